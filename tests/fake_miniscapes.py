@@ -1,0 +1,65 @@
+"""A tiny MiniScapes data set of random content in the real format, for tests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL, PALETTE
+
+
+def _random_blocks(rng: np.random.Generator, values: np.ndarray, size: tuple[int, int], block: int = 8) -> np.ndarray:
+    """A ``size`` map of constant ``block`` x ``block`` tiles, so that neighbouring pixels mostly agree as in a real label."""
+    height, width = size
+    tiles = rng.choice(values, size=(-(-height // block), -(-width // block)))
+    return tiles.repeat(block, 0).repeat(block, 1)[:height, :width].astype(np.uint8)
+
+
+def save_label(path: Path, label: np.ndarray, mode: str = 'P') -> None:
+    """Write class ids as a palette (``'P'``) or grey (``'L'``) PNG."""
+    image = Image.fromarray(label)
+    if mode == 'P':
+        image.putpalette(np.array(PALETTE, dtype=np.uint8).tobytes())
+    image.save(path)
+
+
+def write_fake_miniscapes(
+    root: str | Path,
+    splits: Mapping[str, int] | None = None,
+    size: tuple[int, int] = (64, 96),
+    seed: int = 0,
+    grader_labels: bool = True,
+) -> Path:
+    """Write random images, labels (even indices as 'P', odd ones as 'L') and depth codes.
+
+    Args:
+        root: Folder to create.
+        splits: Number of samples per split, ``dict(train=4, val=2, test=2)`` by default. ``test`` gets images only.
+        size: Height and width.
+        seed: Same seed, same files.
+        grader_labels: Whether the test labels go to ``root/grader/test/{semseg,depth}``.
+
+    Returns:
+        ``root`` as a Path.
+    """
+    root = Path(root)
+    splits = dict(train=4, val=2, test=2) if splits is None else splits
+    for split_id, (split, count) in enumerate(splits.items()):
+        label_root = root / 'grader' / split if split == 'test' else root / split
+        (root / split / 'rgb').mkdir(parents=True, exist_ok=True)
+        has_labels = split != 'test' or grader_labels
+        for folder in ('semseg', 'depth') if has_labels else ():
+            (label_root / folder).mkdir(parents=True, exist_ok=True)
+        for index in range(count):
+            rng = np.random.default_rng([seed, split_id, index])
+            label = _random_blocks(rng, np.array([*range(19), IGNORE_LABEL]), size)
+            depth = _random_blocks(rng, np.arange(256), size)
+            colours = np.vstack([np.array(PALETTE, dtype=np.uint8), np.zeros((256 - len(PALETTE), 3), np.uint8)])
+            noise = rng.integers(0, 40, size=(*size, 3))
+            image = (colours[label] * 0.8 + noise).astype(np.uint8)
+            Image.fromarray(image).save(root / split / 'rgb' / f'{index}.jpg', quality=90)
+            if has_labels:
+                save_label(label_root / 'semseg' / f'{index}.png', label, 'L' if index % 2 else 'P')
+                Image.fromarray(depth).save(label_root / 'depth' / f'{index}.png')
+    return root
