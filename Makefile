@@ -1,0 +1,34 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO_ARGS ?=
+TEST_ARGS ?=
+
+.PHONY: env demo test lint lock clean
+
+env: $(VENV)/.installed
+
+# uv installs the pinned, hashed list in well under a minute; pip only brings uv.
+$(VENV)/.installed: requirements/lock.txt requirements/bootstrap.txt setup.py
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else "Python >= 3.10 is needed. Found %d.%d. Run: make PYTHON=/path/to/python3.11" % v)'
+	@$(PYTHON) -m venv $(VENV) || { echo 'Could not create $(VENV). On Debian and Ubuntu install the package python3-venv, then run make again.'; exit 1; }
+	@echo 'Installing the pinned packages into $(VENV) ...'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --require-hashes -r requirements/lock.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: env
+	@$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+test: env
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+lint: env
+	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+lock:
+	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/lock.in -o requirements/lock.txt
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,67 @@
+"""The 8-bit disparity code of MiniScapes.
+
+A code ``k`` in 1..255 stands for the disparity ``q_min + (k - 1) / 254 * (q_max - q_min)`` with ``q_min = 1 / d_max`` and
+``q_max = 1 / d_min``; depth in metres is its reciprocal. Code 0 decodes to 0.0 metres and means "no depth known".
+"""
+
+from typing import Literal
+
+import numpy as np
+
+DEPTH_MIN = 4.0
+DEPTH_MAX = 300.0
+NUM_CODES = 256
+
+Rounding = Literal['nearest', 'truncate']
+
+
+def decode_table(depth_min: float = DEPTH_MIN, depth_max: float = DEPTH_MAX) -> np.ndarray:
+    """Depth in metres of each code: ``(256,)`` float64, entry 0 is 0.0 (invalid)."""
+    disparity = 1 / depth_max + np.arange(NUM_CODES - 1) / (NUM_CODES - 2) * (1 / depth_min - 1 / depth_max)
+    return np.concatenate([[0.0], 1 / disparity])
+
+
+DECODE_TABLE = decode_table()
+DECODE_TABLE.setflags(write=False)
+_DECODE_TABLE_FLOAT32 = DECODE_TABLE.astype(np.float32)
+_DECODE_TABLE_FLOAT32.setflags(write=False)
+
+
+def decode_depth(code: np.ndarray) -> np.ndarray:
+    """Metres of a ``uint8`` code map of any shape, as float32; 0.0 where the code is 0.
+
+    Raises:
+        TypeError: If ``code`` is not ``uint8``.
+    """
+    if code.dtype != np.uint8:
+        raise TypeError(f'`code` should be uint8. Found {code.dtype}.')
+    return _DECODE_TABLE_FLOAT32[code]
+
+
+def encode_depth(depth: np.ndarray, rounding: Rounding = 'nearest') -> np.ndarray:
+    """Disparity codes 1..255 of depths in metres, clamped to [4 m, 300 m]: what a prediction is stored as.
+
+    Args:
+        depth: Metres, any shape, floating point, finite.
+        rounding: ``'nearest'`` picks the nearest code in disparity; every code survives decoding and encoding.
+            ``'truncate'`` is the course's tool: it drops the fraction, so predictions drift to larger depth.
+
+    Raises:
+        ValueError: If ``rounding`` is unknown or a depth is not finite.
+    """
+    if rounding not in ('nearest', 'truncate'):
+        raise ValueError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
+    if not np.isfinite(depth).all():
+        raise ValueError('`depth` should be finite. Found NaN or infinity.')
+    disparity_min, disparity_max = 1 / DEPTH_MAX, 1 / DEPTH_MIN
+    disparity = 1 / np.clip(np.asarray(depth, dtype=np.float64), DEPTH_MIN, DEPTH_MAX)
+    position = (disparity - disparity_min) / (disparity_max - disparity_min) * (NUM_CODES - 2)
+    if rounding == 'nearest':
+        position = np.rint(position)
+    return (1 + position).astype(np.uint8)
+
+
+def encode_label(depth: np.ndarray) -> np.ndarray:
+    """Codes of a label in metres: the nearest code within [4 m, 300 m], 0 (invalid) beyond the range or where not finite."""
+    known = np.isfinite(depth) & (depth >= DEPTH_MIN) & (depth <= DEPTH_MAX)
+    return np.where(known, encode_depth(np.where(known, depth, DEPTH_MAX)), 0).astype(np.uint8)

@@ -1,0 +1,31 @@
+"""Registries of the package: children of MMSegmentation's, in the scope ``mtl_plugins``.
+
+A config with ``default_scope = 'mtl_plugins'`` finds a class here first, then in mmseg, then in mmengine, and needs no
+``custom_imports``: each registry imports the folder that holds its classes (``locations``) on the first look-up.
+Keep this module light. mmengine turns an ``ImportError`` raised by it into a mere warning.
+"""
+
+from mmengine.registry import Registry
+from mmseg import registry as mmseg_registry
+
+SCOPE = 'mtl_plugins'
+
+
+def _child(parent: Registry, *locations: str) -> Registry:
+    return Registry(parent.name, parent=parent, scope=SCOPE, locations=[f'{SCOPE}.{name}' for name in locations])
+
+
+RUNNERS = _child(mmseg_registry.RUNNERS, 'engine')
+LOOPS = _child(mmseg_registry.LOOPS, 'engine')
+HOOKS = _child(mmseg_registry.HOOKS, 'engine')
+OPTIM_WRAPPERS = _child(mmseg_registry.OPTIM_WRAPPERS, 'engine')
+LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
+DATASETS = _child(mmseg_registry.DATASETS, 'datasets')
+DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets')
+TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets')
+MODELS = _child(mmseg_registry.MODELS, 'models')
+MODEL_WRAPPERS = _child(mmseg_registry.MODEL_WRAPPERS, 'engine')
+TASK_UTILS = _child(mmseg_registry.TASK_UTILS, 'task_balancing')
+METRICS = _child(mmseg_registry.METRICS, 'evaluation')
+VISBACKENDS = _child(mmseg_registry.VISBACKENDS, 'visualization')
+VISUALIZERS = _child(mmseg_registry.VISUALIZERS, 'visualization')

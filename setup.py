@@ -1,0 +1,36 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+VERSION = next(
+    line.split("'")[1] for line in Path('mtl_plugins/__init__.py').read_text().splitlines() if line.startswith('__version__')
+)
+
+EXTRAS = {
+    'timm': ['timm>=1.0'],
+    'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
+    'benchmark': ['segmentation-models-pytorch>=0.5'],
+    'test': ['pytest>=8'],
+    'dev': ['ruff>=0.9'],
+}
+
+setup(
+    name='mtl_plugins',
+    version=VERSION,
+    description='Multi-task dense prediction (semantic segmentation and depth) on the MMSegmentation ecosystem',
+    packages=find_packages(include=['mtl_plugins', 'mtl_plugins.*']),
+    python_requires='>=3.10',
+    install_requires=[
+        'torch>=2.4',
+        'torchvision>=0.19',
+        'onedl-mmengine>=0.10.12,<0.11',
+        'onedl-mmcv>=2.3.6,<2.4',
+        'onedl-mmsegmentation>=1.4.2,<1.5',
+        'numpy>=2',
+        'opencv-python>=4.11',
+        'pillow>=10',
+        'matplotlib>=3.8',
+        'rich>=13',
+    ],
+    extras_require={**EXTRAS, 'all': sorted(sum(EXTRAS.values(), []))},
+)
