@@ -1,0 +1,3 @@
+from mtl_plugins.models.backbones.resnet import DilatedResNet
+
+__all__ = ['DilatedResNet']

@@ -1,0 +1,80 @@
+"""ResNet encoder with dilation instead of stride in its last stages (arXiv 1512.03385, 1706.05587)."""
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torchvision.models import resnet as torchvision_resnet
+
+from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.registry import MODELS
+
+DEPTHS = (18, 34, 50, 101, 152)
+# Dilation of layer3 and layer4 that keeps the receptive field when their strides are removed.
+STAGE_DILATIONS = {32: (1, 1), 16: (1, 2), 8: (2, 4)}
+
+
+def replace_stride_by_dilation(stage: nn.Sequential, previous_dilation: int, dilation: int) -> None:
+    """Remove the stride of a ResNet stage, in place, and dilate what follows.
+
+    The convolution that lost its stride still sees the undiminished grid, hence ``previous_dilation``; every later one of the
+    stage sees a grid ``dilation / previous_dilation`` times finer than before. The stage then computes, on that grid's
+    coarse positions, exactly what it computed with the stride: pretrained weights keep their meaning.
+    """
+    for block in stage:
+        for conv in (module for module in block.modules() if isinstance(module, nn.Conv2d)):
+            had_stride = conv.stride != (1, 1)
+            conv.stride = (1, 1)
+            if conv.kernel_size == (3, 3):  # the first of two in a basic block carries the stride, the only one in a bottleneck
+                conv.dilation = conv.padding = (previous_dilation if had_stride else dilation,) * 2
+
+
+@MODELS.register_module()
+class DilatedResNet(BaseModule):
+    """ResNet without classifier; torchvision's parameter names, so its weights load unchanged.
+
+    The forward pass maps an image ``(B, 3, H, W)`` to five feature maps at stride 2 (stem, before the pooling), 4, 8,
+    ``min(16, output_stride)`` and ``output_stride``; ``out_channels`` holds their widths.
+
+    Args:
+        depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
+        output_stride: 32 as published, 16 with the last stage's stride replaced by dilation, 8 with the last two.
+        init_cfg: None for random initialisation, or ``dict(type='Pretrained', checkpoint=PATH, prefix=None)``. The file holds a
+            torchvision state dict (its classifier ``fc.*`` is left out) or a checkpoint of a run, of which ``prefix``
+            (``'backbone.'``) picks this part.
+
+    Raises:
+        ValueError: If ``depth`` or ``output_stride`` is not one of those above.
+    """
+
+    def __init__(self, *, depth: int = 18, output_stride: int = 32, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if depth not in DEPTHS:
+            raise ValueError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
+        if output_stride not in STAGE_DILATIONS:
+            raise ValueError(f'`output_stride` should be 8, 16 or 32. Found {output_stride}.')
+        network = getattr(torchvision_resnet, f'resnet{depth}')(weights=None)
+        dilations = (1, *STAGE_DILATIONS[output_stride])
+        for stage, previous, dilation in zip((network.layer3, network.layer4), dilations, dilations[1:], strict=False):
+            if dilation != 1:
+                replace_stride_by_dilation(stage, previous, dilation)
+        self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
+        self.layer1, self.layer2, self.layer3, self.layer4 = network.layer1, network.layer2, network.layer3, network.layer4
+        self.output_stride = output_stride
+        expansion = network.layer1[0].expansion
+        self.out_channels = (64, *(width * expansion for width in (64, 128, 256, 512)))
+
+    def init_weights(self) -> None:
+        """Load the weights that ``init_cfg`` names, all of them or none; without it, keep torchvision's random ones."""
+        if self.init_cfg is None:
+            super().init_weights()
+            return
+        if self.init_cfg.get('type') != 'Pretrained':
+            raise ValueError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
+        load_pretrained(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'), ignored=('fc.',))
+        self._is_init = True
+
+    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
+        stem = self.relu(self.bn1(self.conv1(inputs)))
+        features = [stem, self.layer1(self.maxpool(stem))]
+        for stage in (self.layer2, self.layer3, self.layer4):
+            features.append(stage(features[-1]))
+        return tuple(features)

@@ -1,0 +1,49 @@
+"""Convolution, batch normalisation, ReLU: the brick of every decoder here."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class ConvNormAct(nn.Module):
+    """Size-preserving convolution, BatchNorm, ReLU.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        kernel_size: Odd kernel side.
+        dilation: Distance of the kernel's taps.
+        bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
+        norm: The normalisation of ``out_channels``; ``nn.BatchNorm2d`` by default.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        bias: bool = False,
+        norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+    ) -> None:
+        super().__init__()
+        padding = dilation * (kernel_size // 2)
+        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=bias)
+        self.norm = norm(out_channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.act(self.norm(self.conv(features)))
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm of ``(B, C, 1, 1)`` maps that also trains with one image a batch.
+
+    One value per channel has no variance, and ``nn.BatchNorm2d`` refuses it. This one then normalises by its running
+    statistics and leaves them as they are: training and evaluation compute the same function.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.numel() == features.shape[1]:
+            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(features)

@@ -1,0 +1,5 @@
+from mtl_plugins.models.losses.depth_regression_loss import DepthRegressionLoss
+from mtl_plugins.models.losses.silog_loss import SILogLoss
+from mtl_plugins.models.losses.upsampled_cross_entropy import UpsampledCrossEntropyLoss
+
+__all__ = ['DepthRegressionLoss', 'SILogLoss', 'UpsampledCrossEntropyLoss']

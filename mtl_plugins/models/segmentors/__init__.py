@@ -1,0 +1,3 @@
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+
+__all__ = ['MultiTaskSegmentor']

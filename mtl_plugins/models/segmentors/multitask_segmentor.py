@@ -1,0 +1,155 @@
+"""The model: backbone, neck, decode head, tasks. It knows no architecture."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.model import BaseModel, ModuleDict
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mtl_plugins.registry import MODELS, TASK_UTILS
+
+
+@MODELS.register_module()
+class MultiTaskSegmentor(BaseModel):
+    """Predicts several maps of one image.
+
+    ``backbone`` (an image to a feature pyramid) -> ``neck`` (pyramid to pyramid) -> ``decode_head`` (pyramid to ``{task:
+    [prediction, ...]}``, the last one counts) -> ``tasks`` (losses, labels, metres) -> ``task_balancing`` (the total loss).
+
+    The head learns the pyramid's widths from ``backbone.out_channels`` (or ``neck.out_channels``) and the channels it owes from
+    the tasks, so that any head runs on any backbone; a config may state them, and is then checked.
+
+    Args:
+        backbone: Config.
+        decode_head: Config.
+        tasks: Config of each task by its name; the order is that of the predictions' channels.
+        neck: Config or None.
+        task_balancing: Config, without ``tasks``; equal fixed weights by default.
+        data_preprocessor: Config.
+        channels_last: Whether weights and activations lie channels-last in memory: faster on CPU and on tensor cores, and the
+            same function.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If there is no task, or the head's channels differ from the tasks'.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: dict,
+        decode_head: dict,
+        tasks: dict[str, dict],
+        neck: dict | None = None,
+        task_balancing: dict | None = None,
+        data_preprocessor: dict | None = None,
+        channels_last: bool = True,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if isinstance(data_preprocessor, dict):
+            data_preprocessor = MODELS.build(data_preprocessor)
+        super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if not tasks:
+            raise ValueError('`tasks` should name at least one task. Found none.')
+        self.backbone = MODELS.build(backbone)
+        self.neck = MODELS.build(neck) if neck else None
+        self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        in_channels = (self.neck or self.backbone).out_channels
+        out_channels = {name: task.out_channels for name, task in self.tasks.items()}
+        self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
+        if self.decode_head.out_channels != out_channels:
+            raise ValueError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
+        self.task_balancing = TASK_UTILS.build({**(task_balancing or dict(type='FixedWeights')), 'tasks': list(tasks)})
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.to(memory_format=self.memory_format)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: dict[str, Tensor] | None = None,
+        sample_idx: Tensor | None = None,
+        metainfo: list[dict] | None = None,
+        mode: str = 'tensor',
+    ) -> dict[str, Tensor] | list[SegDataSample]:
+        """Losses, predictions or raw outputs of normalised images ``(B, 3, H, W)``.
+
+        Args:
+            inputs: As the data preprocessor gives them.
+            targets: Label maps ``(B, H, W)`` by task; a task without one has the loss 0 and no ground truth in its samples.
+            sample_idx: Positions in the dataset, ``(B,)``.
+            metainfo: Per image; ``ori_shape`` says to which size a prediction is cropped.
+            mode: ``'loss'`` for ``{'<task>/loss_<name>': scalar}``; ``'predict'`` for a data sample per image; ``'tensor'`` for
+                ``{task: (B, C, H, W)}``, the head's outputs at the input size.
+
+        Raises:
+            ValueError: If ``mode`` is none of the three.
+        """
+        if mode == 'loss':
+            return self.loss(inputs, targets or {})
+        if mode == 'predict':
+            return self.predict(inputs, targets or {}, sample_idx, metainfo)
+        if mode == 'tensor':
+            predictions = self.decode(inputs)
+            return {name: task.upsample(predictions[name][-1], inputs.shape[-2:]) for name, task in self.tasks.items()}
+        raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
+
+    def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
+        """The decode head's predictions of each task, the last one being the best."""
+        weight = next(self.backbone.parameters())
+        features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
+        if self.neck is not None:
+            features = self.neck(features)
+        return self.decode_head(features)
+
+    def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Losses by ``<task>/<name of the loss>``."""
+        predictions = self.decode(inputs)
+        losses = {}
+        for name, task in self.tasks.items():
+            task_losses = task.losses(predictions[name], targets.get(name))
+            losses.update({f'{name}/{key}': value for key, value in task_losses.items()})
+        return losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
+
+        mmengine calls this in ``train_step``, alone and wrapped for distributed training.
+        """
+        task_losses = {}
+        for key, value in losses.items():
+            task = key.split('/')[0]
+            task_losses[task] = task_losses[task] + value if task in task_losses else value
+        total = self.task_balancing(task_losses)
+        return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+
+    def predict_arrays(self, inputs: Tensor) -> dict[str, Tensor]:
+        """``{'semseg': uint8 labels, 'depth': float32 metres}``, each ``(B, H, W)``, of normalised images."""
+        predictions = self.decode(inputs)
+        return {name: task.predict(predictions[name][-1], tuple(inputs.shape[-2:])) for name, task in self.tasks.items()}
+
+    def predict(
+        self,
+        inputs: Tensor,
+        targets: dict[str, Tensor],
+        sample_idx: Tensor | None,
+        metainfo: Sequence[dict] | None,
+    ) -> list[SegDataSample]:
+        """A sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps ``(1, H, W)``, cropped to ``ori_shape``."""
+        predictions = self.predict_arrays(inputs)
+        positions = sample_idx.tolist() if sample_idx is not None else None
+        samples = []
+        for index in range(len(inputs)):
+            meta = dict(metainfo[index]) if metainfo else {}
+            if positions is not None:
+                meta['sample_idx'] = positions[index]
+            height, width = meta.get('ori_shape', inputs.shape[-2:])[:2]
+            sample = SegDataSample(metainfo=meta)
+            for name, task in self.tasks.items():
+                for source, prefix in ((predictions, 'pred'), (targets, 'gt')):
+                    if name in source:
+                        maps = PixelData(data=source[name][index : index + 1, :height, :width])
+                        sample.set_field(maps, f'{prefix}_{task.data_field}', dtype=PixelData)
+            samples.append(sample)
+        return samples

@@ -1,0 +1,49 @@
+"""What every task gives a prediction map: its meaning, its loss, its place in a data sample."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+
+class DenseTask(BaseModule):
+    """One value or class per pixel, predicted at a coarser grid.
+
+    A new task is a subclass in a new file, registered, with the attributes below and three methods.
+
+    Attributes:
+        out_channels: Channels of the prediction that the decode head owes this task.
+        data_field: Suffix of the fields of a ``SegDataSample``: ``pred_<data_field>`` and ``gt_<data_field>``.
+        loss_name: Key of the loss in the log, starting with ``loss_``.
+    """
+
+    out_channels: int
+    data_field: str
+    loss_name: str
+
+    @abstractmethod
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+
+    @abstractmethod
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """What the user asked for, ``(B, *size)``, of one prediction ``(B, out_channels, h, w)``."""
+
+    def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
+        """The loss of a task, by its name: the mean over all predictions (deep supervision).
+
+        Without a label it is exactly 0, yet it depends on every prediction, so that distributed training finds a gradient
+        for every parameter.
+        """
+        if target is None:
+            return {self.loss_name: sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)}
+        losses = [self.loss(prediction, target) for prediction in predictions]
+        return {self.loss_name: sum(losses) / len(losses)}
+
+    @staticmethod
+    def upsample(prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """Bilinear, corners not aligned; the identity at the same size."""
+        return F.interpolate(prediction, size=size, mode='bilinear', align_corners=False)

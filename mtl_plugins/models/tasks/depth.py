@@ -1,0 +1,56 @@
+"""Monocular depth: metres per pixel."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from mtl_plugins.models.tasks.dense_task import DenseTask
+from mtl_plugins.models.tasks.depth_representation import DepthRepresentation
+from mtl_plugins.registry import MODELS
+
+
+@MODELS.register_module()
+class DepthTask(DenseTask):
+    """One channel, upsampled to the label's size, then turned into metres. Labels that are not > 0 do not count.
+
+    Args:
+        representation: ``'exp'``, ``'normalised'``, ``'log'`` or ``'inverse'``; see :class:`DepthRepresentation`.
+        depth_range: Least and largest metres that are predicted.
+        statistics: ``dict(mean=..., std=...)`` of the represented quantity, where the representation needs it.
+        loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
+            :class:`SILogLoss` by default.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If representation, range or statistics do not fit together.
+    """
+
+    out_channels = 1
+    data_field = 'depth_map'
+
+    def __init__(
+        self,
+        *,
+        representation: str = 'exp',
+        depth_range: Sequence[float] = (0.1, 300.0),
+        statistics: dict[str, float] | None = None,
+        loss: dict | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
+        self.criterion = MODELS.build(loss or dict(type='SILogLoss'))
+        self.loss_name = f'loss_{self.criterion.name}'
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(prediction.device.type, enabled=False):
+            output = self.upsample(prediction.float(), target.shape[-2:]).squeeze(1)
+            if self.criterion.space == 'metres':
+                return self.criterion(self.representation.to_metres(output), target, target > 0)
+            return self.criterion(output, self.representation.from_metres(target), target > 0)
+
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 metres."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            return self.representation.to_metres(self.upsample(prediction.float(), size).squeeze(1))

@@ -1,0 +1,83 @@
+"""What the number that a network predicts for a pixel says about its depth."""
+
+import math
+
+import torch
+from torch import Tensor
+
+REPRESENTATIONS = ('exp', 'normalised', 'log', 'inverse')
+
+
+class _ClampWithWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, minimum: float, maximum: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.limits = (minimum, maximum)
+        return value.clamp(minimum, maximum)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (value,) = ctx.saved_tensors
+        minimum, maximum = ctx.limits
+        blocked = ((value < minimum) & (gradient > 0)) | ((value > maximum) & (gradient < 0))
+        return gradient.masked_fill(blocked, 0.0), None, None
+
+
+def clamp_with_way_back(value: Tensor, minimum: float, maximum: float) -> Tensor:
+    """Clamp whose gradient is that of ``torch.clamp`` inside, and outside passes only what leads back inside.
+
+    With ``torch.clamp`` a pixel that once left the range gets no gradient ever again.
+    """
+    return _ClampWithWayBack.apply(value, minimum, maximum)
+
+
+class DepthRepresentation:
+    """Maps network outputs to metres and back; float32 whatever comes in.
+
+    ``'exp'``: depth = exp(x). ``'normalised'``: x * std + mean. ``'log'``: exp(x * std + mean). ``'inverse'``: 1 / (x * std +
+    mean). All are clamped to ``depth_range``, before the exponential or the reciprocal, so that neither overflows, and the
+    clamp lets a gradient pass that leads back into the range.
+
+    Args:
+        name: One of the four.
+        depth_range: Least and largest depth in metres.
+        statistics: ``dict(mean=..., std=...)`` of the represented quantity over the training split. Normalised metres default to
+            MiniScapes'; ``'log'`` and ``'inverse'`` need it (log of metres, 1/metres); ``'exp'`` has none.
+
+    Raises:
+        ValueError: If an argument is none of the above.
+    """
+
+    def __init__(self, name: str, depth_range: tuple[float, float], statistics: dict[str, float] | None) -> None:
+        if name not in REPRESENTATIONS:
+            raise ValueError(f'`representation` should be one of {list(REPRESENTATIONS)}. Found {name!r}.')
+        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
+            raise ValueError(f'`depth_range` should be two ascending positive numbers. Found {depth_range}.')
+        if name == 'normalised' and statistics is None:
+            statistics = dict(mean=27.0727, std=29.1264)
+        if name == 'exp' and statistics is None:
+            statistics = dict(mean=0.0, std=1.0)
+        elif name == 'exp':
+            raise ValueError(f"`statistics` should be None for the representation 'exp'. Found {statistics}.")
+        if statistics is None or set(statistics) != {'mean', 'std'} or statistics['std'] <= 0:
+            raise ValueError(f'`statistics` of {name!r} should be dict(mean=..., std=...) with std > 0. Found {statistics}.')
+        self.name = name
+        self.mean, self.std = statistics['mean'], statistics['std']
+        limits = [self._from_metres(limit) for limit in depth_range]
+        self.limits = (min(limits), max(limits))
+
+    def _from_metres(self, depth: float) -> float:
+        quantity = {'normalised': lambda d: d, 'inverse': lambda d: 1 / d}.get(self.name, math.log)(depth)
+        return (quantity - self.mean) / self.std
+
+    def to_metres(self, output: Tensor) -> Tensor:
+        quantity = clamp_with_way_back(output.float(), *self.limits) * self.std + self.mean
+        if self.name == 'normalised':
+            return quantity
+        return quantity.reciprocal() if self.name == 'inverse' else quantity.exp()
+
+    def from_metres(self, depth: Tensor) -> Tensor:
+        """Of depths > 0; other pixels become finite but meaningless numbers."""
+        depth = depth.float().clamp(min=torch.finfo(torch.float32).eps)
+        quantity = {'normalised': lambda d: d, 'inverse': torch.reciprocal}.get(self.name, torch.log)(depth)
+        return (quantity - self.mean) / self.std
