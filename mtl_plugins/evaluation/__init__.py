@@ -1,0 +1,3 @@
+from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
+
+__all__ = ['DepthMetric', 'IoUMetric', 'MultiTaskMetric']

@@ -1,0 +1,1 @@
+"""Pure NumPy functions that metrics and grader share."""

@@ -1,0 +1,67 @@
+"""Intersection over union from one confusion matrix, accumulated in place over any number of images."""
+
+import numpy as np
+
+from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
+
+_NUM_VALUES = 256
+_EPSILON = 1e-12
+
+
+def new_confusion_matrix(num_classes: int) -> np.ndarray:
+    """An empty ``(num_classes, num_classes)`` int64 matrix; rows are labels, columns predictions."""
+    return np.zeros((num_classes, num_classes), dtype=np.int64)
+
+
+def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> None:
+    """Adds the pixels of one image (or batch) to ``confusion``, in place. Pixels with label 255 are left out.
+
+    Args:
+        confusion: ``(C, C)`` int64, rows are labels, columns predictions.
+        label: Class ids ``0..C-1`` or 255 (ignored), ``uint8``, any shape.
+        prediction: Class ids ``0..C-1``, ``uint8``, same shape. The range is checked at ignored pixels too.
+
+    Raises:
+        TypeError: If a map is not ``uint8``.
+        ValueError: If the shapes differ or a map holds a value that is no class.
+    """
+    for name, values in (('label', label), ('prediction', prediction)):
+        if values.dtype != np.uint8:
+            raise TypeError(f'`{name}` should be uint8. Found {values.dtype}.')
+    if label.shape != prediction.shape:
+        raise ValueError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+    # Counting all 256 x 256 pairs and cutting afterwards costs less than masking pixels first, and checks every value.
+    pair = label.astype(np.uint16).ravel()
+    pair <<= 8
+    pair |= prediction.ravel()
+    counts = np.bincount(pair, minlength=_NUM_VALUES**2).reshape(_NUM_VALUES, _NUM_VALUES)
+
+    num_classes = len(confusion)
+    if counts[:, num_classes:].any():
+        found = num_classes + np.flatnonzero(counts[:, num_classes:].any(axis=0))[0]
+        raise ValueError(f'`prediction` should hold classes 0..{num_classes - 1}. Found {found}.')
+    if counts[num_classes:IGNORE_LABEL].any():
+        found = num_classes + np.flatnonzero(counts[num_classes:IGNORE_LABEL].any(axis=1))[0]
+        raise ValueError(f'`label` should hold classes 0..{num_classes - 1} or {IGNORE_LABEL}. Found {found}.')
+    confusion += counts[:num_classes, :num_classes]
+
+
+def class_iou(confusion: np.ndarray) -> np.ndarray:
+    """Per class ``100 * TP / max(TP + FP + FN, 1e-12)``: ``(C,)`` float64, 0 for a class that occurs nowhere."""
+    true_positive = np.diag(confusion).astype(np.float64)
+    return 100 * true_positive / np.maximum(_union(confusion), _EPSILON)
+
+
+def mean_iou(confusion: np.ndarray) -> float:
+    """Plain mean of :func:`class_iou` over all classes: a class that occurs nowhere counts as 0."""
+    return float(class_iou(confusion).mean())
+
+
+def nan_mean_iou(confusion: np.ndarray) -> float:
+    """Mean of :func:`class_iou` over the classes found in labels or predictions; NaN without any labelled pixel."""
+    occurs = _union(confusion) > 0
+    return float(class_iou(confusion)[occurs].mean()) if occurs.any() else float('nan')
+
+
+def _union(confusion: np.ndarray) -> np.ndarray:
+    return (confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)).astype(np.float64)

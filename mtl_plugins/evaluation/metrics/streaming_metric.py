@@ -1,0 +1,113 @@
+"""The part that all metrics share: constant memory, and one exact sum over processes."""
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.evaluator import BaseMetric
+
+
+class StreamingMetric(BaseMetric):
+    """A metric that adds each image to a few counters, which are summed over processes in ``evaluate``.
+
+    A distributed sampler repeats samples until every process has equally many. With W processes the sample with
+    ``sample_idx`` i counts in process ``i % W`` only, which is where mmengine's ``DefaultSampler`` without shuffling puts
+    it first. ``evaluate`` checks that as many samples were counted as the data set holds.
+
+    Subclasses implement ``reset``, ``update``, ``counters`` and ``scores``.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._num_samples = np.zeros(1, dtype=np.int64)
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Starts from zero."""
+
+    @abstractmethod
+    def update(self, sample: Mapping[str, Any]) -> None:
+        """Adds one sample: a ``SegDataSample`` as a dict.
+
+        Raises:
+            ValueError: If the sample lacks a map or a map is invalid.
+        """
+
+    @abstractmethod
+    def counters(self) -> list[np.ndarray]:
+        """The int64 and float64 arrays that hold the state; summed over processes in place."""
+
+    @abstractmethod
+    def scores(self) -> dict[str, float]:
+        """The scores under their full names."""
+
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Adds the samples that belong to this process.
+
+        Raises:
+            ValueError: If a sample is invalid; the message names its image. Also if several processes evaluate samples
+                without ``sample_idx``.
+        """
+        world_size, rank = get_world_size(), get_rank()
+        for sample in data_samples:
+            if world_size > 1:
+                if 'sample_idx' not in sample:
+                    raise ValueError('`sample_idx` should be in every data sample to evaluate with several processes.')
+                if sample['sample_idx'] % world_size != rank:
+                    continue
+            try:
+                self.update(sample)
+            except (TypeError, ValueError) as error:
+                raise ValueError(f'Cannot evaluate {_sample_name(sample)}: {error}') from error
+            self._num_samples += 1
+
+    def evaluate(self, size: int) -> dict[str, float]:
+        """The scores over all processes; resets the metric.
+
+        Args:
+            size: Number of samples of the data set.
+
+        Raises:
+            RuntimeError: If another number of samples was counted.
+        """
+        arrays = [self._num_samples, *self.counters()]
+        for array in arrays:
+            all_reduce(torch.from_numpy(array))
+        num_samples = int(self._num_samples[0])
+        scores = self.scores()
+        self._num_samples[:] = 0
+        self.reset()
+        if num_samples != size:
+            raise RuntimeError(
+                f'{type(self).__name__} counted {num_samples} samples, the data set holds {size}. Evaluate every sample once, '
+                'in order: use a sampler without shuffling, such as `DefaultSampler(shuffle=False)`.'
+            )
+        return scores
+
+    def compute_metrics(self, results: list) -> dict[str, float]:
+        """The scores of this process alone. ``results`` is unused: nothing is collected per sample."""
+        return self.scores()
+
+
+def get_map(sample: Mapping[str, Any], key: str) -> np.ndarray:
+    """The ``(H, W)`` array of a ``PixelData`` entry ``(1, H, W)``, on the host; floating point becomes float32 or float64.
+
+    Raises:
+        ValueError: If the entry is missing or not one single-channel map.
+    """
+    if key not in sample:
+        raise ValueError(f'`{key}` is missing.')
+    data = sample[key]['data']
+    if data.ndim != 3 or len(data) != 1:
+        raise ValueError(f'`{key}` should have the shape (1, H, W). Found {tuple(data.shape)}.')
+    if data.dtype in (torch.float16, torch.bfloat16):
+        data = data.float()
+    return data[0].detach().cpu().numpy()
+
+
+def _sample_name(sample: Mapping[str, Any]) -> str:
+    return str(sample.get('img_path') or f'sample {sample.get("sample_idx", "without index")}')

@@ -1,0 +1,57 @@
+"""The definitions of the metrics, written out one by one in float64: slow and obvious."""
+
+import math
+
+import numpy as np
+
+NUM_CLASSES = 19
+
+
+def reference_semseg(labels, predictions) -> dict[str, float]:
+    """IoU of each class (key: class id) over a list of maps, then ``mean_iou`` and ``nan_mean_iou``."""
+    iou, present = {}, []
+    for class_id in range(NUM_CLASSES):
+        true_positive = false_positive = false_negative = 0
+        for label, prediction in zip(labels, predictions, strict=True):
+            counted = label != 255
+            is_label, is_prediction = (label == class_id) & counted, (prediction == class_id) & counted
+            true_positive += int((is_label & is_prediction).sum())
+            false_positive += int((~is_label & is_prediction).sum())
+            false_negative += int((is_label & ~is_prediction).sum())
+        union = true_positive + false_positive + false_negative
+        iou[class_id] = 100 * true_positive / max(union, 1e-12)
+        if union:
+            present.append(iou[class_id])
+    return iou | {
+        'mean_iou': sum(iou.values()) / NUM_CLASSES,
+        'nan_mean_iou': sum(present) / len(present) if present else math.nan,
+    }
+
+
+def reference_depth_image(label, prediction) -> dict[str, float]:
+    valid = label > 0
+    gt = np.maximum(label[valid].astype(np.float64), 0.01)
+    pred = np.maximum(prediction[valid].astype(np.float64), 0.01)
+    e = np.log(gt) - np.log(pred)
+    a = np.abs(gt - pred)
+    inverse = 1 / gt - 1 / pred
+    errors = dict(
+        si_log_rmse=100 * math.sqrt(max(np.mean(e**2) - np.mean(e) ** 2, 0)),
+        log_rmse=math.sqrt(np.mean(e**2)),
+        log_mae=np.mean(np.abs(e)),
+        mae=np.mean(a),
+        rmse=math.sqrt(np.mean(a**2)),
+        rel=np.mean(a / gt),
+        rel_squared=np.mean(a**2 / gt**2),
+        inv_mae=np.mean(np.abs(inverse)),
+        inv_rmse=math.sqrt(np.mean(inverse**2)),
+    )
+    for k in (1, 2, 3):
+        errors[f'delta{k}'] = 100 * np.mean((gt / pred > 1 / 1.25**k) & (gt / pred < 1.25**k))
+    return errors
+
+
+def reference_depth(labels, predictions) -> dict[str, float]:
+    """Mean over the images that have a valid pixel."""
+    images = [reference_depth_image(g, p) for g, p in zip(labels, predictions, strict=True) if (g > 0).any()]
+    return {name: math.fsum(image[name] for image in images) / len(images) for name in images[0]}
