@@ -1,7 +1,9 @@
 """Errors of data on disk. Each carries one sentence: what was found, what was expected, what to do next."""
 
+from mtl_plugins.errors import UserError
 
-class DataError(RuntimeError):
+
+class DataError(UserError):
     """A data folder or file does not hold what its format promises; the message names the path."""
 
 

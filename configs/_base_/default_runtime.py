@@ -1,0 +1,39 @@
+default_scope = 'mtl_plugins'
+runner_type = 'MultiTaskRunner'
+
+# The name of a run is T<team>_<month day-time>_<name>_<5 hex>; name defaults to the config's.
+team = 0
+name = None
+# After training: predict the test split with the best checkpoint and pack the archive.
+submission = dict(enabled=True, include_checkpoint=False, rounding='nearest')
+
+default_hooks = dict(
+    runtime_info=dict(type='IntervalRuntimeInfoHook'),
+    step_seed=dict(type='StepSeedHook'),
+    timer=dict(type='IterTimerHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    checkpoint=dict(
+        type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='metrics_summary/multitask', rule='greater'
+    ),
+    sync_buffers=dict(type='SyncBuffersHook'),
+    metrics_csv=dict(type='MetricsCsvHook'),
+    progress_bar=dict(type='ProgressBarHook'),
+    prediction_images=dict(type='PredictionImageHook', num_images=4),
+)
+custom_hooks = []
+
+env_cfg = dict(
+    cudnn_benchmark=True,
+    mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
+    dist_cfg=dict(backend='nccl', timeout=1800),
+)
+randomness = dict(seed=0, deterministic=False)
+
+log_level = 'INFO'
+log_processor = dict(type='SummaryLogProcessor', window_size=1, by_epoch=True)
+visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+
+load_from = None
+resume = False

@@ -1,0 +1,41 @@
+"""From command-line choices to a config that the Runner takes."""
+
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+
+from mtl_plugins.engine.checkpoint_io import POINTER_NAME
+from mtl_plugins.errors import ConfigError
+
+
+def set_work_dir(config: Config, work_dir: str | None) -> None:
+    """Set ``work_dir``: the one given, else the config's own, else ``work_dirs/<config name>``."""
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem)
+
+
+def set_resume(config: Config, resume: str | None) -> None:
+    """Continue a run (``'auto'``: its newest checkpoint, or a path), or make sure that a new one overwrites nothing.
+
+    Raises:
+        ConfigError: If a new run is asked for in a work dir that already holds one.
+    """
+    if resume is not None:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else resume
+        return
+    work_dir = Path(config.work_dir)
+    if not config.get('resume') and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
+        raise ConfigError(
+            f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '
+            'overwritten.'
+        )
+
+
+def set_mixed_precision(config: Config) -> None:
+    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16."""
+    bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
+    if config.optim_wrapper.type == 'OptimWrapper':
+        config.optim_wrapper.type = 'Bf16OptimWrapper' if bf16 else 'AmpOptimWrapper'
+        if not bf16:
+            config.optim_wrapper.dtype = 'float16'

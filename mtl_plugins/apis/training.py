@@ -1,0 +1,61 @@
+"""Training from start to submission."""
+
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import is_main_process
+
+from mtl_plugins.apis.prediction import predict_test_split
+from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.registry import RUNNERS
+from mtl_plugins.submission import make_run_name
+
+
+@dataclass(frozen=True)
+class TrainingResult:
+    """What a finished training left behind: run name, best (else newest) checkpoint, and the archive if one was asked for."""
+
+    run_name: str
+    checkpoint: Path
+    archive: Path | None
+
+
+def train(config: Config) -> TrainingResult:
+    """Train, validate, predict the test split with the best checkpoint and pack the submission.
+
+    Args:
+        config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
+
+    Raises:
+        UserError: If data, checkpoint or disk fail; what was saved before is intact.
+    """
+    runner: MultiTaskRunner = RUNNERS.build(config)
+    submission = config.get('submission', {})
+    wanted = submission.get('enabled', False) and config.get('test_dataloader') is not None
+    if wanted:
+        # Built now: a missing test split should not show after hours of training.
+        _ = runner.test_loop
+    name = config.get('name') or Path(config.filename or 'run').stem
+    runner.message_hub.update_info('run_name', make_run_name(team=config.get('team', 0), name=name))
+    runner.train()
+
+    infos = runner.message_hub.runtime_info
+    checkpoint = Path(infos.get('best_ckpt') or infos['last_ckpt'])
+    archive = None
+    if wanted:
+        runner.logger.info(f'Predicting the test split with {checkpoint}')
+        runner.start_from(checkpoint)
+        archive = Path(config.work_dir) / f'{infos["run_name"]}.zip'
+        predict_test_split(
+            runner,
+            archive,
+            checkpoint=checkpoint if submission.get('include_checkpoint') else None,
+            rounding=submission.get('rounding', 'nearest'),
+            command=' '.join([os.path.basename(sys.executable), *sys.argv]),
+        )
+    if is_main_process():
+        runner.logger.info(f'Best checkpoint: {checkpoint}' + (f' | submission: {archive}' if archive else ''))
+    return TrainingResult(run_name=infos['run_name'], checkpoint=checkpoint, archive=archive)

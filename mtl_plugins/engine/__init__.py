@@ -1,0 +1,27 @@
+from mtl_plugins.engine import checkpoint_io
+from mtl_plugins.engine.hooks import (
+    AtomicCheckpointHook,
+    IntervalRuntimeInfoHook,
+    MetricsCsvHook,
+    PredictionImageHook,
+    ProgressBarHook,
+    StepSeedHook,
+    SubmissionHook,
+)
+from mtl_plugins.engine.log_processor import SummaryLogProcessor
+from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper
+from mtl_plugins.engine.runner import MultiTaskRunner
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'Bf16OptimWrapper',
+    'IntervalRuntimeInfoHook',
+    'MetricsCsvHook',
+    'MultiTaskRunner',
+    'PredictionImageHook',
+    'ProgressBarHook',
+    'StepSeedHook',
+    'SubmissionHook',
+    'SummaryLogProcessor',
+    'checkpoint_io',
+]

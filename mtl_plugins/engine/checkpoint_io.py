@@ -1,0 +1,133 @@
+"""Reading and writing checkpoints without running their code and without half-written files.
+
+mmengine falls back to full unpickling, which runs whatever the file says, when ``torch.load(weights_only=True)`` refuses a
+file. Importing this module replaces mmengine's loader of local files by one without that fallback, for ``load_from``,
+``resume`` and every ``init_cfg``.
+"""
+
+import contextlib
+import errno
+import os
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner.checkpoint import CheckpointLoader
+
+from mtl_plugins.errors import CheckpointError
+
+POINTER_NAME = 'last_checkpoint'
+
+# What mmengine's own checkpoints hold besides tensors and plain Python values. None of it runs code when unpickled.
+_SAFE_GLOBALS = [
+    HistoryBuffer,
+    np._core.multiarray._reconstruct,
+    np._core.multiarray.scalar,
+    np.ndarray,
+    np.dtype,
+    *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32', 'uint8', 'bool')),
+]
+
+
+def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> dict:
+    """The content of a local checkpoint file, loaded without executing anything in it.
+
+    Args:
+        path: A file written by ``torch.save``.
+        map_location: As in :func:`torch.load`.
+
+    Raises:
+        CheckpointError: If the file does not exist, is truncated or corrupt, or holds objects other than tensors, plain
+            values and mmengine's log history.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise CheckpointError(f'Checkpoint {path} does not exist. Check the path; `last_checkpoint` names the newest of a run.')
+    try:
+        with torch.serialization.safe_globals(_SAFE_GLOBALS):
+            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+    except pickle.UnpicklingError as error:
+        # torch's sentence on the offending object comes first; its advice on how to load unsafely is left out.
+        found = str(error).split('WeightsUnpickler error:')[-1].strip().split('\n')[0].split('. ')[0]
+        if not zipfile.is_zipfile(path):
+            raise CheckpointError(f'Checkpoint {path} is not a PyTorch checkpoint or is corrupt ({found}).') from error
+        raise CheckpointError(
+            f'Checkpoint {path} holds objects other than weights and was refused, since loading them could run code ({found}). '
+            f'Save its `state_dict` alone and load that.'
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        reason = str(error).split('\n')[0]
+        raise CheckpointError(f'Checkpoint {path} is corrupt or truncated ({reason}). Use an older one.') from error
+    if not isinstance(checkpoint, dict):
+        raise CheckpointError(f'Checkpoint {path} should hold a dict of weights. Found {type(checkpoint).__name__}.')
+    return checkpoint
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """mmengine's loader interface for local paths (its name is printed in the log without the first ten letters)."""
+    return load_checkpoint_file(filename, map_location)
+
+
+CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+
+
+@contextlib.contextmanager
+def atomic_path(path: str | os.PathLike):
+    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not.
+
+    Raises:
+        CheckpointError: If the disk is full or the folder cannot be written; whatever ``path`` held before is intact.
+    """
+    path = Path(path)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
+        raise CheckpointError(f'Could not write {path}: {reason}. The previous file is intact; free space and resume.') from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
+    """Record ``checkpoint`` as the newest of ``work_dir``, relative to it: the folder may be moved."""
+    with atomic_path(Path(work_dir) / POINTER_NAME) as temporary:
+        temporary.write_text(os.path.relpath(checkpoint, work_dir))
+
+
+def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
+    """Path of the newest checkpoint of ``work_dir``, or ``None`` if the run saved none yet."""
+    pointer = Path(work_dir) / POINTER_NAME
+    if not pointer.is_file():
+        return None
+    return str(Path(work_dir) / pointer.read_text().strip())
+
+
+def check_architecture(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
+    """Compare names and shapes of a checkpoint with a model's.
+
+    Raises:
+        CheckpointError: If a name is missing or unknown, or a shape differs; the sentence counts each and shows the first.
+    """
+    expected = model.state_dict()
+    missing = [name for name in expected if name not in state_dict]
+    unknown = [name for name in state_dict if name not in expected]
+    reshaped = [name for name, value in state_dict.items() if name in expected and value.shape != expected[name].shape]
+    if not missing and not unknown and not reshaped:
+        return
+    details = [
+        f'{len(names)} {label} (first: {names[0]})' for names, label in ((missing, 'missing'), (unknown, 'unknown')) if names
+    ]
+    if reshaped:
+        name = reshaped[0]
+        shapes = f'{tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}'
+        details.append(f'{len(reshaped)} of another shape (first: {name}, {shapes})')
+    raise CheckpointError(
+        f'Checkpoint {filename} belongs to another architecture than the config: of {len(expected)} weights, '
+        f'{", ".join(details)}. Use the config it was trained with.'
+    )

@@ -1,0 +1,17 @@
+from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
+from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
+from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
+from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
+from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
+from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
+
+__all__ = [
+    'AtomicCheckpointHook',
+    'IntervalRuntimeInfoHook',
+    'MetricsCsvHook',
+    'PredictionImageHook',
+    'ProgressBarHook',
+    'StepSeedHook',
+    'SubmissionHook',
+]

@@ -1,0 +1,87 @@
+"""Checkpoints that are written before older ones go, and found again when the work dir moves."""
+
+import contextlib
+import logging
+from pathlib import Path
+
+from mmengine.dist import is_main_process
+from mmengine.hooks import CheckpointHook
+
+from mtl_plugins.engine.checkpoint_io import write_pointer
+from mtl_plugins.registry import HOOKS
+
+
+def _is_relevant(record: logging.LogRecord) -> bool:
+    return 'will be deprecated in future' not in record.getMessage()
+
+
+class _DeferredRemoval:
+    """A file backend that notes removals instead of doing them."""
+
+    def __init__(self, backend) -> None:
+        self._backend = backend
+        self.removals: list[str] = []
+
+    def remove(self, path: str) -> None:
+        self.removals.append(path)
+
+    def __getattr__(self, name: str):
+        return getattr(self._backend, name)
+
+
+@HOOKS.register_module()
+class AtomicCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook`` that removes an outdated checkpoint only after its successor is safely on disk.
+
+    mmengine removes first: a full disk then costs both. It also records the newest checkpoint by absolute path, so that a
+    moved work dir cannot be resumed; here ``last_checkpoint`` is relative. Same arguments.
+    """
+
+    @contextlib.contextmanager
+    def _removing_last(self):
+        backend, self.file_backend = self.file_backend, _DeferredRemoval(self.file_backend)
+        try:
+            yield
+            for path in self.file_backend.removals:
+                if backend.isfile(path):
+                    backend.remove(path)
+        finally:
+            self.file_backend = backend
+
+    def before_train(self, runner) -> None:
+        """Point the remembered best checkpoint to this work dir, which may have moved since it was saved."""
+        hub = runner.message_hub
+        for name, value in list(hub.runtime_info.items()):
+            if name.startswith('best_ckpt') and value:
+                hub.update_info(name, str(Path(runner.work_dir) / Path(value).name))
+        # mmengine warns of the file client that it deprecates and builds itself.
+        runner.logger.addFilter(_is_relevant)
+        super().before_train(runner)
+        runner.logger.removeFilter(_is_relevant)
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        with self._removing_last():
+            if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
+                if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
+                    outdated = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
+                    if is_main_process():
+                        self.file_backend.remove(str(Path(self.out_dir) / outdated))
+                self.keep_ckpt_ids.append(step)
+                runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
+            filename = self.filename_tmpl.format(step)
+            self.last_ckpt = str(Path(self.out_dir) / filename)
+            runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+            runner.save_checkpoint(
+                self.out_dir,
+                filename,
+                save_optimizer=self.save_optimizer,
+                save_param_scheduler=self.save_param_scheduler,
+                meta=meta,
+                by_epoch=self.by_epoch,
+            )
+            if is_main_process():
+                write_pointer(runner.work_dir, self.last_ckpt)
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        with self._removing_last():
+            super()._save_best_checkpoint(runner, metrics)

@@ -1,0 +1,44 @@
+"""``metrics.csv``: one row per validation."""
+
+import csv
+from pathlib import Path
+
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+
+from mtl_plugins.engine.checkpoint_io import atomic_path
+from mtl_plugins.registry import HOOKS
+
+FILE_NAME = 'metrics.csv'
+
+
+@HOOKS.register_module()
+class MetricsCsvHook(Hook):
+    """Keep ``metrics.csv`` in the work dir: epoch, iteration and every metric, a row per validation of this run.
+
+    A resumed run drops the rows after the checkpoint it continues from and goes on below the others.
+    """
+
+    priority = 'LOW'
+
+    @master_only
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        # A stand-alone validation has no training to report on.
+        if not metrics or runner._train_loop is None or isinstance(runner._train_loop, dict):
+            return
+        path = Path(runner.work_dir) / FILE_NAME
+        rows = [row for row in read_metrics(path) if int(row['iter']) < runner.iter]
+        rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
+        columns = list(dict.fromkeys(name for row in rows for name in row))
+        with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
+def read_metrics(path: str | Path) -> list[dict[str, str]]:
+    """The rows of a ``metrics.csv``; none if the file does not exist."""
+    if not Path(path).is_file():
+        return []
+    with open(path, newline='') as file:
+        return list(csv.DictReader(file))

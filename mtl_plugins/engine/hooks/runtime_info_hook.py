@@ -1,0 +1,81 @@
+"""Losses and learning rates for the log, read from the device once per log interval; a NaN loss stops the run."""
+
+import torch
+from mmengine.hooks import LoggerHook, RuntimeInfoHook
+
+from mtl_plugins.errors import NonFiniteLossError
+from mtl_plugins.registry import HOOKS
+
+_MAX_HISTORY = 1000
+
+
+@HOOKS.register_module()
+class IntervalRuntimeInfoHook(RuntimeInfoHook):
+    """mmengine's ``RuntimeInfoHook`` without a device synchronisation and a growing copy per scalar and iteration.
+
+    Losses stay on the device until the :class:`LoggerHook` prints; then their mean since the last print goes to the message
+    hub. On CPU every loss is checked at once, on a GPU at each print and before each checkpoint.
+
+    Raises:
+        NonFiniteLossError: If a loss is NaN or infinite, with the iteration, all losses and the sample indices of its batch.
+            No checkpoint of the broken weights is written.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
+        self._interval = 1
+
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=50)
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        runner.message_hub.update_info('iter', runner.iter)
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
+        losses = {name: value for name, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
+        self._pending.append((runner.iter, losses, (data_batch or {}).get('sample_idx')))
+        if all(value.device.type == 'cpu' for value in losses.values()):
+            self._check(runner.iter, {name: float(value) for name, value in losses.items()}, self._pending[-1][2])
+        if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
+            self._flush(runner)
+
+    def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
+        """Read the losses up to here, so that weights after a NaN are never saved; keep the log history out of the file."""
+        self._flush(runner)
+        hub = checkpoint['message_hub']
+        checkpoint['message_hub'] = {
+            'log_scalars': {},
+            'runtime_info': {name: value for name, value in hub['runtime_info'].items() if name != 'cfg'},
+            'resumed_keys': {name: True for name in hub['runtime_info'] if name != 'cfg'},
+        }
+
+    def _flush(self, runner) -> None:
+        if not self._pending:
+            return
+        names = list(self._pending[-1][1])
+        # One transfer for the whole interval.
+        rows = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses, _ in self._pending]).cpu()
+        for (step, _, samples), row in zip(self._pending, rows, strict=True):
+            self._check(step, dict(zip(names, row.tolist(), strict=True)), samples)
+        self._pending.clear()
+        hub = runner.message_hub
+        for name, mean in zip(names, rows.double().mean(0).tolist(), strict=True):
+            hub.update_scalar(f'train/{name}', mean)
+        for name, values in runner.optim_wrapper.get_lr().items():
+            hub.update_scalar(f'train/{name}', values[0])
+        for history in hub.log_scalars.values():
+            history.max_length = _MAX_HISTORY
+
+    @staticmethod
+    def _check(step: int, losses: dict[str, float], samples: torch.Tensor | None) -> None:
+        if all(abs(value) < float('inf') for value in losses.values()):
+            return
+        listed = ', '.join(f'{name} {value:g}' for name, value in losses.items())
+        indices = 'unknown' if samples is None else ', '.join(str(index) for index in samples.tolist())
+        raise NonFiniteLossError(
+            f'The loss is not finite at iteration {step + 1}: {listed}; dataset indices of the batch: {indices}. Look at these '
+            'samples, lower the learning rate or clip gradients, and resume from the last checkpoint.'
+        )

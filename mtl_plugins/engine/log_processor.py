@@ -1,0 +1,46 @@
+"""One readable line per validation."""
+
+from mmengine.runner import LogProcessor
+
+from mtl_plugins.registry import LOG_PROCESSORS
+
+SUMMARY_LABELS = {
+    'metrics_summary/semseg': 'mIoU',
+    'metrics_summary/depth': 'SI-logRMSE',
+    'metrics_summary/multitask': 'multitask',
+}
+
+
+@LOG_PROCESSORS.register_module()
+class SummaryLogProcessor(LogProcessor):
+    """mmengine's ``LogProcessor`` whose validation line shows the summary; all metrics still reach the log backends.
+
+    Validation times are logged as ``val/time`` and ``val/data_time``: mmengine mixes them with the training's.
+    """
+
+    def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:
+        tag, _ = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)
+        for name in ('time', 'data_time'):
+            if name in tag:
+                tag[f'{mode}/{name}'] = tag.pop(name)
+        parts = [f'{label} {tag[name]:.2f}' for name, label in SUMMARY_LABELS.items() if name in tag]
+        if mode == 'val' and not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
+            tag['epoch'] = runner.epoch
+            done, total, unit = (
+                (runner.epoch, runner.max_epochs, 'Epoch') if self.by_epoch else (runner.iter, runner.max_iters, 'Iteration')
+            )
+            header = f'{unit} {done}/{total}'
+            losses = {
+                name.removeprefix('train/'): history.current()
+                for name, history in runner.message_hub.log_scalars.items()
+                if name.startswith('train/') and 'loss' in name
+            }
+            total_loss = losses.pop('loss', None)
+            if total_loss is not None:
+                each = ', '.join(f'{name} {value:.3f}' for name, value in losses.items())
+                parts.append(f'loss {total_loss:.3f}' + (f' ({each})' if each else ''))
+        else:
+            header = {'val': 'Validation', 'test': 'Test'}[mode]
+        if f'{mode}/time' in tag:
+            parts.append(f'{tag[f"{mode}/time"] * batch_idx:.1f} s')
+        return tag, ' | '.join([header, *parts])

@@ -1,0 +1,159 @@
+"""The mmengine Runner with exact, safe and atomic checkpoints, thread workers and multi-process training on CPU."""
+
+import datetime
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import is_distributed, master_only
+from mmengine.hooks import EMAHook
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.runner import Runner
+from mmengine.runner.checkpoint import CheckpointLoader
+from torch.utils.data import DataLoader
+
+from mtl_plugins.datasets.thread_loader import ThreadDataLoader
+from mtl_plugins.engine.checkpoint_io import atomic_path, check_architecture, find_latest_checkpoint
+from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.registry import RUNNERS
+
+WORKER_TYPES = ('process', 'thread')
+
+
+@RUNNERS.register_module()
+class MultiTaskRunner(Runner):
+    """:class:`mmengine.runner.Runner` with what exact and safe runs need. Same config keys, and these:
+
+    * ``train_dataloader.worker_type``: ``'process'`` (PyTorch's workers) or ``'thread'``, for all three loaders.
+    * A checkpoint is loaded weights-only, must fit the model in every name and shape, and replaces an older file of its
+      name only once it is written completely.
+    * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now.
+    * Without CUDA, ``launcher='pytorch'`` trains over gloo.
+    """
+
+    def setup_env(self, env_cfg: dict) -> None:
+        """Start gloo where there is no CUDA; mmengine's launchers need a GPU."""
+        if self.distributed and not is_distributed() and not torch.cuda.is_available():
+            if self._launcher != 'pytorch':
+                raise ConfigError(f'`--launcher {self._launcher}` needs CUDA, and none was found. Use `--launcher pytorch`.')
+            timeout = datetime.timedelta(seconds=env_cfg.get('dist_cfg', {}).get('timeout', 1800))
+            torch.distributed.init_process_group('gloo', timeout=timeout)
+        super().setup_env(env_cfg)
+
+    def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
+        """Distributed data parallel without device ids on CPU; mmengine's way otherwise."""
+        if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available() and not is_model_wrapper(model):
+            return MMDistributedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
+        return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
+        """As mmengine's, with ``worker_type='thread'`` for workers that share memory with the training process.
+
+        Raises:
+            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``.
+        """
+        if isinstance(dataloader, DataLoader):
+            return dataloader
+        config = dict(dataloader)
+        worker_type = config.pop('worker_type', 'process')
+        if worker_type not in WORKER_TYPES:
+            raise ConfigError(f'`worker_type` should be one of {WORKER_TYPES}. Found {worker_type!r}.')
+        num_workers = config.get('num_workers', 0)
+        if worker_type == 'process' or num_workers == 0:
+            return Runner.build_dataloader(config, seed, diff_rank_seed)
+        prefetch_factor = config.pop('prefetch_factor', None)
+        config.pop('persistent_workers', None)
+        loader = Runner.build_dataloader({**config, 'num_workers': 0}, seed, diff_rank_seed)
+        if config.get('batch_sampler') is not None:
+            batching = dict(batch_sampler=loader.batch_sampler)
+        else:
+            batching = dict(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+        return ThreadDataLoader(
+            loader.dataset,
+            **batching,
+            num_workers=num_workers,
+            collate_fn=loader.collate_fn,
+            pin_memory=loader.pin_memory,
+            prefetch_factor=prefetch_factor or 2,
+        )
+
+    def load_or_resume(self) -> None:
+        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""
+        if not self._has_loaded and self._resume and self._load_from is None:
+            self._load_from = find_latest_checkpoint(self.work_dir)
+            if self._load_from is None:
+                self.logger.info(f'No checkpoint in {self.work_dir} yet: starting from the beginning.')
+                self._resume = False
+        super().load_or_resume()
+
+    def start_from(self, checkpoint: str | Path) -> None:
+        """Take the weights of ``checkpoint`` now, whatever the config says about loading or resuming."""
+        self._resume = False
+        self.load_checkpoint(str(checkpoint))
+
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Any = None) -> dict:
+        """Load the weights of a checkpoint that fits the model exactly.
+
+        Args:
+            filename: A path, or a name with a scheme that mmengine knows.
+            map_location: As in :func:`torch.load`.
+            strict: Only ``True``; mmengine's silent partial load is not offered. Use ``init_cfg`` to start from parts.
+            revise_keys: ``(pattern, replacement)`` pairs for weight names; strips ``module.`` by default.
+
+        Raises:
+            CheckpointError: If the file is missing, corrupt or unsafe, belongs to another architecture, or holds averaged
+                weights that a run without :class:`EMAHook` would silently continue from.
+        """
+        if not strict:
+            raise ConfigError('`strict` should be True: a checkpoint fits the model exactly. Use `init_cfg` to load parts.')
+        checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
+        if 'state_dict' not in checkpoint:
+            checkpoint = {'state_dict': checkpoint}
+        for pattern, replacement in [(r'^module\.', '')] if revise_keys is None else revise_keys:
+            checkpoint['state_dict'] = {
+                re.sub(pattern, replacement, name): value for name, value in checkpoint['state_dict'].items()
+            }
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        check_architecture(model, checkpoint['state_dict'], filename)
+        if self._resume:
+            self._check_resumable(checkpoint, filename)
+        self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
+        model.load_state_dict(checkpoint['state_dict'])
+        self._has_loaded = True
+        self.logger.info(f'Loaded {filename}')
+        return checkpoint
+
+    def _check_resumable(self, checkpoint: dict, filename: str) -> None:
+        lacking = [key for key in ('meta', 'optimizer', 'param_schedulers', 'message_hub') if key not in checkpoint]
+        if lacking:
+            raise CheckpointError(
+                f'Checkpoint {filename} cannot be resumed: it lacks {", ".join(lacking)} (best and published checkpoints hold '
+                'weights only). Resume from an `epoch_*.pth` or `iter_*.pth`, or set `load_from` to start from its weights.'
+            )
+        if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in self.hooks):
+            raise CheckpointError(
+                f'Checkpoint {filename} was trained with averaged weights (EMAHook), and the config has no EMAHook. Add it to '
+                '`custom_hooks` as in the original config.'
+            )
+        # mmengine executes the config text stored in a checkpoint when it finds this key.
+        checkpoint['meta'].pop('config', None)
+
+    @master_only
+    def save_checkpoint(self, out_dir: str, filename: str, **kwargs) -> None:
+        """Write a checkpoint under a temporary name, then rename it.
+
+        Raises:
+            CheckpointError: If it cannot be written; an older file of the same name is intact.
+        """
+        with atomic_path(Path(out_dir) / filename) as temporary:
+            super().save_checkpoint(out_dir, temporary.name, **kwargs)
+
+    @master_only
+    def dump_config(self) -> None:
+        """Write the resolved config into the work dir, under another name if an earlier start left a different one."""
+        target = Path(self.work_dir) / (Path(self.cfg.filename).name if self.cfg.filename else f'{self.timestamp}.py')
+        if target.exists() and target.read_text() != self.cfg.pretty_text:
+            target = target.with_name(f'{target.stem}_{self.timestamp}.py')
+        target.write_text(self.cfg.pretty_text)

@@ -1,0 +1,162 @@
+"""Loading a config with overrides that cannot silently miss."""
+
+import argparse
+import difflib
+import inspect
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, DictAction
+from mmengine.registry import Registry
+
+from mtl_plugins import registry as registries
+from mtl_plugins.errors import ConfigError
+
+DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
+    """Read a config file, apply overrides and check the arguments of every class of this package in it.
+
+    Args:
+        path: A ``.py`` config in the text style.
+        options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index.
+        data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
+
+    Raises:
+        ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
+            not take, or a class of this package is given an argument it does not know.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
+    try:
+        config = Config.fromfile(path)
+    except (SyntaxError, NameError, KeyError, TypeError, FileNotFoundError) as error:
+        raise ConfigError(f'Config {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
+    _apply_options(config, options or {})
+    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    if data_root:
+        for name in DATALOADERS:
+            if config.get(name):
+                config[name].dataset.data_root = data_root
+    check_arguments(config)
+    return config
+
+
+def parse_options(options: list[str] | None) -> dict[str, Any]:
+    """``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
+
+    Raises:
+        ConfigError: If an item is not ``KEY=VALUE``.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction)
+    for option in options or []:
+        if '=' not in option:
+            raise ConfigError(f'`--cfg-options` should be KEY=VALUE. Found {option!r}.')
+    return parser.parse_args(['--options', *options]).options if options else {}
+
+
+def check_arguments(config: dict) -> None:
+    """Compare the keys of every dict whose ``type`` is a class of this package with what the class takes.
+
+    Raises:
+        ConfigError: On the first unknown key, with its place and the nearest known one.
+    """
+    for place, node in _typed_dicts(config, ''):
+        accepted = accepted_arguments(_own_class(node['type']))
+        if accepted is None:
+            continue
+        for key in node:
+            if key not in accepted and key not in ('type', '_scope_', '_delete_'):
+                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{_suggest(key, accepted)}')
+
+
+def accepted_arguments(cls: type | None) -> set[str] | None:
+    """Names that the constructor of ``cls`` takes, its parents' included where it passes ``**kwargs``; ``None``: anything."""
+    if cls is None:
+        return None
+    names: set[str] = set()
+    for parent in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):
+        function = parent.__dict__.get('__init__') if inspect.isclass(parent) else parent
+        if not inspect.isfunction(function):
+            continue
+        parameters = inspect.signature(function).parameters.values()
+        names |= {item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)} - {'self'}
+        if not any(item.kind is item.VAR_KEYWORD for item in parameters):
+            return names
+    return None
+
+
+def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, dict]]:
+    if isinstance(node, dict):
+        if isinstance(node.get('type'), str):
+            yield place, node
+        for key, value in node.items():
+            yield from _typed_dicts(value, f'{place}.{key}' if place else key)
+    elif isinstance(node, (list, tuple)):
+        for index, value in enumerate(node):
+            yield from _typed_dicts(value, f'{place}.{index}')
+
+
+def _registries() -> list[Registry]:
+    return [item for item in vars(registries).values() if isinstance(item, Registry)]
+
+
+def _own_class(name: str) -> type | None:
+    name = name.removeprefix(f'{registries.SCOPE}.')
+    for item in _registries():
+        item.import_from_location()
+        if name in item.module_dict:
+            return item.module_dict[name]
+    return None
+
+
+def _any_class(name: str) -> type | None:
+    own = _own_class(name)
+    if own is not None:
+        return own
+    return next((found for item in _registries() if (found := item.root.get(name)) is not None), None)
+
+
+def _suggest(key: str, known: Any) -> str:
+    known = sorted(str(name) for name in known)
+    close = difflib.get_close_matches(key, known, n=1)
+    listed = ', '.join(known)
+    return (f' Did you mean `{close[0]}`?' if close else '') + f' Known keys: {listed}.'
+
+
+def _apply_options(config: Config, options: dict[str, Any]) -> None:
+    for dotted in options:
+        node: Any = config._cfg_dict
+        *parents, last = dotted.split('.')
+        for depth, key in enumerate(parents):
+            node = _child(node, key, '.'.join(parents[:depth]), dotted)
+        _check_leaf(node, last, '.'.join(parents), dotted)
+    config.merge_from_dict(options)
+
+
+def _child(node: Any, key: str, place: str, dotted: str) -> Any:
+    if isinstance(node, (list, tuple)):
+        if not key.isdigit() or int(key) >= len(node):
+            raise ConfigError(f'`--cfg-options {dotted}`: `{place}` is a list of {len(node)} items. Found index {key!r}.')
+        return node[int(key)]
+    if not isinstance(node, dict) or key not in node:
+        known = node if isinstance(node, dict) else ()
+        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{_suggest(key, known)}')
+    return node[key]
+
+
+def _check_leaf(node: Any, key: str, place: str, dotted: str) -> None:
+    if isinstance(node, dict) and key not in node and isinstance(node.get('type'), str):
+        # A class takes arguments that the config leaves at their defaults.
+        accepted = accepted_arguments(_any_class(node['type']))
+        if accepted is not None and key not in accepted:
+            raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{_suggest(key, accepted)}')
+        return
+    if isinstance(node, dict) and place.endswith('dataloader'):
+        return
+    _child(node, key, place, dotted)

@@ -1,0 +1,56 @@
+"""Evaluate a checkpoint on a labelled split, or predict the test split and pack a submission."""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file that the checkpoint was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
+    parser.add_argument('--submission', metavar='OUT.zip', help='pack the predictions of the split into this archive')
+    parser.add_argument('--include-checkpoint', action='store_true', help='put the checkpoint into the archive')
+    parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
+    parser.add_argument('--work-dir', help='folder for the log; work_dirs/<config name> by default')
+    parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher; none by default')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='override config entries, e.g. test_dataloader.batch_size=1; unknown keys are refused',
+    )
+    args = parser.parse_args()
+    if args.split == 'test' and not args.submission:
+        parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    from mtl_plugins.apis.configuration import set_work_dir
+    from mtl_plugins.apis.prediction import test
+    from mtl_plugins.utils.config import load_config, parse_options
+
+    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    config.launcher = args.launcher
+    set_work_dir(config, args.work_dir)
+    test(
+        config,
+        args.checkpoint,
+        split=args.split,
+        archive=args.submission,
+        include_checkpoint=args.include_checkpoint,
+        json_path=args.json,
+    )
+
+
+if __name__ == '__main__':
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)

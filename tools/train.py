@@ -1,0 +1,55 @@
+"""Train a model, predict the test split with its best checkpoint and pack the submission."""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file, e.g. configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py')
+    parser.add_argument('--work-dir', help='folder for logs, checkpoints and the submission; work_dirs/<config name> by default')
+    parser.add_argument(
+        '--resume',
+        nargs='?',
+        const='auto',
+        metavar='CKPT',
+        help='continue from a checkpoint; "auto" (or nothing) takes the newest of the work dir',
+    )
+    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where supported, float16 otherwise')
+    parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
+    parser.add_argument('--no-submission', action='store_true', help='stop after training')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher; none by default')
+    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='override config entries, e.g. train_dataloader.batch_size=8 model.backbone.depth=34; unknown keys are refused',
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mtl_plugins.apis.configuration import set_mixed_precision, set_resume, set_work_dir
+    from mtl_plugins.apis.training import train
+    from mtl_plugins.utils.config import load_config, parse_options
+
+    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    config.launcher = args.launcher
+    set_work_dir(config, args.work_dir)
+    set_resume(config, args.resume)
+    if args.amp:
+        set_mixed_precision(config)
+    if args.no_submission:
+        config.submission.enabled = False
+    train(config)
+
+
+if __name__ == '__main__':
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
