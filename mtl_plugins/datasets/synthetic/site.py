@@ -1,0 +1,180 @@
+"""A building site for one scene, and the small things that stand on it: trees, people, cycles, poles, signs, vehicles."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_plugins.datasets.synthetic.assets import Assets
+from mtl_plugins.datasets.synthetic.camera import Ground
+from mtl_plugins.datasets.synthetic.cycles import SIZES
+from mtl_plugins.datasets.synthetic.faces import Colour, FaceList, street_axes
+from mtl_plugins.datasets.synthetic.labels import (
+    BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, POLE, RIDER, TRAFFIC_LIGHT, TRAFFIC_SIGN, TRAIN, TRUCK, VEGETATION,
+)  # fmt: skip
+from mtl_plugins.datasets.synthetic.street import StreetPlan
+
+_CAR_COLOURS = ((28, 28, 32), (60, 62, 68), (120, 124, 130), (188, 190, 194), (232, 232, 230), (150, 26, 30), (30, 54, 120),
+                (22, 78, 60), (196, 150, 40), (96, 60, 40), (70, 110, 150), (205, 90, 40))  # fmt: skip
+_CLOTHES = ((30, 32, 40), (46, 60, 96), (90, 94, 100), (150, 40, 44), (40, 84, 60), (210, 204, 196), (196, 150, 60), (120, 70, 110),
+            (60, 120, 160), (84, 66, 52), (230, 120, 60), (16, 18, 20))  # fmt: skip
+_SKINS = ((236, 194, 164), (214, 168, 134), (168, 120, 90), (110, 76, 56))
+_HAIRS = ((40, 30, 26), (90, 62, 40), (170, 136, 90), (130, 130, 130), (24, 22, 24))
+_VEHICLE_CLASSES = {'car': CAR, 'truck': TRUCK, 'bus': BUS, 'tram': TRAIN}
+_LIVERIES = {
+    'truck': ((220, 222, 224), (180, 36, 36), (40, 70, 140), (230, 180, 50), (60, 100, 70), (96, 100, 106), (226, 110, 40)),
+    'bus': ((196, 40, 44), (230, 190, 60), (226, 226, 222), (50, 96, 160), (60, 130, 80), (120, 60, 120)),
+    'tram': ((232, 196, 56), (190, 34, 40), (228, 228, 224), (50, 110, 80), (40, 90, 150)),
+}
+
+
+@dataclass
+class Site:
+    """Where a scene is built. Positions are (lateral, z) on the street, in metres."""
+
+    rng: np.random.Generator
+    assets: Assets
+    ground: Ground
+    plan: StreetPlan
+    faces: FaceList
+
+    def texture(self, name: str) -> int:
+        variants = self.assets.atlas.variants[name]
+        return variants[int(self.rng.integers(len(variants)))]
+
+    def pick(self, options):
+        return options[int(self.rng.integers(len(options)))]
+
+    def shade(self, colour: Colour, spread: float = 0.15) -> Colour:
+        """A colour somewhat lighter or darker, and a little off in hue."""
+        factor = self.rng.uniform(1 - spread, 1 + spread) * self.rng.uniform(0.94, 1.06, 3)
+        return tuple((np.asarray(colour) * factor).tolist())
+
+    def mix(self, low: Colour, high: Colour) -> Colour:
+        return tuple((np.asarray(low) + (np.asarray(high) - low) * self.rng.random(3) * 0.3 + (np.asarray(high) - low) * self.rng.random() * 0.7).tolist())
+
+    def disc(self, lateral: float, z: float, radius: float, corners: int = 8) -> list[tuple[float, float]]:
+        x, _, _ = self.ground.point(lateral, z)
+        angles = np.arange(corners) * 2 * np.pi / corners
+        return list(zip((x + radius * np.cos(angles)).tolist(), (z + radius * np.sin(angles)).tolist(), strict=True))
+
+    def tree(self, lateral: float, z: float, height: float) -> None:
+        green = self.mix((58, 84, 30), (112, 132, 62))
+        if self.rng.random() < 0.12:
+            green = self.mix((130, 96, 30), (150, 110, 60))
+        light = tuple(1.25 * c for c in green)
+        conifer = self.rng.random() < 0.15
+        paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], VEGETATION)
+        width = height * (0.5 if conifer else self.rng.uniform(0.7, 1.0))
+        self.faces.add_billboard(
+            self.ground.point(lateral, z), width, height, self.texture('conifer' if conifer else 'tree'), paint, self.rng.random() < 0.5
+        )
+        self.faces.add_shadow(self.disc(lateral, z, 0.36 * width), height * 0.95, height * 0.35)
+        self.faces.add_shadow(self.disc(lateral, z, 0.15, 4), height * 0.5)
+
+    def bush(self, lateral: float, z: float, height: float) -> None:
+        green = self.mix((52, 80, 30), (110, 128, 58))
+        paint = self.faces.add_paint([green, tuple(1.25 * c for c in green)], VEGETATION)
+        width = height * self.rng.uniform(1.2, 2.2)
+        self.faces.add_billboard(self.ground.point(lateral, z), width, height, self.texture('bush'), paint)
+        self.faces.add_shadow(self.disc(lateral, z, 0.4 * width), height * 0.7)
+
+    def _clothes(self) -> list[Colour]:
+        return [self.shade(self.pick(_SKINS), 0.1), self.shade(self.pick(_HAIRS)), self.shade(self.pick(_CLOTHES)), self.shade(self.pick(_CLOTHES))]
+
+    def person(self, lateral: float, z: float) -> None:
+        height = self.rng.uniform(1.58, 1.92) if self.rng.random() < 0.92 else self.rng.uniform(1.1, 1.4)
+        colours = [*self._clothes(), self.shade((40, 36, 34)), self.shade(self.pick(_CLOTHES))]
+        paint = self.faces.add_paint(colours, PERSON)
+        self.faces.add_billboard(self.ground.point(lateral, z), height / 2, height, self.texture('person'), paint, self.rng.random() < 0.5)
+        self.faces.add_shadow(self.disc(lateral, z, 0.22, 4), height)
+        self.faces.contacts.append(self.disc(lateral, z, 0.28, 6))
+
+    def cycle(self, kind: str, lateral: float, z: float, across: float) -> None:
+        """``kind``: bicycle, motorcycle, cyclist or biker; ``across`` 0..1: how much of its side shows."""
+        machine = BICYCLE if kind in ('bicycle', 'cyclist') else MOTORCYCLE
+        view = 'side' if across > 0.35 else 'along'
+        width, height = SIZES[f'{kind} {view}']
+        width *= max(across, 0.45) if view == 'side' else 1.0
+        colours = [*self._clothes(), self.shade(self.pick(_CAR_COLOURS)), self.shade((34, 34, 36)), self.shade((150, 152, 156)), (225, 210, 180)]
+        if machine == MOTORCYCLE or self.rng.random() < 0.5:
+            colours[1] = self.shade(self.pick(_CAR_COLOURS))
+        paint = self.faces.add_paint(colours, (RIDER,) * 4 + (machine,) * 4)
+        self.faces.add_billboard(
+            self.ground.point(lateral, z), width, height, self.texture(f'{kind} {view}'), paint, self.rng.random() < 0.5
+        )
+        self.faces.add_shadow(self.disc(lateral, z, 0.4 * width, 6), height * 0.8)
+        self.faces.contacts.append(self.disc(lateral, z, 0.42 * width, 6))
+
+    def post(self, lateral: float, z: float, height: float, thickness: float, colour: Colour, bottom: float = 0.0) -> int:
+        """An upright pole; returns its paint."""
+        paint = self.faces.add_paint([colour], POLE)
+        x, y, _ = self.ground.point(lateral, z)
+        plain = self.assets.atlas.variants['pole'][0]
+        self.faces.add_billboard((x, y + bottom, z), thickness, height - bottom, plain, paint)
+        self.faces.add_shadow(self.disc(lateral, z, thickness / 2, 4), height, bottom)
+        return paint
+
+    def arm(self, lateral: float, z: float, height: float, reach: float, paint: int) -> None:
+        """A horizontal bar from a pole, ``reach`` metres to the right (negative: left)."""
+        x, y, _ = self.ground.point(lateral, z)
+        self.faces.add((x, y + height, z), (reach, 0.0, 0.0), (0.0, 0.14, 0.0), self.assets.atlas.variants['plain'][0], paint)
+
+    def lamp_post(self, lateral: float, z: float, side: int) -> None:
+        height = self.rng.uniform(5.5, 9.0)
+        paint = self.post(lateral, z, height, self.rng.uniform(0.14, 0.24), self.mix((60, 64, 66), (165, 166, 164)))
+        if self.rng.random() < 0.75:
+            self.arm(lateral, z, height - 0.12, -side * self.rng.uniform(1.0, 2.5), paint)
+
+    def sign(self, lateral: float, z: float, grey: Colour) -> None:
+        kind = self.rng.choice(['sign red', 'sign full', 'sign board'], p=[0.45, 0.4, 0.15])
+        if kind == 'sign board':
+            width, height, lower = self.rng.uniform(1.6, 3.0), self.rng.uniform(1.0, 1.6), self.rng.uniform(2.0, 2.6)
+            colours = [self.pick(((30, 70, 160), (30, 110, 70), (235, 200, 40), (236, 236, 232)))]
+            colours += [(240, 240, 240), (245, 245, 245) if sum(colours[0]) < 420 else (20, 20, 22)]
+        else:
+            width = height = self.rng.uniform(0.75, 1.1)
+            lower = self.rng.uniform(2.0, 2.5)
+            full = self.pick(((196, 24, 30), (24, 72, 170), (24, 80, 176), (240, 196, 30)))
+            colours = [(236, 236, 232), (200, 26, 32), (20, 20, 22)] if kind == 'sign red' else [full, (240, 240, 240), (242, 242, 240)]
+        paint = self.faces.add_paint([self.shade(c, 0.1) for c in colours], TRAFFIC_SIGN)
+        for offset in (-0.35 * width, 0.35 * width) if kind == 'sign board' else (0.0,):
+            self.post(lateral + offset, z + 0.04, lower + height * 0.9, 0.09, grey)
+        x, y, _ = self.ground.point(lateral, z)
+        self.faces.add_billboard((x, y + lower, z), width, height, self.texture(kind), paint)
+
+    def traffic_light(self, lateral: float, z: float, side: int, grey: Colour, overhead: bool) -> None:
+        lit = int(self.rng.integers(3))
+        lamps = [(60, 20, 18), (64, 54, 18), (16, 56, 34)]
+        lamps[lit] = ((255, 50, 40), (255, 190, 50), (60, 240, 150))[lit]
+        paint = self.faces.add_paint([self.shade((34, 36, 36)), *lamps], TRAFFIC_LIGHT)
+        size = self.rng.uniform(1.0, 1.3)
+        x, y, _ = self.ground.point(lateral, z)
+        texture = self.texture('traffic light')
+        self.faces.add_billboard((x, y + 2.2, z - 0.12), 0.5 * size, size, texture, paint)
+        if overhead:
+            pole = self.post(lateral, z, 6.0, 0.2, grey)
+            reach = self.rng.uniform(2.5, 4.5)
+            self.arm(lateral, z, 5.6, -side * reach, pole)
+            self.faces.add_billboard((x - side * reach * 0.92, y + 4.9, z - 0.12), 0.5 * size, size, texture, paint)
+        else:
+            self.post(lateral, z, 2.2 + size, 0.16, grey)
+
+    def vehicle(self, kind: str, lateral: float, z: float, reverse: bool = False, turn: float = 0.0) -> float:
+        """Put a car, truck, bus or tram with its middle at (lateral, z); returns its length."""
+        vehicle = self.pick(self.assets.vehicles[kind])
+        if kind == 'car':
+            body = self.shade(self.pick(_CAR_COLOURS))
+            second = body
+        else:
+            body, second = self.shade(self.pick(_LIVERIES[kind])), self.shade(self.pick(_LIVERIES[kind]))
+        colours = [body, self.shade((52, 62, 72), 0.3), (26, 27, 29), (170, 172, 176), (236, 236, 224), (196, 24, 26), (232, 232, 226), second]
+        paint = self.faces.add_paint(colours, _VEHICLE_CLASSES[kind])
+        scale = self.rng.uniform(0.94, 1.06, 3)
+        axes = street_axes(self.ground, z, reverse, turn) * scale[:, None]
+        place = np.array(self.ground.point(lateral, z))
+        self.faces.add_object(vehicle.template, place, axes, paint)
+        half_right, half_forward = axes[0, [0, 2]] * vehicle.width / 2, axes[2, [0, 2]] * vehicle.length / 2
+        corners = [tuple((place[[0, 2]] + a * half_right + b * half_forward).tolist()) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        self.faces.add_shadow(corners, vehicle.height * scale[1] * 0.9)
+        self.faces.contacts.append(corners)
+        return vehicle.length * scale[2]

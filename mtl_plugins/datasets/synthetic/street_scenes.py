@@ -1,0 +1,50 @@
+"""One sample from (seed, split, index) to arrays: the generator without files."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_plugins.datasets.synthetic.appearance import photograph, shade_sky
+from mtl_plugins.datasets.synthetic.assets import load_assets
+from mtl_plugins.datasets.synthetic.renderer import (
+    SKY_FACE, blank_label, depth_map, draw_faces, ground_buffers, shade_faces,
+)  # fmt: skip
+from mtl_plugins.datasets.synthetic.scene_sampler import Scene, sample_scene
+from mtl_plugins.datasets.synthetic.street import contact_image, shade_ground, shadow_image
+
+SPLITS = ('train', 'val', 'test')
+
+
+@dataclass(frozen=True)
+class Rendering:
+    """``image (H, W, 3)`` uint8 RGB; ``label (H, W)`` uint8 class 0..18; ``depth (H, W)`` float32 metres, infinite for the sky."""
+
+    image: np.ndarray
+    label: np.ndarray
+    depth: np.ndarray
+
+
+def render_scene(scene: Scene) -> Rendering:
+    """Render a scene with the shared assets."""
+    assets = load_assets()
+    camera, weather, faces = scene.camera, scene.weather, scene.faces
+    buffers = ground_buffers(camera, scene.ground)
+    arrays = draw_faces(buffers, camera, faces, assets.atlas, weather.sun * weather.sun_strength, weather.ambient)
+    label = blank_label(buffers)
+    colour = np.zeros((camera.height, camera.width, 3), np.float32)
+    ground_sun = weather.sun_strength * weather.sun[1]
+    shade_ground(scene.plan, buffers, camera, scene.ground, assets.atlas, 1.0, label, colour)
+    softness = 3 if weather.sun_strength > 0.3 else 9
+    light = ground_sun * shadow_image(faces, buffers, camera, scene.ground, weather.sun, softness)
+    light = (light + weather.ambient) * contact_image(faces, buffers, camera, scene.ground)
+    colour *= light[..., None]
+    shade_faces(buffers, arrays, faces, camera, assets.atlas, label, colour)
+    shade_sky(weather, camera, buffers.face == SKY_FACE, assets.clouds, colour)
+    image = photograph(weather, colour, buffers.inverse_depth, assets.noise)
+    return Rendering(image, label, depth_map(buffers))
+
+
+def render_sample(seed: int, split: str, index: int, size: tuple[int, int]) -> Rendering:
+    """The sample that belongs to (seed, split, index), whatever else is rendered."""
+    rng = np.random.default_rng([seed, SPLITS.index(split), index])
+    return render_scene(sample_scene(rng, size, load_assets()))

@@ -1,0 +1,56 @@
+"""Generate a data set of street scenes in MiniScapes format: images, classes and depth from a procedural renderer."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """'HxW' to (H, W)."""
+    match = re.fullmatch(r'(\d+)x(\d+)', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'a size is HEIGHTxWIDTH, such as 256x512. Found {text!r}.')
+    return int(match[1]), int(match[2])
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog='The folder gets {train,val,test}/rgb/<index>.jpg and {train,val}/{semseg,depth}/<index>.png; the labels of the '
+        'test split lie apart, in grader/test/{semseg,depth}. The same seed and size give the same files, whatever the number '
+        'of workers. A split whose generation was interrupted is left as .incomplete_<split>.',
+    )
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')
+    parser.add_argument('--train', type=int, default=2000, metavar='N', help='number of training samples')
+    parser.add_argument('--val', type=int, default=250, metavar='N', help='number of validation samples')
+    parser.add_argument('--test', type=int, default=250, metavar='N', help='number of test samples')
+    parser.add_argument('--size', type=image_size, default='256x512', metavar='HxW', help='height and width in pixels')
+    parser.add_argument('--seed', type=int, default=0, help='another seed gives other scenes')
+    parser.add_argument('--workers', type=int, default=2, help='processes that render')
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse_args()
+
+    from mtl_plugins.datasets.errors import DataError
+    from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
+
+    try:
+        write_miniscapes(args.out, args.train, args.val, args.test, args.size, args.seed, args.workers)
+    except (DataError, ValueError) as error:
+        print(f'error: {error}', file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f'interrupted; {args.out} holds an incomplete data set, remove it before running again.', file=sys.stderr)
+        return 130
+    print(f'{args.out}: {args.train} train, {args.val} val, {args.test} test samples of {args.size[0]}x{args.size[1]}')
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
