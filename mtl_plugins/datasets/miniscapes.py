@@ -7,7 +7,7 @@ from typing import Any
 import cv2
 from mmengine.dataset import BaseDataset
 
-from mtl_plugins.registry import DATASETS, TRANSFORMS
+from mtl_plugins.registry import DATASETS, SCOPE, TRANSFORMS
 
 from .cityscapes_classes import CLASSES, PALETTE
 from .packed import open_packed
@@ -65,8 +65,7 @@ class MiniScapesDataset(BaseDataset):
         super().__init__(
             data_root=str(data_root),
             data_prefix={},
-            # mmengine itself would look only in its own registry unless a default scope is set.
-            pipeline=[TRANSFORMS.build(step) if isinstance(step, dict) else step for step in pipeline],
+            pipeline=[TRANSFORMS.build({'_scope_': SCOPE, **step}) if isinstance(step, dict) else step for step in pipeline],
             metainfo=metainfo,
             indices=indices,
             test_mode=test_mode,

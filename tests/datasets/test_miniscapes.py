@@ -1,0 +1,267 @@
+"""MiniScapesDataset: what it finds, what it yields, and one clear sentence for each kind of bad input."""
+
+import re
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.datasets import CorruptFileError, DataNotFoundError, MiniScapesDataset, SampleKey
+from mtl_plugins.registry import DATASETS
+from tests.fake_miniscapes import save_label, write_fake_miniscapes
+
+LOAD = [dict(type='LoadMiniScapes')]
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_fake_miniscapes(tmp_path / 'data')
+
+
+def pil_sample(root, split, index):
+    """The oracle: PIL's decoders."""
+    folder = root / split
+    return (
+        np.array(Image.open(folder / 'rgb' / f'{index}.jpg')),
+        np.array(Image.open(folder / 'semseg' / f'{index}.png')),
+        np.array(Image.open(folder / 'depth' / f'{index}.png')),
+    )
+
+
+@pytest.mark.parametrize('index', [0, 1, 2, 3])
+def test_arrays_equal_those_of_pil(root, index):
+    image, label, code = pil_sample(root, 'train', index)
+    sample = MiniScapesDataset(root, 'train', pipeline=LOAD)[index]
+    # Two JPEG decoders may round the colour conversion differently.
+    assert np.abs(sample['img'].astype(int) - image).max() <= 2
+    np.testing.assert_array_equal(sample['gt_seg_map'], label)
+    np.testing.assert_array_equal(sample['gt_depth_map'], code)
+    assert {sample[key].dtype for key in ('img', 'gt_seg_map', 'gt_depth_map')} == {np.dtype(np.uint8)}
+    assert sample['ori_shape'] == (64, 96) and sample['depth_scale'] == 1.0 and sample['sample_idx'] == index
+
+
+def test_image_is_rgb(tmp_path):
+    """OpenCV's native order is BGR."""
+    root = write_fake_miniscapes(tmp_path, dict(test=1), grader_labels=False)
+    Image.new('RGB', (96, 64), (200, 100, 0)).save(root / 'test' / 'rgb' / '0.jpg')
+    pixel = MiniScapesDataset(root, 'test', pipeline=LOAD)[0]['img'][32, 48]
+    assert np.abs(pixel.astype(int) - (200, 100, 0)).max() <= 3
+
+
+def test_order_is_numeric_and_other_files_are_left_alone(tmp_path):
+    root = write_fake_miniscapes(tmp_path, dict(train=12), size=(16, 16))
+    (root / 'train' / 'rgb' / '.hidden.jpg').touch()
+    (root / 'train' / 'rgb' / 'notes.txt').touch()
+    dataset = MiniScapesDataset(root, 'train')
+    assert [dataset.get_data_info(i)['img_path'].rsplit('/', 1)[1] for i in range(len(dataset))] == [
+        f'{i}.jpg' for i in range(12)
+    ]
+
+
+def test_gaps_in_the_numbering_are_allowed(root):
+    for folder, suffix in (('rgb', 'jpg'), ('semseg', 'png'), ('depth', 'png')):
+        (root / 'train' / folder / f'1.{suffix}').unlink()
+    dataset = MiniScapesDataset(root, 'train', pipeline=LOAD)
+    assert len(dataset) == 3 and dataset[1]['img_path'].endswith('/2.jpg') and dataset[1]['sample_idx'] == 1
+
+
+def test_test_split_has_no_labels(root):
+    sample = MiniScapesDataset(root, 'test', pipeline=LOAD)[0]
+    assert 'img' in sample and not {'gt_seg_map', 'gt_depth_map', 'seg_map_path'} & sample.keys()
+
+
+@pytest.mark.parametrize('task, other', [('semseg', 'depth'), ('depth', 'semseg')])
+def test_single_task_needs_only_its_own_labels(root, task, other):
+    shutil.rmtree(root / 'train' / other)
+    sample = MiniScapesDataset(root, 'train', tasks=(task,), pipeline=LOAD)[0]
+    assert ('gt_seg_map' in sample, 'gt_depth_map' in sample) == (task == 'semseg', task == 'depth')
+
+
+def test_subsets_of_mmengine(root):
+    assert len(MiniScapesDataset(root, 'train', indices=3)) == 3
+    last = MiniScapesDataset(root, 'train', indices=[3, 1], pipeline=LOAD)
+    assert [last[i]['img_path'][-5:] for i in (0, 1, -1)] == ['3.jpg', '1.jpg', '1.jpg']
+    assert len(MiniScapesDataset(root, 'train').get_subset(2)) == 2
+
+
+def test_registered_with_metainfo(root):
+    dataset = DATASETS.build(dict(type='MiniScapesDataset', data_root=str(root), split='val', lazy_init=True))
+    assert len(dataset.metainfo['classes']) == len(dataset.metainfo['palette']) == 19
+    assert dataset.metainfo['classes'][13] == 'car' and dataset.metainfo['palette'][13] == [0, 0, 142]
+
+
+def test_random_numbers_depend_on_the_key_alone(root):
+    dataset = MiniScapesDataset(root, 'train', pipeline=[lambda results: results['rng'].random()])
+    assert dataset[SampleKey(1, 2, 3)] == dataset[SampleKey(1, 2, 3)] == SampleKey(1, 2, 3).rng().random()
+    draws = [dataset[SampleKey(i, e, s)] for i in range(3) for e in range(3) for s in range(3)]
+    assert len(set(draws)) == 27
+    assert dataset[-1] == dataset[3] == dataset[SampleKey(3)]
+
+
+def expect(error, *words):
+    """One sentence that names everything in ``words``."""
+    return pytest.raises(error, match='.*'.join(re.escape(str(word)) for word in words))
+
+
+@pytest.mark.parametrize('data_root', ['', 'nowhere'])
+def test_missing_root(tmp_path, data_root):
+    where = tmp_path / data_root if data_root else ''
+    with expect(DataNotFoundError, 'data root', 'does not exist', '--data-root', 'MTL_DATA_ROOT', 'make_dataset.py'):
+        MiniScapesDataset(where, 'train')
+
+
+def test_missing_split(root):
+    with expect(DataNotFoundError, root, "no split 'extra'", 'make_dataset.py'):
+        MiniScapesDataset(root, 'extra')
+
+
+def test_empty_split(root):
+    for path in (root / 'train' / 'rgb').iterdir():
+        path.unlink()
+    with expect(DataNotFoundError, "split 'train' is empty", root / 'train' / 'rgb'):
+        MiniScapesDataset(root, 'train')
+
+
+def test_missing_label(root):
+    (root / 'train' / 'depth' / '2.png').unlink()
+    with expect(DataNotFoundError, root / 'train' / 'depth' / '2.png', '1 of 4'):
+        MiniScapesDataset(root, 'train')
+
+
+def test_missing_label_folder(root):
+    shutil.rmtree(root / 'val' / 'semseg')
+    with expect(DataNotFoundError, root / 'val' / 'semseg'):
+        MiniScapesDataset(root, 'val')
+
+
+@pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'normals'), ('depth', 'depth')])
+def test_unknown_tasks(root, tasks):
+    with expect(ValueError, '`tasks` should be', 'Found', tasks):
+        MiniScapesDataset(root, 'train', tasks=tasks)
+
+
+def load_broken(root, path, message):
+    dataset = MiniScapesDataset(root, 'train', pipeline=LOAD)
+    with expect(CorruptFileError, path, message):
+        dataset[0]
+
+
+@pytest.mark.parametrize('name', ['rgb/0.jpg', 'semseg/0.png', 'depth/0.png'])
+@pytest.mark.parametrize('share', [0.0, 0.001, 0.3, 0.7, 0.95, 0.999])
+def test_truncated_file(root, name, share):
+    """OpenCV 4 fills the missing rows of a truncated JPEG with grey and says nothing."""
+    path = root / 'train' / name
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    load_broken(root, path, '')
+
+
+def test_truncated_jpeg_with_a_thumbnail(root):
+    """The end marker of an embedded thumbnail is not the end of the image."""
+    path = root / 'train' / 'rgb' / '0.jpg'
+    data = path.read_bytes()
+    application_data = b'\xff\xe1' + (len(data) + 2).to_bytes(2, 'big') + data
+    with_thumbnail = data[:2] + application_data + data[2:]
+    path.write_bytes(with_thumbnail)
+    MiniScapesDataset(root, 'train', pipeline=LOAD)[0]
+    path.write_bytes(with_thumbnail[: -len(data) // 4])
+    load_broken(root, path, 'is truncated')
+
+
+def test_bytes_after_the_end_of_a_jpeg_do_no_harm(root):
+    path = root / 'train' / 'rgb' / '0.jpg'
+    before = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['img']
+    path.write_bytes(path.read_bytes() + b'\x00' * 7)
+    np.testing.assert_array_equal(MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['img'], before)
+
+
+@pytest.mark.parametrize('name', ['semseg/0.png', 'depth/0.png'])
+def test_damaged_png(root, name):
+    path = root / 'train' / name
+    data = bytearray(path.read_bytes())
+    data[data.index(b'IDAT') + 20] ^= 0x55
+    path.write_bytes(data)
+    load_broken(root, path, 'cannot be decoded')
+
+
+@pytest.mark.parametrize('name', ['rgb/0.jpg', 'semseg/0.png', 'depth/0.png'])
+def test_other_content(root, name):
+    (root / 'train' / name).write_text('<html>not found</html>' * 10)
+    load_broken(root, root / 'train' / name, 'should be a')
+
+
+def test_exif_orientation_is_ignored(root):
+    """The labels do not turn with the image."""
+    path = root / 'train' / 'rgb' / '0.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)
+    assert MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['img'].shape == (64, 96, 3)
+
+
+def test_unknown_label_ids(root):
+    label = np.zeros((64, 96), np.uint8)
+    label[0, :4] = (19, 254, 255, 33)
+    save_label(root / 'train' / 'semseg' / '0.png', label)
+    load_broken(root, root / 'train' / 'semseg' / '0.png', '0..18 and 255. Found [19, 33, 254].')
+
+
+@pytest.mark.parametrize('task', ['semseg', 'depth'])
+def test_sizes_differ(root, task):
+    path = root / 'train' / task / '0.png'
+    Image.new('L', (96, 63)).save(path)
+    load_broken(root, path, 'same size (width x height). Found 96x64 and 96x63.')
+
+
+@pytest.mark.parametrize(
+    'image, found',
+    [
+        (Image.new('I;16', (96, 64)), '16-bit grey'),
+        (Image.new('RGB', (96, 64)), '8-bit RGB'),
+        (Image.new('RGBA', (96, 64)), '8-bit RGB with alpha'),
+        (Image.new('1', (96, 64)), '1-bit grey'),
+        (Image.new('P', (96, 64)), 'palette'),
+    ],
+)
+def test_depth_of_another_type(root, image, found):
+    path = root / 'train' / 'depth' / '0.png'
+    image.save(path)
+    load_broken(root, path, 'should be an 8-bit grey PNG. Found')
+    load_broken(root, path, found)
+
+
+@pytest.mark.parametrize(
+    'image, found', [(Image.new('I;16', (96, 64)), '16-bit grey'), (Image.new('RGB', (96, 64)), '8-bit RGB')]
+)
+def test_label_of_another_type(root, image, found):
+    path = root / 'train' / 'semseg' / '0.png'
+    image.save(path)
+    load_broken(root, path, f'should be an 8-bit palette or grey PNG. Found {found}.')
+
+
+@pytest.mark.parametrize(
+    'colours, options', [(4, {}), (16, {}), (19, {}), (256, dict(transparency=3)), (19, dict(optimize=True))]
+)
+def test_palettes_of_any_size_are_read_as_indices(root, colours, options):
+    """PIL writes small palettes with fewer bits per pixel."""
+    label = np.random.default_rng(0).integers(0, min(colours, 19), (64, 96), dtype=np.uint8)
+    image = Image.fromarray(label)
+    image.putpalette(bytes(range(3 * 64))[: 3 * colours] if colours <= 64 else bytes(3 * 256))
+    image.save(root / 'train' / 'semseg' / '0.png', **options)
+    sample = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]
+    np.testing.assert_array_equal(sample['gt_seg_map'], label)
+
+
+def test_png_files_written_by_opencv(root):
+    label = np.random.default_rng(0).integers(0, 19, (64, 96), dtype=np.uint8)
+    cv2.imwrite(str(root / 'train' / 'semseg' / '0.png'), label)
+    np.testing.assert_array_equal(MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['gt_seg_map'], label)
+
+
+def test_file_that_disappears(root):
+    dataset = MiniScapesDataset(root, 'train', pipeline=LOAD)
+    (root / 'train' / 'rgb' / '0.jpg').unlink()
+    with expect(DataNotFoundError, root / 'train' / 'rgb' / '0.jpg', 'does not exist'):
+        dataset[0]
