@@ -6,6 +6,10 @@ import cv2
 import numpy as np
 
 from mtl_plugins.datasets.synthetic.camera import Camera
+from mtl_plugins.datasets.synthetic.canvas import Canvas
+
+NOISE_DEVIATION = 32.0
+_SKY_STEPS = 48
 
 
 @dataclass(frozen=True)
@@ -65,54 +69,52 @@ def sample_weather(rng: np.random.Generator) -> Weather:
     )
 
 
-def shade_sky(weather: Weather, camera: Camera, sky: np.ndarray, clouds: np.ndarray, colour: np.ndarray) -> None:
-    """Gradient and clouds on a plane overhead, into ``colour (H, W, 3)`` where ``sky (H, W)``; ``clouds``: square tile 0..1."""
+def shade_sky(weather: Weather, camera: Camera, sky: np.ndarray, clouds: np.ndarray, canvas: Canvas) -> None:
+    """Gradient, and clouds on a plane overhead, where ``sky (H, W)``; ``clouds``: square tile in 0..1."""
     flat = np.flatnonzero(sky)
-    if not len(flat):
-        return
     y, x = np.divmod(flat.astype(np.int32), np.int32(camera.width))
     to_world = (camera.rotation.T @ camera.rays).astype(np.float32)
-    dx, dy, dz = (row[0] * x + row[1] * y + row[2] for row in to_world)
-    height = np.clip(dy / np.hypot(dx, dz), 0.015, 2)
-    blend = np.clip(1 - np.exp(-3.5 * height), 0, 1)[:, None]
-    pixel = np.array(weather.horizon, np.float32) * (1 - blend) + np.array(weather.zenith, np.float32) * blend
+    dx, dy, dz = (row[0] * x.astype(np.float32) + row[1] * y.astype(np.float32) + row[2] for row in to_world)
+    height = np.clip(dy / np.sqrt(dx * dx + dz * dz), 0.015, 2)
     size = len(clouds)
-    u = (dx / (height + 0.08) * 60 + weather.cloud_shift[0]).astype(np.int64) & (size - 1)
-    v = (dz / (height + 0.08) * 60 + weather.cloud_shift[1]).astype(np.int64) & (size - 1)
-    cover = np.clip((clouds[v, u] - 0.8 + 0.7 * weather.cloudiness) * 3, 0, 1) * np.clip(height * 12, 0, 1)
-    grey = np.array([243, 244, 247], np.float32) * (1 - 0.22 * weather.cloudiness * clouds[u, v])[:, None]
-    pixel += cover[:, None] * (grey - pixel)
-    colour.reshape(-1, 3)[flat] = pixel
+    spread = 60 / (height + np.float32(0.08))
+    u = (dx * spread + weather.cloud_shift[0]).astype(np.int64) & (size - 1)
+    v = (dz * spread + weather.cloud_shift[1]).astype(np.int64) & (size - 1)
+    density = clouds.ravel().take(v * size + u)
+    cover = np.clip((density - np.float32(0.8 - 0.7 * weather.cloudiness)) * 3, 0, 1) * np.minimum(height * 12, 1)
+    blend = 1 - np.exp(-3.5 * height)
+    steps = np.linspace(0, 1, _SKY_STEPS)[:, None]
+    clear = np.array(weather.horizon) * (1 - steps) + np.array(weather.zenith) * steps
+    cloud = np.array([243, 244, 247]) * (1 - 0.1 * weather.cloudiness)
+    base = canvas.add_colours((clear[:, None] + steps[None] * (cloud - clear[:, None])).reshape(-1, 3))
+    last = np.float32(_SKY_STEPS - 0.51)
+    canvas.entry[flat] = base + (blend * last).astype(np.int64) * _SKY_STEPS + (cover * last).astype(np.int64)
+    canvas.brightness[flat] = 1 - np.float32(0.16 * weather.cloudiness) * density * cover
 
 
-def photograph(weather: Weather, colour: np.ndarray, inverse_depth: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Haze, exposure, colour temperature, a film-like tone curve, blur and sensor noise.
+def photograph(weather: Weather, canvas: Canvas, depth: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Haze, exposure, colour temperature, a soft shoulder, blur and sensor noise.
 
     Args:
-        colour: ``(H, W, 3)`` float32 RGB, about 0..255; overwritten.
-        inverse_depth: ``(H, W)`` float32, 0 = sky (which has its haze already).
-        noise: Flat float32 pool of standard normal values.
+        depth: ``(H, W)`` float32 metres, infinite for the sky (whose colour holds its haze already).
+        noise: Flat uint8 pool, mean 128, standard deviation ``NOISE_DEVIATION``.
 
     Returns:
         ``(H, W, 3)`` uint8 RGB.
     """
-    haze = 1 - cv2.exp(-weather.haze / np.maximum(inverse_depth, 1e-4))
-    haze[inverse_depth == 0] = 0
-    colour += haze[..., None] * (np.array(weather.horizon, np.float32) * 0.94 - colour)
-    gain = weather.exposure * np.array([weather.temperature, 1.0, 1 / weather.temperature], np.float32)
-    sigma = weather.blur
-    colour = cv2.GaussianBlur(colour, (3, 3), sigma)
-    colour *= gain.astype(np.float32)
-    start = weather.cloud_shift[0] % (len(noise) - colour.size) if len(noise) > colour.size else 0
-    grain = np.resize(noise[start:], colour.size) if len(noise) < colour.size else noise[start : start + colour.size]
-    colour += grain.reshape(colour.shape) * np.float32(weather.noise)
-    return _TONE_CURVE[np.clip(colour, 0, 511).astype(np.uint16)]
-
-
-def _tone_curve() -> np.ndarray:
-    """Soft shoulder: 512 linear levels to 8 bits."""
-    level = np.arange(512) / 255.0
-    return np.clip(255 * (1.06 * level) / (1 + (level / 1.35) ** 3) ** (1 / 3), 0, 255).astype(np.uint8)
-
-
-_TONE_CURVE = _tone_curve()
+    clear = cv2.exp(np.where(np.isinf(depth), 0, np.float32(-weather.haze) * depth))
+    gains = weather.exposure * weather.temperature, weather.exposure, weather.exposure / weather.temperature
+    planes = []
+    for plane, air, gain in zip(canvas.planes(), weather.horizon, gains, strict=True):
+        air_light = np.float32(0.94 * air)
+        plane -= air_light
+        plane *= clear
+        plane += air_light
+        plane *= np.float32(gain)
+        plane *= 1.1 - plane * np.float32(1 / 1200)
+        planes.append(cv2.convertScaleAbs(np.minimum(plane, 255, out=plane)))
+    image = cv2.GaussianBlur(cv2.merge(planes), (3, 3), weather.blur)
+    start = weather.cloud_shift[0] % max(len(noise) - image.size, 1)
+    grain = np.resize(noise[start:], image.shape)
+    strength = weather.noise / NOISE_DEVIATION
+    return cv2.addWeighted(image, 1, grain, strength, -128 * strength)

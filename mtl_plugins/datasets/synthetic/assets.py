@@ -5,6 +5,7 @@ from functools import cache
 
 import numpy as np
 
+from mtl_plugins.datasets.synthetic.appearance import NOISE_DEVIATION
 from mtl_plugins.datasets.synthetic.atlas import Atlas
 from mtl_plugins.datasets.synthetic.cycles import add_cycles
 from mtl_plugins.datasets.synthetic.sprites import add_sprites
@@ -16,7 +17,7 @@ _NOISE_POOL = 1 << 21
 
 @dataclass(frozen=True)
 class Assets:
-    """The shared drawings. ``noise``: flat float32 standard normal; ``clouds``: square float32 tile in 0..1."""
+    """The shared drawings. ``noise``: flat uint8, mean 128; ``clouds``: square float32 tile in 0..1."""
 
     atlas: Atlas
     vehicles: dict[str, list[Vehicle]]
@@ -33,4 +34,5 @@ def load_assets() -> Assets:
     add_sprites(atlas, rng)
     add_cycles(atlas, rng)
     vehicles = build_vehicles(atlas)
-    return Assets(atlas.freeze(), vehicles, cloud_tile(rng), rng.standard_normal(_NOISE_POOL, dtype=np.float32))
+    noise = np.clip(128.5 + NOISE_DEVIATION * rng.standard_normal(_NOISE_POOL, dtype=np.float32), 0, 255).astype(np.uint8)
+    return Assets(atlas.freeze(), vehicles, cloud_tile(rng), noise)

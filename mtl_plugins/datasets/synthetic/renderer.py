@@ -5,6 +5,7 @@ divided by depth are affine in pixel coordinates, so a face costs a polygon fill
 and colour of all pixels together. Class, depth and colour therefore always come from the same surface.
 """
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -12,8 +13,8 @@ import numpy as np
 
 from mtl_plugins.datasets.synthetic.atlas import LEVELS, MATERIALS, NEUTRAL_LUMINANCE, Atlas
 from mtl_plugins.datasets.synthetic.camera import Camera, Ground
+from mtl_plugins.datasets.synthetic.canvas import Canvas
 from mtl_plugins.datasets.synthetic.faces import FaceList
-from mtl_plugins.datasets.synthetic.labels import SKY
 
 NEAR = 0.4
 GROUND_FACE, SKY_FACE, FIRST_FACE = 0, 1, 2
@@ -67,23 +68,23 @@ def ground_buffers(camera: Camera, ground: Ground) -> Buffers:
 
 
 def project_polygons(camera: Camera, corners: np.ndarray) -> list[np.ndarray | None]:
-    """Pixel polygons of planar world polygons ``(N, K, 3)``, cut off at the near plane; None where nothing is left."""
+    """Pixel polygons of planar world polygons ``(N, K, 3)``, cut off at the near plane; None where they miss the image."""
     points = camera.to_camera(corners)
-    in_front = points[..., 2] > NEAR
-    with np.errstate(divide='ignore', invalid='ignore'):
-        pixels = camera.project(points)
-    polygons: list[np.ndarray | None] = []
-    for k, count in enumerate(in_front.sum(1).tolist()):
-        if count == 0:
-            polygons.append(None)
-        elif count == corners.shape[1]:
-            polygons.append(pixels[k])
-        else:
-            polygons.append(camera.project(_clip_near(points[k])))
+    in_front = (points[..., 2] > NEAR).sum(1)
+    whole = in_front == corners.shape[1]
+    pixels = camera.project(np.where(points[..., 2:] > NEAR, points, (0, 0, 1)))
+    low, high = pixels.min(1), pixels.max(1)
+    outside = whole & ((high < 0).any(1) | (low[:, 0] > camera.width) | (low[:, 1] > camera.height))
+    polygons: list[np.ndarray | None] = [None] * len(corners)
+    for k in np.flatnonzero(whole & ~outside).tolist():
+        polygons[k] = pixels[k]
+    for k in np.flatnonzero((in_front > 0) & ~whole).tolist():
+        polygons[k] = camera.project(clip_near(points[k]))
     return polygons
 
 
-def _clip_near(points: np.ndarray) -> np.ndarray:
+def clip_near(points: np.ndarray) -> np.ndarray:
+    """The part of a convex polygon of camera points ``(K, 3)`` that lies in front of the near plane."""
     kept = []
     for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
         if a[2] > NEAR:
@@ -93,106 +94,128 @@ def _clip_near(points: np.ndarray) -> np.ndarray:
     return np.array(kept)
 
 
-def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, sun: 'np.ndarray', ambient: float) -> FaceArrays:
+def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, sun: np.ndarray, ambient: float) -> FaceArrays:
     """Pass 1 for all faces. ``sun (3,)``: direction to the sun times its strength; ``ambient``: light of the sky."""
     geometry = np.array(faces.geometry, np.float64).reshape(-1, 3, 3)
     origin, edge_u, edge_v = geometry[:, 0], geometry[:, 1], geometry[:, 2]
     normal = np.cross(edge_v, edge_u)
     normal /= np.maximum(np.linalg.norm(normal, axis=1, keepdims=True), 1e-12)
     toward = np.einsum('nk,nk->n', normal, camera.position - origin)
-    visible = (toward > 0) | ~np.array(faces.one_sided)
+    visible = (toward > 0) | ~np.array(faces.one_sided, bool)
     normal *= np.sign(toward)[:, None]
-    facing = np.array(faces.facing_viewer)
     light = ambient + np.maximum(normal @ sun, 0) + 0.06 * normal[:, 1]
-    light[facing] = ambient + 0.45 * np.linalg.norm(sun)
+    light[np.array(faces.facing_viewer, bool)] = ambient + 0.45 * np.linalg.norm(sun)
     maps = camera.plane_maps(origin, edge_u, edge_v)
     repeat = np.array(faces.repeat, np.float64).reshape(-1, 2)
-    texture = np.array(faces.texture)
+    texture = np.array(faces.texture, np.int64)
     size = np.stack([atlas.width[texture, 0], atlas.height[texture, 0]], 1) * repeat
     lengths = np.stack([np.linalg.norm(edge_u, axis=1), np.linalg.norm(edge_v, axis=1)], 1)
     texels_per_metre = np.sqrt((size / np.maximum(lengths, 1e-6)).prod(1))
     corners = np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], 1)
+    painter = _Rasteriser(buffers)
     polygons = project_polygons(camera, corners)
-    holes = faces.holes
-    scratch = np.zeros((camera.height, camera.width), np.uint8)
-    for k in np.flatnonzero(visible).tolist():
-        if polygons[k] is not None:
-            level = None
-            if holes[k]:
-                level = (texture[k], repeat[k], texels_per_metre[k] / camera.focal, atlas)
-            _draw_face(buffers, scratch, polygons[k], maps[k], FIRST_FACE + k, level)
-    return FaceArrays(maps, texture, repeat, np.array(faces.paint), texels_per_metre, light)
+    # Near faces first: most of what they hide then fails the depth test before its texture is looked at.
+    for k in np.argsort(np.linalg.norm(corners.mean(1) - camera.position, axis=1)).tolist():
+        if visible[k] and polygons[k] is not None:
+            cut_out = None
+            if faces.holes[k]:
+                cut_out = atlas, faces.texture[k], faces.repeat[k], texels_per_metre[k] / camera.focal
+            painter.draw(polygons[k], maps[k], FIRST_FACE + k, cut_out)
+    return FaceArrays(maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light)
 
 
-def _draw_face(buffers: Buffers, scratch: np.ndarray, polygon: np.ndarray, plane_map: np.ndarray, number: int, cut_out) -> None:
-    height, width = buffers.face.shape
-    (x0, y0), (x1, y1) = np.floor(polygon.min(0)), np.ceil(polygon.max(0))
-    x0, y0, x1, y1 = int(max(x0, 0)), int(max(y0, 0)), int(min(x1 + 1, width)), int(min(y1 + 1, height))
-    if x0 >= x1 or y0 >= y1:
-        return
-    inverse_depth = affine_image(plane_map[2], x0, x1, y0, y1)
-    mask = scratch[: y1 - y0, : x1 - x0]
-    mask[:] = 0
-    cv2.fillConvexPoly(mask, np.rint((polygon - (x0, y0)) * 16).astype(np.int32), 1, shift=4)
-    region = (slice(y0, y1), slice(x0, x1))
-    won = mask.view(bool) & (inverse_depth > buffers.inverse_depth[region])
-    if cut_out is not None:
-        if not won.any():
+class _Rasteriser:
+    """Fills polygons into the buffers with a depth test."""
+
+    def __init__(self, buffers: Buffers) -> None:
+        self.buffers = buffers
+        height, width = buffers.face.shape
+        self._mask = np.zeros((height, width), np.uint8)
+        self._x = np.arange(width, dtype=np.float32)
+        self._y = np.arange(height, dtype=np.float32)[:, None]
+
+    def draw(self, polygon: np.ndarray, plane_map: np.ndarray, number: int, cut_out: tuple | None) -> None:
+        """``cut_out``: atlas, texture, repeats and texels per pixel at 1 m of a face with holes."""
+        height, width = self.buffers.face.shape
+        low, high = polygon.min(0).tolist(), polygon.max(0).tolist()
+        x0, y0, x1, y1 = max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]) + 2, width), min(int(high[1]) + 2, height)
+        if x0 >= x1 or y0 >= y1 or high[0] < 0 or high[1] < 0:
             return
-        won &= _opacity(plane_map, inverse_depth, (x0, x1, y0, y1), *cut_out)
-    np.copyto(buffers.inverse_depth[region], inverse_depth, where=won)
-    np.copyto(buffers.face[region], number, where=won)
+        a, b, c = plane_map[2].tolist()
+        inverse_depth = (self._x[x0:x1] * a + c) + self._y[y0:y1] * b
+        mask = self._mask[: y1 - y0, : x1 - x0]
+        mask.fill(0)
+        cv2.fillConvexPoly(mask, ((polygon - (x0, y0)) * 16 + 0.5).astype(np.int32), 1, shift=4)
+        target = self.buffers.inverse_depth[y0:y1, x0:x1]
+        won = mask.view(bool)
+        won &= inverse_depth > target
+        if cut_out is not None:
+            if not won.any():
+                return
+            won &= self._opacity(plane_map, inverse_depth, (x0, x1, y0, y1), *cut_out)
+        np.copyto(target, inverse_depth, where=won)
+        np.copyto(self.buffers.face[y0:y1, x0:x1], number, where=won)
+
+    def _opacity(self, plane_map, inverse_depth, box, atlas: Atlas, texture: int, repeat, texels_per_pixel: float) -> np.ndarray:
+        """Opacity of a cut-out at each pixel of a box, at the level of detail of its middle."""
+        middle = max(float(inverse_depth[inverse_depth.shape[0] // 2, inverse_depth.shape[1] // 2]), 1e-4)
+        opaque = atlas.opacity(texture, int(np.clip(math.log2(max(texels_per_pixel / middle, 1e-6)) + 0.3, 0, LEVELS - 1)))
+        x0, x1, y0, y1 = box
+        rows, columns = opaque.shape
+        shift = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1.0]])
+        if repeat == (1.0, 1.0):
+            to_texel = np.array([[columns, 0, 0], [0, rows, 0], [0, 0, 1.0]])
+            matrix = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]]) @ to_texel @ plane_map @ shift
+            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
+            return cv2.warpPerspective(opaque.view(np.uint8), matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE).view(bool)
+        depth = 1 / np.maximum(inverse_depth, 1e-4)
+        (a, b, c), (d, e, f) = plane_map[0] * (repeat[0] * columns), plane_map[1] * (repeat[1] * rows)
+        u = ((self._x[x0:x1] * np.float32(a) + np.float32(c)) + self._y[y0:y1] * np.float32(b)) * depth
+        v = ((self._x[x0:x1] * np.float32(d) + np.float32(f)) + self._y[y0:y1] * np.float32(e)) * depth
+        u, v = np.clip(u, 0, repeat[0] * columns - 0.01), np.clip(v, 0, repeat[1] * rows - 0.01)
+        return opaque[v.astype(np.int32) & (rows - 1), u.astype(np.int32) & (columns - 1)]
 
 
-def _opacity(plane_map, inverse_depth, box, texture: int, repeat, texels_per_pixel: float, atlas: Atlas) -> np.ndarray:
-    """Opacity of a cut-out at each pixel of a box, at the level of detail of its middle."""
-    middle = max(float(inverse_depth[inverse_depth.shape[0] // 2, inverse_depth.shape[1] // 2]), 1e-4)
-    level = int(np.clip(np.log2(max(texels_per_pixel / middle, 1e-6)) + 0.3, 0, LEVELS - 1))
-    opaque = atlas.opacity(texture, level)
-    depth = 1 / np.maximum(inverse_depth, 1e-4)
-    rows, columns = opaque.shape
-    u = affine_image(plane_map[0] * (repeat[0] * columns), *box) * depth
-    v = affine_image(plane_map[1] * (repeat[1] * rows), *box) * depth
-    np.clip(u, 0, repeat[0] * columns - 0.01, out=u)
-    np.clip(v, 0, repeat[1] * rows - 0.01, out=v)
-    return opaque[v.astype(np.int32) & (rows - 1), u.astype(np.int32) & (columns - 1)]
-
-
-def shade_faces(
-    buffers: Buffers, arrays: FaceArrays, faces: FaceList, camera: Camera, atlas: Atlas, label: np.ndarray, colour: np.ndarray
-) -> None:
-    """Pass 2 for face pixels: fills ``label (H, W)`` uint8 and ``colour (H, W, 3)`` float32 in place."""
+def shade_faces(buffers: Buffers, arrays: FaceArrays, faces: FaceList, camera: Camera, atlas: Atlas, canvas: Canvas) -> None:
+    """Pass 2 for the pixels of faces."""
     flat = np.flatnonzero(buffers.face.ravel() >= FIRST_FACE)
-    number = buffers.face.ravel()[flat] - FIRST_FACE
+    number = buffers.face.ravel().take(flat) - FIRST_FACE
     y, x = np.divmod(flat.astype(np.int32), np.int32(camera.width))
     x, y = x.astype(np.float32), y.astype(np.float32)
-    depth = 1 / buffers.inverse_depth.ravel()[flat]
+    depth = 1 / buffers.inverse_depth.ravel().take(flat)
     u, v = (_texture_coordinate(arrays, k, number, x, y, depth) for k in (0, 1))
-    ratio = (arrays.texels_per_metre / camera.focal).astype(np.float32)[number] * depth
-    level = np.clip(np.frexp(ratio)[1] - 0, 0, LEVELS - 1)
-    slot = number * LEVELS + level
-    height, width, offset = (table[arrays.texture].ravel()[slot] for table in (atlas.height, atlas.width, atlas.offset))
+    density = (arrays.texels_per_metre / camera.focal).astype(np.float32).take(number)
+    slot = level_of_detail(density * depth)
+    slot += number * LEVELS
+    height, width, offset = (table[arrays.texture].ravel().take(slot) for table in (atlas.height, atlas.width, atlas.offset))
     column = (u * width).astype(np.int64) & (width - 1)
     row = (v * height).astype(np.int64) & (height - 1)
-    texel = atlas.texels[offset + row * width + column]
-    material = texel & (MATERIALS - 1)
-    entry = arrays.paint[number] * MATERIALS + material
-    label.ravel()[flat] = np.concatenate(faces.classes)[entry]
-    brightness = (texel >> 3).astype(np.float32) * (arrays.light / NEUTRAL_LUMINANCE).astype(np.float32)[number]
-    colour.reshape(-1, 3)[flat] = np.concatenate(faces.colours)[entry] * brightness[:, None]
+    texel = atlas.texels.take(offset + row * width + column)
+    entry = arrays.paint.take(number) * MATERIALS + (texel & (MATERIALS - 1))
+    canvas.label[flat] = np.concatenate(faces.classes).take(entry)
+    canvas.entry[flat] = entry + canvas.add_colours(np.concatenate(faces.colours))
+    canvas.brightness[flat] = (texel >> 3) * (arrays.light / NEUTRAL_LUMINANCE).astype(np.float32).take(number)
+
+
+def level_of_detail(texels_per_pixel: np.ndarray) -> np.ndarray:
+    """Level of the pyramid, int64, at which a pixel spans about one texel."""
+    # The exponent bits of a float32 are its logarithm; the sum wraps nothing since the input is positive and finite.
+    return np.clip((texels_per_pixel.view(np.int32) >> 23) - 126, 0, LEVELS - 1).astype(np.int64)
 
 
 def _texture_coordinate(arrays: FaceArrays, k: int, number, x, y, depth) -> np.ndarray:
-    a, b, c = (arrays.maps[:, k, j].astype(np.float32)[number] for j in range(3))
-    t = np.clip((a * x + b * y + c) * depth, 0, 0.9999)
-    return t * arrays.repeat[:, k].astype(np.float32)[number]
+    a, b, c = (np.ascontiguousarray(arrays.maps[:, k, j]).take(number) for j in range(3))
+    a *= x
+    b *= y
+    a += b
+    a += c
+    a *= depth
+    np.clip(a, 0, 0.9999, out=a)
+    a *= np.ascontiguousarray(arrays.repeat[:, k]).take(number)
+    return a
 
 
 def depth_map(buffers: Buffers) -> np.ndarray:
     """``(H, W)`` float32 metres along the optical axis; infinite for the sky."""
     with np.errstate(divide='ignore'):
-        return np.where(buffers.face == SKY_FACE, np.inf, 1 / buffers.inverse_depth).astype(np.float32)
-
-
-def blank_label(buffers: Buffers) -> np.ndarray:
-    return np.full(buffers.face.shape, SKY, np.uint8)
+        return 1 / buffers.inverse_depth

@@ -1,5 +1,6 @@
 """A building site for one scene, and the small things that stand on it: trees, people, cycles, poles, signs, vehicles."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,6 +27,8 @@ _LIVERIES = {
     'tram': ((232, 196, 56), (190, 34, 40), (228, 228, 224), (50, 110, 80), (40, 90, 150)),
 }
 
+_CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) for k in range(n)] for n in (4, 6, 8)}
+
 
 @dataclass
 class Site:
@@ -38,24 +41,26 @@ class Site:
     faces: FaceList
 
     def texture(self, name: str) -> int:
-        variants = self.assets.atlas.variants[name]
-        return variants[int(self.rng.integers(len(variants)))]
+        return self.pick(self.assets.atlas.variants[name])
 
     def pick(self, options):
-        return options[int(self.rng.integers(len(options)))]
+        return options[int(self.rng.random() * len(options))]
 
     def shade(self, colour: Colour, spread: float = 0.15) -> Colour:
         """A colour somewhat lighter or darker, and a little off in hue."""
-        factor = self.rng.uniform(1 - spread, 1 + spread) * self.rng.uniform(0.94, 1.06, 3)
-        return tuple((np.asarray(colour) * factor).tolist())
+        a, b, c, d = self.rng.random(4).tolist()
+        factor = 1 + spread * (2 * a - 1)
+        return colour[0] * factor * (0.94 + 0.12 * b), colour[1] * factor * (0.94 + 0.12 * c), colour[2] * factor * (0.94 + 0.12 * d)
 
     def mix(self, low: Colour, high: Colour) -> Colour:
-        return tuple((np.asarray(low) + (np.asarray(high) - low) * self.rng.random(3) * 0.3 + (np.asarray(high) - low) * self.rng.random() * 0.7).tolist())
+        """A colour between two, mostly along the line between them."""
+        common, *own = self.rng.random(4).tolist()
+        return tuple(a + (b - a) * (0.7 * common + 0.3 * r) for a, b, r in zip(low, high, own, strict=True))
 
     def disc(self, lateral: float, z: float, radius: float, corners: int = 8) -> list[tuple[float, float]]:
+        """Corners of a regular polygon in world (X, Z)."""
         x, _, _ = self.ground.point(lateral, z)
-        angles = np.arange(corners) * 2 * np.pi / corners
-        return list(zip((x + radius * np.cos(angles)).tolist(), (z + radius * np.sin(angles)).tolist(), strict=True))
+        return [(x + radius * c, z + radius * s) for c, s in _CIRCLES[corners]]
 
     def tree(self, lateral: float, z: float, height: float) -> None:
         green = self.mix((58, 84, 30), (112, 132, 62))

@@ -9,11 +9,13 @@ from dataclasses import dataclass, field
 import cv2
 import numpy as np
 
+from mtl_plugins.datasets.synthetic.appearance import Weather
 from mtl_plugins.datasets.synthetic.atlas import LEVELS, MATERIALS, NEUTRAL_LUMINANCE, Atlas
 from mtl_plugins.datasets.synthetic.camera import Camera, Ground
+from mtl_plugins.datasets.synthetic.canvas import Canvas
 from mtl_plugins.datasets.synthetic.faces import FaceList
 from mtl_plugins.datasets.synthetic.labels import ROAD, SIDEWALK, TERRAIN
-from mtl_plugins.datasets.synthetic.renderer import GROUND_FACE, Buffers, project_polygons
+from mtl_plugins.datasets.synthetic.renderer import GROUND_FACE, NEAR, Buffers, clip_near, level_of_detail
 
 # Kinds of ground, with class, texture name and metres per tile.
 ASPHALT, PARKING, PAVING, CURB, GRASS, TRACK_BED, CYCLE_PATH, SQUARE = range(8)
@@ -24,6 +26,8 @@ _KINDS = (
 _STEP = 0.025
 _REACH = 90.0
 _BLURS = (0.05, 0.3, 1.2)
+_PAINT_STEPS = 12
+_SHADOW_REACH = 90.0
 
 
 @dataclass
@@ -57,7 +61,7 @@ class StreetPlan:
 
 
 def _index(lateral):
-    return np.clip((np.asarray(lateral) + _REACH) / _STEP, 0, 2 * _REACH / _STEP - 1).astype(np.int64)
+    return np.clip((lateral + _REACH) * (1 / _STEP), 0, 2 * _REACH / _STEP - 1).astype(np.int64)
 
 
 def _band_table(plan: StreetPlan) -> np.ndarray:
@@ -78,16 +82,14 @@ def _paint_tables(plan: StreetPlan) -> np.ndarray:
 
 
 def shade_ground(
-    plan: StreetPlan, buffers: Buffers, camera: Camera, ground: Ground, atlas: Atlas, light: float, label: np.ndarray, colour: np.ndarray
+    plan: StreetPlan, buffers: Buffers, camera: Camera, ground: Ground, atlas: Atlas, light: np.ndarray, canvas: Canvas
 ) -> None:
-    """Fills ``label`` and ``colour`` of the ground's pixels in place."""
+    """Class and colour of the ground's pixels; ``light (H, W)``: how much reaches the ground."""
     flat = np.flatnonzero(buffers.face.ravel() == GROUND_FACE)
-    if not len(flat):
-        return
     y, x = np.divmod(flat.astype(np.int32), np.int32(camera.width))
     x, y = x.astype(np.float32), y.astype(np.float32)
-    depth = 1 / buffers.inverse_depth.ravel()[flat]
-    beyond = buffers.beyond_hinge.ravel()[flat]
+    depth = 1 / buffers.inverse_depth.ravel().take(flat)
+    beyond = buffers.beyond_hinge.ravel().take(flat)
     near, far = ground.plane_maps(camera).astype(np.float32)
     position = []
     for row in (0, 1):
@@ -96,94 +98,108 @@ def shade_ground(
             value = np.where(beyond, far[row, 0] * x + far[row, 1] * y + far[row, 2], value)
         position.append(value * depth)
     across, along = position
-    if ground.slope_near != ground.slope_far:
-        along = along + beyond * np.float32(0)
-    lateral = across - ground.axis_x(along).astype(np.float32)
+    lateral = across - ground.axis_x(along).astype(np.float32) if ground.bend else across
     slot = _index(lateral)
-    kind = _band_table(plan)[slot]
-    on_road = (lateral > plan.road[0]) & (lateral < plan.road[1])
+    kind = _band_table(plan).take(slot)
     in_crossing = np.zeros(len(flat), bool)
     for z0, z1 in plan.crossings:
         in_crossing |= (along > z0) & (along < z1)
     kind[in_crossing] = ASPHALT
-    luminance, material = _ground_texture(plan, atlas, kind, across, along, depth, camera)
-    classes = np.array([k[0] for k in _KINDS], np.uint8)
-    label.ravel()[flat] = classes[kind]
-    colours = np.array(plan.colours, np.float32)
-    pixel = colours[kind] * (luminance * (light / NEUTRAL_LUMINANCE) * (1 - 0.18 * (material > 0)))[:, None]
-    paint = _painted(plan, lateral, along, depth, camera, slot, on_road, in_crossing)
-    pixel += paint[:, None] * (np.array([205, 205, 200], np.float32) * light - pixel)
-    for rail in plan.rails:
-        shine = np.clip(1.4 - np.abs(lateral - rail) / np.maximum(0.07, 0.5 * depth / camera.focal), 0, 1) * ~in_crossing
-        shine *= np.minimum(1, 60.0 / depth)
-        pixel += (shine * 0.8)[:, None] * (np.array([120, 115, 112], np.float32) * light - pixel)
-    colour.reshape(-1, 3)[flat] = pixel
+    luminance = _ground_texture(plan, atlas, kind, across, along, depth, camera)
+    canvas.label[flat] = np.array([k[0] for k in _KINDS], np.uint8).take(kind)
+    paint = _painted(plan, lateral, along, depth, camera, slot, in_crossing)
+    colours, white = np.array(plan.colours)[:, None], np.array([205, 205, 200])
+    steps = np.arange(_PAINT_STEPS)[:, None] / (_PAINT_STEPS - 1)
+    base = canvas.add_colours((colours + (white - colours) * steps).reshape(-1, 3))
+    canvas.entry[flat] = base + kind * _PAINT_STEPS + (paint * (_PAINT_STEPS - 0.51)).astype(np.int64)
+    canvas.brightness[flat] = luminance * light.ravel().take(flat) / np.float32(NEUTRAL_LUMINANCE)
 
 
-def _ground_texture(plan, atlas: Atlas, kind, across, along, depth, camera: Camera) -> tuple[np.ndarray, np.ndarray]:
+def _ground_texture(plan: StreetPlan, atlas: Atlas, kind, across, along, depth, camera: Camera) -> np.ndarray:
+    """Luminance of the ground, 0..255."""
     names = [atlas.variants[name] for _, name, _ in _KINDS]
     texture = np.array([variants[plan.texture_variant % len(variants)] for variants in names])
     metres = np.array([m for _, _, m in _KINDS])
     size = atlas.width[texture, 0]
     texels_per_metre = (size / metres).astype(np.float32)
     density = texels_per_metre[kind]
-    level = np.clip(np.frexp(density * depth * (1.6 / camera.focal))[1], 0, LEVELS - 1)
+    level = level_of_detail(density * depth * np.float32(1.6 / camera.focal))
     slot = kind * LEVELS + level
-    width, height, offset = (table[texture].ravel()[slot] for table in (atlas.width, atlas.height, atlas.offset))
-    scale = np.ldexp(density, -level)
-    column = np.floor((across + 512) * scale).astype(np.int64) & (width - 1)
-    row = np.floor((along + 512) * scale).astype(np.int64) & (height - 1)
-    texel = atlas.texels[offset + row * width + column]
-    return (texel >> 3).astype(np.float32), texel & (MATERIALS - 1)
+    width, height, offset = (table[texture].ravel().take(slot) for table in (atlas.width, atlas.height, atlas.offset))
+    scale = density / (1 << level)
+    column = ((across + 512) * scale).astype(np.int64) & (width - 1)
+    row = ((along + 512) * scale).astype(np.int64) & (height - 1)
+    texel = atlas.texels.take(offset + row * width + column)
+    return (texel >> 3) * (1 - np.float32(0.18) * ((texel & (MATERIALS - 1)) > 0))
 
 
-def _painted(plan, lateral, along, depth, camera: Camera, slot, on_road, in_crossing) -> np.ndarray:
+def _painted(plan: StreetPlan, lateral, along, depth, camera: Camera, slot, in_crossing) -> np.ndarray:
     """Share of paint per ground pixel; the tables are blurred by about a pixel's footprint."""
     footprint = depth / camera.focal
     blur = (footprint > 0.12).astype(np.int64) + (footprint > 0.6)
     tables = _paint_tables(plan)
-    paint = tables[blur, 0, slot]
+    slots = tables.shape[-1]
+    paint = tables[:, 0].ravel().take(blur * slots + slot)
     dashed = [line for line in plan.lines if line[3] > 0]
     if dashed:
         _, _, dash, gap = dashed[0]
-        phase = np.mod(along, dash + gap)
-        paint = paint + tables[blur, 1, slot] * (phase < dash)
-    paint = paint * ~in_crossing
+        paint += tables[:, 1].ravel().take(blur * slots + slot) * (np.mod(along, np.float32(dash + gap)) < dash)
+    paint *= ~in_crossing
     for z0, z1 in plan.zebras:
-        stripes = (np.mod(lateral, 1.0) < 0.5) & (along > z0) & (along < z1) & on_road
-        paint = np.where((along > z0 - 1) & (along < z1 + 1) & on_road, stripes * np.minimum(1, 25 / depth), paint)
-    return np.clip(paint, 0, 1) * np.float32(plan.line_brightness)
+        near = np.flatnonzero((along > z0 - 1) & (along < z1 + 1) & (lateral > plan.road[0]) & (lateral < plan.road[1]))
+        stripes = (np.mod(lateral[near], 1.0) < 0.5) & (along[near] > z0) & (along[near] < z1)
+        paint[near] = stripes * np.minimum(1, 25 / depth[near])
+    paint *= plan.line_brightness
+    if plan.rails:
+        rails = plan.rails
+        near = np.flatnonzero((lateral > rails[0] - 1) & (lateral < rails[-1] + 1) & ~in_crossing)
+        shine = np.zeros(len(near), np.float32)
+        for rail in rails:
+            shine = np.maximum(shine, 1.4 - np.abs(lateral[near] - rail) / np.maximum(0.07, 0.5 * footprint[near]))
+        paint[near] = np.clip(shine, 0, 1) * np.minimum(0.45, 30 / depth[near])
+    return np.clip(paint, 0, 1)
 
 
-def shadow_image(faces: FaceList, buffers: Buffers, camera: Camera, ground: Ground, sun: np.ndarray, softness: int) -> np.ndarray:
-    """``(H, W)`` float32, share of sunlight the ground keeps (1 = lit), from the shadows of all prisms.
-
-    Args:
-        sun: ``(3,)`` unit vector toward the sun.
-        softness: Width of the blur in pixels (odd).
-    """
-    mask = np.zeros(buffers.face.shape, np.uint8)
-    shift = np.array([sun[0], sun[2]]) / max(sun[1], 0.2)
-    for outline, bottom, top in faces.shadows:
-        base = np.asarray(outline, np.float32)
-        hull = cv2.convexHull(np.concatenate([base - (shift * bottom).astype(np.float32), base - (shift * top).astype(np.float32)]))[:, 0]
-        _fill_on_ground(mask, hull, camera, ground)
-    if softness > 1:
-        mask = cv2.blur(mask, (softness, softness))
-    return 1 - mask.astype(np.float32) / 255
-
-
-def contact_image(faces: FaceList, buffers: Buffers, camera: Camera, ground: Ground) -> np.ndarray:
-    """``(H, W)`` float32, share of sky light that reaches the ground under and beside objects."""
-    mask = np.zeros(buffers.face.shape, np.uint8)
-    for outline in faces.contacts:
-        _fill_on_ground(mask, np.asarray(outline, np.float32), camera, ground)
-    return 1 - cv2.blur(mask, (5, 5)).astype(np.float32) * (0.75 / 255)
+def ground_light(
+    faces: FaceList, buffers: Buffers, camera: Camera, ground: Ground, weather: Weather
+) -> np.ndarray:
+    """``(H, W)`` float32: light on the ground, from the sun (less cast shadows) and the sky (less contact shadows)."""
+    sun = weather.sun_strength * weather.sun[1]
+    sunlit = np.zeros(buffers.face.shape, np.uint8)
+    if weather.sun_strength > 0.2:
+        shift = np.array([weather.sun[0], 0, weather.sun[2]]) / max(weather.sun[1], 0.2)
+        prisms = [(outline, bottom, top) for outline, bottom, top in faces.shadows if outline[0][1] < _SHADOW_REACH]
+        outlines = []
+        for outline, bottom, top in prisms:
+            base = np.array([(x, ground.y(z), z) for x, z in outline])
+            low, high = base - shift * bottom, base - shift * top
+            outlines.append(np.concatenate([low, high]))
+        _fill_on_ground(sunlit, outlines, camera, ground)
+    contact = np.zeros(buffers.face.shape, np.uint8)
+    outlines = [np.array([(x, ground.y(z), z) for x, z in outline]) for outline in faces.contacts]
+    _fill_on_ground(contact, outlines, camera, ground)
+    light = (sun + weather.ambient) - cv2.blur(sunlit, (3, 3)).astype(np.float32) * np.float32(sun / 255)
+    return light * (1 - cv2.blur(contact, (5, 5)).astype(np.float32) * np.float32(0.75 / 255))
 
 
-def _fill_on_ground(mask: np.ndarray, outline: np.ndarray, camera: Camera, ground: Ground) -> None:
-    points = np.array([(x, ground.y(z), z) for x, z in outline.tolist()])
-    (polygon,) = project_polygons(camera, points[None])
-    if polygon is not None:
-        polygon = np.clip(polygon, -20000, 20000)
-        cv2.fillConvexPoly(mask, np.rint(polygon * 16).astype(np.int32), 255, shift=4)
+def _fill_on_ground(mask: np.ndarray, outlines: list[np.ndarray], camera: Camera, ground: Ground) -> None:
+    """Fill the hulls of points on the ground ``(K, 3)``; their heights are set to the ground's."""
+    if not outlines:
+        return
+    points = np.concatenate(outlines)
+    z = points[:, 2]
+    points[:, 1] = ground.slope_near * np.minimum(z, ground.hinge) + ground.slope_far * np.maximum(z - ground.hinge, 0)
+    seen = camera.to_camera(points)
+    starts = np.cumsum([0] + [len(outline) for outline in outlines]).tolist()
+    front = seen[:, 2] > NEAR
+    pixels = camera.project(np.where(front[:, None], seen, (0, 0, 1)))
+    for a, b in zip(starts[:-1], starts[1:], strict=True):
+        if front[a:b].all():
+            polygon = pixels[a:b]
+        elif front[a:b].any():
+            hull = cv2.convexHull(points[a:b, [0, 2]].astype(np.float32), returnPoints=False)[:, 0]
+            polygon = camera.project(clip_near(seen[a:b][hull]))
+        else:
+            continue
+        polygon = np.rint(np.clip(polygon, -20000, 20000) * 16).astype(np.int32)
+        cv2.fillConvexPoly(mask, cv2.convexHull(polygon), 255, shift=4)

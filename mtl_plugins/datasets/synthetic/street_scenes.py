@@ -6,11 +6,10 @@ import numpy as np
 
 from mtl_plugins.datasets.synthetic.appearance import photograph, shade_sky
 from mtl_plugins.datasets.synthetic.assets import load_assets
-from mtl_plugins.datasets.synthetic.renderer import (
-    SKY_FACE, blank_label, depth_map, draw_faces, ground_buffers, shade_faces,
-)  # fmt: skip
+from mtl_plugins.datasets.synthetic.canvas import Canvas
+from mtl_plugins.datasets.synthetic.renderer import SKY_FACE, depth_map, draw_faces, ground_buffers, shade_faces
 from mtl_plugins.datasets.synthetic.scene_sampler import Scene, sample_scene
-from mtl_plugins.datasets.synthetic.street import contact_image, shade_ground, shadow_image
+from mtl_plugins.datasets.synthetic.street import ground_light, shade_ground
 
 SPLITS = ('train', 'val', 'test')
 
@@ -30,18 +29,14 @@ def render_scene(scene: Scene) -> Rendering:
     camera, weather, faces = scene.camera, scene.weather, scene.faces
     buffers = ground_buffers(camera, scene.ground)
     arrays = draw_faces(buffers, camera, faces, assets.atlas, weather.sun * weather.sun_strength, weather.ambient)
-    label = blank_label(buffers)
-    colour = np.zeros((camera.height, camera.width, 3), np.float32)
-    ground_sun = weather.sun_strength * weather.sun[1]
-    shade_ground(scene.plan, buffers, camera, scene.ground, assets.atlas, 1.0, label, colour)
-    softness = 3 if weather.sun_strength > 0.3 else 9
-    light = ground_sun * shadow_image(faces, buffers, camera, scene.ground, weather.sun, softness)
-    light = (light + weather.ambient) * contact_image(faces, buffers, camera, scene.ground)
-    colour *= light[..., None]
-    shade_faces(buffers, arrays, faces, camera, assets.atlas, label, colour)
-    shade_sky(weather, camera, buffers.face == SKY_FACE, assets.clouds, colour)
-    image = photograph(weather, colour, buffers.inverse_depth, assets.noise)
-    return Rendering(image, label, depth_map(buffers))
+    canvas = Canvas(camera.height, camera.width)
+    shade_faces(buffers, arrays, faces, camera, assets.atlas, canvas)
+    light = ground_light(faces, buffers, camera, scene.ground, weather)
+    shade_ground(scene.plan, buffers, camera, scene.ground, assets.atlas, light, canvas)
+    shade_sky(weather, camera, buffers.face == SKY_FACE, assets.clouds, canvas)
+    depth = depth_map(buffers)
+    image = photograph(weather, canvas, depth, assets.noise)
+    return Rendering(image, canvas.label.reshape(canvas.shape), depth)
 
 
 def render_sample(seed: int, split: str, index: int, size: tuple[int, int]) -> Rendering:
