@@ -1,0 +1,105 @@
+"""The submission archive: checked predictions, the code that made them, and the metrics of the run."""
+
+import io
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import mtl_plugins
+from mtl_plugins.submission.atomic import make_folder, replacing
+from mtl_plugins.submission.errors import SubmissionError
+from mtl_plugins.submission.metrics_table import format_metrics_csv
+from mtl_plugins.submission.prediction_folder import PREDICTIONS, validate_predictions
+
+_SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
+_SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md')
+_SOURCE_SUFFIXES = ('.py', '.sh', '.md', '.toml', '.txt', '.yaml')
+# A fixed time makes equal content an equal archive.
+_ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+
+
+def build_archive(
+    archive: str | Path,
+    out_dir: str | Path,
+    tasks: Sequence[str],
+    image_sizes: Mapping[str, tuple[int, int]],
+    command: str,
+    config_text: str,
+    metrics: Sequence[Mapping[str, Any]],
+    checkpoint: str | Path | None = None,
+    source_root: str | Path | None = None,
+) -> Path:
+    """Validates the predictions and packs them with source and metrics into ``archive``, which appears only when complete.
+
+    The archive holds ``predictions/<task>/<stem>.png`` of the given tasks, ``source.zip`` (the package, tools and configs,
+    and ``cmd.txt``: the command, then the resolved config), ``metrics.csv`` and, if given, ``checkpoints/<file name>``.
+
+    Args:
+        archive: The zip file to write; an earlier one is replaced.
+        out_dir: Folder that a ``SubmissionWriter`` wrote to.
+        tasks: The trained tasks.
+        image_sizes: Height and width of each test image, see ``prediction_folder.find_image_sizes``.
+        command: The command line of the run.
+        config_text: The resolved config.
+        metrics: A row per validation, see :mod:`~mtl_plugins.submission.metrics_table`.
+        checkpoint: A checkpoint to include.
+        source_root: Folder that holds ``mtl_plugins``; that of the running package by default.
+
+    Returns:
+        ``archive`` as a Path.
+
+    Raises:
+        InvalidPredictionError: If the predictions are not complete and valid.
+        SubmissionError: If a file cannot be read or the archive cannot be written; an earlier archive is then unchanged.
+    """
+    archive, out_dir = Path(archive), Path(out_dir)
+    validate_predictions(out_dir, tasks, image_sizes)
+    if checkpoint is not None and not Path(checkpoint).is_file():
+        raise SubmissionError(f'The checkpoint {checkpoint} does not exist.')
+    source_root = Path(mtl_plugins.__file__).parents[1] if source_root is None else Path(source_root)
+    make_folder(archive.parent)
+    with replacing(archive) as temporary, open(temporary, 'wb') as file:
+        with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as target:
+            _write_text(target, 'metrics.csv', format_metrics_csv(metrics))
+            _write_bytes(target, 'source.zip', _source_zip(source_root, f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)
+            for task in tasks:
+                for stem in image_sizes:
+                    name = f'{PREDICTIONS}/{task}/{stem}.png'
+                    _write_bytes(target, name, (out_dir / name).read_bytes(), zipfile.ZIP_STORED)
+            if checkpoint is not None:
+                # Weights do not compress, and may be larger than memory allows to read at once.
+                target.write(checkpoint, f'checkpoints/{Path(checkpoint).name}', zipfile.ZIP_STORED)
+        file.flush()
+        os.fsync(file.fileno())
+    return archive
+
+
+def _source_zip(root: Path, command_text: str) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as target:
+        _write_text(target, 'cmd.txt', command_text)
+        for path in _source_files(root):
+            _write_bytes(target, path.relative_to(root).as_posix(), path.read_bytes(), zipfile.ZIP_DEFLATED)
+    return content.getvalue()
+
+
+def _source_files(root: Path) -> Iterator[Path]:
+    """The files of the project; installed without a checkout, only the package is there."""
+    yield from (root / name for name in _SOURCE_FILES if (root / name).is_file())
+    for folder in _SOURCE_FOLDERS:
+        for path in sorted((root / folder).rglob('*')):
+            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
+                yield path
+
+
+def _write_text(target: zipfile.ZipFile, name: str, text: str) -> None:
+    _write_bytes(target, name, text.encode(), zipfile.ZIP_DEFLATED)
+
+
+def _write_bytes(target: zipfile.ZipFile, name: str, data: bytes, compression: int) -> None:
+    info = zipfile.ZipInfo(name, _ZIP_TIME)
+    info.compress_type = compression
+    info.external_attr = 0o100644 << 16
+    target.writestr(info, data)

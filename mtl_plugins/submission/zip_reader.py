@@ -1,0 +1,134 @@
+"""Reads a submission archive of unknown origin, in memory and within limits. Nothing is extracted to disk."""
+
+import re
+import stat
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import BinaryIO
+
+from mtl_plugins.submission.errors import InvalidArchiveError
+from mtl_plugins.submission.png_codec import TASKS
+
+# What the archive may hold beside the predictions; the grader never reads it.
+_EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')
+_FOLDER_NAME = re.compile(r'predictions/|predictions/(semseg|depth)/|checkpoints/')
+_PREDICTION_NAME = re.compile(r'predictions/(semseg|depth)/([^/]+)\.png')
+
+_END_SIGNATURE, _ZIP64_SIGNATURE = b'PK\x05\x06', b'PK\x06\x07'
+_END_SIZE, _ZIP64_LOCATOR_SIZE, _MAX_COMMENT = 22, 20, 65535
+# zipfile keeps the whole directory in memory, about ten times its size. 8 MiB are 100,000 predictions.
+_MAX_DIRECTORY_BYTES = 8 * 2**20
+_COMPRESSION = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+_ENCRYPTED = 0x1
+
+
+class SubmissionZip:
+    """The predictions of an archive whose names, types and sizes have been checked; a context manager.
+
+    Attributes:
+        predictions: For each task that the archive holds, the entries by stem.
+
+    Raises:
+        InvalidArchiveError: If the file is no zip archive, or an entry has a name outside the format (absolute paths and
+            ``..`` included), occurs twice, is a link, is encrypted, or uses another compression than deflate.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        try:
+            file = open(self.path, 'rb')
+        except OSError as error:
+            raise InvalidArchiveError(f'Cannot open the archive {path}: {error.strerror}.') from error
+        try:
+            _check_directory_size(file, self.path)
+            self._zip = zipfile.ZipFile(file)
+            self.predictions = self._list_predictions()
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, ValueError, struct.error) as error:
+            file.close()
+            raise InvalidArchiveError(f'{path} is not a readable zip archive: {error}.') from error
+        except BaseException:
+            file.close()
+            raise
+        self._file = file
+
+    def __enter__(self) -> 'SubmissionZip':
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._zip.close()
+        self._file.close()
+
+    def read(self, task: str, stem: str, max_bytes: int) -> bytes:
+        """The content of one prediction. Safe to call from several threads.
+
+        Raises:
+            InvalidArchiveError: If it is larger than ``max_bytes`` or its data is damaged.
+        """
+        entry = self.predictions[task][stem]
+        if entry.file_size > max_bytes:
+            raise InvalidArchiveError(
+                f'{_show(entry.filename)} should have at most {max_bytes} bytes uncompressed. Found {entry.file_size}.'
+            )
+        try:
+            with self._zip.open(entry) as file:
+                # zipfile stops at the declared size, which was checked, whatever the compressed data expands to.
+                data = file.read()
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error, struct.error, OSError, ValueError) as error:
+            raise InvalidArchiveError(f'{_show(entry.filename)} is damaged: {error}.') from error
+        if len(data) != entry.file_size:
+            raise InvalidArchiveError(f'{_show(entry.filename)} should have {entry.file_size} bytes. Found {len(data)}.')
+        return data
+
+    def _list_predictions(self) -> dict[str, dict[str, zipfile.ZipInfo]]:
+        names: set[str] = set()
+        predictions: dict[str, dict[str, zipfile.ZipInfo]] = {}
+        for entry in self._zip.infolist():
+            _check_entry(entry)
+            if entry.filename in names:
+                raise InvalidArchiveError(f'{_show(entry.filename)} occurs twice in the archive.')
+            names.add(entry.filename)
+            match = _PREDICTION_NAME.fullmatch(entry.filename)
+            if match:
+                predictions.setdefault(match[1], {})[match[2]] = entry
+        if not predictions:
+            raise InvalidArchiveError(f'The archive should hold predictions/{" or predictions/".join(TASKS)}. Found neither.')
+        return predictions
+
+
+def _check_entry(entry: zipfile.ZipInfo) -> None:
+    name = entry.orig_filename
+    if name != entry.filename or name.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', name) or ':' in name or '\\' in name:
+        raise InvalidArchiveError(f'{_show(name)} is an unsafe name: entries should be relative paths inside the archive.')
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        raise InvalidArchiveError(f'{_show(name)} should be a regular file. Found a link or device.')
+    if not any(pattern.fullmatch(name) for pattern in (_PREDICTION_NAME, _EXTRA_NAME, _FOLDER_NAME)):
+        raise InvalidArchiveError(f'{_show(name)} does not belong in a submission archive.')
+    if entry.flag_bits & _ENCRYPTED:
+        raise InvalidArchiveError(f'{_show(name)} is encrypted.')
+    if entry.compress_type not in _COMPRESSION:
+        raise InvalidArchiveError(f'{_show(name)} should be stored or deflated. Found compression method {entry.compress_type}.')
+
+
+def _check_directory_size(file: BinaryIO, path: Path) -> None:
+    """Reads the end record itself, since zipfile loads a directory of any size."""
+    size = file.seek(0, 2)
+    start = max(0, size - _END_SIZE - _MAX_COMMENT - _ZIP64_LOCATOR_SIZE)
+    file.seek(start)
+    tail = file.read()
+    # The same search as zipfile's: a record without comment at the very end, else the last signature.
+    at = len(tail) - _END_SIZE
+    if at < 0 or tail[at : at + 4] != _END_SIGNATURE or tail[-2:] != b'\x00\x00':
+        at = tail.rfind(_END_SIGNATURE)
+    if at < 0 or len(tail) - at < _END_SIZE:
+        raise InvalidArchiveError(f'{path} is not a zip archive.')
+    (directory_bytes,) = struct.unpack_from('<I', tail, at + 12)
+    if tail[max(0, at - _ZIP64_LOCATOR_SIZE) : at].startswith(_ZIP64_SIGNATURE) or directory_bytes > _MAX_DIRECTORY_BYTES:
+        raise InvalidArchiveError(f'{path} has too many entries or is larger than 4 GiB.')
+
+
+def _show(name: str) -> str:
+    """A name from the archive, made harmless for a terminal and short."""
+    return ascii(name if len(name) <= 100 else f'{name[:100]}...')

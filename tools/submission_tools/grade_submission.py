@@ -1,0 +1,47 @@
+"""Score a submission archive against labels."""
+
+import argparse
+
+from mtl_plugins.utils.cli import run_tool
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Exit status: 0 scored, 1 the archive or the labels are not valid (one sentence on stderr), 2 wrong usage.',
+    )
+    parser.add_argument('archive', metavar='ZIP', help='submission archive; it is read in memory and never extracted')
+    parser.add_argument(
+        '--labels',
+        required=True,
+        metavar='ROOT',
+        help='folder with semseg/<index>.png and/or depth/<index>.png for each test image',
+    )
+    parser.add_argument('--json', metavar='OUT', help='write all scores to this file, as one flat JSON object')
+    parser.add_argument('--threads', type=int, default=2, help='threads that decode and compare (default: %(default)s)')
+    args = parser.parse_args()
+    if args.threads < 1:
+        parser.error(f'--threads should be at least 1. Found {args.threads}.')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    import json
+    from pathlib import Path
+
+    from mtl_plugins.submission.atomic import make_folder, replacing
+    from mtl_plugins.submission.grader import grade_submission
+    from mtl_plugins.submission.score_table import format_score_table
+
+    scores = grade_submission(args.archive, args.labels, num_threads=args.threads)
+    if args.json:
+        target = Path(args.json)
+        make_folder(target.parent)
+        with replacing(target) as temporary:
+            temporary.write_text(json.dumps(scores, indent=2, allow_nan=False) + '\n')
+    print(format_score_table(scores))
+
+
+if __name__ == '__main__':
+    run_tool(main)
