@@ -1,8 +1,8 @@
 """Score a submission archive against labels."""
 
 import argparse
-
-from mtl_plugins.utils.cli import run_tool
+import sys
+from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
@@ -28,7 +28,6 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     import json
-    from pathlib import Path
 
     from mtl_plugins.submission.atomic import make_folder, replacing
     from mtl_plugins.submission.grader import grade_submission
@@ -44,4 +43,7 @@ def main() -> None:
 
 
 if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from mtl_plugins.utils.cli import run_tool
+
     run_tool(main)
