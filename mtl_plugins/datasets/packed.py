@@ -5,6 +5,7 @@ far as the split has them, and ``index.json``: the format version and size and m
 It costs 5 bytes per pixel. A split whose files differ from that record is read from its files again.
 """
 
+import errno
 import json
 import logging
 import os
@@ -20,7 +21,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from .decoding import check_same_size, decode_depth_code, decode_image, decode_label
-from .errors import CorruptFileError
+from .errors import CorruptFileError, DataError
 from .split_listing import SplitListing
 
 FORMAT_VERSION = 1
@@ -90,10 +91,7 @@ def open_packed(listing: SplitListing) -> PackedSplit | None:
         index = json.loads((folder / 'index.json').read_text())
         reason = _mismatch(index, listing, modalities)
         if reason is None:
-            packed = PackedSplit(folder, modalities)
-            if all(len(array) == len(listing.stems) for array in packed._arrays.values()):
-                return packed
-            reason = 'its arrays are incomplete'
+            return PackedSplit(folder, modalities)
     except (OSError, ValueError, KeyError, TypeError) as error:
         reason = f'it cannot be read ({error})'
     print_log(
@@ -130,21 +128,26 @@ def write_packed(
 
     Raises:
         CorruptFileError: If a file cannot be used, or if the images differ in size.
-        OSError: If writing fails, for instance on a full disk. The older packed folder, if any, stays as it was.
+        DataError: If writing fails, for instance on a full disk.
+
+    On any error an older packed folder stays as it was, and nothing else is left behind.
     """
     folder = listing.folder / FOLDER_NAME
     partial = listing.folder / f'{FOLDER_NAME}.{os.getpid()}.partial'
     # The stamps are taken first: a file that changes while it is being packed makes the result stale, not wrong.
     modalities = ('rgb', *listing.tasks)
     index = dict(version=FORMAT_VERSION, stems=listing.stems, stamps={name: listing.stamps(name) for name in modalities})
-    partial.mkdir()
+    shutil.rmtree(partial, ignore_errors=True)
     try:
+        partial.mkdir()
         _write_arrays(partial, listing, modalities, progress(iterate_samples(listing, num_workers)))
         (partial / 'index.json').write_text(json.dumps(index))
         _replace_folder(partial, folder)
-    except BaseException:
+    except OSError as error:
+        reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
+        raise DataError(f"Could not write '{folder}': {reason}. Nothing was changed.") from error
+    finally:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
     return folder
 
 
@@ -178,5 +181,9 @@ def _replace_folder(source: Path, target: Path) -> None:
         return
     old = target.with_name(f'{source.name}.old')
     target.rename(old)
-    source.rename(target)
+    try:
+        source.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
     shutil.rmtree(old)

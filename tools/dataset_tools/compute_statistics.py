@@ -1,0 +1,47 @@
+"""Print the statistics of a split: RGB, depth in each representation, class frequencies, shares of invalid pixels."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog='Moments are exact over the pixels that count (label not 255, depth code not 0); standard deviations divide by N. '
+        'Depth is given in metres, as its natural logarithm and as its reciprocal. Memory stays flat in the number of images.',
+    )
+    parser.add_argument('root', metavar='ROOT', help='data root, the folder that holds the splits')
+    parser.add_argument('--split', default='train', help='which split')
+    parser.add_argument('--json', metavar='OUT', type=Path, help='also write the numbers to this file')
+    parser.add_argument('--workers', type=int, default=2, metavar='N', help='decoding threads')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+
+    from tqdm import tqdm
+
+    from mtl_plugins.datasets.packed import iterate_samples
+    from mtl_plugins.datasets.split_listing import list_split
+    from mtl_plugins.datasets.statistics import collect_histograms, format_table, summarise
+    from mtl_plugins.submission.atomic import replacing
+
+    listing = list_split(args.root, args.split)
+    samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split)
+    summary = summarise(collect_histograms(samples))
+    print(format_table(summary))
+    if args.json is not None:
+        with replacing(args.json) as partial:
+            partial.write_text(json.dumps(summary, indent=2) + '\n')
+
+
+if __name__ == '__main__':
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
