@@ -14,8 +14,6 @@ from PIL import Image
 from mtl_plugins.datasets.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.submission.errors import InvalidPredictionError
 
-TASKS = ('semseg', 'depth')
-
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}

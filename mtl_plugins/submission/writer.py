@@ -9,9 +9,10 @@ import numpy as np
 
 from mtl_plugins.datasets.cityscapes_classes import CLASSES
 from mtl_plugins.datasets.depth_codec import Rounding, encode_depth
+from mtl_plugins.datasets.split_listing import TASKS
 from mtl_plugins.submission.atomic import make_folder, replacing
 from mtl_plugins.submission.errors import SubmissionError
-from mtl_plugins.submission.png_codec import TASKS, encode_prediction
+from mtl_plugins.submission.png_codec import encode_prediction
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
 
 _QUEUE_PER_THREAD = 8

@@ -8,8 +8,8 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
+from mtl_plugins.datasets.split_listing import TASKS
 from mtl_plugins.submission.errors import InvalidArchiveError
-from mtl_plugins.submission.png_codec import TASKS
 
 # What the archive may hold beside the predictions; the grader never reads it.
 _EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')

@@ -12,6 +12,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 from mtl_plugins.datasets.cityscapes_classes import CLASSES
+from mtl_plugins.evaluation.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 from tests.references.metrics import reference_depth, reference_semseg
@@ -99,10 +100,12 @@ def test_half_precision_predictions_are_scored_as_float32():
 def test_bad_samples_are_named():
     samples, _, _ = _data_samples()
     samples[1].pred_depth_map.data[0, 3, 4] = math.nan
-    with pytest.raises(ValueError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite. Found nan\.'):
+    with pytest.raises(
+        EvaluationError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite. Found nan\.'
+    ):
         Evaluator(MultiTaskMetric()).process(samples)
     del samples[0].gt_sem_seg
-    with pytest.raises(ValueError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `gt_sem_seg` is missing\.'):
+    with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `gt_sem_seg` is missing\.'):
         Evaluator(IoUMetric()).process(samples)
 
 
@@ -110,7 +113,7 @@ def test_wrong_number_of_samples():
     samples, _, _ = _data_samples()
     evaluator = Evaluator(MultiTaskMetric())
     evaluator.process(samples)
-    with pytest.raises(RuntimeError, match='counted 5 samples, the data set holds 6'):
+    with pytest.raises(EvaluationError, match='counted 5 samples, the data set holds 6'):
         evaluator.evaluate(6)
 
 

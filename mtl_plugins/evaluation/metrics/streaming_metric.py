@@ -9,6 +9,8 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 
+from mtl_plugins.evaluation.errors import EvaluationError
+
 
 class StreamingMetric(BaseMetric):
     """A metric that adds each image to a few counters, which are summed over processes in ``evaluate``.
@@ -49,20 +51,20 @@ class StreamingMetric(BaseMetric):
         """Adds the samples that belong to this process.
 
         Raises:
-            ValueError: If a sample is invalid; the message names its image. Also if several processes evaluate samples
-                without ``sample_idx``.
+            EvaluationError: If a sample is invalid (a prediction that is not finite, say); the message names its image. Also
+                if several processes evaluate samples without ``sample_idx``.
         """
         world_size, rank = get_world_size(), get_rank()
         for sample in data_samples:
             if world_size > 1:
                 if 'sample_idx' not in sample:
-                    raise ValueError('`sample_idx` should be in every data sample to evaluate with several processes.')
+                    raise EvaluationError('`sample_idx` should be in every data sample to evaluate with several processes.')
                 if sample['sample_idx'] % world_size != rank:
                     continue
             try:
                 self.update(sample)
             except (TypeError, ValueError) as error:
-                raise ValueError(f'Cannot evaluate {_sample_name(sample)}: {error}') from error
+                raise EvaluationError(f'Cannot evaluate {_sample_name(sample)}: {error}') from error
             self._num_samples += 1
 
     def evaluate(self, size: int) -> dict[str, float]:
@@ -72,7 +74,7 @@ class StreamingMetric(BaseMetric):
             size: Number of samples of the data set.
 
         Raises:
-            RuntimeError: If another number of samples was counted.
+            EvaluationError: If another number of samples was counted.
         """
         arrays = [self._num_samples, *self.counters()]
         for array in arrays:
@@ -82,7 +84,7 @@ class StreamingMetric(BaseMetric):
         self._num_samples[:] = 0
         self.reset()
         if num_samples != size:
-            raise RuntimeError(
+            raise EvaluationError(
                 f'{type(self).__name__} counted {num_samples} samples, the data set holds {size}. Evaluate every sample once, '
                 'in order: use a sampler without shuffling, such as `DefaultSampler(shuffle=False)`.'
             )

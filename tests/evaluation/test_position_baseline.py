@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.datasets.depth_codec import decode_depth
+from mtl_plugins.datasets.errors import DataError, DataNotFoundError
+from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from tests.fake_miniscapes import save_label, write_fake_miniscapes
+from tests.references.metrics import reference_depth, reference_semseg
+
+
+def _write(folder, semseg, depth):
+    for task, maps in (('semseg', semseg), ('depth', depth)):
+        (folder / task).mkdir(parents=True)
+        for index, values in enumerate(maps):
+            path = folder / task / f'{index}.png'
+            save_label(path, values) if task == 'semseg' else Image.fromarray(values).save(path)
+    return folder
+
+
+def _mode_reference(stack, ignored):
+    """The value most frequent along axis 0 (the lower one on a tie), over all positions where all are ignored."""
+    result = np.empty(stack.shape[1:], np.uint8)
+    everything = np.bincount(stack[stack != ignored]).argmax()
+    for position in np.ndindex(result.shape):
+        values = stack[(slice(None), *position)]
+        values = values[values != ignored]
+        result[position] = np.bincount(values).argmax() if len(values) else everything
+    return result
+
+
+def _median_reference(stack):
+    result = np.empty(stack.shape[1:], np.uint8)
+    for position in np.ndindex(result.shape):
+        values = np.sort(stack[(slice(None), *position)])
+        values = values[values > 0]
+        values = values if len(values) else np.sort(stack[stack > 0])
+        result[position] = values[(len(values) - 1) // 2]
+    return result
+
+
+def test_guesses_and_scores_equal_the_reference(tmp_path):
+    rng = np.random.default_rng(0)
+    semseg = rng.choice([0, 1, 2, 255], size=(7, 9, 11)).astype(np.uint8)
+    depth = rng.choice([0, 1, 40, 41, 255], size=(7, 9, 11)).astype(np.uint8)
+    semseg[:, 2, 3], depth[:, 4, 5] = 255, 0
+    baseline = fit_position_baseline(_write(tmp_path / 'train', semseg, depth))
+    np.testing.assert_array_equal(baseline['semseg'], _mode_reference(semseg, 255))
+    np.testing.assert_array_equal(baseline['depth'], _median_reference(depth))
+
+    val_semseg, val_depth = semseg[:3, ::-1].copy(), depth[:3, ::-1].copy()
+    scores = score_position_baseline(baseline, _write(tmp_path / 'val', val_semseg, val_depth))
+    expected = reference_semseg(val_semseg, [baseline['semseg']] * 3)['mean_iou']
+    assert scores['metrics_summary/semseg'] == pytest.approx(expected, abs=1e-9)
+    guesses = [decode_depth(baseline['depth'])] * 3
+    for name, value in reference_depth([decode_depth(codes) for codes in val_depth], guesses).items():
+        assert scores[f'metrics_task_depth/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+def test_scores_the_hidden_test_labels(tmp_path):
+    root = write_fake_miniscapes(tmp_path, size=(16, 24))
+    scores = score_position_baseline(fit_position_baseline(root / 'train'), root / 'grader' / 'test')
+    assert {'metrics_summary/semseg', 'metrics_summary/depth', 'metrics_summary/multitask'} <= set(scores)
+
+
+def test_bad_labels(tmp_path):
+    zeros = np.zeros((2, 4, 4), np.uint8)
+    with pytest.raises(DataNotFoundError, match=r'should hold the label folders semseg and/or depth'):
+        fit_position_baseline(tmp_path)
+    with pytest.raises(DataError, match=r'The training labels have no valid pixel'):
+        fit_position_baseline(_write(tmp_path / 'no_depth', zeros, zeros))
+    with pytest.raises(DataError, match=r'All labels should have the size of the first, \(4, 4\)'):
+        fit_position_baseline(_write(tmp_path / 'sizes', [zeros[0], zeros[0, :3]], zeros + 1))
+    baseline = dict(semseg=zeros[0], depth=zeros[0] + 1)
+    with pytest.raises(DataError, match=r'The depth labels have no valid pixel'):
+        score_position_baseline(baseline, tmp_path / 'no_depth')
+    with pytest.raises(DataError, match=r'The baseline is for labels of the size \(4, 4\)'):
+        score_position_baseline(baseline, _write(tmp_path / 'small', zeros[:, :3], zeros[:, :3]))
