@@ -61,6 +61,9 @@ class ThreadDataLoader(DataLoader):
             prefetch_factor=prefetch_factor if num_workers > 0 else None,
         )
 
+    def check_worker_number_rationality(self) -> None:
+        """Nothing to warn of: more threads than cores cost little."""
+
     def __iter__(self) -> Iterator[Any]:
         cuda_device = torch.cuda.current_device() if self.pin_memory and torch.cuda.is_available() else None
         if self.num_workers == 0:

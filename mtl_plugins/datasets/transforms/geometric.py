@@ -1,5 +1,7 @@
 """One random homography per sample, the same for image, labels and depth."""
 
+from collections.abc import Sequence
+
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
@@ -109,18 +111,18 @@ class RandomHomography(BaseTransform):
         flip_prob: float = 0.5,
         rescale_depth: bool = False,
     ):
-        crop_size = (crop_size, crop_size) if isinstance(crop_size, int) else tuple(crop_size)
-        if len(crop_size) != 2 or not all(isinstance(side, int) and side > 0 for side in crop_size):
-            raise ValueError(f'`crop_size` should be one or two positive integers. Found {crop_size}.')
-        if len(scale) != 2 or not 0 < scale[0] <= scale[1] < float('inf'):
-            raise ValueError(f'`scale` should be (min, max) with 0 < min <= max. Found {tuple(scale)}.')
+        sides = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(f'`crop_size` should be one or two positive integers. Found {crop_size!r}.')
+        if not isinstance(scale, Sequence) or len(scale) != 2 or not 0 < scale[0] <= scale[1] < float('inf'):
+            raise ValueError(f'`scale` should be (min, max) with 0 < min <= max. Found {scale!r}.')
         if not 0 <= max_tilt_deg <= 180:
             raise ValueError(f'`max_tilt_deg` should be in [0, 180]. Found {max_tilt_deg}.')
         if not 0 <= max_wiggle < 0.5:
             raise ValueError(f'`max_wiggle` should be in [0, 0.5). Found {max_wiggle}.')
         if not 0 <= flip_prob <= 1:
             raise ValueError(f'`flip_prob` should be in [0, 1]. Found {flip_prob}.')
-        self.crop_size = crop_size
+        self.crop_size = sides
         self.scale = tuple(scale)
         self.max_tilt_deg = max_tilt_deg
         self.max_wiggle = max_wiggle

@@ -1,0 +1,280 @@
+"""Samplers, loaders and collation: the same samples in the same order, whoever loads them."""
+
+import itertools
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+from mmengine.dataset import DefaultSampler
+from mmengine.registry import FUNCTIONS
+from torch.utils.data import BatchSampler, DataLoader
+
+from mtl_plugins.datasets import (
+    CorruptFileError,
+    EpochSampler,
+    IterationSampler,
+    MiniScapesDataset,
+    SampleKey,
+    ThreadDataLoader,
+    multitask_collate,
+)
+from mtl_plugins.registry import DATA_SAMPLERS
+from tests.fake_miniscapes import write_fake_miniscapes
+
+AUGMENTED = [
+    dict(type='LoadMiniScapes'),
+    dict(type='RandomHomography', crop_size=32, scale=(0.5, 2), max_tilt_deg=10, max_wiggle=0.1),
+    dict(type='PackMultiTaskInputs', meta_keys=()),
+]
+
+
+@pytest.fixture(scope='module')
+def dataset(tmp_path_factory):
+    root = write_fake_miniscapes(tmp_path_factory.mktemp('data'), dict(train=11), size=(48, 64))
+    return MiniScapesDataset(root, 'train', pipeline=AUGMENTED)
+
+
+@pytest.fixture
+def ranks(monkeypatch):
+    """Builds the samplers of every rank of a make-believe group of processes."""
+
+    def build(make, world_size):
+        samplers = []
+        for rank in range(world_size):
+            for module in ('mmengine.dataset.sampler', 'mtl_plugins.datasets.samplers'):
+                monkeypatch.setattr(f'{module}.get_dist_info', lambda rank=rank: (rank, world_size))
+            samplers.append(make())
+        return samplers
+
+    return build
+
+
+def flatten(batch):
+    return dict(inputs=batch['inputs'], sample_idx=batch['sample_idx'], depth_scale=batch['depth_scale'], **batch['targets'])
+
+
+def assert_same_batches(first, second):
+    first, second = list(first), list(second)
+    assert len(first) == len(second) > 0
+    for left, right in zip(first, second, strict=True):
+        left, right = flatten(left), flatten(right)
+        assert left.keys() == right.keys()
+        for key in left:
+            assert left[key].dtype == right[key].dtype
+            torch.testing.assert_close(left[key], right[key], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    'loader, num_workers', [(DataLoader, 1), (DataLoader, 2), (ThreadDataLoader, 0), (ThreadDataLoader, 1), (ThreadDataLoader, 3)]
+)
+def test_batches_do_not_depend_on_who_loads_them(dataset, loader, num_workers):
+    """Plain mmengine: the augmentation of a sample changes with the number of workers."""
+    reference, other = EpochSampler(dataset, seed=7), EpochSampler(dataset, seed=7)
+    for epoch in range(2):
+        reference.set_epoch(epoch)
+        other.set_epoch(epoch)
+        plain = DataLoader(dataset, batch_size=4, sampler=reference, collate_fn=multitask_collate)
+        tested = loader(dataset, batch_size=4, sampler=other, num_workers=num_workers, collate_fn=multitask_collate)
+        assert_same_batches(plain, tested)
+
+
+def test_epochs_and_seeds_differ(dataset):
+    def first_batch(seed, epoch):
+        sampler = EpochSampler(dataset, shuffle=False, seed=seed)
+        sampler.set_epoch(epoch)
+        return next(iter(DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=multitask_collate)))['inputs']
+
+    batches = [first_batch(0, 0), first_batch(0, 1), first_batch(1, 0)]
+    for left, right in itertools.combinations(batches, 2):
+        assert not torch.equal(left, right)
+
+
+@pytest.mark.parametrize('shuffle', [False, True])
+@pytest.mark.parametrize('round_up', [False, True])
+@pytest.mark.parametrize('world_size', [1, 2, 3])
+def test_epoch_sampler_has_the_order_of_mmengine(ranks, shuffle, round_up, world_size):
+    options = dict(shuffle=shuffle, seed=5, round_up=round_up)
+    ours = ranks(lambda: EpochSampler(range(11), **options), world_size)
+    theirs = ranks(lambda: DefaultSampler(range(11), **options), world_size)
+    for epoch in range(2):
+        for rank, (our, their) in enumerate(zip(ours, theirs, strict=True)):
+            our.set_epoch(epoch)
+            their.set_epoch(epoch)
+            assert list(our) == [SampleKey(index, epoch, 5) for index in their] and len(our) == len(their)
+            if not shuffle:
+                assert [key.index for key in our] == [i % 11 for i in range(rank, our.total_size, world_size)]
+
+
+@pytest.mark.parametrize('shuffle', [False, True])
+@pytest.mark.parametrize('world_size', [1, 2, 3])
+def test_iteration_sampler_skips_to_the_tail_of_the_stream(ranks, shuffle, world_size):
+    whole = ranks(lambda: IterationSampler(range(11), shuffle=shuffle, seed=5), world_size)
+    streams = [list(itertools.islice(sampler, 40)) for sampler in whole]
+    for skipped in (0, 1, 3, 5, 11, 12, 25):
+        for sampler, stream in zip(
+            ranks(lambda: IterationSampler(range(11), shuffle=shuffle, seed=5), world_size), streams, strict=True
+        ):
+            sampler.skip(skipped)
+            assert list(itertools.islice(sampler, 40 - skipped)) == stream[skipped:]
+    merged = [key for step in zip(*streams, strict=True) for key in step]
+    for epoch in range(3):
+        one_pass = merged[11 * epoch : 11 * (epoch + 1)]
+        assert sorted(key.index for key in one_pass) == list(range(11)) and {key.epoch for key in one_pass} == {epoch}
+    assert (merged[:11] == sorted(merged[:11])) is not shuffle
+
+
+def test_skipping_is_exact_through_a_loader(dataset):
+    def loader(kind, num_workers, skipped):
+        sampler = IterationSampler(dataset, seed=1)
+        sampler.skip(skipped)
+        return kind(dataset, batch_size=4, sampler=sampler, num_workers=num_workers, collate_fn=multitask_collate)
+
+    whole = list(itertools.islice(loader(DataLoader, 0, 0), 8))
+    assert_same_batches(whole[5:], itertools.islice(loader(ThreadDataLoader, 2, 20), 3))
+    assert_same_batches(whole[5:], itertools.islice(loader(DataLoader, 2, 20), 3))
+
+
+def test_samplers_are_registered_and_refuse_nonsense():
+    sampler = DATA_SAMPLERS.build(dict(type='IterationSampler', dataset=range(3), seed=0))
+    assert len(sampler) == 3 and isinstance(DATA_SAMPLERS.build(dict(type='EpochSampler', dataset=range(3))), EpochSampler)
+    with pytest.raises(ValueError, match='`num_samples` should not be negative'):
+        sampler.skip(-1)
+    with pytest.raises(ValueError, match='`dataset` should hold at least one sample'):
+        IterationSampler([])
+
+
+class Numbers:
+    """A dataset that records which threads ask it, and fails where told."""
+
+    def __init__(self, size=40, failing=None, error=None):
+        self.size, self.failing, self.error, self.threads = size, failing, error, set()
+
+    def __len__(self):
+        return self.size
+
+    def __getitem__(self, index):
+        self.threads.add(threading.current_thread().name)
+        time.sleep(0.002 * (index % 3))
+        if index == self.failing:
+            raise self.error
+        return index
+
+
+def test_threads_keep_the_order_and_share_the_work():
+    dataset = Numbers()
+    loader = ThreadDataLoader(dataset, batch_size=3, num_workers=4, collate_fn=list, drop_last=True)
+    assert list(loader) == [[3 * i, 3 * i + 1, 3 * i + 2] for i in range(13)] and len(loader) == 13
+    assert len(dataset.threads) == 4 and threading.current_thread().name not in dataset.threads
+    assert list(loader) == list(loader)
+
+
+@pytest.mark.parametrize('options', [dict(batch_size=None), dict(batch_sampler=BatchSampler(range(10), 4, False))])
+def test_other_ways_of_batching(options):
+    loader = ThreadDataLoader(Numbers(10), num_workers=2, collate_fn=lambda items: items, **options)
+    flat = list(loader) if options.get('batch_size', 1) is None else list(itertools.chain(*loader))
+    assert flat == list(range(10))
+
+
+@pytest.mark.parametrize('num_workers', [0, 2])
+def test_errors_keep_their_type_and_message(num_workers):
+    """Worker processes wrap the message into a stack trace, or lose the type where its constructor takes more arguments."""
+    error = CorruptFileError('The image is truncated.')
+    loader = ThreadDataLoader(Numbers(failing=17, error=error), batch_size=4, num_workers=num_workers, collate_fn=list)
+    batches = []
+    with pytest.raises(CorruptFileError) as caught:
+        for batch in loader:
+            batches.append(batch)
+    assert caught.value is error and len(batches) == 4
+    assert next(iter(loader)) == [0, 1, 2, 3]
+
+
+def test_leaving_early_stops_the_threads():
+    before = threading.active_count()
+    iterator = iter(ThreadDataLoader(Numbers(10000), batch_size=2, num_workers=3, collate_fn=list))
+    next(iterator)
+    assert threading.active_count() == before + 3
+    del iterator
+    assert threading.active_count() == before
+
+
+def test_only_a_few_batches_are_made_ahead():
+    taken = []
+
+    class Recording(torch.utils.data.Sampler):
+        def __iter__(self):
+            for index in itertools.count():
+                taken.append(index)
+                yield index % 40
+
+    iterator = iter(
+        ThreadDataLoader(Numbers(), batch_size=2, sampler=Recording(), num_workers=2, prefetch_factor=3, collate_fn=list)
+    )
+    assert not taken
+    next(iterator)
+    assert len(taken) == 2 * (2 * 3 + 1)
+
+
+def item(height, width, index=0, **extra):
+    """A constant item, so that what is padding shows."""
+    return dict(
+        inputs=np.full((height, width, 3), 9, np.uint8),
+        semseg=np.full((height, width), 7, np.uint8),
+        depth=np.full((height, width), 5, np.uint8),
+        depth_scale=0.5,
+        sample_idx=index,
+        **extra,
+    )
+
+
+def test_collate_layout():
+    assert FUNCTIONS.get('multitask_collate') is multitask_collate
+    batch = multitask_collate([item(4, 6, 3), item(4, 6, 8)])
+    assert batch.keys() == {'inputs', 'targets', 'depth_scale', 'sample_idx'}
+    assert batch['inputs'].shape == (2, 4, 6, 3) and batch['inputs'].dtype == torch.uint8 and batch['inputs'].is_contiguous()
+    assert {task: (maps.shape, maps.dtype) for task, maps in batch['targets'].items()} == dict(
+        semseg=((2, 4, 6), torch.uint8), depth=((2, 4, 6), torch.uint8)
+    )
+    assert batch['sample_idx'].tolist() == [3, 8] and batch['sample_idx'].dtype == torch.int64
+    assert batch['depth_scale'].tolist() == [0.5, 0.5] and batch['depth_scale'].dtype == torch.float32
+
+
+def test_collate_pads_to_the_largest():
+    batch = multitask_collate([item(4, 6, metainfo=dict(n=0)), item(5, 3, metainfo=dict(n=1))])
+    for maps, value, padding in (
+        (batch['inputs'][..., 0], 9, 0),
+        (batch['targets']['semseg'], 7, 255),
+        (batch['targets']['depth'], 5, 0),
+    ):
+        expected = torch.full((2, 5, 6), padding, dtype=torch.uint8)
+        expected[0, :4, :6] = expected[1, :5, :3] = value
+        torch.testing.assert_close(maps, expected)
+    assert batch['metainfo'] == [dict(n=0), dict(n=1)]
+
+
+def test_collate_of_metres_and_without_labels():
+    metres = [{**item(4, 6), 'depth': np.full((4, 6), 31.5, np.float32)} for _ in range(2)]
+    assert multitask_collate(metres)['targets']['depth'].dtype == torch.float32
+    images = [{key: value for key, value in item(4, 6).items() if key not in ('semseg', 'depth')}] * 2
+    assert multitask_collate(images)['targets'] == {}
+    with pytest.raises(ValueError, match='`items` should have the same keys'):
+        multitask_collate([item(4, 6), images[0]])
+
+
+def test_collate_copies():
+    """The items may be views of a memory map; a batch must not change with them."""
+    source = item(4, 6)
+    batch = multitask_collate([source])
+    source['inputs'][:] = 0
+    assert (batch['inputs'] == 9).all()
+
+
+def test_metainfo_is_there_when_asked_for(tmp_path):
+    root = write_fake_miniscapes(tmp_path, dict(val=3), size=(16, 24))
+    dataset = MiniScapesDataset(
+        root, 'val', pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')], test_mode=True
+    )
+    batch = next(iter(DataLoader(dataset, batch_size=3, collate_fn=multitask_collate)))
+    assert [info['sample_idx'] for info in batch['metainfo']] == batch['sample_idx'].tolist() == [0, 1, 2]
+    assert batch['metainfo'][2] == dict(img_path=f'{root}/val/rgb/2.jpg', ori_shape=(16, 24), sample_idx=2)
