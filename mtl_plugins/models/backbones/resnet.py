@@ -1,9 +1,11 @@
 """ResNet encoder with dilation instead of stride in its last stages (arXiv 1512.03385, 1706.05587)."""
 
+import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
+from mtl_plugins.models.layers.relu_max_pool import relu_max_pool
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.registry import MODELS
 
@@ -31,12 +33,14 @@ def replace_stride_by_dilation(stage: nn.Sequential, previous_dilation: int, dil
 class DilatedResNet(BaseModule):
     """ResNet without classifier; torchvision's parameter names, so its weights load unchanged.
 
-    The forward pass maps an image ``(B, 3, H, W)`` to five feature maps at stride 2 (stem, before the pooling), 4, 8,
-    ``min(16, output_stride)`` and ``output_stride``; ``out_channels`` holds their widths.
+    The forward pass maps an image ``(B, 3, H, W)`` to five feature maps at stride 2 (the stem, before the pooling), 4, 8,
+    ``min(16, output_stride)`` and ``output_stride``; ``out_channels`` holds their widths. The first is None unless asked for:
+    it is the largest activation of the network, and few heads read it.
 
     Args:
         depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         output_stride: 32 as published, 16 with the last stage's stride replaced by dilation, 8 with the last two.
+        with_stem: Whether to give the feature map at stride 2.
         init_cfg: None for random initialisation, or ``dict(type='Pretrained', checkpoint=PATH, prefix=None)``. The file holds a
             torchvision state dict (its classifier ``fc.*`` is left out) or a checkpoint of a run, of which ``prefix``
             (``'backbone.'``) picks this part.
@@ -45,7 +49,9 @@ class DilatedResNet(BaseModule):
         ValueError: If ``depth`` or ``output_stride`` is not one of those above.
     """
 
-    def __init__(self, *, depth: int = 18, output_stride: int = 32, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, *, depth: int = 18, output_stride: int = 32, with_stem: bool = False, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         if depth not in DEPTHS:
             raise ValueError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
@@ -56,9 +62,10 @@ class DilatedResNet(BaseModule):
         for stage, previous, dilation in zip((network.layer3, network.layer4), dilations, dilations[1:], strict=False):
             if dilation != 1:
                 replace_stride_by_dilation(stage, previous, dilation)
-        self.conv1, self.bn1, self.relu, self.maxpool = network.conv1, network.bn1, network.relu, network.maxpool
+        self.conv1, self.bn1 = network.conv1, network.bn1
         self.layer1, self.layer2, self.layer3, self.layer4 = network.layer1, network.layer2, network.layer3, network.layer4
         self.output_stride = output_stride
+        self.with_stem = with_stem
         expansion = network.layer1[0].expansion
         self.out_channels = (64, *(width * expansion for width in (64, 128, 256, 512)))
 
@@ -72,9 +79,9 @@ class DilatedResNet(BaseModule):
         load_pretrained(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'), ignored=('fc.',))
         self._is_init = True
 
-    def forward(self, inputs: Tensor) -> tuple[Tensor, ...]:
-        stem = self.relu(self.bn1(self.conv1(inputs)))
-        features = [stem, self.layer1(self.maxpool(stem))]
+    def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
+        stem = self.bn1(self.conv1(inputs))
+        features = [F.relu(stem) if self.with_stem else None, self.layer1(relu_max_pool(stem))]
         for stage in (self.layer2, self.layer3, self.layer4):
             features.append(stage(features[-1]))
         return tuple(features)

@@ -25,10 +25,10 @@ def pad_to_multiple(maps: Tensor, divisor: int, value: int) -> Tensor:
 class MultiTaskDataPreprocessor(BaseDataPreprocessor):
     """Moves a batch to the device, normalises the image, decodes depth.
 
-    In: ``inputs`` uint8 ``(B, H, W, 3)`` RGB; ``targets`` with any of ``semseg`` uint8 ``(B, H, W)`` and ``depth`` ``(B, H, W)``,
-    uint8 disparity codes or float metres; ``depth_scale`` ``(B,)``, a factor on metres; ``sample_idx`` and ``metainfo``, optional.
-    Out: ``inputs`` float32 ``(B, 3, H, W)`` in the channels-last memory format, ``targets`` with depth as float32 metres (0 =
-    invalid), and ``sample_idx`` and ``metainfo`` as they came, if they came.
+    In: ``inputs`` uint8 ``(B, H, W, 3)`` RGB; ``targets`` with any of ``semseg``, uint8 ``(B, H, W)``, and ``depth``, ``(B, H,
+    W)`` as uint8 disparity codes or float metres; ``depth_scale`` ``(B,)``, a factor on metres, ``sample_idx`` and ``metainfo``,
+    all optional. Out: ``inputs`` float32 ``(B, 3, H, W)`` in the channels-last memory format, ``targets`` with depth as float32
+    metres (0 = invalid), and ``sample_idx`` and ``metainfo`` as they came, if they came.
 
     Args:
         mean: Per channel, on 0..255.

@@ -1,10 +1,11 @@
 """Decoder of DeepLabV3+ (arXiv 1802.02611): coarse features refined by a finer skip."""
 
-import torch
-import torch.nn.functional as F
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from mtl_plugins.models.layers.conv_norm_act import ConvNormAct
+from mtl_plugins.models.layers.upsampled_conv import upsampled_conv3x3
 
 
 class SkipDecoder(nn.Module):
@@ -16,6 +17,8 @@ class SkipDecoder(nn.Module):
         skip_channels: Channels to which a 1x1 with bias reduces the skip.
         channels: Width of the 3x3 convolutions and of the result.
         num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU.
+        factored_upsampling: Whether the first of them is computed without its upsampled input, which is the same function;
+            None does so where it is cheaper.
 
     Raises:
         ValueError: If ``num_convs`` is less than 1.
@@ -29,17 +32,22 @@ class SkipDecoder(nn.Module):
         skip_channels: int = 48,
         channels: int = 256,
         num_convs: int = 2,
+        factored_upsampling: bool | None = None,
     ) -> None:
         super().__init__()
         if num_convs < 1:
             raise ValueError(f'`num_convs` should be at least 1. Found {num_convs}.')
+        self.factored_upsampling = factored_upsampling
         self.skip = nn.Conv2d(skip_in_channels, skip_channels, 1)
         widths = [in_channels + skip_channels, *([channels] * num_convs)]
-        self.convs = nn.ModuleList([ConvNormAct(a, b, 3, bias=True) for a, b in zip(widths, widths[1:], strict=False)])
+        self.convs = nn.ModuleList([ConvNormAct(a, b, 3, bias=True) for a, b in pairwise(widths)])
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
-        refined = torch.cat([upsampled, self.skip(skip)], dim=1)
-        for conv in self.convs:
+        first, *others = self.convs
+        refined = upsampled_conv3x3(
+            features, self.skip(skip), first.conv.weight, first.conv.bias, factored=self.factored_upsampling
+        )
+        refined = first.act(first.norm(refined))
+        for conv in others:
             refined = conv(refined)
         return refined

@@ -1,28 +1,58 @@
 """Cross-entropy of coarse logits against a finer label map, without the upsampled logits of the batch."""
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mtl_plugins.models.layers.interpolation import interpolation_matrix
 from mtl_plugins.registry import MODELS
+
+# Upsampled logits that exist at once: what stays in a core's cache, or what fills a GPU.
+ELEMENTS_AT_ONCE_CPU = 2**17
+ELEMENTS_AT_ONCE_GPU = 2**25
+
+
+def band(source: int, size: int, start: int, stop: int) -> slice:
+    """The coarse positions from which bilinear upsampling of ``source`` to ``size`` makes the fine ones in [start, stop)."""
+    first = int(max((start + 0.5) * source / size - 0.5, 0))
+    last = int(max((stop - 0.5) * source / size - 0.5, 0)) + 1
+    return slice(first, min(last + 1, source))
 
 
 class _UpsampledCrossEntropy(torch.autograd.Function):
-    """Sum over valid pixels and its gradient in one pass, image by image; saves nothing finer than the logits."""
+    """Loss and gradient in one pass over bands of rows; saves nothing finer than the logits."""
 
     @staticmethod
     def forward(ctx, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
-        gradient = torch.empty_like(logits, dtype=torch.float32)
+        batch, classes, h, w = logits.shape
+        height, width = target.shape[-2:]
+        rows_Hh = interpolation_matrix(h, height, logits.device, torch.float32)
+        columns_Ww = interpolation_matrix(w, width, logits.device, torch.float32)
+        elements = ELEMENTS_AT_ONCE_CPU if logits.device.type == 'cpu' else ELEMENTS_AT_ONCE_GPU
+        images = max(elements // (classes * height * width), 1)
+        rows = min(max(elements // (images * classes * width), 1), height)
+
+        minus_one = torch.tensor(-1.0, device=logits.device)
         total = logits.new_zeros((), dtype=torch.float32)
-        for image, label, image_gradient in zip(logits, target, gradient, strict=True):
-            coarse = image.detach()[None].float().requires_grad_()
-            with torch.enable_grad():
-                upsampled = F.interpolate(coarse, size=label.shape, mode='bilinear', align_corners=False)
-                loss = F.cross_entropy(upsampled, label.long()[None], ignore_index=ignore_index, reduction='sum')
-            image_gradient.copy_(torch.autograd.grad(loss, coarse)[0][0])
-            total += loss.detach()
-        count = (target != ignore_index).sum().clamp_(min=1)
+        gradient = torch.zeros(logits.shape, dtype=torch.float32, device=logits.device)
+        for first in range(0, batch, images):
+            some = slice(first, first + images)
+            wide = torch.matmul(logits[some].float().contiguous(), columns_Ww.t())
+            wide_gradient = torch.zeros_like(wide)
+            for start in range(0, height, rows):
+                stop = min(start + rows, height)
+                coarse = band(h, height, start, stop)
+                expand = rows_Hh[start:stop, coarse]
+                labels = target[some, start:stop]
+                valid = (labels != ignore_index)[:, None]
+                classes_of = torch.where(valid, labels[:, None], 0).long()
+                log_probabilities = torch.matmul(expand, wide[:, :, coarse]).log_softmax(1)
+                total -= (log_probabilities.gather(1, classes_of) * valid).sum()
+                # d loss / d logit = probability - [it is the label's]
+                slope = log_probabilities.exp_().scatter_add_(1, classes_of, minus_one.expand_as(classes_of))
+                wide_gradient[:, :, coarse] += torch.matmul(expand.t(), slope.mul_(valid))
+            gradient[some] = torch.matmul(wide_gradient, columns_Ww)
+        count = (target != ignore_index).sum().clamp(min=1)
         ctx.save_for_backward(gradient.div_(count))
         ctx.logits_dtype = logits.dtype
         return total / count

@@ -38,5 +38,5 @@ class SemSegTask(DenseTask):
         labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
         for image, label in zip(prediction, labels, strict=True):
             # `max` and not `argmax`: many times faster on CPU.
-            label.copy_(self.upsample(image[None], size)[0].max(0).indices)
+            label.copy_(self.upsample(image[None].float(), size)[0].max(0).indices)
         return labels

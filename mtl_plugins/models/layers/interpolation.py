@@ -1,0 +1,33 @@
+"""Bilinear upsampling as two small constant matrices, one per axis."""
+
+from functools import lru_cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@lru_cache(maxsize=64)
+def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
+    identity = torch.eye(source, dtype=torch.float64)
+    matrix = F.interpolate(identity[None], size=size, mode='linear', align_corners=False)[0].t()
+    return matrix.to(device, dtype).contiguous()
+
+
+@lru_cache(maxsize=64)
+def shifted_interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype, kernel_first: bool) -> Tensor:
+    """Upsampling of one axis followed by the three taps of a 3-kernel with zero border: ``(size, 3 * source)``.
+
+    Row ``i`` holds, for each tap ``k``, row ``i + k - 1`` of the interpolation matrix, or zeros where that lies outside.
+
+    Args:
+        source: Length before the upsampling.
+        size: Length after it.
+        device: Where the matrix will be used.
+        dtype: With what.
+        kernel_first: Whether the columns are ordered ``(tap, source)``, else ``(source, tap)``.
+    """
+    matrix = F.pad(interpolation_matrix(source, size, torch.device('cpu'), torch.float64), (0, 0, 1, 1))
+    taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
+    return taps.reshape(size, 3 * source).to(device, dtype)
