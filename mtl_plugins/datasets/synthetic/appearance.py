@@ -61,7 +61,7 @@ def sample_weather(rng: np.random.Generator) -> Weather:
         horizon=tuple(c * vary for c in horizon),
         cloudiness={'clear': 0.15, 'cloudy': 0.65, 'overcast': 1.0, 'low sun': 0.35}[mood] * rng.uniform(0.7, 1.0),
         haze=float(np.exp(rng.uniform(np.log(4e-4), np.log(6e-3)))),
-        exposure=rng.uniform(0.78, 1.2),
+        exposure=rng.uniform(0.85, 1.35),
         temperature=rng.uniform(0.92, 1.08) * (1.05 if mood == 'low sun' else 1.0),
         noise=rng.uniform(1.0, 5.0),
         blur=rng.uniform(0.35, 0.75),

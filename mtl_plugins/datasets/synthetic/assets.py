@@ -8,6 +8,7 @@ import numpy as np
 from mtl_plugins.datasets.synthetic.appearance import NOISE_DEVIATION
 from mtl_plugins.datasets.synthetic.atlas import Atlas
 from mtl_plugins.datasets.synthetic.cycles import add_cycles
+from mtl_plugins.datasets.synthetic.furniture import add_furniture
 from mtl_plugins.datasets.synthetic.sprites import add_sprites
 from mtl_plugins.datasets.synthetic.surfaces import add_surfaces, cloud_tile
 from mtl_plugins.datasets.synthetic.vehicles import Vehicle, build_vehicles
@@ -32,6 +33,7 @@ def load_assets() -> Assets:
     atlas = Atlas()
     add_surfaces(atlas, rng)
     add_sprites(atlas, rng)
+    add_furniture(atlas, rng)
     add_cycles(atlas, rng)
     vehicles = build_vehicles(atlas)
     noise = np.clip(128.5 + NOISE_DEVIATION * rng.standard_normal(_NOISE_POOL, dtype=np.float32), 0, 255).astype(np.uint8)

@@ -48,16 +48,16 @@ class _Machine:
     def stroke(self, points, thickness: float, material: int, luminance: float = 128) -> None:
         self.sketch.stroke(self.at(*points), thickness, material, luminance)
 
-    def wheel(self, x: float, radius_x: float, radius_y: float, ring: float, material: int = TYRE) -> None:
-        (centre,) = self.at((x, 1 - radius_y - 0.02))
+    def wheel(self, x: float, y: float, radius_x: float, radius_y: float, ring: float, material: int = TYRE) -> None:
+        (centre,) = self.at((x, y))
         self.sketch.ellipse(centre, (radius_x, radius_y * (1 - self.top)), material, 120, ring=ring)
 
 
 def _bicycle_side(sketch: Sketch, machine: _Machine, width: float, rider: tuple[bool, float], rng: np.random.Generator) -> None:
     radius_x, radius_y, height = 0.34 / width, 0.34 / 1.1, 1.1
     for x in (0.2, 0.8):
-        machine.wheel(x, radius_x * 0.92, radius_y * 0.92, ring=0.035)
-        machine.wheel(x, 0.02, 0.03, ring=0.02, material=METAL)
+        machine.wheel(x, 1 - radius_y, radius_x * 0.92, radius_y * 0.92, ring=0.035)
+        machine.wheel(x, 1 - radius_y, 0.02, 0.03, ring=0.02, material=METAL)
         for angle in np.arange(4) * np.pi / 4:
             dx, dy = radius_x * 0.85 * np.cos(angle), radius_y * 0.85 * np.sin(angle)
             machine.stroke([(x - dx, 1 - radius_y - dy), (x + dx, 1 - radius_y + dy)], 0.01, METAL, 95)
@@ -103,7 +103,9 @@ def _bicycle_along(sketch: Sketch, machine: _Machine, width: float, rider: tuple
 def _rider_along(sketch: Sketch, machine: _Machine, reach: float, rng: np.random.Generator) -> None:
     (hip_y,), (pedal_low,), (pedal_high,) = ([y for _, y in machine.at((0, v))] for v in (0.15, 0.86, 0.62))
     for side, pedal in ((-1, pedal_low), (1, pedal_high)):
-        sketch.stroke([(0.5 + side * 0.1, hip_y), (0.5 + side * 0.2, (hip_y + pedal) / 2), (0.5 + side * 0.13, pedal)], 0.15, TROUSERS, 115)
+        sketch.stroke(
+            [(0.5 + side * 0.1, hip_y), (0.5 + side * 0.2, (hip_y + pedal) / 2), (0.5 + side * 0.13, pedal)], 0.15, TROUSERS, 115
+        )
     shoulder = max(hip_y - 0.31, 0.17)
     for side in (-1, 1):
         sketch.stroke([(0.5 + side * 0.22, shoulder + 0.03), (0.5 + side * (reach + 0.03), (shoulder + hip_y) / 2),
@@ -115,16 +117,22 @@ def _rider_along(sketch: Sketch, machine: _Machine, reach: float, rng: np.random
     sketch.ellipse((0.5, shoulder - 0.1 + 0.4 * low), (0.17, 0.055 + low * 0.6), HAIR, 130)
 
 
-def _motorcycle_side(sketch: Sketch, machine: _Machine, width: float, rider: tuple[bool, float], rng: np.random.Generator) -> None:
+def _motorcycle_side(
+    sketch: Sketch, machine: _Machine, width: float, rider: tuple[bool, float], rng: np.random.Generator
+) -> None:
     radius_x, radius_y = 0.31 / width, 0.31 / 1.25
     for x in (0.17, 0.82):
-        machine.wheel(x, radius_x * 0.8, radius_y * 0.8, ring=0.075)
-        machine.wheel(x, radius_x * 0.3, radius_y * 0.3, ring=0.05, material=METAL)
+        machine.wheel(x, 1 - radius_y, radius_x * 0.8, radius_y * 0.8, ring=0.075)
+        machine.wheel(x, 1 - radius_y, radius_x * 0.3, radius_y * 0.3, ring=0.05, material=METAL)
     hub = 1 - radius_y
     machine.stroke([(0.82, hub), (0.72, 0.18)], 0.05, METAL, 130)
     sketch.polygon(machine.at((0.3, 0.6), (0.66, 0.55), (0.64, 0.88), (0.36, 0.9)), METAL, 85)
     machine.stroke([(0.17, hub), (0.45, 0.85), (0.3, 0.86), (0.06, 0.74)], 0.04, METAL, 120)
-    sketch.polygon(machine.at((0.03, 0.42), (0.14, 0.38), (0.42, 0.46), (0.5, 0.34), (0.64, 0.27), (0.72, 0.34), (0.66, 0.58), (0.34, 0.66)), MACHINE, 130)
+    sketch.polygon(
+        machine.at((0.03, 0.42), (0.14, 0.38), (0.42, 0.46), (0.5, 0.34), (0.64, 0.27), (0.72, 0.34), (0.66, 0.58), (0.34, 0.66)),
+        MACHINE,
+        130,
+    )
     sketch.polygon(machine.at((0.12, 0.38), (0.2, 0.3), (0.46, 0.4), (0.44, 0.48)), TYRE, 120)
     if rng.random() < 0.6:
         sketch.polygon(machine.at((0.66, 0.5), (0.68, 0.2), (0.76, 0.02), (0.8, 0.25), (0.86, 0.42), (0.76, 0.55)), MACHINE, 140)
@@ -135,7 +143,9 @@ def _motorcycle_side(sketch: Sketch, machine: _Machine, width: float, rider: tup
         _rider_side(sketch, machine.at((0.32, 0.32), (0.66, 0.14), (0.46, 0.86)), rider[1], upright=0.55)
 
 
-def _motorcycle_along(sketch: Sketch, machine: _Machine, width: float, rider: tuple[bool, float], rng: np.random.Generator) -> None:
+def _motorcycle_along(
+    sketch: Sketch, machine: _Machine, width: float, rider: tuple[bool, float], rng: np.random.Generator
+) -> None:
     machine.stroke([(0.5, 0.5), (0.5, 0.93)], 0.2, TYRE, 110)
     sketch.polygon(machine.at((0.3, 0.3), (0.7, 0.3), (0.74, 0.5), (0.66, 0.75), (0.34, 0.75), (0.26, 0.5)), MACHINE, 130)
     machine.stroke([(0.5 - 0.36 / width, 0.17), (0.5 + 0.36 / width, 0.17)], 0.07, METAL, 110)

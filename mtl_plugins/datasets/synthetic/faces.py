@@ -92,9 +92,7 @@ class FaceList:
         self.one_sided.extend([not hole for hole in template.holes])
         self.facing_viewer.extend([False] * count)
 
-    def add_billboard(
-        self, base: Point, width: float, height: float, texture: int, paint: int, mirrored: bool = False
-    ) -> None:
+    def add_billboard(self, base: Point, width: float, height: float, texture: int, paint: int, mirrored: bool = False) -> None:
         """An upright cut-out at ``base`` (middle of its lower edge) that turns to the camera at X = Z = 0."""
         x, y, z = base
         distance = (x * x + z * z) ** 0.5

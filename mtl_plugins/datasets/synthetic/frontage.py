@@ -1,5 +1,7 @@
 """What lines a street: houses, walls, fences, hedges, parks, and the view at its end."""
 
+from itertools import pairwise
+
 import numpy as np
 
 from mtl_plugins.datasets.synthetic.faces import Colour
@@ -13,8 +15,10 @@ _ROOFS = ((150, 70, 52), (110, 62, 50), (80, 80, 86), (96, 88, 84), (60, 64, 70)
 _DOORS = ((96, 60, 40), (50, 70, 60), (60, 64, 80), (140, 40, 40), (40, 40, 44), (210, 204, 190), (60, 90, 120))
 
 
-def house(site: Site, side: int, lateral: float, z0: float, z1: float, floors: int, storey: float, depth: float, pitched: bool) -> None:
-    """A house from ``z0`` to ``z1`` whose front stands ``lateral`` metres right of the street's axis; ``side``: -1 left, 1 right."""
+def house(
+    site: Site, side: int, lateral: float, z0: float, z1: float, floors: int, storey: float, depth: float, pitched: bool
+) -> None:
+    """A house from ``z0`` to ``z1`` with its front at ``lateral``; ``side``: -1 left, 1 right of the street."""
     rng, faces = site.rng, site.faces
     brick = rng.random() < 0.35
     style = 1 if brick else int(rng.choice([0, 2]))
@@ -40,14 +44,20 @@ def house(site: Site, side: int, lateral: float, z0: float, z1: float, floors: i
     for first, last, texture in ((0, door, shop), (door, door + 1, site.texture('entrance')), (door + 1, bays, shop)):
         if last > first:
             origin = start + edge * (first / bays)
-            faces.add(tuple(origin), tuple(edge * ((last - first) / bays)), (0, ground_floor, 0), texture, base_paint, (last - first, 1))
+            faces.add(
+                tuple(origin), tuple(edge * ((last - first) / bays)), (0, ground_floor, 0), texture, base_paint, (last - first, 1)
+            )
     height = ground_floor + storey * (floors - 1)
     if floors > 1:
-        faces.add(tuple(np.add(start, (0, ground_floor, 0))), tuple(edge), (0, height - ground_floor, 0), bay, paint, (bays, floors - 1))
+        faces.add(
+            tuple(np.add(start, (0, ground_floor, 0))), tuple(edge), (0, height - ground_floor, 0), bay, paint, (bays, floors - 1)
+        )
     gable = (near[0] if side > 0 else near[0] - depth, near[1] - sink, z0)
     side_bays = max(1, round(depth / 3.5))
     has_windows = rng.random() < 0.5
-    faces.add(gable, (depth, 0, 0), (0, height + sink, 0), bay if has_windows else blind, paint, (side_bays, floors + sink / storey))
+    faces.add(
+        gable, (depth, 0, 0), (0, height + sink, 0), bay if has_windows else blind, paint, (side_bays, floors + sink / storey)
+    )
     if pitched:
         roof_height = depth * rng.uniform(0.3, 0.5)
         roof = faces.add_paint([site.shade(site.pick(_ROOFS))], BUILDING)
@@ -81,19 +91,32 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
     pieces = max(1, round((z1 - z0) / (8.0 if kind == 'fence' else 14.0)))
     sink = 0.0 if kind == 'fence' else 0.5
     edges = np.linspace(z0, z1, pieces + 1).tolist()
-    for a, b in zip(edges[:-1], edges[1:], strict=True):
+    for a, b in pairwise(edges):
         ends = site.ground.point(lateral, a), site.ground.point(lateral, b)
         start, stop = ends if side < 0 else ends[::-1]
         repeat = ((b - a) / metres, 1.0 if kind in ('fence', 'planks') else (height + sink) / metres)
         site.faces.add(
-            (start[0], start[1] - sink, start[2]), tuple(np.subtract(stop, start)), (0, height + sink, 0), texture, paint, repeat, holes=kind == 'fence'
+            (start[0], start[1] - sink, start[2]),
+            tuple(np.subtract(stop, start)),
+            (0, height + sink, 0),
+            texture,
+            paint,
+            repeat,
+            holes=kind == 'fence',
         )
         site.faces.add_shadow([(ends[0][0], a), (ends[1][0], b)], height * (0.5 if kind == 'fence' else 1.0))
     if kind in ('wall', 'hedge'):
         x, y, _ = site.ground.point(lateral, z0)
         thickness = 0.4 if kind == 'wall' else 1.0
         left = x if side > 0 else x - thickness
-        site.faces.add((left, y - sink, z0), (thickness, 0, 0), (0, height + sink, 0), texture, paint, (thickness / metres, (height + sink) / metres))
+        site.faces.add(
+            (left, y - sink, z0),
+            (thickness, 0, 0),
+            (0, height + sink, 0),
+            texture,
+            paint,
+            (thickness / metres, (height + sink) / metres),
+        )
 
 
 def line_side(site: Site, side: int, edge: float, z_end: float, style: str) -> None:
@@ -105,7 +128,7 @@ def line_side(site: Site, side: int, edge: float, z_end: float, style: str) -> N
     rng = site.rng
     z = -6.0
     storey = rng.uniform(2.9, 3.7)
-    typical = {'city': rng.integers(3, 7), 'suburb': 2, 'park': 3, 'industry': 2, 'open': 2}[style]
+    typical = {'city': rng.integers(3, 8), 'suburb': 2, 'park': 3, 'industry': 2, 'open': 2}[style]
     while z < z_end:
         length = rng.uniform(9, 24)
         gap = next((b for a, b in site.plan.crossings if a - 1 < z + length and b + 1 > z), None)
@@ -129,7 +152,17 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
     elif style == 'suburb' and dice < 0.85:
         setback = rng.uniform(3, 11)
         margin = min(rng.uniform(0.5, 4), (z1 - z0) / 4)
-        house(site, side, edge + side * setback, z0 + margin, z1 - margin, int(rng.integers(1, 4)), storey, rng.uniform(8, 11), rng.random() < 0.85)
+        house(
+            site,
+            side,
+            edge + side * setback,
+            z0 + margin,
+            z1 - margin,
+            int(rng.integers(1, 4)),
+            storey,
+            rng.uniform(8, 11),
+            rng.random() < 0.85,
+        )
         enclosure = str(rng.choice(['wall', 'fence', 'planks', 'hedge', 'none'], p=[0.22, 0.28, 0.15, 0.2, 0.15]))
         if enclosure != 'none':
             barrier(site, side, edge, z0, z1, rng.uniform(0.8, 1.8), enclosure)
@@ -137,17 +170,35 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
             place = edge + side * rng.uniform(1, max(setback - 1, 1.2)), rng.uniform(z0, z1)
             site.tree(*place, rng.uniform(3, 8)) if rng.random() < 0.5 else site.bush(*place, rng.uniform(0.8, 2.2))
     elif style == 'industry' and dice < 0.85:
-        barrier(site, side, edge + side * 0.3, z0, z1, rng.uniform(1.6, 3.4), str(rng.choice(['wall', 'fence', 'planks'], p=[0.5, 0.35, 0.15])))
+        barrier(
+            site,
+            side,
+            edge + side * 0.3,
+            z0,
+            z1,
+            rng.uniform(1.6, 3.4),
+            str(rng.choice(['wall', 'fence', 'planks'], p=[0.5, 0.35, 0.15])),
+        )
         if rng.random() < 0.6:
-            house(site, side, edge + side * rng.uniform(4, 14), z0, z1 - 1, int(rng.integers(1, 4)), storey * 1.2, 15, rng.random() < 0.3)
+            house(
+                site,
+                side,
+                edge + side * rng.uniform(4, 14),
+                z0,
+                z1 - 1,
+                int(rng.integers(1, 4)),
+                storey * 1.2,
+                15,
+                rng.random() < 0.3,
+            )
         for _ in range(int(rng.integers(0, 3))):
             site.tree(edge + side * rng.uniform(2, 8), rng.uniform(z0, z1), rng.uniform(4, 10))
     else:
         if rng.random() < 0.3:
             barrier(site, side, edge + side * 0.2, z0, z1, rng.uniform(0.7, 1.4), str(rng.choice(['fence', 'wall', 'hedge'])))
-        for _ in range(int(rng.integers(2, 7)) if style != 'open' else int(rng.integers(0, 3))):
+        for _ in range(int(rng.integers(3, 9)) if style != 'open' else int(rng.integers(0, 3))):
             place = edge + side * rng.uniform(1.5, 22), rng.uniform(z0, z1)
-            site.tree(*place, rng.uniform(5, 15)) if rng.random() < 0.7 else site.bush(*place, rng.uniform(0.8, 2.5))
+            site.tree(*place, rng.uniform(6, 16)) if rng.random() < 0.7 else site.bush(*place, rng.uniform(0.8, 2.5))
 
 
 def close_view(site: Site, z_end: float, closed: bool) -> None:
@@ -158,7 +209,9 @@ def close_view(site: Site, z_end: float, closed: bool) -> None:
         left = x - 70.0
         while left < x + 70:
             width, floors = rng.uniform(10, 22), int(rng.integers(2, 7))
-            paint = faces.add_paint([site.shade(site.pick(_PLASTER + _BRICK)), site.shade((58, 70, 82), 0.3), (220, 216, 208), (90, 70, 60)], BUILDING)
+            paint = faces.add_paint(
+                [site.shade(site.pick(_PLASTER + _BRICK)), site.shade((58, 70, 82), 0.3), (220, 216, 208), (90, 70, 60)], BUILDING
+            )
             z = z_end + rng.uniform(0, 4)
             bays = max(1, round(width / 3.2))
             faces.add((left, y - 2, z), (width, 0, 0), (0, floors * 3.2 + 2, 0), site.texture('bay'), paint, (bays, floors + 0.6))
@@ -176,4 +229,12 @@ def close_view(site: Site, z_end: float, closed: bool) -> None:
     tall = rng.uniform(15, 45) if houses else rng.uniform(12, 26)
     name = 'houses' if houses else 'treeline'
     for k in range(-3, 3):
-        faces.add((k * 320.0 + x, horizon - 4, distance), (320, 0, 0), (0, tall, 0), site.texture(name), paint, holes=True, facing_viewer=True)
+        faces.add(
+            (k * 320.0 + x, horizon - 4, distance),
+            (320, 0, 0),
+            (0, tall, 0),
+            site.texture(name),
+            paint,
+            holes=True,
+            facing_viewer=True,
+        )

@@ -10,12 +10,14 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
-import numpy as np
 from PIL import Image
+from tqdm import tqdm
 
 from mtl_plugins.datasets.cityscapes_classes import PALETTE
 from mtl_plugins.datasets.depth_codec import encode_label
@@ -65,19 +67,18 @@ def _start_worker() -> None:
     cv2.setNumThreads(1)
 
 
-def _run(jobs: list[_Job], workers: int) -> Iterator[None]:
-    """Execute the jobs in this process (``workers`` 0 or 1) or in spawned ones, yielding after each."""
-    if workers <= 1:
-        threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            for job in jobs:
-                yield _write_sample(job)
-        finally:
-            cv2.setNumThreads(threads)
+def _run(jobs: list[_Job], pool: ProcessPoolExecutor | None) -> Iterator[None]:
+    """Execute the jobs in the pool, or in this process if there is none, yielding after each."""
+    if pool is not None:
+        yield from pool.map(_write_sample, jobs, chunksize=_CHUNK)
         return
-    with multiprocessing.get_context('spawn').Pool(workers, _start_worker) as pool:
-        yield from pool.imap_unordered(_write_sample, jobs, chunksize=_CHUNK)
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    try:
+        for job in jobs:
+            yield _write_sample(job)
+    finally:
+        cv2.setNumThreads(threads)
 
 
 def write_miniscapes(
@@ -122,28 +123,36 @@ def write_miniscapes(
         raise DataError(f'{root} is a file; choose a new folder for the data set.')
     if root.is_dir() and any(root.iterdir()):
         raise DataError(f'{root} is not empty; choose a new folder, or remove it first.')
+    pool = None
+    if min(workers, max(counts.values())) > 1:
+        pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
     try:
         for split, count in counts.items():
             if count:
-                _write_split(root, split, count, size, seed, workers, progress)
+                _write_split(root, split, count, size, seed, pool, progress)
+    except BrokenProcessPool as error:
+        raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f'No space left while writing {root}; free some, remove the folder, and run again.') from error
         raise DataError(f'Cannot write {root}: {error.strerror or error}.') from error
+    finally:
+        if pool is not None:
+            pool.shutdown(cancel_futures=True)
     return root
 
 
-def _write_split(root: Path, split: str, count: int, size: tuple[int, int], seed: int, workers: int, progress: bool) -> None:
-    from tqdm import tqdm
-
+def _write_split(
+    root: Path, split: str, count: int, size: tuple[int, int], seed: int, pool: ProcessPoolExecutor | None, progress: bool
+) -> None:
     images = root / f'.incomplete_{split}'
     labels = root / 'grader' / f'.incomplete_{split}' if split == 'test' else images
     for folder in (images / 'rgb', labels / 'semseg', labels / 'depth'):
         folder.mkdir(parents=True)
     jobs = [_Job(seed, split, index, tuple(size), str(images), str(labels)) for index in range(count)]
-    for _ in tqdm(_run(jobs, min(workers, count)), total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=not progress):
+    bar = tqdm(_run(jobs, pool), total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=not progress)
+    for _ in bar:
         pass
     if labels != images:
         labels.rename(labels.with_name(split))
     images.rename(root / split)
-

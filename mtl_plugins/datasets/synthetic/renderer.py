@@ -121,7 +121,9 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
             if faces.holes[k]:
                 cut_out = atlas, faces.texture[k], faces.repeat[k], texels_per_metre[k] / camera.focal
             painter.draw(polygons[k], maps[k], FIRST_FACE + k, cut_out)
-    return FaceArrays(maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light)
+    return FaceArrays(
+        maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light
+    )
 
 
 class _Rasteriser:
@@ -167,7 +169,9 @@ class _Rasteriser:
             to_texel = np.array([[columns, 0, 0], [0, rows, 0], [0, 0, 1.0]])
             matrix = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]]) @ to_texel @ plane_map @ shift
             flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            return cv2.warpPerspective(opaque.view(np.uint8), matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE).view(bool)
+            return cv2.warpPerspective(
+                opaque.view(np.uint8), matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE
+            ).view(bool)
         depth = 1 / np.maximum(inverse_depth, 1e-4)
         (a, b, c), (d, e, f) = plane_map[0] * (repeat[0] * columns), plane_map[1] * (repeat[1] * rows)
         u = ((self._x[x0:x1] * np.float32(a) + np.float32(c)) + self._y[y0:y1] * np.float32(b)) * depth

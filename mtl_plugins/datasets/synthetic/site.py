@@ -1,7 +1,7 @@
 """A building site for one scene, and the small things that stand on it: trees, people, cycles, poles, signs, vehicles."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -10,14 +10,25 @@ from mtl_plugins.datasets.synthetic.camera import Ground
 from mtl_plugins.datasets.synthetic.cycles import SIZES
 from mtl_plugins.datasets.synthetic.faces import Colour, FaceList, street_axes
 from mtl_plugins.datasets.synthetic.labels import (
-    BICYCLE, BUS, CAR, MOTORCYCLE, PERSON, POLE, RIDER, TRAFFIC_LIGHT, TRAFFIC_SIGN, TRAIN, TRUCK, VEGETATION,
+    BICYCLE,
+    BUS,
+    CAR,
+    MOTORCYCLE,
+    PERSON,
+    POLE,
+    RIDER,
+    TRAFFIC_LIGHT,
+    TRAFFIC_SIGN,
+    TRAIN,
+    TRUCK,
+    VEGETATION,
 )  # fmt: skip
 from mtl_plugins.datasets.synthetic.street import StreetPlan
 
 _CAR_COLOURS = ((28, 28, 32), (60, 62, 68), (120, 124, 130), (188, 190, 194), (232, 232, 230), (150, 26, 30), (30, 54, 120),
                 (22, 78, 60), (196, 150, 40), (96, 60, 40), (70, 110, 150), (205, 90, 40))  # fmt: skip
-_CLOTHES = ((30, 32, 40), (46, 60, 96), (90, 94, 100), (150, 40, 44), (40, 84, 60), (210, 204, 196), (196, 150, 60), (120, 70, 110),
-            (60, 120, 160), (84, 66, 52), (230, 120, 60), (16, 18, 20))  # fmt: skip
+_CLOTHES = ((30, 32, 40), (46, 60, 96), (90, 94, 100), (150, 40, 44), (40, 84, 60), (210, 204, 196), (196, 150, 60),
+            (120, 70, 110), (60, 120, 160), (84, 66, 52), (230, 120, 60), (16, 18, 20))  # fmt: skip
 _SKINS = ((236, 194, 164), (214, 168, 134), (168, 120, 90), (110, 76, 56))
 _HAIRS = ((40, 30, 26), (90, 62, 40), (170, 136, 90), (130, 130, 130), (24, 22, 24))
 _VEHICLE_CLASSES = {'car': CAR, 'truck': TRUCK, 'bus': BUS, 'tram': TRAIN}
@@ -27,6 +38,7 @@ _LIVERIES = {
     'tram': ((232, 196, 56), (190, 34, 40), (228, 228, 224), (50, 110, 80), (40, 90, 150)),
 }
 
+_CLAIM_REACH = 60.0
 _CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) for k in range(n)] for n in (4, 6, 8)}
 
 
@@ -39,6 +51,21 @@ class Site:
     ground: Ground
     plan: StreetPlan
     faces: FaceList
+    taken: list[tuple[float, float, float, float]] = field(default_factory=list)
+
+    def claim(self, lateral: float, z: float, width: float, length: float) -> bool:
+        """Reserve a patch of ground so that no two things stand in each other; False if it is taken already.
+
+        What is farther than `_CLAIM_REACH` may overlap: nobody sees it, and the check would cost more than the drawing.
+        """
+        if z > _CLAIM_REACH:
+            return True
+        left, right, near, far = lateral - width / 2, lateral + width / 2, z - length / 2, z + length / 2
+        for a, b, c, d in self.taken:
+            if left < b and right > a and near < d and far > c:
+                return False
+        self.taken.append((left, right, near, far))
+        return True
 
     def texture(self, name: str) -> int:
         return self.pick(self.assets.atlas.variants[name])
@@ -50,7 +77,11 @@ class Site:
         """A colour somewhat lighter or darker, and a little off in hue."""
         a, b, c, d = self.rng.random(4).tolist()
         factor = 1 + spread * (2 * a - 1)
-        return colour[0] * factor * (0.94 + 0.12 * b), colour[1] * factor * (0.94 + 0.12 * c), colour[2] * factor * (0.94 + 0.12 * d)
+        return (
+            colour[0] * factor * (0.94 + 0.12 * b),
+            colour[1] * factor * (0.94 + 0.12 * c),
+            colour[2] * factor * (0.94 + 0.12 * d),
+        )
 
     def mix(self, low: Colour, high: Colour) -> Colour:
         """A colour between two, mostly along the line between them."""
@@ -63,6 +94,8 @@ class Site:
         return [(x + radius * c, z + radius * s) for c, s in _CIRCLES[corners]]
 
     def tree(self, lateral: float, z: float, height: float) -> None:
+        if not self.claim(lateral, z, 0.5, 0.5):
+            return
         green = self.mix((58, 84, 30), (112, 132, 62))
         if self.rng.random() < 0.12:
             green = self.mix((130, 96, 30), (150, 110, 60))
@@ -71,7 +104,12 @@ class Site:
         paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], VEGETATION)
         width = height * (0.5 if conifer else self.rng.uniform(0.7, 1.0))
         self.faces.add_billboard(
-            self.ground.point(lateral, z), width, height, self.texture('conifer' if conifer else 'tree'), paint, self.rng.random() < 0.5
+            self.ground.point(lateral, z),
+            width,
+            height,
+            self.texture('conifer' if conifer else 'tree'),
+            paint,
+            self.rng.random() < 0.5,
         )
         self.faces.add_shadow(self.disc(lateral, z, 0.36 * width), height * 0.95, height * 0.35)
         self.faces.add_shadow(self.disc(lateral, z, 0.15, 4), height * 0.5)
@@ -84,13 +122,22 @@ class Site:
         self.faces.add_shadow(self.disc(lateral, z, 0.4 * width), height * 0.7)
 
     def _clothes(self) -> list[Colour]:
-        return [self.shade(self.pick(_SKINS), 0.1), self.shade(self.pick(_HAIRS)), self.shade(self.pick(_CLOTHES)), self.shade(self.pick(_CLOTHES))]
+        return [
+            self.shade(self.pick(_SKINS), 0.1),
+            self.shade(self.pick(_HAIRS)),
+            self.shade(self.pick(_CLOTHES)),
+            self.shade(self.pick(_CLOTHES)),
+        ]
 
     def person(self, lateral: float, z: float) -> None:
+        if not self.claim(lateral, z, 0.5, 0.4):
+            return
         height = self.rng.uniform(1.58, 1.92) if self.rng.random() < 0.92 else self.rng.uniform(1.1, 1.4)
         colours = [*self._clothes(), self.shade((40, 36, 34)), self.shade(self.pick(_CLOTHES))]
         paint = self.faces.add_paint(colours, PERSON)
-        self.faces.add_billboard(self.ground.point(lateral, z), height / 2, height, self.texture('person'), paint, self.rng.random() < 0.5)
+        self.faces.add_billboard(
+            self.ground.point(lateral, z), height / 2, height, self.texture('person'), paint, self.rng.random() < 0.5
+        )
         self.faces.add_shadow(self.disc(lateral, z, 0.22, 4), height)
         self.faces.contacts.append(self.disc(lateral, z, 0.28, 6))
 
@@ -100,7 +147,15 @@ class Site:
         view = 'side' if across > 0.35 else 'along'
         width, height = SIZES[f'{kind} {view}']
         width *= max(across, 0.45) if view == 'side' else 1.0
-        colours = [*self._clothes(), self.shade(self.pick(_CAR_COLOURS)), self.shade((34, 34, 36)), self.shade((150, 152, 156)), (225, 210, 180)]
+        if not self.claim(lateral, z, width, 0.4 if kind == 'bicycle' else 1.6):
+            return
+        colours = [
+            *self._clothes(),
+            self.shade(self.pick(_CAR_COLOURS)),
+            self.shade((34, 34, 36)),
+            self.shade((150, 152, 156)),
+            (225, 210, 180),
+        ]
         if machine == MOTORCYCLE or self.rng.random() < 0.5:
             colours[1] = self.shade(self.pick(_CAR_COLOURS))
         paint = self.faces.add_paint(colours, (RIDER,) * 4 + (machine,) * 4)
@@ -126,24 +181,26 @@ class Site:
 
     def lamp_post(self, lateral: float, z: float, side: int) -> None:
         height = self.rng.uniform(5.5, 9.0)
-        paint = self.post(lateral, z, height, self.rng.uniform(0.14, 0.24), self.mix((60, 64, 66), (165, 166, 164)))
+        paint = self.post(lateral, z, height, self.rng.uniform(0.1, 0.18), self.mix((60, 64, 66), (165, 166, 164)))
         if self.rng.random() < 0.75:
             self.arm(lateral, z, height - 0.12, -side * self.rng.uniform(1.0, 2.5), paint)
 
     def sign(self, lateral: float, z: float, grey: Colour) -> None:
         kind = self.rng.choice(['sign red', 'sign full', 'sign board'], p=[0.45, 0.4, 0.15])
         if kind == 'sign board':
-            width, height, lower = self.rng.uniform(1.6, 3.0), self.rng.uniform(1.0, 1.6), self.rng.uniform(2.0, 2.6)
+            width, height, lower = self.rng.uniform(1.4, 2.6), self.rng.uniform(0.9, 1.4), self.rng.uniform(2.0, 2.6)
             colours = [self.pick(((30, 70, 160), (30, 110, 70), (235, 200, 40), (236, 236, 232)))]
             colours += [(240, 240, 240), (245, 245, 245) if sum(colours[0]) < 420 else (20, 20, 22)]
         else:
-            width = height = self.rng.uniform(0.75, 1.1)
+            width = height = self.rng.uniform(0.6, 0.9)
             lower = self.rng.uniform(2.0, 2.5)
             full = self.pick(((196, 24, 30), (24, 72, 170), (24, 80, 176), (240, 196, 30)))
-            colours = [(236, 236, 232), (200, 26, 32), (20, 20, 22)] if kind == 'sign red' else [full, (240, 240, 240), (242, 242, 240)]
+            colours = (
+                [(236, 236, 232), (200, 26, 32), (20, 20, 22)] if kind == 'sign red' else [full, (240, 240, 240), (242, 242, 240)]
+            )
         paint = self.faces.add_paint([self.shade(c, 0.1) for c in colours], TRAFFIC_SIGN)
         for offset in (-0.35 * width, 0.35 * width) if kind == 'sign board' else (0.0,):
-            self.post(lateral + offset, z + 0.04, lower + height * 0.9, 0.09, grey)
+            self.post(lateral + offset, z + 0.04, lower + height * 0.9, 0.07, grey)
         x, y, _ = self.ground.point(lateral, z)
         self.faces.add_billboard((x, y + lower, z), width, height, self.texture(kind), paint)
 
@@ -165,21 +222,36 @@ class Site:
             self.post(lateral, z, 2.2 + size, 0.16, grey)
 
     def vehicle(self, kind: str, lateral: float, z: float, reverse: bool = False, turn: float = 0.0) -> float:
-        """Put a car, truck, bus or tram with its middle at (lateral, z); returns its length."""
+        """Put a car, truck, bus or tram with its middle at (lateral, z), if there is room; returns its length."""
         vehicle = self.pick(self.assets.vehicles[kind])
+        across = abs(math.sin(turn)) > 0.5
+        footprint = (vehicle.length + 0.8, vehicle.width + 0.3) if across else (vehicle.width + 0.3, vehicle.length + 0.8)
+        if not self.claim(lateral, z, *footprint):
+            return vehicle.length
         if kind == 'car':
             body = self.shade(self.pick(_CAR_COLOURS))
             second = body
         else:
             body, second = self.shade(self.pick(_LIVERIES[kind])), self.shade(self.pick(_LIVERIES[kind]))
-        colours = [body, self.shade((52, 62, 72), 0.3), (26, 27, 29), (170, 172, 176), (236, 236, 224), (196, 24, 26), (232, 232, 226), second]
+        colours = [
+            body,
+            self.shade((52, 62, 72), 0.3),
+            (26, 27, 29),
+            (170, 172, 176),
+            (236, 236, 224),
+            (196, 24, 26),
+            (232, 232, 226),
+            second,
+        ]
         paint = self.faces.add_paint(colours, _VEHICLE_CLASSES[kind])
         scale = self.rng.uniform(0.94, 1.06, 3)
         axes = street_axes(self.ground, z, reverse, turn) * scale[:, None]
         place = np.array(self.ground.point(lateral, z))
         self.faces.add_object(vehicle.template, place, axes, paint)
         half_right, half_forward = axes[0, [0, 2]] * vehicle.width / 2, axes[2, [0, 2]] * vehicle.length / 2
-        corners = [tuple((place[[0, 2]] + a * half_right + b * half_forward).tolist()) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+        corners = [
+            tuple((place[[0, 2]] + a * half_right + b * half_forward).tolist()) for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))
+        ]
         self.faces.add_shadow(corners, vehicle.height * scale[1] * 0.9)
         self.faces.contacts.append(corners)
         return vehicle.length * scale[2]

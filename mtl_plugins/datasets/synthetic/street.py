@@ -5,6 +5,7 @@ ground pixels their class and colour.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -160,9 +161,7 @@ def _painted(plan: StreetPlan, lateral, along, depth, camera: Camera, slot, in_c
     return np.clip(paint, 0, 1)
 
 
-def ground_light(
-    faces: FaceList, buffers: Buffers, camera: Camera, ground: Ground, weather: Weather
-) -> np.ndarray:
+def ground_light(faces: FaceList, buffers: Buffers, camera: Camera, ground: Ground, weather: Weather) -> np.ndarray:
     """``(H, W)`` float32: light on the ground, from the sun (less cast shadows) and the sky (less contact shadows)."""
     sun = weather.sun_strength * weather.sun[1]
     sunlit = np.zeros(buffers.face.shape, np.uint8)
@@ -193,7 +192,7 @@ def _fill_on_ground(mask: np.ndarray, outlines: list[np.ndarray], camera: Camera
     starts = np.cumsum([0] + [len(outline) for outline in outlines]).tolist()
     front = seen[:, 2] > NEAR
     pixels = camera.project(np.where(front[:, None], seen, (0, 0, 1)))
-    for a, b in zip(starts[:-1], starts[1:], strict=True):
+    for a, b in pairwise(starts):
         if front[a:b].all():
             polygon = pixels[a:b]
         elif front[a:b].any():

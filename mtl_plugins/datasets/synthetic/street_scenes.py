@@ -16,7 +16,7 @@ SPLITS = ('train', 'val', 'test')
 
 @dataclass(frozen=True)
 class Rendering:
-    """``image (H, W, 3)`` uint8 RGB; ``label (H, W)`` uint8 class 0..18; ``depth (H, W)`` float32 metres, infinite for the sky."""
+    """``image (H, W, 3)`` uint8 RGB, ``label (H, W)`` uint8 class, ``depth (H, W)`` float32 metres (infinite: sky)."""
 
     image: np.ndarray
     label: np.ndarray

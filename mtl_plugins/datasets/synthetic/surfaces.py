@@ -28,9 +28,9 @@ def add_surfaces(atlas: Atlas, rng: np.random.Generator) -> None:
 
 
 def _add_ground(atlas: Atlas, rng: np.random.Generator) -> None:
-    for patches in (4, 9):
+    for patches in (3, 4, 6, 9):
         atlas.add('asphalt', 126 + 7 * smooth_noise(rng, 256, 0.0) + patches * smooth_noise(rng, 256, 1.2))
-    cobbles = _joints(rng, 128, rows=16, columns=16, depth=34, spread=14, shifted=True)
+    cobbles = _joints(rng, 256, rows=32, columns=32, depth=30, spread=13, shifted=True)
     atlas.add('asphalt', cobbles)
     for columns, spread in ((8, 4), (4, 7), (16, 9)):
         slabs = _joints(rng, 256, rows=8, columns=columns, depth=30, spread=spread, shifted=columns != 4)
@@ -108,7 +108,12 @@ def _add_facades(atlas: Atlas, rng: np.random.Generator) -> None:
 
 
 def _window(
-    luminance: np.ndarray, material: np.ndarray, across: tuple[int, int], down: tuple[int, int], panes: int, rng: np.random.Generator
+    luminance: np.ndarray,
+    material: np.ndarray,
+    across: tuple[int, int],
+    down: tuple[int, int],
+    panes: int,
+    rng: np.random.Generator,
 ) -> None:
     (left, right), (top, bottom) = across, down
     frame = (slice(max(top - 3, 0), bottom + 3), slice(max(left - 3, 0), right + 3))

@@ -4,6 +4,7 @@ Materials: 0 body, 1 glass, 2 tyre and black parts, 3 metal, 4 headlight, 5 tail
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -54,9 +55,7 @@ def _pane(atlas: Atlas) -> int:
     return sketch.store(atlas, 'pane')
 
 
-def _shell(
-    size: tuple[float, float, float], outline, strips: tuple[int, ...], side: int, front: int, rear: int
-) -> Template:
+def _shell(size: tuple[float, float, float], outline, strips: tuple[int, ...], side: int, front: int, rear: int) -> Template:
     """Two silhouettes, upright front and rear cut-outs, and a strip of texture per step of the outline."""
     length, width, height = size
     half, back = width / 2, -length / 2
@@ -68,7 +67,7 @@ def _shell(
         ((half, 0, nose[0] - 0.02), (-width, 0, 0), (0, nose[1], 0), front),
         ((-half, 0, tail[0] + 0.02), (width, 0, 0), (0, tail[1], 0), rear),
     ]
-    for (z0, y0), (z1, y1), texture in zip(points[:-1], points[1:], strips, strict=True):
+    for ((z0, y0), (z1, y1)), texture in zip(pairwise(points), strips, strict=True):
         faces.append(((-half, y0, z0), (width, 0, 0), (0, y1 - y0, z1 - z0), texture))
     return Template(
         geometry=np.array([face[:3] for face in faces], np.float64),
@@ -100,10 +99,14 @@ def _car(atlas: Atlas, size: tuple[float, float, float], outline, glass: int) ->
     roof = min(t2, t3) - 0.06
     top_rear = s1 + (s2 - s1) * np.clip((roof - t1) / (t2 - t1), 0, 1) + 0.02
     top_front = s4 - (s4 - s3) * np.clip((roof - t4) / (t3 - t4), 0, 1) - 0.015
-    side.polygon([(s1 + 0.035, 1 - belt), (top_rear, 1 - roof), (top_front, 1 - roof), (s4 - 0.03, 1 - belt)], GLASS, 125, rounded=False)
+    side.polygon(
+        [(s1 + 0.035, 1 - belt), (top_rear, 1 - roof), (top_front, 1 - roof), (s4 - 0.03, 1 - belt)], GLASS, 125, rounded=False
+    )
     middle = (s2 + s4) / 2 - 0.03
     for x in (middle, (s1 + middle) / 2 + 0.02):
-        side.polygon([(x, 1 - roof - 0.02), (x + 0.016, 1 - roof - 0.02), (x + 0.016, 1 - belt), (x, 1 - belt)], BODY, 105, rounded=False)
+        side.polygon(
+            [(x, 1 - roof - 0.02), (x + 0.016, 1 - roof - 0.02), (x + 0.016, 1 - belt), (x, 1 - belt)], BODY, 105, rounded=False
+        )
         side.polygon([(x, 1 - belt), (x + 0.006, 1 - belt), (x + 0.006, 0.78), (x, 0.78)], BODY, 70, rounded=False)
         side.polygon([(x - 0.035, 0.46), (x - 0.01, 0.46), (x - 0.01, 0.49), (x - 0.035, 0.49)], CHROME, 110, rounded=False)
     side.polygon([(0.95, 0.46), (0.995, 0.5), (0.99, 0.58), (0.94, 0.54)], HEADLIGHT, 128, rounded=False)
@@ -159,7 +162,9 @@ def _truck(atlas: Atlas, cargo: str) -> Vehicle:
         for x in np.arange(0.0, 0.73, 0.045 if cargo == 'tarpaulin' else 0.18):
             _box(side, x, x + 0.008, 0, 1 - bed + 0.06, SECOND, 100)
         _box(side, 0.18, 0.55, 0.25, 0.4, BODY, 128)
-    side.polygon([(cab_start, 1 - cab_top), (0.96, 1 - cab_top), (1, 0.5), (1, 0.86), (cab_start, 0.86)], BODY, 128, rounded=False)
+    side.polygon(
+        [(cab_start, 1 - cab_top), (0.96, 1 - cab_top), (1, 0.5), (1, 0.86), (cab_start, 0.86)], BODY, 128, rounded=False
+    )
     side.polygon([(0.81, 0.3), (0.945, 0.3), (0.975, 0.5), (0.81, 0.5)], GLASS, 125, rounded=False)
     _box(side, 0.97, 1, 0.66, 0.72, HEADLIGHT)
     _wheels(side, (0.14, 0.27, 0.86), (0.5 / length, 0.5 / height))
@@ -179,7 +184,9 @@ def _truck(atlas: Atlas, cargo: str) -> Vehicle:
     rear_id, side_id = rear.store(atlas, 'vehicle part'), side.store(atlas, 'vehicle part')
     load_top = rear_height / height
     outline = ((0, load_top), (0.73, load_top), (0.7301, cab_top), (0.96, cab_top), (1, cab_top))
-    template = _shell(size, outline, (atlas.add('vehicle part', np.full((8, 8), 128.0), SECOND), plain, plain, plain), side_id, front, rear_id)
+    template = _shell(
+        size, outline, (atlas.add('vehicle part', np.full((8, 8), 128.0), SECOND), plain, plain, plain), side_id, front, rear_id
+    )
     return Vehicle(template, *size)
 
 
