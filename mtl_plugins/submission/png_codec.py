@@ -15,6 +15,7 @@ from mtl_plugins.datasets.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.submission.errors import InvalidPredictionError
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
+_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
 _GREY, _PALETTE = 0, 3
 _COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _EXPECTED_MODE = dict(semseg='P', depth='L')
@@ -104,6 +105,8 @@ def decode_prediction(data: bytes, task: str, size: tuple[int, int]) -> np.ndarr
         raise InvalidPredictionError(f'should be {expected}. Found {bits}-bit {_COLOUR_TYPES.get(colour_type, "unknown")}.')
     if (height, width) != tuple(size):
         raise InvalidPredictionError(f'should be {size[0]}x{size[1]} (height x width). Found {height}x{width}.')
+    if not data.endswith(_END):
+        raise InvalidPredictionError('is a truncated PNG file.')
     values = _decode(data, lambda image: image.size == (width, height) and image.mode == _EXPECTED_MODE[task])
     if task == 'semseg' and values.max() >= len(CLASSES):
         raise InvalidPredictionError(f'should hold classes 0..{len(CLASSES) - 1}. Found {values.max()}.')

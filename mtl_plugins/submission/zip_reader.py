@@ -14,7 +14,7 @@ from mtl_plugins.submission.errors import InvalidArchiveError
 # What the archive may hold beside the predictions; the grader never reads it.
 _EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')
 _FOLDER_NAME = re.compile(r'predictions/|predictions/(semseg|depth)/|checkpoints/')
-_PREDICTION_NAME = re.compile(r'predictions/(semseg|depth)/([^/]+)\.png')
+_PREDICTION_NAME = re.compile(r'predictions/(semseg|depth)/([0-9]{1,18})\.png')
 
 _END_SIGNATURE, _ZIP64_SIGNATURE = b'PK\x05\x06', b'PK\x06\x07'
 _END_SIZE, _ZIP64_LOCATOR_SIZE, _MAX_COMMENT = 22, 20, 65535
@@ -118,12 +118,10 @@ def _check_directory_size(file: BinaryIO, path: Path) -> None:
     start = max(0, size - _END_SIZE - _MAX_COMMENT - _ZIP64_LOCATOR_SIZE)
     file.seek(start)
     tail = file.read()
-    # The same search as zipfile's: a record without comment at the very end, else the last signature.
-    at = len(tail) - _END_SIZE
-    if at < 0 or tail[at : at + 4] != _END_SIGNATURE or tail[-2:] != b'\x00\x00':
-        at = tail.rfind(_END_SIGNATURE)
-    if at < 0 or len(tail) - at < _END_SIZE:
-        raise InvalidArchiveError(f'{path} is not a zip archive.')
+    # zipfile would also take the end record of a zip stored inside a truncated one: the record must end where the file ends.
+    at = tail.rfind(_END_SIGNATURE)
+    if at < 0 or len(tail) - at < _END_SIZE or len(tail) - at != _END_SIZE + struct.unpack_from('<H', tail, at + 20)[0]:
+        raise InvalidArchiveError(f'{path} is not a zip archive, or is truncated.')
     (directory_bytes,) = struct.unpack_from('<I', tail, at + 12)
     if tail[max(0, at - _ZIP64_LOCATOR_SIZE) : at].startswith(_ZIP64_SIGNATURE) or directory_bytes > _MAX_DIRECTORY_BYTES:
         raise InvalidArchiveError(f'{path} has too many entries or is larger than 4 GiB.')

@@ -62,7 +62,7 @@ def test_every_code_survives_nearest(dtype):
 
 
 def test_truncation_does_not_round_trip():
-    """How many codes come back one lower (farther) is left to rounding errors: 31 of the exact depths, 137 of the float32 ones."""
+    """Rounding errors decide how many codes come back one lower (farther): 31 of the exact depths, 137 of the float32 ones."""
     for table, lost in ((DECODE_TABLE, 31), (DECODE_TABLE.astype(np.float32), 137)):
         truncated = encode_depth(table[1:], 'truncate')
         assert (truncated != CODES).sum() == lost

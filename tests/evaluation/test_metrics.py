@@ -100,9 +100,7 @@ def test_half_precision_predictions_are_scored_as_float32():
 def test_bad_samples_are_named():
     samples, _, _ = _data_samples()
     samples[1].pred_depth_map.data[0, 3, 4] = math.nan
-    with pytest.raises(
-        EvaluationError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite. Found nan\.'
-    ):
+    with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite'):
         Evaluator(MultiTaskMetric()).process(samples)
     del samples[0].gt_sem_seg
     with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `gt_sem_seg` is missing\.'):

@@ -1,0 +1,160 @@
+import csv
+import errno
+import io
+import json
+import os
+import re
+import zipfile
+from datetime import datetime
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.submission import (
+    InvalidPredictionError,
+    SubmissionError,
+    archive,
+    find_image_sizes,
+    make_run_name,
+    read_scalar_rows,
+)
+
+METRICS = [
+    {'epoch': 1, 'metrics_summary/semseg': 40.5},
+    {'epoch': 2, 'metrics_summary/semseg': 50.0, 'metrics_summary/depth': 20.0},
+]
+
+
+def test_contents(submission, tmp_path):
+    checkpoint = tmp_path / 'best.pth'
+    checkpoint.write_bytes(b'weights')
+    path = submission.write().pack(metrics=METRICS, checkpoint=checkpoint)
+    with zipfile.ZipFile(path) as content:
+        expected = {f'predictions/{task}/{stem}.png' for task in ('semseg', 'depth') for stem in submission.image_sizes}
+        assert set(content.namelist()) == expected | {'source.zip', 'metrics.csv', 'checkpoints/best.pth'}
+        assert content.read('checkpoints/best.pth') == b'weights'
+        for name in expected:
+            assert content.read(name) == (submission.out_dir / name).read_bytes()
+        rows = list(csv.DictReader(io.StringIO(content.read('metrics.csv').decode())))
+        with zipfile.ZipFile(io.BytesIO(content.read('source.zip'))) as source:
+            names = source.namelist()
+            assert source.read('cmd.txt').decode() == 'python tools/train.py c.py\n\nmodel = dict()'
+            assert source.read('mtl_plugins/submission/archive.py').decode() == open(archive.__file__).read()
+    assert rows == [
+        {'epoch': '1', 'metrics_summary/semseg': '40.5', 'metrics_summary/depth': ''},
+        {'epoch': '2', 'metrics_summary/semseg': '50.0', 'metrics_summary/depth': '20.0'},
+    ]
+    assert any(name.startswith('tools/') for name in names)
+    assert all(
+        name == 'cmd.txt' or name.split('/')[0] in ('mtl_plugins', 'tools', 'configs') or '/' not in name for name in names
+    )
+    assert not any('__pycache__' in name or name.endswith('.pyc') for name in names)
+
+
+def test_single_task(submission):
+    with zipfile.ZipFile(submission.write(tasks=('depth',)).pack(tasks=('depth',))) as content:
+        assert not any('semseg' in name for name in content.namelist())
+
+
+def _save(array, path):
+    Image.fromarray(array).save(path)
+
+
+@pytest.mark.parametrize(
+    ('spoil', 'message'),
+    [
+        (lambda folder: (folder / 'depth/10.png').unlink(), r'predictions/depth: 10\.png is missing'),
+        (lambda folder: [(folder / f'depth/{i}.png').unlink() for i in (2, 10)], r'depth: 2\.png \(and 1 more\) is missing'),
+        (lambda folder: (folder / 'semseg/99.png').write_bytes(b''), r'semseg: 99\.png is not the prediction of a test image'),
+        (lambda folder: (folder / 'semseg/3.png').write_bytes(b'no'), r'semseg/3\.png is not a PNG file'),
+        (
+            lambda folder: _save(np.ones((24, 41), np.uint8), folder / 'depth/3.png'),
+            r'3\.png should be 24x40 .* Found 24x41',
+        ),
+        (lambda folder: _save(np.ones((24, 40), np.uint8), folder / 'semseg/3.png'), r'semseg/3\.png should be a palette PNG'),
+        (lambda folder: _save(np.zeros((24, 40), np.uint8), folder / 'depth/3.png'), r'depth/3\.png should hold depth codes'),
+    ],
+)
+def test_bad_predictions_are_not_packed(submission, spoil, message):
+    spoil(submission.write().out_dir / 'predictions')
+    with pytest.raises(InvalidPredictionError, match=message):
+        submission.pack()
+    assert not submission.archive.exists()
+
+
+def test_left_over_temporary_files_do_not_matter(submission):
+    submission.write()
+    (submission.out_dir / 'predictions/depth/.3.png.17-42.tmp').write_bytes(b'half')
+    submission.pack()
+
+
+def test_full_disk_keeps_the_previous_archive(submission, monkeypatch):
+    before = submission.write().pack().read_bytes()
+
+    class FullDisk(zipfile.ZipFile):
+        def writestr(self, info, data):
+            if 'depth/5' in info.filename:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            super().writestr(info, data)
+
+    monkeypatch.setattr(archive.zipfile, 'ZipFile', FullDisk)
+    with pytest.raises(SubmissionError, match=r'^The disk is full: cannot write .*submission\.zip\. Nothing was written'):
+        submission.pack(command='another')
+    assert submission.archive.read_bytes() == before
+    assert sorted(path.name for path in submission.out_dir.iterdir()) == ['predictions', 'submission.zip']
+
+
+@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
+def test_the_operating_system_reports_a_full_disk(submission, monkeypatch):
+    submission.write()
+    real_open = open
+    monkeypatch.setattr(archive, 'open', lambda path, mode: real_open('/dev/full', mode), raising=False)
+    with pytest.raises(SubmissionError, match='The disk is full'):
+        submission.pack()
+    assert not submission.archive.exists()
+
+
+def test_missing_checkpoint_and_images(submission, tmp_path):
+    submission.write()
+    with pytest.raises(SubmissionError, match=r'The checkpoint .*nowhere\.pth does not exist'):
+        submission.pack(checkpoint=tmp_path / 'nowhere.pth')
+    with pytest.raises(SubmissionError, match='There should be images'):
+        find_image_sizes(tmp_path / 'nowhere')
+    (tmp_path / '0.jpg').write_bytes(b'no')
+    with pytest.raises(SubmissionError, match=r'Cannot read the image .*0\.jpg'):
+        find_image_sizes(tmp_path)
+
+
+def test_metric_rows_of_a_scalars_file(tmp_path):
+    lines = [
+        {'loss': 1.0, 'iter': 10, 'step': 10},
+        {'metrics_summary/semseg': 10.0, 'step': 1},
+        {'metrics_summary/semseg': 20.0, 'data_time': 0.1, 'step': 2},
+        {'metrics_summary/semseg': 25.0, 'step': 2},
+    ]
+    path = tmp_path / 'scalars.json'
+    path.write_text('\n'.join(map(json.dumps, lines)) + '\n{"metrics_summary/sem')
+    assert read_scalar_rows(path) == [
+        {'step': 1, 'metrics_summary/semseg': 10.0},
+        {'step': 2, 'metrics_summary/semseg': 25.0},
+    ]
+    path.write_text('[1]\n{}\n')
+    with pytest.raises(SubmissionError, match=r'Line 1 of .* should be a JSON object'):
+        read_scalar_rows(path)
+    with pytest.raises(SubmissionError, match='Cannot read the metrics in'):
+        read_scalar_rows(tmp_path / 'nowhere.json')
+
+
+def test_run_name():
+    assert make_run_name(7, 'joint', datetime(2025, 3, 14, 15, 59), 'a1b2c') == 'T07_0314-1559_joint_a1b2c'
+    assert re.fullmatch(r'T12_\d{4}-\d{4}_my-run_[0-9a-f]{5}', make_run_name(12, 'my-run'))
+    assert make_run_name(1, 'x') != make_run_name(1, 'x')
+    for bad in (
+        dict(team=100, name='x'),
+        dict(team=1, name='a/b'),
+        dict(team=1, name=''),
+        dict(team=1, name='x', suffix='xyzab'),
+    ):
+        with pytest.raises(ValueError, match='should'):
+            make_run_name(**(dict(team=1, name='x') | bad))

@@ -1,0 +1,253 @@
+import json
+import os
+import runpy
+import stat
+import struct
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.evaluator import Evaluator
+from PIL import Image
+
+from mtl_plugins.datasets.cityscapes_classes import CLASSES
+from mtl_plugins.datasets.depth_codec import decode_depth, encode_depth
+from mtl_plugins.datasets.errors import DataError
+from mtl_plugins.errors import UserError
+from mtl_plugins.evaluation.metrics import MultiTaskMetric
+from mtl_plugins.submission.grader import grade_submission
+from mtl_plugins.submission.png_codec import encode_prediction
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / 'tools' / 'submission_tools' / 'grade_submission.py'
+
+
+def _validation(submission, tasks):
+    """The metric of the training, fed with the predictions after quantisation."""
+    evaluator = Evaluator(MultiTaskMetric(tasks))
+    for index, stem in enumerate(submission.image_sizes):
+        label = {task: np.asarray(Image.open(submission.labels / task / f'{stem}.png')) for task in ('semseg', 'depth')}
+        metres = decode_depth(encode_depth(submission.depth[stem]))
+        maps = dict(
+            gt_sem_seg=label['semseg'],
+            pred_sem_seg=submission.semseg[stem],
+            gt_depth_map=decode_depth(label['depth']),
+            pred_depth_map=metres,
+        )
+        sample = {key: dict(data=torch.from_numpy(values.copy())[None]) for key, values in maps.items()}
+        evaluator.process([dict(sample_idx=index, img_path=stem, **sample)])
+    return evaluator.evaluate(len(submission.image_sizes))
+
+
+@pytest.mark.parametrize('tasks', [('semseg', 'depth'), ('semseg',), ('depth',)])
+def test_graded_scores_are_the_validation_scores(submission, tasks):
+    archive = submission.write(tasks=tasks).pack(tasks=tasks)
+    assert grade_submission(archive, submission.labels) == pytest.approx(_validation(submission, tasks), rel=1e-12)
+
+
+def test_labels_of_one_task_grade_that_task(submission):
+    archive = submission.write().pack()
+    (submission.labels / 'depth').rename(submission.labels / 'hidden')
+    scores = grade_submission(archive, submission.labels)
+    assert scores['metrics_summary/multitask'] == 0
+    assert not any('depth' in name for name in scores)
+
+
+def test_images_without_valid_depth_do_not_count(submission):
+    archive = submission.write().pack()
+    Image.fromarray(np.zeros((24, 40), np.uint8)).save(submission.labels / 'depth' / '0.png')
+    with_empty = grade_submission(archive, submission.labels)
+    assert with_empty == pytest.approx(_validation(submission, ('semseg', 'depth')), rel=1e-12)
+    for stem in submission.image_sizes:
+        Image.fromarray(np.zeros((24, 40), np.uint8)).save(submission.labels / 'depth' / f'{stem}.png')
+    with pytest.raises(DataError, match='The depth labels have no valid pixel'):
+        grade_submission(archive, submission.labels)
+
+
+def _entry(name, mode=0, compression=zipfile.ZIP_STORED):
+    info = zipfile.ZipInfo(name)
+    info.external_attr, info.compress_type = mode << 16, compression
+    return info
+
+
+def _rewrite(archive, change):
+    """The archive again, with ``change(name, data)`` giving the (entry, data) pairs that stand in place of each file."""
+    with zipfile.ZipFile(archive) as old:
+        files = [(info.filename, old.read(info)) for info in old.infolist()]
+    with zipfile.ZipFile(archive, 'w') as new:
+        for name, data in files:
+            for entry, content in change(name, data):
+                new.writestr(entry, content)
+
+
+def _replace(target, data, **options):
+    return lambda name, old: [(_entry(name, **options), data)] if name == target else [(_entry(name), old)]
+
+
+def _also(added, data=b'', **options):
+    def change(name, old):
+        return [(_entry(name), old)] + ([(_entry(added, **options), data)] if name == 'metrics.csv' else [])
+
+    return change
+
+
+DEPTH_3 = 'predictions/depth/3.png'
+BOMB = bytes(50_000_000)
+
+
+@pytest.mark.filterwarnings('ignore:Duplicate name')
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (lambda name, old: [] if name == DEPTH_3 else [(name, old)], r'predictions/depth: 3\.png is missing'),
+        (_also('predictions/depth/11.png'), r'predictions/depth: 11\.png is not the prediction of a test image'),
+        (_also('predictions/depth/03.png'), r'predictions/depth: 03\.png is not the prediction'),
+        (_replace(DEPTH_3, b'text'), r'predictions/depth/3\.png is not a PNG file'),
+        (
+            _replace(DEPTH_3, encode_prediction(np.ones((24, 39), np.uint8), 'depth')),
+            r'3\.png should be 24x40 .*Found 24x39',
+        ),
+        (_replace(DEPTH_3, encode_prediction(np.ones((24, 40), np.uint8), 'semseg')), r'3\.png should be an 8-bit grey PNG'),
+        (_replace(DEPTH_3, encode_prediction(np.zeros((24, 40), np.uint8), 'depth')), r'3\.png should hold depth codes 1\.\.255'),
+        (
+            _replace('predictions/semseg/3.png', encode_prediction(np.full((24, 40), 19, np.uint8), 'semseg')),
+            r'semseg/3\.png should hold classes 0\.\.18. Found 19',
+        ),
+        (_also('notes.txt'), r"'notes\.txt' does not belong in a submission archive"),
+        (_also('predictions/normals/0.png'), r"'predictions/normals/0\.png' does not belong"),
+        (_also('predictions/depth/a/0.png'), r"'predictions/depth/a/0\.png' does not belong"),
+        (_also('predictions/depth/\x1b[2J.png'), r"'predictions/depth/\\x1b\[2J\.png' does not belong"),
+        (_also('../evil.png'), r"'\.\./evil\.png' is an unsafe name"),
+        (_also('predictions/depth/../../../0.png'), r'is an unsafe name'),
+        (_also('/etc/passwd'), r"'/etc/passwd' is an unsafe name"),
+        (_also('C:/evil.png'), r'is an unsafe name'),
+        (_also('predictions\\depth\\0.png'), r'is an unsafe name'),
+        (_also('\x1b[2Jscreen'), r"'\\x1b\[2Jscreen' does not belong"),
+        (_also('x' * 500), r"'x{100}\.\.\.' does not belong"),
+        (_replace(DEPTH_3, b'/etc/passwd', mode=stat.S_IFLNK | 0o777), r'should be a regular file. Found a link'),
+        (_also('checkpoints/pipe', mode=stat.S_IFIFO | 0o644), r'should be a regular file'),
+        (_also(DEPTH_3, b'again'), r"'predictions/depth/3\.png' occurs twice"),
+        (_replace(DEPTH_3, BOMB, compression=zipfile.ZIP_DEFLATED), r'at most 67456 bytes uncompressed. Found 50000000'),
+        (_replace(DEPTH_3, b'x', compression=zipfile.ZIP_LZMA), r'should be stored or deflated. Found compression method 14'),
+        (lambda name, old: [(name, old)] if 'predictions' not in name else [], r'should hold predictions/semseg or predictions'),
+    ],
+)
+def test_bad_archives_get_one_sentence(submission, change, message):
+    archive = submission.write().pack()
+    _rewrite(archive, change)
+    with pytest.raises(UserError, match=message) as caught:
+        grade_submission(archive, submission.labels)
+    assert '\n' not in str(caught.value)
+
+
+def _patch_entry(archive, name, offset, value):
+    """Overwrites a field of an entry in the central directory."""
+    data = bytearray(archive.read_bytes())
+    at = data.rindex(name.encode()) - 46 + offset
+    data[at : at + len(value)] = value
+    archive.write_bytes(data)
+
+
+def test_a_bomb_that_lies_about_its_size_is_cut_off(submission):
+    archive = submission.write().pack()
+    _rewrite(archive, _replace(DEPTH_3, BOMB, compression=zipfile.ZIP_DEFLATED))
+    _patch_entry(archive, DEPTH_3, 24, struct.pack('<I', 1000))
+    with pytest.raises(UserError, match=r"'predictions/depth/3\.png' is damaged: Bad CRC-32"):
+        grade_submission(archive, submission.labels)
+
+
+def test_encrypted_entry(submission):
+    archive = submission.write().pack()
+    _patch_entry(archive, DEPTH_3, 8, struct.pack('<H', 1))
+    with pytest.raises(UserError, match='is encrypted'):
+        grade_submission(archive, submission.labels)
+
+
+def test_too_large_a_directory_is_not_loaded(submission):
+    archive = submission.write().pack()
+    data = bytearray(archive.read_bytes())
+    data[-10:-6] = struct.pack('<I', 2**30)
+    archive.write_bytes(data)
+    with pytest.raises(UserError, match='has too many entries'):
+        grade_submission(archive, submission.labels)
+
+
+@pytest.mark.parametrize('cut', [0, 10, 1000, -30, -1])
+def test_truncated_archive(submission, cut):
+    archive = submission.write().pack()
+    archive.write_bytes(archive.read_bytes()[:cut])
+    with pytest.raises(UserError, match='is not a zip archive, or is truncated'):
+        grade_submission(archive, submission.labels)
+
+
+def test_random_damage_never_escapes_as_another_error(submission):
+    """Flipped bytes anywhere give the same scores (in the extras) or one sentence."""
+    archive = submission.write().pack()
+    intact, rng = archive.read_bytes(), np.random.default_rng(0)
+    expected = grade_submission(archive, submission.labels)
+    # The predictions and the directory lie behind the source, which is never read.
+    first = intact.index(b'predictions/')
+    refused = 0
+    for _ in range(150):
+        data = bytearray(intact)
+        for position in rng.integers(first, len(data), 3):
+            data[position] = rng.integers(256)
+        archive.write_bytes(data)
+        try:
+            assert grade_submission(archive, submission.labels) == expected
+        except UserError:
+            refused += 1
+    assert refused > 100
+
+
+def test_bad_labels(submission, tmp_path):
+    archive = submission.write(tasks=('depth',)).pack(tasks=('depth',))
+    with pytest.raises(DataError, match='should hold the label folders'):
+        grade_submission(archive, tmp_path / 'nowhere')
+    (submission.labels / 'depth').rename(submission.labels / 'hidden')
+    with pytest.raises(UserError, match=r'predictions for depth, the labels in .* are for semseg'):
+        grade_submission(archive, submission.labels)
+    (submission.labels / 'depth').mkdir()
+    with pytest.raises(DataError, match=r'holds no file named <index>\.png'):
+        grade_submission(archive, submission.labels)
+
+
+def _run_tool(monkeypatch, *arguments):
+    """Runs the tool in this process, which has torch imported, and returns its exit status."""
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(TOOL), run_name='__main__')
+    return caught.value.code
+
+
+def test_tool(submission, tmp_path, monkeypatch, capsys):
+    archive = submission.write().pack()
+    out = tmp_path / 'new' / 'scores.json'
+    assert _run_tool(monkeypatch, archive, '--labels', submission.labels, '--json', out) == 0
+    printed = capsys.readouterr()
+    assert not printed.err
+    assert 'si_log_rmse' in printed.out and 'multitask' in printed.out
+    scores = json.loads(out.read_text())
+    assert scores == grade_submission(archive, submission.labels)
+    assert {f'metrics_task_semseg/{name}' for name in CLASSES} < set(scores)
+    assert [path.name for path in out.parent.iterdir()] == ['scores.json']
+
+
+def test_tool_refuses_in_one_sentence(submission, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'scores.json'
+    assert _run_tool(monkeypatch, tmp_path / 'nowhere.zip', '--labels', submission.labels, '--json', out) == 1
+    assert capsys.readouterr().err == f'error: Cannot open the archive {tmp_path}/nowhere.zip: No such file or directory.\n'
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'status'), [(('--help',), 0), ((), 2), (('a.zip',), 2), (('a', '--labels', 'x', '--threads', '0'), 2)]
+)
+def test_tool_usage(arguments, status):
+    """From another folder, and without waiting for imports."""
+    result = subprocess.run([sys.executable, TOOL, *arguments], capture_output=True, text=True, cwd=os.sep, timeout=60)
+    assert result.returncode == status and 'usage:' in result.stdout + result.stderr

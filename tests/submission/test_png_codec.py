@@ -1,0 +1,104 @@
+import io
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.datasets.cityscapes_classes import PALETTE
+from mtl_plugins.datasets.decoding import decode_depth_code, decode_label
+from mtl_plugins.submission.errors import InvalidPredictionError
+from mtl_plugins.submission.png_codec import decode_prediction, encode_prediction
+
+
+def _maps(size, low, high):
+    rng = np.random.default_rng(sum(size))
+    yield rng.integers(low, high, size, dtype=np.uint8)
+    yield np.full(size, high - 1, np.uint8)
+    # Few close values exercise the ties of the Paeth filter.
+    yield rng.integers(low, low + 4, size, dtype=np.uint8)
+    slope = np.add.outer(np.arange(size[0]), np.arange(size[1])) % (high - low) + low
+    yield slope.astype(np.uint8)
+
+
+@pytest.mark.parametrize('size', [(1, 1), (1, 9), (9, 1), (13, 7), (64, 96)])
+@pytest.mark.parametrize('task', ['semseg', 'depth'])
+def test_every_reader_gets_the_same_pixels(tmp_path, size, task):
+    for values in _maps(size, *((0, 19) if task == 'semseg' else (1, 256))):
+        data = encode_prediction(values, task)
+        image = Image.open(io.BytesIO(data))
+        assert image.mode == ('P' if task == 'semseg' else 'L')
+        np.testing.assert_array_equal(np.asarray(image), values)
+        shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
+        expected = np.array(PALETTE, np.uint8)[values] if task == 'semseg' else np.repeat(values[..., None], 3, 2)
+        np.testing.assert_array_equal(shown, expected)
+        np.testing.assert_array_equal(decode_prediction(data, task, size), values)
+        path = tmp_path / 'map.png'
+        path.write_bytes(data)
+        read = decode_label if task == 'semseg' else decode_depth_code
+        np.testing.assert_array_equal(read(str(path)), values)
+
+
+def test_accepts_a_view_that_is_not_contiguous():
+    values = np.arange(1, 241, dtype=np.uint8).reshape(12, 20)[::2, ::3]
+    np.testing.assert_array_equal(decode_prediction(encode_prediction(values, 'depth'), 'depth', values.shape), values)
+
+
+@pytest.mark.parametrize('colours', [2, 4, 16, 19, 256])
+def test_accepts_palette_files_of_other_writers(colours):
+    """PIL stores a palette of at most 16 colours with fewer bits per pixel."""
+    values = np.random.default_rng(0).integers(0, min(colours, 19), (5, 7), dtype=np.uint8)
+    image = Image.fromarray(values)
+    image.putpalette(bytes(3 * colours))
+    content = io.BytesIO()
+    image.save(content, 'PNG', optimize=True)
+    np.testing.assert_array_equal(decode_prediction(content.getvalue(), 'semseg', (5, 7)), values)
+
+
+def _png(array, mode=None, format='PNG'):
+    content = io.BytesIO()
+    image = Image.fromarray(array)
+    (image.convert(mode) if mode else image).save(content, format)
+    return content.getvalue()
+
+
+ONES = np.ones((5, 7), np.uint8)
+GOOD = {task: encode_prediction(ONES, task) for task in ('semseg', 'depth')}
+IDAT = GOOD['depth'].index(b'IDAT')
+# A second header that announces a large image, where the chunks before the pixels are.
+SECOND_HEADER = encode_prediction(np.ones((70, 70), np.uint8), 'depth')[8:33]
+
+
+@pytest.mark.parametrize(
+    ('task', 'data', 'message'),
+    [
+        ('depth', b'', 'is not a PNG file'),
+        ('depth', b'hello' * 20, 'is not a PNG file'),
+        ('depth', _png(ONES, format='JPEG'), 'is not a PNG file'),
+        ('depth', _png(ONES.astype(np.uint16)), 'should be an 8-bit grey PNG. Found 16-bit grey'),
+        ('depth', _png(ONES, 'RGB'), 'should be an 8-bit grey PNG. Found 8-bit RGB'),
+        ('depth', _png(ONES, '1'), 'should be an 8-bit grey PNG. Found 1-bit grey'),
+        ('depth', GOOD['semseg'], 'should be an 8-bit grey PNG. Found 8-bit palette'),
+        ('semseg', GOOD['depth'], 'should be a palette PNG. Found 8-bit grey'),
+        ('semseg', _png(ONES, 'RGBA'), 'should be a palette PNG. Found 8-bit RGB with alpha'),
+        ('depth', _png(ONES[:4]), r'should be 5x7 \(height x width\). Found 4x7'),
+        ('depth', encode_prediction(ONES * 0, 'depth'), r'should hold depth codes 1\.\.255. Found 0'),
+        ('semseg', encode_prediction(ONES * 19, 'semseg'), r'should hold classes 0\.\.18. Found 19'),
+        ('depth', GOOD['depth'][:-20], 'is a truncated PNG file'),
+        ('depth', GOOD['depth'][: IDAT + 8] + GOOD['depth'][-12:], 'is a corrupt PNG file'),
+        ('depth', GOOD['depth'][: IDAT + 6] + b'xx' + GOOD['depth'][IDAT + 8 :], 'is a corrupt PNG file'),
+        ('depth', GOOD['depth'][:33] + SECOND_HEADER + GOOD['depth'][33:], 'is a corrupt PNG file'),
+        ('semseg', GOOD['semseg'][:33] + SECOND_HEADER + GOOD['semseg'][33:], 'is a corrupt PNG file'),
+    ],
+)
+def test_refuses_everything_else(task, data, message):
+    with pytest.raises(InvalidPredictionError, match=message):
+        decode_prediction(data, task, (5, 7))
+
+
+def test_a_huge_image_is_refused_by_its_header():
+    """A few hundred bytes that announce 10^10 pixels must not be decoded, whatever follows."""
+    data = bytearray(GOOD['depth'])
+    data[16:24] = (100_000).to_bytes(4, 'big') * 2
+    with pytest.raises(InvalidPredictionError, match=r'Found 100000x100000'):
+        decode_prediction(bytes(data), 'depth', (5, 7))
