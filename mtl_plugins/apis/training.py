@@ -1,14 +1,13 @@
 """Training from start to submission."""
 
-import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 
-from mtl_plugins.apis.prediction import predict_test_split
+from mtl_plugins.apis.prediction import predict_split
+from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name
@@ -39,7 +38,10 @@ def train(config: Config) -> TrainingResult:
         # Built now: a missing test split should not show after hours of training.
         _ = runner.test_loop
     name = config.get('name') or Path(config.filename or 'run').stem
-    runner.message_hub.update_info('run_name', make_run_name(team=config.get('team', 0), name=name))
+    # Every process takes the main one's name; a resumed run gets its own back with the checkpoint.
+    names = [make_run_name(team=config.get('team', 0), name=name)]
+    broadcast_object_list(names)
+    runner.message_hub.update_info('run_name', names[0])
     runner.train()
 
     infos = runner.message_hub.runtime_info
@@ -49,12 +51,12 @@ def train(config: Config) -> TrainingResult:
         runner.logger.info(f'Predicting the test split with {checkpoint}')
         runner.start_from(checkpoint)
         archive = Path(config.work_dir) / f'{infos["run_name"]}.zip'
-        predict_test_split(
+        predict_split(
             runner,
             archive,
             checkpoint=checkpoint if submission.get('include_checkpoint') else None,
+            metrics_csv=Path(config.work_dir) / METRICS_FILE,
             rounding=submission.get('rounding', 'nearest'),
-            command=' '.join([os.path.basename(sys.executable), *sys.argv]),
         )
     if is_main_process():
         runner.logger.info(f'Best checkpoint: {checkpoint}' + (f' | submission: {archive}' if archive else ''))

@@ -57,7 +57,6 @@ class AtomicCheckpointHook(CheckpointHook):
         # mmengine warns of the file client that it deprecates and builds itself.
         runner.logger.addFilter(_is_relevant)
         super().before_train(runner)
-        runner.logger.removeFilter(_is_relevant)
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         with self._removing_last():

@@ -41,7 +41,7 @@ class PredictionImageHook(Hook):
         self._validations += 1
         if self._rows:
             step = 0 if runner._train_loop is None or isinstance(runner._train_loop, dict) else runner.iter
-            runner.visualizer.add_image('val/predictions', render_prediction_grid(self._rows), step=step)
+            runner.visualizer.add_image('predictions', render_prediction_grid(self._rows), step=step)
             self._rows = []
 
 

@@ -1,5 +1,6 @@
 """Losses and learning rates for the log, read from the device once per log interval; a NaN loss stops the run."""
 
+import numpy as np
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
@@ -45,12 +46,12 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         """Read the losses up to here, so that weights after a NaN are never saved; keep the log history out of the file."""
         self._flush(runner)
-        hub = checkpoint['message_hub']
-        checkpoint['message_hub'] = {
-            'log_scalars': {},
-            'runtime_info': {name: value for name, value in hub['runtime_info'].items() if name != 'cfg'},
-            'resumed_keys': {name: True for name in hub['runtime_info'] if name != 'cfg'},
+        infos = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in checkpoint['message_hub']['runtime_info'].items()
+            if name != 'cfg'
         }
+        checkpoint['message_hub'] = {'log_scalars': {}, 'runtime_info': infos, 'resumed_keys': dict.fromkeys(infos, True)}
 
     def _flush(self, runner) -> None:
         if not self._pending:

@@ -1,0 +1,36 @@
+"""Fixtures for all tests."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.fake_miniscapes import write_fake_miniscapes
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def fresh_mmengine_state(monkeypatch):
+    """mmengine keeps scope, log histories, loggers and visualizers in process-wide tables: each test starts without."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer
+
+    monkeypatch.delenv('MTL_DATA_ROOT', raising=False)
+    yield
+    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+        manager._instance_dict.clear()
+
+
+@pytest.fixture(scope='session', autouse=True)
+def two_threads():
+    torch.set_num_threads(2)
+
+
+@pytest.fixture(scope='session')
+def data_root(tmp_path_factory) -> Path:
+    """A read-only data set of eight training, three validation and three test images of 32x64 pixels."""
+    root = tmp_path_factory.mktemp('data') / 'miniscapes'
+    write_fake_miniscapes(root, splits=dict(train=8, val=3, test=3), size=(32, 64))
+    return root

@@ -1,0 +1,153 @@
+"""Checkpoints: nothing in them is executed, none is half written, none fits by accident."""
+
+import errno
+import os
+import pickle
+import re
+
+import pytest
+import torch
+from mmengine.fileio.backends import LocalBackend
+from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
+
+from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.errors import CheckpointError
+from mtl_plugins.registry import RUNNERS
+from tests.tiny import ITER_CONFIG, tiny_config
+
+
+class Hostile:
+    """Unpickling it creates a file: the proof that code ran."""
+
+    def __init__(self, proof):
+        self.proof = str(proof)
+
+    def __reduce__(self):
+        return os.mkdir, (self.proof,)
+
+
+@pytest.fixture
+def trained(data_root, tmp_path):
+    """A work dir with a two-epoch run, and its config."""
+    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__checkpoint__max_keep_ckpts=1)
+    RUNNERS.build(config).train()
+    return config
+
+
+def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path, data_root):
+    # mmengine's own loader falls back to full unpickling and runs it.
+    proof, path = tmp_path / 'proof', tmp_path / 'hostile.pth'
+    torch.save({'state_dict': {}, 'meta': Hostile(proof)}, path)
+    for load in (load_checkpoint_file, CheckpointLoader.load_checkpoint, lambda p: load_checkpoint(torch.nn.Linear(1, 1), p)):
+        with pytest.raises(CheckpointError, match='could run code'):
+            load(str(path))
+    runner = RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, load_from=str(path)))
+    with pytest.raises(CheckpointError, match='could run code'):
+        runner.train()
+    assert not proof.exists()
+
+
+def test_the_config_text_stored_in_a_checkpoint_is_not_executed_on_resume(trained, tmp_path):
+    # mmengine passes `meta['config']` to `Config.fromstring`, which executes it.
+    proof = tmp_path / 'proof'
+    path = find_latest_checkpoint(trained.work_dir)
+    checkpoint = torch.load(path, weights_only=True)
+    checkpoint['meta']['config'] = f'import os\nos.mkdir({str(proof)!r})\n'
+    torch.save(checkpoint, path)
+    trained.resume = True
+    RUNNERS.build(trained).train()
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize(
+    ('content', 'sentence'),
+    [(b'not a checkpoint', 'not a PyTorch checkpoint'), (b'', 'corrupt'), (pickle.dumps([1, 2]), 'not a PyTorch checkpoint')],
+)
+def test_a_corrupt_file_gives_one_sentence_that_names_it(tmp_path, content, sentence):
+    path = tmp_path / 'bad.pth'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=sentence) as caught:
+        load_checkpoint_file(path)
+    assert str(path) in str(caught.value)
+    assert '\n' not in str(caught.value)
+
+
+def test_a_truncated_checkpoint_gives_one_sentence(trained, tmp_path):
+    whole = open(find_latest_checkpoint(trained.work_dir), 'rb').read()
+    path = tmp_path / 'cut.pth'
+    for share in (0.1, 0.5, 0.99):
+        path.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(CheckpointError, match=re.escape(str(path))):
+            load_checkpoint_file(path)
+
+
+def test_a_missing_checkpoint_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
+        load_checkpoint_file(tmp_path / 'nowhere.pth')
+
+
+def test_another_architecture_is_refused_with_counts(trained, data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path / 'other', model__decode_head__head__num_convs=3)
+    runner = RUNNERS.build(config)
+    with pytest.raises(CheckpointError, match=r'another architecture .* missing \(first: decode_head\.'):
+        runner.start_from(find_latest_checkpoint(trained.work_dir))
+    config = tiny_config(data_root, tmp_path / 'wider', model__decode_head__head__channels=24)
+    with pytest.raises(CheckpointError, match='of another shape'):
+        RUNNERS.build(config).start_from(find_latest_checkpoint(trained.work_dir))
+
+
+def test_a_best_checkpoint_cannot_be_resumed_but_starts_a_run(trained, data_root, tmp_path):
+    best = [entry.path for entry in os.scandir(trained.work_dir) if entry.name.startswith('best_')]
+    assert len(best) == 1
+    with pytest.raises(CheckpointError, match='lacks optimizer'):
+        RUNNERS.build(tiny_config(data_root, tmp_path / 'a', resume=True, load_from=best[0])).train()
+    runner = RUNNERS.build(tiny_config(data_root, tmp_path / 'b', load_from=best[0], train_cfg__max_epochs=1))
+    runner.load_or_resume()
+    weights = torch.load(best[0], weights_only=True)['state_dict']
+    assert all(torch.equal(value, weights[name]) for name, value in runner.model.state_dict().items())
+
+
+def test_averaged_weights_are_not_continued_without_the_hook(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=1)
+    config.custom_hooks = [dict(type='EMAHook')]
+    RUNNERS.build(config).train()
+    with pytest.raises(CheckpointError, match='EMAHook'):
+        RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, train_cfg__max_epochs=2)).train()
+
+
+@pytest.mark.parametrize('config_file', ['epoch', 'iter'])
+def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeypatch, config_file):
+    # mmengine removes the old checkpoint and truncates the pointer before it writes the new one.
+    overrides = dict(default_hooks__checkpoint__max_keep_ckpts=1)
+    if config_file == 'iter':
+        overrides |= dict(
+            config=ITER_CONFIG, default_hooks__checkpoint__interval=2, train_cfg__max_iters=6, train_cfg__val_interval=2
+        )
+    config = tiny_config(data_root, tmp_path / 'run', **overrides)
+    put, calls = LocalBackend.put, []
+
+    def full(self, obj, filepath):
+        calls.append(filepath)
+        if len(calls) > 3:
+            put(self, obj[: len(obj) // 2], filepath)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(filepath))
+        put(self, obj, filepath)
+
+    monkeypatch.setattr(LocalBackend, 'put', full)
+    with pytest.raises(CheckpointError, match='the disk is full'):
+        RUNNERS.build(config).train()
+    latest = find_latest_checkpoint(config.work_dir)
+    assert load_checkpoint_file(latest)['state_dict']
+    assert not [name for name in os.listdir(config.work_dir) if name.endswith('.tmp')]
+    monkeypatch.setattr(LocalBackend, 'put', put)
+    config = tiny_config(data_root, tmp_path / 'run', resume=True, **overrides)
+    config.train_cfg.update(dict(max_iters=6) if config_file == 'iter' else dict(max_epochs=3))
+    RUNNERS.build(config).train()
+
+
+def test_checkpoints_hold_no_pickled_objects(trained):
+    # Plain `torch.load` reads them: no log history, no config objects.
+    checkpoint = torch.load(find_latest_checkpoint(trained.work_dir), weights_only=True)
+    assert checkpoint['meta']['epoch'] == 2
+    assert checkpoint['message_hub']['runtime_info']['best_score'] >= 0
+    assert sorted(name for name in os.listdir(trained.work_dir) if name.startswith('epoch')) == ['epoch_2.pth']

@@ -1,0 +1,166 @@
+"""Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.errors import ConfigError, NonFiniteLossError
+from mtl_plugins.registry import RUNNERS
+from tests.tiny import tiny_config
+
+
+def _train(config):
+    runner = RUNNERS.build(config)
+    runner.train()
+    return runner
+
+
+def _read_scalars(work_dir) -> list[dict]:
+    (path,) = work_dir.glob('*/vis_data/scalars.json')
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_a_nan_loss_stops_with_step_losses_and_samples_and_saves_nothing(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=2)
+    runner = RUNNERS.build(config)
+    train_step, seen = runner.model.train_step, []
+
+    def broken(data, optim_wrapper):
+        losses = train_step(data, optim_wrapper)
+        if runner.iter == 5:
+            seen.extend(data['sample_idx'].tolist())
+            losses['depth/loss_silog'] = torch.tensor(float('nan'))
+        return losses
+
+    runner.model.train_step = broken
+    with pytest.raises(NonFiniteLossError) as caught:
+        runner.train()
+    sentence = str(caught.value)
+    assert 'iteration 6' in sentence and 'depth/loss_silog nan' in sentence and 'semseg/loss_ce' in sentence
+    assert ', '.join(map(str, seen)) in sentence
+    assert load_checkpoint_file(find_latest_checkpoint(tmp_path))['meta']['epoch'] == 1
+
+
+def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
+    runner = RUNNERS.build(config)
+    train_step, losses = runner.model.train_step, []
+
+    def recording(data, optim_wrapper):
+        outputs = train_step(data, optim_wrapper)
+        losses.append(float(outputs['loss']))
+        return outputs
+
+    runner.model.train_step = recording
+    runner.train()
+    logged = [row for row in _read_scalars(tmp_path) if 'loss' in row]
+    assert [row['step'] for row in logged] == [2, 4]
+    np.testing.assert_allclose([row['loss'] for row in logged], np.reshape(losses, (2, 2)).mean(1), rtol=1e-6)
+    assert logged[0]['lr'] == pytest.approx(1e-4)
+
+
+def test_metrics_reach_the_log_and_the_table_under_their_names(data_root, tmp_path):
+    runner = _train(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
+    rows = [row for row in _read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
+    assert [row['epoch'] for row in rows] == [1, 2]
+    assert {'metrics_task_semseg/road', 'metrics_task_depth/si_log_rmse', 'metrics_summary/semseg'} <= rows[0].keys()
+    header, *lines = (tmp_path / 'metrics.csv').read_text().splitlines()
+    assert header.startswith('epoch,iter,') and len(lines) == 2
+    assert list(tmp_path.glob('*/vis_data/vis_image/**/*.png'))
+    assert runner.message_hub.get_info('best_score') == max(row['metrics_summary/multitask'] for row in rows)
+
+
+@pytest.mark.parametrize('task', ['semseg', 'depth'])
+def test_a_single_task_trains_and_is_selected_by_its_own_metric(data_root, tmp_path, task):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
+    config.model.tasks = {task: config.model.tasks[task]}
+    config.model.task_balancing.weights = {task: 1.0}
+    config.val_evaluator.tasks = [task]
+    config.default_hooks.checkpoint.update(save_best=f'metrics_summary/{task}', rule='greater' if task == 'semseg' else 'less')
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
+        config[name].dataset.tasks = [task]
+    _train(config)
+    assert list(tmp_path.glob(f'best_metrics_summary_{task}_epoch_1.pth'))
+    (row,) = [row for row in _read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
+    assert row['metrics_summary/multitask'] == 0
+
+
+def test_bfloat16_trains_on_cpu(data_root, tmp_path):
+    from mtl_plugins.apis.configuration import set_mixed_precision
+
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
+    set_mixed_precision(config)
+    assert config.optim_wrapper.type == 'Bf16OptimWrapper'
+    runner = RUNNERS.build(config)
+    dtypes = set()
+    runner.model.decode_head.register_forward_hook(
+        lambda module, args, output: dtypes.add((module.training, output['depth'][0].dtype))
+    )
+    runner.train()
+    assert dtypes == {(True, torch.bfloat16), (False, torch.float32)}
+    assert all(parameter.dtype == torch.float32 for parameter in runner.model.parameters())
+
+
+def test_gradient_accumulation_equals_the_larger_batch(data_root, tmp_path):
+    # Batch normalisation is frozen, since its statistics depend on the batch, and the loss is a mean over images, which is the
+    # same for one batch of four and two of two.
+    def weights(name, batch_size, accumulation):
+        config = tiny_config(data_root, tmp_path / name, train_cfg__max_epochs=1, train_dataloader__batch_size=batch_size)
+        config.model.tasks = {'depth': dict(type='DepthTask', loss=dict(type='SILogLoss', reduction='image'))}
+        config.model.task_balancing.weights = {'depth': 1.0}
+        config.val_evaluator.tasks = ['depth']
+        config.default_hooks.checkpoint.update(save_best='metrics_summary/depth', rule='less')
+        config.optim_wrapper = dict(
+            type='OptimWrapper',
+            optimizer=dict(type='SGD', lr=0.1),
+            accumulative_counts=accumulation,
+            clip_grad=dict(max_norm=1.0),
+        )
+        runner = RUNNERS.build(config)
+        model, train = runner.model, runner.model.train
+        model.train = lambda mode=True: train(False)
+        runner.train()
+        return model.state_dict()
+
+    whole, accumulated = weights('whole', 4, 1), weights('accumulated', 2, 2)
+    for name, value in whole.items():
+        torch.testing.assert_close(accumulated[name], value, rtol=1e-4, atol=1e-6)
+
+
+def test_averaged_weights_are_validated_and_saved(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
+    config.custom_hooks = [dict(type='EMAHook', momentum=0.5)]
+    runner = _train(config)
+    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
+    name = 'decode_head.head.predictor.weight'
+    live = dict(runner.model.named_parameters())[name]
+    assert not torch.equal(checkpoint['state_dict'][name], live)
+    assert torch.equal(checkpoint['ema_state_dict'][f'module.{name}'], live)
+
+
+def test_tensorboard_and_offline_wandb_record_the_run(data_root, tmp_path, monkeypatch):
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
+    config.visualizer.vis_backends = [
+        dict(type='LocalVisBackend'),
+        dict(type='TensorboardVisBackend'),
+        dict(type='IterationWandbVisBackend', init_kwargs=dict(project='test')),
+    ]
+    _train(config)
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    (events,) = tmp_path.rglob('events.out.tfevents.*')
+    accumulator = EventAccumulator(str(events)).Reload()
+    assert 'metrics_summary/multitask' in accumulator.Tags()['scalars']
+    assert [event.step for event in accumulator.Scalars('metrics_summary/multitask')] == [4]
+    assert list(tmp_path.rglob('offline-run-*/*.wandb'))
+
+
+def test_an_unknown_worker_type_is_refused(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_dataloader__worker_type='fiber')
+    with pytest.raises(ConfigError, match=r"`worker_type` should be one of .* Found 'fiber'"):
+        RUNNERS.build(config).train()

@@ -1,0 +1,56 @@
+"""A joint model small enough to train in a test, from the real configs."""
+
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+from mtl_plugins.apis.configuration import set_work_dir
+from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
+
+ROOT = Path(__file__).resolve().parents[1]
+EPOCH_CONFIG = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+ITER_CONFIG = ROOT / 'configs/joint/joint_r18-d16_1xb16-40k_miniscapes-256x256.py'
+
+
+@MODELS.register_module()
+class TinyBackbone(BaseModule):
+    """Five strided convolutions of eight channels: a pyramid like a ResNet's, with checkpoints of a few kilobytes."""
+
+    out_channels = (8,) * 5
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.stages = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(3 if i == 0 else 8, 8, 3, stride=2 if i < 4 else 1, padding=1), nn.BatchNorm2d(8), nn.ReLU())
+            for i in range(5)
+        )
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        features = []
+        for stage in self.stages:
+            images = stage(images)
+            features.append(images)
+        return tuple(features)
+
+
+# Overrides that shrink a config: the same classes, narrow and on 32x32 crops.
+SHRINK = {
+    'model.decode_head.head.channels': 16,
+    'model.decode_head.head.skip_channels': 8,
+    'train_dataloader.batch_size': 2,
+    'train_dataloader.dataset.pipeline.1.crop_size': 32,
+    'val_dataloader.batch_size': 2,
+    'test_dataloader.batch_size': 2,
+}
+
+
+def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **overrides) -> Config:
+    """``config`` shrunk, for ``data_root`` and ``work_dir``; ``overrides`` use ``__`` for dots."""
+    options = {**SHRINK, **{key.replace('__', '.'): value for key, value in overrides.items()}}
+    resolved = load_config(str(config), options, str(data_root))
+    resolved.model.backbone = dict(type='TinyBackbone')
+    set_work_dir(resolved, str(work_dir))
+    return resolved
