@@ -1,6 +1,6 @@
 """The folder of predictions: one file per test image and task."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,22 +13,21 @@ from mtl_plugins.submission.png_codec import decode_prediction
 PREDICTIONS = 'predictions'
 
 
-def find_image_sizes(image_dir: str | Path) -> dict[str, tuple[int, int]]:
-    """Height and width of each ``<stem>.jpg`` in a folder, from the file headers, in the order of the indices.
+def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
+    """Height and width of each image file by its stem, from the headers, in the given order.
 
     Raises:
-        SubmissionError: If the folder holds no image or one cannot be read.
+        SubmissionError: If there is no image or one cannot be read.
     """
-    paths = sorted(Path(image_dir).glob('*.jpg'), key=lambda path: stem_order(path.stem))
-    if not paths:
-        raise SubmissionError(f'There should be images (*.jpg) in {image_dir}. Found none.')
     sizes = {}
-    for path in paths:
+    for path in map(Path, paths):
         try:
             with Image.open(path) as image:
                 sizes[path.stem] = (image.height, image.width)
         except OSError as error:
             raise SubmissionError(f'Cannot read the image {path}: {error}.') from error
+    if not sizes:
+        raise SubmissionError('There should be at least one test image. Found none.')
     return sizes
 
 

@@ -16,7 +16,7 @@ class Submission:
     def __init__(self, folder):
         root = write_fake_miniscapes(folder / 'data', splits=dict(test=11), size=SIZE)
         self.labels = root / 'grader' / 'test'
-        self.image_sizes = find_image_sizes(root / 'test' / 'rgb')
+        self.image_sizes = find_image_sizes((root / 'test' / 'rgb').iterdir())
         self.out_dir = folder / 'run'
         self.archive = self.out_dir / 'submission.zip'
         rng = np.random.default_rng(0)

@@ -119,11 +119,11 @@ def test_missing_checkpoint_and_images(submission, tmp_path):
     submission.write()
     with pytest.raises(SubmissionError, match=r'The checkpoint .*nowhere\.pth does not exist'):
         submission.pack(checkpoint=tmp_path / 'nowhere.pth')
-    with pytest.raises(SubmissionError, match='There should be images'):
-        find_image_sizes(tmp_path / 'nowhere')
+    with pytest.raises(SubmissionError, match='There should be at least one test image'):
+        find_image_sizes([])
     (tmp_path / '0.jpg').write_bytes(b'no')
     with pytest.raises(SubmissionError, match=r'Cannot read the image .*0\.jpg'):
-        find_image_sizes(tmp_path)
+        find_image_sizes([tmp_path / '0.jpg'])
 
 
 def test_metric_rows_of_a_scalars_file(tmp_path):
