@@ -90,6 +90,7 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
     paint = site.faces.add_paint(colours, classes)
     pieces = max(1, round((z1 - z0) / (8.0 if kind == 'fence' else 14.0)))
     sink = 0.0 if kind == 'fence' else 0.5
+    thickness = {'wall': 0.4, 'hedge': 1.0}.get(kind, 0.0)
     edges = np.linspace(z0, z1, pieces + 1).tolist()
     for a, b in pairwise(edges):
         ends = site.ground.point(lateral, a), site.ground.point(lateral, b)
@@ -104,10 +105,12 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
             repeat,
             holes=kind == 'fence',
         )
+        if thickness:
+            top, rim = (start[0], start[1] + height, start[2]), (side * thickness, 0, 0)
+            site.faces.add(top, tuple(np.subtract(stop, start)), rim, texture, paint, (repeat[0], thickness / metres))
         site.faces.add_shadow([(ends[0][0], a), (ends[1][0], b)], height * (0.5 if kind == 'fence' else 1.0))
-    if kind in ('wall', 'hedge'):
+    if thickness:
         x, y, _ = site.ground.point(lateral, z0)
-        thickness = 0.4 if kind == 'wall' else 1.0
         left = x if side > 0 else x - thickness
         site.faces.add(
             (left, y - sink, z0),

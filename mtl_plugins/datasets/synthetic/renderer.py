@@ -113,6 +113,7 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
     texels_per_metre = np.sqrt((size / np.maximum(lengths, 1e-6)).prod(1))
     corners = np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], 1)
     painter = _Rasteriser(buffers)
+    nearest = 1 / np.maximum(camera.to_camera(corners)[..., 2].min(1), NEAR)
     polygons = project_polygons(camera, corners)
     # Near faces first: most of what they hide then fails the depth test before its texture is looked at.
     for k in np.argsort(np.linalg.norm(corners.mean(1) - camera.position, axis=1)).tolist():
@@ -120,7 +121,7 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
             cut_out = None
             if faces.holes[k]:
                 cut_out = atlas, faces.texture[k], faces.repeat[k], texels_per_metre[k] / camera.focal
-            painter.draw(polygons[k], maps[k], FIRST_FACE + k, cut_out)
+            painter.draw(polygons[k], maps[k], nearest[k], FIRST_FACE + k, cut_out)
     return FaceArrays(
         maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light
     )
@@ -136,8 +137,8 @@ class _Rasteriser:
         self._x = np.arange(width, dtype=np.float32)
         self._y = np.arange(height, dtype=np.float32)[:, None]
 
-    def draw(self, polygon: np.ndarray, plane_map: np.ndarray, number: int, cut_out: tuple | None) -> None:
-        """``cut_out``: atlas, texture, repeats and texels per pixel at 1 m of a face with holes."""
+    def draw(self, polygon: np.ndarray, plane_map: np.ndarray, nearest: float, number: int, cut_out: tuple | None) -> None:
+        """``nearest``: greatest inverse depth the face has; ``cut_out``: atlas, texture, repeats, texels per pixel at 1 m."""
         height, width = self.buffers.face.shape
         low, high = polygon.min(0).tolist(), polygon.max(0).tolist()
         x0, y0, x1, y1 = max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]) + 2, width), min(int(high[1]) + 2, height)
@@ -145,6 +146,8 @@ class _Rasteriser:
             return
         a, b, c = plane_map[2].tolist()
         inverse_depth = (self._x[x0:x1] * a + c) + self._y[y0:y1] * b
+        # A polygon covers up to a pixel more than the face, where a plane seen edge-on would run up to the camera.
+        np.minimum(inverse_depth, nearest, out=inverse_depth)
         mask = self._mask[: y1 - y0, : x1 - x0]
         mask.fill(0)
         cv2.fillConvexPoly(mask, ((polygon - (x0, y0)) * 16 + 0.5).astype(np.int32), 1, shift=4)

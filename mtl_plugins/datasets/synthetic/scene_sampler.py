@@ -66,7 +66,7 @@ def _furnish(site: Site, side: Side, z_end: float) -> None:
         spacing, height = rng.uniform(7, 15), rng.uniform(6, 13)
         for z in np.arange(rng.uniform(5, 5 + spacing), min(z_end, 130), spacing):
             if not site.plan.in_crossing(z, z, 2):
-                site.tree(strip + rng.normal(0, 0.15), z + rng.normal(0, 0.4), height * rng.uniform(0.8, 1.15))
+                site.tree(strip + rng.normal(0, 0.15), z + rng.normal(0, 0.4), height * rng.uniform(0.8, 1.15), conifers=False)
     if rng.random() < 0.7:
         spacing = rng.uniform(14, 32)
         for z in np.arange(rng.uniform(5, spacing), min(z_end, 150), spacing):

@@ -93,14 +93,14 @@ class Site:
         x, _, _ = self.ground.point(lateral, z)
         return [(x + radius * c, z + radius * s) for c, s in _CIRCLES[corners]]
 
-    def tree(self, lateral: float, z: float, height: float) -> None:
+    def tree(self, lateral: float, z: float, height: float, conifers: bool = True) -> None:
         if not self.claim(lateral, z, 0.5, 0.5):
             return
+        conifer = conifers and self.rng.random() < 0.15
         green = self.mix((58, 84, 30), (112, 132, 62))
-        if self.rng.random() < 0.12:
+        if self.rng.random() < 0.12 and not conifer:
             green = self.mix((130, 96, 30), (150, 110, 60))
         light = tuple(1.25 * c for c in green)
-        conifer = self.rng.random() < 0.15
         paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], VEGETATION)
         width = height * (0.5 if conifer else self.rng.uniform(0.7, 1.0))
         self.faces.add_billboard(

@@ -9,6 +9,8 @@ from mtl_plugins.datasets.synthetic.surfaces import smooth_noise
 SKIN, HAIR, SHIRT, TROUSERS, SHOES, BAG = range(6)
 MACHINE, TYRE, METAL, LAMP = 4, 5, 6, 7  # Materials of cycles; 0..3 of a rider's cut-out are the rider's.
 
+_TREE = 256  # Texels along a tree: trees come near, and are the tallest things that do.
+
 
 class Sketch:
     """A small drawing surface: luminance, material and opacity, in units of the whole picture (x right, y down, 0..1)."""
@@ -80,16 +82,16 @@ def _leafy(luminance: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray,
 
 def _tree(atlas: Atlas, rng: np.random.Generator) -> None:
     """Material 0 dark leaves, 1 light leaves, 2 trunk."""
-    sketch = Sketch(128, 128)
+    sketch = Sketch(_TREE, _TREE)
     lean, fork = rng.uniform(-0.05, 0.05), rng.uniform(0.5, 0.65)
     thickness = rng.uniform(0.035, 0.07)
     sketch.stroke([(0.5, 1.0), (0.5 + lean, fork), (0.5 + lean, 0.35)], thickness, 2, 110)
     for side in (-1, 1):
         sketch.stroke([(0.5 + lean, fork), (0.5 + side * rng.uniform(0.1, 0.25), fork - 0.18)], thickness * 0.6, 2, 105)
     trunk = sketch.material.copy()
-    yy, xx = np.mgrid[:128, :128] / 128.0
-    field = np.full((128, 128), -9.0)
-    shading = np.full((128, 128), 128.0)
+    yy, xx = np.mgrid[:_TREE, :_TREE] / _TREE
+    field = np.full((_TREE, _TREE), -9.0)
+    shading = np.full((_TREE, _TREE), 128.0)
     for _ in range(int(rng.integers(9, 16))):
         angle, reach = rng.uniform(0, 2 * np.pi), rng.uniform(0, 0.26)
         centre_x, centre_y, radius = (
@@ -101,17 +103,17 @@ def _tree(atlas: Atlas, rng: np.random.Generator) -> None:
         shade = 128 - 120 * (yy - centre_y) - 50 * (xx - centre_x)
         shading = np.where(blob > field, shade, shading)
         field = np.maximum(field, blob)
-    crown = field + 0.16 * smooth_noise(rng, 128, 0.7) > 0.1
+    crown = field + 0.16 * smooth_noise(rng, _TREE, 0.75) > 0.1
     luminance, light = _leafy(shading, rng)
     material = np.where(crown, 1 + (light > 0.3), trunk).astype(np.uint8)
     atlas.add('tree', np.where(crown, luminance, sketch.luminance), np.maximum(material, 1) - 1, material > 0)
 
 
 def _conifer(atlas: Atlas, rng: np.random.Generator) -> None:
-    yy, xx = np.mgrid[:128, :64] / np.array([128.0, 64.0]).reshape(2, 1, 1)
+    yy, xx = np.mgrid[:_TREE, : _TREE // 2] / np.array([_TREE, _TREE / 2]).reshape(2, 1, 1)
     tiers = rng.integers(5, 9)
     width = 0.46 * yy * (0.75 + 0.35 * ((yy * tiers) % 1.0)) + 0.02
-    crown = (np.abs(xx - 0.5) + 0.025 * smooth_noise(rng, 128, 0.4)[:, :64] < width) & (yy < 0.92)
+    crown = (np.abs(xx - 0.5) + 0.025 * smooth_noise(rng, _TREE, 0.5)[:, : _TREE // 2] < width) & (yy < 0.92)
     luminance, light = _leafy(128 - 60 * (xx - 0.5) - 30 * ((yy * tiers) % 1.0 - 0.5), rng)
     trunk = (np.abs(xx - 0.5) < 0.07) & (yy >= 0.9)
     material = np.where(crown, (light > 0.6).astype(np.uint8), 2)

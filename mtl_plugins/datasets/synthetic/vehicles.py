@@ -172,9 +172,9 @@ def _truck(atlas: Atlas, cargo: str) -> Vehicle:
     front = _ends(atlas, cab_top * height, 0.5, window=(1.65, 2.6))
     rear_height = height if cargo != 'flat' else 0.45 * height
     rear = Sketch(64, 64)
-    for x in (0.03, 0.77):
-        _box(rear, x, x + 0.2, 0.7, 1, BLACK, 115)
     bed_row = 1 - 1.0 / rear_height
+    for x in (0.03, 0.77):
+        _box(rear, x, x + 0.2, bed_row, 1, BLACK, 115)
     _box(rear, 0, 1, 0, bed_row, SECOND, 124)
     _box(rear, 0.49, 0.51, 0, bed_row, SECOND, 80)
     _box(rear, 0, 1, bed_row, bed_row + 0.25 / rear_height, BLACK, 130)
