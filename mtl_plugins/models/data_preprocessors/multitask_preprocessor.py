@@ -64,9 +64,8 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
             targets = {task: pad_to_multiple(maps, self.size_divisor, padding[task]) for task, maps in targets.items()}
         if 'depth' in targets:
             targets['depth'] = self.decode(targets['depth'], data.get('depth_scale'))
-        # The permuted view of (B, H, W, 3) is what torch calls channels-last: no copy but the conversion.
-        inputs = images.permute(0, 3, 1, 2).float()
-        inputs = inputs.sub_(self.mean).div_(self.std) if inputs is not images else (inputs - self.mean) / self.std
+        # The permuted view of (B, H, W, 3) is what torch calls channels-last: the conversion to float is the only copy.
+        inputs = images.permute(0, 3, 1, 2).to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
         return dict(inputs=inputs, targets=targets, **{key: data[key] for key in ('sample_idx', 'metainfo') if key in data})
 
     def decode(self, depth: Tensor, scale: Tensor | None) -> Tensor:

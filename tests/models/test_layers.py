@@ -1,0 +1,96 @@
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mtl_plugins.models.layers.aspp import ASPP
+from mtl_plugins.models.layers.conv_norm_act import GlobalBatchNorm2d
+from mtl_plugins.models.layers.relu_max_pool import relu_max_pool
+from mtl_plugins.models.layers.skip_decoder import SkipDecoder
+from mtl_plugins.models.layers.upsampled_conv import (
+    factored_is_cheaper,
+    factored_upsampled_conv3x3,
+    plain_upsampled_conv3x3,
+)
+
+
+def value_and_gradients(function, *tensors):
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    result = function(*leaves)
+    weight = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
+    return [result.detach(), *torch.autograd.grad((result * weight).sum(), leaves)]
+
+
+@pytest.mark.parametrize(
+    ('coarse', 'fine'), [((4, 4), (16, 16)), ((7, 9), (25, 33)), ((1, 1), (4, 4)), ((2, 3), (5, 12)), ((5, 4), (5, 4))]
+)
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_factored_upsampled_conv_is_the_plain_one(coarse, fine, dtype, tolerance):
+    torch.manual_seed(0)
+    tensors = [torch.randn(2, 6, *coarse), torch.randn(2, 3, *fine), torch.randn(5, 9, 3, 3) / 9, torch.randn(5)]
+    tensors = [tensor.to(dtype) for tensor in tensors]
+    plain = value_and_gradients(plain_upsampled_conv3x3, *tensors)
+    factored = value_and_gradients(factored_upsampled_conv3x3, *tensors)
+    for expected, found in zip(plain, factored, strict=True):
+        torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
+
+
+def test_the_factored_way_is_taken_where_it_saves_work():
+    assert factored_is_cheaper(256, (16, 16), (64, 64))
+    assert factored_is_cheaper(256, (64, 128), (256, 512))
+    assert not factored_is_cheaper(256, (64, 64), (64, 64))
+    assert not factored_is_cheaper(4, (16, 16), (64, 64))
+
+
+def test_skip_decoder_does_not_depend_on_the_way():
+    torch.manual_seed(0)
+    decoder = SkipDecoder(16, 8, skip_channels=4, channels=12).eval()
+    features, skip = torch.randn(1, 16, 5, 7), torch.randn(1, 8, 17, 25)
+    results = []
+    for factored in (False, True, None):
+        decoder.factored_upsampling = factored
+        results.append(decoder(features, skip))
+    torch.testing.assert_close(results[1], results[0])
+    torch.testing.assert_close(results[2], results[0])
+
+
+def test_aspp_is_the_concatenation_of_its_branches():
+    torch.manual_seed(0)
+    aspp = ASPP(8, 6, (1, 2)).double().train()
+
+    def concatenated(features):
+        branches = [branch(features) for branch in aspp.branches]
+        pooled = aspp.pooled_branch(F.adaptive_avg_pool2d(features, 1)).expand_as(branches[0])
+        return aspp.fuse(torch.cat([*branches, pooled], dim=1))
+
+    features = torch.randn(3, 8, 7, 5, dtype=torch.float64)
+    for expected, found in zip(value_and_gradients(concatenated, features), value_and_gradients(aspp, features), strict=True):
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize('size', [(8, 8), (9, 7), (1, 1)])
+def test_relu_max_pool(size, memory_format):
+    torch.manual_seed(0)
+    features = (torch.randn(2, 4, *size) - 1).contiguous(memory_format=memory_format)
+    expected = value_and_gradients(lambda x: F.max_pool2d(F.relu(x), 3, stride=2, padding=1), features)
+    for a, b in zip(value_and_gradients(relu_max_pool, features), expected, strict=True):
+        assert torch.equal(a, b)
+
+
+def test_one_image_normalises_by_running_statistics():
+    """nn.BatchNorm2d raises on one value per channel: batch size 1 could not be trained."""
+    norm = GlobalBatchNorm2d(3)
+    norm.running_mean.copy_(torch.tensor([1.0, 2.0, 3.0]))
+    norm.running_var.copy_(torch.tensor([4.0, 4.0, 9.0]))
+    features = torch.tensor([3.0, 2.0, 0.0]).view(1, 3, 1, 1)
+    torch.testing.assert_close(norm.train()(features).flatten(), torch.tensor([1.0, 0.0, -1.0]), rtol=1e-5, atol=1e-5)
+    assert norm.num_batches_tracked == 0
+
+
+def test_several_images_normalise_as_batch_norm_does():
+    torch.manual_seed(0)
+    features = torch.randn(4, 3, 1, 1)
+    norm, reference = GlobalBatchNorm2d(3), nn.BatchNorm2d(3)
+    assert torch.equal(norm(features), reference(features))
+    assert torch.equal(norm.running_var, reference.running_var)

@@ -1,0 +1,171 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtl_plugins.models.losses import DepthRegressionLoss, SILogLoss, UpsampledCrossEntropyLoss
+from mtl_plugins.models.losses import upsampled_cross_entropy as module
+from mtl_plugins.models.losses.silog_loss import silog_loss
+from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy
+
+
+def plain_cross_entropy(logits, target):
+    upsampled = F.interpolate(logits, size=target.shape[-2:], mode='bilinear', align_corners=False)
+    return F.cross_entropy(upsampled, target.long(), ignore_index=255)
+
+
+def with_gradient(function, logits, target):
+    logits = logits.detach().clone().requires_grad_()
+    loss = function(logits, target)
+    return loss.detach(), torch.autograd.grad(loss * 3, logits)[0]
+
+
+@pytest.mark.parametrize('elements_at_once', [1, 500, 2**17])
+@pytest.mark.parametrize(('coarse', 'fine'), [((8, 8), (32, 32)), ((13, 17), (49, 67)), ((1, 1), (4, 3)), ((6, 5), (6, 5))])
+def test_cross_entropy_equals_upsampling_first(coarse, fine, elements_at_once, monkeypatch):
+    monkeypatch.setattr(module, 'ELEMENTS_AT_ONCE_CPU', elements_at_once)
+    torch.manual_seed(0)
+    logits = torch.randn(3, 7, *coarse) * 4
+    target = torch.randint(0, 7, (3, *fine), dtype=torch.uint8)
+    target[torch.rand(3, *fine) < 0.3] = 255
+    target[1] = 255
+    expected, expected_gradient = with_gradient(plain_cross_entropy, logits, target)
+    found, gradient = with_gradient(upsampled_cross_entropy, logits, target)
+    torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-7)
+    torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5 * expected_gradient.abs().max().item())
+
+
+def test_cross_entropy_of_a_numpy_oracle():
+    """One pixel, three classes: log(1 + e^-1 + e^-2)."""
+    logits = torch.tensor([2.0, 1.0, 0.0]).view(1, 3, 1, 1)
+    loss = UpsampledCrossEntropyLoss()(logits, torch.tensor([[[0, 255]]], dtype=torch.uint8))
+    assert loss.item() == pytest.approx(math.log(1 + math.exp(-1) + math.exp(-2)), rel=1e-6)
+
+
+def test_cross_entropy_without_a_valid_pixel_is_zero():
+    loss, gradient = with_gradient(upsampled_cross_entropy, torch.randn(2, 5, 3, 3), torch.full((2, 9, 9), 255))
+    assert loss == 0 and not gradient.any()
+
+
+def test_cross_entropy_of_half_precision_logits():
+    torch.manual_seed(0)
+    logits = torch.randn(1, 5, 4, 4).bfloat16()
+    target = torch.randint(0, 5, (1, 16, 16))
+    expected, expected_gradient = with_gradient(plain_cross_entropy, logits.float(), target)
+    with torch.autocast('cpu', torch.bfloat16):
+        found, gradient = with_gradient(upsampled_cross_entropy, logits, target)
+    assert found.dtype == torch.float32 and gradient.dtype == torch.bfloat16
+    torch.testing.assert_close(found, expected)
+    torch.testing.assert_close(gradient, expected_gradient.bfloat16())
+
+
+def test_cross_entropy_refuses_an_unknown_class():
+    with pytest.raises((IndexError, RuntimeError), match='out of bounds'):
+        upsampled_cross_entropy(torch.randn(1, 3, 2, 2), torch.full((1, 4, 4), 3, dtype=torch.uint8))
+
+
+def silog_oracle(prediction, target, lambda_, reduction):
+    """The definition in float64 NumPy, pixel by pixel."""
+    prediction, target = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    groups = [slice(None)] if reduction == 'batch' else [slice(i, i + 1) for i in range(len(target))]
+    losses = []
+    for group in groups:
+        valid = target[group] > 0
+        if valid.any():
+            error = np.log(target[group][valid]) - np.log(prediction[group][valid])
+            losses.append(np.sqrt(error.var() + lambda_ * error.mean() ** 2))
+    return np.mean(losses) if losses else 0.0
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+@pytest.mark.parametrize('lambda_', [0.0, 0.15, 1.0])
+def test_silog_equals_the_oracle(lambda_, reduction):
+    random = np.random.default_rng(0)
+    prediction = random.uniform(0.5, 200, (3, 9, 11)).astype(np.float32)
+    target = random.uniform(4, 300, (3, 9, 11)).astype(np.float32)
+    target[random.random(target.shape) < 0.4] = 0
+    target[2] = 0
+    target[1, 1:] = 0
+    loss = SILogLoss(lambda_=lambda_, reduction=reduction)
+    found = loss(torch.tensor(prediction), torch.tensor(target), torch.tensor(target > 0))
+    assert found.item() == pytest.approx(silog_oracle(prediction, target, lambda_, reduction), rel=1e-5)
+
+
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
+@pytest.mark.parametrize('dtype', [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize('case', ['nothing valid', 'one image without', 'one pixel', 'prediction zero', 'perfect', 'scaled'])
+def test_silog_edge_cases(case, dtype, reduction):
+    target = torch.full((2, 3, 4), 20.0)
+    target[0, 0] = 7.0
+    prediction = torch.full((2, 3, 4), 11.0)
+    expected = None
+    if case == 'nothing valid':
+        target.zero_()
+        expected = 0.0
+    elif case == 'one image without':
+        target[1] = 0
+    elif case == 'one pixel':
+        target.zero_()
+        target[1, 2, 3] = 22.0
+        expected = math.sqrt(0.15) * math.log(2)
+    elif case == 'prediction zero':
+        prediction[0, 0, 0] = 0.0
+    elif case == 'perfect':
+        prediction = target.clone()
+        expected = 0.0
+    elif case == 'scaled':
+        prediction = target * 2
+        expected = math.sqrt(0.15) * math.log(2)
+    prediction = prediction.to(dtype).requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = silog_loss(prediction, target.to(dtype), target > 0, reduction=reduction)
+    loss.backward()
+    assert loss.dtype == torch.float32 and loss.isfinite() and prediction.grad.isfinite().all()
+    assert not prediction.grad[target == 0].any()
+    if expected is not None:
+        assert loss.item() == pytest.approx(expected, abs=1e-5)
+    if case in ('nothing valid', 'perfect'):
+        assert loss == 0 and not prediction.grad.any()
+
+
+def test_silog_gradient_is_that_of_the_formula():
+    torch.manual_seed(0)
+    target = torch.rand(2, 3, 4) * 50 + 4
+    target[0, 1] = 0
+    prediction = torch.rand(2, 3, 4) * 50 + 4
+    found = prediction.clone().requires_grad_()
+    silog_loss(found, target, target > 0).backward()
+    expected = prediction.double().requires_grad_()
+    error = (target.double().log() - expected.log())[target > 0]
+    (error.var(correction=0) + 0.15 * error.mean() ** 2).sqrt().backward()
+    torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.parametrize('norm', ['l1', 'l2'])
+def test_depth_regression(norm):
+    random = np.random.default_rng(0)
+    prediction, target = random.normal(size=(2, 2, 5, 5))
+    valid = random.random((2, 5, 5)) < 0.5
+    difference = np.abs(prediction - target)[valid]
+    expected = difference.mean() if norm == 'l1' else (difference**2).mean()
+    found = DepthRegressionLoss(norm=norm)(torch.tensor(prediction), torch.tensor(target), torch.tensor(valid))
+    assert found.item() == pytest.approx(expected, rel=1e-6)
+    leaf = torch.full((1, 2, 2), torch.inf).requires_grad_()
+    nothing = DepthRegressionLoss(norm=norm)(leaf, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.bool))
+    nothing.backward()
+    assert nothing == 0 and not leaf.grad.any()
+
+
+@pytest.mark.parametrize(
+    ('build', 'message'),
+    [
+        (lambda: SILogLoss(lambda_=2), r'`lambda_` should be in \[0, 1\]. Found 2.'),
+        (lambda: SILogLoss(reduction='sum'), "`reduction` should be 'batch' or 'image'. Found 'sum'."),
+        (lambda: DepthRegressionLoss(norm='l3'), "`norm` should be 'l1' or 'l2'. Found 'l3'."),
+    ],
+)
+def test_bad_arguments(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()

@@ -1,0 +1,188 @@
+import copy
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+
+from tests.models.builders import TASKS, build_segmentor, make_batch
+
+
+def make_optimizer(model, **arguments) -> OptimWrapper:
+    return OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01), **arguments)
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(0)
+    return build_segmentor()
+
+
+@pytest.fixture
+def one_process_group(tmp_path):
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    yield
+    dist.destroy_process_group()
+
+
+@pytest.mark.parametrize('head', ['JointHead', 'BranchedHead'])
+@pytest.mark.parametrize('tasks', [('semseg', 'depth'), ('semseg',), ('depth',)])
+@pytest.mark.parametrize('batch', [1, 2])
+def test_every_parameter_gets_a_gradient(head, tasks, batch):
+    model = build_segmentor(head=head, tasks={task: TASKS[task] for task in tasks}).train()
+    losses = model(**model.data_preprocessor(make_batch((33, 47), batch=batch, tasks=tasks)), mode='loss')
+    assert set(losses) == {'semseg/loss_ce', 'depth/loss_silog'} & {f'{t}/{n}' for t in tasks for n in ('loss_ce', 'loss_silog')}
+    total, log = model.parse_losses(losses)
+    total.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    assert total.isfinite() and torch.equal(total.detach(), log['loss'])
+
+
+def test_total_is_the_weighted_sum(model):
+    model = build_segmentor(task_balancing=dict(type='FixedWeights', weights=dict(semseg=0.25, depth=2.0)))
+    losses = {'semseg/loss_ce': torch.tensor(2.0), 'depth/loss_silog': torch.tensor(3.0, requires_grad=True)}
+    total, log = model.parse_losses(losses)
+    assert total.item() == 6.5 and total.requires_grad
+    assert {key: value.item() for key, value in log.items()} == {'loss': 6.5, 'semseg/loss_ce': 2.0, 'depth/loss_silog': 3.0}
+    assert not any(value.requires_grad for value in log.values())
+
+
+def test_equal_weights_by_default():
+    assert build_segmentor().task_balancing.weights == dict(semseg=0.5, depth=0.5)
+    assert build_segmentor(tasks=dict(depth=TASKS['depth'])).task_balancing.weights == dict(depth=1.0)
+
+
+def test_train_step_learns_and_logs_tensors(model):
+    optimizer = make_optimizer(model)
+    batch = make_batch((32, 32))
+    before = {name: value.clone() for name, value in model.named_parameters() if name.endswith('weight')}
+    first = model.train_step(batch, optimizer)
+    assert set(first) == {'loss', 'semseg/loss_ce', 'depth/loss_silog'}
+    assert all(isinstance(value, torch.Tensor) and value.ndim == 0 for value in first.values())
+    assert all(not torch.equal(value, model.get_parameter(name)) for name, value in before.items())
+    for _ in range(3):
+        last = model.train_step(batch, optimizer)
+    assert last['loss'] < first['loss']
+
+
+def test_gradient_accumulation_updates_every_second_step(model):
+    optimizer = make_optimizer(model, accumulative_counts=2)
+    optimizer.initialize_count_status(model, 0, 4)
+    weight = model.backbone.conv1.weight
+    before = weight.detach().clone()
+    model.train_step(make_batch((32, 32)), optimizer)
+    assert torch.equal(weight, before)
+    model.train_step(make_batch((32, 32), seed=1), optimizer)
+    assert not torch.equal(weight, before)
+
+
+@pytest.mark.dist
+def test_distributed_wrapper_takes_the_same_step(model, one_process_group):
+    """mmengine's wrapper has a train_step of its own, which sums every logged key that contains 'loss'."""
+    other = copy.deepcopy(model)
+    wrapped = MMDistributedDataParallel(other, device_ids=None)
+    batch = make_batch((32, 32), tasks=('semseg',))
+    alone = model.train_step(batch, make_optimizer(model))
+    together = wrapped.train_step(batch, make_optimizer(wrapped))
+    assert {k: v.item() for k, v in alone.items()} == {k: v.item() for k, v in together.items()}
+    assert alone['depth/loss_silog'] == 0
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, other.state_dict()[name]), name
+
+
+def test_bfloat16_autocast(model):
+    inputs = model.data_preprocessor(make_batch((64, 64)))
+    full = model(**inputs, mode='loss')
+    with torch.autocast('cpu', torch.bfloat16):
+        half = model(**inputs, mode='loss')
+    for name, value in full.items():
+        torch.testing.assert_close(half[name], value, rtol=0.05, atol=0.02)
+
+
+def test_samples_are_cropped_and_carry_what_exists(model):
+    model.eval()
+    batch = {
+        **make_batch((40, 48), tasks=('semseg',)),
+        'metainfo': [dict(ori_shape=(33, 48), img_path='a'), dict(ori_shape=(40, 31), img_path='b')],
+    }
+    with torch.no_grad():
+        samples = model.val_step(batch)
+        arrays = model.predict_arrays(model.data_preprocessor(batch)['inputs'])
+    assert [sample.sample_idx for sample in samples] == [7, 8] and samples[1].img_path == 'b'
+    assert samples[0].pred_sem_seg.data.shape == (1, 33, 48) and samples[1].pred_depth_map.data.shape == (1, 40, 31)
+    assert torch.equal(samples[0].pred_sem_seg.data[0], arrays['semseg'][0, :33])
+    assert torch.equal(samples[1].pred_depth_map.data[0], arrays['depth'][1, :, :31])
+    assert torch.equal(samples[0].gt_sem_seg.data[0], batch['targets']['semseg'][0, :33])
+    assert 'gt_depth_map' not in samples[0]
+    assert arrays['semseg'].dtype == torch.uint8 and arrays['depth'].dtype == torch.float32
+    assert arrays['depth'].min() >= 0.0999 and arrays['depth'].max() <= 300.01
+
+
+def test_tensor_mode_is_at_input_size_and_independent_of_the_batch(model):
+    model.eval()
+    inputs = model.data_preprocessor(make_batch((97, 131)))['inputs']
+    with torch.no_grad():
+        both, alone = model(inputs), model(inputs[:1])
+    assert both['semseg'].shape == (2, 19, 97, 131) and both['depth'].shape == (2, 1, 97, 131)
+    torch.testing.assert_close(both['semseg'][:1], alone['semseg'], rtol=1e-4, atol=1e-5)
+
+
+def test_prediction_before_upsampling_is_the_textbook_order():
+    """Classifying after the upsampling, as the papers draw it, is the same function."""
+    torch.manual_seed(0)
+    model = build_segmentor().eval()
+    inputs = model.data_preprocessor(make_batch((64, 48)))['inputs']
+    head = model.decode_head.head
+    with torch.no_grad():
+        features = model.backbone(inputs)
+        decoded = head.decoder(head.aspp(features[-1]), features[1])
+        textbook = head.predictor(F.interpolate(decoded, size=(64, 48), mode='bilinear', align_corners=False))
+        found = model(inputs)
+    torch.testing.assert_close(torch.cat([found['semseg'], found['depth']], dim=1), textbook, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_format_changes_nothing_but_the_layout():
+    torch.manual_seed(0)
+    last = build_segmentor().eval()
+    first = build_segmentor(channels_last=False).eval()
+    first.load_state_dict(last.state_dict())
+    inputs = last.data_preprocessor(make_batch((64, 64)))['inputs']
+    assert last.backbone.layer1[0].conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert first.backbone.layer1[0].conv1.weight.is_contiguous()
+    with torch.no_grad():
+        torch.testing.assert_close(first(inputs)['semseg'], last(inputs)['semseg'], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(tasks={}), '`tasks` should name at least one task'),
+        (
+            dict(task_balancing=dict(type='FixedWeights', weights=dict(semseg=1.0, normals=1.0))),
+            r"`weights` should have one entry for each task of \['semseg', 'depth'\]. Found .*normals",
+        ),
+        (
+            dict(task_balancing=dict(type='FixedWeights', weights=dict(semseg=-1.0, depth=1.0))),
+            '`weights` should not be negative',
+        ),
+        (
+            dict(decode_head=dict(type='JointHead', head=dict(type='DeepLabV3PlusHead'), out_channels=dict(semseg=5, depth=1))),
+            r"`decode_head.out_channels` should be \{'semseg': 19, 'depth': 1\}",
+        ),
+        (
+            dict(decode_head=dict(type='BranchedHead', head=dict(type='DeepLabV3PlusHead'), task_heads=dict(normals={}))),
+            r"`task_heads` should name tasks out of \['semseg', 'depth'\]. Found \['normals'\]",
+        ),
+    ],
+)
+def test_bad_configs(changes, message):
+    with pytest.raises(ValueError, match=message):
+        build_segmentor(**changes)
+
+
+def test_bad_mode(model):
+    with pytest.raises(ValueError, match=r"`mode` should be 'loss', 'predict' or 'tensor'. Found 'train'."):
+        model(torch.zeros(1, 3, 32, 32), mode='train')

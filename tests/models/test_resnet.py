@@ -1,0 +1,108 @@
+import pytest
+import torch
+import torchvision
+
+from mtl_plugins.models.backbones import DilatedResNet
+
+
+@pytest.fixture(scope='module')
+def torchvision_weights():
+    torch.manual_seed(0)
+    return torchvision.models.resnet18().state_dict()
+
+
+def load(path, **arguments) -> DilatedResNet:
+    backbone = DilatedResNet(init_cfg=dict(type='Pretrained', checkpoint=str(path)), **arguments)
+    backbone.init_weights()
+    return backbone
+
+
+@pytest.mark.parametrize('output_stride', [32, 16, 8])
+@pytest.mark.parametrize('depth', [18, 50])
+def test_pyramid(depth, output_stride):
+    backbone = DilatedResNet(depth=depth, output_stride=output_stride, with_stem=True).eval()
+    with torch.no_grad():
+        features = backbone(torch.randn(1, 3, 97, 131))
+    strides = [2, 4, 8, min(16, output_stride), output_stride]
+    assert [tuple(f.shape[1:]) for f in features] == [
+        (width, -(-97 // s), -(-131 // s)) for width, s in zip(backbone.out_channels, strides, strict=True)
+    ]
+
+
+def test_same_features_as_torchvision(torchvision_weights, tmp_path):
+    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
+    backbone = load(tmp_path / 'resnet18.pth').eval()
+    reference = torchvision.models.resnet18()
+    reference.load_state_dict(torchvision_weights)
+    reference.eval()
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        pooled = backbone(images)[-1].mean((2, 3))
+        torch.testing.assert_close(reference.fc(pooled), reference(images))
+
+
+@pytest.mark.parametrize('depth', [18, 50])
+def test_dilation_keeps_the_function_on_the_coarse_grid(depth):
+    """With the stride's taps spread instead, every second position computes what the strided network computes there."""
+    torch.manual_seed(0)
+    images = torch.randn(1, 3, 64, 64)
+    strided = DilatedResNet(depth=depth, output_stride=32).eval()
+    with torch.no_grad():
+        expected = strided(images)[-1]
+        for output_stride in (16, 8):
+            dilated = DilatedResNet(depth=depth, output_stride=output_stride).eval()
+            dilated.load_state_dict(strided.state_dict())
+            step = 32 // output_stride
+            difference = dilated(images)[-1][:, :, ::step, ::step] - expected
+            assert difference.abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_without_stem_nothing_else_changes():
+    torch.manual_seed(0)
+    backbone = DilatedResNet(depth=18).eval()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        without = backbone(images)
+        backbone.with_stem = True
+        with_stem = backbone(images)
+    assert without[0] is None and with_stem[0].min() == 0
+    assert all(torch.equal(a, b) for a, b in zip(without[1:], with_stem[1:], strict=True))
+
+
+def test_a_part_of_a_run_loads_by_prefix(torchvision_weights, tmp_path):
+    weights = {f'backbone.{key}': value for key, value in torchvision_weights.items() if not key.startswith('fc.')}
+    torch.save(dict(state_dict={**weights, 'decode_head.bias': torch.zeros(1)}, meta={}), tmp_path / 'run.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'run.pth'), prefix='backbone.')
+    backbone = DilatedResNet(init_cfg=init_cfg)
+    backbone.init_weights()
+    assert torch.equal(backbone.layer4[1].conv2.weight, torchvision_weights['layer4.1.conv2.weight'])
+
+
+def test_another_architecture_is_refused_and_loads_nothing(torchvision_weights, tmp_path):
+    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
+    backbone = DilatedResNet(depth=50, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth')))
+    before = backbone.conv1.weight.clone()
+    with pytest.raises(
+        ValueError, match=r'resnet18.pth do not fit DilatedResNet: \d+ of 318 weights are missing .*differ in shape'
+    ):
+        backbone.init_weights()
+    assert torch.equal(backbone.conv1.weight, before)
+
+
+def test_a_missing_prefix_is_refused(torchvision_weights, tmp_path):
+    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
+    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth'), prefix='backbone.')
+    with pytest.raises(ValueError, match=r"below the prefix 'backbone\.'"):
+        DilatedResNet(init_cfg=init_cfg).init_weights()
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(output_stride=4), r'`output_stride` should be 8, 16 or 32. Found 4.'),
+        (dict(depth=20), r'`depth` should be 18, 34, 50, 101 or 152. Found 20.'),
+    ],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        DilatedResNet(**arguments)

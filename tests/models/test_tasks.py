@@ -1,0 +1,101 @@
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtl_plugins.models.tasks import DepthTask, SemSegTask
+from mtl_plugins.models.tasks.depth_representation import DepthRepresentation, clamp_with_way_back
+
+STATISTICS = dict(normalised=dict(mean=27.0, std=29.0), log=dict(mean=2.9, std=0.8), inverse=dict(mean=0.07, std=0.06), exp=None)
+
+
+@pytest.mark.parametrize('name', list(STATISTICS))
+def test_representation_there_and_back(name):
+    representation = DepthRepresentation(name, (0.1, 300.0), STATISTICS[name])
+    depth = torch.tensor([0.1, 1.0, 4.0, 27.0, 299.9])
+    torch.testing.assert_close(representation.to_metres(representation.from_metres(depth)), depth, rtol=1e-4, atol=1e-5)
+    far_out = torch.tensor([-1e4, 1e4, torch.inf, -torch.inf]).half()
+    metres = representation.to_metres(far_out)
+    assert metres.dtype == torch.float32 and metres.min() >= 0.0999 and metres.max() <= 300.01
+    assert representation.from_metres(torch.zeros(1)).isfinite()
+
+
+def test_representations_are_what_their_names_say():
+    x = torch.tensor([0.5])
+    assert DepthRepresentation('exp', (0.1, 300.0), None).to_metres(x).item() == pytest.approx(math.exp(0.5))
+    assert DepthRepresentation('normalised', (0.1, 300.0), None).to_metres(x).item() == pytest.approx(27.0727 + 0.5 * 29.1264)
+    assert DepthRepresentation('log', (0.1, 300.0), STATISTICS['log']).to_metres(x).item() == pytest.approx(math.exp(3.3))
+    assert DepthRepresentation('inverse', (0.1, 300.0), STATISTICS['inverse']).to_metres(x).item() == pytest.approx(10.0)
+
+
+def test_clamp_has_a_way_back():
+    """Under torch.clamp, a pixel beyond the range gets no gradient and stays there for good."""
+    value = torch.tensor([-2.0, -2.0, 0.5, 0.5, 3.0, 3.0], requires_grad=True)
+    clamped = clamp_with_way_back(value, -1.0, 1.0)
+    assert clamped.tolist() == [-1.0, -1.0, 0.5, 0.5, 1.0, 1.0]
+    # A descent step goes against the gradient.
+    clamped.backward(torch.tensor([1.0, -1.0, 1.0, -1.0, 1.0, -1.0]))
+    assert value.grad.tolist() == [0.0, -1.0, 1.0, -1.0, 1.0, 0.0]
+
+
+def test_depth_out_of_range_is_trained_back_into_it():
+    task = DepthTask()
+    output = torch.full((1, 1, 2, 2), 9.0, requires_grad=True)
+    optimizer = torch.optim.SGD([output], lr=1.0)
+    target = torch.full((1, 8, 8), 20.0)
+    for _ in range(300):
+        optimizer.zero_grad()
+        task.loss(output, target).backward()
+        optimizer.step()
+    torch.testing.assert_close(task.predict(output, (8, 8)), target, rtol=0.5, atol=0)
+
+
+def test_labels_are_the_largest_upsampled_logit():
+    torch.manual_seed(0)
+    logits = torch.randn(3, 19, 5, 7)
+    labels = SemSegTask(num_classes=19).predict(logits, (20, 27))
+    expected = F.interpolate(logits, size=(20, 27), mode='bilinear', align_corners=False).argmax(1)
+    assert labels.dtype == torch.uint8 and torch.equal(labels.long(), expected)
+
+
+def test_deep_supervision_charges_the_mean():
+    torch.manual_seed(0)
+    task = SemSegTask(num_classes=3)
+    target = torch.randint(0, 3, (2, 8, 8))
+    first, second = torch.randn(2, 2, 3, 4, 4)
+    both = task.losses([first, second], target)['loss_ce']
+    mean = (task.losses([first], target)['loss_ce'] + task.losses([second], target)['loss_ce']) / 2
+    torch.testing.assert_close(both, mean)
+
+
+@pytest.mark.parametrize('task', [SemSegTask(num_classes=3), DepthTask()])
+def test_no_label_no_loss_but_a_gradient(task):
+    predictions = [torch.full((2, task.out_channels, 4, 4), 6e4, dtype=torch.float16, requires_grad=True) for _ in range(2)]
+    (loss,) = task.losses(predictions, None).values()
+    loss.backward()
+    assert loss == 0 and all(p.grad is not None and not p.grad.any() for p in predictions)
+
+
+@pytest.mark.parametrize('norm', ['l1', 'l2'])
+def test_regression_compares_representations(norm):
+    task = DepthTask(representation='normalised', loss=dict(type='DepthRegressionLoss', norm=norm))
+    target = torch.full((1, 4, 4), 27.0727 + 2 * 29.1264)
+    target[0, 0] = 0
+    loss = task.losses([torch.zeros(1, 1, 1, 1)], target)[f'loss_{norm}']
+    assert loss.item() == pytest.approx(2.0 if norm == 'l1' else 4.0, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('build', 'message'),
+    [
+        (lambda: SemSegTask(num_classes=0), '`num_classes` should be in 1..255. Found 0.'),
+        (lambda: DepthTask(representation='cubic'), '`representation` should be one of .* Found .cubic.'),
+        (lambda: DepthTask(representation='log'), '`statistics` of .log. should be dict'),
+        (lambda: DepthTask(statistics=dict(mean=0, std=1)), '`statistics` should be None'),
+        (lambda: DepthTask(depth_range=(0, 300)), '`depth_range` should be two ascending positive numbers'),
+    ],
+)
+def test_bad_arguments(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
