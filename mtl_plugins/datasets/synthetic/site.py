@@ -7,6 +7,7 @@ import numpy as np
 
 from mtl_plugins.datasets.synthetic.assets import Assets
 from mtl_plugins.datasets.synthetic.camera import Ground
+from mtl_plugins.datasets.synthetic.colours import CAR_COLOURS, CLOTHES, HAIRS, LIVERIES, SKINS
 from mtl_plugins.datasets.synthetic.cycles import SIZES
 from mtl_plugins.datasets.synthetic.faces import Colour, FaceList, street_axes
 from mtl_plugins.datasets.synthetic.labels import (
@@ -25,19 +26,7 @@ from mtl_plugins.datasets.synthetic.labels import (
 )  # fmt: skip
 from mtl_plugins.datasets.synthetic.street import StreetPlan
 
-_CAR_COLOURS = ((28, 28, 32), (60, 62, 68), (120, 124, 130), (188, 190, 194), (232, 232, 230), (150, 26, 30), (30, 54, 120),
-                (22, 78, 60), (196, 150, 40), (96, 60, 40), (70, 110, 150), (205, 90, 40))  # fmt: skip
-_CLOTHES = ((30, 32, 40), (46, 60, 96), (90, 94, 100), (150, 40, 44), (40, 84, 60), (210, 204, 196), (196, 150, 60),
-            (120, 70, 110), (60, 120, 160), (84, 66, 52), (230, 120, 60), (16, 18, 20))  # fmt: skip
-_SKINS = ((236, 194, 164), (214, 168, 134), (168, 120, 90), (110, 76, 56))
-_HAIRS = ((40, 30, 26), (90, 62, 40), (170, 136, 90), (130, 130, 130), (24, 22, 24))
 _VEHICLE_CLASSES = {'car': CAR, 'truck': TRUCK, 'bus': BUS, 'tram': TRAIN}
-_LIVERIES = {
-    'truck': ((220, 222, 224), (180, 36, 36), (40, 70, 140), (230, 180, 50), (60, 100, 70), (96, 100, 106), (226, 110, 40)),
-    'bus': ((196, 40, 44), (230, 190, 60), (226, 226, 222), (50, 96, 160), (60, 130, 80), (120, 60, 120)),
-    'tram': ((232, 196, 56), (190, 34, 40), (228, 228, 224), (50, 110, 80), (40, 90, 150)),
-}
-
 _CLAIM_REACH = 60.0
 _CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) for k in range(n)] for n in (4, 6, 8)}
 
@@ -123,17 +112,17 @@ class Site:
 
     def _clothes(self) -> list[Colour]:
         return [
-            self.shade(self.pick(_SKINS), 0.1),
-            self.shade(self.pick(_HAIRS)),
-            self.shade(self.pick(_CLOTHES)),
-            self.shade(self.pick(_CLOTHES)),
+            self.shade(self.pick(SKINS), 0.1),
+            self.shade(self.pick(HAIRS)),
+            self.shade(self.pick(CLOTHES)),
+            self.shade(self.pick(CLOTHES)),
         ]
 
     def person(self, lateral: float, z: float) -> None:
         if not self.claim(lateral, z, 0.5, 0.4):
             return
         height = self.rng.uniform(1.58, 1.92) if self.rng.random() < 0.92 else self.rng.uniform(1.1, 1.4)
-        colours = [*self._clothes(), self.shade((40, 36, 34)), self.shade(self.pick(_CLOTHES))]
+        colours = [*self._clothes(), self.shade((40, 36, 34)), self.shade(self.pick(CLOTHES))]
         paint = self.faces.add_paint(colours, PERSON)
         self.faces.add_billboard(
             self.ground.point(lateral, z), height / 2, height, self.texture('person'), paint, self.rng.random() < 0.5
@@ -151,13 +140,13 @@ class Site:
             return
         colours = [
             *self._clothes(),
-            self.shade(self.pick(_CAR_COLOURS)),
+            self.shade(self.pick(CAR_COLOURS)),
             self.shade((34, 34, 36)),
             self.shade((150, 152, 156)),
             (225, 210, 180),
         ]
         if machine == MOTORCYCLE or self.rng.random() < 0.5:
-            colours[1] = self.shade(self.pick(_CAR_COLOURS))
+            colours[1] = self.shade(self.pick(CAR_COLOURS))
         paint = self.faces.add_paint(colours, (RIDER,) * 4 + (machine,) * 4)
         self.faces.add_billboard(
             self.ground.point(lateral, z), width, height, self.texture(f'{kind} {view}'), paint, self.rng.random() < 0.5
@@ -229,10 +218,10 @@ class Site:
         if not self.claim(lateral, z, *footprint):
             return vehicle.length
         if kind == 'car':
-            body = self.shade(self.pick(_CAR_COLOURS))
+            body = self.shade(self.pick(CAR_COLOURS))
             second = body
         else:
-            body, second = self.shade(self.pick(_LIVERIES[kind])), self.shade(self.pick(_LIVERIES[kind]))
+            body, second = self.shade(self.pick(LIVERIES[kind])), self.shade(self.pick(LIVERIES[kind]))
         colours = [
             body,
             self.shade((52, 62, 72), 0.3),
