@@ -4,6 +4,7 @@ A *paint* gives each of the 8 materials of a texture its colour (RGB, 0..255) an
 origin and the world directions of its local axes (right, up, forward).
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -44,19 +45,20 @@ class FaceList:
     holes: list[bool] = field(default_factory=list)
     one_sided: list[bool] = field(default_factory=list)
     facing_viewer: list[bool] = field(default_factory=list)
-    colours: list[np.ndarray] = field(default_factory=list)
-    classes: list[np.ndarray] = field(default_factory=list)
+    colours: list[Colour] = field(default_factory=list)
+    classes: list[int] = field(default_factory=list)
     shadows: list[tuple[Sequence[tuple[float, float]], float, float]] = field(default_factory=list)
     contacts: list[Sequence[tuple[float, float]]] = field(default_factory=list)
 
     def add_paint(self, colours: Sequence[Colour], classes: int | Sequence[int]) -> int:
         """Colours of materials 0, 1, ... (the last one fills up to 8) and their class or classes; returns its number."""
-        rows = [colours[min(k, len(colours) - 1)] for k in range(MATERIALS)]
         if isinstance(classes, int):
             classes = (classes,)
-        self.colours.append(np.array(rows, np.float32))
-        self.classes.append(np.array([classes[min(k, len(classes) - 1)] for k in range(MATERIALS)], np.uint8))
-        return len(self.colours) - 1
+        self.colours.extend(colours)
+        self.colours.extend([colours[-1]] * (MATERIALS - len(colours)))
+        self.classes.extend(classes)
+        self.classes.extend([classes[-1]] * (MATERIALS - len(classes)))
+        return len(self.classes) // MATERIALS - 1
 
     def add(
         self,
@@ -109,10 +111,11 @@ class FaceList:
 
 def street_axes(ground: Ground, z: float, reverse: bool = False, turn: float = 0.0) -> np.ndarray:
     """``(3, 3)`` rows right, up, forward of something that stands on the street at ``z``, turned right by ``turn`` radians."""
-    angle = np.arctan(ground.heading(z)) + turn + (np.pi if reverse else 0.0)
-    sin, cos = np.sin(angle), np.cos(angle)
-    forward = np.array([sin, ground.slope(z) * cos, cos])
-    forward /= np.linalg.norm(forward)
-    right = np.array([cos, 0.0, -sin])
-    up = np.cross(forward, right)
-    return np.stack([right, up, forward])
+    angle = math.atan(ground.heading(z)) + turn + (math.pi if reverse else 0.0)
+    sin, cos = math.sin(angle), math.cos(angle)
+    rise = ground.slope(z) * cos
+    length = math.hypot(1.0, rise)
+    forward = sin / length, rise / length, cos / length
+    right = cos, 0.0, -sin
+    up = -sin * forward[1], sin * forward[0] + cos * forward[2], -cos * forward[1]
+    return np.array([right, up, forward])

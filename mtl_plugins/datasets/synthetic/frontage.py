@@ -21,7 +21,7 @@ def house(
     """A house from ``z0`` to ``z1`` with its front at ``lateral``; ``side``: -1 left, 1 right of the street."""
     rng, faces = site.rng, site.faces
     brick = rng.random() < 0.35
-    style = 1 if brick else int(rng.choice([0, 2]))
+    style = 1 if brick else int(site.pick((0, 2)))
     wall = site.shade(site.pick(_BRICK if brick else _PLASTER))
     glass = site.shade((58, 70, 82), 0.35)
     trim = site.shade(site.pick(((232, 230, 224), (90, 84, 78), (60, 60, 62), (214, 206, 190))))
@@ -75,7 +75,7 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
     classes = {'wall': WALL, 'fence': FENCE, 'planks': FENCE, 'hedge': VEGETATION}[kind]
     colours: list[Colour]
     if kind == 'wall':
-        texture, metres = site.texture(str(site.rng.choice(['brick', 'stone', 'concrete']))), 2.0
+        texture, metres = site.texture(site.draw_kind({'brick': 1, 'stone': 1, 'concrete': 1})), 2.0
         colours = [site.shade(site.pick((*_BRICK, (168, 164, 156), (150, 144, 134), (190, 184, 170))))]
     elif kind == 'fence':
         texture, metres = site.texture('fence'), 4.0
@@ -166,7 +166,7 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
             rng.uniform(8, 11),
             rng.random() < 0.85,
         )
-        enclosure = str(rng.choice(['wall', 'fence', 'planks', 'hedge', 'none'], p=[0.22, 0.28, 0.15, 0.2, 0.15]))
+        enclosure = site.draw_kind({'wall': 0.22, 'fence': 0.28, 'planks': 0.15, 'hedge': 0.2, 'none': 0.15})
         if enclosure != 'none':
             barrier(site, side, edge, z0, z1, rng.uniform(0.8, 1.8), enclosure)
         for _ in range(int(rng.integers(0, 4))):
@@ -180,7 +180,7 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
             z0,
             z1,
             rng.uniform(1.6, 3.4),
-            str(rng.choice(['wall', 'fence', 'planks'], p=[0.5, 0.35, 0.15])),
+            site.draw_kind({'wall': 0.5, 'fence': 0.35, 'planks': 0.15}),
         )
         if rng.random() < 0.6:
             house(
@@ -198,7 +198,9 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
             site.tree(edge + side * rng.uniform(2, 8), rng.uniform(z0, z1), rng.uniform(4, 10))
     else:
         if rng.random() < 0.3:
-            barrier(site, side, edge + side * 0.2, z0, z1, rng.uniform(0.7, 1.4), str(rng.choice(['fence', 'wall', 'hedge'])))
+            barrier(
+                site, side, edge + side * 0.2, z0, z1, rng.uniform(0.7, 1.4), site.draw_kind({'fence': 1, 'wall': 1, 'hedge': 1})
+            )
         for _ in range(int(rng.integers(3, 9)) if style != 'open' else int(rng.integers(0, 3))):
             place = edge + side * rng.uniform(1.5, 22), rng.uniform(z0, z1)
             site.tree(*place, rng.uniform(6, 16)) if rng.random() < 0.7 else site.bush(*place, rng.uniform(0.8, 2.5))

@@ -5,29 +5,18 @@ divided by depth are affine in pixel coordinates, so a face costs a polygon fill
 and colour of all pixels together. Class, depth and colour therefore always come from the same surface.
 """
 
-import math
 from dataclasses import dataclass
 
-import cv2
 import numpy as np
 
 from mtl_plugins.datasets.synthetic.atlas import LEVELS, MATERIALS, NEUTRAL_LUMINANCE, Atlas
 from mtl_plugins.datasets.synthetic.camera import Camera, Ground
 from mtl_plugins.datasets.synthetic.canvas import Canvas
 from mtl_plugins.datasets.synthetic.faces import FaceList
+from mtl_plugins.datasets.synthetic.rasteriser import NEAR, Buffers, Rasteriser, project_polygons
 
-NEAR = 0.4
 GROUND_FACE, SKY_FACE, FIRST_FACE = 0, 1, 2
 MIN_INVERSE_DEPTH = 1 / 1500.0
-
-
-@dataclass
-class Buffers:
-    """What pass 1 leaves: ``inverse_depth (H, W)`` float32 (0 = sky), ``face (H, W)`` int64, ``beyond_hinge (H, W)`` bool."""
-
-    inverse_depth: np.ndarray
-    face: np.ndarray
-    beyond_hinge: np.ndarray
 
 
 @dataclass
@@ -67,33 +56,6 @@ def ground_buffers(camera: Camera, ground: Ground) -> Buffers:
     return Buffers(inverse_depth, face, beyond)
 
 
-def project_polygons(camera: Camera, corners: np.ndarray) -> list[np.ndarray | None]:
-    """Pixel polygons of planar world polygons ``(N, K, 3)``, cut off at the near plane; None where they miss the image."""
-    points = camera.to_camera(corners)
-    in_front = (points[..., 2] > NEAR).sum(1)
-    whole = in_front == corners.shape[1]
-    pixels = camera.project(np.where(points[..., 2:] > NEAR, points, (0, 0, 1)))
-    low, high = pixels.min(1), pixels.max(1)
-    outside = whole & ((high < 0).any(1) | (low[:, 0] > camera.width) | (low[:, 1] > camera.height))
-    polygons: list[np.ndarray | None] = [None] * len(corners)
-    for k in np.flatnonzero(whole & ~outside).tolist():
-        polygons[k] = pixels[k]
-    for k in np.flatnonzero((in_front > 0) & ~whole).tolist():
-        polygons[k] = camera.project(clip_near(points[k]))
-    return polygons
-
-
-def clip_near(points: np.ndarray) -> np.ndarray:
-    """The part of a convex polygon of camera points ``(K, 3)`` that lies in front of the near plane."""
-    kept = []
-    for a, b in zip(points, np.roll(points, -1, axis=0), strict=True):
-        if a[2] > NEAR:
-            kept.append(a)
-        if (a[2] > NEAR) != (b[2] > NEAR):
-            kept.append(a + (b - a) * ((NEAR - a[2]) / (b[2] - a[2])))
-    return np.array(kept)
-
-
 def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, sun: np.ndarray, ambient: float) -> FaceArrays:
     """Pass 1 for all faces. ``sun (3,)``: direction to the sun times its strength; ``ambient``: light of the sky."""
     geometry = np.array(faces.geometry, np.float64).reshape(-1, 3, 3)
@@ -112,7 +74,7 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
     lengths = np.stack([np.linalg.norm(edge_u, axis=1), np.linalg.norm(edge_v, axis=1)], 1)
     texels_per_metre = np.sqrt((size / np.maximum(lengths, 1e-6)).prod(1))
     corners = np.stack([origin, origin + edge_u, origin + edge_u + edge_v, origin + edge_v], 1)
-    painter = _Rasteriser(buffers)
+    painter = Rasteriser(buffers)
     nearest = 1 / np.maximum(camera.to_camera(corners)[..., 2].min(1), NEAR)
     polygons = project_polygons(camera, corners)
     # Near faces first: most of what they hide then fails the depth test before its texture is looked at.
@@ -125,62 +87,6 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
     return FaceArrays(
         maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light
     )
-
-
-class _Rasteriser:
-    """Fills polygons into the buffers with a depth test."""
-
-    def __init__(self, buffers: Buffers) -> None:
-        self.buffers = buffers
-        height, width = buffers.face.shape
-        self._mask = np.zeros((height, width), np.uint8)
-        self._x = np.arange(width, dtype=np.float32)
-        self._y = np.arange(height, dtype=np.float32)[:, None]
-
-    def draw(self, polygon: np.ndarray, plane_map: np.ndarray, nearest: float, number: int, cut_out: tuple | None) -> None:
-        """``nearest``: greatest inverse depth the face has; ``cut_out``: atlas, texture, repeats, texels per pixel at 1 m."""
-        height, width = self.buffers.face.shape
-        low, high = polygon.min(0).tolist(), polygon.max(0).tolist()
-        x0, y0, x1, y1 = max(int(low[0]), 0), max(int(low[1]), 0), min(int(high[0]) + 2, width), min(int(high[1]) + 2, height)
-        if x0 >= x1 or y0 >= y1 or high[0] < 0 or high[1] < 0:
-            return
-        a, b, c = plane_map[2].tolist()
-        inverse_depth = (self._x[x0:x1] * a + c) + self._y[y0:y1] * b
-        # A polygon covers up to a pixel more than the face, where a plane seen edge-on would run up to the camera.
-        np.minimum(inverse_depth, nearest, out=inverse_depth)
-        mask = self._mask[: y1 - y0, : x1 - x0]
-        mask.fill(0)
-        cv2.fillConvexPoly(mask, ((polygon - (x0, y0)) * 16 + 0.5).astype(np.int32), 1, shift=4)
-        target = self.buffers.inverse_depth[y0:y1, x0:x1]
-        won = mask.view(bool)
-        won &= inverse_depth > target
-        if cut_out is not None:
-            if not won.any():
-                return
-            won &= self._opacity(plane_map, inverse_depth, (x0, x1, y0, y1), *cut_out)
-        np.copyto(target, inverse_depth, where=won)
-        np.copyto(self.buffers.face[y0:y1, x0:x1], number, where=won)
-
-    def _opacity(self, plane_map, inverse_depth, box, atlas: Atlas, texture: int, repeat, texels_per_pixel: float) -> np.ndarray:
-        """Opacity of a cut-out at each pixel of a box, at the level of detail of its middle."""
-        middle = max(float(inverse_depth[inverse_depth.shape[0] // 2, inverse_depth.shape[1] // 2]), 1e-4)
-        opaque = atlas.opacity(texture, int(np.clip(math.log2(max(texels_per_pixel / middle, 1e-6)) + 0.3, 0, LEVELS - 1)))
-        x0, x1, y0, y1 = box
-        rows, columns = opaque.shape
-        shift = np.array([[1, 0, x0], [0, 1, y0], [0, 0, 1.0]])
-        if repeat == (1.0, 1.0):
-            to_texel = np.array([[columns, 0, 0], [0, rows, 0], [0, 0, 1.0]])
-            matrix = np.array([[1, 0, -0.5], [0, 1, -0.5], [0, 0, 1.0]]) @ to_texel @ plane_map @ shift
-            flags = cv2.INTER_NEAREST | cv2.WARP_INVERSE_MAP
-            return cv2.warpPerspective(
-                opaque.view(np.uint8), matrix, (x1 - x0, y1 - y0), flags=flags, borderMode=cv2.BORDER_REPLICATE
-            ).view(bool)
-        depth = 1 / np.maximum(inverse_depth, 1e-4)
-        (a, b, c), (d, e, f) = plane_map[0] * (repeat[0] * columns), plane_map[1] * (repeat[1] * rows)
-        u = ((self._x[x0:x1] * np.float32(a) + np.float32(c)) + self._y[y0:y1] * np.float32(b)) * depth
-        v = ((self._x[x0:x1] * np.float32(d) + np.float32(f)) + self._y[y0:y1] * np.float32(e)) * depth
-        u, v = np.clip(u, 0, repeat[0] * columns - 0.01), np.clip(v, 0, repeat[1] * rows - 0.01)
-        return opaque[v.astype(np.int32) & (rows - 1), u.astype(np.int32) & (columns - 1)]
 
 
 def shade_faces(buffers: Buffers, arrays: FaceArrays, faces: FaceList, camera: Camera, atlas: Atlas, canvas: Canvas) -> None:
@@ -199,8 +105,8 @@ def shade_faces(buffers: Buffers, arrays: FaceArrays, faces: FaceList, camera: C
     row = (v * height).astype(np.int64) & (height - 1)
     texel = atlas.texels.take(offset + row * width + column)
     entry = arrays.paint.take(number) * MATERIALS + (texel & (MATERIALS - 1))
-    canvas.label[flat] = np.concatenate(faces.classes).take(entry)
-    canvas.entry[flat] = entry + canvas.add_colours(np.concatenate(faces.colours))
+    canvas.label[flat] = np.array(faces.classes, np.uint8).take(entry)
+    canvas.entry[flat] = entry + canvas.add_colours(faces.colours)
     canvas.brightness[flat] = (texel >> 3) * (arrays.light / NEUTRAL_LUMINANCE).astype(np.float32).take(number)
 
 

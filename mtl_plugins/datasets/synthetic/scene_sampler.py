@@ -107,14 +107,14 @@ def _traffic(site: Site, lanes: list[Lane], z_end: float) -> None:
         while z < reach:
             if lane.use == 'parking':
                 if rng.random() < full and not site.plan.in_crossing(z - 1, z + 5, 1):
-                    kind = str(rng.choice(['car', 'truck', 'motorcycle'], p=[0.95, 0.005, 0.045]))
+                    kind = site.draw_kind({'car': 0.95, 'truck': 0.005, 'motorcycle': 0.045})
                     if kind == 'motorcycle':
-                        site.cycle('motorcycle', lane.lateral, z + 1, rng.choice([0.0, 0.7, 1.0]))
+                        site.cycle('motorcycle', lane.lateral, z + 1, site.pick((0.0, 0.7, 1.0)))
                     else:
                         site.vehicle(kind, lane.lateral + rng.normal(0, 0.08), z + 2.4, lane.oncoming)
                 z += rng.uniform(5.2, 6.4)
                 continue
-            kind = str(rng.choice(['car', 'truck', 'bus', 'biker', 'cyclist'], p=[0.88, 0.025, 0.015, 0.03, 0.05]))
+            kind = site.draw_kind({'car': 0.88, 'truck': 0.025, 'bus': 0.015, 'biker': 0.03, 'cyclist': 0.05})
             if kind in ('biker', 'cyclist'):
                 site.cycle(kind, lane.lateral + rng.normal(0.4, 0.4), z, 0.0 if rng.random() < 0.7 else 0.55)
                 length = 2.0
@@ -134,7 +134,7 @@ def _middle(site: Site, lane: Lane, z_end: float) -> None:
             1.0,
             min(z_end, 90),
             rng.uniform(0.7, 1.1),
-            str(rng.choice(['wall', 'fence'])),
+            site.draw_kind({'wall': 1, 'fence': 1}),
         )
     elif lane.use == 'green':
         for z in np.arange(rng.uniform(5, 12), min(z_end, 120), rng.uniform(6, 14)):
@@ -159,8 +159,8 @@ def _crossings(site: Site, sides: list[Side]) -> None:
                 if rng.random() < 0.6:
                     site.traffic_light(side.curb + side.sign * 0.6, z1 + 1.2, side.sign, grey, False)
         for _ in range(rng.poisson(1.1)):
-            kind = str(rng.choice(['car', 'truck', 'bus'], p=[0.9, 0.05, 0.05]))
-            site.vehicle(kind, rng.uniform(-22, 22), rng.uniform(z0 + 1.6, z1 - 1.6), turn=rng.choice([-1, 1]) * np.pi / 2)
+            kind = site.draw_kind({'car': 0.9, 'truck': 0.05, 'bus': 0.05})
+            site.vehicle(kind, rng.uniform(-22, 22), rng.uniform(z0 + 1.6, z1 - 1.6), turn=site.pick((-1, 1)) * np.pi / 2)
         for _ in range(rng.poisson(1.6)):
             site.person(rng.uniform(sides[0].curb, sides[1].curb), z0 - rng.uniform(1.4, 4.2))
         if rng.random() < 0.3:
@@ -174,10 +174,10 @@ def _guests(site: Site, lanes: list[Lane], sides: list[Side]) -> None:
     right = sides[1].curb
     if rng.random() < 0.17:
         lane = site.pick(traffic)
-        kind = str(rng.choice(['truck', 'bus']))
+        kind = site.draw_kind({'truck': 1, 'bus': 1})
         site.vehicle(kind, lane.lateral, rng.uniform(13, 32), lane.oncoming, rng.normal(0, 0.03))
     if rng.random() < 0.3:
-        kind = str(rng.choice(['cyclist', 'biker'], p=[0.55, 0.45]))
+        kind = site.draw_kind({'cyclist': 0.55, 'biker': 0.45})
         lateral = (
             rng.uniform(1.2, max(right - 0.8, 1.5)) if rng.random() < 0.6 else rng.uniform(min(sides[0].curb + 0.8, -1.1), -1.0)
         )
@@ -186,4 +186,4 @@ def _guests(site: Site, lanes: list[Lane], sides: list[Side]) -> None:
         side = site.pick(sides)
         z = rng.uniform(5, 14)
         for k in range(int(rng.integers(1, 4))):
-            site.cycle('motorcycle', side.curb + side.sign * 0.8, z + 1.3 * k, rng.choice([0.0, 0.6, 1.0]))
+            site.cycle('motorcycle', side.curb + side.sign * 0.8, z + 1.3 * k, site.pick((0.0, 0.6, 1.0)))

@@ -62,6 +62,15 @@ class Site:
     def pick(self, options):
         return options[int(self.rng.random() * len(options))]
 
+    def draw_kind(self, shares: dict[str, float]) -> str:
+        """One of the keys, with probability in proportion to its value."""
+        dice = self.rng.random() * sum(shares.values())
+        for kind, share in shares.items():
+            dice -= share
+            if dice < 0:
+                return kind
+        return kind
+
     def shade(self, colour: Colour, spread: float = 0.15) -> Colour:
         """A colour somewhat lighter or darker, and a little off in hue."""
         a, b, c, d = self.rng.random(4).tolist()
@@ -175,7 +184,7 @@ class Site:
             self.arm(lateral, z, height - 0.12, -side * self.rng.uniform(1.0, 2.5), paint)
 
     def sign(self, lateral: float, z: float, grey: Colour) -> None:
-        kind = self.rng.choice(['sign red', 'sign full', 'sign board'], p=[0.45, 0.4, 0.15])
+        kind = self.draw_kind({'sign red': 0.45, 'sign full': 0.4, 'sign board': 0.15})
         if kind == 'sign board':
             width, height, lower = self.rng.uniform(1.4, 2.6), self.rng.uniform(0.9, 1.4), self.rng.uniform(2.0, 2.6)
             colours = [self.pick(((30, 70, 160), (30, 110, 70), (235, 200, 40), (236, 236, 232)))]

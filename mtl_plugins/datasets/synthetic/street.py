@@ -16,7 +16,16 @@ from mtl_plugins.datasets.synthetic.camera import Camera, Ground
 from mtl_plugins.datasets.synthetic.canvas import Canvas
 from mtl_plugins.datasets.synthetic.faces import FaceList
 from mtl_plugins.datasets.synthetic.labels import ROAD, SIDEWALK, TERRAIN
-from mtl_plugins.datasets.synthetic.renderer import GROUND_FACE, NEAR, Buffers, clip_near, level_of_detail
+from mtl_plugins.datasets.synthetic.rasteriser import NEAR, SUBPIXEL_BITS, Buffers, clip_near, fixed_point
+from mtl_plugins.datasets.synthetic.renderer import GROUND_FACE, level_of_detail
+    GROUND_FACE,
+    NEAR,
+    SUBPIXEL_BITS,
+    Buffers,
+    clip_near,
+    fixed_point,
+    level_of_detail,
+)
 
 # Kinds of ground, with class, texture name and metres per tile.
 ASPHALT, PARKING, PAVING, CURB, GRASS, TRACK_BED, CYCLE_PATH, SQUARE = range(8)
@@ -200,5 +209,4 @@ def _fill_on_ground(mask: np.ndarray, outlines: list[np.ndarray], camera: Camera
             polygon = camera.project(clip_near(seen[a:b][hull]))
         else:
             continue
-        polygon = np.rint(np.clip(polygon, -20000, 20000) * 16).astype(np.int32)
-        cv2.fillConvexPoly(mask, cv2.convexHull(polygon), 255, shift=4)
+        cv2.fillConvexPoly(mask, cv2.convexHull(fixed_point(polygon)), 255, shift=SUBPIXEL_BITS)
