@@ -13,7 +13,7 @@ def test_equals_the_reference_over_a_split(seed, dtype):
     labels, predictions = random_depth_maps(np.random.default_rng(seed))
     errors = DepthErrorSum()
     for label, prediction in zip(labels, predictions, strict=True):
-        errors.update(label.astype(dtype), prediction.astype(dtype))
+        errors.add(image_depth_errors(label.astype(dtype), prediction.astype(dtype)))
     assert errors.num_images == 4  # one of the five has no valid pixel
     expected = reference_depth(labels, predictions)
     scores = depth_scores(errors)
@@ -31,6 +31,15 @@ def test_delta_thresholds_are_strict(gt, pred):
     for k in (1, 2, 3):
         assert errors[f'delta{k}'] == expected[f'delta{k}']
         assert errors[f'delta{k}'] == (100 if 4**k * max(gt, pred) < 5**k * min(gt, pred) else 0)
+
+
+def test_an_image_of_many_blocks_equals_the_reference():
+    rng = np.random.default_rng(0)
+    label = rng.choice(np.float32([0, 4, 7, 30, 200]), (150, 250))
+    label[60:140] = 0
+    prediction = (np.where(label > 0, label, 9) * np.exp(rng.normal(np.linspace(-1, 1, 250), 0.3))).astype(np.float32)
+    for name, value in zip(DEPTH_METRICS, image_depth_errors(label, prediction), strict=True):
+        assert value == pytest.approx(reference_depth_image(label, prediction)[name], rel=1e-12), name
 
 
 @pytest.mark.parametrize('factor', [1.0, 3.7, 1e-4])

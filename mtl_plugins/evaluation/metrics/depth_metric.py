@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
-from mtl_plugins.evaluation.functional.depth_errors import DepthErrorSum
+from mtl_plugins.evaluation.functional.depth_errors import DepthErrorSum, image_depth_errors
 from mtl_plugins.evaluation.functional.scores import DEPTH_PREFIX, depth_scores
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
 from mtl_plugins.registry import METRICS
@@ -27,7 +27,7 @@ class DepthMetric(StreamingMetric):
         self.errors = DepthErrorSum()
 
     def update(self, sample: Mapping[str, Any]) -> None:
-        self.errors.update(get_map(sample, 'gt_depth_map'), get_map(sample, 'pred_depth_map'))
+        self.errors.add(image_depth_errors(get_map(sample, 'gt_depth_map'), get_map(sample, 'pred_depth_map')))
 
     def counters(self) -> list[np.ndarray]:
         return [self.errors.total, self.errors.num_images]
