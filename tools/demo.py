@@ -23,7 +23,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     start = time.time()
     args = parse_args()
-    from mtl_plugins.apis.configuration import cpu_has_bf16, set_mixed_precision, set_work_dir
+    from mtl_plugins.apis.configuration import set_mixed_precision, set_work_dir, supports_bf16
     from mtl_plugins.apis.demo import ensure_data, report
     from mtl_plugins.apis.training import train
     from mtl_plugins.utils.config import load_config, parse_options
@@ -31,10 +31,11 @@ def main() -> None:
     data_root = ensure_data(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
     config = load_config(args.config, parse_options(args.cfg_options), str(data_root))
     set_work_dir(config, str(args.out / time.strftime('run_%Y%m%d-%H%M%S')))
-    if cpu_has_bf16():
+    if supports_bf16():
         set_mixed_precision(config)
     result = train(config)
-    report(data_root, Path(config.work_dir), result, seconds=time.time() - start)
+    work_dir = Path(config.work_dir)
+    report(data_root, result, work_dir / 'metrics.csv', work_dir / 'predictions.png', seconds=time.time() - start)
 
 
 if __name__ == '__main__':

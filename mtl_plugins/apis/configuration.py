@@ -32,6 +32,13 @@ def set_resume(config: Config, resume: str | None) -> None:
         )
 
 
+def supports_bf16() -> bool:
+    """Whether the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
 def set_mixed_precision(config: Config) -> None:
     """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16."""
     bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()

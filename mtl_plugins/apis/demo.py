@@ -1,8 +1,8 @@
 """The parts of the demo: its data, its table and its picture."""
 
-import csv
 import multiprocessing
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -16,13 +16,14 @@ from mtl_plugins.datasets.decoding import decode_depth_code, decode_image, decod
 from mtl_plugins.datasets.depth_codec import decode_depth
 from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
 from mtl_plugins.engine.checkpoint_io import atomic_path
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
-from mtl_plugins.evaluation.position_baseline import PositionBaseline
+from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {'mIoU': 'metrics_summary/semseg', 'SI-logRMSE': 'metrics_summary/depth', 'multitask': 'metrics_summary/multitask'}
+BEST_METRIC = 'metrics_summary/multitask'
+PICTURE_ROWS = 5
 
 
 def ensure_data(out: Path, num_train: int, num_val: int, num_test: int, size: tuple[int, int], seed: int) -> Path:
@@ -31,3 +32,75 @@ def ensure_data(out: Path, num_train: int, num_val: int, num_test: int, size: tu
     if not (root / 'train').is_dir() or not (root / 'test').is_dir():
         write_miniscapes(root, num_train, num_val, num_test, size, seed=seed, workers=multiprocessing.cpu_count())
     return root
+
+
+def report(
+    data_root: Path, result: TrainingResult, metrics_csv: Path, picture: Path, seconds: float
+) -> dict[str, Mapping[str, float]]:
+    """Grade the submission, print the table of the demo and draw its picture.
+
+    Args:
+        data_root: Data set with ``grader/test``.
+        result: What the training left.
+        metrics_csv: Its metrics, a row per validation.
+        picture: The PNG to write.
+        seconds: Duration so far, for the last line.
+
+    Returns:
+        The scores of each row of the table.
+    """
+    grader_labels = data_root / 'grader' / 'test'
+    baseline = fit_position_baseline(data_root / 'train')
+    rows = {
+        'model, validation': _best_row(metrics_csv),
+        'model, graded test': grade_submission(result.archive, grader_labels),
+        'per-position baseline, validation': score_position_baseline(baseline, data_root / 'val'),
+        'per-position baseline, graded test': score_position_baseline(baseline, grader_labels),
+    }
+    table = Table('', *(f'{label} {"↓" if label == "SI-logRMSE" else "↑"}' for label in SUMMARY), title=result.run_name)
+    for label, scores in rows.items():
+        table.add_row(label, *(f'{scores[name]:.2f}' for name in SUMMARY.values()))
+    console = Console()
+    console.print(table)
+    console.print('Baseline: the most frequent class and the median depth of each pixel position in the training labels.')
+    model, guess = rows['model, graded test'], rows['per-position baseline, graded test']
+    gain = model[SUMMARY['mIoU']] - guess[SUMMARY['mIoU']]
+    reduction = 100 * (1 - model[SUMMARY['SI-logRMSE']] / guess[SUMMARY['SI-logRMSE']])
+    console.print(f'Against it the model has {gain:+.1f} points of mIoU and {-reduction:+.0f} % of SI-logRMSE on the test split.')
+    _draw(data_root, result.archive, picture)
+    for label, path in (('Submission', result.archive), ('Picture', picture), ('Checkpoint', result.checkpoint)):
+        console.print(f'{label}: {path}', soft_wrap=True, highlight=False)
+    console.print(f'Took {seconds / 60:.1f} minutes.')
+    return rows
+
+
+def _best_row(metrics_csv: Path) -> Mapping[str, float]:
+    rows = [{name: float(value) for name, value in row.items()} for row in read_metrics(metrics_csv)]
+    return max(rows, key=lambda row: row[BEST_METRIC])
+
+
+def _draw(data_root: Path, archive: Path, picture: Path) -> None:
+    """Predictions out of the archive beside the labels of the first test images."""
+    labels = data_root / 'grader' / 'test'
+    stems = sorted((path.stem for path in (labels / 'semseg').glob('*.png')), key=int)[:PICTURE_ROWS]
+    rows = []
+    with zipfile.ZipFile(archive) as content:
+
+        def predicted(task: str, stem: str) -> np.ndarray:
+            # A palette image as indices: OpenCV would expand it to colours.
+            with content.open(f'predictions/{task}/{stem}.png') as file:
+                return np.array(Image.open(file))
+
+        for stem in stems:
+            rows.append(
+                {
+                    'image': decode_image(str(data_root / 'test' / 'rgb' / f'{stem}.jpg')),
+                    'semseg': decode_label(str(labels / 'semseg' / f'{stem}.png')),
+                    'pred_semseg': predicted('semseg', stem),
+                    'depth': decode_depth(decode_depth_code(str(labels / 'depth' / f'{stem}.png'))),
+                    'pred_depth': decode_depth(predicted('depth', stem)),
+                }
+            )
+    with atomic_path(picture) as temporary:
+        encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows), cv2.COLOR_RGB2BGR))[1]
+        temporary.write_bytes(encoded.tobytes())

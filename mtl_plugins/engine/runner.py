@@ -1,6 +1,7 @@
 """The mmengine Runner with exact, safe and atomic checkpoints, thread workers and multi-process training on CPU."""
 
 import datetime
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import torch
 from mmengine.dist import is_distributed, master_only
 from mmengine.hooks import EMAHook
+from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
@@ -31,6 +33,14 @@ class MultiTaskRunner(Runner):
     * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
     """
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines."""
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if not isinstance(handler, logging.FileHandler):
+                handler.addFilter(lambda record: '\n' not in record.getMessage())
+        return logger
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no CUDA; mmengine's launchers need a GPU."""

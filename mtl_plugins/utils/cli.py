@@ -2,10 +2,15 @@
 
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
+
+# What a wrong argument of one of our classes says: "`x` should be ... . Found ...".
+_HOUSE_STYLE = re.compile(r' should .*\. Found ')
+_UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
 
 
 def run_tool(main: Callable[[], int | None]) -> None:
@@ -31,10 +36,14 @@ def explain(error: BaseException) -> str | None:
 
     seen: BaseException | None = error
     while seen is not None:
-        if isinstance(seen, UserError):
+        text = str(seen).strip()
+        if 'Traceback (most recent call last)' in text:
             # A worker process puts the sentence behind its own traceback.
-            text = str(seen).strip()
-            return text.splitlines()[-1].split('Error: ', 1)[-1] if 'Traceback (most recent call last)' in text else text
+            text = text.splitlines()[-1].split('Error: ', 1)[-1]
+        if isinstance(seen, UserError) or (isinstance(seen, (TypeError, ValueError)) and _HOUSE_STYLE.search(text)):
+            return text
+        if isinstance(seen, KeyError) and (unknown := _UNKNOWN_TYPE.search(text)):
+            return f'Unknown `type` in the config: there is no {unknown[2]} named {unknown[1]}. Check the spelling.'
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return f'The disk is full ({seen.filename or "while writing"}). Free space and run again.'
         seen = seen.__cause__ or seen.__context__

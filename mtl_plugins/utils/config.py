@@ -60,13 +60,13 @@ def parse_options(options: list[str] | None) -> dict[str, Any]:
     return parser.parse_args(['--options', *options]).options if options else {}
 
 
-def check_arguments(config: dict) -> None:
+def check_arguments(config: Config) -> None:
     """Compare the keys of every dict whose ``type`` is a class of this package with what the class takes.
 
     Raises:
         ConfigError: On the first unknown key, with its place and the nearest known one.
     """
-    for place, node in _typed_dicts(config, ''):
+    for place, node in _typed_dicts(config._cfg_dict, ''):
         accepted = accepted_arguments(_own_class(node['type']))
         if accepted is None:
             continue

@@ -1,0 +1,64 @@
+"""Running the command-line tools inside the test process: importing torch anew costs seconds each time."""
+
+import importlib.util
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from mtl_plugins.utils.cli import run_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def load_tool(name: str):
+    """The module of ``tools/<name>.py``."""
+    spec = importlib.util.spec_from_file_location(name.replace('/', '_'), ROOT / 'tools' / f'{name}.py')
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def run_cli(monkeypatch, capsys):
+    """``run_cli('train', arg, ...)`` gives exit code, standard output and standard error."""
+
+    def run(tool: str, *arguments: object) -> SimpleNamespace:
+        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as caught:
+            run_tool(load_tool(tool).main)
+        captured = capsys.readouterr()
+        return SimpleNamespace(code=caught.value.code, out=captured.out, err=captured.err)
+
+    return run
+
+
+@pytest.fixture
+def tiny_config_file(tmp_path) -> Path:
+    """A config file like a user's: two epochs of a tiny model, inheriting the real joint config."""
+    path = tmp_path / 'tiny.py'
+    path.write_text(
+        f"""_base_ = ['{ROOT}/configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
+custom_imports = dict(imports=['tests.tiny'])
+model = dict(
+    backbone=dict(_delete_=True, type='TinyBackbone'),
+    decode_head=dict(head=dict(channels=16, skip_channels=8)),
+)
+train_dataloader = dict(
+    batch_size=2,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadMiniScapes'),
+            dict(type='RandomHomography', crop_size=32),
+            dict(type='PackMultiTaskInputs', meta_keys=()),
+        ]
+    ),
+)
+val_dataloader = dict(batch_size=2)
+test_dataloader = dict(batch_size=2)
+train_cfg = dict(max_epochs=2)
+"""
+    )
+    return path

@@ -1,0 +1,146 @@
+"""Whatever is wrong with the input: one sentence on standard error, exit code 1, nothing half-written."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint
+from mtl_plugins.registry import RUNNERS
+from tests.tiny import tiny_config
+
+
+@pytest.fixture
+def own_data(data_root, tmp_path):
+    """A copy of the data set that a test may damage."""
+    shutil.copytree(data_root, tmp_path / 'data')
+    return tmp_path / 'data'
+
+
+@pytest.fixture
+def train(run_cli, tiny_config_file, tmp_path):
+    def run(data_root, *arguments):
+        result = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, *arguments)
+        assert result.code == 1
+        assert result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
+        return result.err
+
+    return run
+
+
+def _cut(path):
+    path.write_bytes(path.read_bytes()[:-40])
+
+
+def _bad_id(path):
+    label = np.array(Image.open(path))
+    label[0, 0] = 77
+    Image.fromarray(label).save(path)
+
+
+def _other_size(path):
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(path)
+
+
+def _sixteen_bit(path):
+    cv2.imwrite(str(path), np.full((32, 64), 1000, np.uint16))
+
+
+def _rgb(path):
+    cv2.imwrite(str(path), np.zeros((32, 64, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ('file', 'damage', 'words'),
+    [
+        ('rgb/3.jpg', _cut, ['truncated']),
+        ('rgb/3.jpg', lambda path: path.write_bytes(b'no image'), []),
+        ('semseg/3.png', _cut, []),
+        ('semseg/3.png', _bad_id, ['77']),
+        ('semseg/3.png', _other_size, ['16', '32']),
+        ('depth/3.png', _sixteen_bit, ['16']),
+        ('depth/3.png', _rgb, []),
+        ('depth/3.png', lambda path: path.unlink(), []),
+    ],
+)
+def test_a_bad_file_is_named(own_data, train, file, damage, words):
+    path = own_data / 'train' / file
+    damage(path)
+    error = train(own_data)
+    assert str(path) in error
+    for word in words:
+        assert word in error
+
+
+def test_a_bad_file_is_named_from_a_worker_process_too(own_data, train):
+    # PyTorch wraps the error of a worker process into a text with its whole traceback.
+    path = own_data / 'train' / 'rgb' / '3.jpg'
+    _cut(path)
+    assert str(path) in train(own_data, '--cfg-options', 'train_dataloader.worker_type=process')
+
+
+def test_a_missing_data_root_says_how_to_make_one(train, tmp_path):
+    error = train(tmp_path / 'nowhere')
+    assert 'nowhere' in error and 'make_dataset.py' in error
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, train, tmp_path, split):
+    shutil.rmtree(own_data / split)
+    assert split in train(own_data)
+    (own_data / split / 'rgb').mkdir(parents=True)
+    assert split in train(own_data)
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+@pytest.mark.parametrize(
+    ('option', 'words'),
+    [
+        ('model.decode_head.head.chanels=8', ['DeepLabV3PlusHead', '`channels`']),
+        ('train_dataloader.dataset.pipeline.1.crop=8', ['RandomHomography', '`crop_size`']),
+        ('optim_wrapper.optimizer.learning_rate=1', ['Adam', ' lr,']),
+        ('trian_cfg.max_epochs=1', ['`train_cfg`']),
+        ('train_dataloader.dataset.pipeline.9.crop_size=8', ['list of 3 items']),
+        ('max_epochs', ['KEY=VALUE']),
+        ('model.backbone.type=TinyBackbon', ['TinyBackbon']),
+        ('train_dataloader.dataset.pipeline.1.crop_size=-3', ['crop_size', '-3']),
+    ],
+)
+def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, option, words, tmp_path):
+    error = train(data_root, '--cfg-options', option)
+    for word in words:
+        assert word in error
+    assert not list((tmp_path / 'run').glob('*.pth'))
+
+
+def test_an_unknown_key_in_the_config_file_is_refused(train, tiny_config_file, data_root):
+    with tiny_config_file.open('a') as file:
+        file.write("val_evaluator = dict(type='MultiTaskMetric', task=['semseg'])\n")
+    error = train(data_root)
+    assert '`task`' in error and '`val_evaluator`' in error and '`tasks`' in error
+
+
+def test_a_config_that_is_missing_or_broken(run_cli, tmp_path):
+    result = run_cli('train', tmp_path / 'nowhere.py')
+    assert result.code == 1 and 'nowhere.py does not exist' in result.err
+    broken = tmp_path / 'broken.py'
+    broken.write_text('model = dict(\n')
+    result = run_cli('train', broken)
+    assert result.code == 1 and 'broken.py cannot be read' in result.err and result.err.count('\n') == 1
+
+
+def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_root, tmp_path):
+    RUNNERS.build(
+        tiny_config(data_root, tmp_path / 'trained', train_cfg__max_epochs=1, model__decode_head__head__num_convs=1)
+    ).train()
+    other = find_latest_checkpoint(tmp_path / 'trained')
+    for checkpoint, words in ((tmp_path / 'no.pth', 'does not exist'), (other, 'another architecture')):
+        for arguments in (
+            ('test', tiny_config_file, checkpoint, '--work-dir', tmp_path / 'run'),
+            ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--resume', checkpoint),
+        ):
+            result = run_cli(*arguments, '--data-root', data_root)
+            assert result.code == 1
+            assert words in result.err and result.err.count('\n') == 1, result.err

@@ -1,0 +1,130 @@
+"""From a config to graded predictions, through the tools."""
+
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtl_plugins.datasets.depth_codec import decode_depth
+from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.evaluation.metrics.multitask_metric import MultiTaskMetric
+
+
+@pytest.fixture
+def trained(run_cli, tiny_config_file, data_root, tmp_path):
+    """The work dir of a finished `tools/train.py`."""
+    result = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root)
+    assert result.code == 0, result.err
+    return tmp_path / 'run'
+
+
+def _archive(work_dir):
+    (path,) = work_dir.glob('*.zip')
+    return path
+
+
+def test_training_ends_with_an_archive_that_the_grader_takes(run_cli, trained, data_root, tmp_path):
+    archive = _archive(trained)
+    assert archive.name.startswith('T00_') and '_tiny_' in archive.name
+    with zipfile.ZipFile(archive) as content:
+        names = set(content.namelist())
+        assert {f'predictions/{task}/{stem}.png' for task in ('semseg', 'depth') for stem in range(3)} <= names
+        assert {'source.zip', 'metrics.csv'} <= names and not any('checkpoints' in name for name in names)
+        rows = list(csv.DictReader(content.read('metrics.csv').decode().splitlines()))
+        assert [row['epoch'] for row in rows] == ['1', '2']
+        (tmp_path / 'source.zip').write_bytes(content.read('source.zip'))
+    with zipfile.ZipFile(tmp_path / 'source.zip') as source:
+        assert 'mtl_plugins/engine/runner.py' in source.namelist()
+        assert "type='TinyBackbone'" in source.read('cmd.txt').decode()
+    scores = tmp_path / 'scores.json'
+    graded = run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'grader' / 'test', '--json', scores)
+    assert graded.code == 0, graded.err
+    assert 'metrics_summary/multitask' in json.loads(scores.read_text())
+    # Only what a person would look for is left behind.
+    assert not [path for path in trained.iterdir() if path.name.startswith('.')]
+
+
+def test_the_graded_score_is_the_validation_score_of_the_quantised_predictions(run_cli, trained, tiny_config_file, data_root):
+    work = trained.parent
+    archive, validated, graded = work / 'val.zip', work / 'validated.json', work / 'graded.json'
+    result = run_cli(
+        'test', tiny_config_file, find_latest_checkpoint(trained), '--submission', archive, '--json', validated,
+        '--work-dir', work / 'test', '--data-root', data_root,
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert 'metrics_task_semseg/road' in result.out
+    result = run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'val', '--json', graded)
+    assert result.code == 0, result.err
+    validated, graded = (json.loads(path.read_text()) for path in (validated, graded))
+
+    metric = MultiTaskMetric()
+    with zipfile.ZipFile(archive) as content:
+        for index in range(3):
+            maps = {}
+            for task, prefix in (('semseg', 'sem_seg'), ('depth', 'depth_map')):
+                for origin, file in (('pred', content.open(f'predictions/{task}/{index}.png')),
+                                     ('gt', open(data_root / 'val' / task / f'{index}.png', 'rb'))):  # fmt: skip
+                    with file:
+                        values = np.array(Image.open(file))
+                    values = decode_depth(values) if task == 'depth' else values
+                    maps[f'{origin}_{prefix}'] = {'data': torch.from_numpy(values)[None]}
+            metric.process({}, [maps])
+    quantised = metric.evaluate(3)
+    assert quantised.keys() == validated.keys() == graded.keys()
+    for name, value in graded.items():
+        assert value == pytest.approx(quantised[name], abs=1e-9), name
+        if 'semseg' in name:
+            assert value == pytest.approx(validated[name], abs=1e-9), name
+
+
+def test_a_second_run_does_not_overwrite_the_first(run_cli, trained, tiny_config_file, data_root):
+    before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
+    result = run_cli('train', tiny_config_file, '--work-dir', trained, '--data-root', data_root)
+    assert result.code == 1
+    assert 'already holds a run. Pass --resume' in result.err
+    assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+def test_resuming_a_finished_run_for_longer_keeps_its_name_and_history(run_cli, trained, tiny_config_file, data_root):
+    name = _archive(trained).name
+    for argument in ([], [find_latest_checkpoint(trained)]):
+        result = run_cli(
+            'train', tiny_config_file, '--work-dir', trained, '--data-root', data_root,
+            '--cfg-options', f'train_cfg.max_epochs={3 + len(argument)}', '--resume', *argument,
+        )  # fmt: skip
+        assert result.code == 0, result.err
+    assert _archive(trained).name == name
+    rows = list(csv.DictReader((trained / 'metrics.csv').open()))
+    assert [row['epoch'] for row in rows] == ['1', '2', '3', '4']
+
+
+def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_config_file, data_root, monkeypatch):
+    monkeypatch.setenv('MTL_DATA_ROOT', str(data_root))
+    archive = trained.parent / 'again.zip'
+    (best,) = trained.glob('best_*.pth')
+    result = run_cli(
+        'test', tiny_config_file, best, '--split', 'test', '--submission', archive, '--include-checkpoint',
+        '--work-dir', trained.parent / 'test',
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    with zipfile.ZipFile(archive) as again, zipfile.ZipFile(_archive(trained)) as first:
+        assert f'checkpoints/{best.name}' in again.namelist()
+        for name in first.namelist():
+            if name.startswith('predictions/') or name == 'metrics.csv':
+                assert again.read(name) == first.read(name), name
+
+
+def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):
+    result = run_cli(
+        'train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission', '--amp',
+        '--cfg-options', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=2',
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    assert not list((tmp_path / 'run').glob('*.zip'))
+    (config,) = (tmp_path / 'run').glob('tiny.py')
+    assert 'Bf16OptimWrapper' in config.read_text()
+    assert load_checkpoint_file(find_latest_checkpoint(tmp_path / 'run'))['meta']['epoch'] == 1
