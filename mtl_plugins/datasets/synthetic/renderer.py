@@ -21,7 +21,7 @@ MIN_INVERSE_DEPTH = 1 / 1500.0
 
 @dataclass
 class FaceArrays:
-    """`FaceList` as arrays, in order of the faces kept."""
+    """What pass 2 needs of each face: ``maps (N, 3, 3)`` of pixels to texture, and a row per face of the rest."""
 
     maps: np.ndarray
     texture: np.ndarray
@@ -31,10 +31,10 @@ class FaceArrays:
     light: np.ndarray
 
 
-def affine_image(row: np.ndarray, x0: int, x1: int, y0: int, y1: int) -> np.ndarray:
-    """``row . (x, y, 1)`` for the pixels of a box, float32."""
-    across = (row[0] * np.arange(x0, x1) + row[2]).astype(np.float32)
-    down = (row[1] * np.arange(y0, y1)).astype(np.float32)
+def affine_image(row: np.ndarray, camera: Camera) -> np.ndarray:
+    """``row . (x, y, 1)`` at every pixel, ``(H, W)`` float32."""
+    across = (row[0] * np.arange(camera.width) + row[2]).astype(np.float32)
+    down = (row[1] * np.arange(camera.height)).astype(np.float32)
     return across[None] + down[:, None]
 
 
@@ -44,10 +44,10 @@ def ground_buffers(camera: Camera, ground: Ground) -> Buffers:
     A far slope that falls so steeply that its plane passes above the camera is hidden behind the crest.
     """
     near_map, far_map = ground.plane_maps(camera)
-    near, far = (affine_image(m[2], 0, camera.width, 0, camera.height) for m in (near_map, far_map))
+    near, far = (affine_image(m[2], camera) for m in (near_map, far_map))
     if ground.is_crest and (ground.slope_near - ground.slope_far) * ground.hinge >= camera.elevation:
         far = np.zeros_like(near)
-        beyond = affine_image(near_map[1], 0, camera.width, 0, camera.height) > ground.hinge * near
+        beyond = affine_image(near_map[1], camera) > ground.hinge * near
     else:
         beyond = far < near if ground.is_crest else far > near
     inverse_depth = np.where(beyond, far, near)

@@ -5,28 +5,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from mtl_plugins.datasets.synthetic import labels
 from mtl_plugins.datasets.synthetic.assets import Assets
 from mtl_plugins.datasets.synthetic.camera import Ground
 from mtl_plugins.datasets.synthetic.colours import CAR_COLOURS, CLOTHES, HAIRS, LIVERIES, SKINS
 from mtl_plugins.datasets.synthetic.cycles import SIZES
 from mtl_plugins.datasets.synthetic.faces import Colour, FaceList, street_axes
-from mtl_plugins.datasets.synthetic.labels import (
-    BICYCLE,
-    BUS,
-    CAR,
-    MOTORCYCLE,
-    PERSON,
-    POLE,
-    RIDER,
-    TRAFFIC_LIGHT,
-    TRAFFIC_SIGN,
-    TRAIN,
-    TRUCK,
-    VEGETATION,
-)  # fmt: skip
 from mtl_plugins.datasets.synthetic.street import StreetPlan
 
-_VEHICLE_CLASSES = {'car': CAR, 'truck': TRUCK, 'bus': BUS, 'tram': TRAIN}
+_VEHICLE_CLASSES = {'car': labels.CAR, 'truck': labels.TRUCK, 'bus': labels.BUS, 'tram': labels.TRAIN}
 _CLAIM_REACH = 60.0
 _CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) for k in range(n)] for n in (4, 6, 8)}
 
@@ -99,7 +86,7 @@ class Site:
         if self.rng.random() < 0.12 and not conifer:
             green = self.mix((130, 96, 30), (150, 110, 60))
         light = tuple(1.25 * c for c in green)
-        paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], VEGETATION)
+        paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], labels.VEGETATION)
         width = height * (0.5 if conifer else self.rng.uniform(0.7, 1.0))
         self.faces.add_billboard(
             self.ground.point(lateral, z),
@@ -114,7 +101,7 @@ class Site:
 
     def bush(self, lateral: float, z: float, height: float) -> None:
         green = self.mix((52, 80, 30), (110, 128, 58))
-        paint = self.faces.add_paint([green, tuple(1.25 * c for c in green)], VEGETATION)
+        paint = self.faces.add_paint([green, tuple(1.25 * c for c in green)], labels.VEGETATION)
         width = height * self.rng.uniform(1.2, 2.2)
         self.faces.add_billboard(self.ground.point(lateral, z), width, height, self.texture('bush'), paint)
         self.faces.add_shadow(self.disc(lateral, z, 0.4 * width), height * 0.7)
@@ -132,7 +119,7 @@ class Site:
             return
         height = self.rng.uniform(1.58, 1.92) if self.rng.random() < 0.92 else self.rng.uniform(1.1, 1.4)
         colours = [*self._clothes(), self.shade((40, 36, 34)), self.shade(self.pick(CLOTHES))]
-        paint = self.faces.add_paint(colours, PERSON)
+        paint = self.faces.add_paint(colours, labels.PERSON)
         self.faces.add_billboard(
             self.ground.point(lateral, z), height / 2, height, self.texture('person'), paint, self.rng.random() < 0.5
         )
@@ -141,7 +128,7 @@ class Site:
 
     def cycle(self, kind: str, lateral: float, z: float, across: float) -> None:
         """``kind``: bicycle, motorcycle, cyclist or biker; ``across`` 0..1: how much of its side shows."""
-        machine = BICYCLE if kind in ('bicycle', 'cyclist') else MOTORCYCLE
+        machine = labels.BICYCLE if kind in ('bicycle', 'cyclist') else labels.MOTORCYCLE
         view = 'side' if across > 0.35 else 'along'
         width, height = SIZES[f'{kind} {view}']
         width *= max(across, 0.45) if view == 'side' else 1.0
@@ -154,9 +141,9 @@ class Site:
             self.shade((150, 152, 156)),
             (225, 210, 180),
         ]
-        if machine == MOTORCYCLE or self.rng.random() < 0.5:
+        if machine == labels.MOTORCYCLE or self.rng.random() < 0.5:
             colours[1] = self.shade(self.pick(CAR_COLOURS))
-        paint = self.faces.add_paint(colours, (RIDER,) * 4 + (machine,) * 4)
+        paint = self.faces.add_paint(colours, (labels.RIDER,) * 4 + (machine,) * 4)
         self.faces.add_billboard(
             self.ground.point(lateral, z), width, height, self.texture(f'{kind} {view}'), paint, self.rng.random() < 0.5
         )
@@ -165,7 +152,7 @@ class Site:
 
     def post(self, lateral: float, z: float, height: float, thickness: float, colour: Colour, bottom: float = 0.0) -> int:
         """An upright pole; returns its paint."""
-        paint = self.faces.add_paint([colour], POLE)
+        paint = self.faces.add_paint([colour], labels.POLE)
         x, y, _ = self.ground.point(lateral, z)
         plain = self.assets.atlas.variants['pole'][0]
         self.faces.add_billboard((x, y + bottom, z), thickness, height - bottom, plain, paint)
@@ -196,7 +183,7 @@ class Site:
             colours = (
                 [(236, 236, 232), (200, 26, 32), (20, 20, 22)] if kind == 'sign red' else [full, (240, 240, 240), (242, 242, 240)]
             )
-        paint = self.faces.add_paint([self.shade(c, 0.1) for c in colours], TRAFFIC_SIGN)
+        paint = self.faces.add_paint([self.shade(c, 0.1) for c in colours], labels.TRAFFIC_SIGN)
         for offset in (-0.35 * width, 0.35 * width) if kind == 'sign board' else (0.0,):
             self.post(lateral + offset, z + 0.04, lower + height * 0.9, 0.07, grey)
         x, y, _ = self.ground.point(lateral, z)
@@ -206,7 +193,7 @@ class Site:
         lit = int(self.rng.integers(3))
         lamps = [(60, 20, 18), (64, 54, 18), (16, 56, 34)]
         lamps[lit] = ((255, 50, 40), (255, 190, 50), (60, 240, 150))[lit]
-        paint = self.faces.add_paint([self.shade((34, 36, 36)), *lamps], TRAFFIC_LIGHT)
+        paint = self.faces.add_paint([self.shade((34, 36, 36)), *lamps], labels.TRAFFIC_LIGHT)
         size = self.rng.uniform(1.0, 1.3)
         x, y, _ = self.ground.point(lateral, z)
         texture = self.texture('traffic light')

@@ -18,14 +18,6 @@ from mtl_plugins.datasets.synthetic.faces import FaceList
 from mtl_plugins.datasets.synthetic.labels import ROAD, SIDEWALK, TERRAIN
 from mtl_plugins.datasets.synthetic.rasteriser import NEAR, SUBPIXEL_BITS, Buffers, clip_near, fixed_point
 from mtl_plugins.datasets.synthetic.renderer import GROUND_FACE, level_of_detail
-    GROUND_FACE,
-    NEAR,
-    SUBPIXEL_BITS,
-    Buffers,
-    clip_near,
-    fixed_point,
-    level_of_detail,
-)
 
 # Kinds of ground, with class, texture name and metres per tile.
 ASPHALT, PARKING, PAVING, CURB, GRASS, TRACK_BED, CYCLE_PATH, SQUARE = range(8)
