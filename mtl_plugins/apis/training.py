@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_main_process
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mtl_plugins.apis.prediction import predict_split
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
@@ -48,6 +48,8 @@ def train(config: Config) -> TrainingResult:
     checkpoint = Path(infos.get('best_ckpt') or infos['last_ckpt'])
     archive = None
     if wanted:
+        # Only the main process saves; the others may be here before the file is.
+        barrier()
         runner.logger.info(f'Predicting the test split with {checkpoint}')
         runner.start_from(checkpoint)
         archive = Path(config.work_dir) / f'{infos["run_name"]}.zip'
