@@ -134,9 +134,28 @@ def _apply_options(config: Config, options: dict[str, Any]) -> None:
         node: Any = config._cfg_dict
         *parents, last = dotted.split('.')
         for depth, key in enumerate(parents):
+            if _takes(node, key, dotted):
+                break  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.
             node = _child(node, key, '.'.join(parents[:depth]), dotted)
-        _check_leaf(node, last, '.'.join(parents), dotted)
+        else:
+            loader = bool(parents) and parents[-1].endswith('dataloader')
+            if not loader and not _takes(node, last, dotted):
+                _child(node, last, '.'.join(parents), dotted)
     config.merge_from_dict(options)
+
+
+def _takes(node: Any, key: str, dotted: str) -> bool:
+    """Whether ``node`` is the config of a class that takes ``key`` but is not given it.
+
+    Raises:
+        ConfigError: If it is the config of a class that does not take ``key``.
+    """
+    if not isinstance(node, dict) or key in node or not isinstance(node.get('type'), str):
+        return False
+    accepted = accepted_arguments(_any_class(node['type']))
+    if accepted is not None and key not in accepted:
+        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{_suggest(key, accepted)}')
+    return True
 
 
 def _child(node: Any, key: str, place: str, dotted: str) -> Any:
@@ -148,15 +167,3 @@ def _child(node: Any, key: str, place: str, dotted: str) -> Any:
         known = node if isinstance(node, dict) else ()
         raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{_suggest(key, known)}')
     return node[key]
-
-
-def _check_leaf(node: Any, key: str, place: str, dotted: str) -> None:
-    if isinstance(node, dict) and key not in node and isinstance(node.get('type'), str):
-        # A class takes arguments that the config leaves at their defaults.
-        accepted = accepted_arguments(_any_class(node['type']))
-        if accepted is not None and key not in accepted:
-            raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{_suggest(key, accepted)}')
-        return
-    if isinstance(node, dict) and place.endswith('dataloader'):
-        return
-    _child(node, key, place, dotted)

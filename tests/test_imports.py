@@ -1,0 +1,60 @@
+"""The layers of the package: models know nothing of runs, submissions or command-line APIs."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[1] / 'mtl_plugins'
+
+
+def _imports(path: Path) -> set[str]:
+    tree = ast.parse(path.read_text())
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
+    return modules | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
+
+
+@pytest.mark.parametrize(
+    ('part', 'forbidden'),
+    [
+        ('models', ('engine', 'submission', 'apis')),
+        ('datasets', ('engine', 'models', 'submission', 'apis')),
+        ('evaluation', ('engine', 'models', 'apis')),
+        ('submission', ('engine', 'models', 'apis')),
+    ],
+)
+def test_no_part_imports_what_is_built_on_it(part, forbidden):
+    files = list((PACKAGE / part).rglob('*.py'))
+    assert len(files) > 3
+    for path in files:
+        for module in _imports(path):
+            assert not module.startswith(tuple(f'mtl_plugins.{name}' for name in forbidden)), f'{path} imports {module}'
+
+
+@pytest.mark.parametrize('original', ['mmengine', 'mmcv', 'mmsegmentation'])
+def test_the_unmaintained_originals_are_refused_in_one_sentence(tmp_path, original):
+    # They share import names with the forks; mmengine 0.10.7 cannot load its own checkpoints since torch 2.6.
+    metadata = tmp_path / f'{original}-0.10.7.dist-info' / 'METADATA'
+    metadata.parent.mkdir()
+    metadata.write_text(f'Metadata-Version: 2.1\nName: {original}\nVersion: 0.10.7\n')
+    code = f'import sys; sys.path.insert(0, {str(tmp_path)!r}); import mtl_plugins'
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert run.returncode == 1
+    (sentence,) = [line for line in run.stderr.splitlines() if line.startswith('ImportError')]
+    assert f'pip uninstall -y {original}' in sentence and 'onedl-' in sentence
+
+
+def test_help_is_quick_because_arguments_are_parsed_before_the_heavy_imports():
+    tools = [path for path in (PACKAGE.parent / 'tools').rglob('*.py') if path.parent.name != 'benchmarks']
+    assert len(tools) >= 7
+    code = (
+        'import runpy, sys\n'
+        'try:\n    path, *sys.argv = sys.argv[1:2] + sys.argv[1:]; runpy.run_path(path, run_name="__main__")\n'
+        'finally:\n    assert "torch" not in sys.modules, "torch was imported"\n'
+    )
+    for path in tools:
+        run = subprocess.run([sys.executable, '-c', code, str(path), '--help'], capture_output=True, text=True)
+        assert run.returncode == 0, f'{path}: {run.stderr}'
+        assert 'usage:' in run.stdout and len(run.stdout) > 200, path

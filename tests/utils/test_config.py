@@ -1,0 +1,48 @@
+"""Overrides reach what they name, and say so when they cannot."""
+
+import pytest
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.config import load_config, parse_options
+from tests.tiny import EPOCH_CONFIG
+
+
+@pytest.mark.parametrize(
+    'option',
+    [
+        'train_dataloader.batch_size=3',
+        'train_dataloader.pin_memory=True',
+        'train_dataloader.dataset.pipeline.1.crop_size=[64,96]',
+        'train_dataloader.dataset.pipeline.1.rescale_depth=True',
+        'optim_wrapper.optimizer.weight_decay=0.01',
+        'optim_wrapper.clip_grad.max_norm=1',
+        'model.backbone.init_cfg.checkpoint=w.pth',
+        'team=7',
+    ],
+)
+def test_an_override_reaches_the_config(option):
+    node = load_config(str(EPOCH_CONFIG), parse_options([option]))
+    path, value = option.split('=')
+    for key in path.split('.'):
+        node = node[int(key)] if key.isdigit() else node[key]
+    assert str(node).replace(' ', '') == value
+
+
+def test_data_root_reaches_all_loaders_and_the_option_beats_the_variable(monkeypatch):
+    monkeypatch.setenv('MTL_DATA_ROOT', 'from-variable')
+    for given, expected in ((None, 'from-variable'), ('given', 'given')):
+        config = load_config(str(EPOCH_CONFIG), data_root=given)
+        loaders = (config.train_dataloader, config.val_dataloader, config.test_dataloader)
+        assert {loader.dataset.data_root for loader in loaders} == {expected}
+
+
+def test_a_class_of_another_package_keeps_its_own_check(tmp_path):
+    path = tmp_path / 'config.py'
+    path.write_text(f"_base_ = ['{EPOCH_CONFIG}']\noptim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-3, eps=1e-6))\n")
+    assert load_config(str(path)).optim_wrapper.optimizer.eps == 1e-6
+
+
+def test_an_unknown_argument_names_class_place_and_nearest_key():
+    # mmengine adds a mistyped key silently.
+    with pytest.raises(ConfigError, match=r'DilatedResNet takes no `output_strid`. Did you mean `output_stride`\?'):
+        load_config(str(EPOCH_CONFIG), {'model.backbone.output_strid': 8})
