@@ -76,6 +76,7 @@ def test_relu_max_pool(size, memory_format):
     expected = value_and_gradients(lambda x: F.max_pool2d(F.relu(x), 3, stride=2, padding=1), features)
     for a, b in zip(value_and_gradients(relu_max_pool, features), expected, strict=True):
         assert torch.equal(a, b)
+    assert torch.equal(relu_max_pool(features), expected[0])
 
 
 def test_one_image_normalises_by_running_statistics():
@@ -94,3 +95,13 @@ def test_several_images_normalise_as_batch_norm_does():
     norm, reference = GlobalBatchNorm2d(3), nn.BatchNorm2d(3)
     assert torch.equal(norm(features), reference(features))
     assert torch.equal(norm.running_var, reference.running_var)
+
+
+def test_layers_first_used_in_inference_mode_can_still_be_trained():
+    """Tensors made in inference mode cannot be saved for backward: a cache filled by validation used to break training."""
+    decoder = SkipDecoder(8, 4, skip_channels=4, channels=4, factored_upsampling=True)
+    features, skip = torch.randn(2, 8, 3, 11), torch.randn(2, 4, 11, 43)
+    with torch.inference_mode():
+        decoder(features, skip)
+    decoder(features, skip).sum().backward()
+    assert decoder.convs[0].conv.weight.grad is not None

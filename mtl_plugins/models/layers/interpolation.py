@@ -10,9 +10,11 @@ from torch import Tensor
 @lru_cache(maxsize=64)
 def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
-    identity = torch.eye(source, dtype=torch.float64)
-    matrix = F.interpolate(identity[None], size=size, mode='linear', align_corners=False)[0].t()
-    return matrix.to(device, dtype).contiguous()
+    # Made in inference mode, a tensor that outlives it in the cache could not serve training.
+    with torch.inference_mode(False):
+        identity = torch.eye(source, dtype=torch.float64, device='cpu')
+        matrix = F.interpolate(identity[None], size=size, mode='linear', align_corners=False)[0].t()
+        return matrix.to(device, dtype).contiguous()
 
 
 @lru_cache(maxsize=64)
@@ -28,6 +30,7 @@ def shifted_interpolation_matrix(source: int, size: int, device: torch.device, d
         dtype: With what.
         kernel_first: Whether the columns are ordered ``(tap, source)``, else ``(source, tap)``.
     """
-    matrix = F.pad(interpolation_matrix(source, size, torch.device('cpu'), torch.float64), (0, 0, 1, 1))
-    taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
-    return taps.reshape(size, 3 * source).to(device, dtype)
+    with torch.inference_mode(False):
+        matrix = F.pad(interpolation_matrix(source, size, torch.device('cpu'), torch.float64), (0, 0, 1, 1))
+        taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
+        return taps.reshape(size, 3 * source).to(device, dtype)

@@ -37,4 +37,6 @@ def relu_max_pool(features: Tensor) -> Tensor:
     The maximum commutes with the monotone ReLU, so the ReLU runs on a quarter of the values, and the backward pass needs the
     result and the winners' positions only: neither the ReLU's output at full size nor 64-bit positions are kept.
     """
-    return _ReluMaxPool.apply(features)
+    if torch.is_grad_enabled() and features.requires_grad:
+        return _ReluMaxPool.apply(features)
+    return F.max_pool2d(features, **POOLING).relu_()

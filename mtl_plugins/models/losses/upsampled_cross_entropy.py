@@ -32,7 +32,6 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         images = max(elements // (classes * height * width), 1)
         rows = min(max(elements // (images * classes * width), 1), height)
 
-        minus_one = torch.tensor(-1.0, device=logits.device)
         total = logits.new_zeros((), dtype=torch.float32)
         gradient = torch.zeros(logits.shape, dtype=torch.float32, device=logits.device)
         for first in range(0, batch, images):
@@ -47,9 +46,10 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
                 valid = (labels != ignore_index)[:, None]
                 classes_of = torch.where(valid, labels[:, None], 0).long()
                 log_probabilities = torch.matmul(expand, wide[:, :, coarse]).log_softmax(1)
-                total -= (log_probabilities.gather(1, classes_of) * valid).sum()
+                log_likelihood = log_probabilities.gather(1, classes_of)
+                total -= (log_likelihood * valid).sum()
                 # d loss / d logit = probability - [it is the label's]
-                slope = log_probabilities.exp_().scatter_add_(1, classes_of, minus_one.expand_as(classes_of))
+                slope = log_probabilities.exp_().scatter_(1, classes_of, log_likelihood.exp() - 1)
                 wide_gradient[:, :, coarse] += torch.matmul(expand.t(), slope.mul_(valid))
             gradient[some] = torch.matmul(wide_gradient, columns_Ww)
         count = (target != ignore_index).sum().clamp(min=1)
