@@ -2,6 +2,7 @@ import pytest
 import torch
 import torchvision
 
+from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.backbones import DilatedResNet
 
 
@@ -83,7 +84,7 @@ def test_another_architecture_is_refused_and_loads_nothing(torchvision_weights, 
     backbone = DilatedResNet(depth=50, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth')))
     before = backbone.conv1.weight.clone()
     with pytest.raises(
-        ValueError, match=r'resnet18.pth do not fit DilatedResNet: \d+ of 318 weights are missing .*differ in shape'
+        CheckpointError, match=r'resnet18.pth do not fit DilatedResNet: \d+ of 318 weights are missing .*differ in shape'
     ):
         backbone.init_weights()
     assert torch.equal(backbone.conv1.weight, before)
@@ -92,8 +93,13 @@ def test_another_architecture_is_refused_and_loads_nothing(torchvision_weights, 
 def test_a_missing_prefix_is_refused(torchvision_weights, tmp_path):
     torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
     init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth'), prefix='backbone.')
-    with pytest.raises(ValueError, match=r"below the prefix 'backbone\.'"):
+    with pytest.raises(CheckpointError, match=r"below the prefix 'backbone\.'"):
         DilatedResNet(init_cfg=init_cfg).init_weights()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r'nowhere\.pth'):
+        load(tmp_path / 'nowhere.pth')
 
 
 @pytest.mark.parametrize(

@@ -64,11 +64,18 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
             targets = {task: pad_to_multiple(maps, self.size_divisor, padding[task]) for task, maps in targets.items()}
         if 'depth' in targets:
             targets['depth'] = self.decode(targets['depth'], data.get('depth_scale'))
+        # Broadcasting along an innermost axis of 3 is not vectorised on a CPU (5 times slower); along whole rows it is.
+        mean, std = (values.flatten().repeat(images.shape[2]) for values in (self.mean, self.std))
+        rows = images.flatten(2).to(torch.float32, copy=True).sub_(mean).div_(std)
         # The permuted view of (B, H, W, 3) is what torch calls channels-last: the conversion to float is the only copy.
-        inputs = images.permute(0, 3, 1, 2).to(torch.float32, copy=True).sub_(self.mean).div_(self.std)
+        inputs = rows.view(images.shape).permute(0, 3, 1, 2)
         return dict(inputs=inputs, targets=targets, **{key: data[key] for key in ('sample_idx', 'metainfo') if key in data})
 
     def decode(self, depth: Tensor, scale: Tensor | None) -> Tensor:
         """Metres ``(B, H, W)`` of codes or metres, times the scale of each image."""
-        metres = self.metres[depth.int()] if depth.dtype == torch.uint8 else depth.float()
-        return metres if scale is None else metres * scale.view(-1, 1, 1)
+        if depth.dtype == torch.uint8:
+            # 6 times as fast on a CPU as indexing by a map.
+            metres = self.metres.index_select(0, depth.flatten().int()).view(depth.shape)
+        else:
+            metres = depth.to(torch.float32, copy=True)
+        return metres if scale is None else metres.mul_(scale.view(-1, 1, 1))

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
+from mtl_plugins.errors import CheckpointError
+
 
 def select_weights(checkpoint: Mapping, prefix: str | None, ignored: tuple[str, ...]) -> dict[str, Tensor]:
     """The state dict inside a loaded checkpoint.
@@ -26,11 +28,17 @@ def load_pretrained(module: nn.Module, path: str, *, prefix: str | None = None, 
     A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it.
 
     Raises:
-        ValueError: If names or shapes of the weights differ from the module's.
+        CheckpointError: If the file cannot be read, or names or shapes of its weights differ from the module's.
     """
     from mmengine.runner.checkpoint import CheckpointLoader  # takes seconds, and only pretrained models need it
 
-    weights = select_weights(CheckpointLoader.load_checkpoint(path, map_location='cpu'), prefix, ignored)
+    try:
+        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    except OSError as error:
+        raise CheckpointError(
+            f'The weights in {path} cannot be read ({error}). Give the path of a local file that holds them as `checkpoint`.'
+        ) from error
+    weights = select_weights(checkpoint, prefix, ignored)
     own = module.state_dict()
     missing = [key for key in own if key not in weights and not key.endswith('num_batches_tracked')]
     unexpected = [key for key in weights if key not in own]
@@ -46,7 +54,7 @@ def load_pretrained(module: nn.Module, path: str, *, prefix: str | None = None, 
         problems.append(f'{len(reshaped)} differ in shape (first: {key}, {shapes})')
     if problems:
         within = f' below the prefix {prefix!r}' if prefix else ''
-        raise ValueError(
+        raise CheckpointError(
             f'The weights in {path}{within} do not fit {type(module).__name__}: {"; ".join(problems)}. Nothing was loaded.'
         )
     module.load_state_dict(weights, strict=False)
