@@ -169,3 +169,13 @@ def test_depth_regression(norm):
 def test_bad_arguments(build, message):
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_cross_entropy_keeps_nothing_at_full_resolution():
+    """Four images of 19 x 64 x 64 upsampled logits would be kept by upsampling first; here the largest tensor kept is coarse."""
+    kept = []
+    logits = torch.randn(4, 19, 16, 16, requires_grad=True)
+    target = torch.randint(0, 19, (4, 64, 64), dtype=torch.uint8)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: kept.append(tensor.numel()) or tensor, lambda tensor: tensor):
+        upsampled_cross_entropy(logits, target)
+    assert kept and max(kept) <= logits.numel()
