@@ -1,7 +1,7 @@
 """Registries of the package: children of MMSegmentation's, in the scope ``mtl_plugins``.
 
 A config with ``default_scope = 'mtl_plugins'`` finds a class here first, then in mmseg, then in mmengine, and needs no
-``custom_imports``: each registry imports the folder that holds its classes (``locations``) on the first look-up.
+``custom_imports``: each registry imports the modules that hold its classes (``locations``) on the first look-up.
 Keep this module light. mmengine turns an ``ImportError`` raised by it into a mere warning.
 """
 
@@ -24,12 +24,12 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(mmseg_registry.OPTIM_WRAPPER_CONSTRUCTORS)
 PARAM_SCHEDULERS = _child(mmseg_registry.PARAM_SCHEDULERS)
 OPTIMIZERS = _child(mmseg_registry.OPTIMIZERS)
 LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
-DATASETS = _child(mmseg_registry.DATASETS, 'datasets')
-DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets')
-TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets')
+DATASETS = _child(mmseg_registry.DATASETS, 'datasets.miniscapes')
+DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.samplers')
+TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets.transforms')
 MODELS = _child(mmseg_registry.MODELS, 'models')
 MODEL_WRAPPERS = _child(mmseg_registry.MODEL_WRAPPERS, 'engine')
 TASK_UTILS = _child(mmseg_registry.TASK_UTILS, 'task_balancing')
-METRICS = _child(mmseg_registry.METRICS, 'evaluation')
+METRICS = _child(mmseg_registry.METRICS, 'evaluation.metrics')
 VISBACKENDS = _child(mmseg_registry.VISBACKENDS, 'visualization')
 VISUALIZERS = _child(mmseg_registry.VISUALIZERS, 'visualization')

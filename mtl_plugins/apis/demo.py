@@ -15,10 +15,10 @@ from mtl_plugins.apis.training import TrainingResult
 from mtl_plugins.datasets.decoding import decode_depth_code, decode_image, decode_label
 from mtl_plugins.datasets.depth_codec import decode_depth
 from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
-from mtl_plugins.engine.checkpoint_io import atomic_path
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.submission.grader import grade_submission
+from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {'mIoU': 'metrics_summary/semseg', 'SI-logRMSE': 'metrics_summary/depth', 'multitask': 'metrics_summary/multitask'}
@@ -101,6 +101,6 @@ def _draw(data_root: Path, archive: Path, picture: Path) -> None:
                     'pred_depth': decode_depth(predicted('depth', stem)),
                 }
             )
-    with atomic_path(picture) as temporary:
+    with replacing(picture) as temporary:
         encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows), cv2.COLOR_RGB2BGR))[1]
         temporary.write_bytes(encoded.tobytes())

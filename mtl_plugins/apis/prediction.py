@@ -12,13 +12,13 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from rich.console import Console
 from rich.table import Table
 
-from mtl_plugins.engine.checkpoint_io import atomic_path
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import build_archive, find_image_sizes
+from mtl_plugins.utils.files import replacing
 
 
 def test(
@@ -63,7 +63,7 @@ def test(
     if metrics and is_main_process():
         print_metrics(metrics)
         if json_path is not None:
-            with atomic_path(json_path) as temporary:
+            with replacing(json_path) as temporary:
                 temporary.write_text(json.dumps(metrics, indent=2) + '\n')
     return metrics
 

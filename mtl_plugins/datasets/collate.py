@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import get_worker_info
 
-from .cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
 
 
 @FUNCTIONS.register_module()

@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from .cityscapes_classes import CLASSES, IGNORE_LABEL
-from .errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.datasets.cityscapes_classes import CLASSES, IGNORE_LABEL
+from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'

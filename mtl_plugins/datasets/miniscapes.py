@@ -7,12 +7,11 @@ from typing import Any
 import cv2
 from mmengine.dataset import BaseDataset
 
+from mtl_plugins.datasets.cityscapes_classes import CLASSES, PALETTE
+from mtl_plugins.datasets.packed import open_packed
+from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.datasets.split_listing import TASKS, check_tasks, list_split
 from mtl_plugins.registry import DATASETS, SCOPE, TRANSFORMS
-
-from .cityscapes_classes import CLASSES, PALETTE
-from .packed import open_packed
-from .sample_key import SampleKey
-from .split_listing import TASKS, check_tasks, list_split
 
 
 @DATASETS.register_module()

@@ -5,7 +5,6 @@ far as the split has them, and ``index.json``: the format version and size and m
 It costs 5 bytes per pixel. A split whose files differ from that record is read from its files again.
 """
 
-import errno
 import json
 import logging
 import os
@@ -20,9 +19,10 @@ import cv2
 import numpy as np
 from mmengine.logging import print_log
 
-from .decoding import check_same_size, decode_depth_code, decode_image, decode_label
-from .errors import CorruptFileError, DataError
-from .split_listing import SplitListing
+from mtl_plugins.datasets.decoding import check_same_size, decode_depth_code, decode_image, decode_label
+from mtl_plugins.datasets.errors import CorruptFileError, DataError
+from mtl_plugins.datasets.split_listing import SplitListing
+from mtl_plugins.utils.files import describe_os_error
 
 FORMAT_VERSION = 1
 FOLDER_NAME = 'packed'
@@ -144,8 +144,7 @@ def write_packed(
         (partial / 'index.json').write_text(json.dumps(index))
         _replace_folder(partial, folder)
     except OSError as error:
-        reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror
-        raise DataError(f"Could not write '{folder}': {reason}. Nothing was changed.") from error
+        raise DataError(f'{describe_os_error(error, folder)} Nothing was changed.') from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder

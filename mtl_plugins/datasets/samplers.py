@@ -7,9 +7,8 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
+from mtl_plugins.datasets.sample_key import SampleKey
 from mtl_plugins.registry import DATA_SAMPLERS
-
-from .sample_key import SampleKey
 
 
 @DATA_SAMPLERS.register_module()

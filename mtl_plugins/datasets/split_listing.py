@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from .errors import DataNotFoundError
+from mtl_plugins.datasets.errors import DataNotFoundError
 
 TASKS = ('semseg', 'depth')
 _IMAGE_NAME = re.compile(r'\d+\.jpg')

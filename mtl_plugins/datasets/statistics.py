@@ -5,9 +5,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .cityscapes_classes import CLASSES, IGNORE_LABEL
-from .depth_codec import DECODE_TABLE
-from .packed import Sample
+from mtl_plugins.datasets.cityscapes_classes import CLASSES, IGNORE_LABEL
+from mtl_plugins.datasets.depth_codec import DECODE_TABLE
+from mtl_plugins.datasets.packed import Sample
 
 _VALUES = np.arange(256, dtype=np.float64)
 DEPTH_REPRESENTATIONS = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)

@@ -5,8 +5,6 @@ file. Importing this module replaces mmengine's loader of local files by one wit
 ``resume`` and every ``init_cfg``.
 """
 
-import contextlib
-import errno
 import os
 import pickle
 import zipfile
@@ -19,6 +17,7 @@ from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mtl_plugins.errors import CheckpointError
+from mtl_plugins.utils.files import replacing
 
 POINTER_NAME = 'last_checkpoint'
 
@@ -75,28 +74,9 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
 CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
 
 
-@contextlib.contextmanager
-def atomic_path(path: str | os.PathLike):
-    """A temporary path beside ``path`` that replaces it when the block ends well, and vanishes when it does not.
-
-    Raises:
-        CheckpointError: If the disk is full or the folder cannot be written; whatever ``path`` held before is intact.
-    """
-    path = Path(path)
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:
-        reason = 'the disk is full' if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or str(error)
-        raise CheckpointError(f'Could not write {path}: {reason}. The previous file is intact; free space and resume.') from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
     """Record ``checkpoint`` as the newest of ``work_dir``, relative to it: the folder may be moved."""
-    with atomic_path(Path(work_dir) / POINTER_NAME) as temporary:
+    with replacing(Path(work_dir) / POINTER_NAME, CheckpointError) as temporary:
         temporary.write_text(os.path.relpath(checkpoint, work_dir))
 
 

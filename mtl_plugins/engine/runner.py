@@ -15,10 +15,12 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch.utils.data import DataLoader
 
+from mtl_plugins.datasets import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.thread_loader import ThreadDataLoader
-from mtl_plugins.engine.checkpoint_io import atomic_path, check_architecture, find_latest_checkpoint
+from mtl_plugins.engine.checkpoint_io import check_architecture, find_latest_checkpoint
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.files import replacing
 
 WORKER_TYPES = ('process', 'thread')
 
@@ -157,7 +159,7 @@ class MultiTaskRunner(Runner):
         Raises:
             CheckpointError: If it cannot be written; an older file of the same name is intact.
         """
-        with atomic_path(Path(out_dir) / filename) as temporary:
+        with replacing(Path(out_dir) / filename, CheckpointError) as temporary:
             super().save_checkpoint(out_dir, temporary.name, **kwargs)
 
     @master_only

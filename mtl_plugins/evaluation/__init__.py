@@ -1,3 +1,1 @@
-from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
-
-__all__ = ['DepthMetric', 'IoUMetric', 'MultiTaskMetric']
+"""Scores: pure functions, metrics on them, label folders and the per-position baseline. Light, for the grader."""

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import mtl_plugins
-from mtl_plugins.submission.atomic import make_folder, replacing
 from mtl_plugins.submission.errors import SubmissionError
 from mtl_plugins.submission.metrics_table import format_metrics_csv
 from mtl_plugins.submission.prediction_folder import PREDICTIONS, validate_predictions
+from mtl_plugins.utils.files import make_folder, replacing
 
 _SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
 _SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md')
@@ -59,8 +59,8 @@ def build_archive(
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise SubmissionError(f'The checkpoint {checkpoint} does not exist.')
     source_root = Path(mtl_plugins.__file__).parents[1] if source_root is None else Path(source_root)
-    make_folder(archive.parent)
-    with replacing(archive) as temporary, open(temporary, 'wb') as file:
+    make_folder(archive.parent, SubmissionError)
+    with replacing(archive, SubmissionError) as temporary, open(temporary, 'wb') as file:
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as target:
             _write_text(target, 'metrics.csv', format_metrics_csv(metrics))
             _write_bytes(target, 'source.zip', _source_zip(source_root, f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)

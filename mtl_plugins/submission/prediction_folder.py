@@ -6,9 +6,9 @@ from pathlib import Path
 
 from PIL import Image
 
-from mtl_plugins.submission.atomic import TEMPORARY_SUFFIX
 from mtl_plugins.submission.errors import InvalidPredictionError, SubmissionError
 from mtl_plugins.submission.png_codec import decode_prediction
+from mtl_plugins.utils.files import TEMPORARY_SUFFIX
 
 PREDICTIONS = 'predictions'
 

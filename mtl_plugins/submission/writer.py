@@ -10,10 +10,10 @@ import numpy as np
 from mtl_plugins.datasets.cityscapes_classes import CLASSES
 from mtl_plugins.datasets.depth_codec import Rounding, encode_depth
 from mtl_plugins.datasets.split_listing import TASKS
-from mtl_plugins.submission.atomic import make_folder, replacing
 from mtl_plugins.submission.errors import SubmissionError
 from mtl_plugins.submission.png_codec import encode_prediction
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
+from mtl_plugins.utils.files import make_folder, replacing
 
 _QUEUE_PER_THREAD = 8
 
@@ -46,7 +46,7 @@ class SubmissionWriter:
         self.rounding = rounding
         self._folders = {task: Path(out_dir) / PREDICTIONS / task for task in tasks}
         for folder in self._folders.values():
-            make_folder(folder)
+            make_folder(folder, SubmissionError)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='submission')
         self._free_places = threading.BoundedSemaphore(num_threads * _QUEUE_PER_THREAD)
         self._error: BaseException | None = None
@@ -111,7 +111,7 @@ class SubmissionWriter:
                 codes = self._to_codes(task, values)
             except (TypeError, ValueError) as error:
                 raise SubmissionError(f'Image {stem}: {error}') from error
-            with replacing(self._folders[task] / f'{stem}.png') as temporary:
+            with replacing(self._folders[task] / f'{stem}.png', SubmissionError) as temporary:
                 temporary.write_bytes(encode_prediction(codes, task))
 
     def _to_codes(self, task: str, values: np.ndarray) -> np.ndarray:

@@ -11,15 +11,12 @@ from mmengine.dataset import DefaultSampler
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader
 
-from mtl_plugins.datasets import (
-    CorruptFileError,
-    EpochSampler,
-    IterationSampler,
-    MiniScapesDataset,
-    SampleKey,
-    ThreadDataLoader,
-    multitask_collate,
-)
+from mtl_plugins.datasets.collate import multitask_collate
+from mtl_plugins.datasets.errors import CorruptFileError
+from mtl_plugins.datasets.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.datasets.samplers import EpochSampler, IterationSampler
+from mtl_plugins.datasets.thread_loader import ThreadDataLoader
 from mtl_plugins.registry import DATA_SAMPLERS
 from tests.fake_miniscapes import write_fake_miniscapes
 

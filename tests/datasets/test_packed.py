@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets import CorruptFileError, DataError, MiniScapesDataset, SampleKey
+from mtl_plugins.datasets.errors import CorruptFileError, DataError
+from mtl_plugins.datasets.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.packed import FOLDER_NAME, iterate_samples, write_packed
+from mtl_plugins.datasets.sample_key import SampleKey
 from mtl_plugins.datasets.split_listing import list_split
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
@@ -194,7 +196,7 @@ def test_full_disk_leaves_the_older_folder(root, monkeypatch):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
     monkeypatch.setattr('mtl_plugins.datasets.packed.np.ascontiguousarray', full)
-    with pytest.raises(DataError, match=r'the disk is full\. Nothing was changed\.'):
+    with pytest.raises(DataError, match=r'disk is full: .* Nothing was changed\.'):
         pack(root)
     assert [path.name for path in (root / 'train').glob('packed*')] == [FOLDER_NAME]
     assert {path.name: path.read_bytes() for path in (root / 'train' / FOLDER_NAME).iterdir()} == before

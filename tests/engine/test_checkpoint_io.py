@@ -134,7 +134,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeyp
         put(self, obj, filepath)
 
     monkeypatch.setattr(LocalBackend, 'put', full)
-    with pytest.raises(CheckpointError, match='the disk is full'):
+    with pytest.raises(CheckpointError, match='The disk is full'):
         RUNNERS.build(config).train()
     latest = find_latest_checkpoint(config.work_dir)
     assert load_checkpoint_file(latest)['state_dict']

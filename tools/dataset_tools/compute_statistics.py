@@ -30,7 +30,7 @@ def main() -> None:
     from mtl_plugins.datasets.packed import iterate_samples
     from mtl_plugins.datasets.split_listing import list_split
     from mtl_plugins.datasets.statistics import collect_histograms, format_table, summarise
-    from mtl_plugins.submission.atomic import replacing
+    from mtl_plugins.utils.files import replacing
 
     listing = list_split(args.root, args.split)
     samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split)

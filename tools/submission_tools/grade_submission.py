@@ -29,9 +29,9 @@ def main() -> None:
     args = parse_args()
     import json
 
-    from mtl_plugins.submission.atomic import make_folder, replacing
     from mtl_plugins.submission.grader import grade_submission
     from mtl_plugins.submission.score_table import format_score_table
+    from mtl_plugins.utils.files import make_folder, replacing
 
     scores = grade_submission(args.archive, args.labels, num_threads=args.threads)
     if args.json:

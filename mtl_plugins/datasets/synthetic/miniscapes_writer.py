@@ -4,7 +4,6 @@ Each split is generated under ``.incomplete_<split>`` and renamed when it is who
 complete one. The labels of the test split go to ``<root>/grader/test/{semseg,depth}``.
 """
 
-import errno
 import io
 import multiprocessing
 import os
@@ -23,6 +22,7 @@ from mtl_plugins.datasets.cityscapes_classes import PALETTE
 from mtl_plugins.datasets.depth_codec import encode_label
 from mtl_plugins.datasets.errors import DataError
 from mtl_plugins.datasets.synthetic.street_scenes import SPLITS, Rendering, render_sample
+from mtl_plugins.utils.files import describe_os_error
 
 JPEG_QUALITY = 92
 PNG_COMPRESSION = 1
@@ -133,9 +133,7 @@ def write_miniscapes(
     except BrokenProcessPool as error:
         raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DataError(f'No space left while writing {root}; free some, remove the folder, and run again.') from error
-        raise DataError(f'Cannot write {root}: {error.strerror or error}.') from error
+        raise DataError(f'{describe_os_error(error, root)} Free space, remove the folder and run again.') from error
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -1,7 +1,7 @@
 """Transforms of a sample. Importing this package registers them."""
 
-from .formatting import PackMultiTaskInputs
-from .geometric import RandomHomography
-from .loading import LoadMiniScapes
+from mtl_plugins.datasets.transforms.formatting import PackMultiTaskInputs
+from mtl_plugins.datasets.transforms.geometric import RandomHomography
+from mtl_plugins.datasets.transforms.loading import LoadMiniScapes
 
 __all__ = ['LoadMiniScapes', 'PackMultiTaskInputs', 'RandomHomography']

@@ -6,8 +6,8 @@ from pathlib import Path
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
-from mtl_plugins.engine.checkpoint_io import atomic_path
 from mtl_plugins.registry import HOOKS
+from mtl_plugins.utils.files import replacing
 
 FILE_NAME = 'metrics.csv'
 
@@ -30,7 +30,7 @@ class MetricsCsvHook(Hook):
         rows = [row for row in read_metrics(path) if int(row['iter']) < runner.iter]
         rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
         columns = list(dict.fromkeys(name for row in rows for name in row))
-        with atomic_path(path) as temporary, open(temporary, 'w', newline='') as file:
+        with replacing(path) as temporary, open(temporary, 'w', newline='') as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)
