@@ -1,0 +1,51 @@
+"""Interleaved timing."""
+
+import time
+from collections.abc import Callable, Mapping
+
+import torch
+
+
+def interleave(
+    contenders: Mapping[str, Callable[[], object]],
+    repeats: int,
+    *,
+    warmup: int = 2,
+    device: str = 'cpu',
+    scale: Mapping[str, float] | float = 1e3,
+    prepare: Callable[[], object] | None = None,
+) -> dict[str, list[float]]:
+    """Time contenders in turns, so that a busy neighbour hits all of them alike.
+
+    Args:
+        contenders: What to call, by name.
+        repeats: Rounds that count; each calls every contender once, starting with another one each time.
+        warmup: Rounds before that.
+        device: Calls end when its queue is empty.
+        scale: Factor on seconds, for all contenders or for each, e.g. 1000 / images per call.
+        prepare: Called before each contender, outside the time.
+
+    Returns:
+        One number per round and contender.
+    """
+    names = list(contenders)
+    times: dict[str, list[float]] = {name: [] for name in names}
+    for turn in range(warmup + repeats):
+        # A contender that always follows the same one would always meet the same caches.
+        first = turn % len(names)
+        for name in names[first:] + names[:first]:
+            if prepare is not None:
+                prepare()
+            _synchronise(device)
+            start = time.perf_counter()
+            contenders[name]()
+            _synchronise(device)
+            seconds = time.perf_counter() - start
+            if turn >= warmup:
+                times[name].append(seconds * (scale if isinstance(scale, (int, float)) else scale[name]))
+    return times
+
+
+def _synchronise(device: str) -> None:
+    if device.startswith('cuda'):
+        torch.cuda.synchronize(device)

@@ -1,0 +1,71 @@
+"""Measure speed and memory beside the peers, in one run: data pipeline, training step, inference, metrics, submission."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+BENCHMARKS = ('data', 'train', 'infer', 'eval', 'submit')
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'should be a whole number of at least 1. Found {text!r}.')
+    return int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Contenders take turns, so that a busy machine slows all of them alike; compare ratios, not times, between '
+        'machines. Peers: segmentation-models-pytorch (pip install -e .[benchmark]), mmseg, PIL. What each contender does: '
+        'docs/benchmarks.md.',
+    )
+    parser.add_argument('benchmark', choices=[*BENCHMARKS, 'all'], help='what to measure')
+    parser.add_argument('--json', type=Path, metavar='OUT', help='write raw numbers, ratios and provenance to this file')
+    parser.add_argument('--threads', type=positive, default=2, help='of torch, loaders and writer (default: 2)')
+    parser.add_argument('--repeats', type=positive, help='rounds that count, after warming up (default: 11; 2 with --quick)')
+    parser.add_argument('--quick', action='store_true', help='tiny inputs: only checks that everything runs')
+    parser.add_argument('--device', default='cpu', help='device of models in train and infer, e.g. cuda:0 (default: cpu)')
+    parser.add_argument('--seed', type=int, default=0, help='seed of scenes and weights (default: 0)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    import importlib
+
+    import torch
+
+    from mtl_plugins.benchmarks.provenance import provenance
+    from mtl_plugins.benchmarks.results import Options
+    from mtl_plugins.benchmarks.tables import print_result
+    from mtl_plugins.errors import ConfigError
+    from mtl_plugins.utils.files import replacing
+
+    if args.device != 'cpu' and not (args.device.startswith('cuda') and torch.cuda.is_available()):
+        raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {args.device}.')
+    if args.json and not args.json.parent.is_dir():
+        raise ConfigError(f'`--json` should lie in an existing folder. Found {args.json}.')
+    repeats = args.repeats or (2 if args.quick else 11)
+    options = Options(threads=args.threads, repeats=repeats, quick=args.quick, device=args.device, seed=args.seed)
+    torch.set_num_threads(args.threads)
+    if os.getloadavg()[0] > os.cpu_count() / 2:
+        print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)
+    document = dict(schema_version=1, provenance=provenance(options), benchmarks=[])
+    for name in BENCHMARKS if args.benchmark == 'all' else (args.benchmark,):
+        result = importlib.import_module(f'mtl_plugins.benchmarks.{name}_benchmark').run(options).to_dict()
+        print_result(result)
+        document['benchmarks'].append(result)
+        if args.json:
+            # After each: an interrupted run leaves what it has.
+            with replacing(args.json) as temporary:
+                temporary.write_text(json.dumps(document, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
