@@ -5,8 +5,8 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 
-from mtl_plugins.engine.checkpoint_io import POINTER_NAME
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:

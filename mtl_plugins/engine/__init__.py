@@ -1,4 +1,3 @@
-from mtl_plugins.engine import checkpoint_io
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
     IntervalRuntimeInfoHook,
@@ -9,12 +8,15 @@ from mtl_plugins.engine.hooks import (
     SubmissionHook,
 )
 from mtl_plugins.engine.log_processor import SummaryLogProcessor
+from mtl_plugins.engine.loops import InferenceTestLoop, InferenceValLoop
 from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper
 from mtl_plugins.engine.runner import MultiTaskRunner
 
 __all__ = [
     'AtomicCheckpointHook',
     'Bf16OptimWrapper',
+    'InferenceTestLoop',
+    'InferenceValLoop',
     'IntervalRuntimeInfoHook',
     'MetricsCsvHook',
     'MultiTaskRunner',
@@ -23,5 +25,4 @@ __all__ = [
     'StepSeedHook',
     'SubmissionHook',
     'SummaryLogProcessor',
-    'checkpoint_io',
 ]

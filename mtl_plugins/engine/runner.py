@@ -17,9 +17,9 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.thread_loader import ThreadDataLoader
-from mtl_plugins.engine.checkpoint_io import check_architecture, find_latest_checkpoint
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.files import replacing
 
 WORKER_TYPES = ('process', 'thread')
@@ -128,11 +128,16 @@ class MultiTaskRunner(Runner):
                 re.sub(pattern, replacement, name): value for name, value in checkpoint['state_dict'].items()
             }
         model = self.model.module if is_model_wrapper(self.model) else self.model
-        check_architecture(model, checkpoint['state_dict'], filename)
+        mismatch = find_mismatch(model.state_dict(), checkpoint['state_dict'])
+        if mismatch:
+            raise CheckpointError(
+                f'Checkpoint {filename} belongs to another architecture than the config: {mismatch}. Use the config it was '
+                'trained with.'
+            )
         if self._resume:
             self._check_resumable(checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
-        model.load_state_dict(checkpoint['state_dict'])
+        model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint

@@ -6,6 +6,10 @@ import re
 import sys
 from collections.abc import Callable
 
+# OpenMP threads that spin while they wait starve the loader's threads on the same cores, and any neighbour's (a step then takes
+# ten times as long). It is read when torch is imported, which is after this module in every tool.
+os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+
 DEBUG_VARIABLE = 'MTL_DEBUG'
 
 # What a wrong argument of one of our classes says: "`x` should be ... . Found ...".

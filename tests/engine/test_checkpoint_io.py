@@ -10,9 +10,9 @@ import torch
 from mmengine.fileio.backends import LocalBackend
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
-from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config
 
 

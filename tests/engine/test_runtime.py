@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.errors import ConfigError, NonFiniteLossError
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import tiny_config
 
 

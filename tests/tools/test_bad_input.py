@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from tests.tiny import tiny_config
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_plugins.engine.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
-from mtl_plugins.engine.checkpoint_io import write_pointer
 from mtl_plugins.registry import HOOKS
+from mtl_plugins.utils.checkpoint_io import write_pointer
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from mtl_plugins.errors import CheckpointError
+from mtl_plugins.utils import checkpoint_io
 
 
 def select_weights(checkpoint: Mapping, prefix: str | None, ignored: tuple[str, ...]) -> dict[str, Tensor]:
@@ -25,36 +26,21 @@ def select_weights(checkpoint: Mapping, prefix: str | None, ignored: tuple[str, 
 def load_pretrained(module: nn.Module, path: str, *, prefix: str | None = None, ignored: tuple[str, ...] = ()) -> None:
     """Load the weights in ``path`` into ``module``; never a part of them.
 
-    A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it.
-
     Raises:
         CheckpointError: If the file cannot be read, or names or shapes of its weights differ from the module's.
     """
-    from mmengine.runner.checkpoint import CheckpointLoader  # takes seconds, and only pretrained models need it
-
+    # mmengine's loader, which knows URLs and schemes; importing `checkpoint_io` made it safe for local files.
     try:
-        checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+        checkpoint = checkpoint_io.CheckpointLoader.load_checkpoint(path, map_location='cpu')
     except OSError as error:
         raise CheckpointError(
             f'The weights in {path} cannot be read ({error}). Give the path of a local file that holds them as `checkpoint`.'
         ) from error
     weights = select_weights(checkpoint, prefix, ignored)
-    own = module.state_dict()
-    missing = [key for key in own if key not in weights and not key.endswith('num_batches_tracked')]
-    unexpected = [key for key in weights if key not in own]
-    reshaped = [key for key in own if key in weights and own[key].shape != weights[key].shape]
-    problems = []
-    if missing:
-        problems.append(f'{len(missing)} of {len(own)} weights are missing (first: {missing[0]})')
-    if unexpected:
-        problems.append(f'{len(unexpected)} are not part of it (first: {unexpected[0]})')
-    if reshaped:
-        key = reshaped[0]
-        shapes = f'{tuple(weights[key].shape)} in the file, {tuple(own[key].shape)} in the model'
-        problems.append(f'{len(reshaped)} differ in shape (first: {key}, {shapes})')
-    if problems:
+    mismatch = checkpoint_io.find_mismatch(module.state_dict(), weights)
+    if mismatch:
         within = f' below the prefix {prefix!r}' if prefix else ''
         raise CheckpointError(
-            f'The weights in {path}{within} do not fit {type(module).__name__}: {"; ".join(problems)}. Nothing was loaded.'
+            f'The weights in {path}{within} do not fit {type(module).__name__}: {mismatch}. Nothing was loaded.'
         )
     module.load_state_dict(weights, strict=False)

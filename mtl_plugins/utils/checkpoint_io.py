@@ -8,6 +8,7 @@ file. Importing this module replaces mmengine's loader of local files by one wit
 import os
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -88,26 +89,19 @@ def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     return str(Path(work_dir) / pointer.read_text().strip())
 
 
-def check_architecture(model: torch.nn.Module, state_dict: dict, filename: str) -> None:
-    """Compare names and shapes of a checkpoint with a model's.
+def find_mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
+    """How the names and shapes of two state dicts differ: counts and the first of each kind, or ``None``.
 
-    Raises:
-        CheckpointError: If a name is missing or unknown, or a shape differs; the sentence counts each and shows the first.
+    A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it.
     """
-    expected = model.state_dict()
-    missing = [name for name in expected if name not in state_dict]
-    unknown = [name for name in state_dict if name not in expected]
-    reshaped = [name for name, value in state_dict.items() if name in expected and value.shape != expected[name].shape]
-    if not missing and not unknown and not reshaped:
-        return
+    missing = [name for name in expected if name not in found and not name.endswith('num_batches_tracked')]
+    unknown = [name for name in found if name not in expected]
+    reshaped = [name for name in expected if name in found and found[name].shape != expected[name].shape]
     details = [
         f'{len(names)} {label} (first: {names[0]})' for names, label in ((missing, 'missing'), (unknown, 'unknown')) if names
     ]
     if reshaped:
         name = reshaped[0]
-        shapes = f'{tuple(state_dict[name].shape)} instead of {tuple(expected[name].shape)}'
+        shapes = f'{tuple(found[name].shape)} instead of {tuple(expected[name].shape)}'
         details.append(f'{len(reshaped)} of another shape (first: {name}, {shapes})')
-    raise CheckpointError(
-        f'Checkpoint {filename} belongs to another architecture than the config: of {len(expected)} weights, '
-        f'{", ".join(details)}. Use the config it was trained with.'
-    )
+    return f'of {len(expected)} weights, {", ".join(details)}' if details else None

@@ -1,0 +1,57 @@
+"""Validation and test with BatchNorm folded into the convolutions."""
+
+import torch
+from mmengine.runner import TestLoop, ValLoop
+
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.registry import LOOPS
+
+
+class _InferenceCopy:
+    """Runs each iteration with a frozen, folded copy of the model, made at the first one (after the hooks that swap weights)."""
+
+    def __init__(self, *, dtype: str, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if dtype not in ('float32', 'bfloat16', 'float16'):
+            raise ValueError(f"`dtype` should be 'float32', 'bfloat16' or 'float16'. Found {dtype!r}.")
+        self.dtype = getattr(torch, dtype)
+        self._copy: torch.nn.Module | None = None
+
+    def run(self) -> dict:
+        try:
+            return super().run()
+        finally:
+            self._copy = None
+
+    def run_iter(self, idx: int, data_batch: dict) -> None:
+        model = self.runner.model
+        if self._copy is None:
+            self._copy = prepare_for_inference(getattr(model, 'module', model), dtype=self.dtype)
+        self.runner.model = self._copy
+        try:
+            super().run_iter(idx, data_batch)
+        finally:
+            self.runner.model = model
+
+
+@LOOPS.register_module()
+class InferenceValLoop(_InferenceCopy, ValLoop):
+    """mmengine's ``ValLoop`` on an inference copy of the model.
+
+    Args:
+        runner: The runner.
+        dataloader: A data loader or its config.
+        evaluator: An evaluator or its config.
+        dtype: Precision of the weights; ``'float32'`` gives the model's own predictions to rounding.
+    """
+
+    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32') -> None:
+        super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
+
+
+@LOOPS.register_module()
+class InferenceTestLoop(_InferenceCopy, TestLoop):
+    """mmengine's ``TestLoop`` on an inference copy of the model. Arguments as in :class:`InferenceValLoop`."""
+
+    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32') -> None:
+        super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
