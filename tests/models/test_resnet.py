@@ -83,7 +83,7 @@ def test_another_architecture_is_refused_and_loads_nothing(torchvision_weights, 
     torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
     backbone = DilatedResNet(depth=50, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth')))
     before = backbone.conv1.weight.clone()
-    with pytest.raises(CheckpointError, match=r'resnet18.pth do not fit DilatedResNet: of 318 weights, \d+ missing .*another shape'):
+    with pytest.raises(CheckpointError, match=r'resnet18.pth do not fit DilatedResNet: of 318 weights, .*shape'):
         backbone.init_weights()
     assert torch.equal(backbone.conv1.weight, before)
 
