@@ -130,6 +130,14 @@ def _suggest(key: str, known: Any) -> str:
 
 
 def _apply_options(config: Config, options: dict[str, Any]) -> None:
+    # Another class takes other arguments: types first.
+    types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
+    for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
+        _check_options(config, group)
+        config.merge_from_dict(group)
+
+
+def _check_options(config: Config, options: dict[str, Any]) -> None:
     for dotted in options:
         node: Any = config._cfg_dict
         *parents, last = dotted.split('.')
@@ -141,7 +149,6 @@ def _apply_options(config: Config, options: dict[str, Any]) -> None:
             loader = bool(parents) and parents[-1].endswith('dataloader')
             if not loader and not _takes(node, last, dotted):
                 _child(node, last, '.'.join(parents), dotted)
-    config.merge_from_dict(options)
 
 
 def _takes(node: Any, key: str, dotted: str) -> bool:

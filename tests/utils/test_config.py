@@ -1,5 +1,7 @@
 """Overrides reach what they name, and say so when they cannot."""
 
+import re
+
 import pytest
 
 from mtl_plugins.errors import ConfigError
@@ -26,6 +28,28 @@ def test_an_override_reaches_the_config(option):
     for key in path.split('.'):
         node = node[int(key)] if key.isdigit() else node[key]
     assert str(node).replace(' ', '') == value
+
+
+README = EPOCH_CONFIG.parents[1] / 'README.md'
+
+
+def test_every_override_in_the_readme_is_accepted():
+    table = README.read_text().split('| to change | key |')[1].split('What replaces')[0]
+    lines = [line.split('|')[2] for line in table.splitlines() if line.startswith('| ')]
+    tried = 0
+    for line in lines:
+        prefix = ''
+        for code in re.findall(r'`([^`]+)`', line):
+            options = [option for option in code.split() if '=' in option]
+            if options and options[0].startswith('.'):
+                # `.scale=...` continues the item named before it.
+                options = [prefix + options[0]]
+            elif options:
+                prefix = options[0].split('=')[0].rsplit('.', 1)[0]
+            if options:
+                load_config(str(EPOCH_CONFIG), parse_options(options))
+                tried += 1
+    assert tried >= 20
 
 
 def test_data_root_reaches_all_loaders_and_the_option_beats_the_variable(monkeypatch):
