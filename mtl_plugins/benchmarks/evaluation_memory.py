@@ -51,6 +51,7 @@ def measure_growth(data_root: Path, work_dir: Path, evaluator: list[dict], count
     ):
         config[key] = None
     config.val_evaluator = evaluator
+    config.default_hooks.checkpoint = None
     config.work_dir = str(work_dir)
     num_files = len(list((data_root / 'train' / 'rgb').iterdir()))
     peaks = []

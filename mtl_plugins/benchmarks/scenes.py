@@ -4,12 +4,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
 
+from mtl_plugins.datasets.cityscapes_classes import CLASSES
 from mtl_plugins.datasets.depth_codec import DEPTH_MAX
 from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
 from mtl_plugins.datasets.synthetic.street_scenes import render_sample
 
 IGNORED_LABEL = 255
+NUM_CLASSES = len(CLASSES)
+# Of our models' predictions before they are upsampled.
+OUTPUT_STRIDE = 4
 
 
 @dataclass(frozen=True)
@@ -33,12 +39,23 @@ def render_arrays(count: int, size: tuple[int, int], seed: int) -> SceneArrays:
 
 
 def imitate_predictions(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:
-    """Labels and metres as an imperfect model gives them: everywhere, a few pixels off, depth up to 20 % wrong."""
-    labels = np.roll(scenes.labels, 3, axis=2)
-    labels = np.where(labels == IGNORED_LABEL, 0, labels).astype(np.uint8)
-    columns = np.linspace(0, 6 * np.pi, scenes.labels.shape[2], dtype=np.float32)
-    metres = np.where(scenes.depths > 0, scenes.depths, DEPTH_MAX)
-    return labels, (np.roll(metres, 3, axis=2) * (1 + 0.2 * np.sin(columns))).astype(np.float32)
+    """Labels and metres ``(N, H, W)`` as a model gives them: class shares and log depth on a grid of stride 4, upsampled.
+
+    So objects are rounded, poles may vanish, and every pixel has a class and a depth.
+    """
+    labels, metres = [], []
+    for label, depth in zip(scenes.labels, scenes.depths, strict=True):
+        classes = torch.from_numpy(np.where(label == IGNORED_LABEL, 0, label)).long()
+        log_depth = torch.from_numpy(np.where(depth > 0, depth, DEPTH_MAX)).log()
+        shares = F.one_hot(classes, NUM_CLASSES).permute(2, 0, 1)[None].float()
+        labels.append(_through_grid(shares)[0].max(0).indices.to(torch.uint8))
+        metres.append(_through_grid(log_depth[None, None]).exp()[0, 0])
+    return torch.stack(labels).numpy(), torch.stack(metres).numpy()
+
+
+def _through_grid(maps: torch.Tensor) -> torch.Tensor:
+    coarse = F.avg_pool2d(maps, OUTPUT_STRIDE)
+    return F.interpolate(coarse, scale_factor=OUTPUT_STRIDE, mode='bilinear', align_corners=False)
 
 
 def write_scenes(root: Path, count: int, size: tuple[int, int], seed: int, workers: int) -> Path:

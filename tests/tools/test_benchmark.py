@@ -1,0 +1,142 @@
+"""The benchmark tool: what it prints, writes and refuses. Never how fast anything is."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_plugins.benchmarks.results import Measurement, Ratio
+from mtl_plugins.benchmarks.timing import interleave
+from mtl_plugins.benchmarks.training_steps import Batch, TrainingStep
+
+PROVENANCE = {
+    'commit',
+    'uncommitted_changes',
+    'date',
+    'command',
+    'versions',
+    'system',
+    'cpu',
+    'cpu_cores',
+    'cpu_capability',
+    'device',
+    'load_average',
+    'threads',
+    'repeats',
+    'quick',
+    'seed',
+}
+
+
+def check_document(document: dict, repeats: int) -> None:
+    """Every documented key, and numbers that follow from the raw ones."""
+    assert set(document) == {'schema_version', 'provenance', 'benchmarks'} and document['schema_version'] == 1
+    assert set(document['provenance']) == PROVENANCE
+    assert document['provenance']['versions']['torch'].split('+')[0] == torch.__version__.split('+')[0]
+    for benchmark in document['benchmarks']:
+        assert set(benchmark) == {'name', 'settings', 'measurements', 'ratios'}
+        raw = {}
+        for measurement in benchmark['measurements']:
+            assert set(measurement) == {'name', 'unit', 'contenders'}
+            for contender, row in measurement['contenders'].items():
+                assert set(row) == {'median', 'q1', 'q3', 'min', 'max', 'raw'}
+                assert len(row['raw']) in (1, repeats) and min(row['raw']) > 0
+                assert row['min'] <= row['q1'] <= row['median'] <= row['q3'] <= row['max']
+                raw[measurement['name'], contender] = row['raw']
+        assert any(ratio['target'] is not None for ratio in benchmark['ratios'])
+        for ratio in benchmark['ratios']:
+            over, under = (raw[ratio['measurement'], ratio[part]] for part in ('numerator', 'denominator'))
+            assert ratio['value'] == pytest.approx(np.median(over) / np.median(under))
+            if ratio['target'] is None:
+                assert ratio['met'] is None
+            else:
+                reaches = ratio['value'] >= ratio['target'] if ratio['bound'] == 'least' else ratio['value'] <= ratio['target']
+                assert ratio['met'] is bool(reaches)
+
+
+@pytest.mark.parametrize('name', ['submit', 'eval'])
+def test_quick_run_prints_tables_and_writes_the_document(run_cli, tmp_path, name):
+    path = tmp_path / 'out.json'
+    result = run_cli('analysis_tools/benchmark', name, '--quick', '--repeats', 3, '--json', path)
+    assert result.code == 0, result.err
+    document = json.loads(path.read_text())
+    check_document(document, repeats=3)
+    assert [benchmark['name'] for benchmark in document['benchmarks']] == [name]
+    for words in ('ours', 'median', 'quartiles', 'target', 'met'):
+        assert words in result.out
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_help_names_every_benchmark_and_option(run_cli):
+    result = run_cli('analysis_tools/benchmark', '--help')
+    assert result.code == 0
+    for word in ('data', 'train', 'infer', 'eval', 'submit', 'all', '--json', '--threads', '--repeats', '--quick', '--device'):
+        assert word in result.out
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        ((), 'benchmark'),
+        (('fly',), 'invalid choice'),
+        (('eval', '--repeats', '0'), 'at least 1'),
+        (('eval', '--threads', 'two'), 'at least 1'),
+    ],
+)
+def test_wrong_arguments_are_refused_before_anything_runs(run_cli, arguments, words):
+    result = run_cli('analysis_tools/benchmark', *arguments)
+    assert result.code == 2
+    assert words in result.err
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--device', 'tpu'), ['--device', 'tpu']),
+        (('--json', 'no/such/folder/out.json'), ['--json', 'no/such/folder']),
+    ],
+)
+def test_unusable_values_give_one_sentence(run_cli, arguments, words):
+    result = run_cli('analysis_tools/benchmark', 'submit', '--quick', *arguments)
+    assert result.code == 1
+    assert result.err.startswith('error: ') and result.err.count('\n') == 1
+    for word in words:
+        assert word in result.err
+
+
+def test_a_missing_peer_is_named_with_its_remedy(run_cli, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', None)
+    result = run_cli('analysis_tools/benchmark', 'infer', '--quick')
+    assert result.code == 1
+    assert 'pip install -e .[benchmark]' in result.err.splitlines()[-1]
+
+
+def test_contenders_take_turns_and_none_always_follows_the_same_one():
+    calls = []
+    contenders = {name: lambda name=name: calls.append(name) for name in 'abc'}
+    times = interleave(contenders, repeats=4, warmup=2)
+    assert {name: len(values) for name, values in times.items()} == dict(a=4, b=4, c=4)
+    assert ''.join(calls) == 'abcbcacab' * 2
+
+
+def test_differences_and_bounds():
+    memory = Measurement('peak', 'MiB', dict(few=[100.0, 110.0, 90.0], many=[130.0, 140.0, 170.0]))
+    row = Ratio('growth', memory, 'many', 'few', target=50.0, bound='most', difference=True).to_dict()
+    # Medians 140 and 100; rounds 30, 30 and 80.
+    assert (row['value'], row['low'], row['high'], row['met']) == (40.0, 30.0, 55.0, True)
+    assert memory.best_of(['many', 'few']) == 'few'
+
+
+def test_saved_memory_counts_each_storage_once_and_no_parameter():
+    class Squares(TrainingStep):
+        def loss(self) -> torch.Tensor:
+            # The convolution keeps images and weight, the square its output twice, the sum nothing.
+            output = self.model(self.images)
+            return (output * output).sum()
+
+    images = torch.zeros(2, 3, 64, 64)
+    batch = Batch(images, torch.zeros(2, 64, 64), torch.zeros(2, 64, 64))
+    step = Squares(torch.nn.Conv2d(3, 16, 1), batch, torch.contiguous_format)
+    assert step.saved_mib() == pytest.approx((images.numel() + 2 * 16 * 64 * 64) * 4 / 2**20)
