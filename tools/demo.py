@@ -4,14 +4,14 @@ import argparse
 import time
 from pathlib import Path
 
-CONFIG = 'configs/quickstart/joint_r18-d16_1xb8-12e_synthetic-128x256.py'
+CONFIG = 'configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py'
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for data and runs')
     parser.add_argument('--config', default=CONFIG, help='config to train')
-    parser.add_argument('--train', type=int, default=1000, help='training images')
+    parser.add_argument('--train', type=int, default=900, help='training images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument('--test', type=int, default=100, help='test images')
     parser.add_argument('--size', type=int, nargs=2, default=(128, 256), metavar=('H', 'W'), help='size of the images')
