@@ -35,14 +35,24 @@ def set_resume(config: Config, resume: str | None) -> None:
 def supports_bf16() -> bool:
     """Whether the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
     if torch.cuda.is_available():
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+        return torch.cuda.get_device_capability() >= (8, 0)
+    # Private, and not in every version of torch.
+    checks = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
 
 
 def set_mixed_precision(config: Config) -> None:
-    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16."""
-    bf16 = not torch.cuda.is_available() or torch.cuda.is_bf16_supported()
-    if config.optim_wrapper.type == 'OptimWrapper':
-        config.optim_wrapper.type = 'Bf16OptimWrapper' if bf16 else 'AmpOptimWrapper'
-        if not bf16:
-            config.optim_wrapper.dtype = 'float16'
+    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16.
+
+    Raises:
+        ConfigError: If the config's optimizer wrapper is neither the plain one nor one of mixed precision.
+    """
+    wrapper = config.optim_wrapper
+    if wrapper.type in ('Bf16OptimWrapper', 'AmpOptimWrapper'):
+        return
+    if wrapper.type != 'OptimWrapper':
+        raise ConfigError(f'`--amp` replaces `optim_wrapper.type` OptimWrapper. Found {wrapper.type}: set its precision yourself.')
+    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+        wrapper.type = 'Bf16OptimWrapper'
+    else:
+        wrapper.update(type='AmpOptimWrapper', dtype='float16')
