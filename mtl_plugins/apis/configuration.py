@@ -51,7 +51,7 @@ def set_mixed_precision(config: Config) -> None:
     if wrapper.type in ('Bf16OptimWrapper', 'AmpOptimWrapper'):
         return
     if wrapper.type != 'OptimWrapper':
-        raise ConfigError(f'`--amp` replaces `optim_wrapper.type` OptimWrapper. Found {wrapper.type}: set its precision yourself.')
+        raise ConfigError(f'`--amp` replaces `optim_wrapper.type` OptimWrapper. Found {wrapper.type}: set its precision there.')
     if not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
         wrapper.type = 'Bf16OptimWrapper'
     else:
