@@ -23,7 +23,7 @@ _EVALUATORS = {
 
 
 def run(options: Options) -> Result:
-    """The scores of data samples in memory; then whole validation runs of a fresh process, few images and many."""
+    """The scores of data samples in memory; then validations in a fresh process, of few images and of many."""
     size, num_samples = ((64, 128), 2) if options.quick else ((256, 512), 16)
     samples = _data_samples(render_arrays(num_samples, size, options.seed))
 
@@ -42,7 +42,7 @@ def run(options: Options) -> Result:
     # A fresh process costs ten seconds and more.
     if is_supported() and not options.quick:
         settings |= dict(memory_image_size=(128, 256), few_images=20, many_images=2000)
-        growth = Measurement('peak memory of the process', 'MiB', _peak_memory(options, settings))
+        growth = Measurement('peak memory of a validation without a network', 'MiB', _peak_memory(options, settings))
         measurements.append(growth)
         for name in (OURS, PEER):
             ratios.append(
