@@ -23,14 +23,16 @@ from mtl_plugins.utils.files import replacing
 POINTER_NAME = 'last_checkpoint'
 
 # What mmengine's own checkpoints hold besides tensors and plain Python values. None of it runs code when unpickled.
-_SAFE_GLOBALS = [
-    HistoryBuffer,
-    np._core.multiarray._reconstruct,
-    np._core.multiarray.scalar,
-    np.ndarray,
-    np.dtype,
-    *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32', 'uint8', 'bool')),
-]
+torch.serialization.add_safe_globals(
+    [
+        HistoryBuffer,
+        np._core.multiarray._reconstruct,
+        np._core.multiarray.scalar,
+        np.ndarray,
+        np.dtype,
+        *(type(np.dtype(name)) for name in ('float64', 'float32', 'int64', 'int32', 'uint32', 'uint8', 'bool')),
+    ]
+)
 
 
 def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> dict:
@@ -48,8 +50,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
     if not path.is_file():
         raise CheckpointError(f'Checkpoint {path} does not exist. Check the path; `last_checkpoint` names the newest of a run.')
     try:
-        with torch.serialization.safe_globals(_SAFE_GLOBALS):
-            checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
         # torch's sentence on the offending object comes first; its advice on how to load unsafely is left out.
         found = str(error).split('WeightsUnpickler error:')[-1].strip().split('\n')[0].split('. ')[0]
