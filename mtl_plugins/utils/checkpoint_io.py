@@ -1,10 +1,11 @@
 """Reading and writing checkpoints without running their code and without half-written files.
 
 mmengine falls back to full unpickling, which runs whatever the file says, when ``torch.load(weights_only=True)`` refuses a
-file. Importing this module replaces mmengine's loader of local files by one without that fallback, for ``load_from``,
-``resume`` and every ``init_cfg``.
+file. Importing this module takes that fallback away from all of mmengine's loaders, for ``load_from``, ``resume`` and every
+``init_cfg``, be it a path or a URL.
 """
 
+import functools
 import os
 import pickle
 import zipfile
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
+from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mtl_plugins.errors import CheckpointError
@@ -73,7 +75,14 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     return load_checkpoint_file(filename, map_location)
 
 
+def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    return torch.load(file, map_location=map_location, weights_only=True)
+
+
 CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+# The two functions through which its other loaders (URLs, model zoos, object stores) unpickle.
+mmengine_checkpoint._safe_torch_load = _load_weights_only
+mmengine_checkpoint.load_url = functools.partial(torch.hub.load_state_dict_from_url, weights_only=True)
 
 
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable
@@ -48,6 +49,8 @@ def explain(error: BaseException) -> str | None:
             return text
         if isinstance(seen, KeyError) and (unknown := _UNKNOWN_TYPE.search(text)):
             return f'Unknown `type` in the config: there is no {unknown[2]} named {unknown[1]}. Check the spelling.'
+        if isinstance(seen, pickle.UnpicklingError):
+            return 'A downloaded checkpoint holds objects other than weights and was refused, since loading them could run code.'
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return f'The disk is full ({seen.filename or "while writing"}). Free space and run again.'
         seen = seen.__cause__ or seen.__context__

@@ -1,9 +1,12 @@
 """Checkpoints: nothing in them is executed, none is half written, none fits by accident."""
 
 import errno
+import functools
+import http.server
 import os
 import pickle
 import re
+import threading
 
 import pytest
 import torch
@@ -44,6 +47,21 @@ def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path, data_root):
     runner = RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, load_from=str(path)))
     with pytest.raises(CheckpointError, match='could run code'):
         runner.train()
+    assert not proof.exists()
+
+
+def test_a_hostile_checkpoint_from_a_url_is_refused_and_not_executed(tmp_path, monkeypatch):
+    # mmengine downloads with `load_state_dict_from_url`, which unpickles in full by default.
+    proof = tmp_path / 'proof'
+    (tmp_path / 'served').mkdir()
+    torch.save({'state_dict': {}, 'meta': Hostile(proof)}, tmp_path / 'served' / 'hostile.pth')
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path / 'cache'))
+    handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=str(tmp_path / 'served'))
+    with http.server.ThreadingHTTPServer(('127.0.0.1', 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(pickle.UnpicklingError, match='Weights only load failed'):
+            CheckpointLoader.load_checkpoint(f'http://127.0.0.1:{server.server_port}/hostile.pth')
+        server.shutdown()
     assert not proof.exists()
 
 
