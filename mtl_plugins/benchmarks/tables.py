@@ -1,10 +1,11 @@
-"""Results as tables for the terminal."""
+"""Results as tables, for the terminal and for documents."""
 
 from rich.console import Console
 from rich.table import Table
 
 # Wide enough for every column where the output is a file.
 _WIDTH = 110
+_MET = {None: '', True: 'yes', False: 'NO'}
 
 
 def print_result(result: dict) -> None:
@@ -25,11 +26,40 @@ def print_result(result: dict) -> None:
     for column, justify in (('ratio', 'left'), ('value', 'right'), ('quartiles', 'right'), ('target', 'right'), ('met', 'left')):
         table.add_column(column, justify=justify)
     for ratio in result['ratios']:
-        sign = {'least': '>=', 'most': '<='}[ratio['bound']]
-        target = '' if ratio['target'] is None else f'{sign} {ratio["target"]:g}'
-        met = {None: '', True: 'yes', False: 'NO'}[ratio['met']]
-        table.add_row(ratio['name'], _number(ratio['value']), _range(ratio['low'], ratio['high'], ' - '), target, met)
+        quartiles = _range(ratio['low'], ratio['high'], ' - ')
+        table.add_row(ratio['name'], _number(ratio['value']), quartiles, _target(ratio), _MET[ratio['met']])
     console.print(table)
+
+
+def ratios_in_markdown(document: dict) -> str:
+    """The ratios of all benchmarks of the JSON document as one Markdown table under a line of provenance."""
+    made = document['provenance']
+    versions = ', '.join(
+        f'{name} {made["versions"][name]}' for name in ('torch', 'onedl-mmsegmentation', 'segmentation-models-pytorch')
+    )
+    load = 'unknown' if made['load_average'] is None else f'{made["load_average"]:.1f}'
+    changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
+    lines = [
+        f'Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["cpu"]} ({made["cpu_capability"]}, '
+        f'{made["cpu_cores"]} cores), device {made["device"]}, {made["threads"]} threads, {made["repeats"]} rounds, load before '
+        f'{load}; {versions}.',
+        '',
+        '| benchmark | ratio | median | quartiles | target | met |',
+        '|---|---|---|---|---|---|',
+    ]
+    for benchmark in document['benchmarks']:
+        for ratio in benchmark['ratios']:
+            quartiles = _range(ratio['low'], ratio['high'], ' - ')
+            lines.append(
+                f'| {benchmark["name"]} | {ratio["name"]} | {_number(ratio["value"])} | {quartiles} | {_target(ratio)} '
+                f'| {_MET[ratio["met"]]} |'
+            )
+    return '\n'.join(lines) + '\n'
+
+
+def _target(ratio: dict) -> str:
+    sign = {'least': '>=', 'most': '<='}[ratio['bound']]
+    return '' if ratio['target'] is None else f'{sign} {ratio["target"]:g}'
 
 
 def _number(value: float) -> str:

@@ -58,21 +58,36 @@ def check_document(document: dict, repeats: int) -> None:
 
 @pytest.mark.parametrize('name', ['submit', 'eval'])
 def test_quick_run_prints_tables_and_writes_the_document(run_cli, tmp_path, name):
-    path = tmp_path / 'out.json'
-    result = run_cli('analysis_tools/benchmark', name, '--quick', '--repeats', 3, '--json', path)
+    path, table = tmp_path / 'out.json', tmp_path / 'out.md'
+    result = run_cli('analysis_tools/benchmark', name, '--quick', '--repeats', 3, '--json', path, '--markdown', table)
     assert result.code == 0, result.err
     document = json.loads(path.read_text())
     check_document(document, repeats=3)
     assert [benchmark['name'] for benchmark in document['benchmarks']] == [name]
     for words in ('ours', 'median', 'quartiles', 'target', 'met'):
         assert words in result.out
-    assert list(tmp_path.iterdir()) == [path]
+    rows = [line.split(' | ')[1] for line in table.read_text().splitlines() if line.startswith(f'| {name} | ')]
+    assert rows == [ratio['name'] for ratio in document['benchmarks'][0]['ratios']]
+    assert sorted(tmp_path.iterdir()) == [path, table]
 
 
 def test_help_names_every_benchmark_and_option(run_cli):
     result = run_cli('analysis_tools/benchmark', '--help')
     assert result.code == 0
-    for word in ('data', 'train', 'infer', 'eval', 'submit', 'all', '--json', '--threads', '--repeats', '--quick', '--device'):
+    for word in (
+        'data',
+        'train',
+        'infer',
+        'eval',
+        'submit',
+        'all',
+        '--json',
+        '--markdown',
+        '--threads',
+        '--repeats',
+        '--quick',
+        '--device',
+    ):
         assert word in result.out
 
 

@@ -24,6 +24,7 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('benchmark', choices=[*BENCHMARKS, 'all'], help='what to measure')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write raw numbers, ratios and provenance to this file')
+    parser.add_argument('--markdown', type=Path, metavar='OUT', help='write ratios and provenance as a Markdown table')
     parser.add_argument('--threads', type=positive, default=2, help='of torch, loaders and writer (default: 2)')
     parser.add_argument('--repeats', type=positive, help='rounds that count, after warming up (default: 11; 2 with --quick)')
     parser.add_argument('--quick', action='store_true', help='tiny inputs: only checks that everything runs')
@@ -40,14 +41,15 @@ def main() -> None:
 
     from mtl_plugins.benchmarks.provenance import provenance
     from mtl_plugins.benchmarks.results import Options
-    from mtl_plugins.benchmarks.tables import print_result
+    from mtl_plugins.benchmarks.tables import print_result, ratios_in_markdown
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.utils.files import replacing
 
     if args.device != 'cpu' and not (args.device.startswith('cuda') and torch.cuda.is_available()):
         raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {args.device}.')
-    if args.json and not args.json.parent.is_dir():
-        raise ConfigError(f'`--json` should lie in an existing folder. Found {args.json}.')
+    for option, path in (('--json', args.json), ('--markdown', args.markdown)):
+        if path and not path.parent.is_dir():
+            raise ConfigError(f'`{option}` should lie in an existing folder. Found {path}.')
     repeats = args.repeats or (2 if args.quick else 11)
     options = Options(threads=args.threads, repeats=repeats, quick=args.quick, device=args.device, seed=args.seed)
     torch.set_num_threads(args.threads)
@@ -58,10 +60,11 @@ def main() -> None:
         result = importlib.import_module(f'mtl_plugins.benchmarks.{name}_benchmark').run(options).to_dict()
         print_result(result)
         document['benchmarks'].append(result)
-        if args.json:
-            # After each: an interrupted run leaves what it has.
-            with replacing(args.json) as temporary:
-                temporary.write_text(json.dumps(document, indent=1) + '\n')
+        # After each: an interrupted run leaves what it has.
+        for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, ratios_in_markdown(document))):
+            if path:
+                with replacing(path) as temporary:
+                    temporary.write_text(text)
 
 
 if __name__ == '__main__':
