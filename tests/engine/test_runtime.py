@@ -160,6 +160,15 @@ def test_tensorboard_and_offline_wandb_record_the_run(data_root, tmp_path, monke
     assert list(tmp_path.rglob('offline-run-*/*.wandb'))
 
 
+def test_a_validation_without_training_saves_nothing(data_root, tmp_path):
+    # It raised AttributeError: the checkpoint hook is set up by `before_train` only.
+    config = tiny_config(data_root, tmp_path)
+    config.train_dataloader = config.train_cfg = config.optim_wrapper = config.param_scheduler = None
+    metrics = RUNNERS.build(config).val()
+    assert 0 <= metrics['metrics_summary/semseg'] <= 100
+    assert not list(tmp_path.glob('*.pth')) and not (tmp_path / 'metrics.csv').exists()
+
+
 def test_an_unknown_worker_type_is_refused(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path, train_dataloader__worker_type='fiber')
     with pytest.raises(ConfigError, match=r"`worker_type` should be one of .* Found 'fiber'"):

@@ -82,5 +82,7 @@ class AtomicCheckpointHook(CheckpointHook):
                 write_pointer(runner.work_dir, self.last_ckpt)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        if not hasattr(self, 'file_backend'):
+            return  # A validation without training: `before_train` did not run, and there is nothing to save.
         with self._removing_last():
             super()._save_best_checkpoint(runner, metrics)
