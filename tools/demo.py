@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
     parser.add_argument('--out', type=Path, default=Path('work_dirs/demo'), help='folder for data and runs')
     parser.add_argument('--config', default=CONFIG, help='config to train')
-    parser.add_argument('--train', type=int, default=900, help='training images')
+    parser.add_argument('--train', type=int, default=800, help='training images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument('--test', type=int, default=100, help='test images')
     parser.add_argument('--size', type=int, nargs=2, default=(128, 256), metavar=('H', 'W'), help='size of the images')
