@@ -160,6 +160,32 @@ def test_tensorboard_and_offline_wandb_record_the_run(data_root, tmp_path, monke
     assert list(tmp_path.rglob('offline-run-*/*.wandb'))
 
 
+def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path / 'train', train_cfg__max_epochs=2)
+    config.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+    _train(config)
+    checkpoint = find_latest_checkpoint(tmp_path / 'train')
+    scores = {}
+    for loop in ('InferenceTestLoop', 'mmengine.TestLoop'):
+        config = tiny_config(data_root, tmp_path / loop)
+        config.test_dataloader, config.test_evaluator, config.test_cfg = (
+            config.val_dataloader,
+            config.val_evaluator,
+            dict(type=loop),
+        )
+        runner = RUNNERS.build(config)
+        runner.start_from(checkpoint)
+        weights = {name: value.clone() for name, value in runner.model.state_dict().items()}
+        scores[loop] = runner.test()
+        # The model itself is neither folded nor frozen.
+        assert all(torch.equal(value, weights[name]) for name, value in runner.model.state_dict().items())
+        assert all(parameter.requires_grad for parameter in runner.model.parameters())
+    folded, plain = scores.values()
+    assert folded.keys() == plain.keys()
+    for name, value in plain.items():
+        assert folded[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
+
+
 def test_a_validation_without_training_saves_nothing(data_root, tmp_path):
     # It raised AttributeError: the checkpoint hook is set up by `before_train` only.
     config = tiny_config(data_root, tmp_path)

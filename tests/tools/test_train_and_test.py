@@ -118,6 +118,33 @@ def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_
                 assert again.read(name) == first.read(name), name
 
 
+@pytest.mark.parametrize(('task', 'other'), [('semseg', 'depth'), ('depth', 'semseg')])
+def test_a_single_task_is_trained_submitted_and_graded_alone(run_cli, tiny_config_file, data_root, tmp_path, task, other):
+    rule = dict(semseg='greater', depth='less')[task]
+    with tiny_config_file.open('a') as file:
+        file.write(
+            f"""
+model['tasks'] = dict(_delete_=True, {task}=dict(type='{dict(semseg='SemSegTask', depth='DepthTask')[task]}'))
+model['task_balancing'] = dict(_delete_=True, type='FixedWeights')
+val_evaluator = dict(tasks=['{task}'])
+default_hooks = dict(checkpoint=dict(save_best='metrics_summary/{task}', rule='{rule}'))
+for loader in (train_dataloader, val_dataloader, test_dataloader):
+    loader.setdefault('dataset', {{}})['tasks'] = ['{task}']
+del loader
+"""
+        )
+    result = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root)
+    assert result.code == 0, result.err
+    archive, scores = _archive(tmp_path / 'run'), tmp_path / 'scores.json'
+    with zipfile.ZipFile(archive) as content:
+        assert {name.split('/')[1] for name in content.namelist() if name.startswith('predictions/')} == {task}
+    result = run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'grader' / 'test', '--json', scores)
+    assert result.code == 0, result.err
+    scores = json.loads(scores.read_text())
+    assert f'metrics_summary/{task}' in scores and f'metrics_summary/{other}' not in scores
+    assert scores['metrics_summary/multitask'] == 0
+
+
 def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):
     result = run_cli(
         'train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission', '--amp',
