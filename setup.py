@@ -31,6 +31,7 @@ setup(
         'pillow>=10',
         'matplotlib>=3.8',
         'rich>=13',
+        'tqdm>=4.64',
     ],
-    extras_require={**EXTRAS, 'all': sorted(sum(EXTRAS.values(), []))},
+    extras_require={**EXTRAS, 'all': sorted(package for group in EXTRAS.values() for package in group)},
 )
