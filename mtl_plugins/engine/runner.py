@@ -3,6 +3,7 @@
 import datetime
 import logging
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,15 @@ class MultiTaskRunner(Runner):
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines."""
+        """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines.
+
+        Nor does a terminal get the lines within a validation or test, where :class:`ProgressBarHook` shows the progress.
+        """
         logger = super().build_logger(*args, **kwargs)
+        left_out = r'\n|^(Epoch|Iter)\((val|test)\)' if sys.stdout.isatty() else r'\n'
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):
-                handler.addFilter(lambda record: '\n' not in record.getMessage())
+                handler.addFilter(lambda record: re.search(left_out, record.getMessage()) is None)
         return logger
 
     def setup_env(self, env_cfg: dict) -> None:

@@ -186,6 +186,12 @@ def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, 
         assert folded[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
 
 
+def test_the_progress_bar_goes_before_the_scores_are_written(data_root, tmp_path):
+    # Its removal erased the line with the scores from the terminal.
+    names = [type(hook).__name__ for hook in RUNNERS.build(tiny_config(data_root, tmp_path)).hooks]
+    assert names.index('ProgressBarHook') < names.index('LoggerHook')
+
+
 def test_a_validation_without_training_saves_nothing(data_root, tmp_path):
     # It raised AttributeError: the checkpoint hook is set up by `before_train` only.
     config = tiny_config(data_root, tmp_path)

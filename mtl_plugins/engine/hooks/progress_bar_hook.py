@@ -12,7 +12,8 @@ from mtl_plugins.registry import HOOKS
 class ProgressBarHook(Hook):
     """Show how far validation and test are; nothing where the output is no terminal, and only on the main process."""
 
-    priority = 'LOWEST'
+    # Gone before any other hook writes the scores: removing the bar would take their line with it.
+    priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
