@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 # As in the tools, and before torch is imported: spinning threads make the tests several times slower on busy cores.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 import pytest
 import torch

@@ -7,9 +7,10 @@ import re
 import sys
 from collections.abc import Callable
 
-# OpenMP threads that spin while they wait starve the loader's threads on the same cores, and any neighbour's (a step then takes
-# ten times as long). It is read when torch is imported, which is after this module in every tool.
-os.environ.setdefault('OMP_WAIT_POLICY', 'PASSIVE')
+# GNU OpenMP's threads spin for milliseconds while they wait, and starve the loader's threads on the same cores, and any
+# neighbour's: a step then takes ten times as long. Not to spin at all costs 7 % of a step on idle cores. Read when torch is
+# imported, which is after this module in every tool.
+os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
 
