@@ -18,14 +18,14 @@ def set_resume(config: Config, resume: str | None) -> None:
     """Continue a run (``'auto'``: its newest checkpoint, or a path), or make sure that a new one overwrites nothing.
 
     Raises:
-        ConfigError: If a new run is asked for in a work dir that already holds one.
+        ConfigError: If the work dir already holds a run that is not the one to be continued.
     """
+    work_dir = Path(config.work_dir)
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
-        return
-    work_dir = Path(config.work_dir)
-    if not config.get('resume') and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
+    continued = config.get('resume') and (not config.load_from or Path(config.load_from).resolve().parent == work_dir.resolve())
+    if not continued and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
         raise ConfigError(
             f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '
             'overwritten.'

@@ -43,17 +43,25 @@ class AtomicCheckpointHook(CheckpointHook):
         try:
             yield
             for path in self.file_backend.removals:
-                if backend.isfile(path):
+                # A run that was resumed from another work dir leaves that one as it is.
+                if Path(path).resolve().parent == Path(self.out_dir).resolve() and backend.isfile(path):
                     backend.remove(path)
         finally:
             self.file_backend = backend
 
     def before_train(self, runner) -> None:
-        """Point the remembered best checkpoint to this work dir, which may have moved since it was saved."""
+        """Find the best checkpoint of a resumed run beside the checkpoint it resumes from, wherever that folder lies now."""
         hub = runner.message_hub
-        for name, value in list(hub.runtime_info.items()):
-            if name.startswith('best_ckpt') and value:
-                hub.update_info(name, str(Path(runner.work_dir) / Path(value).name))
+        folder = Path(runner._load_from).resolve().parent if runner._resume else Path(runner.work_dir)
+        for name in [name for name in hub.runtime_info if name == 'last_ckpt' or name.startswith('best_ckpt')]:
+            path = folder / Path(hub.get_info(name)).name
+            if path.is_file():
+                hub.update_info(name, str(path))
+                continue
+            hub.pop_info(name)
+            if name.startswith('best_ckpt'):
+                hub.pop_info(name.replace('best_ckpt', 'best_score'))
+                runner.logger.warning(f'The best checkpoint so far, {path}, is gone: the best of the epochs to come counts.')
         # mmengine warns of the file client that it deprecates and builds itself.
         runner.logger.addFilter(_is_relevant)
         super().before_train(runner)
