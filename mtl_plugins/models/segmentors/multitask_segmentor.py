@@ -104,7 +104,7 @@ class MultiTaskSegmentor(BaseModel):
         return self.decode_head(features)
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by ``<task>/<name of the loss>``."""
+        """Losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
         predictions = self.decode(inputs)
         losses = {}
         for name, task in self.tasks.items():
@@ -115,12 +115,14 @@ class MultiTaskSegmentor(BaseModel):
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
 
-        mmengine calls this in ``train_step``, alone and wrapped for distributed training.
+        A task's loss is the sum of its entries ``<task>/loss_*``; others are only logged. mmengine calls this in
+        ``train_step``, alone and wrapped for distributed training.
         """
         task_losses = {}
         for key, value in losses.items():
-            task = key.split('/')[0]
-            task_losses[task] = task_losses[task] + value if task in task_losses else value
+            task, name = key.split('/')
+            if name.startswith('loss_'):
+                task_losses[task] = task_losses[task] + value if task in task_losses else value
         total = self.task_balancing(task_losses)
         return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
 

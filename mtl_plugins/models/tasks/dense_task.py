@@ -33,15 +33,21 @@ class DenseTask(BaseModule):
         """What the user asked for, ``(B, *size)``, of one prediction ``(B, out_channels, h, w)``."""
 
     def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
-        """The loss of a task, by its name: the mean over all predictions (deep supervision).
+        """The loss of a task by its name, the mean over all predictions (deep supervision), and what is only logged.
 
-        Without a label it is exactly 0, yet it depends on every prediction, so that distributed training finds a gradient
-        for every parameter.
+        With several predictions, the loss of each stands beside the mean as ``<name>_initial`` ... ``<name>_final``, where
+        ``<name>`` is ``loss_name`` without ``loss_``. Without a label the loss is exactly 0, yet it depends on every
+        prediction, so that distributed training finds a gradient for every parameter.
         """
         if target is None:
             return {self.loss_name: sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)}
         losses = [self.loss(prediction, target) for prediction in predictions]
-        return {self.loss_name: sum(losses) / len(losses)}
+        named = {self.loss_name: sum(losses) / len(losses)}
+        if len(losses) > 1:
+            places = ['initial', *(f'intermediate{i}' for i in range(1, len(losses) - 1)), 'final']
+            name = self.loss_name.removeprefix('loss_')
+            named.update({f'{name}_{place}': loss.detach() for place, loss in zip(places, losses, strict=True)})
+        return named
 
     @staticmethod
     def upsample(prediction: Tensor, size: tuple[int, int]) -> Tensor:

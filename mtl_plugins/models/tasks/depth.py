@@ -15,7 +15,7 @@ class DepthTask(DenseTask):
     """One channel, upsampled to the label's size, then turned into metres. Labels that are not > 0 do not count.
 
     Args:
-        representation: ``'exp'``, ``'normalised'``, ``'log'`` or ``'inverse'``; see :class:`DepthRepresentation`.
+        representation: ``'exp'``, ``'metres'``, ``'normalised'``, ``'log'`` or ``'inverse'``; see :class:`DepthRepresentation`.
         depth_range: Least and largest metres that are predicted.
         statistics: ``dict(mean=..., std=...)`` of the represented quantity, where the representation needs it.
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
