@@ -1,52 +1,86 @@
 """DeepLabV3+ head (arXiv 1802.02611) for one prediction map."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
-from mmengine.model import BaseModule
 from torch import Tensor, nn
+from torchvision.ops import SqueezeExcitation
 
+from mtl_plugins.models.decode_heads.map_head import MapHead, width_of
 from mtl_plugins.models.layers.aspp import ASPP
 from mtl_plugins.models.layers.skip_decoder import SkipDecoder
 from mtl_plugins.registry import MODELS
 
 
 @MODELS.register_module()
-class DeepLabV3PlusHead(BaseModule):
-    """ASPP on the coarsest features, a decoder with one finer skip, a 1x1 predictor.
+class DeepLabV3PlusHead(MapHead):
+    """ASPP on the coarsest features, a decoder with finer skips, a 1x1 predictor.
 
-    The predictor runs at the skip's stride; the tasks upsample. A 1x1 convolution and bilinear upsampling commute, so this
-    is the same function as predicting after the upsampling, at a sixteenth of the cost.
+    The predictor runs at the finest skip's stride; the tasks upsample. A 1x1 convolution and bilinear upsampling commute, so
+    this is the same function as predicting after the upsampling, at a sixteenth of the cost.
 
     Args:
         in_channels: Widths of the feature pyramid.
         out_channels: Channels of the prediction.
-        channels: Width of ASPP and decoder.
-        rates: Dilations of the ASPP branches.
-        skip_index: Which map of the pyramid is the skip; 1 is the one at stride 4.
-        skip_channels: Channels to which the skip is reduced.
-        num_convs: Number of 3x3 convolutions in the decoder.
+        channels: Width of the ASPP and of the embedding.
+        rates: Dilations of the ASPP branches; None leaves the ASPP out: the decoder then starts from the coarsest features.
+        skip_indices: Which maps of the pyramid are skips, from coarse to fine; 2 is the one at stride 8, 1 at 4, 0 at 2.
+        skip_channels: Channels to which a skip is reduced, one number or one for each.
+        decoder_channels: Widths of the decoder's stages, one for each skip; ``channels`` by default.
+        num_convs: Number of 3x3 convolutions after each skip.
+        squeeze_excitation: Reduction of a squeeze-and-excitation (arXiv 1709.01507) of the embedding; None for none.
         init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If the skips do not go from coarse to fine, the backbone lacks one, or there is not one width for each.
     """
 
     def __init__(
         self,
         *,
-        in_channels: Sequence[int],
+        in_channels: Sequence[int | None],
         out_channels: int,
         channels: int = 256,
-        rates: Sequence[int] = (3, 6, 9),
-        skip_index: int = 1,
-        skip_channels: int = 48,
+        rates: Sequence[int] | None = (3, 6, 9),
+        skip_indices: Sequence[int] = (1,),
+        skip_channels: int | Sequence[int] = 48,
+        decoder_channels: Sequence[int] | None = None,
         num_convs: int = 2,
+        squeeze_excitation: int | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.skip_index = skip_index
-        self.aspp = ASPP(in_channels[-1], channels, tuple(rates))
-        self.decoder = SkipDecoder(
-            channels, in_channels[skip_index], skip_channels=skip_channels, channels=channels, num_convs=num_convs
+        if not skip_indices or any(coarse <= fine for coarse, fine in pairwise(skip_indices)):
+            raise ValueError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
+        if isinstance(skip_channels, int):
+            skip_channels = [skip_channels] * len(skip_indices)
+        decoder_channels = decoder_channels or [channels] * len(skip_indices)
+        for name, widths in dict(skip_channels=skip_channels, decoder_channels=decoder_channels).items():
+            if len(widths) != len(skip_indices):
+                raise ValueError(f'`{name}` should have one width for each of {len(skip_indices)} skips. Found {list(widths)}.')
+        self.skip_indices = tuple(skip_indices)
+        coarsest = width_of(in_channels, -1)
+        self.aspp = ASPP(coarsest, channels, tuple(rates)) if rates else None
+        self.context_channels = channels if rates else coarsest
+        self.channels = decoder_channels[-1]
+        inputs = [self.context_channels, *decoder_channels]
+        self.decoder = nn.ModuleList(
+            SkipDecoder(
+                inputs[stage],
+                width_of(in_channels, index),
+                skip_channels=skip_channels[stage],
+                channels=decoder_channels[stage],
+                num_convs=num_convs,
+            )
+            for stage, index in enumerate(skip_indices)
         )
-        self.predictor = nn.Conv2d(channels, out_channels, 1)
+        self.squeeze_excitation = (
+            SqueezeExcitation(self.channels, max(1, self.channels // squeeze_excitation)) if squeeze_excitation else nn.Identity()
+        )
+        self.predictor = nn.Conv2d(self.channels, out_channels, 1)
 
-    def forward(self, features: Sequence[Tensor]) -> Tensor:
-        return self.predictor(self.decoder(self.aspp(features[-1]), features[self.skip_index]))
+    def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        context = embedding = features[-1] if self.aspp is None else self.aspp(features[-1])
+        for stage, index in zip(self.decoder, self.skip_indices, strict=True):
+            embedding = stage(embedding, features[index])
+        return context, self.squeeze_excitation(embedding)

@@ -1,0 +1,116 @@
+"""Branched heads that exchange gated features and predict twice (PAD-Net, arXiv 1805.04409)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from mmengine.model import ModuleDict
+from torch import Tensor, nn
+
+from mtl_plugins.models.decode_heads.branched_head import BranchedHead
+from mtl_plugins.models.layers.conv_norm_act import ConvNormAct
+from mtl_plugins.registry import MODELS
+
+
+class GatedFeatures(nn.Module):
+    """``conv(x) * sigmoid(attention(x))``: what a task lets another one see, ``(B, C, H, W)``.
+
+    Both convolutions are one with twice the channels. The gate starts half open everywhere.
+
+    Args:
+        channels: Width.
+        kernel_size: Of both convolutions, odd.
+    """
+
+    def __init__(self, channels: int, kernel_size: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, 2 * channels, kernel_size, padding=kernel_size // 2, bias=False)
+        nn.init.zeros_(self.conv.weight[channels:])
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        return F.glu(self.conv(embedding), dim=1)
+
+
+class DeepDecoder(nn.Module):
+    """Three 3x3 convolutions; after each of the first two, half the channels and twice the resolution.
+
+    Args:
+        channels: Width in, a multiple of 4.
+        out_channels: Channels of the prediction.
+    """
+
+    def __init__(self, channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.reduce = nn.ModuleList([ConvNormAct(channels, channels // 2, 3), ConvNormAct(channels // 2, channels // 4, 3)])
+        self.predictor = nn.Conv2d(channels // 4, out_channels, 3, padding=1)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        for conv in self.reduce:
+            embedding = F.interpolate(conv(embedding), scale_factor=2.0, mode='bilinear', align_corners=False)
+        return self.predictor(embedding)
+
+
+def simple_decoder(channels: int, out_channels: int) -> nn.Conv2d:
+    """One 3x3 convolution."""
+    return nn.Conv2d(channels, out_channels, 3, padding=1)
+
+
+FINAL_DECODERS = {'simple': simple_decoder, 'deep': DeepDecoder}
+
+
+@MODELS.register_module()
+class DistilledHead(BranchedHead):
+    """Initial heads as in :class:`BranchedHead`; each task's embedding, gated, is added to the others'; then a second decoder.
+
+    Gives each task two predictions, the initial and the final one; the tasks charge the mean of both (deep supervision).
+
+    Args:
+        head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
+        in_channels: Widths of the feature pyramid.
+        out_channels: Channels of each task's prediction; two tasks at least.
+        task_heads: Configs that replace ``head`` for the tasks they name.
+        final_decoder: ``'simple'``, one 3x3 convolution, or ``'deep'``, three with two upsamplings by 2.
+        gate_kernel_size: Kernel side of the gates' convolutions, 1 or 3.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If there is one task only, the embeddings' widths differ, or an argument is none of the above.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: dict,
+        in_channels: Sequence[int | None],
+        out_channels: dict[str, int],
+        task_heads: dict[str, dict] | None = None,
+        final_decoder: str = 'simple',
+        gate_kernel_size: int = 1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(head=head, in_channels=in_channels, out_channels=out_channels, task_heads=task_heads, init_cfg=init_cfg)
+        if len(out_channels) < 2:
+            raise ValueError(
+                f'`out_channels` should name two tasks or more, which exchange features. Found {list(out_channels)}.'
+            )
+        if final_decoder not in FINAL_DECODERS:
+            raise ValueError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
+        if gate_kernel_size not in (1, 3):
+            raise ValueError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
+        widths = {task: getattr(head, 'channels', None) for task, head in self.heads.items()}
+        channels = next(iter(widths.values()))
+        if set(widths.values()) != {channels} or channels is None:
+            raise ValueError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
+        self.gates = ModuleDict({task: GatedFeatures(channels, gate_kernel_size) for task in out_channels})
+        self.final_decoders = ModuleDict(
+            {task: FINAL_DECODERS[final_decoder](channels, width) for task, width in out_channels.items()}
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        embeddings = {task: head.embed(features)[1] for task, head in self.heads.items()}
+        messages = {task: gate(embeddings[task]) for task, gate in self.gates.items()}
+        predictions = {}
+        for task, head in self.heads.items():
+            received = sum(message for sender, message in messages.items() if sender != task)
+            final = self.final_decoders[task](embeddings[task] + received)
+            predictions[task] = [head.predictor(embeddings[task]), final]
+        return predictions

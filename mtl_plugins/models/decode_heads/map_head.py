@@ -1,0 +1,45 @@
+"""What all heads for one prediction map share."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+
+
+class MapHead(BaseModule):
+    """Features of the pyramid -> context (coarse) -> embedding (fine) -> 1x1 predictor.
+
+    Other heads build on the embedding of such a head: they exchange it between tasks, or compare it with bins or classes.
+
+    Attributes:
+        context_channels: Width of the context.
+        channels: Width of the embedding.
+        predictor: From the embedding to the prediction.
+    """
+
+    context_channels: int
+    channels: int
+    predictor: nn.Module
+
+    @abstractmethod
+    def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Context ``(B, context_channels, h, w)`` and embedding ``(B, channels, H, W)``."""
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        return self.predictor(self.embed(features)[1])
+
+
+def width_of(in_channels: Sequence[int | None], index: int) -> int:
+    """Width of one map of the pyramid.
+
+    Raises:
+        ValueError: If the backbone does not give that map.
+    """
+    if not -len(in_channels) <= index < len(in_channels) or in_channels[index] is None:
+        hint = ' A backbone gives the map at stride 2 if `with_stem=True`.' if index == 0 else ''
+        raise ValueError(
+            f'Map {index} of the feature pyramid should exist, as the head reads it. '
+            f'Found a backbone with the widths {tuple(in_channels)}.{hint}'
+        )
+    return in_channels[index]

@@ -1,0 +1,76 @@
+"""Depth as the expectation over bins: their centres and the weighted sum.
+
+Axes: B batch, C channels, Q pixels, K bins, H W the map.
+"""
+
+import math
+
+import torch
+from torch import Tensor
+
+SPACINGS = ('log', 'linear')
+ORDERS = ('free', 'ordered')
+
+
+class BinScale:
+    """Maps positions in [0, 1] to metres within ``depth_range``, linearly or along the logarithm.
+
+    Args:
+        depth_range: Least and largest depth, > 0.
+        spacing: ``'linear'``, or ``'log'``: equal steps are equal ratios (spacing-increasing discretisation of arXiv 1806.02446).
+
+    Raises:
+        ValueError: If the range is not two ascending positive numbers or the spacing is neither.
+    """
+
+    def __init__(self, depth_range: tuple[float, float], spacing: str) -> None:
+        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
+            raise ValueError(f'`depth_range` should be two ascending positive numbers. Found {tuple(depth_range)}.')
+        if spacing not in SPACINGS:
+            raise ValueError(f'`spacing` should be one of {list(SPACINGS)}. Found {spacing!r}.')
+        self.depth_range = tuple(depth_range)
+        self.spacing = spacing
+
+    def to_metres(self, position: Tensor) -> Tensor:
+        nearest, farthest = self.depth_range
+        if self.spacing == 'linear':
+            return nearest + (farthest - nearest) * position
+        return nearest * (position * math.log(farthest / nearest)).exp()
+
+
+def fixed_bin_centres(num_bins: int, scale: BinScale) -> Tensor:
+    """``(K,)`` metres: the centres, on the scale, of K equal cells that cover the whole range."""
+    return scale.to_metres((torch.arange(num_bins) + 0.5) / num_bins)
+
+
+def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor:
+    """``(B, K)`` metres within the range, of unbounded numbers; float32.
+
+    ``'free'``: each number is a place of its own, by a sigmoid. ``'ordered'``: the softmax of the numbers gives the widths of
+    cells that cover the range from near to far, whose centres are the bins (arXiv 2011.14141).
+    """
+    raw_BK = raw_BK.float()
+    if order == 'free':
+        return scale.to_metres(raw_BK.sigmoid())
+    widths_BK = raw_BK.softmax(-1)
+    return scale.to_metres(widths_BK.cumsum(-1) - widths_BK / 2)
+
+
+def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:
+    """``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
+
+    Softmax and sum are computed in float32 whatever the network's type.
+
+    Args:
+        queries_BCHW: What a pixel asks for.
+        latents_BKC: What a bin offers; B may be 1.
+        depths_BK: Metres of each bin; B may be 1.
+    """
+    batch, channels, height, width = queries_BCHW.shape
+    queries_BQC = queries_BCHW.flatten(2).transpose(1, 2)
+    keys_BCK = (latents_BKC * channels**-0.5).transpose(1, 2)
+    similarity_BQK = torch.matmul(queries_BQC, keys_BCK)
+    with torch.autocast(queries_BCHW.device.type, enabled=False):
+        probabilities_BQK = similarity_BQK.float().softmax(-1)
+        depth_BQ1 = torch.matmul(probabilities_BQK, depths_BK.unsqueeze(-1))
+    return depth_BQ1.transpose(1, 2).reshape(batch, 1, height, width)
