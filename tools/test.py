@@ -11,6 +11,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
     parser.add_argument('--submission', metavar='OUT.zip', help='pack the predictions of the split into this archive')
     parser.add_argument('--include-checkpoint', action='store_true', help='put the checkpoint into the archive')
+    parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
     parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
     parser.add_argument('--work-dir', help='folder for the log; work_dirs/<config name> by default')
     parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
@@ -30,13 +31,15 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.configuration import set_work_dir
+    from mtl_plugins.apis.configuration import set_test_time_augmentation, set_work_dir
     from mtl_plugins.apis.prediction import test
     from mtl_plugins.utils.config import load_config, parse_options
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     config.launcher = args.launcher
     set_work_dir(config, args.work_dir)
+    if args.tta:
+        set_test_time_augmentation(config)
     test(
         config,
         args.checkpoint,

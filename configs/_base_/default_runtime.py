@@ -24,6 +24,10 @@ default_hooks = dict(
 )
 custom_hooks = []
 
+# The views of `tools/test.py --tta`. `merge=dict(semseg='max', depth='metres')` merges them in another way than the mean of
+# probabilities and of log depths.
+tta_model = dict(type='MultiTaskTTAModel', scales=(0.75, 1.0, 1.25), flip=True, scale_compensation=False)
+
 env_cfg = dict(
     cudnn_benchmark=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),

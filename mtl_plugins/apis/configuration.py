@@ -32,6 +32,22 @@ def set_resume(config: Config, resume: str | None) -> None:
         )
 
 
+def set_test_time_augmentation(config: Config) -> None:
+    """Let the test loop merge the views that ``tta_model`` describes.
+
+    Raises:
+        ConfigError: If there is no ``tta_model``, or the test loop cannot use it.
+    """
+    if not config.get('tta_model'):
+        raise ConfigError(
+            '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
+            "dict(type='MultiTaskTTAModel')`. Found none."
+        )
+    if config.test_cfg.type != 'InferenceTestLoop':
+        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {config.test_cfg.type}.')
+    config.test_cfg.tta_model = config.tta_model
+
+
 def supports_bf16() -> bool:
     """Whether the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
     if torch.cuda.is_available():

@@ -4,7 +4,7 @@ import torch
 from mmengine.runner import TestLoop, ValLoop
 
 from mtl_plugins.models.utils.inference import prepare_for_inference
-from mtl_plugins.registry import LOOPS
+from mtl_plugins.registry import LOOPS, MODELS
 
 
 class _InferenceCopy:
@@ -23,10 +23,13 @@ class _InferenceCopy:
         finally:
             self._copy = None
 
+    def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
+        return prepare_for_inference(model, dtype=self.dtype)
+
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
         if self._copy is None:
-            self._copy = prepare_for_inference(getattr(model, 'module', model), dtype=self.dtype)
+            self._copy = self.make_copy(getattr(model, 'module', model))
         self.runner.model = self._copy
         try:
             super().run_iter(idx, data_batch)
@@ -51,7 +54,24 @@ class InferenceValLoop(_InferenceCopy, ValLoop):
 
 @LOOPS.register_module()
 class InferenceTestLoop(_InferenceCopy, TestLoop):
-    """mmengine's ``TestLoop`` on an inference copy of the model. Arguments as in :class:`InferenceValLoop`."""
+    """mmengine's ``TestLoop`` on an inference copy of the model, with or without test-time augmentation.
 
-    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32') -> None:
+    Args:
+        runner: The runner.
+        dataloader: A data loader or its config.
+        evaluator: An evaluator or its config.
+        dtype: As in :class:`InferenceValLoop`.
+        tta_model: Config of :class:`MultiTaskTTAModel` without ``model``; None predicts each image once.
+    """
+
+    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32', tta_model: dict | None = None) -> None:
         super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
+        self.tta_model = tta_model
+
+    def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
+        copy = super().make_copy(model)
+        if self.tta_model is None:
+            return copy
+        augmented = MODELS.build({**self.tta_model, 'model': copy})
+        self.runner.logger.info(f'Test-time augmentation: {augmented.describe()}')
+        return augmented

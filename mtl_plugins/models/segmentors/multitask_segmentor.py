@@ -139,14 +139,24 @@ class MultiTaskSegmentor(BaseModel):
         metainfo: Sequence[dict] | None,
     ) -> list[SegDataSample]:
         """A sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps ``(1, H, W)``, cropped to ``ori_shape``."""
-        predictions = self.predict_arrays(inputs)
+        return self.pack_samples(self.predict_arrays(inputs), targets, sample_idx, metainfo)
+
+    def pack_samples(
+        self,
+        predictions: dict[str, Tensor],
+        targets: dict[str, Tensor],
+        sample_idx: Tensor | None,
+        metainfo: Sequence[dict] | None,
+    ) -> list[SegDataSample]:
+        """:meth:`predict` from what :meth:`predict_arrays` gives."""
+        batch_size, *size = next(iter(predictions.values())).shape
         positions = sample_idx.tolist() if sample_idx is not None else None
         samples = []
-        for index in range(len(inputs)):
+        for index in range(batch_size):
             meta = dict(metainfo[index]) if metainfo else {}
             if positions is not None:
                 meta['sample_idx'] = positions[index]
-            height, width = meta.get('ori_shape', inputs.shape[-2:])[:2]
+            height, width = meta.get('ori_shape', size)[:2]
             sample = SegDataSample(metainfo=meta)
             for name, task in self.tasks.items():
                 for source, prefix in ((predictions, 'pred'), (targets, 'gt')):

@@ -12,17 +12,19 @@ from torch import Tensor
 class DenseTask(BaseModule):
     """One value or class per pixel, predicted at a coarser grid.
 
-    A new task is a subclass in a new file, registered, with the attributes below and three methods.
+    A new task is a subclass in a new file, registered, with the attributes below and the abstract methods.
 
     Attributes:
         out_channels: Channels of the prediction that the decode head owes this task.
         data_field: Suffix of the fields of a ``SegDataSample``: ``pred_<data_field>`` and ``gt_<data_field>``.
         loss_name: Key of the loss in the log, starting with ``loss_``.
+        mergings: Ways in which test-time views of an image can be merged; the first one is the default.
     """
 
     out_channels: int
     data_field: str
     loss_name: str
+    mergings: tuple[str, ...]
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -31,6 +33,28 @@ class DenseTask(BaseModule):
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """What the user asked for, ``(B, *size)``, of one prediction ``(B, out_channels, h, w)``."""
+
+    @abstractmethod
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """What is merged of a test-time view, a new float32 tensor, of one image's upsampled float32 prediction.
+
+        Args:
+            output: ``(out_channels, H, W)``.
+            merging: One of ``mergings``.
+            zoom: How many times as large as the image the view was, where that should count; else 1.
+        """
+
+    @abstractmethod
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """What the user asked for, ``(H, W)``, of the merged values of all views of an image."""
+
+    @staticmethod
+    def add_view(total: Tensor, values: Tensor, merging: str) -> None:
+        """Merge the values of one more view into ``total`` in place: the larger one for ``'max'``, the sum otherwise."""
+        if merging == 'max':
+            torch.maximum(total, values, out=total)
+        else:
+            total.add_(values)
 
     def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
         """The loss of a task by its name, the mean over all predictions (deep supervision), and what is only logged.

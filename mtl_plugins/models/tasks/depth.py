@@ -14,6 +14,8 @@ from mtl_plugins.registry import MODELS
 class DepthTask(DenseTask):
     """One channel, upsampled to the label's size, then turned into metres. Labels that are not > 0 do not count.
 
+    Test-time views are merged by the mean of their logarithms (``'log'``: the geometric mean) or of their ``'metres'``.
+
     Args:
         representation: ``'exp'``, ``'metres'``, ``'normalised'``, ``'log'`` or ``'inverse'``; see :class:`DepthRepresentation`.
         depth_range: Least and largest metres that are predicted.
@@ -28,6 +30,7 @@ class DepthTask(DenseTask):
 
     out_channels = 1
     data_field = 'depth_map'
+    mergings = ('log', 'metres')
 
     def __init__(
         self,
@@ -40,6 +43,7 @@ class DepthTask(DenseTask):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
+        self.depth_range = tuple(depth_range)
         self.criterion = MODELS.build(loss or dict(type='SILogLoss'))
         self.loss_name = f'loss_{self.criterion.name}'
 
@@ -54,3 +58,13 @@ class DepthTask(DenseTask):
         """float32 metres."""
         with torch.autocast(prediction.device.type, enabled=False):
             return self.representation.to_metres(self.upsample(prediction.float(), size).squeeze(1))
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """Metres ``(H, W)``, times the zoom, or their logarithm."""
+        metres = self.representation.to_metres(output.squeeze(0)) * zoom
+        return metres.log() if merging == 'log' else metres
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """float32 metres within the range, which a zoom may leave."""
+        mean = total / num_views
+        return (mean.exp() if merging == 'log' else mean).clamp(*self.depth_range)

@@ -11,6 +11,8 @@ from mtl_plugins.registry import MODELS
 class SemSegTask(DenseTask):
     """Logits per class; the label of a pixel is its largest upsampled logit.
 
+    Test-time views are merged by their softmax probabilities: the ``'mean'`` or the ``'max'`` of each class.
+
     Args:
         num_classes: Number of classes, at most 255.
         loss: Config of a loss on coarse logits and fine labels; :class:`UpsampledCrossEntropyLoss` by default.
@@ -21,6 +23,7 @@ class SemSegTask(DenseTask):
     """
 
     data_field = 'sem_seg'
+    mergings = ('mean', 'max')
 
     def __init__(self, *, num_classes: int = 19, loss: dict | None = None, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -40,3 +43,11 @@ class SemSegTask(DenseTask):
             # `max` and not `argmax`: many times faster on CPU.
             label.copy_(self.upsample(image[None].float(), size)[0].max(0).indices)
         return labels
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """Probabilities ``(num_classes, H, W)``."""
+        return output.softmax(0)
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """uint8 labels. The mean is largest where the sum is."""
+        return total.max(0).indices.to(torch.uint8)

@@ -1,0 +1,3 @@
+from mtl_plugins.models.test_time_augs.multitask_tta_model import MultiTaskTTAModel
+
+__all__ = ['MultiTaskTTAModel']

@@ -1,0 +1,160 @@
+"""Predictions merged from several views of an image: scaled, and mirrored left to right."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModel
+from mmseg.structures import SegDataSample
+from torch import Tensor
+
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiTaskTTAModel(BaseModel):
+    """Shows a :class:`MultiTaskSegmentor` each view of a batch in turn and merges the predictions. It predicts only.
+
+    A view is the image without its padding, resized bilinearly (corners not aligned, not smoothed before shrinking: as
+    :class:`RandomHomography` zooms in training) to the scaled size, rounded to a multiple of the data preprocessor's
+    ``size_divisor`` so that it needs no padding, and mirrored. Without its padding, since mirrored that would lie on the side
+    where no training image has it. The prediction is mirrored back on its coarse grid and upsampled to the size of the image;
+    how views are merged is the task's own, see :attr:`DenseTask.mergings`.
+
+    Views are summed up as they come: per image there is one total of each task at the size of the image (class
+    probabilities: ``4 * num_classes`` bytes per pixel), whatever the number of views. The time is that of the views.
+    With scale 1 and no mirroring the predictions are the model's own, bit by bit.
+
+    Args:
+        model: The model, in evaluation mode; it is used as it is.
+        scales: Factors on height and width, each > 0; equal ones count once.
+        flip: Whether each scale is seen mirrored too.
+        merge: Way of merging by task; a task that is not named merges in the first of its ``mergings``.
+        scale_compensation: Whether metres are multiplied by the view's zoom: a camera of fixed focal length sees an object
+            ``zoom`` times as large from ``1 / zoom`` of the distance. For models trained with ``rescale_depth=True``.
+
+    Raises:
+        ValueError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: MultiTaskSegmentor,
+        scales: Sequence[float] = (0.75, 1.0, 1.25),
+        flip: bool = True,
+        merge: Mapping[str, str] | None = None,
+        scale_compensation: bool = False,
+    ) -> None:
+        super().__init__(data_preprocessor=model.data_preprocessor)
+        numbers = isinstance(scales, (list, tuple)) and all(isinstance(scale, (int, float)) for scale in scales)
+        if not numbers or not scales or not all(0 < scale < math.inf for scale in scales):
+            raise ValueError(f'`scales` should be a list of one or more positive numbers. Found {scales!r}.')
+        for name, merging in (merge or {}).items():
+            if name not in model.tasks:
+                raise ValueError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
+            if merging not in model.tasks[name].mergings:
+                raise ValueError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
+        self.model = model
+        self.scales = tuple(dict.fromkeys(float(scale) for scale in scales))
+        self.flips = (False, True) if flip else (False,)
+        self.merge = {name: (merge or {}).get(name, task.mergings[0]) for name, task in model.tasks.items()}
+        self.scale_compensation = scale_compensation
+
+    def describe(self) -> str:
+        """One line for the log."""
+        views = len(self.scales) * len(self.flips)
+        scales = ', '.join(f'{scale:g}' for scale in self.scales)
+        merge = ', '.join(f'{name}: {merging}' for name, merging in self.merge.items())
+        mirrored = ', each also mirrored' if len(self.flips) > 1 else ''
+        compensated = ', metres times zoom' if self.scale_compensation else ''
+        return f'{views} view{"s" if views > 1 else ""} (scale {scales}{mirrored}), merging {merge}{compensated}'
+
+    def forward(
+        self,
+        inputs: Tensor,
+        targets: dict[str, Tensor] | None = None,
+        sample_idx: Tensor | None = None,
+        metainfo: list[dict] | None = None,
+        mode: str = 'predict',
+    ) -> list[SegDataSample]:
+        """A data sample per image, as :meth:`MultiTaskSegmentor.forward` gives it; ``mode`` can only be ``'predict'``.
+
+        Raises:
+            ValueError: If ``mode`` is another.
+        """
+        if mode != 'predict':
+            raise ValueError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
+        return self.predict(inputs, targets or {}, sample_idx, metainfo)
+
+    def predict(
+        self,
+        inputs: Tensor,
+        targets: dict[str, Tensor],
+        sample_idx: Tensor | None,
+        metainfo: Sequence[dict] | None,
+    ) -> list[SegDataSample]:
+        """As :meth:`MultiTaskSegmentor.predict`; an image is what its ``ori_shape`` says, the rest is padding."""
+        height, width = inputs.shape[-2:]
+        shapes = [meta.get('ori_shape', (height, width)) for meta in metainfo or [{}] * len(inputs)]
+        sizes = [(min(shape[0], height), min(shape[1], width)) for shape in shapes]
+        return self.model.pack_samples(self.predict_arrays(inputs, sizes), targets, sample_idx, metainfo)
+
+    @torch.no_grad()
+    def predict_arrays(self, inputs: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Tensor]:
+        """``{'semseg': uint8 labels, 'depth': float32 metres}``, each ``(B, H, W)``, of normalised images ``(B, 3, H, W)``.
+
+        Args:
+            inputs: As the data preprocessor gives them.
+            sizes: Height and width of each image at the top left of its input; all of it by default. Beyond it there are
+                zeros, unless the predictions are the model's own.
+        """
+        if self.scales == (1.0,) and self.flips == (False,):
+            return self.model.predict_arrays(inputs)
+        sizes = sizes or [tuple(inputs.shape[-2:])] * len(inputs)
+        maps = {}
+        for height, width in dict.fromkeys(sizes):
+            indices = [index for index, size in enumerate(sizes) if size == (height, width)]
+            for name, merged in self._merge_views(inputs[indices, :, :height, :width]).items():
+                if name not in maps:
+                    maps[name] = merged.new_zeros((len(inputs), *inputs.shape[-2:]))
+                maps[name][indices, :height, :width] = merged
+        return maps
+
+    def _merge_views(self, images: Tensor) -> dict[str, Tensor]:
+        """The merged maps ``(B, H, W)`` of images of one size."""
+        size = tuple(images.shape[-2:])
+        totals = {name: [] for name in self.merge}
+        scaled_sizes = list(dict.fromkeys(self._scaled_size(size, scale) for scale in self.scales))
+        for scaled_size in scaled_sizes:
+            scaled = images
+            if scaled_size != size:
+                scaled = F.interpolate(images, size=scaled_size, mode='bilinear', align_corners=False)
+            for flip in self.flips:
+                self._add_view(totals, scaled, size, flip)
+        num_views = len(scaled_sizes) * len(self.flips)
+        tasks = self.model.tasks
+        return {
+            name: torch.stack([tasks[name].merged_view(total, num_views, self.merge[name]) for total in images_totals])
+            for name, images_totals in totals.items()
+        }
+
+    def _scaled_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
+        divisor = getattr(self.data_preprocessor, 'size_divisor', None) or 1
+        return tuple(max(1, round(side * scale / divisor)) * divisor for side in size)
+
+    def _add_view(self, totals: dict[str, list[Tensor]], view: Tensor, size: tuple[int, int], flip: bool) -> None:
+        """Add one view, or start the totals with it: a tensor per image."""
+        zoom = math.sqrt(view.shape[-2] * view.shape[-1] / (size[0] * size[1])) if self.scale_compensation else 1.0
+        predictions = self.model.decode(view.flip(-1) if flip else view)
+        for name, task in self.model.tasks.items():
+            prediction = predictions[name][-1]
+            # Image by image: the upsampled predictions of a batch never exist at once.
+            for index, image in enumerate(prediction.flip(-1) if flip else prediction):
+                values = task.view_values(task.upsample(image[None].float(), size)[0], self.merge[name], zoom)
+                if index == len(totals[name]):
+                    totals[name].append(values)
+                else:
+                    task.add_view(totals[name][index], values, self.merge[name])
