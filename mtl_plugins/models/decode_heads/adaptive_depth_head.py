@@ -37,6 +37,7 @@ class AdaptiveDepthHead(BinsDepthHead):
         position_added_to: ``'query'`` or ``'input'``.
         depth_range: See :class:`BinsDepthHead`; MiniScapes' labels reach from 4 to 300 m.
         spacing: See :class:`BinsDepthHead`: on which scale a bin's place is predicted.
+        query_stride: See :class:`BinsDepthHead`.
         bin_order: ``'free'``, each bin has a place of its own, or ``'ordered'``, they are cells in order, from near to far.
         init_cfg: As in every mmengine module.
 
@@ -62,6 +63,7 @@ class AdaptiveDepthHead(BinsDepthHead):
         position_added_to: str = 'query',
         depth_range: Sequence[float] = (4.0, 300.0),
         spacing: str = 'log',
+        query_stride: int = 1,
         bin_order: str = 'free',
         init_cfg: dict | None = None,
     ) -> None:
@@ -73,6 +75,7 @@ class AdaptiveDepthHead(BinsDepthHead):
             channels=channels,
             depth_range=depth_range,
             spacing=spacing,
+            query_stride=query_stride,
             init_cfg=init_cfg,
         )
         if latents not in SOURCES:

@@ -12,7 +12,7 @@ from mtl_plugins.registry import MODELS
 
 
 class BinsDepthHead(BaseModule):
-    """Depth in metres at the stride of a pixel head's output, as the expectation over bins.
+    """Depth in metres at the stride of a pixel head's output or twice that, as the expectation over bins.
 
     Goes with ``DepthTask(representation='metres')``. The pixel head gives ``channels`` features per pixel, a 3x3 convolution
     turns them into queries, and the softmax of their scaled similarity to the bins' latents weighs the bins' depths.
@@ -25,6 +25,7 @@ class BinsDepthHead(BaseModule):
         channels: Width of pixel features, queries and latents.
         depth_range: Least and largest metres of a bin.
         spacing: ``'log'`` or ``'linear'``, see :class:`BinScale`.
+        query_stride: Stride of the query convolution; 2 compares pixels and bins at half the pixel head's resolution.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -41,6 +42,7 @@ class BinsDepthHead(BaseModule):
         channels: int,
         depth_range: Sequence[float],
         spacing: str,
+        query_stride: int,
         init_cfg: dict | None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -49,13 +51,15 @@ class BinsDepthHead(BaseModule):
                 f'`out_channels` of {type(self).__name__} should be 1, the depth. Found {out_channels}; beside another task, '
                 'give it as `task_heads` of a BranchedHead.'
             )
+        if query_stride not in (1, 2):
+            raise ValueError(f'`query_stride` should be 1 or 2. Found {query_stride}.')
         if num_bins < 2:
             raise ValueError(f'`num_bins` should be at least 2. Found {num_bins}.')
         self.scale = BinScale(tuple(depth_range), spacing)
         self.head = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': channels})
         if not isinstance(self.head, MapHead):
             raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
-        self.query_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.query_conv = nn.Conv2d(channels, channels, 3, stride=query_stride, padding=1)
 
     @abstractmethod
     def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:

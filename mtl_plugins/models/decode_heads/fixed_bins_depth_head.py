@@ -22,6 +22,7 @@ class FixedBinsDepthHead(BinsDepthHead):
         channels: See there.
         depth_range: See there; MiniScapes' labels reach from 4 to 300 m.
         spacing: See there.
+        query_stride: See there.
         init_cfg: As in every mmengine module.
     """
 
@@ -35,6 +36,7 @@ class FixedBinsDepthHead(BinsDepthHead):
         channels: int = 256,
         depth_range: Sequence[float] = (4.0, 300.0),
         spacing: str = 'log',
+        query_stride: int = 1,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(
@@ -45,6 +47,7 @@ class FixedBinsDepthHead(BinsDepthHead):
             channels=channels,
             depth_range=depth_range,
             spacing=spacing,
+            query_stride=query_stride,
             init_cfg=init_cfg,
         )
         self.latents = nn.Parameter(torch.randn(num_bins, channels))

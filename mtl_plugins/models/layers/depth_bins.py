@@ -7,6 +7,7 @@ import math
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 SPACINGS = ('log', 'linear')
 ORDERS = ('free', 'ordered')
@@ -56,6 +57,25 @@ def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor
     return scale.to_metres(widths_BK.cumsum(-1) - widths_BK / 2)
 
 
+class _SoftmaxExpectation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, similarity_BQK: Tensor, depths_BK: Tensor) -> Tensor:
+        probabilities_BQK = similarity_BQK.softmax(-1, dtype=torch.float32)
+        expected_BQ1 = torch.matmul(probabilities_BQK, depths_BK.unsqueeze(-1))
+        ctx.save_for_backward(probabilities_BQK, depths_BK, expected_BQ1)
+        ctx.similarity_dtype = similarity_BQK.dtype
+        return expected_BQ1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_BQ1: Tensor) -> tuple[Tensor, Tensor]:
+        probabilities_BQK, depths_BK, expected_BQ1 = ctx.saved_tensors
+        grad_depths_BK = torch.matmul(grad_BQ1.transpose(1, 2), probabilities_BQK).squeeze(1)
+        # d expected / d similarity_k = p_k (depth_k - expected): one matrix the size of the similarity, and no more.
+        grad_similarity_BQK = (depths_BK.unsqueeze(1) - expected_BQ1).mul_(probabilities_BQK).mul_(grad_BQ1)
+        return grad_similarity_BQK.to(ctx.similarity_dtype), grad_depths_BK.sum_to_size(depths_BK.shape)
+
+
 def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:
     """``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
 
@@ -71,6 +91,5 @@ def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor)
     keys_BCK = (latents_BKC * channels**-0.5).transpose(1, 2)
     similarity_BQK = torch.matmul(queries_BQC, keys_BCK)
     with torch.autocast(queries_BCHW.device.type, enabled=False):
-        probabilities_BQK = similarity_BQK.float().softmax(-1)
-        depth_BQ1 = torch.matmul(probabilities_BQK, depths_BK.unsqueeze(-1))
+        depth_BQ1 = _SoftmaxExpectation.apply(similarity_BQK, depths_BK)
     return depth_BQ1.transpose(1, 2).reshape(batch, 1, height, width)
