@@ -1,3 +1,4 @@
 from mtl_plugins.models.backbones.resnet import DilatedResNet
+from mtl_plugins.models.backbones.timm_backbone import TimmBackbone
 
-__all__ = ['DilatedResNet']
+__all__ = ['DilatedResNet', 'TimmBackbone']

@@ -1,12 +1,12 @@
 """ResNet encoder with dilation instead of stride in its last stages (arXiv 1512.03385, 1706.05587)."""
 
 import torch.nn.functional as F
-from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models import resnet as torchvision_resnet
 
+from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
 from mtl_plugins.models.layers.relu_max_pool import relu_max_pool
-from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.models.utils.checkpoint import Weights
 from mtl_plugins.registry import MODELS
 
 DEPTHS = (18, 34, 50, 101, 152)
@@ -30,20 +30,18 @@ def replace_stride_by_dilation(stage: nn.Sequential, previous_dilation: int, dil
 
 
 @MODELS.register_module()
-class DilatedResNet(BaseModule):
+class DilatedResNet(PretrainedBackbone):
     """ResNet without classifier; torchvision's parameter names, so its weights load unchanged.
 
     The forward pass maps an image ``(B, 3, H, W)`` to five feature maps at stride 2 (the stem, before the pooling), 4, 8,
-    ``min(16, output_stride)`` and ``output_stride``; ``out_channels`` holds their widths. The first is None unless asked for:
-    it is the largest activation of the network, and few heads read it.
+    ``min(16, output_stride)`` and ``output_stride``; ``out_channels`` holds their widths. The first, and its width, is None
+    unless asked for: it is the largest activation of the network, and few heads read it.
 
     Args:
         depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         output_stride: 32 as published, 16 with the last stage's stride replaced by dilation, 8 with the last two.
         with_stem: Whether to give the feature map at stride 2.
-        init_cfg: None for random initialisation, or ``dict(type='Pretrained', checkpoint=PATH, prefix=None)``. The file holds a
-            torchvision state dict (its classifier ``fc.*`` is left out) or a checkpoint of a run, of which ``prefix``
-            (``'backbone.'``) picks this part.
+        init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`.
 
     Raises:
         ValueError: If ``depth`` or ``output_stride`` is not one of those above.
@@ -64,20 +62,18 @@ class DilatedResNet(BaseModule):
                 replace_stride_by_dilation(stage, previous, dilation)
         self.conv1, self.bn1 = network.conv1, network.bn1
         self.layer1, self.layer2, self.layer3, self.layer4 = network.layer1, network.layer2, network.layer3, network.layer4
+        self.depth = depth
         self.output_stride = output_stride
         self.with_stem = with_stem
         expansion = network.layer1[0].expansion
-        self.out_channels = (64, *(width * expansion for width in (64, 128, 256, 512)))
+        self.out_channels = (64 if with_stem else None, *(width * expansion for width in (64, 128, 256, 512)))
 
-    def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` names, all of them or none; without it, keep torchvision's random ones."""
-        if self.init_cfg is None:
-            super().init_weights()
-            return
-        if self.init_cfg.get('type') != 'Pretrained':
-            raise ValueError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
-        load_pretrained(self, self.init_cfg['checkpoint'], prefix=self.init_cfg.get('prefix'), ignored=('fc.',))
-        self._is_init = True
+    def convert_weights(self, weights: Weights) -> Weights:
+        """Leave out the classifier."""
+        return {name: value for name, value in weights.items() if not name.startswith('fc.')}
+
+    def describe(self) -> str:
+        return f'depth={self.depth}'
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
         stem = self.bn1(self.conv1(inputs))

@@ -18,8 +18,9 @@ class MultiTaskSegmentor(BaseModel):
     ``backbone`` (an image to a feature pyramid) -> ``neck`` (pyramid to pyramid) -> ``decode_head`` (pyramid to ``{task:
     [prediction, ...]}``, the last one counts) -> ``tasks`` (losses, labels, metres) -> ``task_balancing`` (the total loss).
 
-    The head learns the pyramid's widths from ``backbone.out_channels`` (or ``neck.out_channels``) and the channels it owes from
-    the tasks, so that any head runs on any backbone; a config may state them, and is then checked.
+    Neck and head learn the pyramid's widths from ``backbone.out_channels`` (the head from ``neck.out_channels`` where there is
+    one), and the head the channels it owes from the tasks, so that any head runs on any backbone; a config may state them, and
+    is then checked.
 
     Args:
         backbone: Config.
@@ -54,7 +55,7 @@ class MultiTaskSegmentor(BaseModel):
         if not tasks:
             raise ValueError('`tasks` should name at least one task. Found none.')
         self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build(neck) if neck else None
+        self.neck = MODELS.build({'in_channels': self.backbone.out_channels, **neck}) if neck else None
         self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
         in_channels = (self.neck or self.backbone).out_channels
         out_channels = {name: task.out_channels for name, task in self.tasks.items()}

@@ -4,7 +4,6 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -15,7 +14,8 @@ def fold_batch_norm(module: nn.Module) -> None:
     """
     conv_name = None
     for name, child in list(module.named_children()):
-        if isinstance(child, _BatchNorm) and conv_name is not None:
+        # Not a subclass, which may do more: timm's include the activation.
+        if type(child) in (nn.BatchNorm2d, nn.SyncBatchNorm) and conv_name is not None:
             setattr(module, conv_name, fuse_conv_bn_eval(getattr(module, conv_name), child))
             setattr(module, name, nn.Identity())
         conv_name = name if isinstance(child, nn.Conv2d) else None

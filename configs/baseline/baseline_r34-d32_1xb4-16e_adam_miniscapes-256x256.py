@@ -1,0 +1,10 @@
+# Baseline with Adam 1e-4 instead of SGD 0.01.
+# python tools/train.py configs/baseline/baseline_r34-d32_1xb4-16e_adam_miniscapes-256x256.py
+_base_ = [
+    '../_base_/models/baseline_r18-d32.py',
+    '../_base_/datasets/miniscapes_256x256.py',
+    '../_base_/schedules/schedule_adam_16e.py',
+    '../_base_/default_runtime.py',
+]
+model = dict(backbone=dict(depth=34))
+train_dataloader = dict(batch_size=4)

@@ -1,0 +1,3 @@
+from mtl_plugins.models.necks.plain_vit_pyramid import PlainViTPyramid
+
+__all__ = ['PlainViTPyramid']

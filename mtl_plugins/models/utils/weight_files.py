@@ -1,0 +1,125 @@
+"""Files of pretrained weights, by path or by name.
+
+A name stands for one file in one folder below torch's hub directory (``TORCH_HOME``). If it is not there it is downloaded
+into it, in one attempt; where there is no network, the error says which file to put into which folder.
+"""
+
+import os
+import socket
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from mmengine.logging import print_log
+from mmengine.runner.checkpoint import get_torchvision_models
+
+from mtl_plugins.errors import CheckpointError
+from mtl_plugins.models.utils.timm_models import import_timm, nearest
+from mtl_plugins.utils import checkpoint_io
+
+HUB_FILE_NAME = 'model.safetensors'
+TIMEOUT_SECONDS = 10.0
+
+
+def checkpoint_folder() -> Path:
+    """Where torch's hub keeps the weights it downloads."""
+    return Path(torch.hub.get_dir()) / 'checkpoints'
+
+
+def download(url: str, path: Path) -> None:
+    """Download into ``path``: whole or not at all, one attempt.
+
+    Raises:
+        OSError: If there is no connection, no such file, or the folder cannot be written.
+        RuntimeError: If the content is not the one whose hash the file's name bears.
+    """
+    print_log(f'Downloading {path.name} into {path.parent}', logger='current')
+    path.parent.mkdir(parents=True, exist_ok=True)
+    digest = torch.hub.HASH_REGEX.search(path.name)
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_SECONDS)  # torch's function takes none
+    try:
+        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def locate_torchvision(name: str) -> tuple[str, Path]:
+    """Address and place of ``resnet18`` or ``resnet50.imagenet1k_v2``."""
+    addresses = get_torchvision_models()
+    if name not in addresses:
+        raise CheckpointError(f'torchvision has no weights named {name!r}. {nearest(name, list(addresses))}')
+    return addresses[name], checkpoint_folder() / os.path.basename(urlparse(addresses[name]).path)
+
+
+def locate_timm(name: str) -> tuple[str, Path]:
+    """Address and place of ``resnet50.a1_in1k``; without a tag, of the model's first one."""
+    timm = import_timm()
+    from huggingface_hub import hf_hub_url, try_to_load_from_cache
+
+    names = timm.list_models(pretrained=True)
+    config = timm.get_pretrained_cfg(name) if name in names or timm.is_model_pretrained(name) else None
+    if config is None or not (config.hf_hub_id or config.url):
+        raise CheckpointError(f'timm has no weights named {name!r}. {nearest(name, names)}')
+    if not config.hf_hub_id:
+        return config.url, checkpoint_folder() / os.path.basename(urlparse(config.url).path)
+    file_name = config.hf_hub_filename or HUB_FILE_NAME
+    cached = try_to_load_from_cache(config.hf_hub_id, file_name)
+    place = Path(cached) if isinstance(cached, str) else checkpoint_folder() / config.hf_hub_id / file_name
+    return hf_hub_url(config.hf_hub_id, file_name), place
+
+
+def find_weights(checkpoint: str | os.PathLike) -> Path:
+    """The local file that ``checkpoint`` stands for, downloaded if need be.
+
+    Args:
+        checkpoint: A path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k`` or an ``http(s)://`` address.
+
+    Raises:
+        CheckpointError: If the scheme or the name is unknown, or the file is neither there nor can be downloaded.
+    """
+    scheme, separator, name = str(checkpoint).partition('://')
+    if not separator:
+        return Path(checkpoint)
+    if scheme == 'torchvision':
+        url, path = locate_torchvision(name)
+    elif scheme == 'timm':
+        url, path = locate_timm(name)
+    elif scheme in ('http', 'https'):
+        url, path = checkpoint, checkpoint_folder() / os.path.basename(urlparse(checkpoint).path)
+    else:
+        raise CheckpointError(f"`checkpoint` should be a path or begin with 'torchvision://' or 'timm://'. Found {checkpoint!r}.")
+    if not path.is_file():
+        try:
+            download(url, path)
+        except (OSError, RuntimeError) as error:
+            owner = f' of the hub repository {path.parent.relative_to(checkpoint_folder())}' if path.name == HUB_FILE_NAME else ''
+            raise CheckpointError(
+                f'The weights {checkpoint} cannot be downloaded ({getattr(error, "reason", error)}). Put the file '
+                f'{path.name}{owner} into {path.parent}, or give its path as `checkpoint`.'
+            ) from error
+    return path
+
+
+def load_weights(path: Path) -> dict:
+    """The content of a file of weights, loaded without executing anything in it.
+
+    Args:
+        path: Written by ``torch.save``, or with the suffix ``.safetensors``.
+
+    Raises:
+        CheckpointError: If the file does not exist, is corrupt, or holds more than weights.
+    """
+    if path.suffix != '.safetensors' or not path.is_file():
+        return checkpoint_io.load_checkpoint_file(path, map_location='cpu')
+    try:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+    except ImportError as error:
+        raise CheckpointError(
+            f'{path} needs the package safetensors, which comes with timm. Install the extra `timm`.'
+        ) from error
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f'{path} is corrupt or truncated ({error}).') from error
