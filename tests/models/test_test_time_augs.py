@@ -1,0 +1,277 @@
+"""The streaming merge against a written-out one: all views in a list, stacked, reduced."""
+
+import gc
+import weakref
+
+import pytest
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import nn
+
+from mtl_plugins.models.test_time_augs import MultiTaskTTAModel
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.registry import MODELS
+from tests.models.builders import MEAN, STD, TASKS, build_segmentor, make_batch
+
+
+@MODELS.register_module()
+class PooledPyramid(BaseModule):
+    """One map at stride 4: the mean of each block of pixels, which does not care about left and right."""
+
+    out_channels = (None, 3, None, None, None)
+
+    def __init__(self, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.gain = nn.Parameter(torch.ones(()))
+
+    def forward(self, images):
+        return (None, F.avg_pool2d(images, 4) * self.gain, None, None, None)
+
+
+@MODELS.register_module()
+class PixelwiseHead(BaseModule):
+    """A 1x1 convolution per task on the map of stride 4."""
+
+    def __init__(self, *, in_channels, out_channels, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.out_channels = out_channels
+        self.maps = nn.ModuleDict({task: nn.Conv2d(3, channels, 1) for task, channels in out_channels.items()})
+
+    def forward(self, features):
+        return {task: [conv(features[1])] for task, conv in self.maps.items()}
+
+
+def build_toy(tasks=TASKS, size_divisor=None):
+    torch.manual_seed(0)
+    model = MODELS.build(
+        dict(
+            type='MultiTaskSegmentor',
+            data_preprocessor=dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=size_divisor),
+            backbone=dict(type='PooledPyramid'),
+            decode_head=dict(type='PixelwiseHead'),
+            tasks=tasks,
+        )
+    )
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def network():
+    torch.manual_seed(0)
+    model = build_segmentor(
+        channels=8, data_preprocessor=dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
+    )
+    # Without training, one class is the largest everywhere.
+    predictor = next(module for name, module in model.named_modules() if name.endswith('predictor'))
+    images = normalised(model.eval(), (48, 64))
+    with torch.no_grad():
+        predictor.weight[:19] /= model.decode(images)['semseg'][-1].std(dim=(0, 2, 3)).view(-1, 1, 1, 1)
+        predictor.bias[:19] -= model.decode(images)['semseg'][-1].mean(dim=(0, 2, 3))
+    return model
+
+
+def normalised(model, size, **options):
+    return model.data_preprocessor(make_batch(size, **options))['inputs']
+
+
+@torch.no_grad()
+def stacked_views(model, images, scaled_sizes, flips):
+    """Logits and metres of each view, upright and at full size: ``(V, B, C, H, W)`` by task."""
+    views = {name: [] for name in model.tasks}
+    for scaled_size in scaled_sizes:
+        for flip in flips:
+            view = F.interpolate(images, size=scaled_size, mode='bilinear', align_corners=False)
+            predictions = model.decode(view.flip(3) if flip else view)
+            for name in views:
+                output = F.interpolate(predictions[name][-1], size=images.shape[2:], mode='bilinear', align_corners=False)
+                views[name].append(output.flip(3) if flip else output)
+    return {name: torch.stack(outputs).double() for name, outputs in views.items()}
+
+
+REFERENCES = dict(
+    mean=lambda logits: logits.softmax(2).mean(0),
+    max=lambda logits: logits.softmax(2).max(0).values,
+    log=lambda output: output.mean(0).squeeze(1).exp(),
+    metres=lambda output: output.exp().mean(0).squeeze(1),
+)
+
+
+@pytest.mark.parametrize(('semseg', 'depth'), [('mean', 'log'), ('max', 'metres')])
+@pytest.mark.parametrize('flip', [False, True])
+def test_streaming_is_stacking(network, semseg, depth, flip):
+    images = normalised(network, (48, 64))
+    merge = dict(semseg=semseg, depth=depth)
+    found = MultiTaskTTAModel(model=network, scales=(0.5, 1.0, 1.3), flip=flip, merge=merge).predict_arrays(images)
+    # 1.3 * 48 = 62.4 and 1.3 * 64 = 83.2, to multiples of 16; 0.5 * 48 = 24 is as near to 16 as to 32.
+    views = stacked_views(network, images, [(32, 32), (48, 64), (64, 80)], (False, True)[: 1 + flip])
+    probabilities = REFERENCES[semseg](views['semseg'])
+    assert found['semseg'].dtype == torch.uint8 and found['depth'].dtype == torch.float32
+    assert len(found['semseg'].unique()) > 5
+    chosen = probabilities.gather(1, found['semseg'].long()[:, None]).squeeze(1)
+    assert (probabilities.max(1).values - chosen).max() < 1e-6
+    torch.testing.assert_close(found['depth'].double(), REFERENCES[depth](views['depth']), rtol=1e-6, atol=1e-6)
+
+
+def test_the_ways_of_merging_differ_per_task(network):
+    images = normalised(network, (48, 64))
+
+    def predict(**merge):
+        return MultiTaskTTAModel(model=network, scales=(0.5, 1.0), merge=merge).predict_arrays(images)
+
+    plain, best, metres = predict(), predict(semseg='max'), predict(depth='metres')
+    assert not torch.equal(plain['semseg'], best['semseg']) and torch.equal(plain['depth'], best['depth'])
+    assert torch.equal(plain['semseg'], metres['semseg'])
+    # A geometric mean is at most the arithmetic one.
+    assert (metres['depth'] > plain['depth'] * (1 - 1e-6)).all() and (metres['depth'] > plain['depth']).float().mean() > 0.9
+
+
+@pytest.mark.parametrize('scales', [(1.0,), (1.0, 1.0), [1]])
+@pytest.mark.parametrize('size', [(48, 64), (45, 61)])
+def test_identity_views_are_the_model_itself(network, scales, size):
+    data = network.data_preprocessor(make_batch(size))
+    data['metainfo'] = [dict(ori_shape=size)] * 2
+    augmented = MultiTaskTTAModel(model=network, scales=scales, flip=False)
+    with torch.no_grad():
+        expected, found = network(**data, mode='predict'), augmented(**data)
+    for plain, merged in zip(expected, found, strict=True):
+        assert torch.equal(plain.pred_sem_seg.data, merged.pred_sem_seg.data)
+        assert torch.equal(plain.pred_depth_map.data, merged.pred_depth_map.data)
+        assert plain.sample_idx == merged.sample_idx and torch.equal(plain.gt_depth_map.data, merged.gt_depth_map.data)
+
+
+@torch.no_grad()
+def test_a_symmetric_model_does_not_care_about_the_mirror():
+    model = build_toy()
+    images = normalised(model, (32, 48))
+    expected = model.predict_arrays(images)
+    found = MultiTaskTTAModel(model=model, scales=(1.0,), flip=True).predict_arrays(images)
+    torch.testing.assert_close(found['depth'], expected['depth'], rtol=1e-6, atol=1e-6)
+    assert (found['semseg'] == expected['semseg']).float().mean() > 0.999
+
+
+@torch.no_grad()
+def test_mirrored_predictions_are_mirrored_back():
+    """With the mirrored view alone added to the plain one, a model that sees left and right apart gets the mean of both."""
+    model = build_toy(dict(depth=TASKS['depth']))
+    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 32, 64).contiguous()
+    plain = model.predict_arrays(ramp)['depth']
+    assert (plain - plain.flip(2)).abs().max() > 0.1
+    found = MultiTaskTTAModel(model=model, scales=(1.0,), flip=True).predict_arrays(ramp)['depth']
+    torch.testing.assert_close(found, plain, rtol=1e-5, atol=0)
+
+
+class SeesSizes(nn.Module):
+    """Stands for a network that infers distance from size: ``40 m / zoom`` for images of width 64."""
+
+    out_channels = dict(depth=1)
+
+    def forward(self, features):
+        height, width = features[1].shape[2:]
+        metres = 40.0 / (width * 4 / 64)
+        return dict(depth=[torch.full((len(features[1]), 1, height, width), metres)])
+
+
+def test_scale_compensation_undoes_what_zoom_does_to_metres():
+    model = build_toy(dict(depth=dict(type='DepthTask', representation='metres')))
+    model.decode_head = SeesSizes()
+    images = torch.zeros(2, 3, 32, 64)
+
+    def predict(scales, **options):
+        (values,) = MultiTaskTTAModel(model=model, scales=scales, **options).predict_arrays(images)['depth'].unique()
+        return values.item()
+
+    for merge in (None, dict(depth='metres')):
+        assert predict((0.5, 1.0, 2.0), scale_compensation=True, merge=merge) == pytest.approx(40.0, rel=1e-5)
+    assert predict((0.5, 2.0)) == pytest.approx(40.0, rel=1e-5)
+    assert predict((0.5, 1.0, 2.0), merge=dict(depth='metres')) == pytest.approx((80 + 40 + 20) / 3, rel=1e-5)
+    model.tasks['depth'].depth_range = (0.1, 30.0)
+    assert predict((2.0,), scale_compensation=True) == 30.0
+
+
+@torch.no_grad()
+def test_padding_is_left_out_and_images_of_one_batch_may_differ_in_size():
+    model = build_toy(size_divisor=16)
+    augmented = MultiTaskTTAModel(model=model, scales=(1.0, 2.0))
+    sizes = [(32, 40), (24, 48), (32, 40)]
+    inputs = torch.full((3, 3, 32, 48), torch.nan)
+    torch.manual_seed(0)
+    for image, (height, width) in zip(inputs, sizes, strict=True):
+        image[:, :height, :width] = torch.rand(3, height, width)
+    metainfo = [dict(ori_shape=size) for size in sizes]
+    samples = augmented(inputs, metainfo=metainfo)
+    for image, sample, (height, width) in zip(inputs, samples, sizes, strict=True):
+        alone = augmented.predict_arrays(image[None, :, :height, :width])
+        assert sample.pred_sem_seg.shape == sample.pred_depth_map.shape == (height, width)
+        torch.testing.assert_close(sample.pred_depth_map.data, alone['depth'], rtol=1e-6, atol=1e-6)
+        assert (sample.pred_sem_seg.data == alone['semseg']).float().mean() > 0.999
+
+
+def live_bytes():
+    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in gc.get_objects() if type(t) is torch.Tensor}
+    return sum(storages.values())
+
+
+def test_memory_does_not_grow_with_the_views(monkeypatch):
+    model = build_toy()
+    images = normalised(model, (32, 32))
+    alive, peaks = [], []
+    decode = model.decode
+
+    def watched(view):
+        assert not any(reference() is not None for reference in alive)
+        peaks.append(live_bytes())
+        predictions = decode(view)
+        alive.extend(weakref.ref(maps[-1]) for maps in predictions.values())
+        return predictions
+
+    monkeypatch.setattr(model, 'decode', watched)
+    most = []
+    gc.collect()
+    for scales in ((1.0,), (1.0, 0.875, 0.75, 0.625, 0.5, 0.375)):
+        peaks.clear()
+        MultiTaskTTAModel(model=model, scales=scales, flip=True).predict_arrays(images)
+        assert len(peaks) == 2 * len(scales)
+        most.append(max(peaks) - peaks[0])
+    # The totals alone; a resized or mirrored view (at most 2 x 3 x 32 x 32 float32 each) comes and goes.
+    totals = 4 * 2 * (19 + 1) * 32 * 32
+    assert totals <= most[0] <= most[1] <= totals + 2 * images.untyped_storage().nbytes()
+
+
+def test_no_graph_is_kept():
+    model = build_toy()
+    images = normalised(model, (32, 32))
+    assert not MultiTaskTTAModel(model=model).predict_arrays(images)['depth'].requires_grad
+
+
+@pytest.mark.parametrize(('task', 'other'), [('semseg', 'depth'), ('depth', 'semseg')])
+def test_single_tasks_and_the_inference_copy(task, other):
+    model = build_toy({task: TASKS[task]})
+    augmented = MultiTaskTTAModel(model=prepare_for_inference(model, dtype=torch.bfloat16))
+    (sample,) = augmented.test_step(make_batch((32, 48), batch=1, tasks=(task,)))
+    fields = dict(semseg='sem_seg', depth='depth_map')
+    assert sample.get(f'pred_{fields[task]}').shape == (32, 48)
+    assert f'pred_{fields[other]}' not in sample and f'gt_{fields[task]}' in sample
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(scales=()), r'`scales` should be a list of one or more positive numbers. Found \(\).'),
+        (dict(scales=(1.0, 0)), '`scales` should be .* Found'),
+        (dict(scales=(float('nan'),)), '`scales` should be .* Found'),
+        (dict(scales=1.0), '`scales` should be .* Found 1.0.'),
+        (dict(scales=['big']), '`scales` should be .* Found'),
+        (dict(merge=dict(normals='mean')), r"`merge` should name the model's tasks, \['semseg', 'depth'\]. Found 'normals'."),
+        (dict(merge=dict(depth='max')), r"`merge.depth` should be one of \['log', 'metres'\]. Found 'max'."),
+        (dict(merge=dict(semseg='log')), r"`merge.semseg` should be one of \['mean', 'max'\]. Found 'log'."),
+    ],
+)
+def test_bad_arguments(options, message):
+    with pytest.raises(ValueError, match=message):
+        MultiTaskTTAModel(model=build_toy(), **options)
+
+
+def test_it_predicts_only():
+    with pytest.raises(ValueError, match=r"`mode` should be 'predict' with test-time augmentation\. Found 'loss'\."):
+        MultiTaskTTAModel(model=build_toy())(torch.zeros(1, 3, 16, 16), mode='loss')
