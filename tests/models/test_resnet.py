@@ -2,20 +2,7 @@ import pytest
 import torch
 import torchvision
 
-from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.backbones import DilatedResNet
-
-
-@pytest.fixture(scope='module')
-def torchvision_weights():
-    torch.manual_seed(0)
-    return torchvision.models.resnet18().state_dict()
-
-
-def load(path, **arguments) -> DilatedResNet:
-    backbone = DilatedResNet(init_cfg=dict(type='Pretrained', checkpoint=str(path)), **arguments)
-    backbone.init_weights()
-    return backbone
 
 
 @pytest.mark.parametrize('output_stride', [32, 16, 8])
@@ -30,12 +17,11 @@ def test_pyramid(depth, output_stride):
     ]
 
 
-def test_same_features_as_torchvision(torchvision_weights, tmp_path):
-    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
-    backbone = load(tmp_path / 'resnet18.pth').eval()
-    reference = torchvision.models.resnet18()
-    reference.load_state_dict(torchvision_weights)
-    reference.eval()
+def test_same_features_as_torchvision():
+    torch.manual_seed(0)
+    reference = torchvision.models.resnet18().eval()
+    backbone = DilatedResNet().eval()
+    backbone.load_state_dict(backbone.convert_weights(reference.state_dict()))
     images = torch.randn(2, 3, 64, 96)
     with torch.no_grad():
         pooled = backbone(images)[-1].mean((2, 3))
@@ -67,37 +53,9 @@ def test_without_stem_nothing_else_changes():
         backbone.with_stem = True
         with_stem = backbone(images)
     assert without[0] is None and with_stem[0].min() == 0
+    assert backbone.out_channels == (None, 64, 128, 256, 512)
+    assert DilatedResNet(depth=18, with_stem=True).out_channels == (64, 64, 128, 256, 512)
     assert all(torch.equal(a, b) for a, b in zip(without[1:], with_stem[1:], strict=True))
-
-
-def test_a_part_of_a_run_loads_by_prefix(torchvision_weights, tmp_path):
-    weights = {f'backbone.{key}': value for key, value in torchvision_weights.items() if not key.startswith('fc.')}
-    torch.save(dict(state_dict={**weights, 'decode_head.bias': torch.zeros(1)}, meta={}), tmp_path / 'run.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'run.pth'), prefix='backbone.')
-    backbone = DilatedResNet(init_cfg=init_cfg)
-    backbone.init_weights()
-    assert torch.equal(backbone.layer4[1].conv2.weight, torchvision_weights['layer4.1.conv2.weight'])
-
-
-def test_another_architecture_is_refused_and_loads_nothing(torchvision_weights, tmp_path):
-    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
-    backbone = DilatedResNet(depth=50, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth')))
-    before = backbone.conv1.weight.clone()
-    with pytest.raises(CheckpointError, match=r'resnet18.pth do not fit DilatedResNet: of 318 weights, .*shape'):
-        backbone.init_weights()
-    assert torch.equal(backbone.conv1.weight, before)
-
-
-def test_a_missing_prefix_is_refused(torchvision_weights, tmp_path):
-    torch.save(torchvision_weights, tmp_path / 'resnet18.pth')
-    init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'resnet18.pth'), prefix='backbone.')
-    with pytest.raises(CheckpointError, match=r"below the prefix 'backbone\.'"):
-        DilatedResNet(init_cfg=init_cfg).init_weights()
-
-
-def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r'nowhere\.pth'):
-        load(tmp_path / 'nowhere.pth')
 
 
 @pytest.mark.parametrize(

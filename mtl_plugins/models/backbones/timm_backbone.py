@@ -25,14 +25,14 @@ class TimmBackbone(PretrainedBackbone):
     are the whole model's activations, without final normalisation; what lies behind the last one is not built.
 
     A plain vision transformer gives one map, of its last block, at the index nearest to its patch size (3 for 16 and 14):
-    :class:`PlainViTPyramid` makes five of it. Its images are resized up to the next multiple of the patch size, so that the map
-    covers the image exactly; ``size_divisor`` of the data preprocessor pads instead. Of other networks, those that timm binds
-    to an image size take another by ``options``.
+    :class:`PlainViTPyramid` makes five of it. Images of any size pass, where timm does not bind the network to one.
 
     Args:
         name: timm's name of the model; its tag, as in ``resnet50.a1_in1k``, says which weights the checkpoint ``'timm'`` means.
         output_stride: 32, 16 or 8, by dilation, which timm offers for convolutional networks; None for the network's own.
         with_stem: Whether to give the feature map at stride 2.
+        size_divisor: Images are resized up to the next multiple of it, so that the maps cover them exactly; the data
+            preprocessor's pads instead. None means a plain transformer's patch size, else 1; Swin, HRNet and DLA need 32.
         options: Further arguments of the model, such as ``dict(drop_path_rate=0.1)``.
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`. The
             checkpoint ``'timm'`` is that of ``name``; files of the whole model are converted.
@@ -43,12 +43,16 @@ class TimmBackbone(PretrainedBackbone):
             or the stem.
     """
 
+    # What `prepare_for_inference` needs to fold a normalisation into the convolution before it, and timm does not promise.
+    children_in_order_of_use = False
+
     def __init__(
         self,
         *,
         name: str,
         output_stride: int | None = None,
         with_stem: bool = False,
+        size_divisor: int | None = None,
         options: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
@@ -59,11 +63,12 @@ class TimmBackbone(PretrainedBackbone):
         self.name, self.options = name, dict(options or {})
         whole = self.build_whole()
         strides = [info['reduction'] for info in getattr(whole, 'feature_info', ())]
-        is_plain = len(strides) > 1 and len(set(strides)) == 1
+        is_plain = len(set(strides)) == 1
         # The last map of each stride, by its index in the pyramid.
         source = {round(math.log2(stride)) - 1: i for i, stride in enumerate(strides) if is_plain or stride in STRIDES}
-        own_stride = strides[source[max(source)]] if source else None
-        self.check_features(source, own_stride)
+        if not source:
+            raise ValueError(f'`name` should be a model that offers feature maps. Found {name!r}, which has none.')
+        own_stride = strides[source[max(source)]]
         if with_stem and 0 not in source:
             raise ValueError(f'`with_stem` should be False for {name}, which has no map at stride 2. Found True.')
         if not with_stem:
@@ -72,7 +77,7 @@ class TimmBackbone(PretrainedBackbone):
         self.network = self.build_features(whole, [source[level] for level in self.levels], own_stride, output_stride)
         self.channels_first = getattr(self.network, 'output_fmt', 'NCHW') != 'NHWC'
         self.output_stride = output_stride or own_stride
-        self.patch_size = own_stride if is_plain else None
+        self.size_divisor = size_divisor or (own_stride if is_plain else 1)
         widths = dict(zip(self.levels, self.network.feature_info.channels(), strict=True))
         self.out_channels = tuple(widths.get(level) for level in range(len(STRIDES)))
 
@@ -81,34 +86,33 @@ class TimmBackbone(PretrainedBackbone):
         try:
             with torch.device('meta'):
                 return import_timm().create_model(self.name, pretrained=False, **self.options)
-        except (TypeError, ValueError, AssertionError) as error:
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise ValueError(f'`options` should be arguments of {self.name}. Found {self.options} ({error}).') from error
-
-    def check_features(self, source: dict[int, int], own_stride: int | None) -> None:
-        """Refuse a model without feature maps, which timm may notice only while it builds the extractor."""
-        try:
-            if not source:
-                raise ValueError('no map at stride 2, 4, 8, 16 or 32')
-            with torch.device('meta'):
-                import_timm().create_model(self.name, pretrained=False, features_only=True, **self.options)
-        except Exception as error:  # of any kind: each model refuses in its own way
-            raise ValueError(f'`name` should be a model that offers feature maps. Found {self.name!r} ({error}).') from error
 
     def build_features(self, whole: nn.Module, indices: list[int], own_stride: int, output_stride: int | None) -> nn.Module:
         """The feature extractor, which accepts any image size where timm lets it."""
         offered = inspect.signature(type(whole).__init__).parameters
         any_size = {key: value for key, value in dict(dynamic_img_size=True, strict_img_size=False).items() if key in offered}
-        dilation = {} if output_stride in (None, own_stride) else dict(output_stride=output_stride)
-        arguments = {'out_indices': tuple(indices), **any_size, **self.options, **dilation}
-        refusal = f'`output_stride` of {self.name} should be {own_stride}, the only one it can give. Found {output_stride}.'
+        arguments = dict(pretrained=False, features_only=True, out_indices=tuple(indices), **{**any_size, **self.options})
+        create_model = import_timm().create_model
+        # timm refuses with errors of any kind, each model in its own way.
         try:
-            network = import_timm().create_model(self.name, pretrained=False, features_only=True, **arguments)
+            if output_stride in (None, own_stride):
+                return create_model(self.name, **arguments)
+            with torch.device('meta'):
+                create_model(self.name, **arguments)
         except Exception as error:
-            if dilation:
-                raise ValueError(refusal) from error
-            raise
-        if dilation and network.feature_info.reduction()[-1] != output_stride:
-            raise ValueError(refusal)
+            raise ValueError(f'`name` should be a model that offers feature maps. Found {self.name!r} ({error}).') from error
+        try:
+            network = create_model(self.name, output_stride=output_stride, **arguments)
+        except Exception as error:
+            network, reason = None, error
+        else:
+            reason = None
+        if network is None or network.feature_info.reduction()[-1] != output_stride:
+            raise ValueError(
+                f'`output_stride` of {self.name} should be {own_stride}, the only one it can give. Found {output_stride}.'
+            ) from reason
         return network
 
     def resolve_checkpoint(self, checkpoint: str) -> str:
@@ -125,10 +129,9 @@ class TimmBackbone(PretrainedBackbone):
         return f'name={self.name!r}'
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
-        if self.patch_size:
-            size = [-(-length // self.patch_size) * self.patch_size for length in inputs.shape[-2:]]
-            if size != list(inputs.shape[-2:]):
-                inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
+        size = [-(-length // self.size_divisor) * self.size_divisor for length in inputs.shape[-2:]]
+        if size != list(inputs.shape[-2:]):
+            inputs = F.interpolate(inputs, size=size, mode='bilinear', align_corners=False)
         maps = self.network(inputs)
         if not self.channels_first:
             maps = [feature.permute(0, 3, 1, 2) for feature in maps]

@@ -38,7 +38,7 @@ def to_feature_weights(weights: Weights, network: nn.Module, whole: nn.Module, n
 
     known, all_known = set(network.state_dict()), set(whole.state_dict())
     convert = getattr(sys.modules[timm.models.model_entrypoint(name).__module__], 'checkpoint_filter_fn', None)
-    if convert is not None and not weights.keys() <= all_known:
+    if convert is not None:
         try:
             weights = convert(weights, whole)
         except Exception as error:  # it assumes a format and fails in any way on others

@@ -16,10 +16,11 @@ def select_weights(checkpoint: Mapping, prefix: str | None) -> Weights:
     """The state dict inside a loaded checkpoint.
 
     Args:
-        checkpoint: A plain state dict, or a dictionary that holds one under ``state_dict``.
+        checkpoint: A plain state dict, or a dictionary that holds one under ``state_dict`` or ``model``.
         prefix: Keep the keys that start with it, without it.
     """
-    weights = checkpoint.get('state_dict', checkpoint)
+    holders = (checkpoint[key] for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping))
+    weights = next(holders, checkpoint)
     weights = {key.removeprefix('module.'): value for key, value in weights.items() if isinstance(value, Tensor)}
     if prefix:
         weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

@@ -4,6 +4,7 @@ import copy
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -14,8 +15,7 @@ def fold_batch_norm(module: nn.Module) -> None:
     """
     conv_name = None
     for name, child in list(module.named_children()):
-        # Not a subclass, which may do more: timm's include the activation.
-        if type(child) in (nn.BatchNorm2d, nn.SyncBatchNorm) and conv_name is not None:
+        if isinstance(child, _BatchNorm) and conv_name is not None:
             setattr(module, conv_name, fuse_conv_bn_eval(getattr(module, conv_name), child))
             setattr(module, name, nn.Identity())
         conv_name = name if isinstance(child, nn.Conv2d) else None
@@ -41,6 +41,7 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for part in (fast.backbone, fast.neck, fast.decode_head):
         if part is not None:
-            fold_batch_norm(part)
+            if getattr(part, 'children_in_order_of_use', True):
+                fold_batch_norm(part)
             part.to(dtype=dtype)
     return fast.to(memory_format=fast.memory_format)

@@ -1,0 +1,217 @@
+"""Initial weights from files, names of torchvision and of timm; nothing here touches the network."""
+
+import pickle
+import sys
+import urllib.error
+
+import pytest
+import torch
+import torchvision
+
+from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.models.backbones import DilatedResNet, TimmBackbone
+
+RESNET18_FILE = 'resnet18-f37072fd.pth'
+
+
+@pytest.fixture(scope='module')
+def weights():
+    torch.manual_seed(0)
+    return torchvision.models.resnet18().state_dict()
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """torch's hub folder, empty; whoever asks for a download finds no network."""
+    import huggingface_hub
+
+    def refuse(url, *arguments, **options):
+        raise urllib.error.URLError('no network')
+
+    monkeypatch.setenv('TORCH_HOME', str(tmp_path))
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', refuse)
+    monkeypatch.setattr(huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path / 'hub_cache'))
+    return tmp_path / 'hub' / 'checkpoints'
+
+
+def load(checkpoint, *, prefix=None, backbone=DilatedResNet, **arguments):
+    init_cfg = dict(type='Pretrained', checkpoint=str(checkpoint), prefix=prefix)
+    built = backbone(init_cfg=init_cfg, **arguments)
+    built.init_weights()
+    return built
+
+
+def save(weights, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == '.safetensors':
+        from safetensors.torch import save_file
+
+        save_file(weights, path)
+    else:
+        torch.save(weights, path)
+    return path
+
+
+def test_a_torchvision_file_fills_the_backbone(weights, tmp_path):
+    backbone = load(save(weights, tmp_path / 'resnet18.pth'))
+    found = backbone.state_dict()
+    assert set(weights) - set(found) == {'fc.weight', 'fc.bias'}
+    assert all(torch.equal(value, weights[name]) for name, value in found.items())
+
+
+def test_a_part_of_a_run_loads_by_prefix(weights, tmp_path):
+    part = {f'backbone.{key}': value for key, value in weights.items() if not key.startswith('fc.')}
+    save(dict(state_dict={**part, 'decode_head.bias': torch.zeros(1)}, meta={}), tmp_path / 'run.pth')
+    backbone = load(tmp_path / 'run.pth', prefix='backbone.')
+    assert torch.equal(backbone.layer4[1].conv2.weight, weights['layer4.1.conv2.weight'])
+    with pytest.raises(CheckpointError, match=r"below the prefix 'neck\.' do not fit"):
+        load(tmp_path / 'run.pth', prefix='neck.')
+
+
+def test_another_architecture_is_refused_and_loads_nothing(weights, tmp_path):
+    init_cfg = dict(type='Pretrained', checkpoint=str(save(weights, tmp_path / 'resnet18.pth')))
+    backbone = DilatedResNet(depth=50, init_cfg=init_cfg)
+    before = backbone.conv1.weight.clone()
+    with pytest.raises(CheckpointError, match=r'resnet18.pth do not fit DilatedResNet\(depth=50\): of 318 weights, .*shape'):
+        backbone.init_weights()
+    assert torch.equal(backbone.conv1.weight, before)
+
+
+@pytest.mark.parametrize(
+    ('backbone', 'arguments', 'owner'),
+    [
+        (DilatedResNet, dict(depth=18), r'DilatedResNet\(depth=18\)'),
+        (TimmBackbone, dict(name='resnet18'), r"TimmBackbone\(name='resnet18'\)"),
+    ],
+)
+def test_a_deeper_network_is_refused(tmp_path, backbone, arguments, owner):
+    """ResNet-34 has every weight that ResNet-18 has, in the same shape: only its surplus tells."""
+    save(torchvision.models.resnet34().state_dict(), tmp_path / 'resnet34.pth')
+    with pytest.raises(CheckpointError, match=rf'do not fit {owner}: of 120 weights, 96 unknown \(first: .*layer1\.2\.conv1'):
+        load(tmp_path / 'resnet34.pth', backbone=backbone, **arguments)
+
+
+def test_unusable_files_are_named(tmp_path):
+    with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
+        load(tmp_path / 'nowhere.pth')
+    for name in ('broken.pth', 'broken.safetensors'):
+        (tmp_path / name).write_bytes(b'no weights')
+        with pytest.raises(CheckpointError, match=rf'{name} is .*corrupt'):
+            load(tmp_path / name)
+
+
+def test_code_in_a_file_is_not_run(tmp_path):
+    class Payload:
+        def __reduce__(self):
+            return (print, ('the payload ran',))
+
+    torch.save(dict(state_dict=Payload()), tmp_path / 'payload.pth', pickle_module=pickle)
+    with pytest.raises(CheckpointError, match='was refused'):
+        load(tmp_path / 'payload.pth')
+
+
+def test_a_missing_torchvision_file_says_what_to_put_where(hub, weights):
+    with pytest.raises(CheckpointError, match='no network') as error:
+        load('torchvision://resnet18')
+    assert f'Put the file {RESNET18_FILE} into {hub}, or give its path as `checkpoint`.' in str(error.value)
+    save(weights, hub / RESNET18_FILE)
+    assert torch.equal(load('torchvision://resnet18').conv1.weight, weights['conv1.weight'])
+
+
+@pytest.mark.parametrize('checkpoint', ['timm', 'timm://resnet18.a1_in1k'])
+def test_a_missing_timm_file_says_what_to_put_where(hub, weights, checkpoint):
+    arguments = dict(backbone=TimmBackbone, name='resnet18')
+    folder = hub / 'timm' / 'resnet18.a1_in1k'
+    with pytest.raises(CheckpointError, match='no network') as error:
+        load(checkpoint, **arguments)
+    place = f'the file model.safetensors of the hub repository timm/resnet18.a1_in1k into {folder}, or give its path'
+    assert place in str(error.value)
+    save(weights, folder / 'model.safetensors')
+    assert torch.equal(load(checkpoint, **arguments).network.conv1.weight, weights['conv1.weight'])
+
+
+def test_a_file_that_the_hub_client_keeps_is_used(hub, weights, tmp_path):
+    repository = tmp_path / 'hub_cache' / 'models--timm--resnet18.a1_in1k'
+    save(weights, repository / 'snapshots' / ('0' * 40) / 'model.safetensors')
+    (repository / 'refs').mkdir()
+    (repository / 'refs' / 'main').write_text('0' * 40)
+    backbone = load('timm://resnet18.a1_in1k', depth=18)
+    assert torch.equal(backbone.conv1.weight, weights['conv1.weight'])
+
+
+def test_a_download_lands_in_the_named_folder(hub, weights, monkeypatch):
+    def serve(url, path, hash_prefix, progress):
+        assert url.endswith(RESNET18_FILE) and hash_prefix == 'f37072fd'
+        torch.save(weights, path)
+
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', serve)
+    load('torchvision://resnet18')
+    assert [path.name for path in hub.iterdir()] == [RESNET18_FILE]
+
+
+@pytest.mark.parametrize(
+    ('name', 'options'),
+    [
+        ('convnext_atto', {}),  # stages_0 for stages.0
+        ('efficientnet_lite0', {}),  # conv_head left out
+        ('vit_tiny_patch16_224', dict(depth=2)),  # model.blocks, final norm left out
+    ],
+)
+def test_a_file_of_the_whole_timm_model_gives_its_features(name, options, tmp_path):
+    """The oracle is timm's own way to the same maps, with the whole model."""
+    import timm
+
+    torch.manual_seed(0)
+    whole = timm.create_model(name, **options).eval()
+    save(whole.state_dict(), tmp_path / 'model.safetensors')
+    backbone = load(tmp_path / 'model.safetensors', backbone=TimmBackbone, name=name, options=options).eval()
+    size = 224 if 'vit' in name else 64
+    images = torch.randn(1, 3, size, size)
+    with torch.no_grad():
+        found = [feature for feature in backbone(images) if feature is not None]
+        expected = whole.forward_intermediates(images, intermediates_only=True)[-len(found) :]
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other)
+
+    save({f'backbone.{key}': value for key, value in backbone.state_dict().items()}, tmp_path / 'run.pth')
+    again = load(tmp_path / 'run.pth', prefix='backbone.', backbone=TimmBackbone, name=name, options=options)
+    assert all(torch.equal(value, again.state_dict()[key]) for key, value in backbone.state_dict().items())
+
+
+def test_timms_conversion_is_used_and_surplus_weights_are_not(tmp_path):
+    """Position embeddings of another image size are resampled: constant ones stay constant."""
+    import timm
+
+    weights = timm.create_model('vit_tiny_patch16_224', depth=1, img_size=64).state_dict()
+    weights['pos_embed'] = torch.full_like(weights['pos_embed'], 0.25)
+    arguments = dict(backbone=TimmBackbone, name='vit_tiny_patch16_224', options=dict(depth=1))
+    positions = load(save(dict(model=weights), tmp_path / 'small.pth'), **arguments).network.model.pos_embed
+    torch.testing.assert_close(positions, torch.full((1, 1 + 14 * 14, 192), 0.25))
+    save({**weights, 'blocks.0.surplus': torch.zeros(1)}, tmp_path / 'surplus.pth')
+    with pytest.raises(CheckpointError, match=r'1 unknown \(first: network\.blocks\.0\.surplus\)'):
+        load(tmp_path / 'surplus.pth', **arguments)
+
+
+@pytest.mark.parametrize(
+    ('checkpoint', 'message'),
+    [
+        ('torchvision://resnet19', r"torchvision has no weights named 'resnet19'. The nearest names are resnet1"),
+        ('timm://resnet18.none', r"timm has no weights named 'resnet18.none'. The nearest names are resnet"),
+        ('ftp://host/file.pth', r"`checkpoint` should be a path or begin with 'torchvision://' or 'timm://'. Found 'ftp:"),
+        ('timm', r'Checkpoint timm does not exist'),
+    ],
+)
+def test_unknown_names(hub, checkpoint, message):
+    with pytest.raises(CheckpointError, match=message):
+        load(checkpoint)
+
+
+def test_other_initialisations_are_refused():
+    with pytest.raises(ValueError, match="should have the type 'Pretrained'"):
+        DilatedResNet(init_cfg=dict(type='Kaiming', layer='Conv2d')).init_weights()
+
+
+def test_without_timm_one_sentence_says_so(monkeypatch):
+    monkeypatch.setitem(sys.modules, 'timm', None)
+    with pytest.raises(ConfigError, match=r'timm is not installed.*Install the extra `timm`'):
+        TimmBackbone(name='resnet18')

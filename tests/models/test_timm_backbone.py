@@ -1,0 +1,113 @@
+"""Backbones of timm: the pyramid's form, dilation, and what is refused."""
+
+import pytest
+import torch
+
+from mtl_plugins.models.backbones import TimmBackbone
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from tests.models.builders import build_segmentor, make_batch
+
+VIT = dict(type='TimmBackbone', name='vit_tiny_patch16_224', options=dict(depth=2))
+BACKBONES = {
+    'convnext': dict(type='TimmBackbone', name='convnext_atto'),
+    'convnext-d16': dict(type='TimmBackbone', name='convnext_atto', output_stride=16),
+    'efficientnet': dict(type='TimmBackbone', name='efficientnet_lite0', output_stride=16),
+    'vit': VIT,
+}
+
+
+def build(name):
+    torch.manual_seed(0)
+    neck = dict(type='PlainViTPyramid') if name == 'vit' else None
+    return build_segmentor(backbone=BACKBONES[name], neck=neck)
+
+
+@pytest.fixture(scope='module', params=BACKBONES)
+def model(request):
+    return build(request.param)
+
+
+@pytest.mark.parametrize('size', [(64, 64), (97, 131)])
+def test_every_parameter_learns_at_any_size(model, size):
+    model.train().zero_grad()
+    losses = model(**model.data_preprocessor(make_batch(size)), mode='loss')
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert total.isfinite()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+
+
+@torch.no_grad()
+def test_an_image_is_predicted_alone_as_in_a_batch(model):
+    inputs = torch.randn(2, 3, 97, 131)
+    together = model.eval()(inputs)
+    alone = model(inputs[1:])
+    for task, prediction in together.items():
+        assert prediction.shape[-2:] == (97, 131)
+        torch.testing.assert_close(prediction[1:], alone[task], rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_the_copy_for_inference_predicts_the_same():
+    """timm's normalisations include the activation; folding them into the convolution would lose it."""
+    model = build('efficientnet').eval()
+    inputs = torch.randn(1, 3, 64, 64)
+    expected, found = model.predict_arrays(inputs), prepare_for_inference(model).predict_arrays(inputs)
+    torch.testing.assert_close(found['depth'], expected['depth'], rtol=1e-3, atol=0)
+
+
+@pytest.mark.parametrize(
+    ('name', 'output_stride', 'with_stem', 'strides'),
+    [
+        ('resnet50', 32, True, (2, 4, 8, 16, 32)),
+        ('resnet50', 16, False, (None, 4, 8, 16, 16)),
+        ('resnet50', 8, False, (None, 4, 8, 8, 8)),
+        ('convnext_atto', None, False, (None, 4, 8, 16, 32)),
+        ('convnext_atto', 8, False, (None, 4, 8, 8, 8)),
+        ('efficientnet_lite0', 16, True, (2, 4, 8, 16, 16)),
+        ('vgg11_bn', None, True, (2, 4, 8, 16, 32)),  # has a map at stride 1 too, which is no part of the pyramid
+        ('swin_tiny_patch4_window7_224', None, False, (None, 4, 8, 16, 32)),  # channels last inside
+        ('vit_tiny_patch16_224', 16, False, (None, None, None, 16, None)),
+    ],
+)
+@torch.no_grad()
+def test_pyramid(name, output_stride, with_stem, strides):
+    options = dict(depths=(1, 1, 1, 1)) if 'swin' in name else dict(depth=1) if 'vit' in name else None
+    backbone = TimmBackbone(name=name, output_stride=output_stride, with_stem=with_stem, options=options)
+    features = backbone(torch.randn(2, 3, 64, 128))
+    shapes = zip(backbone.out_channels, strides, strict=True)
+    expected = [stride and (width, 64 // stride, 128 // stride) for width, stride in shapes]
+    assert [feature if feature is None else tuple(feature.shape[1:]) for feature in features] == expected
+    assert backbone.output_stride == strides[4] or strides[4] is None
+
+
+@torch.no_grad()
+def test_size_divisor_admits_odd_sizes():
+    options = dict(depths=(1, 1, 1, 1))
+    backbone = TimmBackbone(name='swin_tiny_patch4_window7_224', size_divisor=32, options=options).eval()
+    assert backbone(torch.randn(1, 3, 97, 131))[1].shape[-2:] == (128 // 4, 160 // 4)
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(name='resnet5O'), r"`name` should be a model of timm. Found 'resnet5O'. The nearest names are resnet5"),
+        (dict(name='resnet18', output_stride=4), r'`output_stride` should be 8, 16, 32 or None. Found 4.'),
+        (dict(name='densenet121', output_stride=16), r'`output_stride` of densenet121 should be 32, .* Found 16.'),
+        (dict(name='vit_tiny_patch16_224', output_stride=32), r'`output_stride` of vit_tiny_patch16_224 should be 16'),
+        (
+            dict(name='convnext_atto', with_stem=True),
+            r'`with_stem` should be False for convnext_atto, which has no map at stride',
+        ),
+        (dict(name='resnet18', options=dict(depht=3)), r"`options` should be arguments of resnet18. Found \{'depht': 3\}"),
+        (dict(name='crossvit_tiny_240'), r"should be a model that offers feature maps. Found 'crossvit_tiny_240'"),
+    ],
+)
+def test_refusals(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        TimmBackbone(**arguments)
+
+
+def test_a_plain_transformer_without_a_neck_is_refused():
+    with pytest.raises(ValueError, match='None'):
+        build_segmentor(backbone=VIT)
