@@ -159,7 +159,10 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
     lines = []
     for table in plan['tables']:
         rows = {row: [d for d in documents if d['row'] == row] for row in table['rows']}
-        columns = {name: key for name, key in COLUMNS.items() if all(key in d['metrics'] for runs in rows.values() for d in runs)}
+        shared = set(COLUMNS.values()).intersection(*(d['metrics'] for runs in rows.values() for d in runs))
+        if not {COLUMNS['mIoU'], COLUMNS['SI-logRMSE']} <= shared:
+            shared.discard(COLUMNS['multitask'])  # 0 by definition with one task
+        columns = {name: key for name, key in COLUMNS.items() if key in shared}
         lines += [f'## {table["title"]}', '', f'| row | parameters | {" | ".join(columns)} | seeds |']
         lines.append('|---|' + '---:|' * (len(columns) + 2))
         for row, runs in rows.items():
