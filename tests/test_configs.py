@@ -1,74 +1,145 @@
-"""Every config builds a model that trains and predicts."""
+"""Every config follows one grammar and builds a model that trains and predicts."""
 
+import re
+from functools import cache
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
+from tests.tiny import shrink_head
 
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
+FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
+BEST = dict(semseg='greater', depth='less', multitask='greater')
+GRAMMAR = re.compile(
+    r'(?P<backbone>[a-z][a-z0-9-]*)-d(?P<stride>\d+)_1xb(?P<batch>\d+)-(?P<length>\d+[ek])'
+    r'(?:_(?P<change>[a-z0-9-]+))?_(?P<dataset>[a-z]+)-(?P<crop>\d+x\d+)'
+)
+
+each_leaf = pytest.mark.parametrize('path', LEAVES, ids=lambda path: f'{path.parent.name}/{path.stem}')
 
 
-def test_the_configs_are_found():
-    assert len(LEAVES) >= 4
+@cache
+def load(path):
+    return load_config(str(path))
 
 
-@pytest.fixture
-def build():
-    """A config's model, narrow."""
+def build(path):
+    """The model of a config, narrow, on the shallowest ResNet and without pretrained weights."""
+    model = load(path).model
+    backbone = {key: value for key, value in model.backbone.items() if key != 'init_cfg'}
+    if backbone['type'] == 'DilatedResNet':
+        backbone['depth'] = 18
+    options = shrink_head(model.decode_head, 'model.decode_head', channels=32)
+    torch.manual_seed(0)
+    return MODELS.build({**load_config(str(path), options).model, 'backbone': backbone})
 
-    def build(path):
-        config = load_config(str(path), {'model.decode_head.head.channels': 32})
-        torch.manual_seed(0)
-        return MODELS.build(config.model)
 
-    return build
+def tasks_of(config) -> list[str]:
+    return list(config.model.tasks)
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
-def test_a_config_follows_the_name_grammar_and_has_a_readme(path):
-    system, backbone, schedule, *_ = path.stem.split('_')
-    config = load_config(str(path))
-    assert (path.parent / 'README.md').is_file()
-    assert path.parent.name in (system, 'quickstart')
-    depth, stride = backbone.removeprefix('r').split('-d')
-    assert (config.model.backbone.depth, config.model.backbone.output_stride) == (int(depth), int(stride))
-    assert schedule.startswith(f'1xb{config.train_dataloader.batch_size}-')
-    length = schedule.split('-')[1]
+def test_every_folder_holds_configs():
+    assert len(LEAVES) >= 39
+    assert sorted({path.parent.name for path in LEAVES}) == FOLDERS
+    systems = {'baseline', 'deeplabv3plus', 'joint', 'branched', 'distilled', 'fixed_bins', 'adaptive_depth'}
+    assert systems | {'transformer_multitask'} <= set(FOLDERS)
+    # Two configs must not differ by their folder alone: a run is named after the file.
+    assert len({path.stem for path in LEAVES}) == len(LEAVES)
+
+
+@pytest.mark.parametrize('folder', FOLDERS)
+def test_every_folder_has_a_readme(folder):
+    assert (CONFIGS / folder / 'README.md').is_file()
+
+
+@each_leaf
+def test_the_name_of_a_config_says_what_is_in_it(path):
+    config = load(path)
+    folder = path.parent.name
+    # The least config of all is a system's, beside the others for who comes first.
+    systems = [system for system in FOLDERS if re.match(f'{system}[-_]', path.stem)]
+    assert systems == ([folder] if folder != 'quickstart' else ['joint'])
+    match = GRAMMAR.fullmatch(re.sub(rf'^{systems[0]}(-[a-z0-9-]+)?_', '', path.stem))
+    assert match, 'system_backbone-stride_gpus-batch-length_change_dataset-crop'
+
+    backbone = config.model.backbone
+    if backbone.type == 'DilatedResNet':
+        assert match['backbone'] == f'r{backbone.depth}'
+    else:
+        assert backbone.name.replace('_', '-').startswith(match['backbone'])
+    stride = int(match['stride'])
+    assert backbone.get('output_stride') in (stride, None)
+    assert config.model.data_preprocessor.size_divisor % stride == 0
+    assert config.train_dataloader.batch_size == int(match['batch'])
     epochs, iterations = config.train_cfg.get('max_epochs'), config.train_cfg.get('max_iters')
-    assert length == (f'{epochs}e' if epochs else f'{iterations // 1000}k')
-    assert config.param_scheduler[0].end == (epochs or iterations)
-    lines = path.read_text().splitlines()
-    assert lines[0].startswith('# ') and lines[1].startswith(f'# python tools/train.py configs/{path.relative_to(CONFIGS)}')
+    assert match['length'] == (f'{epochs}e' if epochs else f'{iterations // 1000}k')
+    assert config.param_scheduler[-1].end == (epochs or iterations)
+    (crop,) = (step.crop_size for step in config.train_dataloader.dataset.pipeline if step.type == 'RandomHomography')
+    assert match['crop'] == '{}x{}'.format(*((crop, crop) if isinstance(crop, int) else crop))
 
 
-@pytest.mark.parametrize('path', LEAVES, ids=lambda path: path.stem)
-def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(path, build):
-    model = build(path)
+@each_leaf
+def test_a_config_is_a_header_and_a_difference(path):
+    title, command, *rest = path.read_text().splitlines()
+    assert title.startswith('# ') and command.startswith(f'# python tools/train.py configs/{path.relative_to(CONFIGS)}')
+    assert len(rest) <= 15 and not rest[0].startswith('#')
+
+
+@each_leaf
+def test_a_config_reads_and_judges_what_it_trains(path):
+    config = load(path)
+    tasks = tasks_of(config)
+    assert list(config.val_evaluator.tasks) == tasks
+    for split in ('train', 'val', 'test'):
+        read = config[f'{split}_dataloader'].dataset.get('tasks')
+        assert (read or ['semseg', 'depth']) == tasks
+    assert list(config.model.task_balancing.weights) == tasks
+    best = tasks[0] if len(tasks) == 1 else 'multitask'
+    hook = config.default_hooks.checkpoint
+    assert (hook.save_best, hook.rule) == (f'metrics_summary/{best}', BEST[best])
+
+
+@each_leaf
+def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(path):
+    model, tasks = build(path), tasks_of(load(path))
+    assert model.backbone.output_stride == int(re.search(r'-d(\d+)_', path.stem)[1])
+    labels = dict(semseg=19, depth=256)
     batch = dict(
         inputs=torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8),
-        targets=dict(
-            semseg=torch.randint(0, 19, (2, 64, 64), dtype=torch.uint8),
-            depth=torch.randint(0, 256, (2, 64, 64), dtype=torch.uint8),
-        ),
+        targets={task: torch.randint(0, labels[task], (2, 64, 64), dtype=torch.uint8) for task in tasks},
         sample_idx=torch.arange(2),
     )
     total, logged = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
     total.backward()
-    assert {'loss', 'semseg/loss_ce', 'depth/loss_silog'} <= logged.keys()
+    assert {'loss', *(f'{name}/{task.loss_name}' for name, task in model.tasks.items())} <= logged.keys()
     assert all(torch.isfinite(value) for value in logged.values())
-    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    gradients = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert not [name for name, gradient in gradients.items() if gradient is None or not gradient.isfinite().all()]
+    assert not [name for name, gradient in gradients.items() if gradient.ndim > 1 and not gradient.any()]
 
     model.eval()
     images = torch.randn(2, 3, 97, 131)
     with torch.no_grad():
         both, first = model(images), model(images[:1])
         arrays = model.predict_arrays(images)
-    assert both['semseg'].shape == (2, 19, 97, 131) and both['depth'].shape == (2, 1, 97, 131)
+    assert {task: tuple(output.shape) for task, output in both.items()} == {
+        task: (2, dict(semseg=19, depth=1)[task], 97, 131) for task in tasks
+    }
     for task, output in first.items():
         torch.testing.assert_close(both[task][:1], output, rtol=1e-4, atol=1e-4)
-    assert arrays['semseg'].dtype == torch.uint8 and arrays['semseg'].shape == (2, 97, 131)
-    assert (arrays['depth'] > 0).all()
+    assert all(maps.shape == (2, 97, 131) for maps in arrays.values())
+    if 'semseg' in tasks:
+        assert arrays['semseg'].dtype == torch.uint8 and arrays['semseg'].max() < 19
+    if 'depth' in tasks:
+        nearest, farthest = model.tasks['depth'].depth_range
+        for head in model.modules():
+            if isinstance(head, BinsDepthHead):
+                nearest, farthest = head.scale.depth_range
+        assert arrays['depth'].dtype == torch.float32
+        assert arrays['depth'].min() >= nearest * (1 - 1e-5) > 0 and arrays['depth'].max() <= farthest * (1 + 1e-5)

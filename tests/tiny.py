@@ -1,9 +1,11 @@
-"""A joint model small enough to train in a test, from the real configs."""
+"""Models small enough to train in a test, from the real configs."""
 
+import inspect
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.model import BaseModule
+from mmengine.utils import is_seq_of
 from torch import Tensor, nn
 
 from mtl_plugins.apis.configuration import set_work_dir
@@ -36,10 +38,8 @@ class TinyBackbone(BaseModule):
         return tuple(features)
 
 
-# Overrides that shrink a config: the same classes, narrow and on 32x32 crops.
+# Overrides that shrink a config's data.
 SHRINK = {
-    'model.decode_head.head.channels': 16,
-    'model.decode_head.head.skip_channels': 8,
     'train_dataloader.batch_size': 2,
     'train_dataloader.dataset.pipeline.1.crop_size': 32,
     'val_dataloader.batch_size': 2,
@@ -47,9 +47,29 @@ SHRINK = {
 }
 
 
+def shrink_head(head: dict, place: str, channels: int = 16) -> dict:
+    """Overrides, by dotted key, that make a decode head and those within it narrow: the same classes, the same structure."""
+    parameters = inspect.signature(MODELS.get(head['type'])).parameters
+    widths = dict(channels=channels, skip_channels=8, decoder_channels=channels, squeeze_excitation=4, num_bins=16, num_tokens=16)
+    options = {}
+    for name, width in widths.items():
+        value = head.get(name, parameters[name].default) if name in parameters else None
+        if value is not None:
+            options[f'{place}.{name}'] = [max(width >> i, 4) for i in range(len(value))] if is_seq_of(value, int) else width
+    if 'head' in head:
+        options.update(shrink_head(head['head'], f'{place}.head', channels))
+    for task, task_head in head.get('task_heads', {}).items():
+        options.update(shrink_head(task_head, f'{place}.task_heads.{task}', channels))
+    return options
+
+
 def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **overrides) -> Config:
     """``config`` shrunk, for ``data_root`` and ``work_dir``; ``overrides`` use ``__`` for dots."""
-    options = {**SHRINK, **{key.replace('__', '.'): value for key, value in overrides.items()}}
+    options = {
+        **SHRINK,
+        **shrink_head(load_config(str(config)).model.decode_head, 'model.decode_head'),
+        **{key.replace('__', '.'): value for key, value in overrides.items()},
+    }
     resolved = load_config(str(config), options, str(data_root))
     resolved.model.backbone = dict(type='TinyBackbone')
     set_work_dir(resolved, str(work_dir))

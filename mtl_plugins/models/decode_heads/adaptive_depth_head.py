@@ -86,9 +86,9 @@ class AdaptiveDepthHead(BinsDepthHead):
             raise ValueError(f'`bin_order` should be one of {list(ORDERS)}. Found {bin_order!r}.')
         self.latents = latents
         self.bin_order = bin_order
-        widths = dict(encoder=width_of(in_channels, -1), aspp=self.head.context_channels, decoder=channels)
+        widths = dict(aspp=self.head.context_channels, decoder=channels)
         self.tokens = GridTokens(
-            widths[latents],
+            widths[latents] if latents in widths else width_of(in_channels, -1),
             num_tokens=num_bins,
             channels=channels,
             reducer=channel_reducer,

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mtl_plugins.models.decode_heads.map_head import MapHead
+from mtl_plugins.models.decode_heads.map_head import build_map_head
 from mtl_plugins.models.layers.depth_bins import BinScale, expected_depth
-from mtl_plugins.registry import MODELS
 
 
 class BinsDepthHead(BaseModule):
@@ -56,9 +55,7 @@ class BinsDepthHead(BaseModule):
         if num_bins < 2:
             raise ValueError(f'`num_bins` should be at least 2. Found {num_bins}.')
         self.scale = BinScale(tuple(depth_range), spacing)
-        self.head = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': channels})
-        if not isinstance(self.head, MapHead):
-            raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
+        self.head = build_map_head(head, in_channels, channels)
         self.query_conv = nn.Conv2d(channels, channels, 3, stride=query_stride, padding=1)
 
     @abstractmethod

@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.models.decode_heads.map_head import build_map_head
 from mtl_plugins.models.layers.transformer_block import TransformerBlock
 from mtl_plugins.registry import MODELS
 
@@ -27,6 +28,9 @@ class ClassTokenSegHead(BaseModule):
         expansion: Of their MLP.
         dropout: On attention weights.
         init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If ``head`` is not a map head or a width or number is out of its range.
     """
 
     def __init__(
@@ -43,7 +47,7 @@ class ClassTokenSegHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.head = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': channels})
+        self.head = build_map_head(head, in_channels, channels)
         self.query_conv = nn.Conv2d(channels, channels, 3, padding=1)
         self.class_tokens = nn.Parameter(torch.randn(out_channels, channels))
         self.blocks = nn.ModuleList(

@@ -12,6 +12,18 @@ from mtl_plugins.models.layers.skip_decoder import SkipDecoder
 from mtl_plugins.registry import MODELS
 
 
+def widths_of_stages(name: str, widths: int | Sequence[int], num_stages: int) -> list[int]:
+    """A width for each stage, of one for all or of one for each.
+
+    Raises:
+        ValueError: If there are more or fewer; ``name`` is the argument that is blamed.
+    """
+    widths = [widths] * num_stages if isinstance(widths, int) else list(widths)
+    if len(widths) != num_stages:
+        raise ValueError(f'`{name}` should have one width for each of {num_stages} skips. Found {widths}.')
+    return widths
+
+
 @MODELS.register_module()
 class DeepLabV3PlusHead(MapHead):
     """ASPP on the coarsest features, a decoder with finer skips, a 1x1 predictor.
@@ -26,13 +38,15 @@ class DeepLabV3PlusHead(MapHead):
         rates: Dilations of the ASPP branches; None leaves the ASPP out: the decoder then starts from the coarsest features.
         skip_indices: Which maps of the pyramid are skips, from coarse to fine; 2 is the one at stride 8, 1 at 4, 0 at 2.
         skip_channels: Channels to which a skip is reduced, one number or one for each.
-        decoder_channels: Widths of the decoder's stages, one for each skip; ``channels`` by default.
+        decoder_channels: Width of the decoder's stages, one number or one for each skip; ``channels`` by default.
         num_convs: Number of 3x3 convolutions after each skip.
-        squeeze_excitation: Reduction of a squeeze-and-excitation (arXiv 1709.01507) of the embedding; None for none.
+        squeeze_excitation: Factor by which a squeeze-and-excitation (arXiv 1709.01507) of the embedding narrows it; None for
+            none.
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If the skips do not go from coarse to fine, the backbone lacks one, or there is not one width for each.
+        ValueError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
+            ``squeeze_excitation`` is less than 1.
     """
 
     def __init__(
@@ -44,7 +58,7 @@ class DeepLabV3PlusHead(MapHead):
         rates: Sequence[int] | None = (3, 6, 9),
         skip_indices: Sequence[int] = (1,),
         skip_channels: int | Sequence[int] = 48,
-        decoder_channels: Sequence[int] | None = None,
+        decoder_channels: int | Sequence[int] | None = None,
         num_convs: int = 2,
         squeeze_excitation: int | None = None,
         init_cfg: dict | None = None,
@@ -52,12 +66,10 @@ class DeepLabV3PlusHead(MapHead):
         super().__init__(init_cfg=init_cfg)
         if not skip_indices or any(coarse <= fine for coarse, fine in pairwise(skip_indices)):
             raise ValueError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
-        if isinstance(skip_channels, int):
-            skip_channels = [skip_channels] * len(skip_indices)
-        decoder_channels = decoder_channels or [channels] * len(skip_indices)
-        for name, widths in dict(skip_channels=skip_channels, decoder_channels=decoder_channels).items():
-            if len(widths) != len(skip_indices):
-                raise ValueError(f'`{name}` should have one width for each of {len(skip_indices)} skips. Found {list(widths)}.')
+        if squeeze_excitation is not None and squeeze_excitation < 1:
+            raise ValueError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
+        skip_channels = widths_of_stages('skip_channels', skip_channels, len(skip_indices))
+        decoder_channels = widths_of_stages('decoder_channels', decoder_channels or channels, len(skip_indices))
         self.skip_indices = tuple(skip_indices)
         coarsest = width_of(in_channels, -1)
         self.aspp = ASPP(coarsest, channels, tuple(rates)) if rates else None

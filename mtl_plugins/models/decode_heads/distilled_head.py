@@ -7,6 +7,7 @@ from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.branched_head import BranchedHead
+from mtl_plugins.models.decode_heads.map_head import check_is_map_head
 from mtl_plugins.models.layers.conv_norm_act import ConvNormAct
 from mtl_plugins.registry import MODELS
 
@@ -73,7 +74,8 @@ class DistilledHead(BranchedHead):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is one task only, the embeddings' widths differ, or an argument is none of the above.
+        ValueError: If there is one task only, a head has no embedding or the embeddings' widths differ, or an argument is none
+            of the above.
     """
 
     def __init__(
@@ -96,9 +98,11 @@ class DistilledHead(BranchedHead):
             raise ValueError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
         if gate_kernel_size not in (1, 3):
             raise ValueError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
-        widths = {task: getattr(head, 'channels', None) for task, head in self.heads.items()}
+        for task_head in self.heads.values():
+            check_is_map_head(task_head)
+        widths = {task: head.channels for task, head in self.heads.items()}
         channels = next(iter(widths.values()))
-        if set(widths.values()) != {channels} or channels is None:
+        if set(widths.values()) != {channels}:
             raise ValueError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
         self.gates = ModuleDict({task: GatedFeatures(channels, gate_kernel_size) for task in out_channels})
         self.final_decoders = ModuleDict(

@@ -51,7 +51,8 @@ class FixedBinsDepthHead(BinsDepthHead):
             init_cfg=init_cfg,
         )
         self.latents = nn.Parameter(torch.randn(num_bins, channels))
-        self.register_buffer('centres', fixed_bin_centres(num_bins, self.scale), persistent=False)
 
     def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        return self.latents[None], self.centres[None].float()
+        # Not a buffer: a model converted to bfloat16 would round it.
+        centres = fixed_bin_centres(len(self.latents), self.scale, self.latents.device)
+        return self.latents[None], centres[None]

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.registry import MODELS
+
 
 class MapHead(BaseModule):
     """Features of the pyramid -> context (coarse) -> embedding (fine) -> 1x1 predictor.
@@ -28,6 +30,27 @@ class MapHead(BaseModule):
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         return self.predictor(self.embed(features)[1])
+
+
+def check_is_map_head(head: nn.Module) -> None:
+    """Refuse a head without an embedding, on which another head cannot build.
+
+    Raises:
+        ValueError: If ``head`` is not a :class:`MapHead`.
+    """
+    if not isinstance(head, MapHead):
+        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {type(head).__name__}.')
+
+
+def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> MapHead:
+    """The map head of a config without ``in_channels`` and ``out_channels``.
+
+    Raises:
+        ValueError: If it is another kind of head.
+    """
+    built = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})
+    check_is_map_head(built)
+    return built
 
 
 def width_of(in_channels: Sequence[int | None], index: int) -> int:

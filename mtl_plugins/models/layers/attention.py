@@ -19,13 +19,15 @@ class Attention(nn.Module):
         dropout: Probability that an attention weight is dropped in training.
 
     Raises:
-        ValueError: If ``channels`` is not a multiple of ``num_heads``.
+        ValueError: If ``channels`` is not a multiple of ``num_heads`` or ``dropout`` is not in [0, 1).
     """
 
     def __init__(self, channels: int, *, num_heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
             raise ValueError(f'`num_heads` should divide the {channels} channels. Found {num_heads}.')
+        if not 0 <= dropout < 1:
+            raise ValueError(f'`dropout` should be in [0, 1). Found {dropout}.')
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = nn.Linear(channels, channels)

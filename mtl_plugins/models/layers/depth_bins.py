@@ -39,9 +39,9 @@ class BinScale:
         return nearest * (position * math.log(farthest / nearest)).exp()
 
 
-def fixed_bin_centres(num_bins: int, scale: BinScale) -> Tensor:
-    """``(K,)`` metres: the centres, on the scale, of K equal cells that cover the whole range."""
-    return scale.to_metres((torch.arange(num_bins) + 0.5) / num_bins)
+def fixed_bin_centres(num_bins: int, scale: BinScale, device: torch.device | None = None) -> Tensor:
+    """``(K,)`` float32 metres: the centres, on the scale, of K equal cells that cover the whole range."""
+    return scale.to_metres((torch.arange(num_bins, device=device, dtype=torch.float32) + 0.5) / num_bins)
 
 
 def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor:
@@ -68,12 +68,14 @@ class _SoftmaxExpectation(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_BQ1: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx, grad_BQ1: Tensor) -> tuple[Tensor, Tensor | None]:
         probabilities_BQK, depths_BK, expected_BQ1 = ctx.saved_tensors
-        grad_depths_BK = torch.matmul(grad_BQ1.transpose(1, 2), probabilities_BQK).squeeze(1)
+        grad_depths_BK = None
+        if ctx.needs_input_grad[1]:
+            grad_depths_BK = torch.matmul(grad_BQ1.transpose(1, 2), probabilities_BQK).squeeze(1).sum_to_size(depths_BK.shape)
         # d expected / d similarity_k = p_k (depth_k - expected): one matrix the size of the similarity, and no more.
         grad_similarity_BQK = (depths_BK.unsqueeze(1) - expected_BQ1).mul_(probabilities_BQK).mul_(grad_BQ1)
-        return grad_similarity_BQK.to(ctx.similarity_dtype), grad_depths_BK.sum_to_size(depths_BK.shape)
+        return grad_similarity_BQK.to(ctx.similarity_dtype), grad_depths_BK
 
 
 def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:

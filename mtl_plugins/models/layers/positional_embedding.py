@@ -12,7 +12,7 @@ PLACES = ('query', 'input')
 def sinusoidal_positions(edge: int, channels: int) -> Tensor:
     """``(edge * edge, channels)``: sines and cosines of the row in one half of the channels, of the column in the other.
 
-    Frequencies fall geometrically from 1 to 1/10000, as in arXiv 1706.03762.
+    Frequencies fall geometrically from 1 towards 1/10000, as in arXiv 1706.03762.
 
     Raises:
         ValueError: If ``channels`` is not a multiple of 4.
