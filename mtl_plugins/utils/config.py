@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, DictAction
+from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import Registry
 
 from mtl_plugins import registry as registries
@@ -16,6 +17,8 @@ from mtl_plugins.errors import ConfigError
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+# mmengine's builders take these out of a config before the class sees it.
+BUILDER_ARGUMENTS = {OptimWrapper: {'constructor', 'paramwise_cfg'}, _ParamScheduler: {'convert_to_iter_based'}}
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
@@ -76,10 +79,16 @@ def check_arguments(config: Config) -> None:
 
 
 def accepted_arguments(cls: type | None) -> set[str] | None:
-    """Names that the constructor of ``cls`` takes, its parents' included where it passes ``**kwargs``; ``None``: anything."""
+    """Names that the config of ``cls`` may have besides ``type``; ``None``: any.
+
+    Those that its constructor takes, its parents' included where it passes ``**kwargs``, and those that its builder takes.
+    """
     if cls is None:
         return None
     names: set[str] = set()
+    for base, builder_names in BUILDER_ARGUMENTS.items():
+        if inspect.isclass(cls) and issubclass(cls, base):
+            names |= builder_names
     for parent in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):
         function = parent.__dict__.get('__init__') if inspect.isclass(parent) else parent
         if not inspect.isfunction(function):
