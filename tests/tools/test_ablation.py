@@ -1,0 +1,82 @@
+"""A plan of trainings: a JSON per run, a table over seeds."""
+
+import json
+import statistics
+
+from mtl_plugins.apis.ablation import read_plan, runs_of, tables_in_markdown
+
+BUDGET = {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 1}
+
+
+def write_plan(folder, rows, seeds=(0,)):
+    plan = dict(
+        about='a test',
+        data=dict(train=8, val=3, test=0, size=[32, 64], seed=0),
+        seeds=list(seeds),
+        amp=False,
+        common=BUDGET,
+        tables=[dict(title='Rows', rows=rows)],
+    )
+    path = folder / 'plan.json'
+    path.write_text(json.dumps(plan))
+    return path
+
+
+def fake_result(results, row, seed, **metrics):
+    results.mkdir(exist_ok=True)
+    document = dict(
+        row=row,
+        seed=seed,
+        parameters=1234,
+        metrics={f'metrics_summary/{name}': value for name, value in metrics.items()},
+        commit='0123456789',
+        date='2026-01-01T00:00:00',
+        device='cpu',
+        versions=dict(torch='2'),
+    )
+    (results / f'{row}_{seed}.json').write_text(json.dumps(document))
+
+
+def test_rows_are_trained_once_each_and_a_failing_one_is_named(run_cli, tiny_config_file, data_root, tmp_path):
+    rows = {'sound row': dict(config=str(tiny_config_file)), 'broken row': dict(config='nowhere.py')}
+    plan = write_plan(tmp_path, rows)
+    arguments = (plan, '--data-root', data_root, '--work-dir', tmp_path / 'runs', '--jobs', 2)
+    failed = run_cli('analysis_tools/ablation', *arguments)
+    assert failed.code == 1
+    assert '1 of 2 runs failed: broken-row_seed0' in failed.err and 'output.txt' in failed.err
+    result = json.loads((tmp_path / 'results' / 'sound-row_seed0.json').read_text())
+    assert result['options'] == {**BUDGET, 'randomness.seed': 0} and result['parameters'] > 0
+    assert {'metrics_summary/semseg', 'metrics_summary/depth'} <= result['metrics'].keys()
+
+    write_plan(tmp_path, {'sound row': rows['sound row']})
+    again = run_cli('analysis_tools/ablation', *arguments)
+    assert again.code == 0, again.err
+    assert json.loads((tmp_path / 'results' / 'sound-row_seed0.json').read_text()) == result
+    assert '| sound row |' in (tmp_path / 'table.md').read_text()
+
+
+def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(tmp_path):
+    plan = read_plan(write_plan(tmp_path, {'one': dict(config='a.py'), 'two': dict(config='b.py')}, seeds=(0, 1)))
+    depths = [20.0, 23.0]
+    for seed, depth in enumerate(depths):
+        fake_result(tmp_path / 'results', 'one', seed, depth=depth, multitask=0.0)
+    fake_result(tmp_path / 'results', 'two', 0, depth=30.0, multitask=0.0)
+    table = tables_in_markdown(plan, tmp_path / 'results')
+    assert f'| one | 1,234 | 21.50 ± {statistics.stdev(depths):.2f} | 2 |' in table
+    assert '| two | 1,234 | 30.00 | 1 |' in table
+    assert 'multitask' not in table and 'mIoU' not in table and '0123456' in table
+
+
+def test_options_of_a_row_replace_the_common_ones(tmp_path):
+    path = write_plan(tmp_path, {'x': dict(config='a.py', options={'param_scheduler.0.end': 3})}, seeds=(4,))
+    (run,) = runs_of(read_plan(path))
+    assert run.options == {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 3, 'randomness.seed': 4}
+
+
+def test_a_plan_that_cannot_be_used_is_one_sentence(run_cli, tmp_path):
+    path = tmp_path / 'plan.json'
+    path.write_text('{"about": ""}')
+    result = run_cli('analysis_tools/ablation', path)
+    assert result.code == 1 and 'should hold' in result.err and len(result.err.strip().splitlines()) == 1
+    path.write_text('{')
+    assert 'cannot be read' in run_cli('analysis_tools/ablation', path).err
