@@ -1,0 +1,166 @@
+"""The tables of configs/README.md: every flag of the course, every batch size, and the schedules they lead to."""
+
+import math
+import re
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
+from torch import nn
+
+from mtl_plugins.apis.configuration import set_mixed_precision
+from mtl_plugins.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
+from mtl_plugins.utils.config import load_config, parse_options
+from tests.tiny import EPOCH_CONFIG, ROOT
+
+README = (ROOT / 'configs/README.md').read_text()
+NETWORK = 'r18-d16_1xb16-32e_miniscapes-256x256.py'
+
+
+def table(header: str) -> list[list[str]]:
+    """Cells of the rows below the header that begins so."""
+    lines = README.split(f'\n{header}')[1].split('\n\n')[0].splitlines()[2:]
+    return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
+
+
+FLAGS = table('| flag or constant |')
+BATCHES = table('| batch | epochs')
+OVERRIDES = [
+    pytest.param(code, system, id=code.split()[0])
+    for _, _, here, system in FLAGS
+    for code in re.findall('`([^`]+)`', here)
+    if '=' in code
+]
+
+
+@pytest.fixture(autouse=True)
+def default_scope():
+    with DefaultScope.overwrite_default_scope('mtl_plugins'):
+        yield
+
+
+def load(override: str, system: str = '') -> Config:
+    system = system.strip('`') or 'joint'
+    return load_config(str(ROOT / 'configs' / system.split('-')[0] / f'{system}_{NETWORK}'), parse_options(override.split()))
+
+
+def two_parts() -> nn.Module:
+    return nn.ModuleDict(dict(backbone=nn.Linear(2, 2), decode_head=nn.Linear(2, 1)))
+
+
+def schedulers(config: Config, wrapper, epoch_length: int) -> list:
+    defaults = dict(optimizer=wrapper, epoch_length=epoch_length)
+    return [PARAM_SCHEDULERS.build(item, default_args=defaults) for item in config.param_scheduler]
+
+
+@pytest.mark.parametrize(('override', 'system'), OVERRIDES)
+def test_the_override_of_a_flag_arrives_and_builds(override, system):
+    config = load(override, system)
+    for option in override.split():
+        path, value = option.split('=')
+        node = config
+        for key in path.split('.'):
+            node = node[int(key)] if key.isdigit() else node[key]
+        assert str(node).replace(' ', '') == value
+    if 'model.' in override:
+        with torch.device('meta'):
+            model = MODELS.build(config.model)
+            if 'tta_model.' in override:
+                MODELS.build({**config.tta_model, 'model': model})
+    if 'optim_wrapper.' in override or 'param_scheduler.' in override:
+        schedulers(config, build_optim_wrapper(two_parts(), config.optim_wrapper), epoch_length=10)
+    if '.pipeline.' in override:
+        TRANSFORMS.build(config.train_dataloader.dataset.pipeline[1])
+
+
+def test_a_flag_without_override_has_a_tool_option_a_config_or_a_reason():
+    tools = (ROOT / 'tools/train.py').read_text() + (ROOT / 'tools/test.py').read_text()
+    for flag, _, here, _ in FLAGS:
+        codes = re.findall('`([^`]+)`', here)
+        assert codes or here.startswith('none: '), flag
+        for code in codes:
+            assert not code.startswith('--') or f"'{code}'" in tools, code
+            assert not code.startswith(('configs/', 'tools/')) or (ROOT / code).exists(), code
+
+
+def test_the_flags_printed_by_the_handouts_and_reports_are_all_there():
+    printed = (
+        'log_dir dataset_root name model_name optimizer tasks optimizer_lr batch_size num_epochs workers workers_validation '
+        'batch_size_validation optimizer_float_16 pretrained model_encoder_name num_bins expansion num_heads'
+    )
+    assert {f'`--{name}`' for name in printed.split()} <= {row[0] for row in FLAGS}
+
+
+@pytest.mark.parametrize('row', BATCHES, ids=lambda row: row[0])
+def test_epochs_are_proportional_to_the_batch(row):
+    batch, from_4, from_16 = map(int, row[:3])
+    assert from_4 * 4 == batch * 16 and from_16 * 16 == batch * 32
+    config = load(row[3].strip('`'))
+    assert (config.train_dataloader.batch_size, config.train_cfg.max_epochs, config.param_scheduler[0].end) == (
+        batch,
+        from_16,
+        from_16,
+    )
+
+
+# Nothing is optimised here, only the learning rate is read.
+@pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
+@pytest.mark.parametrize('per_iteration', [False, True])
+def test_polynomial_decay_by_epoch_and_by_iteration(per_iteration):
+    config = load(f'param_scheduler.0.convert_to_iter_based={per_iteration}')
+    wrapper = build_optim_wrapper(two_parts(), config.optim_wrapper)
+    (poly,) = schedulers(config, wrapper, epoch_length=5)
+    for epoch in range(32):
+        for iteration in range(5):
+            done = (epoch * 5 + iteration) / 159 if per_iteration else epoch / 31
+            assert math.isclose(wrapper.get_lr()['lr'][0], 1e-4 * (1 - done) ** 0.9, rel_tol=1e-9)
+            if not poly.by_epoch:
+                poly.step()
+        if poly.by_epoch:
+            poly.step()
+
+
+@pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
+def test_warm_up_multiplies_the_decay():
+    config = load_config(str(EPOCH_CONFIG.with_name('joint_r18-d16_1xb16-32e_adamw-warmup_miniscapes-256x256.py')))
+    wrapper = build_optim_wrapper(two_parts(), config.optim_wrapper)
+    assert isinstance(wrapper.optimizer, torch.optim.AdamW) and wrapper.optimizer.defaults['weight_decay'] == 0.01
+    both = schedulers(config, wrapper, epoch_length=40)
+    for iteration in range(32 * 40):
+        rise = min(1, 0.01 + 0.99 * iteration / 499)
+        assert math.isclose(wrapper.get_lr()['lr'][0], 1e-4 * rise * (1 - iteration / 1279) ** 0.9, rel_tol=1e-6)
+        for scheduler in both:
+            scheduler.step()
+
+
+def test_a_slower_encoder():
+    config = load('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.1')
+    network = two_parts()
+    rates = {
+        parameter: group['lr']
+        for group in build_optim_wrapper(network, config.optim_wrapper).optimizer.param_groups
+        for parameter in group['params']
+    }
+    assert math.isclose(rates[network['backbone'].weight], 1e-5) and rates[network['decode_head'].weight] == 1e-4
+
+
+@pytest.mark.parametrize('amp', [False, True])
+def test_gradients_accumulated_over_iterations_are_those_of_the_whole_batch(amp):
+    config = load('optim_wrapper.accumulative_counts=2 optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=1.0')
+    if amp:
+        set_mixed_precision(config)
+    torch.manual_seed(0)
+    network, images, labels = nn.Linear(8, 1), torch.randn(4, 8), torch.randn(4, 1)
+    start = network.weight.detach().clone()
+    (gradient,) = torch.autograd.grad((network(images) - labels).square().mean(), network.weight)
+    wrapper = build_optim_wrapper(network, config.optim_wrapper)
+    wrapper.initialize_count_status(network, 0, 4)
+    for half in (slice(0, 2), slice(2, 4)):
+        torch.testing.assert_close(network.weight, start, rtol=0, atol=0)
+        with wrapper.optim_context(network):
+            loss = (network(images[half]) - labels[half]).square().mean()
+        wrapper.update_params(loss)
+    tolerance = 0.03 if amp else 1e-6
+    torch.testing.assert_close(network.weight, start - gradient, rtol=tolerance, atol=tolerance)
