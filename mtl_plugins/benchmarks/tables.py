@@ -1,5 +1,7 @@
 """Results as tables, for the terminal and for documents."""
 
+from collections.abc import Sequence
+
 from rich.console import Console
 from rich.table import Table
 
@@ -33,16 +35,8 @@ def print_result(result: dict) -> None:
 
 def ratios_in_markdown(document: dict) -> str:
     """The ratios of all benchmarks of the JSON document as one Markdown table under a line of provenance."""
-    made = document['provenance']
-    versions = ', '.join(
-        f'{name} {made["versions"][name]}' for name in ('torch', 'onedl-mmsegmentation', 'segmentation-models-pytorch')
-    )
-    load = 'unknown' if made['load_average'] is None else f'{made["load_average"]:.1f}'
-    changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
     lines = [
-        f'Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["cpu"]} ({made["cpu_capability"]}, '
-        f'{made["cpu_cores"]} cores), device {made["device"]}, {made["threads"]} threads, {made["repeats"]} rounds, load before '
-        f'{load}; {versions}.',
+        provenance_in_words(document['provenance'], ('torch', 'onedl-mmsegmentation', 'segmentation-models-pytorch')),
         '',
         '| benchmark | ratio | median | quartiles | target | met |',
         '|---|---|---|---|---|---|',
@@ -55,6 +49,18 @@ def ratios_in_markdown(document: dict) -> str:
                 f'| {_MET[ratio["met"]]} |'
             )
     return '\n'.join(lines) + '\n'
+
+
+def provenance_in_words(made: dict, distributions: Sequence[str]) -> str:
+    """One sentence on where and how numbers were made, with the versions of some distributions."""
+    versions = ', '.join(f'{name} {made["versions"][name]}' for name in distributions)
+    load = 'unknown' if made['load_average'] is None else f'{made["load_average"]:.1f}'
+    changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
+    return (
+        f'Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["cpu"]} ({made["cpu_capability"]}, '
+        f'{made["cpu_cores"]} cores), device {made["device"]}, {made["threads"]} threads, {made["repeats"]} rounds, load before '
+        f'{load}; {versions}.'
+    )
 
 
 def _target(ratio: dict) -> str:

@@ -10,7 +10,7 @@ from mtl_plugins.benchmarks.results import Measurement, Options, Ratio, Result
 from mtl_plugins.benchmarks.scenes import render_arrays, write_scenes
 from mtl_plugins.benchmarks.timing import interleave
 from mtl_plugins.benchmarks.training_loop import time_training_loop
-from mtl_plugins.benchmarks.training_steps import Batch, JointStep, MMSegStep, SmpStep, TrainingStep
+from mtl_plugins.benchmarks.training_steps import Batch, MMSegStep, SegmentorStep, SmpStep, TrainingStep
 
 # Iterations between two bare steps of the loop; one of them logs.
 BLOCK = 10
@@ -23,8 +23,8 @@ def run(options: Options) -> Result:
     batch = Batch.from_scenes(scenes, crop, options.device)
     torch.manual_seed(options.seed)
     contenders: dict[str, TrainingStep] = {
-        'ours fp32': JointStep(batch),
-        'ours bf16': JointStep(batch, bf16=True),
+        'ours fp32': SegmentorStep(batch),
+        'ours bf16': SegmentorStep(batch, bf16=True),
         'smp fp32': SmpStep(batch),
         'smp fp32, channels last': SmpStep(batch, memory_format=torch.channels_last),
         'smp bf16, channels last': SmpStep(batch, memory_format=torch.channels_last, bf16=True),

@@ -78,11 +78,12 @@ class TrainingStep(ABC):
         return sum(storage.nbytes() for storage in storages.values()) / 2**20
 
 
-class JointStep(TrainingStep):
-    """This package: labels and depth."""
+class SegmentorStep(TrainingStep):
+    """This package: the tasks of any of its models, by default labels and depth of the joint one."""
 
-    def __init__(self, batch: Batch, bf16: bool = False) -> None:
-        super().__init__(build_joint_model(), batch, torch.channels_last, bf16)
+    def __init__(self, batch: Batch, model: nn.Module | None = None, bf16: bool = False) -> None:
+        model = build_joint_model() if model is None else model
+        super().__init__(model, batch, model.memory_format, bf16)
         self.targets = dict(semseg=batch.labels, depth=batch.depths)
 
     def loss(self) -> Tensor:

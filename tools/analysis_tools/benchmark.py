@@ -1,4 +1,5 @@
-"""Measure speed and memory beside the peers, in one run: data pipeline, training step, inference, metrics, submission."""
+"""Measure speed and memory beside the peers, in one run: data pipeline, training step, inference, metrics, submission; and the
+memory of attention."""
 
 import argparse
 import json
@@ -6,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-BENCHMARKS = ('data', 'train', 'infer', 'eval', 'submit')
+BENCHMARKS = ('data', 'train', 'infer', 'eval', 'submit', 'attention')
 
 
 def positive(text: str) -> int:
@@ -28,7 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=positive, default=2, help='of torch, loaders and writer (default: 2)')
     parser.add_argument('--repeats', type=positive, help='rounds that count, after warming up (default: 11; 2 with --quick)')
     parser.add_argument('--quick', action='store_true', help='tiny inputs: only checks that everything runs')
-    parser.add_argument('--device', default='cpu', help='device of models in train and infer, e.g. cuda:0 (default: cpu)')
+    parser.add_argument(
+        '--device', default='cpu', help='device of models in train, infer and attention, e.g. cuda:0 (default: cpu)'
+    )
     parser.add_argument('--seed', type=int, default=0, help='seed of scenes and weights (default: 0)')
     return parser.parse_args()
 
@@ -56,12 +59,17 @@ def main() -> None:
     if os.getloadavg()[0] > os.cpu_count() / 2:
         print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)
     document = dict(schema_version=1, provenance=provenance(options), benchmarks=[])
+    more_tables = []
     for name in BENCHMARKS if args.benchmark == 'all' else (args.benchmark,):
-        result = importlib.import_module(f'mtl_plugins.benchmarks.{name}_benchmark').run(options).to_dict()
+        benchmark = importlib.import_module(f'mtl_plugins.benchmarks.{name}_benchmark')
+        result = benchmark.run(options).to_dict()
         print_result(result)
         document['benchmarks'].append(result)
+        if name == 'attention':
+            more_tables.append(benchmark.memory_in_markdown(result))
         # After each: an interrupted run leaves what it has.
-        for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, ratios_in_markdown(document))):
+        markdown = ratios_in_markdown(document) + ''.join(more_tables)
+        for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, markdown)):
             if path:
                 with replacing(path) as temporary:
                     temporary.write_text(text)

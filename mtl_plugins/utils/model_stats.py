@@ -1,0 +1,81 @@
+"""What a model costs before it runs: parameters by part, and multiplications."""
+
+import copy
+from collections import Counter
+from collections.abc import Iterator
+
+import torch
+from mmengine.model import BaseModule
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder
+from mtl_plugins.models.layers.aspp import ASPP
+from mtl_plugins.models.layers.grid_tokens import GridTokens
+from mtl_plugins.models.layers.skip_decoder import SkipDecoder
+from mtl_plugins.models.layers.transformer_block import TransformerBlock
+
+# A part of a head is known by its class, wherever a head holds it.
+_KINDS = {
+    ASPP: 'ASPP',
+    SkipDecoder: 'decoder',
+    DeepDecoder: 'decoder',
+    GridTokens: 'transformer',
+    TransformerBlock: 'transformer',
+}
+KINDS = ('encoder', 'ASPP', 'decoder', 'transformer', 'rest')
+
+
+def count_parameters(module: nn.Module) -> int:
+    """Elements of all parameters; one that is shared counts once."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
+def parameters_by_kind(model: nn.Module) -> dict[str, int]:
+    """Parameters of a :class:`MultiTaskSegmentor` for each of ``KINDS``, which add up to all.
+
+    The encoder is backbone and neck. What is neither that nor an ASPP, a decoder or transformer blocks is the rest:
+    predictors, queries, tokens and latents, gates, weights of the task balancing.
+    """
+    counts = Counter(dict.fromkeys(KINDS, 0))
+    counts['encoder'] = sum(count_parameters(part) for part in (model.backbone, model.neck) if part is not None)
+    outermost = [model.decode_head]
+    while outermost:
+        module = outermost.pop()
+        kind = next((name for cls, name in _KINDS.items() if isinstance(module, cls)), None)
+        if kind is not None:
+            counts[kind] += count_parameters(module)
+        else:
+            outermost.extend(module.children())
+    counts['rest'] = count_parameters(model) - sum(counts.values())
+    return dict(counts)
+
+
+def list_parts(model: nn.Module) -> dict[str, int]:
+    """Parameters of each part by its dotted name: heads are taken apart, layers and the encoder are not."""
+    return {name: count for name, count in _parts(model, '') if count}
+
+
+def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, int]]:
+    for name, parameter in module.named_parameters(recurse=False):
+        yield prefix + name, parameter.numel()
+    for name, child in module.named_children():
+        # Models, heads and their containers derive from mmengine's class; layers do not. A backbone does, and stays whole.
+        if isinstance(child, BaseModule) and name not in ('backbone', 'neck'):
+            yield from _parts(child, f'{prefix}{name}.')
+        else:
+            yield prefix + name, count_parameters(child)
+
+
+def count_flops(model: nn.Module, images: torch.Tensor) -> int:
+    """Floating point operations of ``model(images)`` in evaluation mode, a multiply-add being two.
+
+    Convolutions, matrix products and attention count, as they are computed; normalisation, activations and interpolation do
+    not. mmengine's ``get_model_complexity_info`` takes a multiply-add for one and knows no attention (torch's fused one counts
+    as nothing), hence torch's own counter. The model stays as it is.
+    """
+    # The counter's hooks trip over a module whose input is a view of a trainable parameter.
+    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    with FlopCounterMode(display=False) as counter:
+        frozen(images)
+    return counter.get_total_flops()

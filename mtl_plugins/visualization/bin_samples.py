@@ -1,0 +1,49 @@
+"""Images for the picture of depth bins: single files, or samples of a data root with their labels."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from mtl_plugins.datasets.decoding import decode_depth_code, decode_image
+from mtl_plugins.datasets.depth_codec import decode_depth
+from mtl_plugins.datasets.errors import CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.datasets.miniscapes import MiniScapesDataset
+
+
+def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:
+    """``image`` ``(H, W, 3)`` uint8 RGB of each file, of any format that PIL reads.
+
+    Raises:
+        DataNotFoundError: If a file does not exist.
+        CorruptFileError: If it is no image.
+    """
+    rows = []
+    for path in paths:
+        try:
+            with Image.open(path) as image:
+                rows.append(dict(image=np.array(image.convert('RGB'))))
+        except FileNotFoundError as error:
+            raise DataNotFoundError(f"The image '{path}' does not exist.") from error
+        except (UnidentifiedImageError, OSError) as error:
+            raise CorruptFileError(f"The image '{path}' cannot be read ({error}).") from error
+    return rows
+
+
+def read_samples(data_root: str, split: str, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
+    """``image`` and, where labelled, ``depth`` ``(H, W)`` metres, 0 = unknown, of samples in MiniScapes format.
+
+    Raises:
+        DataError: If data are missing or broken, or the split has no such sample.
+    """
+    dataset = MiniScapesDataset(data_root, split, tasks=('depth',), test_mode=True)
+    rows = []
+    for index in indices:
+        if not 0 <= index < len(dataset):
+            raise DataError(f'`--indices` should lie in 0..{len(dataset) - 1}, the samples of {split}. Found {index}.')
+        info = dataset.get_data_info(index)
+        row = dict(image=decode_image(info['img_path']))
+        if 'depth_map_path' in info:
+            row['depth'] = decode_depth(decode_depth_code(info['depth_map_path']))
+        rows.append(row)
+    return rows

@@ -1,0 +1,147 @@
+"""A picture of where a depth head puts its bins: image, prediction, and bins under the histogram of depths."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
+from torch import nn
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
+from mtl_plugins.visualization.prediction_grid import colour_depth
+
+COLUMNS = 3
+NUM_CELLS = 40
+TICKS = (1, 2, 5, 10, 20, 50, 100, 200, 300, 500)
+_LABEL, _PREDICTION, _BINS = '#9aa0a6', '#d1495b', '#00527a'
+
+
+def find_bins_head(model: nn.Module) -> BinsDepthHead:
+    """The depth head with bins inside a model's decode head.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    for module in model.decode_head.modules():
+        if isinstance(module, BinsDepthHead):
+            return module
+    raise ConfigError(
+        'The model should have a depth head with bins, as AdaptiveDepthHead or FixedBinsDepthHead. Found '
+        f'{type(model.decode_head).__name__} without one.'
+    )
+
+
+@torch.inference_mode()
+def predict_bins(model: nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Metres ``(H, W)`` and the bins' metres ``(K,)``, in the order of the bins, of an RGB image ``(H, W, 3)`` uint8."""
+    head = find_bins_head(model)
+    inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(image)[None]))['inputs']
+    seen = []
+    handle = head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        depth = model.predict_arrays(inputs)['depth'][0]
+    finally:
+        handle.remove()
+    bins = head.predict(seen[0])[1][0]
+    height, width = image.shape[:2]
+    return depth[:height, :width].cpu().numpy(), bins.cpu().numpy()
+
+
+def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
+    """Per cent of the values in each cell; those outside count in the outer cells."""
+    counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
+    return 100 * counts / max(len(values), 1)
+
+
+def render_depth_bins(
+    rows: Sequence[Mapping[str, np.ndarray]], depth_range: tuple[float, float], title: str | None = None
+) -> np.ndarray:
+    """Draw samples beside each other: image, predicted depth, histogram of metres on a log axis, bins below it.
+
+    Every bin is a tick at its metres; the line over the ticks is the share of bins per cell, on the cells of the histogram.
+
+    Args:
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``pred_depth`` ``(H, W)`` metres, ``bins`` ``(K,)`` metres and,
+            if known, ``depth`` ``(H, W)`` metres, 0 = unknown.
+        depth_range: Metres at the ends of the axis, as of the head's bins.
+        title: Above everything.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    if not rows:
+        raise ValueError('`rows` should hold at least one sample. Found none.')
+    columns = min(COLUMNS, len(rows))
+    blocks = -(-len(rows) // columns)
+    height, width = rows[0]['image'].shape[:2]
+    picture_height = 4.4 * height / width
+    figure = Figure(figsize=(4.6 * columns, blocks * (2 * picture_height + 3.5)), dpi=110, layout='constrained')
+    canvas = FigureCanvasAgg(figure)
+    ratios = [picture_height, picture_height, 1.9, 1.0] * blocks
+    axes = figure.subplots(4 * blocks, columns, squeeze=False, height_ratios=ratios)
+    edges = np.geomspace(*depth_range, NUM_CELLS + 1)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    for index, row in enumerate(rows):
+        block, column = divmod(index, columns)
+        image, depth, histogram, ticks = axes[4 * block : 4 * block + 4, column]
+        for axis, content, name in ((image, row['image'], 'image'), (depth, colour_depth(row['pred_depth']), 'predicted depth')):
+            axis.imshow(content, interpolation='antialiased')
+            axis.set_title(name, fontsize=10, pad=3)
+        _draw_histogram(histogram, row, edges)
+        _draw_bins(ticks, row['bins'], edges)
+        if column == 0:
+            histogram.set_ylabel('pixels (%)')
+            ticks.set_ylabel('bins (%)')
+    if title:
+        figure.suptitle(title, fontsize=12)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> None:
+    axis.set_axis_on()
+    if 'depth' in row:
+        axis.stairs(shares(row['depth'][row['depth'] > 0], edges), edges, fill=True, color=_LABEL, label='label')
+    axis.stairs(shares(row['pred_depth'].ravel(), edges), edges, color=_PREDICTION, linewidth=1.6, label='prediction')
+    _scale(axis, edges)
+    axis.tick_params(labelbottom=False)
+    axis.legend(frameon=False, fontsize=9, loc='upper right', borderaxespad=0.2)
+
+
+def _draw_bins(axis, bins: np.ndarray, edges: np.ndarray) -> None:
+    axis.set_axis_on()
+    density = shares(bins, edges)
+    top = 1.15 * density.max()
+    axis.vlines(bins, -0.45 * top, -0.05 * top, color=_BINS, linewidth=0.8, alpha=0.7)
+    axis.stairs(density, edges, color=_BINS, linewidth=1.4)
+    _scale(axis, edges)
+    axis.set_ylim(-0.5 * top, top)
+    axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= top])
+    axis.text(
+        0.99,
+        0.93,
+        f'{len(bins)} bins, {bins.min():.3g} to {bins.max():.3g} m',
+        transform=axis.transAxes,
+        ha='right',
+        va='top',
+        fontsize=9,
+    )
+    axis.set_xlabel('depth (m)')
+
+
+def _scale(axis, edges: np.ndarray) -> None:
+    axis.set_xscale('log')
+    axis.set_xlim(edges[0], edges[-1])
+    ticks = [tick for tick in TICKS if edges[0] <= tick <= edges[-1]]
+    axis.set_xticks(ticks, labels=[str(tick) for tick in ticks])
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.tick_params(labelsize=9)
+    for side in ('top', 'right'):
+        axis.spines[side].set_visible(False)
