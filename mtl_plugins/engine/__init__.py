@@ -1,5 +1,7 @@
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
+    CollapseHook,
+    DINOScheduleHook,
     IntervalRuntimeInfoHook,
     MetricsCsvHook,
     PredictionImageHook,
@@ -15,6 +17,8 @@ from mtl_plugins.engine.runner import MultiTaskRunner
 __all__ = [
     'AtomicCheckpointHook',
     'Bf16OptimWrapper',
+    'CollapseHook',
+    'DINOScheduleHook',
     'InferenceTestLoop',
     'InferenceValLoop',
     'IntervalRuntimeInfoHook',

@@ -1,4 +1,6 @@
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
+from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
 from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
@@ -8,6 +10,8 @@ from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'CollapseHook',
+    'DINOScheduleHook',
     'IntervalRuntimeInfoHook',
     'MetricsCsvHook',
     'PredictionImageHook',

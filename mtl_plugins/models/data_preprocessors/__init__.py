@@ -1,3 +1,4 @@
+from mtl_plugins.models.data_preprocessors.multi_view_preprocessor import MultiViewDataPreprocessor
 from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
 
-__all__ = ['MultiTaskDataPreprocessor']
+__all__ = ['MultiTaskDataPreprocessor', 'MultiViewDataPreprocessor']
