@@ -61,7 +61,8 @@ def render_depth_bins(
 ) -> np.ndarray:
     """Draw samples beside each other: image, predicted depth, histogram of metres on a log axis, bins below it.
 
-    Every bin is a tick at its metres; the line over the ticks is the share of bins per cell, on the cells of the histogram.
+    Where a sample has labels, the histograms count labelled pixels only. Every bin is a tick at its metres; the line over the
+    ticks is the share of bins per cell, on the cells of the histogram.
 
     Args:
         rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``pred_depth`` ``(H, W)`` metres, ``bins`` ``(K,)`` metres and,
@@ -91,7 +92,10 @@ def render_depth_bins(
     for index, row in enumerate(rows):
         block, column = divmod(index, columns)
         image, depth, histogram, ticks = axes[4 * block : 4 * block + 4, column]
-        for axis, content, name in ((image, row['image'], 'image'), (depth, colour_depth(row['pred_depth']), 'predicted depth')):
+        for axis, content, name in (
+            (image, row['image'], 'image'),
+            (depth, colour_depth(row['pred_depth']), 'predicted depth (bright: near)'),
+        ):
             axis.imshow(content, interpolation='antialiased')
             axis.set_title(name, fontsize=10, pad=3)
         _draw_histogram(histogram, row, edges)
@@ -107,9 +111,12 @@ def render_depth_bins(
 
 def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> None:
     axis.set_axis_on()
+    predicted = row['pred_depth'].ravel()
     if 'depth' in row:
-        axis.stairs(shares(row['depth'][row['depth'] > 0], edges), edges, fill=True, color=_LABEL, label='label')
-    axis.stairs(shares(row['pred_depth'].ravel(), edges), edges, color=_PREDICTION, linewidth=1.6, label='prediction')
+        known = row['depth'] > 0
+        predicted = row['pred_depth'][known]
+        axis.stairs(shares(row['depth'][known], edges), edges, fill=True, color=_LABEL, label='label')
+    axis.stairs(shares(predicted, edges), edges, color=_PREDICTION, linewidth=1.6, label='prediction')
     _scale(axis, edges)
     axis.tick_params(labelbottom=False)
     axis.legend(frameon=False, fontsize=9, loc='upper right', borderaxespad=0.2)
@@ -118,15 +125,15 @@ def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> N
 def _draw_bins(axis, bins: np.ndarray, edges: np.ndarray) -> None:
     axis.set_axis_on()
     density = shares(bins, edges)
-    top = 1.15 * density.max()
-    axis.vlines(bins, -0.45 * top, -0.05 * top, color=_BINS, linewidth=0.8, alpha=0.7)
+    top = 1.4 * density.max()
+    axis.vlines(bins, -0.4 * top, -0.05 * top, color=_BINS, linewidth=0.8, alpha=0.7)
     axis.stairs(density, edges, color=_BINS, linewidth=1.4)
     _scale(axis, edges)
-    axis.set_ylim(-0.5 * top, top)
+    axis.set_ylim(-0.45 * top, top)
     axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= top])
     axis.text(
         0.99,
-        0.93,
+        0.97,
         f'{len(bins)} bins, {bins.min():.3g} to {bins.max():.3g} m',
         transform=axis.transAxes,
         ha='right',

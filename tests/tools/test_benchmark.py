@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_plugins.benchmarks.attention_benchmark import WrittenOutAttention
 from mtl_plugins.benchmarks.results import Measurement, Ratio
 from mtl_plugins.benchmarks.timing import interleave
 from mtl_plugins.benchmarks.training_steps import Batch, TrainingStep
+from mtl_plugins.models.layers.attention import Attention
 
 PROVENANCE = {
     'commit',
@@ -56,7 +58,7 @@ def check_document(document: dict, repeats: int) -> None:
                 assert ratio['met'] is bool(reaches)
 
 
-@pytest.mark.parametrize('name', ['submit', 'eval'])
+@pytest.mark.parametrize('name', ['submit', 'eval', 'attention'])
 def test_quick_run_prints_tables_and_writes_the_document(run_cli, tmp_path, name):
     path, table = tmp_path / 'out.json', tmp_path / 'out.md'
     result = run_cli('analysis_tools/benchmark', name, '--quick', '--repeats', 3, '--json', path, '--markdown', table)
@@ -64,7 +66,7 @@ def test_quick_run_prints_tables_and_writes_the_document(run_cli, tmp_path, name
     document = json.loads(path.read_text())
     check_document(document, repeats=3)
     assert [benchmark['name'] for benchmark in document['benchmarks']] == [name]
-    for words in ('ours', 'median', 'quartiles', 'target', 'met'):
+    for words in ('fused' if name == 'attention' else 'ours', 'median', 'quartiles', 'target', 'met'):
         assert words in result.out
     rows = [line.split(' | ')[1] for line in table.read_text().splitlines() if line.startswith(f'| {name} | ')]
     assert rows == [ratio['name'] for ratio in document['benchmarks'][0]['ratios']]
@@ -80,6 +82,7 @@ def test_help_names_every_benchmark_and_option(run_cli):
         'infer',
         'eval',
         'submit',
+        'attention',
         'all',
         '--json',
         '--markdown',
@@ -142,6 +145,16 @@ def test_differences_and_bounds():
     # Medians 140 and 100; rounds 30, 30 and 80.
     assert (row['value'], row['low'], row['high'], row['met']) == (40.0, 30.0, 55.0, True)
     assert memory.best_of(['many', 'few']) == 'few'
+
+
+def test_the_written_out_attention_is_the_same_function():
+    torch.manual_seed(0)
+    written_out = WrittenOutAttention(16, num_heads=4)
+    fused = Attention(16, num_heads=4)
+    fused.load_state_dict(written_out.state_dict())
+    tokens, context = torch.randn(2, 5, 16), torch.randn(2, 7, 16)
+    for arguments in ((tokens,), (tokens, context)):
+        torch.testing.assert_close(written_out(*arguments), fused(*arguments), atol=1e-6, rtol=0)
 
 
 def test_saved_memory_counts_each_storage_once_and_no_parameter():
