@@ -1,7 +1,9 @@
 """Transforms of a sample. Importing this package registers them."""
 
+from mtl_plugins.datasets.transforms.coco_loading import LoadCOCOSubset
 from mtl_plugins.datasets.transforms.formatting import PackMultiTaskInputs
 from mtl_plugins.datasets.transforms.geometric import RandomHomography
 from mtl_plugins.datasets.transforms.loading import LoadMiniScapes
+from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
 
-__all__ = ['LoadMiniScapes', 'PackMultiTaskInputs', 'RandomHomography']
+__all__ = ['LoadCOCOSubset', 'LoadMiniScapes', 'PackMultiTaskInputs', 'RandomHomography', 'ResizeToCover']

@@ -1,0 +1,66 @@
+"""From COCO's images and annotations to an image and a label map."""
+
+import numpy as np
+from mmcv.transforms import BaseTransform
+
+from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.datasets.coco_annotations import CocoObject
+from mtl_plugins.datasets.coco_masks import to_mask
+from mtl_plugins.datasets.decoding import decode_image
+from mtl_plugins.datasets.errors import CorruptFileError
+from mtl_plugins.registry import TRANSFORMS
+
+
+def rasterise(objects: list[CocoObject], size: tuple[int, int]) -> np.ndarray:
+    """The label map ``(H, W)``, uint8: 0 background, ``label + 1`` for an object, 255 where only a crowd lies.
+
+    COCO does not say what lies in front. Where objects overlap, the one with fewer pixels in all is taken, so that none vanishes
+    under a larger one; among equal ones the later annotation. An object always wins against a crowd.
+
+    Raises:
+        ValueError: If an outline is damaged; the message starts with the annotation's id.
+    """
+    masks = []
+    for item in objects:
+        try:
+            masks.append(to_mask(item.segmentation, size))
+        except ValueError as error:
+            raise ValueError(f'The annotation {item.id} cannot be used: {error}') from error
+    areas = [int(mask.sum()) for mask in masks]
+    label_map = np.zeros(size, np.uint8)
+    for k in sorted(range(len(objects)), key=lambda k: (not objects[k].is_crowd, -areas[k], k)):
+        label_map[masks[k]] = IGNORE_LABEL if objects[k].is_crowd else objects[k].label + 1
+    return label_map
+
+
+def check_image_size(image: np.ndarray, size: tuple[int, int], path: str) -> None:
+    """Raise `CorruptFileError` if an image is not of the size that its annotation gives."""
+    if image.shape[:2] != tuple(size):
+        sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
+        raise CorruptFileError(
+            f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
+        )
+
+
+@TRANSFORMS.register_module()
+class LoadCOCOSubset(BaseTransform):
+    """Decode the image and draw its objects.
+
+    Reads ``img_path``, ``img_size`` and ``objects``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, ``gt_seg_map`` ``(H, W)`` uint8 as
+    `rasterise` makes it, and ``ori_shape`` ``(H, W)``.
+
+    Raises:
+        DataNotFoundError: If the image does not exist.
+        CorruptFileError: If the image is damaged or of another size, or an outline is damaged.
+    """
+
+    def transform(self, results: dict) -> dict:
+        path, size = results['img_path'], results['img_size']
+        results['img'] = decode_image(path)
+        check_image_size(results['img'], size, path)
+        try:
+            results['gt_seg_map'] = rasterise(results.pop('objects'), size)
+        except ValueError as error:
+            raise CorruptFileError(f"{error} (image '{path}').") from error
+        results['ori_shape'] = tuple(size)
+        return results

@@ -1,0 +1,42 @@
+"""Images made large enough for a crop, or small enough for a network."""
+
+import cv2
+from mmcv.transforms import BaseTransform
+
+from mtl_plugins.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class ResizeToCover(BaseTransform):
+    """Resize image and labels, proportions kept, to the least size that covers ``size``.
+
+    The image is resampled bilinearly (by areas when it shrinks), the labels at the nearest pixel. ``ori_shape`` becomes the new
+    size: predictions are made and compared at it.
+
+    Args:
+        size: Side, or height and width, to cover.
+        enlarge_only: Whether to leave an image alone that covers ``size`` already, as before random crops.
+
+    Raises:
+        ValueError: If ``size`` is not one or two positive integers.
+    """
+
+    def __init__(self, size: int | tuple[int, int], enlarge_only: bool = False):
+        sides = (size, size) if isinstance(size, int) else tuple(size)
+        if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+            raise ValueError(f'`size` should be one or two positive integers. Found {size!r}.')
+        self.size = sides
+        self.enlarge_only = enlarge_only
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        zoom = max(self.size[0] / height, self.size[1] / width)
+        if zoom == 1 or (zoom < 1 and self.enlarge_only):
+            return results
+        new_size = (max(round(width * zoom), self.size[1]), max(round(height * zoom), self.size[0]))
+        interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        results['img'] = cv2.resize(results['img'], new_size, interpolation=interpolation)
+        if 'gt_seg_map' in results:
+            results['gt_seg_map'] = cv2.resize(results['gt_seg_map'], new_size, interpolation=cv2.INTER_NEAREST_EXACT)
+        results['ori_shape'] = new_size[::-1]
+        return results
