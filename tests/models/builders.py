@@ -5,6 +5,8 @@ import torch
 from mtl_plugins.registry import MODELS
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
+# Of the pyramid that `make_pyramid` gives.
+WIDTHS = (6, 8, 10, 12, 16)
 TASKS = dict(semseg=dict(type='SemSegTask', num_classes=19), depth=dict(type='DepthTask'))
 
 
@@ -36,3 +38,21 @@ def make_batch(size: tuple[int, int], *, batch: int = 2, tasks=('semseg', 'depth
         depth_scale=torch.ones(batch),
         sample_idx=torch.arange(batch) + 7,
     )
+
+
+def make_pyramid(
+    size: tuple[int, int] = (97, 131), *, batch: int = 2, dtype: torch.dtype = torch.float32, seed: int = 0
+) -> tuple:
+    """Random maps at the strides 2, 4, 8, 16 and 16 of an image of that size, with the widths ``WIDTHS``."""
+    generator = torch.Generator().manual_seed(0)
+    sizes = [[-(-length // stride) for length in size] for stride in (2, 4, 8, 16, 16)]
+    return tuple(
+        torch.randn(batch, width, *map_size, generator=generator, dtype=dtype)
+        for width, map_size in zip(WIDTHS, sizes, strict=True)
+    )
+
+
+def build_head(**config):
+    """A head of the config, on ``make_pyramid``, always with the same weights."""
+    torch.manual_seed(0)
+    return MODELS.build({'in_channels': WIDTHS, **config})

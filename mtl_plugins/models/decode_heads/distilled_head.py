@@ -89,6 +89,8 @@ class DistilledHead(BranchedHead):
         gate_kernel_size: int = 1,
         init_cfg: dict | None = None,
     ) -> None:
+        for config in (head, *(task_heads or {}).values()):
+            check_is_map_head(config)
         super().__init__(head=head, in_channels=in_channels, out_channels=out_channels, task_heads=task_heads, init_cfg=init_cfg)
         if len(out_channels) < 2:
             raise ValueError(
@@ -98,8 +100,6 @@ class DistilledHead(BranchedHead):
             raise ValueError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
         if gate_kernel_size not in (1, 3):
             raise ValueError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
-        for task_head in self.heads.values():
-            check_is_map_head(task_head)
         widths = {task: head.channels for task, head in self.heads.items()}
         channels = next(iter(widths.values()))
         if set(widths.values()) != {channels}:

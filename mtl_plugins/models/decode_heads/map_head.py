@@ -32,14 +32,15 @@ class MapHead(BaseModule):
         return self.predictor(self.embed(features)[1])
 
 
-def check_is_map_head(head: nn.Module) -> None:
-    """Refuse a head without an embedding, on which another head cannot build.
+def check_is_map_head(head: dict) -> None:
+    """Refuse the config of a head without an embedding, on which another head cannot build.
 
     Raises:
-        ValueError: If ``head`` is not a :class:`MapHead`.
+        ValueError: If its type is not a :class:`MapHead`.
     """
-    if not isinstance(head, MapHead):
-        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {type(head).__name__}.')
+    kind = MODELS.get(head['type'])
+    if kind is not None and not issubclass(kind, MapHead):
+        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
 
 
 def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> MapHead:
@@ -48,9 +49,8 @@ def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: 
     Raises:
         ValueError: If it is another kind of head.
     """
-    built = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})
-    check_is_map_head(built)
-    return built
+    check_is_map_head(head)
+    return MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})
 
 
 def width_of(in_channels: Sequence[int | None], index: int) -> int:

@@ -18,10 +18,10 @@ def grid_edge(num_tokens: int, name: str) -> int:
     Raises:
         ValueError: If the number is not a positive square; ``name`` is the argument that is blamed.
     """
-    edge = math.isqrt(max(num_tokens, 0))
-    if edge < 1 or edge * edge != num_tokens:
+    edge = max(math.isqrt(max(num_tokens, 0)), 1)
+    if edge * edge != num_tokens:
         raise ValueError(
-            f'`{name}` should be a square, as features are pooled to an n x n grid: {edge**2 or 1} or {(edge + 1) ** 2}. '
+            f'`{name}` should be a square, as features are pooled to an n x n grid: {edge**2} or {(edge + 1) ** 2}. '
             f'Found {num_tokens}.'
         )
     return edge

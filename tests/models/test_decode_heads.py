@@ -1,0 +1,254 @@
+"""Heads for one map against their definitions, and every kind of head in a whole model."""
+
+import copy
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from tests.models.builders import TASKS, WIDTHS, build_head, build_segmentor, make_batch, make_pyramid
+from tests.tiny import TinyBackbone
+
+NARROW = dict(type='DeepLabV3PlusHead', channels=8, rates=(1, 2), skip_channels=4, num_convs=1)
+BLOCKS = dict(channels=8, num_layers=1, num_heads=2, expansion=2)
+BINS = dict(type='AdaptiveDepthHead', num_bins=16, head=NARROW, **BLOCKS)
+METRES = dict(semseg=TASKS['semseg'], depth=dict(type='DepthTask', representation='metres'))
+
+# Every kind of head, as a whole decode head: (decode head, tasks).
+SYSTEMS = {
+    'linear': (dict(type='JointHead', head=dict(type='LinearHead', channels=8)), TASKS),
+    'aspp': (dict(type='JointHead', head=dict(type='ASPPHead', channels=8, rates=(1, 2))), TASKS),
+    'joint': (dict(type='JointHead', head=NARROW), TASKS),
+    'squeeze': (dict(type='JointHead', head={**NARROW, 'squeeze_excitation': 4}), TASKS),
+    'skips': (dict(type='JointHead', head={**NARROW, 'skip_indices': (2, 1), 'decoder_channels': (12, 8)}), TASKS),
+    'branched': (dict(type='BranchedHead', head=NARROW), TASKS),
+    'distilled': (dict(type='DistilledHead', head=NARROW), TASKS),
+    'deep': (dict(type='DistilledHead', head=NARROW, final_decoder='deep', gate_kernel_size=3), TASKS),
+    'fixed_bins': (
+        dict(type='BranchedHead', head=NARROW, task_heads=dict(depth=dict(type='FixedBinsDepthHead', head=NARROW, channels=8))),
+        METRES,
+    ),
+    'self_attention': (
+        dict(
+            type='BranchedHead',
+            head=dict(
+                type='TransformerSegHead', rates=(1, 2), num_tokens=9, skip_channels=4, positional_embedding='learned', **BLOCKS
+            ),
+            task_heads=dict(depth={**BINS, 'latents': 'aspp', 'positional_embedding': 'sinusoidal'}),
+        ),
+        METRES,
+    ),
+    'cross_attention': (
+        dict(
+            type='BranchedHead',
+            head=dict(type='ClassTokenSegHead', head=NARROW, **BLOCKS),
+            task_heads=dict(depth={**BINS, 'latents': 'encoder', 'channel_reducer': 'conv', 'bin_order': 'ordered'}),
+        ),
+        METRES,
+    ),
+}  # fmt: skip
+
+
+def build(system):
+    torch.manual_seed(0)
+    decode_head, tasks = SYSTEMS[system]
+    return build_segmentor(decode_head=decode_head, tasks=tasks, backbone=dict(type=TinyBackbone))
+
+
+def convolve(conv_norm_act, features):
+    """3x3, BatchNorm with its untrained statistics, ReLU, written out."""
+    conv = conv_norm_act.conv
+    return F.conv2d(features, conv.weight, conv.bias, padding=1).div(math.sqrt(1 + 1e-5)).relu()
+
+
+@pytest.mark.parametrize('num_convs', [1, 2, 3])
+@pytest.mark.parametrize('squeeze_excitation', [None, 2])
+def test_several_skips_are_one_decoder_after_the_other(num_convs, squeeze_excitation):
+    head = build_head(
+        type='DeepLabV3PlusHead', out_channels=5, channels=12, rates=None, skip_indices=(2, 1, 0), skip_channels=(6, 5, 4),
+        decoder_channels=(10, 9, 8), num_convs=num_convs, squeeze_excitation=squeeze_excitation,
+    ).eval()  # fmt: skip
+    features = make_pyramid()
+    embedding = features[4]
+    for stage, index in zip(head.decoder, (2, 1, 0), strict=True):
+        skip = F.conv2d(features[index], stage.skip.weight, stage.skip.bias)
+        embedding = F.interpolate(embedding, size=skip.shape[-2:], mode='bilinear', align_corners=False)
+        embedding = torch.cat([embedding, skip], dim=1)
+        assert len(stage.convs) == num_convs
+        for conv in stage.convs:
+            embedding = convolve(conv, embedding)
+    if squeeze_excitation:
+        squeezed = head.squeeze_excitation
+        assert (squeezed.fc1.out_channels, squeezed.fc1.in_channels) == (4, 8)
+        excitation = squeezed.fc1(embedding.mean((2, 3), keepdim=True)).relu()
+        embedding = embedding * squeezed.fc2(excitation).sigmoid()
+    expected = F.conv2d(embedding, head.predictor.weight, head.predictor.bias)
+    torch.testing.assert_close(head(features), expected)
+    context, found = head.embed(features)
+    assert context is features[4] and found.shape == (2, head.channels, 49, 66) and head.context_channels == WIDTHS[4]
+
+
+def test_one_width_stands_for_all_skips():
+    arguments = dict(type='DeepLabV3PlusHead', out_channels=2, rates=(1,), skip_indices=(2, 1))
+    one = build_head(**arguments, channels=8, skip_channels=6, decoder_channels=10)
+    each = build_head(**arguments, channels=8, skip_channels=(6, 6), decoder_channels=(10, 10))
+    features = make_pyramid()
+    assert torch.equal(one.eval()(features), each.eval()(features))
+    default = build_head(**arguments, channels=8)
+    assert [stage.convs[0].conv.out_channels for stage in default.decoder] == [8, 8] and default.channels == 8
+
+
+def test_without_aspp_the_decoder_starts_from_the_coarsest_features():
+    with_aspp = build_head(type='DeepLabV3PlusHead', out_channels=2, channels=8, rates=(1, 2)).eval()
+    features = make_pyramid()
+    context, _ = with_aspp.embed(features)
+    torch.testing.assert_close(context, with_aspp.aspp(features[4]))
+    assert with_aspp.context_channels == 8
+    without = build_head(type='DeepLabV3PlusHead', out_channels=2, channels=8, rates=None)
+    assert without.aspp is None and without.context_channels == 16
+
+
+@pytest.mark.parametrize(
+    ('channels', 'index', 'size'), [(None, -1, (7, 9)), (8, -1, (7, 9)), (None, 1, (25, 33)), (8, 0, (49, 66))]
+)
+def test_linear_head(channels, index, size):
+    head, features = build_head(type='LinearHead', out_channels=3, channels=channels, index=index).eval(), make_pyramid()
+    embedding = features[index]
+    if channels:
+        weight = head.projection.conv.weight[:, :, 0, 0]
+        embedding = torch.einsum('oc,bchw->bohw', weight, embedding).div(math.sqrt(1 + 1e-5)).relu()
+    expected = torch.einsum('oc,bchw->bohw', head.predictor.weight[:, :, 0, 0], embedding) + head.predictor.bias.view(1, 3, 1, 1)
+    assert expected.shape == (2, 3, *size)
+    torch.testing.assert_close(head(features), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_aspp_head_predicts_from_its_aspp():
+    head, features = build_head(type='ASPPHead', out_channels=3, channels=8, rates=(1, 2)).eval(), make_pyramid()
+    torch.testing.assert_close(head(features), head.predictor(head.aspp(features[4])))
+    assert head(features).shape == (2, 3, 7, 9)
+
+
+def test_transformer_head_goes_through_a_grid():
+    head = build_head(type='TransformerSegHead', out_channels=5, rates=(1,), num_tokens=9, skip_channels=4, **BLOCKS).eval()
+    features = make_pyramid()
+    pooled = F.adaptive_avg_pool2d(head.aspp(features[4]), 3)
+    tokens = torch.stack([pooled[:, :, i // 3, i % 3] for i in range(9)], dim=1)
+    for block in head.tokens.blocks:
+        tokens = block(tokens)
+    grid = torch.stack([tokens[:, i] for i in range(9)], dim=2).view(2, 8, 3, 3)
+    context, embedding = head.embed(features)
+    torch.testing.assert_close(context, grid)
+    torch.testing.assert_close(embedding, head.decoder(grid, features[1]))
+    torch.testing.assert_close(head(features), head.predictor(embedding))
+    assert head(features).shape == (2, 5, 25, 33)
+
+
+def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
+    head = build_head(type='ClassTokenSegHead', out_channels=5, head=NARROW, **{**BLOCKS, 'num_layers': 2}).eval()
+    features = make_pyramid((40, 56))
+    pixels = head.head(features)
+    queries = F.conv2d(pixels, head.query_conv.weight, head.query_conv.bias, padding=1)
+    logits = head(features)
+    for image in range(2):
+        seen = pixels[image : image + 1].reshape(1, 8, -1).mT
+        tokens = head.class_tokens[None]
+        for block in head.blocks:
+            tokens = block(tokens, seen)
+        expected = torch.einsum('nc,chw->nhw', tokens[0], queries[image]) / math.sqrt(8)
+        torch.testing.assert_close(logits[image], expected, rtol=1e-4, atol=1e-5)
+    assert logits.shape == (2, 5, 10, 14)
+
+
+@pytest.mark.parametrize(
+    ('config', 'message'),
+    [
+        (dict(skip_indices=(1, 2)), r'`skip_indices` should descend, from coarse to fine, as \(2, 1\). Found \(1, 2\).'),
+        (dict(skip_indices=(1, 1)), r'`skip_indices` should descend, .* Found \(1, 1\).'),
+        (dict(skip_indices=()), r'`skip_indices` should descend, .* Found \(\).'),
+        (dict(skip_indices=(2, 1), skip_channels=(8,)), r'`skip_channels` should have one width for each of 2 .*\[8\].'),
+        (dict(decoder_channels=(8, 8)), r'`decoder_channels` should have one width for each of 1 skips. Found \[8, 8\].'),
+        (dict(num_convs=0), '`num_convs` should be at least 1. Found 0.'),
+        (dict(squeeze_excitation=0), '`squeeze_excitation` should be at least 1 or None. Found 0.'),
+        (dict(skip_indices=(5, 1)), 'Map 5 of the feature pyramid should exist, as the head reads it. Found a backbone .*'),
+        (
+            dict(skip_indices=(1, 0), in_channels=(None, 8, 10, 12, 16)),
+            'Map 0 of .* should exist, .* A backbone gives the map at stride 2 if `with_stem=True`.',
+        ),
+        (
+            dict(type='TransformerSegHead', skip_index=0, in_channels=(None, 8, 10, 12, 16)),
+            'Map 0 of .* should exist, .* A backbone gives the map at stride 2 if `with_stem=True`.',
+        ),
+        (dict(type='LinearHead', index=4, in_channels=(6, 8, 10, 12, None)), 'Map 4 of the feature pyramid should exist, .*'),
+        (dict(type='TransformerSegHead', num_tokens=12), '`num_tokens` should be a square, .* 9 or 16. Found 12.'),
+        (dict(type='ClassTokenSegHead', head=BINS), '`head` should be a map head .* Found AdaptiveDepthHead.'),
+        (dict(type='ClassTokenSegHead', head=NARROW, channels=8, num_heads=3), '`num_heads` should divide .* Found 3.'),
+    ],
+)  # fmt: skip
+def test_refusals_are_one_sentence(config, message):
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        build_head(**{'type': 'DeepLabV3PlusHead', 'out_channels': 2, **config})
+
+
+def test_stride_2_is_there_with_the_stem():
+    head = dict(type='JointHead', head={**NARROW, 'skip_indices': (2, 1, 0)})
+    with pytest.raises(ValueError, match='with_stem=True'):
+        build_segmentor(decode_head=head)
+    model = build_segmentor(decode_head=head, backbone=dict(type='DilatedResNet', depth=18, output_stride=16, with_stem=True))
+    assert model.decode(torch.randn(2, 3, 64, 64))['semseg'][0].shape == (2, 19, 32, 32)
+
+
+@pytest.mark.parametrize('system', list(SYSTEMS))
+def test_every_head_trains_in_bfloat16(system):
+    model = build(system)
+    batch = model.data_preprocessor(make_batch((48, 64)))
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        losses = model(**batch, mode='loss')
+    total, logged = model.parse_losses(losses)
+    exact = model(**batch, mode='loss')
+    assert all(value.dtype == torch.float32 for value in logged.values())
+    for name, value in exact.items():
+        torch.testing.assert_close(losses[name], value, rtol=0.1, atol=0.05)
+    total.backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+
+
+@pytest.mark.parametrize('system', list(SYSTEMS))
+def test_every_head_can_be_prepared_for_inference(system):
+    model = build(system)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            torch.nn.init.uniform_(module.weight, 0.5, 1.5)
+            torch.nn.init.normal_(module.bias, std=0.1)
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    model.eval()
+    inputs = model.data_preprocessor(make_batch((48, 64)))['inputs']
+    with torch.inference_mode():
+        expected, fast = model(inputs), prepare_for_inference(model)(inputs)
+        plain, rounded = model.predict_arrays(inputs), prepare_for_inference(model, dtype=torch.bfloat16).predict_arrays(inputs)
+    for task, output in expected.items():
+        torch.testing.assert_close(fast[task], output, rtol=1e-3, atol=1e-3 * output.abs().max().item())
+    assert rounded['depth'].dtype == torch.float32 and (rounded['depth'] > 0).all()
+    assert (rounded['depth'] / plain['depth']).log().abs().mean() < 0.05
+    assert (rounded['semseg'] == plain['semseg']).float().mean() > 0.8
+
+
+@pytest.mark.parametrize('system', ['skips', 'distilled', 'self_attention', 'cross_attention'])
+@pytest.mark.parametrize('missing', ['semseg', 'depth'])
+def test_a_task_without_labels_still_gives_every_parameter_a_gradient(system, missing):
+    model = build(system)
+    labelled = [task for task in TASKS if task != missing]
+    total, logged = model.parse_losses(model(**model.data_preprocessor(make_batch((32, 32), tasks=labelled)), mode='loss'))
+    total.backward()
+    assert logged[dict(semseg='semseg/loss_ce', depth='depth/loss_silog')[missing]] == 0
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_models_can_be_copied_after_use():
+    """What a copy for EMA or inference needs: no tensor of a graph is kept by a head."""
+    model = build('self_attention')
+    model(**model.data_preprocessor(make_batch((32, 32))), mode='loss')
+    assert len(list(copy.deepcopy(model).parameters())) == len(list(model.parameters()))

@@ -1,0 +1,190 @@
+"""The exchange between tasks, and the two predictions of each."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder, GatedFeatures
+from mtl_plugins.models.tasks.dense_task import DenseTask
+from mtl_plugins.registry import MODELS
+from tests.models.builders import TASKS, build_head, build_segmentor, make_batch, make_pyramid
+from tests.tiny import TinyBackbone
+
+INNER = dict(type='DeepLabV3PlusHead', channels=8, rates=(1, 2), skip_channels=4, num_convs=1)
+CHANNELS = dict(semseg=19, depth=1)
+
+
+def build(**changes):
+    return build_head(**{'type': 'DistilledHead', 'head': INNER, 'out_channels': CHANNELS, **changes})
+
+
+def build_model(**changes):
+    torch.manual_seed(0)
+    tasks = changes.pop('tasks', TASKS)
+    return build_segmentor(
+        backbone=dict(type=TinyBackbone), tasks=tasks, decode_head=dict(type='DistilledHead', head=INNER, **changes)
+    )
+
+
+def test_gates_start_half_open():
+    torch.manual_seed(0)
+    gate = GatedFeatures(6, 3)
+    features = torch.randn(2, 6, 5, 7)
+    half = F.conv2d(features, gate.conv.weight[:6], padding=1) / 2
+    assert torch.equal(gate(features), half) and half.std() > 0
+    # They learn from there: what opens a gate is what it lets through.
+    gate(features).square().sum().backward()
+    assert gate.conv.weight.grad[6:].abs().min() > 0
+
+
+@pytest.mark.parametrize('kernel_size', [1, 3])
+def test_a_gate_is_convolution_times_sigmoid_of_convolution(kernel_size):
+    torch.manual_seed(0)
+    gate, features = GatedFeatures(6, kernel_size), torch.randn(2, 6, 5, 7)
+    torch.nn.init.normal_(gate.conv.weight)
+    let_through, attention = (F.conv2d(features, weight, padding=kernel_size // 2) for weight in gate.conv.weight.chunk(2))
+    torch.testing.assert_close(gate(features), let_through * attention.sigmoid())
+
+
+def test_what_a_task_predicts_is_its_definition():
+    head, features = build().eval(), make_pyramid()
+    torch.nn.init.normal_(head.gates['semseg'].conv.weight)
+    found = head(features)
+    embeddings = {task: head.heads[task].embed(features)[1] for task in CHANNELS}
+    for task, other in (('semseg', 'depth'), ('depth', 'semseg')):
+        initial, final = found[task]
+        torch.testing.assert_close(initial, head.heads[task](features))
+        seen = embeddings[task] + head.gates[other](embeddings[other])
+        torch.testing.assert_close(final, head.final_decoders[task](seen))
+        assert initial.shape == final.shape == (2, CHANNELS[task], 25, 33)
+
+
+@pytest.mark.parametrize('final_decoder', ['simple', 'deep'])
+@pytest.mark.parametrize(('task', 'other'), [('semseg', 'depth'), ('depth', 'semseg')])
+def test_only_the_final_prediction_sees_the_other_task(final_decoder, task, other):
+    head, features = build(final_decoder=final_decoder), make_pyramid((64, 64))
+    foreign = [*head.heads[other].decoder.parameters(), *head.gates[other].parameters()]
+    initial, final = head(features)[task]
+    assert all(gradient is None for gradient in torch.autograd.grad(initial.sum(), foreign, allow_unused=True, retain_graph=True))
+    gradients = torch.autograd.grad(final.square().sum(), foreign)
+    assert all(gradient.any() for gradient in gradients if gradient.ndim > 1)
+    # Nor does its own gate come back to it.
+    own_gate = list(head.gates[task].parameters())
+    assert torch.autograd.grad(head(features)[task][1].sum(), own_gate, allow_unused=True) == (None,)
+
+
+@pytest.mark.parametrize('size', [(25, 33), (1, 1), (7, 4)])
+def test_deep_decoder_quadruples_the_resolution(size):
+    torch.manual_seed(0)
+    decoder = DeepDecoder(16, 5).eval()
+    embedding = torch.randn(2, 16, *size)
+    found = decoder(embedding)
+    assert found.shape == (2, 5, 4 * size[0], 4 * size[1])
+    assert [conv.conv.weight.shape[:2] for conv in decoder.reduce] == [(8, 16), (4, 8)]
+    for conv in decoder.reduce:
+        embedding = F.relu(F.conv2d(embedding, conv.conv.weight, padding=1) / (1 + 1e-5) ** 0.5)
+        embedding = F.interpolate(embedding, size=[2 * length for length in embedding.shape[-2:]], mode='bilinear')
+    expected = F.conv2d(embedding, decoder.predictor.weight, decoder.predictor.bias, padding=1)
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize('final_decoder', ['simple', 'deep'])
+def test_both_predictions_are_charged_and_logged(final_decoder):
+    """At 33x47 the deep decoder's map, 36x48, is larger than the labels."""
+    model = build_model(final_decoder=final_decoder)
+    batch = model.data_preprocessor(make_batch((33, 47)))
+    initial_and_final = model.decode(batch['inputs'])
+    total, logged = model.parse_losses(model(**batch, mode='loss'))
+    losses = dict(semseg=('ce', 'semseg/loss_ce'), depth=('silog', 'depth/loss_silog'))
+    names = {f'{task}/{name}_{place}' for task, (name, _) in losses.items() for place in ('initial', 'final')}
+    assert set(logged) == {'loss', 'semseg/loss_ce', 'depth/loss_silog'} | names
+    for task, (name, key) in losses.items():
+        parts = [logged[f'{task}/{name}_{place}'] for place in ('initial', 'final')]
+        torch.testing.assert_close(logged[key], sum(parts) / 2)
+        assert parts[0] != parts[1]
+        for prediction, part in zip(initial_and_final[task], parts, strict=True):
+            torch.testing.assert_close(model.tasks[task].loss(prediction, batch['targets'][task]), part)
+    torch.testing.assert_close(logged['loss'], (logged['semseg/loss_ce'] + logged['depth/loss_silog']) / 2)
+    upsampled = F.interpolate(initial_and_final['semseg'][1], size=(33, 47), mode='bilinear')
+    expected = F.cross_entropy(upsampled, batch['targets']['semseg'].long(), ignore_index=255)
+    torch.testing.assert_close(logged['semseg/ce_final'], expected)
+    total.backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_the_final_prediction_counts():
+    model = build_model().eval()
+    images = torch.randn(2, 3, 33, 47)
+    with torch.no_grad():
+        final = model.decode(images)['semseg'][1]
+        expected = F.interpolate(final, size=(33, 47), mode='bilinear')
+        assert torch.equal(model(images)['semseg'], expected)
+        assert torch.equal(model.predict_arrays(images)['semseg'].long(), expected.argmax(1))
+
+
+@MODELS.register_module()
+class EdgeTask(DenseTask):
+    """A third task for these tests: a probability per pixel."""
+
+    out_channels = 1
+    data_field = 'edge_map'
+    loss_name = 'loss_bce'
+    mergings = ('mean',)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return F.binary_cross_entropy_with_logits(self.upsample(prediction, target.shape[-2:]).squeeze(1), target.float())
+
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        return self.upsample(prediction, size).squeeze(1).sigmoid()
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        return output.squeeze(0).sigmoid()
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        return total / num_views
+
+
+@pytest.mark.parametrize('with_edges', [True, False])
+def test_three_tasks(with_edges):
+    model = build_model(tasks=dict(**TASKS, edge=dict(type='EdgeTask')))
+    batch = model.data_preprocessor(make_batch((33, 47)))
+    if with_edges:
+        batch['targets']['edge'] = (batch['targets']['semseg'] == 3).to(torch.uint8)
+    losses = model(**batch, mode='loss')
+    assert ('edge/bce_final' in losses) == with_edges and (losses['edge/loss_bce'] > 0) == with_edges
+    total, _ = model.parse_losses(losses)
+    total.backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert model.eval().predict_arrays(batch['inputs'])['edge'].shape == (2, 33, 47)
+
+    head, features = model.decode_head, make_pyramid()
+    head = build(out_channels=dict(semseg=19, depth=1, edge=1)).eval()
+    embeddings = {task: head.heads[task].embed(features)[1] for task in head.heads}
+    seen = embeddings['edge'] + head.gates['semseg'](embeddings['semseg']) + head.gates['depth'](embeddings['depth'])
+    torch.testing.assert_close(head(features)['edge'][1], head.final_decoders['edge'](seen))
+
+
+def test_tasks_may_have_heads_of_their_own():
+    head = build(task_heads=dict(depth=dict(type='TransformerSegHead', channels=8, rates=(1,), num_tokens=4, num_heads=2)))
+    assert [type(inner).__name__ for inner in head.heads.values()] == ['DeepLabV3PlusHead', 'TransformerSegHead']
+    assert [prediction.shape for prediction in head(make_pyramid())['depth']] == [(2, 1, 25, 33)] * 2
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        (dict(out_channels=dict(depth=1)), r"`out_channels` should name two tasks or more, .* Found \['depth'\]."),
+        (dict(final_decoder='deeper'), r"`final_decoder` should be one of \['simple', 'deep'\]. Found 'deeper'."),
+        (dict(gate_kernel_size=2), '`gate_kernel_size` should be 1 or 3. Found 2.'),
+        (dict(task_heads=dict(normals=INNER)), r"`task_heads` should name tasks out of .* Found \['normals'\]."),
+        (dict(task_heads=dict(depth={**INNER, 'channels': 12})), r'The embeddings .* should have one width. Found .*: 12\}.'),
+        (
+            dict(task_heads=dict(depth=dict(type='FixedBinsDepthHead', head=INNER))),
+            '`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found FixedBinsDepthHead.',
+        ),
+    ],
+)  # fmt: skip
+def test_refusals(changes, message):
+    with pytest.raises(ValueError, match=f'^{message}$'):
+        build(**changes)

@@ -1,0 +1,74 @@
+"""Every system trains, validates, submits and resumes, tiny."""
+
+import csv
+import zipfile
+
+import pytest
+import torch
+
+from mtl_plugins.apis.training import train
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from tests.test_configs import CONFIGS
+from tests.tiny import tiny_config
+
+SYSTEMS = {
+    'baseline_r18-d32_1xb16-16e': ('semseg', 'depth'),
+    'deeplabv3plus-semseg_r18-d16_1xb16-32e': ('semseg',),
+    'deeplabv3plus-depth_r18-d16_1xb16-32e': ('depth',),
+    'branched_r18-d16_1xb16-32e': ('semseg', 'depth'),
+    'distilled_r18-d16_1xb16-32e': ('semseg', 'depth'),
+    'fixed_bins_r18-d16_1xb16-32e': ('depth',),
+    'adaptive_depth_r18-d16_1xb16-32e': ('depth',),
+    'transformer_multitask-self_r18-d16_1xb16-32e': ('semseg', 'depth'),
+    'transformer_multitask-cross_r18-d16_1xb16-32e': ('semseg', 'depth'),
+}
+# One of each family; the others share all that a resumption could lose.
+RESUMED = ('distilled', 'adaptive_depth', 'transformer_multitask-cross')
+# Where the random numbers of attention dropout have to be those of an uninterrupted run, too.
+WITH_DROPOUT = ('model.decode_head.head', 'model.decode_head.task_heads.depth')
+
+
+@pytest.fixture
+def run(data_root, tmp_path):
+    """``run(system, folder, epochs)`` trains its config, tiny, and gives the result."""
+
+    def run(system, folder, epochs, submission=False, resume=False):
+        (path,) = CONFIGS.glob(f'*/{system}_miniscapes-256x256.py')
+        config = tiny_config(data_root, tmp_path / folder, path, train_cfg__max_epochs=epochs, resume=resume)
+        config.submission.enabled = submission
+        for head in (config.model.decode_head.head, *config.model.decode_head.get('task_heads', {}).values()):
+            if 'dropout' in head:
+                head.dropout = 0.1
+        return train(config)
+
+    return run
+
+
+@pytest.mark.parametrize('system', list(SYSTEMS))
+def test_a_system_trains_validates_and_submits(run, system):
+    tasks = SYSTEMS[system]
+    result = run(system, 'run', 1, submission=True)
+    (row,) = csv.DictReader((result.archive.parent / 'metrics.csv').open())
+    scores = {task for task in ('semseg', 'depth') if row.get(f'metrics_summary/{task}')}
+    assert scores == set(tasks)
+    with zipfile.ZipFile(result.archive) as archive:
+        predictions = {name for name in archive.namelist() if name.startswith('predictions/')}
+    assert predictions == {f'predictions/{task}/{stem}.png' for task in tasks for stem in range(3)}
+
+
+@pytest.mark.parametrize(
+    'system', [pytest.param(name, marks=() if name.split('_r18')[0] in RESUMED else pytest.mark.slow) for name in SYSTEMS]
+)
+def test_a_system_resumes_exactly(run, tmp_path, system):
+    run(system, 'straight', 2)
+    run(system, 'resumed', 1)
+    run(system, 'resumed', 2, resume=True)
+    straight, resumed = (load_checkpoint_file(find_latest_checkpoint(tmp_path / folder)) for folder in ('straight', 'resumed'))
+    assert straight['state_dict'].keys() == resumed['state_dict'].keys()
+    for name, value in straight['state_dict'].items():
+        assert torch.equal(value, resumed['state_dict'][name]), name
+    moments, others = (checkpoint['optimizer']['state'] for checkpoint in (straight, resumed))
+    assert moments.keys() == others.keys() and len(moments) > 0
+    for index, values in moments.items():
+        assert all(torch.equal(value, others[index][name]) for name, value in values.items())
+    assert (tmp_path / 'straight' / 'metrics.csv').read_text() == (tmp_path / 'resumed' / 'metrics.csv').read_text()
