@@ -109,12 +109,12 @@ def test_epochs_are_proportional_to_the_batch(row):
 @pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
 @pytest.mark.parametrize('per_iteration', [False, True])
 def test_polynomial_decay_by_epoch_and_by_iteration(per_iteration):
-    config = load(f'param_scheduler.0.convert_to_iter_based={per_iteration}')
+    config = load(f'param_scheduler.0.convert_to_iter_based={per_iteration} param_scheduler.0.end={32 if per_iteration else 33}')
     wrapper = build_optim_wrapper(two_parts(), config.optim_wrapper)
     (poly,) = schedulers(config, wrapper, epoch_length=5)
     for epoch in range(32):
         for iteration in range(5):
-            done = (epoch * 5 + iteration) / 159 if per_iteration else epoch / 31
+            done = (epoch * 5 + iteration) / 159 if per_iteration else epoch / 32
             assert math.isclose(wrapper.get_lr()['lr'][0], 1e-4 * (1 - done) ** 0.9, rel_tol=1e-9)
             if not poly.by_epoch:
                 poly.step()

@@ -1,6 +1,6 @@
 # SGD 0.01 with momentum 0.9 and polynomial decay with power 0.9, over 64 epochs.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9))
-param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=64, by_epoch=True)]
+param_scheduler = [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=64, by_epoch=True, convert_to_iter_based=True)]
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=64, val_interval=1)
 val_cfg = dict(type='InferenceValLoop')
 test_cfg = dict(type='InferenceTestLoop')
