@@ -12,6 +12,7 @@ from mtl_plugins.engine.hooks import (
 from mtl_plugins.engine.log_processor import SummaryLogProcessor
 from mtl_plugins.engine.loops import InferenceTestLoop, InferenceValLoop
 from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper
+from mtl_plugins.engine.optim_wrapper_constructor import MergedGroupsConstructor
 from mtl_plugins.engine.runner import MultiTaskRunner
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     'InferenceTestLoop',
     'InferenceValLoop',
     'IntervalRuntimeInfoHook',
+    'MergedGroupsConstructor',
     'MetricsCsvHook',
     'MultiTaskRunner',
     'PredictionImageHook',

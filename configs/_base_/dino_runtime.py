@@ -1,0 +1,25 @@
+# The default runtime without predictions and submissions; the schedules of DINO and a warning when it collapses.
+_base_ = ['default_runtime.py']
+submission = dict(enabled=False)
+default_hooks = dict(
+    _delete_=True,
+    runtime_info=dict(type='IntervalRuntimeInfoHook'),
+    step_seed=dict(type='StepSeedHook'),
+    timer=dict(type='IterTimerHook'),
+    sampler_seed=dict(type='DistSamplerSeedHook'),
+    logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
+    param_scheduler=dict(type='ParamSchedulerHook'),
+    dino_schedule=dict(
+        type='DINOScheduleHook',
+        momentum=(0.996, 1.0),
+        teacher_temperature=(0.04, 0.07),
+        temperature_epochs=30,
+        end_weight_decay=0.4,
+        frozen_epochs=1,
+    ),
+    collapse=dict(type='CollapseHook', interval=50),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='dino/loss', rule='less'),
+    sync_buffers=dict(type='SyncBuffersHook'),
+    metrics_csv=dict(type='MetricsCsvHook'),
+    progress_bar=dict(type='ProgressBarHook'),
+)

@@ -1,0 +1,274 @@
+"""DINO against a written-out NumPy reference, torch's own weight normalisation and closed forms."""
+
+import copy
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from mtl_plugins.evaluation.metrics import DINOMetric
+from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy
+from mtl_plugins.registry import MODELS
+from tests.models.builders import MEAN, STD
+from tests.tiny import TinyBackbone
+
+NUM_OUTPUTS = 24
+
+
+def build(backbone: dict | None = None, **changes):
+    torch.manual_seed(0)
+    config = dict(
+        type='DINO',
+        backbone=backbone or dict(type=TinyBackbone.__name__),
+        projection_head=dict(type='DINOHead', hidden_channels=16, bottleneck_channels=12, out_channels=NUM_OUTPUTS),
+        data_preprocessor=dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD),
+    )
+    return MODELS.build({**config, **changes})
+
+
+def make_views(sizes=(32, 32, 16, 16, 16), batch: int = 3, seed: int = 0) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(batch, 3, size, size, generator=generator) for size in sizes]
+
+
+def make_logits(num_views: int, seed: int, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-scale, scale, (num_views, 3, NUM_OUTPUTS))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def reference_terms(student, teacher, centre, student_temperature, teacher_temperature):
+    """Loss, entropy and divergence of each image, one pair at a time, in float64."""
+    num_views, batch, _ = student.shape
+    loss, entropy, kl = np.zeros((3, batch))
+    pairs = [(i, j) for i in range(len(teacher)) for j in range(num_views) if i != j]
+    for image in range(batch):
+        for i, j in pairs:
+            p = softmax((teacher[i, image] - centre) / teacher_temperature)
+            q = softmax(student[j, image] / student_temperature)
+            loss[image] -= (p * np.log(q)).sum() / len(pairs)
+            kl[image] += (p * np.log(p / q)).sum() / len(pairs)
+        for logits in teacher[:, image]:
+            p = softmax((logits - centre) / teacher_temperature)
+            entropy[image] -= (p * np.log(p)).sum() / len(teacher)
+    return loss, entropy, kl
+
+
+@pytest.mark.parametrize('num_global', [1, 2])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_loss_and_its_terms_are_the_written_out_ones(dtype, tolerance, num_global):
+    student, teacher, centre = make_logits(5, 0), make_logits(num_global, 1), make_logits(1, 2, scale=0.3)[0, 0]
+    expected = reference_terms(student, teacher, centre, 0.1, 0.04)
+    tensors = [torch.tensor(array, dtype=dtype) for array in (student, teacher, centre)]
+    terms = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
+    for found, reference in zip(terms[:3], expected, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.numpy(), reference, rtol=tolerance, atol=tolerance)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        within = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
+    assert torch.equal(within.loss, terms.loss)
+
+
+def test_the_gradient_pulls_the_student_to_the_other_views_and_leaves_the_teacher():
+    student, teacher = (torch.tensor(make_logits(views, seed), requires_grad=True) for views, seed in ((4, 0), (2, 1)))
+    centre = torch.zeros(NUM_OUTPUTS, dtype=torch.float64)
+    dino_terms(student, teacher, centre, student_temperature=0.1, teacher_temperature=0.05).loss.sum().backward()
+    assert teacher.grad is None
+    p, q = (teacher.detach() / 0.05).softmax(-1), (student.detach() / 0.1).softmax(-1)
+    for view in range(4):
+        others = [p[i] for i in range(2) if i != view]
+        expected = sum(q[view] - other for other in others) / 0.1 / (2 * 3)
+        torch.testing.assert_close(student.grad[view], expected)
+
+
+def test_a_single_view_has_no_pair():
+    with pytest.raises(ValueError, match='at least two views'):
+        dino_terms(torch.ones(1, 3, 4), torch.ones(1, 3, 4), torch.zeros(4), student_temperature=1, teacher_temperature=1)
+
+
+def test_the_centre_is_the_moving_average_of_the_teachers_logits():
+    model = build(centre_momentum=0.8).train()
+    expected = np.zeros(NUM_OUTPUTS)
+    for seed in range(3):
+        views = make_views(seed=seed)
+        with torch.no_grad():
+            logits = copy.deepcopy(model.teacher)(views[:2]).double().numpy()
+        mean = sum(logits[view, image] for view in range(2) for image in range(3)) / 6
+        expected = 0.8 * expected + 0.2 * mean
+        model(views, mode='loss')
+        np.testing.assert_allclose(model.centre.numpy(), expected, rtol=1e-6, atol=1e-7)
+
+
+def test_the_loss_uses_the_centre_of_the_batches_before():
+    model = build()
+    model.centre.uniform_(-0.2, 0.2)
+    before = model.centre.clone()
+    views = make_views()
+    with torch.no_grad():
+        student, teacher = copy.deepcopy(model.student)(views), copy.deepcopy(model.teacher)(views[:2])
+    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, before)), 0.1, 0.04)
+    losses = model(views, mode='loss')
+    for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
+        assert losses[name].item() == pytest.approx(values.mean(), rel=1e-5), name
+    assert not torch.equal(model.centre, before)
+
+
+def test_the_head_is_torchs_weight_normalised_layer_on_unit_vectors():
+    head = MODELS.build(dict(type='DINOHead', in_channels=8, hidden_channels=16, bottleneck_channels=6, out_channels=10))
+    oracle = nn.utils.parametrizations.weight_norm(nn.Linear(6, 10, bias=False))
+    with torch.no_grad():
+        oracle.parametrizations.weight.original0.fill_(1)
+        oracle.parametrizations.weight.original1.copy_(head.last_layer.weight)
+    features = torch.randn(5, 8)
+    layers = [layer for layer in head.mlp if isinstance(layer, nn.Linear)]
+    assert [layer.out_features for layer in layers] == [16, 16, 6]
+    hidden = F.gelu(layers[1](F.gelu(layers[0](features))))
+    bottleneck = layers[2](hidden)
+    expected = oracle(bottleneck / bottleneck.norm(dim=1, keepdim=True))
+    torch.testing.assert_close(head(features), expected)
+    assert head(features).abs().max() <= 1
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        assert head.last_layer(bottleneck.bfloat16()).dtype == torch.float32
+
+
+def test_views_of_one_size_share_a_pass_and_keep_their_order():
+    model = build().eval()
+    views = make_views()
+    sizes = []
+    model.student.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape)))
+    with torch.no_grad():
+        together = model.student(views)
+        assert sizes == [(6, 3, 32, 32), (9, 3, 16, 16)]
+        for view, logits in zip(views, together, strict=True):
+            torch.testing.assert_close(model.student([view])[0], logits)
+
+
+def test_the_student_learns_all_its_parameters_and_the_teacher_none():
+    model = build().train()
+    student, teacher = model.student.state_dict(), model.teacher.state_dict()
+    assert all(torch.equal(value, teacher[name]) for name, value in student.items())
+    total, logged = model.parse_losses(model(make_views(), mode='loss'))
+    total.backward()
+    assert set(logged) == {'loss', 'loss_dino', 'entropy', 'kl', 'marginal_entropy'}
+    assert not any(value.requires_grad for value in logged.values())
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.teacher.parameters())
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.student.parameters() if parameter.ndim > 1)
+
+
+def test_the_teacher_approaches_a_resting_student_geometrically():
+    model = build()
+    start = copy.deepcopy(dict(model.teacher.named_parameters()))
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.add_(torch.randn_like(parameter))
+    for _ in range(5):
+        model.update_teacher(0.9)
+    student = dict(model.student.named_parameters())
+    for name, parameter in model.teacher.named_parameters():
+        torch.testing.assert_close(parameter, student[name] + 0.9**5 * (start[name] - student[name]), rtol=1e-5, atol=1e-5)
+
+
+def test_the_teachers_batchnorm_keeps_its_own_statistics_and_its_dropout_rests():
+    model = build(backbone=dict(type='TimmBackbone', name='resnet10t')).train()
+    model.teacher.backbone.append = nn.Dropout(0.5)
+    model.train()
+    norms = [module for module in model.teacher.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and all(norm.training for norm in norms) and not model.teacher.backbone.append.training
+    model(make_views(sizes=(64, 64, 32)), mode='loss')
+    teacher, student = (network.backbone.state_dict() for network in (model.teacher, model.student))
+    means = [name for name in teacher if name.endswith('running_mean')]
+    # The student also sees the local views.
+    assert all(teacher[name].any() and not torch.equal(teacher[name], student[name]) for name in means)
+    model.eval()
+    assert not any(norm.training for norm in norms)
+
+
+def test_validation_gives_the_terms_of_each_image_and_changes_nothing():
+    model = build().eval()
+    model.centre.uniform_(-0.2, 0.2)
+    model.teacher_temperature.fill_(0.06)
+    state = copy.deepcopy(model.state_dict())
+    metric = DINOMetric()
+    batches = [make_views(seed=0), make_views(seed=1)]
+    terms, probabilities = [], []
+    with torch.no_grad():
+        for number, views in enumerate(batches):
+            metric.process(None, model(views, sample_idx=torch.arange(3) + 3 * number, mode='predict'))
+            student, teacher = (tensor.double().numpy() for tensor in (model.student(views), model.teacher(views[:2])))
+            terms.append(reference_terms(student, teacher, model.centre.numpy(), 0.1, 0.06))
+            shifted = (teacher - model.centre.double().numpy()) / 0.06
+            probabilities += [softmax(logits) for logits in shifted.reshape(6, -1)]
+    scores = metric.evaluate(6)
+    for name, values in zip(('loss', 'entropy', 'kl'), np.concatenate(terms, axis=1), strict=True):
+        assert scores[f'dino/{name}'] == pytest.approx(values.mean(), rel=1e-5)
+    mean = np.mean(probabilities, axis=0)
+    assert scores['dino/marginal_entropy'] == pytest.approx(-(mean * np.log(mean)).sum(), rel=1e-5)
+    assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+    with torch.no_grad():
+        model(batches[0], mode='loss')
+    assert torch.equal(model.centre, state['centre'])
+
+
+def test_entropy_of_certainty_and_of_ignorance():
+    certain, ignorant = torch.eye(5)[0], torch.full((5,), 0.2)
+    assert distribution_entropy(certain) == 0
+    assert distribution_entropy(ignorant).item() == pytest.approx(math.log(5))
+
+
+@pytest.mark.parametrize('backbone', [dict(type='DilatedResNet'), dict(type='TimmBackbone', name='convnext_atto')])
+def test_weights_of_the_teacher_start_any_backbone_elsewhere(backbone, tmp_path):
+    model = build(backbone=backbone)
+    with torch.no_grad():
+        for parameter in model.student.parameters():
+            parameter.add_(0.01)
+    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'run.pth')
+    start = dict(type='Pretrained', checkpoint=str(tmp_path / 'run.pth'), prefix='teacher.backbone.')
+    loaded = MODELS.build({**backbone, 'init_cfg': start})
+    loaded.init_weights()
+    images = make_views(sizes=(64,))[0]
+    with torch.no_grad():
+        expected = loaded.eval()(images)[-1].mean((2, 3))
+        torch.testing.assert_close(model.eval()(images, mode='tensor'), expected)
+        torch.testing.assert_close(model([images]), expected)
+    # A pretrained student is copied into the teacher.
+    started = build(backbone={**backbone, 'init_cfg': start})
+    started.init_weights()
+    states = [getattr(started, name).state_dict() for name in ('student', 'teacher')]
+    assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
+    assert torch.equal(started.student.backbone.state_dict()[name := next(iter(loaded.state_dict()))], loaded.state_dict()[name])
+
+
+def test_views_are_normalised_as_written():
+    preprocess = MODELS.build(dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD))
+    generator = np.random.default_rng(0)
+    views = [generator.integers(0, 256, (2, *size, 3), dtype=np.uint8) for size in ((8, 6), (5, 4))]
+    data = preprocess(dict(inputs=[torch.tensor(view) for view in views], labels=torch.tensor([3, -1]), metainfo=[{}, {}]))
+    assert data['labels'].tolist() == [3, -1] and data['metainfo'] == [{}, {}] and 'sample_idx' not in data
+    for found, view in zip(data['inputs'], views, strict=True):
+        expected = ((view.astype(np.float64) - MEAN) / STD).transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
+        assert found.is_contiguous(memory_format=torch.channels_last)
+    (alone,) = preprocess(dict(inputs=torch.tensor(views[0])))['inputs']
+    assert torch.equal(alone, data['inputs'][0])
+    with pytest.raises(ValueError, match=r'\(B, H, W, 3\)'):
+        preprocess(dict(inputs=[torch.zeros(2, 3, 8, 8, dtype=torch.uint8)]))
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        (dict(student_temperature=0.0), 'positive'),
+        (dict(centre_momentum=1.0), 'centre_momentum'),
+        (dict(projection_head=dict(type='DINOHead', out_channels=1)), 'out_channels'),
+        (dict(projection_head=dict(type='DINOHead', num_layers=0)), 'num_layers'),
+    ],
+)
+def test_impossible_settings_are_refused(changes, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build(**changes)
