@@ -95,7 +95,7 @@ def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = C
                 image.objects.append(_object(entry, label, image.size, path))
     except (KeyError, TypeError, AttributeError, OverflowError) as error:
         raise CorruptFileError(
-            f"The annotations '{path}' should be in COCO's format for object instances. Found a wrong or missing entry: {error!r}."
+            f"The annotations '{path}' should be in COCO's format for object instances. Found a bad entry: {error!r}."
         ) from error
     kept = [image for image in images.values() if not all(item.is_crowd for item in image.objects)]
     if not kept:

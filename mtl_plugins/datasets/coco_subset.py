@@ -9,8 +9,7 @@ from mtl_plugins.registry import DATASETS
 
 
 def make_palette(num_classes: int) -> list[list[int]]:
-    """RGB colours that differ: class 0 black, the bits of the others spread over the channels, the lowest ones first, as in PASCAL
-    VOC."""
+    """RGB colours that differ: class 0 black, the bits of the others spread over the channels, as PASCAL VOC does."""
     bits = [[number >> bit & 1 for bit in range(8)] for number in range(num_classes)]
     return [[sum(row[k + channel] << (7 - k // 3) for k in range(0, 8 - channel, 3)) for channel in range(3)] for row in bits]
 

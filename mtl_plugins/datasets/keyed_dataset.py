@@ -50,4 +50,8 @@ class KeyedDataset(BaseDataset):
         key = idx if isinstance(idx, SampleKey) else SampleKey(int(idx))
         results = self.get_data_info(key.index)
         results['rng'] = key._replace(index=results['sample_idx']).rng()
+        self.load_sample(results)
         return self.pipeline(results)
+
+    def load_sample(self, results: dict) -> None:
+        """What a data set adds to ``results`` before the pipeline; by default nothing."""
