@@ -119,7 +119,8 @@ def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> N
     axis.stairs(shares(predicted, edges), edges, color=_PREDICTION, linewidth=1.6, label='prediction')
     _scale(axis, edges)
     axis.tick_params(labelbottom=False)
-    axis.legend(frameon=False, fontsize=9, loc='upper right', borderaxespad=0.2)
+    axis.set_ylim(0, 1.2 * axis.get_ylim()[1])
+    axis.legend(frameon=False, fontsize=9, loc='upper right', ncols=2, borderaxespad=0.1)
 
 
 def _draw_bins(axis, bins: np.ndarray, edges: np.ndarray) -> None:
