@@ -18,7 +18,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--split', default='val', help='split of the data root (default: val)')
     parser.add_argument('--indices', type=int, nargs='+', default=[0, 1, 2], help='samples of the split (default: 0 1 2)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries, as in tools/train.py')
-    args = parser.parse_args()
+    # Images may follow the options, too.
+    args = parser.parse_intermixed_args()
     if bool(args.images) == bool(args.data_root):
         parser.error('give either images or --data-root')
     if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
