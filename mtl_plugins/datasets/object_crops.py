@@ -46,7 +46,7 @@ class ObjectCropDataset(KeyedDataset):
 
     By default the boxes of a COCO split (see `COCOSubsetDataset`), crowds left out. With ``folder`` the JPEG files
     ``<folder>/<split>/<class>/*.jpg``, or, if there are no sub-folders, ``<folder>/<split>/*.jpg``, whose class is unknown.
-    A crop of COCO's large images costs the decoding of the whole image: ``tools/dataset_tools/prepare_coco.py`` makes such a folder.
+    Without a folder each crop costs the decoding of its whole image; ``tools/dataset_tools/prepare_coco.py`` makes one.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img`` ``(H, W, 3)`` uint8 RGB, ``label`` (position
     in ``metainfo['classes']``, -1 = unknown), ``img_path``, ``sample_idx`` and ``rng``.
@@ -56,8 +56,8 @@ class ObjectCropDataset(KeyedDataset):
         split: ``'train'``, ``'val'``, ``'train2017'`` and so on.
         classes: Categories, or sub-folders, by name. By default COCO's person, car, bicycle, cat and dog, or all sub-folders.
         margin: What is added on each side of a box, as a share of its width and height.
-        min_size: Objects whose box, within the image, is narrower or lower are left out; in pixels. Folders are taken as they are.
-        folder: Folder of crops.
+        min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out.
+        folder: Folder of crops, taken as they are: without ``margin`` and ``min_size``.
         pipeline: Transforms.
         metainfo: Replaces entries of ``metainfo``.
         indices: Keep the first (or, negative, last) so many samples, or those at the given positions.

@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog='The folder gets annotations/instances_{train,val}.json and {train,val}/<id>.jpg. Objects are outlined by polygons '
-        'or RLE, crowds by uncompressed RLE; objects of other categories (chairs, plants, lights, balls) are there to be '
+        epilog='The folder gets annotations/instances_{train,val}.json and {train,val}/<id>.jpg. Objects have polygons or RLE, '
+        'crowds uncompressed RLE; objects of other categories (chairs, plants, lights, balls) are there to be '
         'ignored. The same seed and size give the same files, whatever the number of workers.',
     )
     parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')

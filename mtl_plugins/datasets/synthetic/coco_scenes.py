@@ -6,8 +6,8 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
-from mtl_plugins.datasets.synthetic import coco_shapes
-from mtl_plugins.datasets.synthetic.coco_shapes import Coat, Part, dye
+from mtl_plugins.datasets.synthetic import coco_creatures, coco_things
+from mtl_plugins.datasets.synthetic.coco_shapes import Coat, Part, dye, oval, polygon
 
 SPLITS = ('train', 'val')
 OVERSAMPLING = 3
@@ -28,15 +28,15 @@ class Category(NamedTuple):
 
 # `size` is that of the unit of the shape: the height of a person, the length of a car.
 CATEGORIES = (
-    Category(1, 'person', 'person', coco_shapes.person, (0.4, 0.95), 1.0),
-    Category(2, 'bicycle', 'vehicle', coco_shapes.bicycle, (0.4, 0.85), 1.0),
-    Category(3, 'car', 'vehicle', coco_shapes.car, (0.45, 1.0), 1.0),
-    Category(10, 'traffic light', 'outdoor', coco_shapes.traffic_light, (0.4, 0.9), 0.25),
-    Category(17, 'cat', 'animal', coco_shapes.cat, (0.3, 0.7), 1.0),
-    Category(18, 'dog', 'animal', coco_shapes.dog, (0.35, 0.75), 1.0),
-    Category(37, 'sports ball', 'sports', coco_shapes.ball, (0.1, 0.25), 0.25),
-    Category(62, 'chair', 'furniture', coco_shapes.chair, (0.3, 0.6), 0.25),
-    Category(64, 'potted plant', 'furniture', coco_shapes.potted_plant, (0.25, 0.6), 0.25),
+    Category(1, 'person', 'person', coco_creatures.person, (0.4, 0.95), 1.0),
+    Category(2, 'bicycle', 'vehicle', coco_things.bicycle, (0.4, 0.85), 1.0),
+    Category(3, 'car', 'vehicle', coco_things.car, (0.45, 1.0), 1.0),
+    Category(10, 'traffic light', 'outdoor', coco_things.traffic_light, (0.4, 0.9), 0.25),
+    Category(17, 'cat', 'animal', coco_creatures.cat, (0.3, 0.7), 1.0),
+    Category(18, 'dog', 'animal', coco_creatures.dog, (0.35, 0.75), 1.0),
+    Category(37, 'sports ball', 'sports', coco_things.ball, (0.1, 0.25), 0.25),
+    Category(62, 'chair', 'furniture', coco_things.chair, (0.3, 0.6), 0.25),
+    Category(64, 'potted plant', 'furniture', coco_things.potted_plant, (0.25, 0.6), 0.25),
 )
 _BY_NAME = {category.name: category for category in CATEGORIES}
 
@@ -114,7 +114,7 @@ class _Stage:
             x, y = rng.uniform(0, self.width), rng.uniform(0, self.height)
             a, b = rng.uniform(0.03, 0.16, 2) * self.width
             corners = [(x - a, y - b), (x + a, y - b), (x + a, y + b), (x - a, y + b)]
-            contour = coco_shapes.polygon(*corners) if rng.random() < 0.5 else coco_shapes.oval(x, y, a, b, rng.uniform(0, 3))
+            contour = polygon(*corners) if rng.random() < 0.5 else oval(x, y, a, b, rng.uniform(0, 3))
             self._paint(Part([contour], dye(rng, 0.8)), self.width * 0.2)
 
     def add_object(self, category: Category, extent: float) -> None:
@@ -129,7 +129,7 @@ class _Stage:
         outline = np.concatenate([contour for part in parts for contour in part.contours]) @ matrix.T
         low, high = outline.min(0), outline.max(0)
         best, least = None, np.inf
-        for _ in range(8):
+        for _ in range(16):
             foot = self.horizon + (self.height - self.horizon) * np.clip(0.15 + 0.8 * nearness + rng.normal(0, 0.15), 0.02, 0.98)
             foot = max(foot, min(-low[1] + 2, self.height * 0.98))
             position = np.array([rng.uniform(-low[0] * 0.8, self.width - high[0] * 0.8), foot])
