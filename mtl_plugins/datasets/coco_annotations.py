@@ -29,6 +29,7 @@ class CocoImage(NamedTuple):
     """An image with those of its objects that belong to the classes, in the order of the file; ``size`` is (height, width)."""
 
     id: int
+    file_name: str
     path: str
     size: tuple[int, int]
     objects: list[CocoObject]
@@ -82,8 +83,12 @@ def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = C
         DataNotFoundError: If the annotations or an image are missing, or no image is left.
         CorruptFileError: If the annotations are damaged.
     """
+    return select_instances(read_json(data_root, split), data_root, split, classes)
+
+
+def select_instances(content: dict, data_root: str | Path, split: str, classes: Sequence[str]) -> list[CocoImage]:
+    """`read_instances` of annotations that `read_json` gave."""
     path = annotation_path(data_root, split)
-    content = read_json(data_root, split)
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
         labels = _find_labels(names, check_classes(classes), path)
@@ -124,7 +129,7 @@ def _image(entry: dict, folder: Path, path: Path) -> CocoImage:
     size = int(entry['height']), int(entry['width'])
     if min(size) < 1:
         raise CorruptFileError(f"The annotations '{path}' give the image '{name}' the size {size[1]}x{size[0]} (width x height).")
-    return CocoImage(entry['id'], f'{folder}/{name}', size, [])
+    return CocoImage(entry['id'], str(name), f'{folder}/{name}', size, [])
 
 
 def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoObject:
