@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='COCO_ROOT holds annotations/instances_<split>.json and <split>/*.jpg. OUT gets the same of the images with at least '
-        'one object of the classes, and crops/<split>/<class>/<annotation id>.jpg; use it as the data root of the configs. '
+        epilog='COCO_ROOT holds annotations/instances_<split>.json and <split>/*.jpg. OUT gets the same of the images with at '
+        'least one object of the classes, and crops/<split>/<class>/<annotation id>.jpg; use it as the data root of the configs. '
         'Crowds stay in the annotations and give no crops.',
     )
     parser.add_argument('root', metavar='COCO_ROOT', help='folder of COCO')
