@@ -1,3 +1,4 @@
+from mtl_plugins.engine.hooks.attention_image_hook import AttentionImageHook
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
 from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
@@ -10,6 +11,7 @@ from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 
 __all__ = [
     'AtomicCheckpointHook',
+    'AttentionImageHook',
     'CollapseHook',
     'DINOScheduleHook',
     'IntervalRuntimeInfoHook',

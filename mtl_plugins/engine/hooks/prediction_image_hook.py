@@ -1,5 +1,7 @@
 """Example predictions in the log backends after every validation."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
@@ -20,6 +22,7 @@ class PredictionImageHook(Hook):
     """
 
     priority = 'LOW'
+    picture_name = 'predictions'
 
     def __init__(self, num_images: int = 4, interval: int = 1) -> None:
         if num_images < 1 or interval < 1:
@@ -41,8 +44,13 @@ class PredictionImageHook(Hook):
         self._validations += 1
         if self._rows:
             step = 0 if runner._train_loop is None or isinstance(runner._train_loop, dict) else runner.iter
-            runner.visualizer.add_image('predictions', render_prediction_grid(self._rows), step=step)
+            meta = runner.val_dataloader.dataset.metainfo
+            runner.visualizer.add_image(self.picture_name, self.render(meta['classes'], meta['palette']), step=step)
             self._rows = []
+
+    def render(self, classes: Sequence[str], palette: Sequence[Sequence[int]]) -> np.ndarray:
+        """The picture ``(H, W, 3)`` of the collected images, with the names and colours of the data set."""
+        return render_prediction_grid(self._rows, classes=classes, palette=palette)
 
 
 def sample_arrays(image: np.ndarray, sample) -> dict[str, np.ndarray]:

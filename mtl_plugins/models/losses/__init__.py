@@ -1,5 +1,6 @@
 from mtl_plugins.models.losses.depth_regression_loss import DepthRegressionLoss
+from mtl_plugins.models.losses.mask_loss import UpsampledMaskLoss
 from mtl_plugins.models.losses.silog_loss import SILogLoss
 from mtl_plugins.models.losses.upsampled_cross_entropy import UpsampledCrossEntropyLoss
 
-__all__ = ['DepthRegressionLoss', 'SILogLoss', 'UpsampledCrossEntropyLoss']
+__all__ = ['DepthRegressionLoss', 'SILogLoss', 'UpsampledCrossEntropyLoss', 'UpsampledMaskLoss']

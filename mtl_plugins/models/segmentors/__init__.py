@@ -1,3 +1,4 @@
+from mtl_plugins.models.segmentors.class_conditional_segmentor import ClassConditionalSegmentor
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 
-__all__ = ['MultiTaskSegmentor']
+__all__ = ['ClassConditionalSegmentor', 'MultiTaskSegmentor']

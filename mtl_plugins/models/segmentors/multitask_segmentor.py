@@ -96,17 +96,22 @@ class MultiTaskSegmentor(BaseModel):
             return {name: task.upsample(predictions[name][-1], inputs.shape[-2:]) for name, task in self.tasks.items()}
         raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
-    def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
-        """The decode head's predictions of each task, the last one being the best."""
+    def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
+        """The feature pyramid that the decode head reads."""
         weight = next(self.backbone.parameters())
         features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
-        if self.neck is not None:
-            features = self.neck(features)
-        return self.decode_head(features)
+        return features if self.neck is None else self.neck(features)
+
+    def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
+        """The decode head's predictions of each task, the last one being the best."""
+        return self.decode_head(self.encode(inputs))
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
-        predictions = self.decode(inputs)
+        return self.losses_of(self.decode(inputs), targets)
+
+    def losses_of(self, predictions: dict[str, list[Tensor]], targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """:meth:`loss` from what :meth:`decode` gives."""
         losses = {}
         for name, task in self.tasks.items():
             task_losses = task.losses(predictions[name], targets.get(name))

@@ -1,0 +1,12 @@
+# DeepLabV3 conditioned on a class by attention (arXiv 1706.03762), ResNet-18 from random weights, on COCO 2017.
+# python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_coco-256x256.py --data-root DATA
+_base_ = [
+    '../_base_/models/class_attention_r18-d16.py',
+    '../_base_/datasets/coco-subset_256x256.py',
+    '../_base_/schedules/schedule_adam_10e.py',
+    '../_base_/segmentation_runtime.py',
+]
+# COCO's test split has no labels.
+test_dataloader = _base_.val_dataloader
+test_evaluator = _base_.val_evaluator
+default_hooks = dict(prediction_images=dict(type='AttentionImageHook'))

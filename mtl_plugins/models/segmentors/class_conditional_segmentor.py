@@ -1,0 +1,49 @@
+"""The model that answers where a given class is."""
+
+import torch
+from torch import Tensor
+
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.models.tasks.class_mask import ClassMaskTask
+from mtl_plugins.registry import MODELS
+
+
+@MODELS.register_module()
+class ClassConditionalSegmentor(MultiTaskSegmentor):
+    """A :class:`MultiTaskSegmentor` whose head takes the class that is asked for, such as :class:`ClassAttentionHead`.
+
+    In training each image is asked for one class, which the task samples, and learns its binary mask. Otherwise every image is
+    asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
+    evaluation and test-time augmentation are those of the parent.
+
+    Args:
+        **kwargs: As in :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`.
+
+    Raises:
+        ValueError: If ``tasks`` holds something else.
+    """
+
+    def __init__(self, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if [type(task) for task in self.tasks.values()] != [ClassMaskTask]:
+            found = ', '.join(type(task).__name__ for task in self.tasks.values())
+            raise ValueError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
+
+    def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of the mask of one class per image; 0 without labels."""
+        ((name, task),) = self.tasks.items()
+        labels = targets.get(name)
+        if labels is None:
+            classes, masks = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device), {}
+        else:
+            classes = task.sample_classes(labels)
+            masks = {name: task.mask_of(labels, classes)}
+        return self.losses_of(self.decode_head(self.encode(inputs), classes[:, None]), masks)
+
+    @torch.no_grad()
+    def attend(self, inputs: Tensor) -> Tensor:
+        """The attention of every class over normalised images: ``(B, num_classes, h, w)``, on the grid of the features.
+
+        It sums to 1 over that grid, which covers the padding of the inputs too.
+        """
+        return self.decode_head.attend(self.encode(inputs)).float()

@@ -1,0 +1,64 @@
+"""Pictures of where a class looks: its attention over the image, beside label and prediction."""
+
+from collections.abc import Mapping, Sequence
+
+import cv2
+import numpy as np
+
+from mtl_plugins.visualization.prediction_grid import colour_values
+from mtl_plugins.visualization.tiles import Colours, colour_labels, legend_of, render_tiles
+
+# Share of the attention's colours in the picture; the rest is the image in grey.
+STRENGTH = 0.65
+NOTE = 'attention: dark .. yellow, from 0 to the most attended place of the image'
+
+
+def crop_attention(attention: np.ndarray, padded_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """The cells of coarse maps ``(N, h, w)`` of a padded image that the image of ``size`` at its top left touches."""
+    height, width = (
+        -(-side * cells // padded) for side, cells, padded in zip(size, attention.shape[-2:], padded_size, strict=True)
+    )
+    return attention[:, :height, :width]
+
+
+def overlay_attention(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
+    """Colours ``(H, W, 3)`` of coarse attention ``(h, w)`` over the image ``(H, W, 3)`` in grey.
+
+    The scale starts at 0, so that an even attention is bright everywhere and not noise.
+    """
+    height, width = image.shape[:2]
+    heat = cv2.resize(np.ascontiguousarray(attention, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    colours = colour_values(heat / max(heat.max(), np.finfo(np.float32).tiny), np.ones(heat.shape, bool), 'inferno')
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    return (STRENGTH * colours + (1 - STRENGTH) * grey).round().astype(np.uint8)
+
+
+def render_attention_grid(
+    rows: Sequence[Mapping[str, np.ndarray]], classes: Sequence[str], palette: Colours, tile_width: int = 180
+) -> np.ndarray:
+    """Draw one row per sample: image, label, prediction, and the attention of each class over the image.
+
+    Args:
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``pred_semseg`` and, if known, ``semseg`` ``(H, W)`` uint8, and
+            ``attention`` ``(N, h, w)`` of the classes after the first.
+        classes: Names of the labels, the background first.
+        palette: Their colours.
+        tile_width: Width of a picture in pixels.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    maps = ('label', 'semseg'), ('prediction', 'pred_semseg')
+    tiles = []
+    for row in rows:
+        tiles.append(dict(image=row['image']))
+        tiles[-1].update({name: colour_labels(row[key], palette) for name, key in maps if key in row})
+        looks = zip(classes[1:], row['attention'], strict=True)
+        tiles[-1].update({f'attention: {name}': overlay_attention(row['image'], attention) for name, attention in looks})
+    columns = list(dict.fromkeys(name for row in tiles for name in row))
+    smooth = [name for name in columns if name not in ('label', 'prediction')]
+    legend = legend_of(classes, palette)
+    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=[NOTE], smooth=smooth)

@@ -1,0 +1,129 @@
+"""Pictures in rows and named columns above a legend, and the colours of label maps."""
+
+from collections.abc import Collection, Mapping, Sequence
+
+import cv2
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from mtl_plugins.datasets.cityscapes_classes import PALETTE
+
+MARGIN = 4
+HEADER = 26
+LINE_HEIGHT = 18
+FONT_SIZES = range(16, 8, -1)
+LEGEND_SIZE = 12
+BACKGROUND = (255, 255, 255)
+
+Colours = Sequence[Sequence[int]]
+# A name with a colour, or a note without.
+Entry = tuple[str, tuple[int, ...] | None]
+
+
+def ignored_colour(palette: Colours) -> tuple[int, int, int]:
+    """Black, or a pale yellow where black is a class."""
+    return (224, 224, 192) if [0, 0, 0] in [list(colour) for colour in palette] else (0, 0, 0)
+
+
+def colour_labels(labels: np.ndarray, palette: Colours = PALETTE) -> np.ndarray:
+    """Colours ``(H, W, 3)`` of a label map ``(H, W)``, Cityscapes' by default; ignored pixels: :func:`ignored_colour`."""
+    table = np.full((256, 3), ignored_colour(palette), np.uint8)
+    table[: len(palette)] = palette
+    return table[labels]
+
+
+def legend_of(classes: Sequence[str], palette: Colours) -> list[Entry]:
+    """Names and colours of the classes; that of ignored pixels too, unless it is plain black."""
+    entries: list[Entry] = [(name, tuple(colour)) for name, colour in zip(classes, palette, strict=True)]
+    ignored = ignored_colour(palette)
+    return entries if ignored == (0, 0, 0) else [*entries, ('ignored', ignored)]
+
+
+def render_tiles(
+    rows: Sequence[Mapping[str, np.ndarray]],
+    columns: Sequence[str],
+    *,
+    tile_width: int,
+    legend: Sequence[Entry] = (),
+    notes: Sequence[str] = (),
+    smooth: Collection[str] = ('image',),
+) -> np.ndarray:
+    """Draw rows of pictures with a header and a legend.
+
+    Args:
+        rows: Each with ``image`` and other uint8 RGB pictures ``(H, W, 3)`` by column; a missing one leaves its place empty. A
+            tile has the proportions of the first row's image; a picture of other proportions is centred in it.
+        columns: Names, from left to right.
+        tile_width: Width of a tile in pixels.
+        legend: Names and colours.
+        notes: Sentences below them.
+        smooth: Columns that are resampled smoothly; the others hold labels.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    if not rows:
+        raise ValueError('`rows` should hold at least one sample. Found none.')
+    height, width = rows[0]['image'].shape[:2]
+    tile_height = round(tile_width * height / width)
+    canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)
+    lines = _wrap(legend, canvas_width) + _wrap([(note, None) for note in notes], canvas_width)
+    canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + MARGIN
+    canvas = np.full((canvas_height, canvas_width, 3), BACKGROUND, np.uint8)
+    for y, row in enumerate(rows):
+        for x, name in enumerate(columns):
+            if name in row:
+                tile = _fit(row[name], tile_height, tile_width, name in smooth)
+                top = HEADER + y * (tile_height + MARGIN) + (tile_height - tile.shape[0]) // 2
+                left = MARGIN + x * (tile_width + MARGIN) + (tile_width - tile.shape[1]) // 2
+                canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
+    picture = Image.fromarray(canvas)
+    draw = ImageDraw.Draw(picture)
+    for x, name in enumerate(columns):
+        centre = MARGIN + x * (tile_width + MARGIN) + tile_width / 2
+        draw.text((centre, HEADER / 2), name, fill='black', font=_font_that_fits(name, tile_width), anchor='mm')
+    for number, line in enumerate(lines):
+        _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
+    return np.asarray(picture)
+
+
+def _fit(picture: np.ndarray, height: int, width: int, smooth: bool) -> np.ndarray:
+    zoom = min(height / picture.shape[0], width / picture.shape[1])
+    size = (max(round(picture.shape[1] * zoom), 1), max(round(picture.shape[0] * zoom), 1))
+    interpolation = (cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST
+    return cv2.resize(picture, size, interpolation=interpolation)
+
+
+def _font_that_fits(text: str, width: int) -> ImageFont.FreeTypeFont:
+    fonts = [ImageFont.load_default(size) for size in FONT_SIZES]
+    return next((font for font in fonts if font.getlength(text) <= width), fonts[-1])
+
+
+def _width(entry: Entry) -> float:
+    name, colour = entry
+    return ImageFont.load_default(LEGEND_SIZE).getlength(name) + (14 if colour is None else 28)
+
+
+def _wrap(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
+    """The entries in lines of at most ``width``; an entry too long for one has it to itself."""
+    lines: list[list[Entry]] = []
+    room = 0.0
+    for entry in entries:
+        if _width(entry) > room:
+            lines.append([])
+            room = width - MARGIN
+        lines[-1].append(entry)
+        room -= _width(entry)
+    return lines
+
+
+def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> None:
+    x, font = float(MARGIN), ImageFont.load_default(LEGEND_SIZE)
+    for name, colour in line:
+        if colour is not None:
+            draw.rectangle((x, top + 2, x + 12, top + 14), fill=colour, outline='black')
+        draw.text((x + (0 if colour is None else 16), top + 8), name, fill='black', font=font, anchor='lm')
+        x += _width((name, colour))
