@@ -22,6 +22,8 @@ class DINOMetric(StreamingMetric):
     Samples: dicts with ``loss``, ``entropy``, ``kl`` and ``probabilities``, as :meth:`DINO.predict` gives them.
     """
 
+    default_prefix = 'dino'
+
     def reset(self) -> None:
         self._sums = np.zeros(len(_TERMS))
         self._probabilities: np.ndarray | None = None

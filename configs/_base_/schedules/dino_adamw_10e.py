@@ -1,0 +1,8 @@
+# As over 100 epochs, with a rate for short runs from random weights; warm-up over the first epoch.
+_base_ = ['dino_adamw_100e.py']
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=0.001, by_epoch=True, begin=0, end=1, convert_to_iter_based=True),
+    dict(type='CosineAnnealingLR', eta_min=1e-6, by_epoch=True, begin=1, end=10, convert_to_iter_based=True),
+]
+train_cfg = dict(max_epochs=10)
