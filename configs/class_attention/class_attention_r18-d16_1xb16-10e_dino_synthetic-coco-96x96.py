@@ -1,11 +1,11 @@
-# DeepLabV3 conditioned on a class by attention (arXiv 1706.03762), ResNet-18 from the weights of a DINO run, on the generated COCO.
+# Class attention on DeepLabV3 (arXiv 1706.05587), ResNet-18 from the weights of a DINO run, on the generated COCO.
 # python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_dino_synthetic-coco-96x96.py --data-root DATA
 _base_ = ['class_attention_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
 model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/dino_r18-d32_1xb32-10e_synthetic-coco-64x64/epoch_10.pth',
+            checkpoint='work_dirs/dino_r18-d32_1xb32-10e_synthetic-coco-48x48/epoch_10.pth',
             prefix='teacher.backbone.',
         )
     )

@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/dino_r18-d32_1xb64-100e_coco-224x224/epoch_100.pth',
+            checkpoint='work_dirs/dino_r18-d32_1xb64-100e_coco-crops-224x224/epoch_100.pth',
             prefix='teacher.backbone.',
         )
     )

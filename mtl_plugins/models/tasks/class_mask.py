@@ -50,6 +50,7 @@ class ClassMaskTask(DenseTask):
             raise ValueError(f'`threshold` should be in (0, 1). Found {threshold}.')
         if not 0 <= absent_prob <= 1:
             raise ValueError(f'`absent_prob` should be in [0, 1]. Found {absent_prob}.')
+        self.num_classes = num_classes
         self.out_channels = num_classes - 1
         self.threshold = threshold
         self.absent_prob = absent_prob

@@ -29,7 +29,7 @@ class SemSegTask(DenseTask):
         super().__init__(init_cfg=init_cfg)
         if not 1 <= num_classes <= 255:
             raise ValueError(f'`num_classes` should be in 1..255. Found {num_classes}.')
-        self.out_channels = num_classes
+        self.num_classes = self.out_channels = num_classes
         self.criterion = MODELS.build(loss or dict(type='UpsampledCrossEntropyLoss'))
         self.loss_name = f'loss_{self.criterion.name}'
 

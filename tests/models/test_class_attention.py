@@ -1,0 +1,264 @@
+"""Class-conditional segmentation: attention and loss against written-out formulas, sampling, merging, training."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import OptimWrapper
+
+from mtl_plugins.models.layers.class_attention import KINDS, ClassAttention
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.registry import MODELS
+from tests.models.builders import MEAN, STD, build_head, make_pyramid
+from tests.tiny import TinyBackbone
+
+CLASSES = 6
+SIZE = (40, 56)
+
+
+def build(head: str = 'ASPPHead', attention: str = 'scaled_dot', task: dict | None = None, **changes):
+    torch.manual_seed(0)
+    config = dict(
+        type='ClassConditionalSegmentor',
+        data_preprocessor=dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16),
+        backbone=dict(type=TinyBackbone.__name__),
+        decode_head=dict(type='ClassAttentionHead', attention=attention, channels=16, head=dict(type=head, channels=16)),
+        tasks=dict(semseg=dict(type='ClassMaskTask', num_classes=CLASSES, **(task or {}))),
+    )
+    return MODELS.build({**config, **changes})
+
+
+def make_batch(batch: int = 3, seed: int = 0) -> dict:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (batch, *SIZE, 3), dtype=torch.uint8, generator=generator)
+    labels = torch.randint(0, CLASSES, (batch, *SIZE), dtype=torch.uint8, generator=generator)
+    labels[:, :5] = 255
+    return dict(inputs=images, targets=dict(semseg=labels), sample_idx=torch.arange(batch))
+
+
+def preprocessed(model, **batch) -> dict:
+    return model.data_preprocessor({**make_batch(), **batch})
+
+
+def score(kind: str, query: np.ndarray, key: np.ndarray, attention: ClassAttention) -> float:
+    if kind == 'dot':
+        return sum(query * key)
+    if kind == 'scaled_dot':
+        return sum(query * key) / math.sqrt(len(query))
+    if kind == 'cosine':
+        cosine = sum(query * key) / math.sqrt(sum(query**2)) / math.sqrt(sum(key**2))
+        return math.exp(attention.log_scale.item()) * cosine
+    weight = attention.energy.weight[0].numpy()
+    return sum(w * math.tanh(q + k) for w, q, k in zip(weight, query, key, strict=True))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@torch.no_grad()
+def test_attention_is_the_written_out_formula(kind):
+    torch.manual_seed(0)
+    attention = ClassAttention(7, 4, channels=5, kind=kind).double()
+    features = torch.randn(2, 7, 3, 4, dtype=torch.float64)
+    classes = torch.tensor([[2, 0], [3, 3]])
+    maps, queries, attended = attention(features, classes)
+    weights = {name: value.numpy() for name, value in attention.named_parameters()}
+    for b, n in np.ndindex(2, 2):
+        one_hot = np.eye(4)[classes[b, n]]
+        query = weights['query.weight'] @ one_hot
+        places = [(y, x) for y in range(3) for x in range(4)]
+        vectors = [features[b, :, y, x].numpy() for y, x in places]
+        powers = [math.exp(score(kind, query, weights['key.weight'] @ vector, attention)) for vector in vectors]
+        expected = sum(
+            power / sum(powers) * (weights['value.weight'] @ vector + weights['value.bias'])
+            for power, vector in zip(powers, vectors, strict=True)
+        )
+        # The softmax is computed in float32.
+        np.testing.assert_allclose([maps[b, n, y, x] for y, x in places], np.array(powers) / sum(powers), rtol=0, atol=1e-6)
+        np.testing.assert_allclose(queries[b, n], query, rtol=0, atol=1e-12)
+        np.testing.assert_allclose(attended[b, n], expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize('head', ['ASPPHead', 'DeepLabV3PlusHead'])
+@torch.no_grad()
+def test_classes_asked_together_get_the_answers_of_classes_asked_alone(head):
+    model = build_head(
+        type='ClassAttentionHead', head=dict(type=head, channels=8), channels=8, out_channels=dict(semseg=3)
+    ).eval()
+    pyramid = make_pyramid((64, 96))
+    (together,) = model(pyramid)['semseg']
+    assert together.shape[:2] == (2, 3)
+    for number in range(3):
+        (alone,) = model(pyramid, torch.full((2, 1), number))['semseg']
+        torch.testing.assert_close(together[:, number], alone[:, 0])
+    # The class reaches the decoder, and each image its own class.
+    assert (together[:, 0] - together[:, 1]).abs().max() > 1e-2 * together.std()
+    (mixed,) = model(pyramid, torch.tensor([[2], [0]]))['semseg']
+    torch.testing.assert_close(mixed[:, 0], torch.stack([together[0, 2], together[1, 0]]))
+    torch.testing.assert_close(model.attend(pyramid).sum((2, 3)), torch.ones(2, 3))
+
+
+def test_training_asks_for_one_present_class_and_evaluation_counts_from_label_one():
+    task = build().tasks['semseg']
+    labels = torch.zeros(3, 2, 4, dtype=torch.uint8)
+    labels[0, 0] = torch.tensor([1, 1, 1, 4])
+    labels[1, 1] = torch.tensor([255, 255, 0, 5])
+    torch.manual_seed(0)
+    draws = torch.stack([task.sample_classes(labels) for _ in range(300)])
+    counts = torch.stack([torch.bincount(draws[:, image], minlength=5) for image in range(3)])
+    # A class with three pixels is as likely as one with one; an image without any is asked for any.
+    assert counts[0].nonzero().flatten().tolist() == [0, 3] and abs(counts[0, 0] - 150) < 40
+    assert counts[1].tolist() == [0, 0, 0, 0, 300]
+    assert (counts[2] > 30).all()
+    torch.manual_seed(0)
+    assert torch.equal(task.sample_classes(labels), draws[0])
+    masks = task.mask_of(labels, torch.tensor([3, 0, 0]))
+    assert masks.dtype == torch.uint8
+    assert [mask.unique().tolist() for mask in masks] == [[0, 1], [0, 255], [0]]
+    assert masks[0, 0].tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize('absent_prob', [0.25, 1.0])
+def test_a_share_of_the_classes_asked_for_may_be_absent(absent_prob):
+    task = build(task=dict(absent_prob=absent_prob)).tasks['semseg']
+    labels = torch.zeros(2, 3, 4, dtype=torch.uint8)
+    labels[0, 0, :2] = torch.tensor([2, 3])
+    labels[1].view(-1)[:5] = torch.arange(1, 6)
+    torch.manual_seed(0)
+    draws = torch.stack([task.sample_classes(labels) for _ in range(400)])
+    absent = sum((draws[:, 0] == number).sum() for number in (0, 3, 4))
+    assert abs(absent / 400 - absent_prob) < 0.08
+    assert draws[:, 1].unique().tolist() == [0, 1, 2, 3, 4]
+
+
+def reference_loss(logits: np.ndarray, target: np.ndarray, dice_weight: float) -> float:
+    entropies, dices = [], []
+    for logit, label in zip(logits, target, strict=True):
+        pixels = [(1 / (1 + math.exp(-x)), y) for x, y in zip(logit.ravel(), label.ravel(), strict=True) if y != 255]
+        entropies += [-math.log(p if y else 1 - p) for p, y in pixels]
+        if pixels:
+            overlap, total = sum(p * y for p, y in pixels), sum(p + float(y) for p, y in pixels)
+            dices.append(1 - (2 * overlap + 1) / (total + 1))
+    return np.mean(entropies) + dice_weight * np.mean(dices)
+
+
+@pytest.mark.parametrize('dice_weight', [0.0, 0.5])
+def test_the_loss_of_a_mask_is_its_formula_over_valid_pixels(dice_weight):
+    criterion = MODELS.build(dict(type='UpsampledMaskLoss', dice_weight=dice_weight))
+    torch.manual_seed(0)
+    logits = torch.randn(3, 1, 4, 5, requires_grad=True)
+    target = torch.randint(0, 2, (3, 9, 11), dtype=torch.uint8)
+    target[0, :4], target[2] = 255, 255
+    loss = criterion(logits, target)
+    fine = F.interpolate(logits.detach().double(), size=(9, 11), mode='bilinear', align_corners=False).squeeze(1)
+    assert loss.item() == pytest.approx(reference_loss(fine.numpy(), target.numpy(), dice_weight), abs=1e-6)
+    loss.backward()
+    assert logits.grad[0].any() and not logits.grad[2].any()
+    logits.grad = None
+    nothing = criterion(logits, torch.full_like(target, 255))
+    nothing.backward()
+    assert nothing.item() == 0 and not logits.grad.any()
+
+
+def test_masks_merge_to_the_most_confident_class_above_the_threshold():
+    task = build(task=dict(threshold=0.7)).tasks['semseg']
+    torch.manual_seed(0)
+    logits = 2 * torch.randn(2, 5, 6, 7)
+    labels = task.predict(logits, (6, 7))
+    assert labels.dtype == torch.uint8
+    for b, y, x in np.ndindex(2, 6, 7):
+        probabilities = [1 / (1 + math.exp(-value)) for value in logits[b, :, y, x]]
+        best = max(range(5), key=probabilities.__getitem__)
+        assert labels[b, y, x] == (best + 1 if probabilities[best] > 0.7 else 0)
+    assert set(labels.unique().tolist()) == {0, 1, 2, 3, 4, 5}
+    for merging, twice in (('mean', 2), ('max', 1)):
+        merged = task.merged_view(twice * task.view_values(logits[0], merging, 1.0), 2, merging)
+        assert torch.equal(merged, labels[0])
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_every_parameter_learns(kind):
+    model = build(attention=kind).train()
+    losses = model(**preprocessed(model), mode='loss')
+    total, logged = model.parse_losses(losses)
+    assert set(logged) == {'loss', 'semseg/loss_mask'}
+    total.backward()
+    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
+    assert [name for name, value in model.named_parameters() if value.ndim > 1 and not value.grad.any()] == []
+    losses = model(**preprocessed(model, targets={}), mode='loss')
+    assert losses['semseg/loss_mask'].item() == 0
+
+
+@torch.no_grad()
+def test_the_folded_copy_and_the_views_of_tta_predict_what_the_model_predicts():
+    model = build().train()
+    for seed in range(3):
+        model(**model.data_preprocessor(make_batch(seed=seed)), mode='loss')
+    model.eval()
+    data = preprocessed(model)
+    fast = prepare_for_inference(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
+    outputs, copied = model(data['inputs'])['semseg'], fast(data['inputs'])['semseg']
+    assert outputs.shape == (3, CLASSES - 1, 48, 64)
+    torch.testing.assert_close(copied, outputs, rtol=1e-3, atol=1e-4)
+    torch.testing.assert_close(fast.attend(data['inputs']), model.attend(data['inputs']), rtol=1e-3, atol=1e-5)
+    metainfo = [dict(ori_shape=SIZE)] * 3
+    samples = model(**data, metainfo=metainfo, mode='predict')
+    assert samples[0].pred_sem_seg.data.shape == samples[0].gt_sem_seg.data.shape == (1, *SIZE)
+    tta = MODELS.build(dict(type='MultiTaskTTAModel', model=fast, scales=(1.0,), flip=True))
+    merged = tta(**data, metainfo=metainfo)
+    # Padding is left out of the views, mirroring is averaged: close, not the same.
+    agreement = [(a.pred_sem_seg.data == b.pred_sem_seg.data).float().mean() for a, b in zip(samples, merged, strict=True)]
+    assert merged[0].pred_sem_seg.data.dtype == torch.uint8 and min(agreement) > 0.5
+
+
+def test_distributed_data_parallel_takes_the_same_step(tmp_path):
+    alone, wrapped = build(), build()
+    dist.init_process_group('gloo', init_method=f'file://{tmp_path}/store', rank=0, world_size=1)
+    try:
+        for model in (alone, MMDistributedDataParallel(module=wrapped, device_ids=None, broadcast_buffers=False)):
+            torch.manual_seed(1)
+            model.train_step(make_batch(), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
+    finally:
+        dist.destroy_process_group()
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(wrapped.state_dict()[name], value, msg=name)
+
+
+def test_the_model_learns_which_class_it_is_asked_for():
+    # The left half of each image is of class 1, the right half of class 2, and they differ in colour.
+    model = build(task=dict(loss=dict(type='UpsampledMaskLoss', dice_weight=1.0))).train()
+    batch = make_batch(4)
+    batch['inputs'][..., :28, :] //= 4
+    batch['targets']['semseg'][:] = 1
+    batch['targets']['semseg'][..., 28:] = 2
+    optimizer = OptimWrapper(torch.optim.Adam(model.parameters(), lr=1e-2))
+    for step in range(25):
+        torch.manual_seed(step)
+        model.train_step(batch, optimizer)
+    model.eval()
+    logits = model(model.data_preprocessor(batch)['inputs'])['semseg'].detach()[:, :2, : SIZE[0], : SIZE[1]]
+    assert (logits[:, 0, :, :24] > 0).float().mean() > 0.9 and (logits[:, 0, :, 32:] < 0).float().mean() > 0.9
+    assert (logits[:, 1, :, :24] < 0).float().mean() > 0.9 and (logits[:, 1, :, 32:] > 0).float().mean() > 0.9
+
+
+@pytest.mark.parametrize(
+    ('changes', 'words'),
+    [
+        (dict(attention='luong'), '`attention` should be one of'),
+        (dict(tasks=dict(semseg=dict(type='SemSegTask', num_classes=5))), '`tasks` should hold one ClassMaskTask. Found SemSeg'),
+        (dict(task=dict(threshold=1.0)), '`threshold` should be in'),
+        (dict(task=dict(absent_prob=1.5)), '`absent_prob` should be in'),
+        (dict(task=dict(num_classes=1)), '`num_classes` should be in 2..255'),
+        (dict(task=dict(loss=dict(type='UpsampledMaskLoss', dice_weight=-1.0))), '`dice_weight` should not be negative'),
+    ],
+)
+def test_wrong_arguments_are_refused(changes, words):
+    if 'num_classes' in changes.get('task', {}):
+        with pytest.raises(ValueError, match=words):
+            MODELS.build(dict(type='ClassMaskTask', **changes['task']))
+        return
+    with pytest.raises(ValueError, match=words):
+        build(**changes)

@@ -1,0 +1,142 @@
+"""Training on COCO format with the two kinds of model, exact resume, and their comparison by one command."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtl_plugins.apis.training import train
+from mtl_plugins.datasets.synthetic.coco_writer import write_coco
+from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
+from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
+from mtl_plugins.utils.config import load_config
+from tests.tiny import ROOT
+
+CLASSES = ['background', 'person', 'car', 'bicycle', 'cat', 'dog']
+CONFIG = """_base_ = ['{root}/configs/{system}/{system}_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
+custom_imports = dict(imports=['tests.tiny'])
+model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), decode_head=dict(head=dict(channels=16){more}))
+train_dataloader = dict(
+    batch_size=2,
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadCOCOSubset'),
+            dict(type='RandomHomography', crop_size=32, scale=(1.0, 1.5)),
+            dict(type='PackMultiTaskInputs', meta_keys=()),
+        ]
+    ),
+)
+train_cfg = dict(max_epochs=2)
+"""
+
+
+@pytest.fixture(scope='module')
+def coco_root(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('coco') / 'root', 6, 5, size=(40, 56), progress=False)
+
+
+@pytest.fixture(scope='module')
+def config_files(tmp_path_factory):
+    """Config files of both kinds, in folders of their names."""
+    paths = {}
+    for system, more in (('deeplabv3', ''), ('class_attention', ', channels=16')):
+        paths[system] = tmp_path_factory.mktemp('configs') / system / f'{system}.py'
+        paths[system].parent.mkdir()
+        paths[system].write_text(CONFIG.format(root=ROOT, system=system, more=more))
+    return paths
+
+
+@pytest.fixture(scope='module')
+def trained(coco_root, config_files, tmp_path_factory):
+    """Work dirs of two epochs of each."""
+    folders = {}
+    for system, path in config_files.items():
+        config = load_config(str(path), data_root=str(coco_root))
+        config.work_dir = str(tmp_path_factory.mktemp(system) / 'run')
+        config.launcher = 'none'
+        train(config)
+        folders[system] = tmp_path_factory.getbasetemp() / config.work_dir
+    return folders
+
+
+@pytest.mark.parametrize('system', ['deeplabv3', 'class_attention'])
+def test_a_run_keeps_its_best_by_miou_and_draws_with_the_colours_of_the_data_set(trained, system):
+    rows = read_metrics(trained[system] / 'metrics.csv')
+    assert len(rows) == 2 and {f'metrics_task_semseg/{name}' for name in CLASSES} <= set(rows[0])
+    assert len(list(trained[system].glob('best_metrics_summary_semseg_epoch_*.pth'))) == 1
+    assert not list(trained[system].glob('*.zip'))
+    name = dict(deeplabv3='predictions', class_attention='attention')[system]
+    pictures = sorted(trained[system].rglob(f'{name}_*.png'))
+    assert len(pictures) == 2
+    with Image.open(pictures[-1]) as picture:
+        assert dict(deeplabv3=4, class_attention=8)[system] * 150 < picture.width
+
+
+def test_a_resumed_run_asks_for_the_same_classes(trained, config_files, coco_root, tmp_path):
+    straight = trained['class_attention']
+    config = load_config(str(config_files['class_attention']), data_root=str(coco_root))
+    shutil.copy(straight / 'epoch_1.pth', tmp_path)
+    config.work_dir, config.launcher = str(tmp_path), 'none'
+    config.resume, config.load_from = True, str(tmp_path / 'epoch_1.pth')
+    train(config)
+    for key in ('state_dict', 'optimizer'):
+        one, two = (load_checkpoint_file(folder / 'epoch_2.pth')[key] for folder in (straight, tmp_path))
+        torch.testing.assert_close(two, one, rtol=0, atol=0)
+
+
+def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_files, coco_root, tmp_path):
+    pairs = [item for system in config_files for item in (config_files[system], trained[system] / 'epoch_2.pth')]
+    out = tmp_path / 'out'
+    result = run_cli('analysis_tools/compare_segmentation', *pairs, '--data-root', coco_root, '--out', out, '--num-examples', 3)
+    assert result.code == 0, result.err
+    assert all(word in result.out for word in (*CLASSES, 'mIoU', 'deeplabv3', 'class_attention'))
+    document = json.loads((out / 'comparison.json').read_text())
+    assert document['data'] == dict(root=str(coco_root), split='val', images=5, classes=CLASSES)
+    # What validation said at the end of training, through another path.
+    for model in document['models']:
+        rows = read_metrics(trained[model['name']] / 'metrics.csv')
+        for name, value in model['scores'].items():
+            assert float(rows[-1][name]) == pytest.approx(value, abs=1e-9)
+        assert len(model['checkpoint_sha256']) == 64
+    assert document['provenance']['commit'] and len(document['examples']) == 3
+    markdown = (out / 'comparison.md').read_text()
+    assert markdown.count('\n| ') == 1 + 6 + 1 + 1 + 2 - 1 and 'all 5 images' in markdown
+    with Image.open(out / 'comparison.png') as picture:
+        assert picture.width > 5 * 240 and len(picture.getcolors(2**24)) > 100
+    with np.load(out / 'attention_2.npz') as maps:
+        assert len(maps.files) == 5
+        # 40x56 pixels, padded to 48x64, at stride 16: only cells with pixels are kept.
+        assert {maps[name].shape for name in maps.files} == {(5, 3, 4)}
+    assert not (out / 'attention_1.npz').exists()
+
+
+def test_two_miniscapes_models_can_be_compared_too(run_cli, tiny_config_file, data_root, tmp_path):
+    checkpoint = tmp_path / 'tiny.pth'
+    torch.save(dict(state_dict=MODELS.build(load_config(str(tiny_config_file)).model).state_dict()), checkpoint)
+    pair = (tiny_config_file, checkpoint)
+    result = run_cli(
+        'analysis_tools/compare_segmentation', *pair, *pair, '--data-root', data_root, '--names', 'one', 'two', '--out', tmp_path
+    )
+    assert result.code == 0, result.err
+    assert 'road' in result.out and '+0.00' in result.out
+    assert (tmp_path / 'comparison.png').exists() and not list(tmp_path.glob('*.npz'))
+
+
+def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files, coco_root, tmp_path):
+    depth = tmp_path / 'depth.py'
+    depth.write_text(f"_base_ = ['{ROOT}/configs/deeplabv3plus/deeplabv3plus-depth_r18-d16_1xb16-32e_miniscapes-256x256.py']\n")
+    pair = (config_files['deeplabv3'], trained['deeplabv3'] / 'epoch_2.pth')
+    for other, words in (
+        ((depth, 'none.pth'), 'should have the task semseg'),
+        ((config_files['class_attention'], pair[1]), 'do not fit ClassConditionalSegmentor'),
+        ((pair[0], tmp_path / 'none.pth'), 'does not exist'),
+    ):
+        result = run_cli('analysis_tools/compare_segmentation', *pair, *other, '--data-root', coco_root)
+        assert result.code == 1 and words in result.err and result.err.count('\n') == 1
+    options = ['--cfg-options', 'val_dataloader.dataset.classes=[person,car]']
+    result = run_cli('analysis_tools/compare_segmentation', *pair, *pair, '--data-root', coco_root, *options)
+    assert result.code == 1 and 'should know the 3 classes of the data set. Found 6' in result.err
