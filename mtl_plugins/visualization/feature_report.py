@@ -1,0 +1,127 @@
+"""From features to pictures: embedding, neighbours and files. For the hook and the tools alike."""
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from torch.utils.data import Dataset
+
+from mtl_plugins.datasets.errors import DataError
+from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.embedding import PERPLEXITY, embed
+from mtl_plugins.evaluation.feature_record import FeatureRecord
+from mtl_plugins.evaluation.feature_scores import nearest_neighbours
+from mtl_plugins.evaluation.features import choose_evenly
+from mtl_plugins.utils.files import replacing
+from mtl_plugins.visualization.feature_pictures import NeighbourRow, Scatter, render_embedding, render_neighbours, render_strip
+
+FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}
+
+
+def add_embedding(
+    record: FeatureRecord, earlier: Sequence[FeatureRecord] = (), *, perplexity: float = PERPLEXITY, seed: int = 0
+) -> FeatureRecord:
+    """The record with its t-SNE, laid out like that of the newest of the earlier ones, if there is one."""
+    previous = earlier[-1].embedding if earlier else None
+    return dataclasses.replace(record, embedding=embed(record.features, previous=previous, perplexity=perplexity, seed=seed))
+
+
+def embed_all(
+    records: Sequence[FeatureRecord], limit: int, *, perplexity: float = PERPLEXITY, seed: int = 0
+) -> list[FeatureRecord]:
+    """At most ``limit`` of the records, evenly chosen with the first and the last, each with its t-SNE anew.
+
+    Raises:
+        DataError: If they are not all of the same images.
+    """
+    chosen: list[FeatureRecord] = []
+    for position in choose_evenly(len(records), limit):
+        record = records[position]
+        if not record.shows_same_images(records[0]):
+            raise DataError(
+                f'All features of a strip should be of the same images. Found others at {record.name} than at '
+                f'{records[0].name}: remove the files of one of the two runs.'
+            )
+        chosen.append(add_embedding(record, chosen, perplexity=perplexity, seed=seed))
+    return chosen
+
+
+def draw_embedding(record: FeatureRecord) -> np.ndarray:
+    """The picture of one state of the network."""
+    return render_embedding(_to_scatter(record), record.classes)
+
+
+def draw_strip(records: Sequence[FeatureRecord]) -> np.ndarray:
+    """The picture of all of them, the oldest first."""
+    return render_strip([_to_scatter(record) for record in records], records[0].classes)
+
+
+def _to_scatter(record: FeatureRecord) -> Scatter:
+    accuracy = '' if math.isnan(record.accuracy) else f': k-NN {record.accuracy:.1f} %'
+    return Scatter(record.embedding, record.labels, f'{record.name}{accuracy}')
+
+
+def choose_queries(labels: np.ndarray, count: int) -> np.ndarray:
+    """Positions of ``count`` images: the classes take turns, the images of each in their order."""
+    turns = np.zeros(len(labels), np.int64)
+    for label in np.unique(labels):
+        turns[labels == label] = np.arange((labels == label).sum())
+    return np.sort(np.lexsort((labels, turns))[:count])
+
+
+@dataclasses.dataclass(frozen=True)
+class FeatureSet:
+    """Images of a data set with what a network made of them.
+
+    Attributes:
+        dataset: Its items are those of `PackViews`; the first view is shown.
+        indices: Positions in the data set, ``(N,)``.
+        features: ``(N, C)``.
+        labels: ``(N,)``, -1 where unknown.
+    """
+
+    dataset: Dataset
+    indices: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(getattr(self.dataset, 'metainfo', {}).get('classes', ()))
+
+    def image(self, position: int) -> np.ndarray:
+        return self.dataset[SampleKey(int(self.indices[position]))]['inputs'][0]
+
+
+def draw_neighbours(bank: FeatureSet, queries: FeatureSet, positions: np.ndarray, count: int, title: str) -> np.ndarray:
+    """The queries at ``positions`` beside the ``count`` nearest of the bank, fewer if it is smaller."""
+    similarities, neighbours = nearest_neighbours(queries.features[positions], bank.features, min(count, len(bank.features)))
+    rows = [
+        NeighbourRow(
+            image=queries.image(position),
+            label=int(queries.labels[position]),
+            neighbours=[bank.image(index) for index in row],
+            neighbour_labels=bank.labels[row].tolist(),
+            similarities=cosines.tolist(),
+        )
+        for position, row, cosines in zip(positions, neighbours, similarities, strict=True)
+    ]
+    return render_neighbours(rows, queries.classes, title)
+
+
+def write_picture(path: Path, picture: np.ndarray) -> None:
+    """Write a PNG or, by its suffix, a JPEG.
+
+    Raises:
+        ConfigError: If the suffix is neither.
+        UserError: If the operating system refuses.
+    """
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise ConfigError(f'A picture should end in {", ".join(FORMATS)}. Found {path}.')
+    with replacing(path) as temporary:
+        Image.fromarray(picture).save(temporary, format=file_format, **(dict(quality=90) if file_format == 'JPEG' else {}))
