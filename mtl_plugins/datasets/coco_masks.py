@@ -60,15 +60,17 @@ def to_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
         ValueError: If the runs of an RLE do not add up to the image.
     """
     if isinstance(segmentation, dict):
-        runs = decode_counts(segmentation['counts'])
-        if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
-            raise ValueError(f'the runs of its RLE should add up to {size[0]}x{size[1]} pixels, and add up to {runs.sum()}')
-        return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
-    if not segmentation:
+        counts = segmentation['counts']
+    elif segmentation:
+        pycocotools = import_pycocotools()
+        polygons = [np.frombuffer(polygon).tolist() for polygon in segmentation]
+        counts = pycocotools.merge(pycocotools.frPyObjects(polygons, *size))['counts'].decode()
+    else:
         return np.zeros(size, bool)
-    pycocotools = import_pycocotools()
-    polygons = [np.frombuffer(polygon).tolist() for polygon in segmentation]
-    return pycocotools.decode(pycocotools.merge(pycocotools.frPyObjects(polygons, *size))).astype(bool)
+    runs = decode_counts(counts)
+    if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
+        raise ValueError(f'the runs of its RLE should add up to {size[0]}x{size[1]} pixels, and add up to {runs.sum()}')
+    return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
 
 
 def decode_counts(counts: Sequence[int] | str) -> np.ndarray:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from tqdm import tqdm
 
-from mtl_plugins.datasets.coco_masks import import_pycocotools
+from mtl_plugins.datasets.coco_masks import import_pycocotools, pack_segmentation, to_mask
 from mtl_plugins.datasets.errors import DataError
 from mtl_plugins.datasets.synthetic.coco_scenes import CATEGORIES, OVERSAMPLING, SPLITS, Visible, render_picture
 from mtl_plugins.utils.files import describe_os_error
@@ -30,25 +30,22 @@ def encode_object(visible: Visible, number: int) -> dict | None:
     A crowd has uncompressed RLE, as in COCO. Other objects have polygons, in pixels from the corner of the image, with two
     decimals; but compressed RLE where the mask has a hole, which polygons cannot tell, and for one ``number`` in eight.
     """
-    height, width = (side // OVERSAMPLING for side in visible.mask.shape)
+    height, width = size = tuple(side // OVERSAMPLING for side in visible.mask.shape)
     fine = visible.mask.astype(np.uint8)
     mask = cv2.resize(fine, (width, height), interpolation=cv2.INTER_AREA).astype(bool)
-    if not mask.any():
-        return None
     contours, hierarchy = cv2.findContours(fine, cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    has_hole = any(
-        cv2.contourArea(contour) > OVERSAMPLING**2 for contour, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0
-    )
+    holes = [contour for contour, links in zip(contours, hierarchy[0], strict=True) if links[3] >= 0]
     segmentation: dict | list
     if visible.is_crowd:
         segmentation = dict(counts=run_lengths(mask), size=[height, width])
-    elif has_hole or number % _RLE_EVERY == 0:
+    elif number % _RLE_EVERY == 0 or any(cv2.contourArea(hole) > OVERSAMPLING**2 for hole in holes):
         rle = import_pycocotools().encode(np.asfortranarray(mask.astype(np.uint8)))
         segmentation = dict(counts=rle['counts'].decode(), size=[height, width])
     else:
         segmentation = _polygons(contours)
-        if not segmentation:
-            return None
+        mask = to_mask(pack_segmentation(segmentation, size), size)
+    if not mask.any():
+        return None
     rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
     x, y = int(columns[0]), int(rows[0])
     return dict(

@@ -1,0 +1,332 @@
+"""COCOSubsetDataset: polygons, run lengths, crowds and overlaps against other decoders, and one sentence for each bad input."""
+
+import json
+import re
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+from pycocotools import mask as pycocotools_mask
+from pycocotools.coco import COCO
+
+from mtl_plugins.datasets.coco_annotations import CLASSES, read_instances
+from mtl_plugins.datasets.coco_masks import decode_counts, pack_segmentation, to_mask
+from mtl_plugins.datasets.coco_subset import COCOSubsetDataset
+from mtl_plugins.datasets.collate import multitask_collate
+from mtl_plugins.datasets.errors import CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.datasets.synthetic.coco_writer import write_coco
+from mtl_plugins.datasets.transforms import LoadCOCOSubset, RandomHomography, ResizeToCover
+from mtl_plugins.registry import DATASETS
+from tests.fake_coco import annotation, square, write_fake_coco
+
+# pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
+pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
+
+LOAD = [dict(type='LoadCOCOSubset')]
+SIZE = (24, 32)
+
+
+def load_first(root, classes=CLASSES):
+    """What the dataset would give, without it: mmengine's data sets collect garbage when they are made, which takes long."""
+    image = read_instances(root, 'train', classes)[0]
+    return LoadCOCOSubset()(dict(img_path=image.path, img_size=image.size, objects=image.objects))
+
+
+def label_map(root, annotations):
+    return load_first(write_fake_coco(root, annotations))['gt_seg_map']
+
+
+def expect(error, *words):
+    """One sentence that names everything in ``words``."""
+    return pytest.raises(error, match='.*'.join(re.escape(str(word)) for word in words))
+
+
+def decode_by_hand(counts, size):
+    """The oracle: run after run, pixel after pixel, down the columns."""
+    pixels, value = [], 0
+    for count in counts:
+        pixels += [value] * count
+        value = 1 - value
+    return np.array(pixels, bool).reshape(size[1], size[0]).T
+
+
+@pytest.mark.parametrize('seed', range(8))
+def test_polygons_equal_those_of_pil_but_for_the_border(seed):
+    """Two rules for pixels that a line cuts; inside and outside are beyond doubt."""
+    rng = np.random.default_rng(seed)
+    angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 9)), rng.uniform(8, 40, 9)
+    points = np.stack([45 + radii * np.cos(angles), 30 + radii * np.sin(angles)], 1).round(2)
+    found = to_mask(pack_segmentation([points.ravel().tolist()], (64, 80)), (64, 80))
+    image = Image.new('L', (80, 64))
+    ImageDraw.Draw(image).polygon([tuple(point) for point in points - 0.5], fill=1)
+    expected = np.array(image) > 0
+    borders = Image.new('L', (80, 64))
+    ImageDraw.Draw(borders).line([tuple(point) for point in [*points - 0.5, points[0] - 0.5]], fill=1, width=3)
+    clear = np.array(borders) == 0
+    assert clear.mean() > 0.7 and expected[clear].any()
+    np.testing.assert_array_equal(found[clear], expected[clear])
+
+
+@pytest.mark.parametrize('share', [0.0, 0.03, 0.5, 1.0])
+def test_run_lengths_in_both_forms(share):
+    mask = np.random.default_rng(3).random(SIZE) < share
+    mask[5:15, 8:25] = share > 0
+    compressed = pycocotools_mask.encode(np.asfortranarray(mask.astype(np.uint8)))['counts'].decode()
+    counts = decode_counts(compressed)
+    np.testing.assert_array_equal(decode_by_hand(counts.tolist(), SIZE), mask)
+    for form in (compressed, counts.tolist()):
+        np.testing.assert_array_equal(to_mask(pack_segmentation(dict(size=list(SIZE), counts=form), SIZE), SIZE), mask)
+
+
+def test_long_runs_and_negative_differences_of_the_compressed_form():
+    counts = [70000, 3, 1, 60000, 9, 2, 500000, 1]
+    size = (sum(counts), 1)
+    compressed = pycocotools_mask.frPyObjects(dict(size=list(size), counts=counts), *size)['counts'].decode()
+    assert decode_counts(compressed).tolist() == counts
+
+
+def test_label_maps_equal_those_of_cocos_own_tools(tmp_path, capsys):
+    root = write_coco(tmp_path / 'coco', 6, 0, size=(48, 64), seed=2, progress=False)
+    classes = ('dog', 'person', 'bicycle', 'cat', 'car')
+    dataset = COCOSubsetDataset(root, classes=classes, pipeline=LOAD)
+    coco = COCO(root / 'annotations' / 'instances_train.json')
+    labels = {coco.getCatIds(catNms=[name])[0]: number for number, name in enumerate(classes, 1)}
+    for sample in dataset:
+        image_id = int(sample['img_path'][-16:-4])
+        found = [entry for entry in coco.loadAnns(coco.getAnnIds([image_id])) if entry['category_id'] in labels]
+        expected = np.zeros((48, 64), np.uint8)
+        for entry in sorted(found, key=lambda entry: (-entry['iscrowd'], -int(coco.annToMask(entry).sum()))):
+            expected[coco.annToMask(entry) > 0] = 255 if entry['iscrowd'] else labels[entry['category_id']]
+        np.testing.assert_array_equal(sample['gt_seg_map'], expected)
+    assert len(dataset) == 6 and {1, 2, 3, 4, 5, 255} <= {int(v) for sample in dataset for v in np.unique(sample['gt_seg_map'])}
+
+
+def test_classes_are_numbered_in_the_order_of_the_config(tmp_path):
+    annotations = [annotation(18, square(2, 3, 4)), annotation(3, square(10, 3, 5)), annotation(62, square(20, 3, 5))]
+    found = label_map(tmp_path, annotations)
+    expected = np.zeros(SIZE, np.uint8)
+    expected[3:7, 2:6], expected[3:8, 10:15] = 5, 2
+    np.testing.assert_array_equal(found, expected)
+    found = load_first(tmp_path, ['chair', 'dog'])['gt_seg_map']
+    assert (found[4, 21], found[4, 3], found[4, 11]) == (1, 2, 0)
+
+
+@pytest.mark.parametrize('order', [(0, 1), (1, 0)])
+def test_smaller_objects_lie_on_larger_ones(tmp_path, order):
+    annotations = [annotation(1, square(2, 2, 16)), annotation(18, square(5, 5, 6))]
+    found = label_map(tmp_path, [annotations[k] for k in order])
+    assert found[7, 7] == 5 and found[14, 14] == 1
+    assert (found == 5).sum() == 36 and (found == 1).sum() == 256 - 36
+
+
+def test_the_later_of_two_equal_objects_lies_on_top(tmp_path):
+    assert label_map(tmp_path, [annotation(1, square(2, 2, 8)), annotation(3, square(6, 2, 8))])[4, 8] == 2
+
+
+def test_crowds_are_ignored_where_no_object_lies(tmp_path):
+    counts = dict(size=list(SIZE), counts=[0, *[12, 12] * 32])  # The upper half.
+    annotations = [annotation(62, counts, iscrowd=1), annotation(1, square(4, 4, 16)), annotation(3, counts, iscrowd=1)]
+    found = label_map(tmp_path / 'a', annotations)
+    assert found[0, 0] == 255 and found[6, 6] == 1 and found[15, 10] == 1 and found[20, 30] == 0
+    assert (found == 255).sum() == 12 * 32 - 8 * 16
+    # A crowd of something else is background.
+    assert not (label_map(tmp_path / 'b', annotations[:2]) == 255).any()
+
+
+def test_images_without_an_object_of_the_classes_are_left_out(tmp_path):
+    crowd = dict(size=list(SIZE), counts=[0, 24 * 32])
+    annotations = [
+        annotation(62, square(1, 1, 5), image_id=1),
+        annotation(1, square(1, 1, 5), image_id=4),
+        annotation(1, crowd, image_id=2, iscrowd=1),
+        annotation(3, square(1, 1, 5), image_id=3),
+    ]
+    root = write_fake_coco(tmp_path, annotations, sizes=[SIZE] * 5)
+    dataset = COCOSubsetDataset(root)
+    assert [dataset.get_data_info(k)['img_path'][-6:-4] for k in range(len(dataset))] == ['03', '04']
+    assert len(COCOSubsetDataset(root, indices=1)) == 1
+    assert len(COCOSubsetDataset(root, classes=['chair'])) == 1
+
+
+def test_registered_with_metainfo(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    dataset = DATASETS.build(dict(type='COCOSubsetDataset', data_root=str(root), lazy_init=True))
+    assert dataset.metainfo['classes'] == ('background', 'person', 'car', 'bicycle', 'cat', 'dog')
+    palette = [tuple(colour) for colour in dataset.metainfo['palette']]
+    # The published palette of PASCAL VOC.
+    assert palette == [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128)]
+    assert dataset.get_data_info(0)['img_size'] == SIZE and dataset[0]['sample_idx'] == 0
+
+
+def test_outlines_are_cut_at_the_border_of_the_image(tmp_path):
+    found = label_map(tmp_path, [annotation(1, [[-5.0, -4, 40, -4, 40, 6, -5, 6]])])
+    assert (found[:6] == 1).all() and not found[6:].any()
+
+
+@pytest.mark.parametrize('segmentation', [[], [[]], [[1.0, 2, 3, 4]], [[40.0, 30, 50, 30, 50, 40]]])
+def test_outlines_that_cover_nothing(tmp_path, segmentation):
+    found = label_map(tmp_path, [annotation(1, segmentation), annotation(3, square(1, 1, 5))])
+    assert set(np.unique(found)) == {0, 2}
+
+
+def test_batches_hold_images_and_labels(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5), image_id=k) for k in (1, 2)], sizes=[SIZE, (40, 20)])
+    pack = dict(type='PackMultiTaskInputs')
+    batch = multitask_collate(list(COCOSubsetDataset(root, pipeline=[*LOAD, pack])))
+    assert batch['inputs'].shape == (2, 40, 32, 3) and list(batch['targets']) == ['semseg']
+    semseg = batch['targets']['semseg']
+    assert (semseg[0, 24:] == 255).all() and (semseg[1, :, 20:] == 255).all() and not (semseg[0, :24] == 255).any()
+    assert [info['ori_shape'] for info in batch['metainfo']] == [(24, 32), (40, 20)]
+
+
+def test_images_smaller_than_the_crop(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(0, 0, 40))])
+    crop = dict(type='RandomHomography', crop_size=48, scale=(1.0, 1.5))
+    cover = dict(type='ResizeToCover', size=48, enlarge_only=True)
+    plain, covered = (COCOSubsetDataset(root, pipeline=[*LOAD, *steps]) for steps in ([crop], [cover, crop]))
+    keys = [SampleKey(0, epoch, 1) for epoch in range(5)]
+    assert all((plain[key]['gt_seg_map'] == 255).any() for key in keys)
+    assert all((covered[key]['gt_seg_map'] == 1).all() for key in keys)
+    np.testing.assert_array_equal(covered[keys[2]]['img'], covered[keys[2]]['img'])
+    assert not np.array_equal(covered[keys[2]]['img'], covered[keys[3]]['img'])
+
+
+@pytest.mark.parametrize(
+    'size, enlarge_only, expected',
+    [(48, False, (48, 64)), (12, False, (12, 16)), (12, True, (24, 32)), ((30, 48), True, (36, 48))],
+)
+def test_resize_to_cover(size, enlarge_only, expected):
+    image = np.repeat(np.arange(32, dtype=np.uint8)[None, :, None] * 8, 24, 0).repeat(3, 2)
+    results = dict(img=image, gt_seg_map=(image[..., 0] > 128).astype(np.uint8) * 5, ori_shape=SIZE)
+    results = ResizeToCover(size=size, enlarge_only=enlarge_only)(results)
+    assert results['img'].shape == (*expected, 3) and results['ori_shape'] == results['gt_seg_map'].shape == expected
+    assert set(np.unique(results['gt_seg_map'])) == {0, 5}
+    # A ramp stays one, and its upper half keeps its label.
+    assert (np.diff(results['img'][3, :, 0].astype(int)) >= 0).all()
+    clear = np.abs(results['img'][..., 0].astype(int) - 132) > 12
+    np.testing.assert_array_equal(results['gt_seg_map'][clear] > 0, (results['img'][..., 0] > 132)[clear])
+
+
+@pytest.mark.parametrize('classes', ['person', [], ['cat', 'cat']])
+def test_classes_that_are_no_list_of_names(tmp_path, classes):
+    with expect(ValueError, '`classes` should be', 'Found', classes):
+        COCOSubsetDataset(tmp_path, classes=classes)
+
+
+def test_unknown_classes(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    with expect(ValueError, '`classes` should be', 'bicycle, car, cat, chair, dog, person', "Found 'zebra'"):
+        COCOSubsetDataset(root, classes=['person', 'zebra'])
+
+
+def test_no_object_of_the_classes(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    with expect(DataNotFoundError, 'instances_train.json', 'no object of the classes cat, dog'):
+        COCOSubsetDataset(root, classes=['cat', 'dog'])
+
+
+def test_missing_annotations(tmp_path):
+    with expect(
+        DataNotFoundError, tmp_path / 'annotations' / 'instances_val.json', 'do not exist', '--data-root', 'make_coco.py'
+    ):
+        COCOSubsetDataset(tmp_path, 'val')
+
+
+def edited(root, edit):
+    """The folder with the annotations as ``edit`` leaves or returns them."""
+    write_fake_coco(root, [annotation(1, square(1, 1, 5))])
+    path = root / 'annotations' / 'instances_train.json'
+    content = json.loads(path.read_text())
+    result = edit(content)
+    path.write_text(result if isinstance(result, str) else json.dumps(content))
+    return root
+
+
+@pytest.mark.parametrize(
+    'edit, words',
+    [
+        (lambda content: json.dumps(content)[:-40], ('damaged or no JSON', 'line 1')),
+        (lambda content: '[1, 2]', ('should hold a JSON object', 'list')),
+        (lambda content: '[' * 100_000, ('damaged',)),
+        (lambda content: content.pop('categories') and None, ('format for object instances', 'categories')),
+        (lambda content: content['annotations'][0].update(image_id=7), ('format for object instances', '7')),
+        (lambda content: content['annotations'].append(5), ('format for object instances',)),
+        (lambda content: content['annotations'][0].update(bbox=[1, 2, 3]), ('annotation 101', 'cannot be used')),
+        (lambda content: content['annotations'][0].update(segmentation=5), ('format for object instances',)),
+        (lambda content: content['annotations'][0].update(segmentation=[['a', 'b']]), ('annotation 101',)),
+        (lambda content: content['annotations'][0].update(segmentation=[[1.0] * 7]), ('annotation 101', 'x, y, x, y')),
+        # pycocotools would take all memory for the first and much of it for the second.
+        (lambda content: content['annotations'][0].update(segmentation=[[1, 2, 3, 4, 5, float('nan')]]), ('101', 'far out')),
+        (lambda content: content['annotations'][0].update(segmentation=[[1, 2, 3, 4, 5, 1e9]]), ('101', 'far out')),
+        (lambda content: content['annotations'][0].update(segmentation=dict(size=[32, 24], counts=[768])), ('101', '[24, 32]')),
+        (lambda content: content['annotations'][0].update(segmentation=dict(size=[24, 32], counts=3)), ('101', 'counts')),
+        (lambda content: content['images'][0].update(file_name='../../x.jpg'), ('out of its folder', '../../x.jpg')),
+        (lambda content: content['images'][0].update(height=0), ('32x0',)),
+    ],
+)
+def test_damaged_annotations(tmp_path, edit, words):
+    root = edited(tmp_path, edit)
+    with pytest.raises(CorruptFileError) as caught:
+        COCOSubsetDataset(root)
+    for word in (str(root / 'annotations' / 'instances_train.json'), *words):
+        assert word in str(caught.value)
+
+
+COMPRESSED = pycocotools_mask.encode(np.asfortranarray(np.eye(24, 32, dtype=np.uint8)))['counts'].decode()
+
+
+@pytest.mark.parametrize(
+    'counts', [[100, 5], [0, 24 * 32 + 1], [-5, 24 * 32 + 5], '', COMPRESSED[:3], COMPRESSED[:10], 'é', '~' * 30]
+)
+def test_damaged_run_lengths(tmp_path, counts):
+    """pycocotools returns memory that nobody wrote for a string that ends early."""
+    segmentation = dict(size=list(SIZE), counts=counts)
+    root = write_fake_coco(tmp_path, [annotation(1, segmentation)])
+    with expect(CorruptFileError, 'annotation 101', root / 'train'):
+        load_first(root)
+
+
+def test_missing_image(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5), image_id=k) for k in (1, 2, 3)], sizes=[SIZE] * 3)
+    path = root / 'train' / '000000000002.jpg'
+    dataset = COCOSubsetDataset(root, pipeline=LOAD)
+    path.unlink()
+    with expect(DataNotFoundError, path, 'does not exist'):
+        dataset[1]
+    with expect(DataNotFoundError, path, 'does not exist (1 of the 3'):
+        COCOSubsetDataset(root)
+
+
+def test_image_of_another_size_and_damaged_image(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    path = root / 'train' / '000000000001.jpg'
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with expect(CorruptFileError, path, 'truncated'):
+        load_first(root)
+    Image.new('RGB', (24, 32)).save(path)
+    with expect(CorruptFileError, path, '32x24', 'Found 24x32'):
+        load_first(root)
+
+
+def test_grey_images_get_three_channels(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    Image.new('L', (32, 24), 77).save(root / 'train' / '000000000001.jpg')
+    assert (load_first(root)['img'] == np.full((24, 32, 3), 77)).all()
+
+
+def test_missing_pycocotools(tmp_path, monkeypatch):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+    monkeypatch.setitem(sys.modules, 'pycocotools', None)
+    with expect(DataError, 'pycocotools is not installed', 'Install the extra `coco`'):
+        load_first(root)
+
+
+def test_views_do_not_depend_on_the_order_of_requests(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 9), image_id=k) for k in (1, 2)], sizes=[SIZE] * 2)
+    dataset = COCOSubsetDataset(root, pipeline=[*LOAD, RandomHomography(crop_size=16, scale=(0.8, 1.2))])
+    first = dataset[SampleKey(1, 4, 9)]['img']
+    dataset[SampleKey(0, 4, 9)]
+    np.testing.assert_array_equal(dataset[SampleKey(1, 4, 9)]['img'], first)

@@ -1,0 +1,229 @@
+"""MultiCrop and ResizeCrop against PIL and closed forms, and the batches that are made of views."""
+
+import re
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtl_plugins.datasets.thread_loader import ThreadDataLoader
+from mtl_plugins.datasets.transforms import MultiCrop, PackViews, ResizeCrop
+from mtl_plugins.datasets.transforms.multi_crop import sample_area
+from mtl_plugins.datasets.view_collate import view_collate
+
+NO_COLOUR = dict(colour_jitter=(0.0, 0.0, 0.0, 0.0), jitter_prob=0.0, grey_prob=0.0, blur=(0, 0, 0), solarise=(0, 0, 0))
+WHOLE = dict(global_scale=(1.0, 1.0), local_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_prob=0.0)
+
+
+def picture(height=48, width=60, seed=0):
+    """Smooth colours, so that another rounding matters little."""
+    small = np.random.default_rng(seed).integers(20, 235, (6, 7, 3), dtype=np.uint8)
+    return np.array(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def views_of(image, seed=0, **options):
+    return MultiCrop(**options)(dict(img=image, rng=np.random.default_rng(seed)))['views']
+
+
+def test_sizes_and_order():
+    views = views_of(picture(), global_size=40, local_size=16, num_local=3)
+    assert [view.shape for view in views] == [(40, 40, 3)] * 2 + [(16, 16, 3)] * 3
+    assert all(view.dtype == np.uint8 and view.flags.c_contiguous for view in views)
+
+
+def test_views_follow_from_the_generator_alone():
+    first = views_of(picture(), 5)
+    torch.manual_seed(1)
+    np.random.seed(1)  # noqa: NPY002
+    again, other = views_of(picture(), 5), views_of(picture(), 6)
+    assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
+    assert not any(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    views_of(picture(), 7)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_the_image_is_left_alone():
+    image = picture()
+    before = image.copy()
+    views_of(image, global_size=48, **NO_COLOUR)
+    views_of(image)
+    np.testing.assert_array_equal(image, before)
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_views_without_colours_are_parts_of_the_image_as_pil_resizes_them(seed):
+    image = picture(seed=seed)
+    options = dict(global_size=24, num_local=2, local_size=12, global_scale=(0.3, 0.9), flip_prob=0.0, **NO_COLOUR)
+    views = views_of(image, seed, **options)
+    rng = np.random.default_rng(seed)
+    for view, scale in zip(views, ((0.3, 0.9), (0.3, 0.9), (0.05, 0.4), (0.05, 0.4)), strict=True):
+        top, left, height, width = sample_area(rng, (48, 60), scale, (3 / 4, 4 / 3))
+        rng.random(5)  # Flip, jitter, grey, blur, solarise.
+        part = Image.fromarray(image[top : top + height, left : left + width])
+        expected = np.array(part.resize(view.shape[1::-1], Image.Resampling.BILINEAR))
+        assert np.abs(view.astype(int) - expected).max() <= 2
+
+
+def test_areas_have_the_shares_and_proportions_asked_for():
+    rng = np.random.default_rng(0)
+    areas = np.array([sample_area(rng, (200, 300), (0.1, 0.3), (0.5, 2.0)) for _ in range(2000)])
+    top, left, height, width = areas.T
+    assert top.min() >= 0 and left.min() >= 0 and (top + height).max() <= 200 and (left + width).max() <= 300
+    share, ratio = height * width / 60_000, width / height
+    assert 0.097 < share.min() and share.max() < 0.303 and abs(share.mean() - 0.2) < 0.01
+    assert 0.48 < ratio.min() and ratio.max() < 2.07 and abs(np.log(ratio).mean()) < 0.04
+    # Uniform positions: the centres lie about the image's.
+    assert abs((left + width / 2).mean() - 150) < 5 and abs((top + height / 2).mean() - 100) < 5
+
+
+@pytest.mark.parametrize('size, expected', [((20, 400), (0, 186, 20, 27)), ((400, 20), (186, 0, 27, 20)), ((1, 1), (0, 0, 1, 1))])
+def test_images_too_narrow_for_any_such_part(size, expected):
+    assert sample_area(np.random.default_rng(0), size, (0.9, 1.0), (3 / 4, 4 / 3)) == expected
+
+
+def test_mirroring():
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 32, 'num_local': 0}
+    plain, mirrored = (views_of(picture(40, 40), **{**options, 'flip_prob': prob})[0] for prob in (0.0, 1.0))
+    np.testing.assert_array_equal(plain[:, ::-1], mirrored)
+
+
+def test_grey_views_hold_the_luminance():
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 40, 'num_local': 0}
+    image = picture(40, 40)
+    grey = views_of(image, **{**options, 'grey_prob': 1.0})[0]
+    expected = image @ np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
+    assert np.abs(grey - expected[..., None]).max() <= 1.5
+
+
+def test_solarised_views_are_inverted_from_the_middle_on():
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 40, 'num_local': 1, 'local_size': 40}
+    image = picture(40, 40)
+    first, second, local = views_of(image, **{**options, 'solarise': (0.0, 1.0, 0.0)})
+    np.testing.assert_array_equal(first, image)
+    np.testing.assert_array_equal(local, image)
+    np.testing.assert_array_equal(second, np.where(image >= 128, 255 - image, image))
+
+
+def test_blur_is_that_of_a_gaussian():
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 41, 'num_local': 1, 'local_size': 41}
+    image = np.zeros((41, 41, 3), np.uint8)
+    image[20, 20] = 255
+    first, second, local = views_of(image, **{**options, 'blur': (1.0, 0.0, 1.0), 'blur_sigma': (1.5, 1.5)})
+    np.testing.assert_array_equal(second, image)
+    y, x = np.mgrid[-20:21, -20:21]
+    expected = 255 / (2 * np.pi * 1.5**2) * np.exp(-(x**2 + y**2) / (2 * 1.5**2))
+    for view in (first, local):
+        assert np.abs(view[..., 0] - expected).max() < 1.5
+
+
+@pytest.mark.parametrize('position, low, high', [(0, 0.4, 0.4), (1, 0.3, 0.3), (2, 0.5, 0.5)])
+def test_strength_of_the_colours(position, low, high):
+    """Brightness scales, contrast draws to the mean of grey, saturation to grey: each by a factor within the bounds."""
+    strength = [0.0] * 4
+    strength[position] = low
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 20, 'num_local': 0, 'jitter_prob': 1.0, 'colour_jitter': strength}
+    image = picture(20, 20, seed=3) // 2 + 40
+    grey = image @ np.array([0.299, 0.587, 0.114])
+    anchor = (np.zeros_like(grey), np.full_like(grey, grey.mean()), grey)[position][..., None]
+    factors = []
+    for seed in range(40):
+        for view in views_of(image, seed, **options):
+            clear = (view > 0) & (view < 255) & (np.abs(image - anchor) > 10)
+            ratios = ((view - anchor) / (image - anchor))[clear]
+            assert ratios.std() < 0.06
+            factors.append(np.median(ratios))
+    factors = np.array(factors)
+    assert 1 - low - 0.02 < factors.min() < 1 - 0.8 * low and 1 + 0.8 * high < factors.max() < 1 + high + 0.02
+
+
+def test_hue_turns_the_colour_circle():
+    options = {**WHOLE, **NO_COLOUR, 'global_size': 4, 'num_local': 0, 'jitter_prob': 1.0, 'colour_jitter': (0, 0, 0, 0.5)}
+    image = np.full((4, 4, 3), (200, 40, 40), np.uint8)
+    hues = [
+        np.array(Image.fromarray(view).convert('HSV'))[0, 0] for seed in range(40) for view in views_of(image, seed, **options)
+    ]
+    hues = np.array(hues)
+    assert np.abs(hues[:, 1:].astype(int) - (204, 200)).max() <= 3
+    assert len({int(hue) // 32 for hue in hues[:, 0]}) == 8
+
+
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(global_size=0),
+        dict(num_local=-1),
+        dict(global_scale=(0.5, 1.2)),
+        dict(local_scale=(0.4, 0.1)),
+        dict(ratio=(0, 1)),
+        dict(blur_sigma=1.0),
+        dict(blur=(1, 1)),
+        dict(solarise=(0, 2, 0)),
+        dict(flip_prob=1.5),
+        dict(colour_jitter=(0.1, 0.1, 0.1)),
+        dict(colour_jitter=(0.1, 0.1, 0.1, 0.6)),
+    ],
+)
+def test_bad_arguments(options):
+    with pytest.raises(ValueError, match=rf'`{next(iter(options))}`.* Found '):
+        MultiCrop(**options)
+
+
+@pytest.mark.parametrize('height, width', [(48, 60), (60, 48), (32, 32), (10, 14)])
+def test_resize_crop_is_the_middle_square(height, width):
+    image = picture(height, width)
+    (view,) = ResizeCrop(size=24)(dict(img=image))['views']
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    expected = Image.fromarray(image[top : top + side, left : left + side]).resize((24, 24), Image.Resampling.BILINEAR)
+    assert np.abs(view.astype(int) - np.array(expected)).max() <= 2
+    with pytest.raises(ValueError, match=re.escape('`size` should be positive. Found 0')):
+        ResizeCrop(size=0)
+
+
+def item(number, views=((8, 8, 3), (4, 4, 3)), **entries):
+    arrays = [np.full(shape, number, np.uint8) for shape in views]
+    return PackViews()(dict(views=arrays, sample_idx=number, img_path=f'{number}.jpg', img=0, **entries))
+
+
+def test_batches_have_a_tensor_per_view():
+    batch = view_collate([item(3, label=1), item(7), item(5, label=0)])
+    assert [view.shape for view in batch['inputs']] == [(3, 8, 8, 3), (3, 4, 4, 3)]
+    assert all(view.dtype == torch.uint8 and view[:, 0, 0, 0].tolist() == [3, 7, 5] for view in batch['inputs'])
+    assert batch['labels'].tolist() == [1, -1, 0] and batch['sample_idx'].tolist() == [3, 7, 5]
+    assert batch['labels'].dtype == batch['sample_idx'].dtype == torch.int64
+    assert batch['metainfo'][1] == dict(img_path='7.jpg', sample_idx=7)
+    training = PackViews(meta_keys=())(dict(views=[np.zeros((2, 2, 3), np.uint8)], sample_idx=0))
+    assert 'metainfo' not in view_collate([training])
+    with pytest.raises(ValueError, match=r"should be a sequence of names. Found 'img_path'"):
+        PackViews(meta_keys='img_path')
+
+
+@pytest.mark.parametrize('views', [((8, 8, 3),), ((8, 8, 3), (5, 4, 3))])
+def test_views_that_do_not_match(views):
+    with pytest.raises(ValueError, match=re.escape('`items` should have views of the same sizes. Found [(8, 8, 3), (4, 4, 3)]')):
+        view_collate([item(0), item(1, views)])
+
+
+class Views:
+    """A data set of views of one picture."""
+
+    transform = MultiCrop(global_size=24, local_size=12, num_local=2)
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return item_of(self.transform(dict(img=picture(), rng=np.random.default_rng(index), sample_idx=index)))
+
+
+item_of = PackViews(meta_keys=())
+
+
+def test_threads_give_what_one_thread_gives():
+    batches = [list(ThreadDataLoader(Views(), 4, num_workers=workers, collate_fn=view_collate)) for workers in (0, 3)]
+    for alone, together in zip(*batches, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(alone['inputs'], together['inputs'], strict=True))
+        assert torch.equal(alone['sample_idx'], together['sample_idx'])

@@ -1,0 +1,139 @@
+"""ObjectCropDataset: boxes cut as computed by hand, folders of crops, and one sentence for each bad input."""
+
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.datasets.coco_annotations import CLASSES, read_instances
+from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.datasets.object_crops import ObjectCropDataset, crop_box, find_crops
+from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.registry import DATASETS
+from tests.fake_coco import annotation, write_fake_coco
+
+SIZE = (60, 80)
+
+
+def expect(error, *words):
+    """One sentence that names everything in ``words``."""
+    return pytest.raises(error, match='.*'.join(re.escape(str(word)) for word in words))
+
+
+@pytest.mark.parametrize(
+    'box, margin, expected',
+    [
+        ((10, 20, 30, 20), 0.0, (10, 20, 40, 40)),
+        ((10, 20, 30, 20), 0.1, (7, 18, 43, 42)),
+        ((10.4, 20.6, 30, 20), 0.0, (10, 20, 41, 41)),
+        ((2, 1, 70, 50), 0.25, (0, 0, 80, 60)),
+        ((-5, -5, 20, 20), 0.0, (0, 0, 15, 15)),
+    ],
+)
+def test_boxes_with_margin_within_the_image(box, margin, expected):
+    assert crop_box(box, SIZE, margin) == expected
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Objects of 40x30, 16x40, crowd, chair, 12x12 half outside; and one of 20x20 in a second image."""
+    annotations = [
+        annotation(18, [], bbox=(5, 10, 40, 30)),
+        annotation(1, [], bbox=(50, 5, 16, 40)),
+        annotation(1, dict(size=list(SIZE), counts=[0, 4800]), bbox=(0, 0, 80, 60), iscrowd=1),
+        annotation(62, [], bbox=(0, 0, 50, 50)),
+        annotation(3, [], bbox=(74, 20, 12, 12)),
+        annotation(17, [], bbox=(10, 10, 20, 20), image_id=2),
+    ]
+    return write_fake_coco(tmp_path / 'coco', annotations, sizes=[SIZE, (50, 50)])
+
+
+@pytest.mark.parametrize('min_size, expected', [(0, [101, 102, 105, 106]), (10, [101, 102, 106]), (17, [101, 106]), (30, [101])])
+def test_small_objects_and_crowds_are_left_out(root, min_size, expected):
+    crops = find_crops(read_instances(root, 'train', CLASSES), 0.1, min_size)
+    assert [crop['annotation_id'] for crop in crops] == expected
+
+
+def test_crops_are_parts_of_the_image(root):
+    dataset = DATASETS.build(dict(type='ObjectCropDataset', data_root=str(root), margin=0.1, min_size=16))
+    assert len(dataset) == 3 and dataset.metainfo['classes'] == ('person', 'car', 'bicycle', 'cat', 'dog')
+    samples = [dataset[k] for k in range(3)]
+    assert [sample['label'] for sample in samples] == [4, 0, 3]
+    assert [sample['sample_idx'] for sample in samples] == [0, 1, 2]
+    first, second = (np.array(Image.open(root / 'train' / f'{k:012d}.jpg')).astype(int) for k in (1, 2))
+    expected = [first[7:43, 1:49], first[1:49, 48:68], second[8:32, 8:32]]
+    for sample, part in zip(samples, expected, strict=True):
+        assert sample['img'].dtype == np.uint8
+        assert sample['img'].shape == part.shape and np.abs(sample['img'] - part).max() <= 2
+
+
+def test_random_numbers_depend_on_the_key_alone(root):
+    dataset = ObjectCropDataset(root, min_size=16, pipeline=[lambda results: results['rng'].random()])
+    draws = [dataset[SampleKey(index, epoch, 3)] for index in range(3) for epoch in range(3)]
+    assert len(set(draws)) == 9 and dataset[SampleKey(1, 2, 3)] == SampleKey(1, 2, 3).rng().random()
+
+
+def test_views_from_config(root):
+    steps = [dict(type='MultiCrop', global_size=16, local_size=8, num_local=1), dict(type='PackViews')]
+    item = ObjectCropDataset(root, min_size=16, pipeline=steps)[2]
+    assert [view.shape[0] for view in item['inputs']] == [16, 16, 8] and item['label'] == 3
+    assert item['metainfo']['img_path'].endswith('train/000000000002.jpg')
+
+
+def write_folder(folder, names):
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (10 + number, 12), (40 * number, 0, 0)).save(path)
+
+
+def test_folder_with_a_sub_folder_per_class(tmp_path):
+    write_folder(tmp_path / 'crops' / 'val', ['dog/b.jpg', 'dog/a.JPG', 'ant/c.jpeg', 'ant/readme.png'])
+    dataset = ObjectCropDataset(tmp_path, 'val', folder='crops')
+    assert dataset.metainfo['classes'] == ('ant', 'dog')
+    samples = [dataset[k] for k in range(len(dataset))]
+    assert [(sample['label'], sample['img_path'].rsplit('/', 1)[1]) for sample in samples] == [
+        (0, 'c.jpeg'),
+        (1, 'a.JPG'),
+        (1, 'b.jpg'),
+    ]
+    assert [sample['img'].shape for sample in samples] == [(12, 12, 3), (12, 11, 3), (12, 10, 3)]
+    only = ObjectCropDataset(split='val', classes=['dog'], folder=tmp_path / 'crops')
+    assert len(only) == 2 and only[0]['label'] == 0
+    with expect(ValueError, '`classes` should be folders of', 'ant, dog', "Found 'cat'"):
+        ObjectCropDataset(tmp_path, 'val', folder='crops', classes=['dog', 'cat'])
+
+
+def test_flat_folder_has_no_labels(tmp_path):
+    write_folder(tmp_path / 'crops' / 'train', ['2.jpg', '1.jpg'])
+    dataset = ObjectCropDataset(tmp_path, folder='crops')
+    assert [dataset[k]['label'] for k in range(2)] == [-1, -1] and dataset.metainfo['classes'] == ()
+    assert dataset[0]['img_path'].endswith('1.jpg')
+
+
+def test_missing_and_empty_folders(tmp_path):
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'does not exist', 'prepare_coco.py'):
+        ObjectCropDataset(tmp_path, folder='crops')
+    write_folder(tmp_path / 'crops' / 'train', ['cat/1.png'])
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'no JPEG'):
+        ObjectCropDataset(tmp_path, folder='crops')
+
+
+def test_no_object_is_large_enough(root):
+    with expect(DataNotFoundError, root, 'at least 41 pixels', "'train'"):
+        ObjectCropDataset(root, min_size=41)
+
+
+@pytest.mark.parametrize('options', [dict(margin=-0.1), dict(min_size=-1)])
+def test_negative_arguments(root, options):
+    with expect(ValueError, '`margin` and `min_size` should not be negative. Found'):
+        ObjectCropDataset(root, **options)
+
+
+def test_image_of_another_size(root):
+    dataset = ObjectCropDataset(root, min_size=16)
+    path = root / 'train' / '000000000002.jpg'
+    Image.new('RGB', (50, 49)).save(path)
+    with expect(CorruptFileError, path, '50x50', 'Found 50x49'):
+        dataset[2]
