@@ -13,7 +13,7 @@ from mtl_plugins.evaluation.functional.confusion_matrix import nan_mean_iou, new
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, image_depth_errors
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
-from tests.test_configs import CONFIGS
+from tests.tiny import CONFIGS
 
 # A crop of whole frames, as in training, in which 13 classes have 260 pixels and more. Whole frames rendered at 64x64 would
 # measure resolution: the best map at stride 4 has 82 mIoU and 19 SI-logRMSE on them.

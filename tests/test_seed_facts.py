@@ -6,7 +6,7 @@ from mtl_plugins.models.backbones import DilatedResNet
 from mtl_plugins.models.layers.aspp import ASPP
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
-from tests.test_configs import CONFIGS
+from tests.tiny import CONFIGS
 
 
 def count(*modules) -> int:

@@ -13,8 +13,9 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
-EPOCH_CONFIG = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-ITER_CONFIG = ROOT / 'configs/joint/joint_r18-d16_1xb16-40k_miniscapes-256x256.py'
+CONFIGS = ROOT / 'configs'
+EPOCH_CONFIG = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+ITER_CONFIG = CONFIGS / 'joint/joint_r18-d16_1xb16-40k_miniscapes-256x256.py'
 
 
 @MODELS.register_module()

@@ -8,8 +8,7 @@ import torch
 
 from mtl_plugins.apis.training import train
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.test_configs import CONFIGS
-from tests.tiny import tiny_config
+from tests.tiny import CONFIGS, tiny_config
 
 TASKS = ('semseg', 'depth')
 SYSTEMS = {
