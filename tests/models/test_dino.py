@@ -2,6 +2,7 @@
 
 import copy
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from torch import nn
 from mtl_plugins.evaluation.metrics import DINOMetric
 from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
 from tests.models.builders import MEAN, STD
 from tests.tiny import TinyBackbone
 
@@ -260,6 +262,19 @@ def test_views_are_normalised_as_written():
         preprocess(dict(inputs=[torch.zeros(2, 3, 8, 8, dtype=torch.uint8)]))
 
 
+def test_batch_normalisation_in_the_head_stands_before_each_gelu_and_follows_the_mode_of_the_teacher():
+    head = dict(type='DINOHead', hidden_channels=16, bottleneck_channels=12, out_channels=NUM_OUTPUTS, batch_norm=True)
+    model = build(projection_head=head).train()
+    kinds = [type(layer) for layer in model.student.head.mlp]
+    assert kinds == [*[nn.Linear, nn.BatchNorm1d, nn.GELU] * 2, nn.Linear]
+    assert all(layer.training for layer in model.teacher.head.mlp if isinstance(layer, nn.BatchNorm1d))
+    features = torch.randn(64, 8) * 3 + 5
+    hidden = model.student.head.mlp[1](model.student.head.mlp[0](features))
+    torch.testing.assert_close(hidden.mean(0), torch.zeros(16), atol=1e-5, rtol=0)
+    logits = model.student(make_views())
+    assert logits.isfinite().all() and logits.shape == (5, 3, NUM_OUTPUTS)
+
+
 @pytest.mark.parametrize(
     ('changes', 'sentence'),
     [
@@ -272,3 +287,29 @@ def test_views_are_normalised_as_written():
 def test_impossible_settings_are_refused(changes, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(**changes)
+
+
+CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs' / 'dino').glob('*.py'))
+
+
+@pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
+def test_a_config_of_dino_learns_from_what_it_loads_and_is_named_after_it(path):
+    config = load_config(str(path))
+    (views,) = (step for step in config.train_dataloader.dataset.pipeline if step.type == 'MultiCrop')
+    name = f'dino_r{config.model.backbone.depth}-d{config.model.backbone.output_stride}_1xb{config.train_dataloader.batch_size}'
+    epochs, size = config.train_cfg.max_epochs, views.global_size
+    assert path.stem.startswith(f'{name}-{epochs}e_') and path.stem.endswith(f'-{size}x{size}')
+    assert config.param_scheduler[-1].end == epochs and config.default_hooks.dino_schedule.temperature_epochs <= epochs
+    assert not config.submission.enabled and 'test_dataloader' not in config
+    assert config.val_dataloader.dataset.pipeline[0] == views
+
+    config.model.projection_head.update(hidden_channels=16, bottleneck_channels=8, out_channels=NUM_OUTPUTS)
+    model = MODELS.build(config.model).train()
+    batch = [torch.randint(0, 256, (2, side, side, 3), dtype=torch.uint8) for side in (32, 32, *[16] * views.num_local)]
+    total, _ = model.parse_losses(model(**model.data_preprocessor(dict(inputs=batch), True), mode='loss'))
+    total.backward()
+    assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.student.parameters())
+
+
+def test_there_are_configs_of_dino():
+    assert len(CONFIGS) >= 2

@@ -37,6 +37,8 @@ class DINOHead(BaseModule):
         bottleneck_channels: Width of what is normalised.
         out_channels: Outputs K; the paper has 65536, small data need far fewer.
         num_layers: Linear layers of the MLP, the one to the bottleneck included.
+        batch_norm: Whether to normalise before each GELU. The features of a convolutional network with random weights hardly
+            differ between images; without it, a short training goes by before they do.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -51,6 +53,7 @@ class DINOHead(BaseModule):
         bottleneck_channels: int = 256,
         out_channels: int = 65536,
         num_layers: int = 3,
+        batch_norm: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -64,8 +67,8 @@ class DINOHead(BaseModule):
             layer = nn.Linear(width, next_width)
             nn.init.trunc_normal_(layer.weight, std=0.02)
             nn.init.zeros_(layer.bias)
-            layers += [layer, nn.GELU()]
-        self.mlp = nn.Sequential(*layers[:-1])
+            layers += [layer, nn.BatchNorm1d(next_width), nn.GELU()] if batch_norm else [layer, nn.GELU()]
+        self.mlp = nn.Sequential(*layers[: -2 if batch_norm else -1])
         self.last_layer = NormalisedLinear(bottleneck_channels, out_channels)
         self.out_channels = out_channels
 
