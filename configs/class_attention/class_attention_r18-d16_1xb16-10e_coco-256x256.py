@@ -1,5 +1,5 @@
 # Class attention on DeepLabV3 (arXiv 1706.05587), ResNet-18 from random weights, on COCO 2017.
-# python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_coco-256x256.py --data-root DATA
+# python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_coco-256x256.py
 _base_ = [
     '../_base_/models/class_attention_r18-d16.py',
     '../_base_/datasets/coco-subset_256x256.py',

@@ -1,5 +1,5 @@
 # Class attention on DeepLabV3 (arXiv 1706.05587), ResNet-18 from the weights of a DINO run, on the generated COCO.
-# python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_dino_synthetic-coco-96x96.py --data-root DATA
+# python tools/train.py configs/class_attention/class_attention_r18-d16_1xb16-10e_dino_synthetic-coco-96x96.py
 _base_ = ['class_attention_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
 model = dict(
     backbone=dict(

@@ -8,8 +8,8 @@ import numpy as np
 from mtl_plugins.visualization.prediction_grid import colour_values
 from mtl_plugins.visualization.tiles import Colours, colour_labels, legend_of, render_tiles
 
-# Share of the attention's colours in the picture; the rest is the image in grey.
-STRENGTH = 0.65
+# Share of the attention's colours in the picture, where there is none and where there is most; the rest is the image in grey.
+SHARES = (0.3, 0.75)
 NOTE = 'attention: dark .. yellow, from 0 to the most attended place of the image'
 
 
@@ -28,9 +28,11 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     """
     height, width = image.shape[:2]
     heat = cv2.resize(np.ascontiguousarray(attention, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    colours = colour_values(heat / max(heat.max(), np.finfo(np.float32).tiny), np.ones(heat.shape, bool), 'inferno')
+    heat = heat / max(heat.max(), np.finfo(np.float32).tiny)
+    colours = colour_values(heat, np.ones(heat.shape, bool), 'inferno')
+    share = (SHARES[0] + (SHARES[1] - SHARES[0]) * heat)[..., None]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    return (STRENGTH * colours + (1 - STRENGTH) * grey).round().astype(np.uint8)
+    return (share * colours + (1 - share) * grey).round().astype(np.uint8)
 
 
 def render_attention_grid(

@@ -74,7 +74,8 @@ def render_prediction_grid(
     if 'depth' in columns or 'predicted depth' in columns:
         notes.append('depth: bright 4 m .. dark 300 m, log scale, grey unknown')
     if 'error' in columns:
-        notes.append('error: cyan wrong class; dark .. yellow: depth off by a factor of 1 .. 2')
+        parts = {'prediction': 'cyan wrong class', 'predicted depth': 'dark .. yellow: depth off by a factor of 1 .. 2'}
+        notes.append('error: ' + '; '.join(words for name, words in parts.items() if name in columns))
     with_labels = 'label' in columns or 'prediction' in columns
     legend = legend_of(classes, palette) if with_labels else ()
     return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=notes)
