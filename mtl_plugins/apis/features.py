@@ -1,15 +1,18 @@
 """What the tools on features share: model, images and features of a config and a checkpoint."""
 
+import inspect
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
+from mmengine.logging import MMLogger
 from torch import nn
 from torch.utils.data import Dataset
 
 from mtl_plugins.datasets.errors import DataError
+from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.feature_scores import UNKNOWN, score_features, score_predictions
 from mtl_plugins.evaluation.features import check_splits, choose_evenly, estimate_batch_norm, extract_features
@@ -19,7 +22,6 @@ from mtl_plugins.utils.config import load_config, parse_options
 from mtl_plugins.visualization.feature_report import FeatureSet, choose_queries, draw_neighbours
 
 SPLITS = ('train', 'val')
-HOOK = 'FeatureHook'
 
 
 def build_model(config: Config, checkpoint: str | None, device: str = 'cpu', seed: int = 0, init: bool = True) -> nn.Module:
@@ -40,14 +42,32 @@ def build_model(config: Config, checkpoint: str | None, device: str = 'cpu', see
     if checkpoint is not None:
         load_pretrained(model, checkpoint)
     elif init:
+        # mmengine would print every parameter.
+        logger = MMLogger.get_current_instance()
+        level = logger.level
+        logger.setLevel('WARNING')
         model.init_weights()
+        logger.setLevel(level)
     return model.to(device).eval()
 
 
 def find_hook(config: Config) -> Mapping:
     """The config of :class:`FeatureHook`, empty if there is none."""
     hooks = [*config.get('custom_hooks', []), *(hook for hook in config.get('default_hooks', {}).values() if hook)]
-    return next((hook for hook in hooks if hook.get('type') == HOOK), {})
+    return next((hook for hook in hooks if hook.get('type') == FeatureHook.__name__), {})
+
+
+def find_setting(config: Config, name: str, given: int | None) -> int:
+    """What the command line gives, else what the config's :class:`FeatureHook` has, so that a tool repeats a run's numbers; 0
+    stands for None.
+
+    Raises:
+        ConfigError: If it is negative.
+    """
+    if given is not None and given < 0:
+        raise ConfigError(f'`--{name.replace("_", "-")}` should not be negative. Found {given}.')
+    default = inspect.signature(FeatureHook).parameters[name].default
+    return given if given is not None else find_hook(config).get(name, default) or 0
 
 
 def build_datasets(config: Config, image_size: int | None) -> dict[str, Dataset]:
@@ -65,7 +85,7 @@ def build_datasets(config: Config, image_size: int | None) -> dict[str, Dataset]
     if image_size is not None:
         pipeline = [dict(type='ResizeCrop', size=image_size), dict(type='PackViews')]
     if pipeline is None:
-        raise ConfigError(f'`--image-size` should be given where the config has no {HOOK} with a pipeline. Found neither.')
+        raise ConfigError('`--image-size` should be given where the config has no FeatureHook with a pipeline. Found neither.')
     datasets = {}
     for split in SPLITS:
         source = config.get(f'{split}_dataloader')
@@ -102,8 +122,9 @@ def judge(
     *,
     random_init: bool,
     image_size: int | None,
-    limits: Mapping[str, int],
-    k: int,
+    num_train: int | None = None,
+    num_val: int | None = None,
+    k: int | None = None,
     linear: bool,
     device: str,
     seed: int,
@@ -111,7 +132,7 @@ def judge(
     """Scores of a network's features and, if asked for, of random weights.
 
     Random weights count twice: as they are, and with BatchNorm's statistics measured on the training images, which an
-    untrained network otherwise lacks and which alone can be worth many points.
+    untrained network otherwise lacks. Either may be the better one, by ten points and more.
 
     Args:
         config: Of the model.
@@ -119,7 +140,8 @@ def judge(
         checkpoint: As in :func:`build_model`.
         random_init: Whether to add the rows of random weights.
         image_size: As in :func:`build_datasets`.
-        limits: As in :func:`extract_sets`.
+        num_train: Training images at most, as in :func:`find_setting`.
+        num_val: Validation images at most.
         k: Neighbours that vote.
         linear: Whether to train linear probes.
         device: Where the model runs.
@@ -133,6 +155,8 @@ def judge(
     """
     check_device(device)
     datasets = build_datasets(data_config, image_size)
+    limits = dict(train=find_setting(data_config, 'num_train', num_train), val=find_setting(data_config, 'num_val', num_val))
+    k = find_setting(data_config, 'k', k)
     rows = {}
 
     def add(name: str, model: nn.Module) -> dict[str, FeatureSet]:
@@ -181,7 +205,7 @@ def find_neighbours(
     checkpoint: str | None,
     *,
     image_size: int | None,
-    num_train: int,
+    num_train: int | None = None,
     num_queries: int,
     indices: Sequence[int] | None,
     k: int,
@@ -194,7 +218,7 @@ def find_neighbours(
         data_config: Of the images.
         checkpoint: As in :func:`build_model`.
         image_size: As in :func:`build_datasets`.
-        num_train: Training images at most; 0 means all.
+        num_train: Training images at most, as in :func:`find_setting`.
         num_queries: Validation images, classes taking turns.
         indices: These validation images instead.
         k: Neighbours of each.
@@ -214,7 +238,9 @@ def find_neighbours(
     if indices is None:
         labels = np.array([datasets['val'].get_data_info(index).get('label', UNKNOWN) for index in range(num_val)])
         indices = choose_queries(labels, num_queries)
-    train = extract_sets(model, {'train': datasets['train']}, {'train': num_train})['train']
+    train = extract_sets(model, {'train': datasets['train']}, {'train': find_setting(data_config, 'num_train', num_train)})[
+        'train'
+    ]
     val = FeatureSet(datasets['val'], np.asarray(indices), *extract_features(model, datasets['val'], indices))
     title = f'Nearest training images by cosine, {describe_checkpoint(checkpoint)}'
     picture = draw_neighbours(train, val, np.arange(len(val.indices)), k, title)

@@ -164,7 +164,7 @@ def render_neighbours(rows: Sequence[NeighbourRow], classes: Sequence[str], titl
         found = zip(row.neighbours, row.neighbour_labels, row.similarities, places[1:], strict=True)
         for image, label, similarity, x in found:
             frame = UNKNOWN if min(label, row.label) < 0 else SAME if label == row.label else OTHER
-            place(image, frame, f'{names[label]} {similarity:.2f}', x, y)
+            place(image, frame, f'{names[label]} {similarity:.3f}', x, y)
     _draw_frames_legend(draw, left, canvas.height - bottom / 2, rows, small)
     return np.asarray(canvas)
 

@@ -66,11 +66,12 @@ def _to_scatter(record: FeatureRecord) -> Scatter:
 
 
 def choose_queries(labels: np.ndarray, count: int) -> np.ndarray:
-    """Positions of ``count`` images: the classes take turns, the images of each in their order."""
+    """Positions of ``count`` images, class by class; the classes take turns, so that each has about as many."""
     turns = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
         turns[labels == label] = np.arange((labels == label).sum())
-    return np.sort(np.lexsort((labels, turns))[:count])
+    chosen = np.lexsort((labels, turns))[:count]
+    return chosen[np.lexsort((chosen, labels[chosen]))]
 
 
 @dataclasses.dataclass(frozen=True)

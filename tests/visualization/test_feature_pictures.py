@@ -96,9 +96,9 @@ def test_nothing_to_draw_is_an_error(render, words):
 
 def test_classes_take_turns_as_queries():
     labels = np.array([0, 0, 0, 0, 2, 1, 2, 2])
-    assert choose_queries(labels, 3).tolist() == [0, 4, 5]
-    assert choose_queries(labels, 5).tolist() == [0, 1, 4, 5, 6]
-    assert choose_queries(labels, 99).tolist() == list(range(8))
+    assert choose_queries(labels, 3).tolist() == [0, 5, 4]
+    assert choose_queries(labels, 5).tolist() == [0, 1, 5, 4, 6]
+    assert choose_queries(labels, 99).tolist() == [0, 1, 2, 3, 5, 4, 6, 7]
 
 
 def make_record(iteration: int, seed: int = 0) -> FeatureRecord:

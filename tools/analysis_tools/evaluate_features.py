@@ -9,19 +9,20 @@ from pathlib import Path
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Training images are the bank, validation images the queries. Vote: 20 nearest by cosine, weighted by exp(cosine '
-        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Without CHECKPOINT the initial weights '
-        'of the config are judged, such as those of its `init_cfg`.',
+        epilog='Training images are the bank, validation images the queries. Vote: the nearest by cosine, weighted by exp(cosine '
+        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Without CHECKPOINT the initial '
+        'weights of the config are judged, such as those of its `init_cfg`. What is not given, such as --k, is as in FeatureHook of the '
+        'config, so that the numbers are those in the log of the run.',
     )
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
     parser.add_argument('--random-init', action='store_true', help='also judge the same network with random weights')
     parser.add_argument('--data-config', metavar='CONFIG', help='config with the images; CONFIG by default')
     parser.add_argument('--data-root', help='folder of the images (or set MTL_DATA_ROOT)')
-    parser.add_argument('--image-size', type=int, metavar='PIXELS', help="side of the images; by default as FeatureHook's")
-    parser.add_argument('--num-train', type=int, default=2000, help='training images at most, 0 for all (default: 2000)')
-    parser.add_argument('--num-val', type=int, default=500, help='validation images at most, 0 for all (default: 500)')
-    parser.add_argument('--k', type=int, default=20, help='neighbours that vote (default: 20)')
+    parser.add_argument('--image-size', type=int, metavar='PIXELS', help='side of the images')
+    parser.add_argument('--num-train', type=int, help='training images at most, 0 for all')
+    parser.add_argument('--num-val', type=int, help='validation images at most, 0 for all')
+    parser.add_argument('--k', type=int, help='neighbours that vote')
     parser.add_argument('--skip-linear', action='store_true', help='leave out the linear probe')
     parser.add_argument('--device', default='cpu', help='where the model runs, e.g. cuda:0 (default: cpu)')
     parser.add_argument('--seed', type=int, default=0, help='of random weights (default: 0)')
@@ -46,7 +47,8 @@ def main() -> None:
         args.checkpoint,
         random_init=args.random_init,
         image_size=args.image_size,
-        limits=dict(train=args.num_train, val=args.num_val),
+        num_train=args.num_train,
+        num_val=args.num_val,
         k=args.k,
         linear=not args.skip_linear,
         device=args.device,

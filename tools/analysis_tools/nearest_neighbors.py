@@ -9,7 +9,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='A green frame means the same class as the query, a red one another. Without CHECKPOINT the initial weights of '
-        'the config are used.',
+        'the config are used. What is not given is as in FeatureHook of the config.',
     )
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
@@ -19,8 +19,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--k', type=int, default=8, help='neighbours of each (default: 8)')
     parser.add_argument('--data-config', metavar='CONFIG', help='config with the images; CONFIG by default')
     parser.add_argument('--data-root', help='folder of the images (or set MTL_DATA_ROOT)')
-    parser.add_argument('--image-size', type=int, metavar='PIXELS', help="side of the images; by default as FeatureHook's")
-    parser.add_argument('--num-train', type=int, default=2000, help='training images at most, 0 for all (default: 2000)')
+    parser.add_argument('--image-size', type=int, metavar='PIXELS', help='side of the images')
+    parser.add_argument('--num-train', type=int, help='training images at most, 0 for all')
     parser.add_argument('--device', default='cpu', help='where the model runs, e.g. cuda:0 (default: cpu)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries, as in tools/train.py')
     args = parser.parse_args()

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
-from mmengine.hooks import Hook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import Dataset
@@ -63,7 +63,8 @@ class FeatureHook(Hook):
 
     Raises:
         ValueError: If a number is out of its range; before the training, if there are fewer than ``k`` training images.
-        ConfigError: Before the training, if training and validation images come from the same split.
+        ConfigError: Before the training, if training and validation images come from the same split, or the best checkpoint is
+            to be chosen by a score that there will not be.
     """
 
     # Before the hooks that log metrics and choose the best checkpoint.
@@ -119,8 +120,17 @@ class FeatureHook(Hook):
             )
         if runner.iter == 0:
             scores = self.look(runner, draw=self.interval > 0)
+            self.check_best(runner, scores)
             listed = ', '.join(f'{name} {value:.2f}' for name, value in scores.items())
             runner.logger.info(f'Features before the training: {listed or "no labels"}')
+
+    def check_best(self, runner, scores: dict[str, float]) -> None:
+        """Now rather than after the first epoch, refuse to choose the best checkpoint by a score that there will not be."""
+        for hook in runner.hooks:
+            for name in np.atleast_1d((isinstance(hook, CheckpointHook) and hook.save_best) or []).tolist():
+                if name.startswith(('knn_', 'linear_')) and name not in scores:
+                    given = ', '.join(scores) or 'no score: the images have no labels'
+                    raise ConfigError(f'`save_best` should be a score of the run; FeatureHook gives {given}. Found {name}.')
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if not self._datasets:
