@@ -15,10 +15,10 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS
 
-# A crop of whole frames, as in training, in which 13 classes have 260 pixels and more. Whole frames rendered at 64x64 would
-# measure resolution: the best map at stride 4 has 82 mIoU and 19 SI-logRMSE on them.
+# A crop of whole frames, as in training, with six classes of 224 pixels and more. Whole frames rendered at 64x64 would measure
+# resolution: the best map at stride 4 that was found has 82 mIoU and 19 SI-logRMSE on them, on this crop 94 and 1.3.
 FRAME = (256, 512)
-CROP = (slice(None), slice(80, 144), slice(32, 96))
+CROP = (slice(None), slice(168, 232), slice(328, 392))
 ITERATIONS = 300
 LEARNING_RATE = 1e-3
 
