@@ -1,4 +1,5 @@
-# The default runtime without predictions and submissions; the schedules of DINO and a warning when it collapses.
+# The default runtime without predictions and submissions; the schedules of DINO, a warning when it collapses, and k-NN accuracy,
+# t-SNE and neighbours of its features at each validation.
 _base_ = ['default_runtime.py']
 submission = dict(enabled=False)
 default_hooks = dict(
@@ -18,7 +19,10 @@ default_hooks = dict(
         frozen_epochs=1,
     ),
     collapse=dict(type='CollapseHook', interval=50),
-    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='dino/loss', rule='less'),
+    features=dict(
+        type='FeatureHook', pipeline=[dict(type='ResizeCrop', size=64), dict(type='PackViews')], num_train=1000, num_val=400
+    ),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='knn_accuracy', rule='greater'),
     sync_buffers=dict(type='SyncBuffersHook'),
     metrics_csv=dict(type='MetricsCsvHook'),
     progress_bar=dict(type='ProgressBarHook'),

@@ -7,7 +7,9 @@ _base_ = [
     '../_base_/dino_runtime.py',
 ]
 model = dict(projection_head=dict(hidden_channels=512, bottleneck_channels=128, out_channels=512, batch_norm=True))
-default_hooks = dict(dino_schedule=dict(momentum=(0.98, 1.0), temperature_epochs=3, end_weight_decay=0.1))
-views = dict(type='MultiCrop', global_size=48, local_size=24, num_local=4, local_scale=(0.15, 0.4))
+schedule = dict(momentum=(0.98, 1.0), teacher_temperature=(0.02, 0.04), temperature_epochs=5, end_weight_decay=0.1)
+default_hooks = dict(dino_schedule=schedule)
+scales = dict(global_scale=(0.5, 1.0), local_scale=(0.25, 0.6))
+views = dict(type='MultiCrop', global_size=48, local_size=24, num_local=4, blur=(0.5, 0.1, 0.2), **scales)
 train_dataloader = dict(dataset=dict(pipeline=[views, dict(type='PackViews', meta_keys=())]))
 val_dataloader = dict(dataset=dict(pipeline=[views, dict(type='PackViews')]))

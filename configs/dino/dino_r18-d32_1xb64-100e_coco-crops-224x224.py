@@ -6,3 +6,5 @@ _base_ = [
     '../_base_/schedules/dino_adamw_100e.py',
     '../_base_/dino_runtime.py',
 ]
+square = [dict(type='ResizeCrop', size=224), dict(type='PackViews')]
+default_hooks = dict(features=dict(pipeline=square, num_train=10000, num_val=2000, interval=10))

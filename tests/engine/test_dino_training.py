@@ -18,12 +18,17 @@ from mmengine.registry import FUNCTIONS
 from torch import nn
 from torch.utils.data import Dataset
 
+from mtl_plugins.apis.configuration import set_work_dir
+from mtl_plugins.apis.training import train
 from mtl_plugins.engine import CollapseHook, DINOScheduleHook
 from mtl_plugins.engine.hooks.collapse_hook import find_collapse
+from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, NonFiniteLossError
 from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.utils.config import load_config
+from tests.fake_crops import write_fake_crops
 from tests.tiny import TinyBackbone
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,11 +97,15 @@ def make_config(work_dir, *, backbone: str = TinyBackbone.__name__, epochs: int 
         'optim_wrapper.optimizer.lr': 0.01,
         'default_hooks.dino_schedule.temperature_epochs': 1.5,
         'default_hooks.dino_schedule.momentum': (0.6, 1.0),
+        'default_hooks.checkpoint.save_best': 'dino/loss',
+        'default_hooks.checkpoint.rule': 'less',
         **{key.replace('__', '.'): value for key, value in changes.items()},
     }
     if epochs == 1:
         options['param_scheduler'] = []
     config.merge_from_dict(options)
+    # Noise has no classes to be told apart.
+    del config.default_hooks['features']
     return config
 
 
@@ -313,3 +322,24 @@ def test_two_processes_keep_one_teacher_and_one_centre_as_one_process_does(tmp_p
     for name, value in runner.model.state_dict().items():
         torch.testing.assert_close(ranks[0][name], value, rtol=1e-4, atol=1e-6, msg=name)
         assert not torch.equal(value, start[name]) or name == 'teacher_temperature', name
+
+
+def test_the_config_of_the_generated_coco_trains_as_it_stands(tmp_path):
+    write_fake_crops(tmp_path, train=7)
+    options = {f'{split}_dataloader.dataset.folder': 'crops' for split in ('train', 'val')} | {
+        'train_dataloader.batch_size': 7,
+        'train_cfg.max_epochs': 2,
+        'param_scheduler.1.end': 2,
+        'default_hooks.features.k': 5,
+        'default_hooks.features.perplexity': 4,
+    }
+    config = load_config(str(next((ROOT / 'configs/dino').glob('*_synthetic-coco-*.py'))), options, str(tmp_path))
+    config.model.backbone = dict(type=TinyBackbone.__name__)
+    set_work_dir(config, str(tmp_path / 'run'))
+    result = train(config)
+    rows = read_metrics(tmp_path / 'run' / 'metrics.csv')
+    best = max(rows, key=lambda row: float(row['knn_accuracy']))
+    assert len(rows) == 2 and result.archive is None
+    assert result.checkpoint.name == f'best_knn_accuracy_epoch_{best["epoch"]}.pth'
+    assert {'dino/loss', 'dino/entropy', 'dino/kl', 'dino/marginal_entropy'} <= best.keys()
+    assert (tmp_path / 'run' / 'features' / 'tsne_strip.png').is_file()
