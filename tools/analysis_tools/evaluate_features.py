@@ -10,9 +10,9 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Training images are the bank, validation images the queries. Vote: the nearest by cosine, weighted by exp(cosine '
-        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Without CHECKPOINT the initial '
-        'weights of the config are judged, such as those of its `init_cfg`. What is not given, such as --k, is as in FeatureHook of the '
-        'config, so that the numbers are those in the log of the run.',
+        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Without CHECKPOINT the initial weights '
+        'are judged, such as those of `init_cfg`. What is not given, such as --k, is as in FeatureHook of the config, so that '
+        'the numbers are those in the log of the run.',
     )
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
