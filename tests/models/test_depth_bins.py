@@ -43,12 +43,18 @@ def test_ordered_bins_are_the_centres_of_cells_that_fill_the_range(spacing, devi
     widths /= widths.sum(1, keepdims=True)
     edges = np.concatenate([np.zeros((3, 1)), widths.cumsum(1)], axis=1)
     np.testing.assert_allclose(edges[:, -1], 1)
-    np.testing.assert_allclose(position, (edges[:, 1:] + edges[:, :-1]) / 2, atol=1e-5)
-    assert (np.diff(depths) >= -1e-4).all()
+    np.testing.assert_allclose(1 - position, (edges[:, 1:] + edges[:, :-1]) / 2, atol=1e-5)
+    assert (np.diff(depths) <= 1e-4).all()
     assert depths.min() >= 4 * (1 - 1e-6) and depths.max() <= 300 * (1 + 1e-6)
-    if deviation == 0:
-        expected = fixed_bin_centres(16, BinScale(RANGE, spacing)).expand(3, -1).numpy()
-        np.testing.assert_allclose(depths, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize('spacing', ['linear', 'log'])
+@pytest.mark.parametrize('order', ['free', 'ordered'])
+def test_bins_start_at_the_fixed_centres_from_far_to_near(spacing, order):
+    """They used to start at one depth: the head then stayed at a constant depth for whole trainings."""
+    scale = BinScale(RANGE, spacing)
+    depths = predicted_bin_centres(torch.zeros(2, 16), scale, order)
+    np.testing.assert_allclose(depths, fixed_bin_centres(16, scale).flip(0).expand(2, -1), rtol=1e-5)
 
 
 @pytest.mark.parametrize('spacing', ['linear', 'log'])
@@ -56,8 +62,10 @@ def test_free_bins_stay_within_the_range(spacing):
     raw = torch.tensor([[-1e30, -1e4, -1.0, 0.0, 1.0, 1e4, 1e30]], requires_grad=True)
     depths = predicted_bin_centres(raw, BinScale(RANGE, spacing), 'free')
     assert depths.min() >= 4 * (1 - 1e-6) and depths.max() <= 300 * (1 + 1e-6)
-    middle = 152.0 if spacing == 'linear' else math.sqrt(4 * 300)
-    assert depths[0, 3].item() == pytest.approx(middle, rel=1e-5)
+    start = 1 - 2.5 / 7  # of the third of seven bins, the first being the farthest
+    position = 1 / (1 + math.exp(1 - math.log(start / (1 - start))))
+    moved = 4 + 296 * position if spacing == 'linear' else 4 * 75**position
+    assert depths[0, 2].item() == pytest.approx(moved, rel=1e-5)
     depths.sum().backward()
     assert raw.grad.isfinite().all() and (raw.grad[0, 2:5] > 0).all()
     assert predicted_bin_centres(raw.detach().bfloat16(), BinScale(RANGE, spacing), 'free').dtype == torch.float32

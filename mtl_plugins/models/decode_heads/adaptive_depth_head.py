@@ -38,7 +38,8 @@ class AdaptiveDepthHead(BinsDepthHead):
         depth_range: See :class:`BinsDepthHead`; MiniScapes' labels reach from 4 to 300 m.
         spacing: See :class:`BinsDepthHead`: on which scale a bin's place is predicted.
         query_stride: See :class:`BinsDepthHead`.
-        bin_order: ``'free'``, each bin has a place of its own, or ``'ordered'``, they are cells in order, from near to far.
+        bin_order: ``'free'``, each bin moves from its start on its own, or ``'ordered'``, they are cells in order; see
+            :func:`predicted_bin_centres`.
         init_cfg: As in every mmengine module.
 
     Raises:

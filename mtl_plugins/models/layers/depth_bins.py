@@ -39,22 +39,30 @@ class BinScale:
         return nearest * (position * math.log(farthest / nearest)).exp()
 
 
+def cell_centres(num_bins: int, device: torch.device | None = None) -> Tensor:
+    """``(K,)`` in float32: the centres of K equal cells of [0, 1]."""
+    return (torch.arange(num_bins, device=device, dtype=torch.float32) + 0.5) / num_bins
+
+
 def fixed_bin_centres(num_bins: int, scale: BinScale, device: torch.device | None = None) -> Tensor:
-    """``(K,)`` float32 metres: the centres, on the scale, of K equal cells that cover the whole range."""
-    return scale.to_metres((torch.arange(num_bins, device=device, dtype=torch.float32) + 0.5) / num_bins)
+    """``(K,)`` float32 metres, from near to far: the centres, on the scale, of K equal cells that cover the whole range."""
+    return scale.to_metres(cell_centres(num_bins, device))
 
 
 def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor:
     """``(B, K)`` metres within the range, of unbounded numbers; float32.
 
-    ``'free'``: each number is a place of its own, by a sigmoid. ``'ordered'``: the softmax of the numbers gives the widths of
-    cells that cover the range from near to far, whose centres are the bins (arXiv 2011.14141).
+    Zeros give the fixed centres, from far to near: tokens of a grid begin at the top of the image. If all bins began at one
+    depth, nothing would tell a pixel which one to choose, and training could stay at a constant depth for good.
+
+    ``'free'``: a number moves its bin away from there, through a sigmoid. ``'ordered'``: the softmax of the numbers gives the
+    widths of cells that cover the range, whose centres are the bins (arXiv 2011.14141).
     """
     raw_BK = raw_BK.float()
     if order == 'free':
-        return scale.to_metres(raw_BK.sigmoid())
+        return scale.to_metres((raw_BK - cell_centres(raw_BK.shape[-1], raw_BK.device).logit()).sigmoid())
     widths_BK = raw_BK.softmax(-1)
-    return scale.to_metres(widths_BK.cumsum(-1) - widths_BK / 2)
+    return scale.to_metres(1 - widths_BK.cumsum(-1) + widths_BK / 2)
 
 
 class _SoftmaxExpectation(torch.autograd.Function):

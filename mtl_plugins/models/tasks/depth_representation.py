@@ -35,8 +35,8 @@ def clamp_with_way_back(value: Tensor, minimum: float, maximum: float) -> Tensor
 class DepthRepresentation:
     """Maps network outputs to metres and back; float32 whatever comes in.
 
-    ``'exp'``: depth = exp(x). ``'metres'``: x, for heads that predict metres. ``'normalised'``: x * std + mean. ``'log'``: exp(x *
-    std + mean). ``'inverse'``: 1 / (x * std + mean). All are clamped to ``depth_range``, before the exponential or the
+    ``'exp'``: depth = exp(x). ``'metres'``: x, for heads that predict metres. ``'normalised'``: x * std + mean. ``'log'``:
+    exp(x * std + mean). ``'inverse'``: 1 / (x * std + mean). All are clamped to ``depth_range``, before the exponential or the
     reciprocal, so that neither overflows, and the clamp lets a gradient pass that leads back into the range.
 
     Args:
