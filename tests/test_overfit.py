@@ -44,7 +44,8 @@ GOALS = {
     'branched/branched_r18-d16_1xb16-32e': Goal(),
     'deeplabv3plus/deeplabv3plus-depth_r18-d16_1xb16-32e': Goal(),
     'deeplabv3plus/deeplabv3plus-semseg_r18-d16_1xb16-32e': Goal(),
-    'baseline/baseline_r18-d32_1xb16-16e': Goal(),
+    # Its 2x2 maps, at stride 32, cannot draw the small classes.
+    'baseline/baseline_r18-d32_1xb16-16e': Goal(semseg=60.0),
 }
 
 
