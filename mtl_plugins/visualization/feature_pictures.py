@@ -85,7 +85,7 @@ def render_strip(scatters: Sequence[Scatter], classes: Sequence[str]) -> np.ndar
         axis.set_axis_off()
     for axis, scatter in zip(axes, scatters, strict=False):
         _draw_scatter(axis, scatter, len(classes), size=9)
-    _draw_legend(figure, scatters[-1:], classes, loc='outside lower center', ncols=min(len(classes) + 1, 2 * columns))
+    _draw_legend(figure, scatters[-1:], classes, loc='outside lower center', max_columns=2 * columns)
     return _to_array(figure)
 
 
@@ -106,7 +106,7 @@ def _draw_scatter(axis, scatter: Scatter, num_classes: int, size: float) -> None
     axis.set_title(scatter.title, fontsize=11)
 
 
-def _draw_legend(figure: Figure, scatters: Sequence[Scatter], classes: Sequence[str], **place) -> None:
+def _draw_legend(figure: Figure, scatters: Sequence[Scatter], classes: Sequence[str], loc: str, max_columns: int = 1) -> None:
     labels = scatters[0].labels
     entries = [*zip(classes, class_colours(len(classes)), range(len(classes)), strict=True), ('unknown', UNKNOWN_COLOUR, -1)]
     handles = [
@@ -114,7 +114,8 @@ def _draw_legend(figure: Figure, scatters: Sequence[Scatter], classes: Sequence[
         for name, colour, label in entries
         if label >= 0 or (labels == label).any()
     ]
-    figure.legend(handles=handles, frameon=False, fontsize=11, handletextpad=0.1, **place)
+    rows = -(-len(handles) // max_columns)
+    figure.legend(handles=handles, frameon=False, fontsize=11, handletextpad=0.1, loc=loc, ncols=-(-len(handles) // rows))
 
 
 def _to_array(figure: Figure) -> np.ndarray:

@@ -219,7 +219,9 @@ def test_what_cannot_be_compared_stops_the_run_at_its_start(run, tmp_path, optio
     for split in ('train', 'val'):
         shutil.copytree(run.data / 'crops' / split / CLASSES[0], tmp_path / 'flat' / split)
     options = {name: str(tmp_path / 'flat') if value == '{flat}' else value for name, value in options.items()}
-    runner = RUNNERS.build(load_config(str(run.config), {**options, 'work_dir': str(tmp_path / 'run')}))
+    runner = RUNNERS.build(
+        load_config(str(run.config), {**options, 'work_dir': str(tmp_path / 'run'), 'default_hooks.features.interval': 0})
+    )
     with pytest.raises(error, match=words):
         runner.train()
     assert runner.iter == 0
