@@ -29,7 +29,8 @@ PICTURE_ROWS = 5
 def ensure_data(out: Path, num_train: int, num_val: int, num_test: int, size: tuple[int, int], seed: int) -> Path:
     """Generate the data set unless an earlier demo with the same numbers left it."""
     root = out / f'data_{num_train}-{num_val}-{num_test}_{size[0]}x{size[1]}_seed{seed}'
-    if not (root / 'train').is_dir() or not (root / 'test').is_dir():
+    splits = dict(train=num_train, val=num_val, test=num_test)
+    if not all((root / split).is_dir() for split, number in splits.items() if number):
         write_miniscapes(root, num_train, num_val, num_test, size, seed=seed, workers=multiprocessing.cpu_count())
     return root
 
