@@ -59,7 +59,8 @@ def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
     logged = [row for row in _read_scalars(tmp_path) if 'loss' in row]
     assert [row['step'] for row in logged] == [2, 4]
     np.testing.assert_allclose([row['loss'] for row in logged], np.reshape(losses, (2, 2)).mean(1), rtol=1e-6)
-    assert logged[0]['lr'] == pytest.approx(1e-4)
+    # Polynomial decay over 32 epochs of 4 iterations; the line follows the first of them.
+    assert logged[0]['lr'] == pytest.approx(1e-4 * (1 - 1 / (32 * 4 - 1)) ** 0.9)
 
 
 def test_metrics_reach_the_log_and_the_table_under_their_names(data_root, tmp_path):
@@ -119,6 +120,8 @@ def test_gradient_accumulation_equals_the_larger_batch(data_root, tmp_path):
             accumulative_counts=accumulation,
             clip_grad=dict(max_norm=1.0),
         )
+        # A decaying rate would be another one at the step of the larger batch.
+        config.param_scheduler = []
         runner = RUNNERS.build(config)
         model, train = runner.model, runner.model.train
         model.train = lambda mode=True: train(False)

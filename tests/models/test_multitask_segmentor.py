@@ -138,7 +138,7 @@ def test_prediction_before_upsampling_is_the_textbook_order():
     head = model.decode_head.head
     with torch.no_grad():
         features = model.backbone(inputs)
-        decoded = head.decoder(head.aspp(features[-1]), features[1])
+        decoded = head.decoder[0](head.aspp(features[-1]), features[1])
         textbook = head.predictor(F.interpolate(decoded, size=(64, 48), mode='bilinear', align_corners=False))
         found = model(inputs)
     torch.testing.assert_close(torch.cat([found['semseg'], found['depth']], dim=1), textbook, rtol=1e-4, atol=1e-5)

@@ -1,4 +1,5 @@
-# Depth alone, as the expectation over 256 bins that the image decides: a 16x16 grid of latents, three transformer blocks.
+# Depth alone, as the expectation over 256 bins that the image decides: a 16x16 grid of latents, three transformer blocks, similarity
+# at stride 8.
 _base_ = ['deeplabv3plus-depth_r18-d16.py']
 model = dict(
     decode_head=dict(
@@ -17,6 +18,7 @@ model = dict(
             depth_range=(4.0, 300.0),
             spacing='log',
             bin_order='free',
+            query_stride=2,
             head=dict(type='DeepLabV3PlusHead', rates=None, skip_channels=64, num_convs=3),
         )
     ),
