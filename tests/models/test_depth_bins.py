@@ -41,34 +41,42 @@ def test_ordered_bins_are_the_centres_of_cells_that_fill_the_range(spacing, devi
     position = (depths - 4) / 296 if spacing == 'linear' else np.log(depths / 4) / math.log(75)
     widths = np.exp(raw.double().numpy())
     widths /= widths.sum(1, keepdims=True)
-    edges = np.concatenate([np.zeros((3, 1)), widths.cumsum(1)], axis=1)
-    np.testing.assert_allclose(edges[:, -1], 1)
-    np.testing.assert_allclose(1 - position, (edges[:, 1:] + edges[:, :-1]) / 2, atol=1e-5)
-    assert (np.diff(depths) <= 1e-4).all()
+    # The first cell is the farthest.
+    edges = 1 - np.concatenate([np.zeros((3, 1)), widths.cumsum(1)], axis=1)
+    np.testing.assert_allclose(edges[:, -1], 0, atol=1e-12)
+    np.testing.assert_allclose(position, (edges[:, 1:] + edges[:, :-1]) / 2, atol=1e-5)
+    assert (np.diff(depths) <= 1e-3).all()
     assert depths.min() >= 4 * (1 - 1e-6) and depths.max() <= 300 * (1 + 1e-6)
 
 
 @pytest.mark.parametrize('spacing', ['linear', 'log'])
 @pytest.mark.parametrize('order', ['free', 'ordered'])
-def test_bins_start_at_the_fixed_centres_from_far_to_near(spacing, order):
-    """They used to start at one depth: the head then stayed at a constant depth for whole trainings."""
+def test_zeros_are_the_fixed_centres_from_far_to_near(spacing, order):
     scale = BinScale(RANGE, spacing)
-    depths = predicted_bin_centres(torch.zeros(2, 16), scale, order)
-    np.testing.assert_allclose(depths, fixed_bin_centres(16, scale).flip(0).expand(2, -1), rtol=1e-5)
+    expected = fixed_bin_centres(16, scale).flip(0).expand(3, -1)
+    torch.testing.assert_close(predicted_bin_centres(torch.zeros(3, 16), scale, order), expected, rtol=1e-5, atol=0)
 
 
 @pytest.mark.parametrize('spacing', ['linear', 'log'])
-def test_free_bins_stay_within_the_range(spacing):
-    raw = torch.tensor([[-1e30, -1e4, -1.0, 0.0, 1.0, 1e4, 1e30]], requires_grad=True)
+def test_free_bins_move_within_the_range(spacing):
+    raw = torch.tensor([[-1e30, -1e4, -1.0, 0.0, 1.0, 1e4, 1e30]])
     depths = predicted_bin_centres(raw, BinScale(RANGE, spacing), 'free')
-    assert depths.min() >= 4 * (1 - 1e-6) and depths.max() <= 300 * (1 + 1e-6)
-    start = 1 - 2.5 / 7  # of the third of seven bins, the first being the farthest
-    position = 1 / (1 + math.exp(1 - math.log(start / (1 - start))))
-    moved = 4 + 296 * position if spacing == 'linear' else 4 * 75**position
-    assert depths[0, 2].item() == pytest.approx(moved, rel=1e-5)
-    depths.sum().backward()
-    assert raw.grad.isfinite().all() and (raw.grad[0, 2:5] > 0).all()
-    assert predicted_bin_centres(raw.detach().bfloat16(), BinScale(RANGE, spacing), 'free').dtype == torch.float32
+    places = [min(max(1 - (k + 0.5) / 7 + value / 4, 0), 1) for k, value in enumerate(raw[0].tolist())]
+    expected = [4 + 296 * place if spacing == 'linear' else 4 * 75**place for place in places]
+    assert depths[0].tolist() == pytest.approx(expected, rel=1e-5)
+    assert places[0] == 0 and places[-1] == 1
+    assert predicted_bin_centres(raw.bfloat16(), BinScale(RANGE, spacing), 'free').dtype == torch.float32
+
+
+def test_free_bins_find_their_way_back_from_an_end():
+    """Behind a sigmoid, bins that were far beyond an end got no gradient: all of them at 4 m, a model stayed there."""
+    raw = torch.tensor([[-40.0, -40.0, 40.0, 40.0]], requires_grad=True)
+    depths = predicted_bin_centres(raw, BinScale(RANGE, 'log'), 'free')
+    (wanted,) = torch.autograd.grad((depths - 50).square().sum(), raw)
+    assert (wanted[0, :2] < -1).all() and (wanted[0, 2:] > 1).all()
+    # What leads farther out is not followed.
+    (outwards,) = torch.autograd.grad(predicted_bin_centres(raw, BinScale(RANGE, 'log'), 'free')[0, :2].sum(), raw)
+    assert not outwards.any()
 
 
 @pytest.mark.parametrize('latent_batch', [1, 2])

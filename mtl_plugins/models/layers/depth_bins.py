@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mtl_plugins.models.layers.clamp import clamp_with_way_back
+
 SPACINGS = ('log', 'linear')
 ORDERS = ('free', 'ordered')
 
@@ -55,12 +57,14 @@ def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor
     Zeros give the fixed centres, from far to near: tokens of a grid begin at the top of the image. If all bins began at one
     depth, nothing would tell a pixel which one to choose, and training could stay at a constant depth for good.
 
-    ``'free'``: a number moves its bin away from there, through a sigmoid. ``'ordered'``: the softmax of the numbers gives the
-    widths of cells that cover the range, whose centres are the bins (arXiv 2011.14141).
+    ``'free'``: a number moves its bin away from there, by the whole range for 4, and :func:`clamp_with_way_back` stops it at
+    the ends: behind a sigmoid, a few large steps left all bins at one end for good. ``'ordered'``: the softmax of the numbers
+    gives the widths of cells that cover the range, whose centres are the bins (arXiv 2011.14141).
     """
     raw_BK = raw_BK.float()
     if order == 'free':
-        return scale.to_metres((raw_BK - cell_centres(raw_BK.shape[-1], raw_BK.device).logit()).sigmoid())
+        place_BK = 1 - cell_centres(raw_BK.shape[-1], raw_BK.device) + raw_BK / 4
+        return scale.to_metres(clamp_with_way_back(place_BK, 0.0, 1.0))
     widths_BK = raw_BK.softmax(-1)
     return scale.to_metres(1 - widths_BK.cumsum(-1) + widths_BK / 2)
 
