@@ -13,8 +13,9 @@ from mmengine.optim import OptimWrapper
 from mtl_plugins.models.layers.class_attention import KINDS, ClassAttention
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
 from tests.models.builders import MEAN, STD, build_head, make_pyramid
-from tests.tiny import TinyBackbone
+from tests.tiny import CONFIGS, TinyBackbone, shrink_head
 
 CLASSES = 6
 SIZE = (40, 56)
@@ -189,6 +190,25 @@ def test_every_parameter_learns(kind):
     assert [name for name, value in model.named_parameters() if value.ndim > 1 and not value.grad.any()] == []
     losses = model(**preprocessed(model, targets={}), mode='loss')
     assert losses['semseg/loss_mask'].item() == 0
+
+
+@pytest.mark.parametrize('path', sorted((CONFIGS / 'class_attention').glob('*.py')), ids=lambda path: path.stem)
+def test_a_config_trains_every_parameter_and_predicts_the_labels_of_its_data(path):
+    config = load_config(str(path), shrink_head(load_config(str(path)).model.decode_head, 'model.decode_head'))
+    model = build(**{**config.model, 'backbone': dict(type=TinyBackbone.__name__)})
+    task = model.tasks['semseg']
+    assert task.num_classes == len(config.val_evaluator.classes) == 1 + len(config.train_dataloader.dataset.classes)
+    assert config.default_hooks.checkpoint.save_best == 'metrics_summary/semseg' and not config.submission.enabled
+    assert config.test_dataloader == config.val_dataloader
+    # Is the one thing that the name of the file says in the config?
+    said = dict(dot='dot', cosine='cosine', additive='additive').get(path.stem.split('_')[4], 'scaled_dot')
+    assert config.model.decode_head.attention == said
+    assert (task.absent_prob > 0) == ('_absent_' in path.stem)
+    assert ('init_cfg' in config.model.backbone) == ('_dino_' in path.stem)
+    total, _ = model.parse_losses(model(**preprocessed(model), mode='loss'))
+    total.backward()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    assert model.eval().predict_arrays(preprocessed(model)['inputs'])['semseg'].max() < CLASSES
 
 
 @torch.no_grad()

@@ -16,11 +16,14 @@ from mtl_plugins.registry import MODELS
 class ClassAttentionHead(BaseModule):
     """A class attends to the coarsest features; what it finds goes through a map head that gives one logit per pixel.
 
-    The sum of the features under the attention alone would have no place in the image, and the features times the attention
-    alone would not say which class was asked for: of a dog, the answer to "cat?" would look like the answer to "dog?". So two
-    things go to the map head, mixed by a 1x1 convolution to ``channels``:
+    The sum of the features under the attention alone would have no place in the image. The features times the attention alone
+    would not say which class was asked for: of a dog, the answer to "cat?" would look like the answer to "dog?"; and what an
+    untrained attention overlooks could never be found. So three things go to the map head, mixed by a 1x1 convolution to
+    ``channels``:
 
-    * the features, multiplied by the attention times the number of positions (a flat attention leaves them as they are), and
+    * the features,
+    * the features, multiplied by the attention divided by its maximum over the image, which keeps their scale whether the
+      attention is flat or peaked, and
     * the class's query plus its attended values, normalised, the same vector at every position.
 
     Finer maps of the pyramid pass unchanged, for map heads with skips. For N classes the encoder runs once, and everything
@@ -56,8 +59,8 @@ class ClassAttentionHead(BaseModule):
         width = width_of(in_channels, -1)
         self.attention = ClassAttention(width, self.num_classes, channels=channels, kind=attention)
         self.norm = nn.LayerNorm(channels)
-        # A concatenation, although two smaller products would do: the folding of BatchNorm knows nothing of a second summand.
-        self.mix = ConvNormAct(width + channels, channels, 1)
+        # A concatenation, although three smaller products would do: the folding of BatchNorm knows nothing of other summands.
+        self.mix = ConvNormAct(2 * width + channels, channels, 1)
         self.head = MODELS.build({**head, 'in_channels': (*in_channels[:-1], channels), 'out_channels': 1})
 
     def all_classes(self, features: Sequence[Tensor]) -> Tensor:
@@ -76,13 +79,13 @@ class ClassAttentionHead(BaseModule):
             classes: Class numbers ``(B, N)``, int64; every class by default.
         """
         classes = self.all_classes(features) if classes is None else classes
-        coarsest = features[-1]
-        attention_BNHW, query_BND, attended_BND = self.attention(coarsest, classes)
-        weight_BNHW = attention_BNHW * (coarsest.shape[-2] * coarsest.shape[-1])
-        found = (coarsest[:, None] * weight_BNHW[:, :, None]).flatten(0, 1)
+        attention_BNHW, query_BND, attended_BND = self.attention(features[-1], classes)
+        weight_BNHW = attention_BNHW / attention_BNHW.amax((2, 3), keepdim=True)
+        *finer, repeated = (self.repeat(each, classes.shape[1]) for each in features)
+        found = repeated * weight_BNHW.flatten(0, 1)[:, None]
         token = self.norm(query_BND + attended_BND).flatten(0, 1)[:, :, None, None].to(found.dtype)
-        conditioned = self.mix(torch.cat([found, token.expand(-1, -1, *found.shape[-2:])], dim=1))
-        logits = self.head([*(self.repeat(finer, classes.shape[1]) for finer in features[:-1]), conditioned])
+        conditioned = self.mix(torch.cat([repeated, found, token.expand(-1, -1, *found.shape[-2:])], dim=1))
+        logits = self.head([*finer, conditioned])
         return {self.task: [logits.reshape(*classes.shape, *logits.shape[-2:])]}
 
     @staticmethod
