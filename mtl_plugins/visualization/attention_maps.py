@@ -21,8 +21,8 @@ def crop_attention(attention: np.ndarray, padded_size: tuple[int, int], size: tu
     return attention[:, :height, :width]
 
 
-def overlay_attention(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
-    """Colours ``(H, W, 3)`` of coarse attention ``(h, w)`` over the image ``(H, W, 3)`` in grey.
+def overlay_attention(image: np.ndarray, attention: np.ndarray, frame: Sequence[int] | None = None) -> np.ndarray:
+    """Colours ``(H, W, 3)`` of coarse attention ``(h, w)`` over the image ``(H, W, 3)`` in grey, with a frame of a colour.
 
     The scale starts at 0, so that an even attention is bright everywhere and not noise.
     """
@@ -32,7 +32,13 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray) -> np.ndarray:
     colours = colour_values(heat, np.ones(heat.shape, bool), 'inferno')
     share = (SHARES[0] + (SHARES[1] - SHARES[0]) * heat)[..., None]
     grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
-    return (share * colours + (1 - share) * grey).round().astype(np.uint8)
+    picture = (share * colours + (1 - share) * grey).round().astype(np.uint8)
+    if frame is not None:
+        edge = max(min(picture.shape[:2]) // 40, 1)
+        inside = picture[edge:-edge, edge:-edge].copy()
+        picture[:] = frame
+        picture[edge:-edge, edge:-edge] = inside
+    return picture
 
 
 def render_attention_grid(

@@ -88,11 +88,13 @@ def render_comparison(
         for name, maps in zip(names, attention, strict=True):
             if maps:
                 shown = maps[example['name']][example['label'] - 1].astype(np.float32)
-                row[_attention_heading(name, attention)] = overlay_attention(example['image'], shown)
+                row[_attention_heading(name, attention)] = overlay_attention(
+                    example['image'], shown, frame=palette[example['label']]
+                )
         rows.append(row)
     columns = list(dict.fromkeys(column for row in rows for column in row))
     attended = [_attention_heading(name, attention) for name, maps in zip(names, attention, strict=True) if maps]
-    notes = [NOTE, 'shown for the class with the most pixels in the label'] if attended else []
+    notes = [f'{NOTE}, for the class of the frame, which has the most pixels in the label'] if attended else []
     legend = legend_of(classes, palette)
     return render_tiles(rows, columns, tile_width=TILE_WIDTH, legend=legend, notes=notes, smooth=('image', *attended))
 
