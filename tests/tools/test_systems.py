@@ -23,7 +23,7 @@ SYSTEMS = {
     'transformer_multitask-cross_r18-d16_1xb16-32e': TASKS,
 }
 # One of each family; the others share all that a resumption could lose.
-RESUMED = ('distilled_r18-d16_1xb16-32e', 'transformer_multitask-cross_r18-d16_1xb16-32e')
+RESUMED = ('distilled_r18-d16_1xb16-32e', 'adaptive_depth_r18-d16_1xb16-32e')
 
 
 @pytest.fixture
