@@ -26,6 +26,12 @@ SYSTEMS = {
 RESUMED = ('distilled_r18-d16_1xb16-32e', 'adaptive_depth_r18-d16_1xb16-32e')
 
 
+@pytest.fixture(autouse=True)
+def unformatted_configs(monkeypatch):
+    """mmengine pretty-prints the config for each checkpoint and log: that would take as long as all the rest here."""
+    monkeypatch.setattr('yapf.yapflib.yapf_api.FormatCode', lambda code, **_: (code, True))
+
+
 @pytest.fixture
 def run(data_root, tmp_path):
     """``run(system, folder, epochs)`` trains its config, tiny, and gives the result."""
