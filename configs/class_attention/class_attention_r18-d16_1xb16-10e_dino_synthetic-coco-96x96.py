@@ -5,7 +5,7 @@ model = dict(
     backbone=dict(
         init_cfg=dict(
             type='Pretrained',
-            checkpoint='work_dirs/dino_r18-d32_1xb32-10e_synthetic-coco-48x48/epoch_10.pth',
+            checkpoint='work_dirs/dino_r18-d32_1xb64-20e_synthetic-coco-48x48/epoch_20.pth',
             prefix='teacher.backbone.',
         )
     )

@@ -285,18 +285,24 @@ def test_collapse_is_said_once_and_in_words(kind, words, caplog):
     assert 'by iteration 12' in message
 
 
+CENTRINGS = ('mean', 'sinkhorn')
+
+
 def train_on_rank(rank: int, port: int, work_dir: str) -> None:
-    """Two steps of one of two processes; leaves the state of this rank in the work dir."""
+    """Two steps of one of two processes with each centring; leaves the state of this rank in the work dirs."""
     os.environ |= dict(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2', MASTER_ADDR='127.0.0.1', MASTER_PORT=str(port))
     torch.set_num_threads(1)
-    runner = RUNNERS.build(distributed_config(work_dir, batch_size=2, launcher='pytorch'))
-    runner.train()
-    torch.save(runner.model.module.state_dict(), Path(work_dir) / f'rank_{rank}.pth')
+    for centring in CENTRINGS:
+        runner = RUNNERS.build(distributed_config(f'{work_dir}/{centring}', centring, batch_size=2, launcher='pytorch'))
+        runner.train()
+        torch.save(runner.model.module.state_dict(), Path(work_dir) / centring / f'rank_{rank}.pth')
 
 
-def distributed_config(work_dir, **changes) -> Config:
+def distributed_config(work_dir, centring: str, **changes) -> Config:
     return make_config(
         work_dir,
+        model__centring=centring,
+        experiment_name=centring,
         backbone='BackboneWithoutBatchNorm',
         epochs=1,
         train_dataloader__sampler__shuffle=False,
@@ -311,17 +317,18 @@ def test_two_processes_keep_one_teacher_and_one_centre_as_one_process_does(tmp_p
         server.bind(('127.0.0.1', 0))
         port = server.getsockname()[1]
     torch.multiprocessing.spawn(train_on_rank, (port, str(tmp_path / 'two')), nprocs=2)
-    ranks = [torch.load(tmp_path / 'two' / f'rank_{rank}.pth') for rank in range(2)]
-    for name, value in ranks[0].items():
-        assert torch.equal(value, ranks[1][name]), name
+    for centring in CENTRINGS:
+        ranks = [torch.load(tmp_path / 'two' / centring / f'rank_{rank}.pth') for rank in range(2)]
+        for name, value in ranks[0].items():
+            assert torch.equal(value, ranks[1][name]), name
 
-    runner = RUNNERS.build(distributed_config(tmp_path / 'one', batch_size=4))
-    start = copy.deepcopy(runner.model.state_dict())
-    runner.train()
-    assert runner.iter == 2
-    for name, value in runner.model.state_dict().items():
-        torch.testing.assert_close(ranks[0][name], value, rtol=1e-4, atol=1e-6, msg=name)
-        assert not torch.equal(value, start[name]) or name == 'teacher_temperature', name
+        runner = RUNNERS.build(distributed_config(tmp_path / 'one' / centring, centring, batch_size=4))
+        start = copy.deepcopy(runner.model.state_dict())
+        runner.train()
+        assert runner.iter == 2
+        for name, value in runner.model.state_dict().items():
+            torch.testing.assert_close(ranks[0][name], value, rtol=1e-4, atol=1e-6, msg=name)
+            assert not torch.equal(value, start[name]) or name == 'teacher_temperature', name
 
 
 def test_the_config_of_the_generated_coco_trains_as_it_stands(tmp_path):
@@ -329,6 +336,7 @@ def test_the_config_of_the_generated_coco_trains_as_it_stands(tmp_path):
     options = {f'{split}_dataloader.dataset.folder': 'crops' for split in ('train', 'val')} | {
         'train_dataloader.batch_size': 7,
         'train_cfg.max_epochs': 2,
+        'train_cfg.val_interval': 1,
         'param_scheduler.1.end': 2,
         'default_hooks.features.k': 5,
         'default_hooks.features.perplexity': 4,

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtl_plugins.evaluation.metrics import DINOMetric
-from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy
+from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy, sinkhorn_centre
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.models.builders import MEAN, STD
@@ -119,6 +119,48 @@ def test_the_loss_uses_the_centre_of_the_batches_before():
     for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
         assert losses[name].item() == pytest.approx(values.mean(), rel=1e-5), name
     assert not torch.equal(model.centre, before)
+
+
+def test_the_sinkhorn_centre_is_the_written_out_normalisation_of_rows_and_columns():
+    logits = make_logits(2, 0, scale=0.3).reshape(6, -1) + np.linspace(0, 0.4, NUM_OUTPUTS)
+    shares = np.exp(logits / 0.05)
+    for _ in range(3):
+        shares /= shares.sum(0)
+        shares /= shares.sum(1, keepdims=True)
+    centre = sinkhorn_centre(torch.tensor(logits), 0.05).numpy()
+    np.testing.assert_allclose([softmax(row) for row in (logits - centre) / 0.05], shares, rtol=1e-9, atol=1e-12)
+    converged = sinkhorn_centre(torch.tensor(logits), 0.05, iterations=200).numpy()
+    mean = np.mean([softmax(row) for row in (logits - converged) / 0.05], axis=0)
+    np.testing.assert_allclose(mean, 1 / NUM_OUTPUTS, rtol=1e-6)
+
+
+def test_the_sinkhorn_centre_stands_the_coldest_teacher():
+    logits = torch.eye(NUM_OUTPUTS)[:5] * 2 - 1
+    centre = sinkhorn_centre(logits, 0.003)
+    assert centre.isfinite().all() and ((logits - centre) / 0.003).softmax(-1).isfinite().all()
+
+
+def test_sinkhorn_centring_serves_its_own_batch_and_its_average_serves_validation():
+    model = build(centring='sinkhorn', centre_momentum=0.75).train()
+    model.centre.uniform_(-0.2, 0.2)
+    before = model.centre.clone()
+    views = make_views()
+    with torch.no_grad():
+        student, teacher = copy.deepcopy(model.student)(views), copy.deepcopy(model.teacher)(views[:2])
+    own = sinkhorn_centre(teacher.flatten(0, 1), 0.04)
+    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, own)), 0.1, 0.04)
+    losses = model(views, mode='loss')
+    for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
+        assert losses[name].item() == pytest.approx(values.mean(), rel=1e-4), name
+    assert losses['marginal_entropy'].item() == pytest.approx(math.log(NUM_OUTPUTS), rel=1e-3)
+    torch.testing.assert_close(model.centre, 0.75 * before + 0.25 * own)
+
+    model.eval()
+    with torch.no_grad():
+        student, teacher = model.student(views), model.teacher(views[:2])
+    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, model.centre)), 0.1, 0.04)
+    samples = model(views, mode='predict')
+    assert [sample['loss'].item() for sample in samples] == pytest.approx(expected[0], rel=1e-5)
 
 
 def test_the_head_is_torchs_weight_normalised_layer_on_unit_vectors():
@@ -280,6 +322,7 @@ def test_batch_normalisation_in_the_head_stands_before_each_gelu_and_follows_the
     [
         (dict(student_temperature=0.0), 'positive'),
         (dict(centre_momentum=1.0), 'centre_momentum'),
+        (dict(centring='ema'), "'mean' or 'sinkhorn'. Found 'ema'"),
         (dict(projection_head=dict(type='DINOHead', out_channels=1)), 'out_channels'),
         (dict(projection_head=dict(type='DINOHead', num_layers=0)), 'num_layers'),
     ],

@@ -10,7 +10,7 @@ from mmengine.model import BaseModel, BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_plugins.models.self_supervised.dino_loss import DINOTerms, dino_terms, distribution_entropy
+from mtl_plugins.models.self_supervised.dino_loss import DINOTerms, dino_terms, distribution_entropy, sinkhorn_centre
 from mtl_plugins.registry import MODELS
 
 
@@ -45,8 +45,10 @@ class DINO(BaseModel):
     * As in the paper, the teacher's BatchNorm layers normalise by the batch in training and keep running statistics of their
       own, neither copied nor averaged from the student's. Everything else of the teacher is in evaluation mode (no dropout, no
       stochastic depth).
-    * ``centre`` is the moving average of the teacher's logits over images, global views and processes. It is updated by each
-      forward pass in training, for the next one.
+    * ``centre`` is a moving average over batches, updated by each forward pass in training. With ``centring='mean'``, the
+      paper's, it averages the mean of the teacher's logits over images, global views and processes, and serves the next batch.
+      With ``'sinkhorn'`` it averages :func:`sinkhorn_centre`; the batch itself is centred by its own in training, so
+      that every output is used, from the first iterations on. Validation uses ``centre`` in either case.
 
     Args:
         backbone: Config of any backbone of the project; its last map is used.
@@ -56,12 +58,13 @@ class DINO(BaseModel):
         student_temperature: Of the student's distribution.
         teacher_temperature: Of the teacher's, until a hook sets the buffer of that name; it is part of the checkpoint, so that a
             validation of it repeats the one in training.
+        centring: ``'mean'`` or ``'sinkhorn'``.
         centre_momentum: Share of the old centre in the new one.
         channels_last: As in :class:`MultiTaskSegmentor`.
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If a temperature is not positive or the momentum is not in [0, 1).
+        ValueError: If a temperature is not positive, the momentum is not in [0, 1) or ``centring`` is neither.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class DINO(BaseModel):
         num_global: int = 2,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
+        centring: str = 'mean',
         centre_momentum: float = 0.9,
         channels_last: bool = True,
         init_cfg: dict | None = None,
@@ -84,10 +88,13 @@ class DINO(BaseModel):
             raise ValueError(f'Temperatures should be positive. Found {student_temperature} and {teacher_temperature}.')
         if not 0 <= centre_momentum < 1:
             raise ValueError(f'`centre_momentum` should be in [0, 1). Found {centre_momentum}.')
+        if centring not in ('mean', 'sinkhorn'):
+            raise ValueError(f"`centring` should be 'mean' or 'sinkhorn'. Found {centring!r}.")
         self.student = ProjectedBackbone(backbone, projection_head)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_global = num_global
         self.student_temperature = student_temperature
+        self.centring = centring
         self.centre_momentum = centre_momentum
         self.register_buffer('centre', torch.zeros(self.student.head.out_channels))
         self.register_buffer('teacher_temperature', torch.tensor(float(teacher_temperature)))
@@ -139,24 +146,35 @@ class DINO(BaseModel):
             return self.teacher.pool(views[0])
         raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
-    def compare_views(self, views: Sequence[Tensor]) -> tuple[DINOTerms, Tensor]:
-        """The terms of the loss, and the teacher's logits ``(G, B, K)``."""
+    def compare_views(self, views: Sequence[Tensor]) -> DINOTerms:
+        """The terms of the loss; in training, the centre moves on."""
         with torch.no_grad():
             teacher_GBK = self.teacher(views[: self.num_global])
+        batch_centre_K = self.find_centre(teacher_GBK) if self.training else self.centre
         terms = dino_terms(
             self.student(views),
             teacher_GBK,
-            self.centre,
+            batch_centre_K if self.centring == 'sinkhorn' else self.centre,
             student_temperature=self.student_temperature,
             teacher_temperature=self.teacher_temperature,
         )
-        return terms, teacher_GBK
+        if self.training:
+            self.centre.lerp_(batch_centre_K, 1 - self.centre_momentum)
+        return terms
+
+    @torch.no_grad()
+    def find_centre(self, teacher_GBK: Tensor) -> Tensor:
+        """The centre ``(K,)`` of a batch, over global views, images and processes (of equal batches)."""
+        logits_NK = teacher_GBK.float().flatten(0, 1)
+        if self.centring == 'sinkhorn':
+            return sinkhorn_centre(logits_NK, self.teacher_temperature)
+        mean_K = logits_NK.mean(0)
+        all_reduce(mean_K, op='mean')
+        return mean_K
 
     def loss(self, views: Sequence[Tensor]) -> dict[str, Tensor]:
-        """``loss_dino`` and what is only logged, means over the batch; in training, the centre moves on."""
-        terms, teacher_GBK = self.compare_views(views)
-        if self.training:
-            self.update_centre(teacher_GBK)
+        """``loss_dino`` and what is only logged, means over the batch."""
+        terms = self.compare_views(views)
         return dict(
             loss_dino=terms.loss.mean(),
             entropy=terms.entropy.mean(),
@@ -171,19 +189,12 @@ class DINO(BaseModel):
 
     def predict(self, views: Sequence[Tensor], sample_idx: Tensor | None = None) -> list[dict]:
         """Per image ``loss``, ``entropy``, ``kl`` (scalars), ``probabilities`` ``(K,)`` and, if given, ``sample_idx``."""
-        terms, _ = self.compare_views(views)
+        terms = self.compare_views(views)
         samples = [dict(zip(DINOTerms._fields, values, strict=True)) for values in zip(*terms, strict=True)]
         if sample_idx is not None:
             for sample, position in zip(samples, sample_idx.tolist(), strict=True):
                 sample['sample_idx'] = position
         return samples
-
-    @torch.no_grad()
-    def update_centre(self, teacher_GBK: Tensor) -> None:
-        """``centre <- m centre + (1 - m) mean``, the mean over global views, images and processes (of equal batches)."""
-        mean_K = teacher_GBK.float().mean((0, 1))
-        all_reduce(mean_K, op='mean')
-        self.centre.lerp_(mean_K, 1 - self.centre_momentum)
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:

@@ -6,6 +6,7 @@ Axes: V views, G global views (the first of the V), B images, K outputs of the p
 from typing import NamedTuple
 
 import torch
+from mmengine.dist import all_reduce
 from torch import Tensor
 
 
@@ -64,6 +65,29 @@ def dino_terms(
         loss = cross_entropy_GVB.masked_fill(same_view_GV[..., None], 0).sum((0, 1)) / (num_global * (num_views - 1))
         entropy = -(teacher * log_teacher).sum(-1).mean(0)
     return DINOTerms(loss, entropy, loss.detach() - entropy, teacher.mean(0))
+
+
+@torch.no_grad()
+def sinkhorn_centre(logits_NK: Tensor, temperature: float | Tensor, iterations: int = 3) -> Tensor:
+    """The centre ``(K,)`` for which the mean of ``softmax((logits - centre) / temperature)`` over N views of images is uniform.
+
+    Sinkhorn-Knopp in float64, as SwAV (arXiv 2006.09882) and DINOv2 (arXiv 2304.07193) use it, written as a centre: each
+    iteration normalises the outputs over the views of all processes, then the views over the outputs. The outputs come first,
+    which is much closer to uniform after three iterations than the other way round where the logits have a common part.
+
+    Args:
+        logits_NK: In [-1, 1], those of the teacher; with several processes each gives its own.
+        temperature: Of the teacher; the exponentials are finite from 0.003 on.
+        iterations: More of them come closer to uniform.
+    """
+    scaled_NK = logits_NK.double() / temperature
+    scale_N1 = torch.zeros_like(scaled_NK[:, :1])
+    for _ in range(iterations):
+        mass_K = (scaled_NK - scale_N1).exp().sum(0)
+        all_reduce(mass_K, op='sum')
+        centre_K = mass_K.log()
+        scale_N1 = (scaled_NK - centre_K).logsumexp(1, keepdim=True)
+    return (centre_K * temperature).to(logits_NK.dtype)
 
 
 def distribution_entropy(probabilities: Tensor) -> Tensor:

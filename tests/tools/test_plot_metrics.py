@@ -1,0 +1,68 @@
+"""Curves of several runs: what the tool prints, draws and refuses."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+METRIC = 'metrics_summary/semseg'
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """Two work dirs: one that rises, and one whose second validation has no value."""
+    for name, values in {'slow': (10.0, 30.0, 20.0), 'fast': (40.0, '', 50.0)}.items():
+        (tmp_path / name).mkdir()
+        rows = [f'{epoch},{100 * epoch},{value}' for epoch, value in enumerate(values, 1)]
+        (tmp_path / name / 'metrics.csv').write_text('\n'.join([f'epoch,iter,{METRIC}', *rows]) + '\n')
+    return tmp_path / 'slow', tmp_path / 'fast'
+
+
+def cells(text: str, name: str) -> list[str]:
+    (line,) = (line for line in text.splitlines() if f' {name} ' in line and '│' in line)
+    return [cell.strip() for cell in line.strip('│ ').split('│')]
+
+
+def test_the_table_says_when_a_value_is_reached(run_cli, runs):
+    result = run_cli('analysis_tools/plot_metrics', *runs, '--metric', METRIC, '--reach', '25')
+    assert result.code == 0, result.err
+    assert cells(result.out, 'slow') == ['slow', '3', '20.00', '30.00', '200']
+    assert cells(result.out, 'fast') == ['fast', '2', '50.00', '50.00', '100']
+
+
+def test_errors_are_better_when_lower(run_cli, runs):
+    arguments = ('--metric', METRIC, '--reach', '25', '--lower-is-better', '--names', 'a', 'b')
+    result = run_cli('analysis_tools/plot_metrics', *runs, *arguments)
+    assert cells(result.out, 'a') == ['a', '3', '20.00', '10.00', '100']
+    assert cells(result.out, 'b') == ['b', '2', '50.00', '40.00', 'never']
+
+
+def test_runs_of_one_name_share_a_colour(run_cli, runs, tmp_path):
+    coloured = {}
+    for names in (('one', 'two'), ('one', 'one')):
+        out = tmp_path / f'{"-".join(names)}.png'
+        result = run_cli('analysis_tools/plot_metrics', *runs, '--metric', METRIC, '--out', out, '--names', *names)
+        assert result.code == 0, result.err
+        pixels = np.asarray(Image.open(out).convert('RGB')).reshape(-1, 3)
+        coloured[names] = [(pixels == colour).all(1).any() for colour in ((0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00))]
+    assert coloured == {('one', 'two'): [True, True], ('one', 'one'): [True, False]}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (('--metric', 'mIoU'), [METRIC, 'Found mIoU']),
+        (('--metric', METRIC, '--names', 'one'), ['each of the 2 runs']),
+        (('--metric', METRIC, '--out', 'curves.pdf'), ['.png', 'curves.pdf']),
+    ],
+)
+def test_what_cannot_be_drawn_is_refused(run_cli, runs, arguments, words):
+    result = run_cli('analysis_tools/plot_metrics', *runs, *arguments)
+    assert result.code != 0 and all(word in result.err for word in words)
+
+
+def test_a_folder_that_is_no_run_is_named(run_cli, runs, tmp_path):
+    result = run_cli('analysis_tools/plot_metrics', tmp_path, '--metric', METRIC)
+    assert result.code != 0 and str(tmp_path / 'metrics.csv') in result.err
+    (runs[0] / 'metrics.csv').write_text(f'epoch,iter,{METRIC}\n1,100,high\n')
+    result = run_cli('analysis_tools/plot_metrics', runs[0], '--metric', METRIC)
+    assert result.code != 0 and 'high' in result.err

@@ -1,0 +1,56 @@
+"""Draw a metric of several runs over their iterations, and say when each run reaches a value."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Runs of one name, such as several seeds of a config, share a colour. A value counts as reached at the first '
+        'validation that is as good.',
+    )
+    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir with metrics.csv')
+    parser.add_argument('--metric', required=True, help='column of metrics.csv')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png or .jpg; none without')
+    parser.add_argument('--names', nargs='+', metavar='NAME', help='one for each run; the folders by default')
+    parser.add_argument('--reach', type=float, metavar='VALUE', help='value to be reached')
+    parser.add_argument('--lower-is-better', action='store_true', help='for errors')
+    args = parser.parse_args()
+    if args.names and len(args.names) != len(args.runs):
+        parser.error(f'--names should name each of the {len(args.runs)} runs. Found {len(args.names)}')
+    return args
+
+
+def main() -> None:
+    args = parse_args()
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtl_plugins.visualization.feature_report import write_picture
+    from mtl_plugins.visualization.metric_curves import read_curve, render_curves
+
+    names = args.names or [run.resolve().name for run in args.runs]
+    curves = [read_curve(run, args.metric, name) for run, name in zip(args.runs, names, strict=True)]
+    table = Table(title=args.metric)
+    table.add_column('run')
+    reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
+    for heading in ('validations', 'last', 'best', *reach):
+        table.add_column(heading, justify='right')
+    for curve in curves:
+        row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(args.lower_is_better):.2f}']
+        if reach:
+            row.append(str(curve.reaches(args.reach, args.lower_is_better) or 'never'))
+        table.add_row(curve.name, *row)
+    Console().print(table)
+    if args.out:
+        write_picture(args.out, render_curves(curves, args.metric, args.reach))
+        print(args.out)
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
