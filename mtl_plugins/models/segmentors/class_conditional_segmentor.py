@@ -1,6 +1,7 @@
 """The model that answers where a given class is."""
 
 import torch
+from mmengine.model import ModuleDict
 from torch import Tensor
 
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
@@ -16,18 +17,23 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
     evaluation and test-time augmentation are those of the parent.
 
-    Args:
-        **kwargs: As in :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`.
+    Args are those of :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`.
 
     Raises:
         ValueError: If ``tasks`` holds something else.
     """
 
-    def __init__(self, **kwargs) -> None:
-        super().__init__(**kwargs)
-        if [type(task) for task in self.tasks.values()] != [ClassMaskTask]:
-            found = ', '.join(type(task).__name__ for task in self.tasks.values())
+    def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
+        """The one task, by its name.
+
+        Raises:
+            ValueError: If it is no :class:`ClassMaskTask`, or not the only one.
+        """
+        built = super().build_tasks(tasks)
+        if [type(task) for task in built.values()] != [ClassMaskTask]:
+            found = ', '.join(type(task).__name__ for task in built.values())
             raise ValueError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
+        return built
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss of the mask of one class per image; 0 without labels."""

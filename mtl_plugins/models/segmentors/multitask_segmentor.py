@@ -52,11 +52,9 @@ class MultiTaskSegmentor(BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        if not tasks:
-            raise ValueError('`tasks` should name at least one task. Found none.')
         self.backbone = MODELS.build(backbone)
         self.neck = MODELS.build({'in_channels': self.backbone.out_channels, **neck}) if neck else None
-        self.tasks = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        self.tasks = self.build_tasks(tasks)
         in_channels = (self.neck or self.backbone).out_channels
         out_channels = {name: task.out_channels for name, task in self.tasks.items()}
         self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
@@ -95,6 +93,16 @@ class MultiTaskSegmentor(BaseModel):
             predictions = self.decode(inputs)
             return {name: task.upsample(predictions[name][-1], inputs.shape[-2:]) for name, task in self.tasks.items()}
         raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
+
+    def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
+        """The tasks by name.
+
+        Raises:
+            ValueError: If there is none.
+        """
+        if not tasks:
+            raise ValueError('`tasks` should name at least one task. Found none.')
+        return ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
         """The feature pyramid that the decode head reads."""
