@@ -193,8 +193,12 @@ def test_views_of_one_size_share_a_pass_and_keep_their_order():
             torch.testing.assert_close(model.student([view])[0], logits)
 
 
-def test_the_student_learns_all_its_parameters_and_the_teacher_none():
-    model = build().train()
+VIT = dict(type='TimmBackbone', name='vit_tiny_patch16_224', options=dict(depth=1))
+
+
+@pytest.mark.parametrize('backbone', [None, VIT], ids=['convolutions', 'transformer'])
+def test_the_student_learns_all_its_parameters_and_the_teacher_none(backbone):
+    model = build(backbone).train()
     student, teacher = model.student.state_dict(), model.teacher.state_dict()
     assert all(torch.equal(value, teacher[name]) for name, value in student.items())
     total, logged = model.parse_losses(model(make_views(), mode='loss'))

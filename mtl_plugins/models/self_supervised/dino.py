@@ -15,16 +15,19 @@ from mtl_plugins.registry import MODELS
 
 
 class ProjectedBackbone(BaseModule):
-    """A backbone, the mean over its last map, and a projection head."""
+    """A backbone, the mean over its coarsest map, and a projection head."""
 
     def __init__(self, backbone: dict, head: dict) -> None:
         super().__init__()
         self.backbone = MODELS.build(backbone)
-        self.head = MODELS.build({'in_channels': self.backbone.out_channels[-1], **head})
+        # A plain vision transformer has one map, which is not the last of the pyramid.
+        *_, width = (width for width in self.backbone.out_channels if width is not None)
+        self.head = MODELS.build({'in_channels': width, **head})
 
     def pool(self, images: Tensor) -> Tensor:
         """Features ``(B, C)`` of images ``(B, 3, H, W)``."""
-        return self.backbone(images)[-1].mean((2, 3))
+        *_, coarsest = (feature for feature in self.backbone(images) if feature is not None)
+        return coarsest.mean((2, 3))
 
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Logits ``(V, B, K)`` of V views ``(B, 3, H, W)``; neighbours of one size share a pass through the backbone."""
@@ -51,7 +54,7 @@ class DINO(BaseModel):
       that every output is used, from the first iterations on. Validation uses ``centre`` in either case.
 
     Args:
-        backbone: Config of any backbone of the project; its last map is used.
+        backbone: Config of any backbone of the project; its coarsest map is used.
         projection_head: Config, without ``in_channels``.
         data_preprocessor: Config.
         num_global: Number of global views, the first ones of a batch.
