@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from torch import nn
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
+from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.prediction_grid import colour_depth
 
 COLUMNS = 3
@@ -83,7 +83,6 @@ def render_depth_bins(
     height, width = rows[0]['image'].shape[:2]
     picture_height = 4.4 * height / width
     figure = Figure(figsize=(4.6 * columns, blocks * (2 * picture_height + 3.5)), dpi=110, layout='constrained')
-    canvas = FigureCanvasAgg(figure)
     ratios = [picture_height, picture_height, 1.9, 1.0] * blocks
     axes = figure.subplots(4 * blocks, columns, squeeze=False, height_ratios=ratios)
     edges = np.geomspace(*depth_range, NUM_CELLS + 1)
@@ -105,8 +104,7 @@ def render_depth_bins(
             ticks.set_ylabel('bins (%)')
     if title:
         figure.suptitle(title, fontsize=12)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return to_array(figure)
 
 
 def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> None:

@@ -4,15 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import cv2
-import matplotlib
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw, ImageFont
 
-# Told apart with colour-vision deficiencies too (Okabe and Ito).
-COLOURS = ('#0072b2', '#e69f00', '#009e73', '#d55e00', '#cc79a7', '#56b4e9', '#8c6d31', '#000000')
+from mtl_plugins.visualization.plots import distinct_colours, to_array
+
 UNKNOWN_COLOUR = '#a0a4a8'
 MAX_PANELS = 10
 PANELS_PER_ROW = 5
@@ -48,20 +46,13 @@ class NeighbourRow:
     similarities: Sequence[float]
 
 
-def class_colours(num_classes: int) -> list:
-    """A colour for each class, always the same for the same number."""
-    if num_classes <= len(COLOURS):
-        return list(COLOURS[:num_classes])
-    return [matplotlib.colormaps['hsv'](number / num_classes) for number in range(num_classes)]
-
-
 def render_embedding(scatter: Scatter, classes: Sequence[str]) -> np.ndarray:
     """Draw one t-SNE with a legend that counts the images of each class; uint8 RGB ``(height, width, 3)``."""
     figure = Figure(figsize=(8.4, 6.6), dpi=110, layout='constrained')
     figure.get_layout_engine().set(w_pad=0.08, h_pad=0.08)
     _draw_scatter(figure.subplots(), scatter, len(classes), size=22)
     _draw_legend(figure, [scatter], classes, loc='outside right upper')
-    return _to_array(figure)
+    return to_array(figure)
 
 
 def render_strip(scatters: Sequence[Scatter], classes: Sequence[str]) -> np.ndarray:
@@ -86,11 +77,11 @@ def render_strip(scatters: Sequence[Scatter], classes: Sequence[str]) -> np.ndar
     for axis, scatter in zip(axes, scatters, strict=False):
         _draw_scatter(axis, scatter, len(classes), size=9)
     _draw_legend(figure, scatters[-1:], classes, loc='outside lower center', max_columns=2 * columns)
-    return _to_array(figure)
+    return to_array(figure)
 
 
 def _draw_scatter(axis, scatter: Scatter, num_classes: int, size: float) -> None:
-    palette = [*class_colours(num_classes), UNKNOWN_COLOUR]
+    palette = [*distinct_colours(num_classes), UNKNOWN_COLOUR]
     # In the order of the images, not class by class: no class lies above another.
     colours = [palette[label] for label in scatter.labels]
     axis.scatter(*scatter.embedding.T, s=size, c=colours, alpha=0.8, linewidths=0)
@@ -108,7 +99,7 @@ def _draw_scatter(axis, scatter: Scatter, num_classes: int, size: float) -> None
 
 def _draw_legend(figure: Figure, scatters: Sequence[Scatter], classes: Sequence[str], loc: str, max_columns: int = 1) -> None:
     labels = scatters[0].labels
-    entries = [*zip(classes, class_colours(len(classes)), range(len(classes)), strict=True), ('unknown', UNKNOWN_COLOUR, -1)]
+    entries = [*zip(classes, distinct_colours(len(classes)), range(len(classes)), strict=True), ('unknown', UNKNOWN_COLOUR, -1)]
     handles = [
         Line2D([], [], marker='o', linestyle='', markersize=8, color=colour, label=f'{name} ({(labels == label).sum()})')
         for name, colour, label in entries
@@ -116,12 +107,6 @@ def _draw_legend(figure: Figure, scatters: Sequence[Scatter], classes: Sequence[
     ]
     rows = -(-len(handles) // max_columns)
     figure.legend(handles=handles, frameon=False, fontsize=11, handletextpad=0.1, loc=loc, ncols=-(-len(handles) // rows))
-
-
-def _to_array(figure: Figure) -> np.ndarray:
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def render_neighbours(rows: Sequence[NeighbourRow], classes: Sequence[str], title: str, tile: int = 96) -> np.ndarray:

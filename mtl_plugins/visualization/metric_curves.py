@@ -6,13 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME, read_metrics
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.visualization.feature_pictures import class_colours
+from mtl_plugins.visualization.plots import distinct_colours, to_array
 
 
 @dataclass(frozen=True)
@@ -61,7 +60,7 @@ def read_curve(run: Path, metric: str, name: str) -> Curve:
 def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None) -> np.ndarray:
     """Draw the curves; those of one name share a colour. A dashed line at ``value``. uint8 RGB ``(height, width, 3)``."""
     names = list(dict.fromkeys(curve.name for curve in curves))
-    colours = dict(zip(names, class_colours(len(names)), strict=True))
+    colours = dict(zip(names, distinct_colours(len(names)), strict=True))
     figure = Figure(figsize=(8.4, 4.8), dpi=110, layout='constrained')
     axis = figure.subplots()
     labelled = set()
@@ -78,6 +77,4 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
     for side in ('top', 'right'):
         axis.spines[side].set_visible(False)
     axis.legend(frameon=False)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    return to_array(figure)

@@ -7,7 +7,6 @@ from matplotlib.colors import to_rgb
 from mtl_plugins.evaluation.feature_record import FeatureRecord
 from mtl_plugins.visualization import feature_pictures
 from mtl_plugins.visualization.feature_pictures import (
-    COLOURS,
     FRAME,
     OTHER,
     SAME,
@@ -15,12 +14,12 @@ from mtl_plugins.visualization.feature_pictures import (
     UNKNOWN_COLOUR,
     NeighbourRow,
     Scatter,
-    class_colours,
     render_embedding,
     render_neighbours,
     render_strip,
 )
 from mtl_plugins.visualization.feature_report import choose_queries, draw_strip, embed_all, write_picture
+from mtl_plugins.visualization.plots import COLOURS, distinct_colours
 
 CLASSES = ('cat', 'dog')
 
@@ -40,7 +39,7 @@ def test_each_class_has_its_colour_and_only_unknown_ones_are_grey():
     known, unknown = (render_embedding(make_scatter(labels), CLASSES) for labels in ([0, 0, 1, 1], [0, 0, -1, -1]))
     assert has_colour(known, COLOURS[0]) and has_colour(known, COLOURS[1])
     assert has_colour(unknown, UNKNOWN_COLOUR) and not has_colour(known, UNKNOWN_COLOUR)
-    assert len({tuple(np.round(to_rgb(colour), 3)) for count in (8, 30) for colour in class_colours(count)}) == 38
+    assert len({tuple(np.round(to_rgb(colour), 3)) for count in (8, 30) for colour in distinct_colours(count)}) == 38
 
 
 def test_dots_lie_where_the_embedding_says(monkeypatch):
