@@ -8,7 +8,9 @@ import torch
 
 from mtl_plugins.models.layers.depth_bins import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
 from tests.models.builders import build_head, make_pyramid
+from tests.tiny import CONFIGS
 
 RANGE = (4.0, 300.0)
 NARROW = dict(num_bins=16, channels=8)
@@ -250,3 +252,11 @@ def test_a_joint_head_cannot_hold_bins():
         build_head(**config, out_channels=dict(semseg=19, depth=1))
     depth = build_head(**config, out_channels=dict(depth=1))(make_pyramid())['depth']
     assert [output.shape for output in depth] == [(2, 1, 25, 33)]
+
+
+@pytest.mark.parametrize('system', ['adaptive_depth', 'fixed_bins'])
+def test_metres_are_not_read_as_their_logarithm(system):
+    (path,) = (CONFIGS / system).glob(f'{system}_r18-d16_1xb16-32e_miniscapes-256x256.py')
+    config = load_config(str(path), {'model.tasks.depth.representation': 'exp'})
+    with pytest.raises(ValueError, match=r"`representation` of DepthTask should be 'metres', .*DepthHead predicts. Found 'exp'"):
+        MODELS.build(config.model)

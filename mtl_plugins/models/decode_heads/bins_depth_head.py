@@ -31,6 +31,8 @@ class BinsDepthHead(BaseModule):
         ValueError: If ``out_channels`` is not 1 (a joint head cannot hold it) or another argument is out of its range.
     """
 
+    depth_representation = 'metres'
+
     def __init__(
         self,
         *,

@@ -34,7 +34,7 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, or the head's channels differ from the tasks'.
+        ValueError: If there is no task, the head's channels differ from the tasks', or a task would misread the head's output.
     """
 
     def __init__(
@@ -60,6 +60,8 @@ class MultiTaskSegmentor(BaseModel):
         self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
         if self.decode_head.out_channels != out_channels:
             raise ValueError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
+        for task in self.tasks.values():
+            task.check_head(self.decode_head)
         self.task_balancing = TASK_UTILS.build({**(task_balancing or dict(type='FixedWeights')), 'tasks': list(tasks)})
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
-from torch import Tensor
+from torch import Tensor, nn
 
 
 class DenseTask(BaseModule):
@@ -25,6 +25,13 @@ class DenseTask(BaseModule):
     data_field: str
     loss_name: str
     mergings: tuple[str, ...]
+
+    def check_head(self, head: nn.Module) -> None:
+        """Refuse a decode head whose output this task would misread.
+
+        Raises:
+            ValueError: If it would.
+        """
 
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.models.tasks.depth_representation import DepthRepresentation
@@ -46,6 +46,20 @@ class DepthTask(DenseTask):
         self.depth_range = tuple(depth_range)
         self.criterion = MODELS.build(loss or dict(type='SILogLoss'))
         self.loss_name = f'loss_{self.criterion.name}'
+
+    def check_head(self, head: nn.Module) -> None:
+        """Refuse a head that says what its output is, if this task reads it as something else.
+
+        Raises:
+            ValueError: If it does.
+        """
+        for module in head.modules():
+            given = getattr(module, 'depth_representation', self.representation.name)
+            if given != self.representation.name:
+                raise ValueError(
+                    f'`representation` of DepthTask should be {given!r}, which is what {type(module).__name__} predicts. '
+                    f'Found {self.representation.name!r}.'
+                )
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):
