@@ -16,15 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def fresh_mmengine_state(monkeypatch):
-    """mmengine keeps scope, log histories, loggers and visualizers in process-wide tables: each test starts without."""
-    from mmengine.logging import MessageHub, MMLogger
-    from mmengine.registry import DefaultScope
-    from mmengine.visualization import Visualizer
+    """Each test starts without what mmengine remembers of the ones before."""
+    from tests.mmengine_state import forget_experiments
 
     monkeypatch.delenv('MTL_DATA_ROOT', raising=False)
     yield
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
-        manager._instance_dict.clear()
+    forget_experiments()
 
 
 @pytest.fixture(scope='session', autouse=True)

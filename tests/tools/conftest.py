@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from mtl_plugins.utils.cli import run_tool
+from tests.mmengine_state import forget_experiments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -27,6 +28,7 @@ def run_cli(monkeypatch, capsys):
     def run(tool: str, *arguments: object) -> SimpleNamespace:
         monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
         capsys.readouterr()
+        forget_experiments()
         with pytest.raises(SystemExit) as caught:
             run_tool(load_tool(tool).main)
         captured = capsys.readouterr()
