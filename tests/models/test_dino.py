@@ -11,13 +11,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtl_plugins.evaluation.metrics import DINOMetric
-from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy, sinkhorn_centre
+from mtl_plugins.models.self_supervised.dino_loss import sinkhorn_centre
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.models.builders import MEAN, STD
+from tests.models.dino_reference import NUM_OUTPUTS, reference_terms, softmax
 from tests.tiny import TinyBackbone
-
-NUM_OUTPUTS = 24
 
 
 def build(backbone: dict | None = None, **changes):
@@ -34,64 +33,6 @@ def build(backbone: dict | None = None, **changes):
 def make_views(sizes=(32, 32, 16, 16, 16), batch: int = 3, seed: int = 0) -> list[torch.Tensor]:
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(batch, 3, size, size, generator=generator) for size in sizes]
-
-
-def make_logits(num_views: int, seed: int, scale: float = 1.0) -> np.ndarray:
-    return np.random.default_rng(seed).uniform(-scale, scale, (num_views, 3, NUM_OUTPUTS))
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    powers = np.exp(logits - logits.max())
-    return powers / powers.sum()
-
-
-def reference_terms(student, teacher, centre, student_temperature, teacher_temperature):
-    """Loss, entropy and divergence of each image, one pair at a time, in float64."""
-    num_views, batch, _ = student.shape
-    loss, entropy, kl = np.zeros((3, batch))
-    pairs = [(i, j) for i in range(len(teacher)) for j in range(num_views) if i != j]
-    for image in range(batch):
-        for i, j in pairs:
-            p = softmax((teacher[i, image] - centre) / teacher_temperature)
-            q = softmax(student[j, image] / student_temperature)
-            loss[image] -= (p * np.log(q)).sum() / len(pairs)
-            kl[image] += (p * np.log(p / q)).sum() / len(pairs)
-        for logits in teacher[:, image]:
-            p = softmax((logits - centre) / teacher_temperature)
-            entropy[image] -= (p * np.log(p)).sum() / len(teacher)
-    return loss, entropy, kl
-
-
-@pytest.mark.parametrize('num_global', [1, 2])
-@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
-def test_loss_and_its_terms_are_the_written_out_ones(dtype, tolerance, num_global):
-    student, teacher, centre = make_logits(5, 0), make_logits(num_global, 1), make_logits(1, 2, scale=0.3)[0, 0]
-    expected = reference_terms(student, teacher, centre, 0.1, 0.04)
-    tensors = [torch.tensor(array, dtype=dtype) for array in (student, teacher, centre)]
-    terms = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
-    for found, reference in zip(terms[:3], expected, strict=True):
-        assert found.dtype == dtype
-        np.testing.assert_allclose(found.numpy(), reference, rtol=tolerance, atol=tolerance)
-    with torch.autocast('cpu', dtype=torch.bfloat16):
-        within = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
-    assert torch.equal(within.loss, terms.loss)
-
-
-def test_the_gradient_pulls_the_student_to_the_other_views_and_leaves_the_teacher():
-    student, teacher = (torch.tensor(make_logits(views, seed), requires_grad=True) for views, seed in ((4, 0), (2, 1)))
-    centre = torch.zeros(NUM_OUTPUTS, dtype=torch.float64)
-    dino_terms(student, teacher, centre, student_temperature=0.1, teacher_temperature=0.05).loss.sum().backward()
-    assert teacher.grad is None
-    p, q = (teacher.detach() / 0.05).softmax(-1), (student.detach() / 0.1).softmax(-1)
-    for view in range(4):
-        others = [p[i] for i in range(2) if i != view]
-        expected = sum(q[view] - other for other in others) / 0.1 / (2 * 3)
-        torch.testing.assert_close(student.grad[view], expected)
-
-
-def test_a_single_view_has_no_pair():
-    with pytest.raises(ValueError, match='at least two views'):
-        dino_terms(torch.ones(1, 3, 4), torch.ones(1, 3, 4), torch.zeros(4), student_temperature=1, teacher_temperature=1)
 
 
 def test_the_centre_is_the_moving_average_of_the_teachers_logits():
@@ -119,25 +60,6 @@ def test_the_loss_uses_the_centre_of_the_batches_before():
     for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
         assert losses[name].item() == pytest.approx(values.mean(), rel=1e-5), name
     assert not torch.equal(model.centre, before)
-
-
-def test_the_sinkhorn_centre_is_the_written_out_normalisation_of_rows_and_columns():
-    logits = make_logits(2, 0, scale=0.3).reshape(6, -1) + np.linspace(0, 0.4, NUM_OUTPUTS)
-    shares = np.exp(logits / 0.05)
-    for _ in range(3):
-        shares /= shares.sum(0)
-        shares /= shares.sum(1, keepdims=True)
-    centre = sinkhorn_centre(torch.tensor(logits), 0.05).numpy()
-    np.testing.assert_allclose([softmax(row) for row in (logits - centre) / 0.05], shares, rtol=1e-9, atol=1e-12)
-    converged = sinkhorn_centre(torch.tensor(logits), 0.05, iterations=200).numpy()
-    mean = np.mean([softmax(row) for row in (logits - converged) / 0.05], axis=0)
-    np.testing.assert_allclose(mean, 1 / NUM_OUTPUTS, rtol=1e-6)
-
-
-def test_the_sinkhorn_centre_stands_the_coldest_teacher():
-    logits = torch.eye(NUM_OUTPUTS)[:5] * 2 - 1
-    centre = sinkhorn_centre(logits, 0.003)
-    assert centre.isfinite().all() and ((logits - centre) / 0.003).softmax(-1).isfinite().all()
 
 
 def test_sinkhorn_centring_serves_its_own_batch_and_its_average_serves_validation():
@@ -261,12 +183,6 @@ def test_validation_gives_the_terms_of_each_image_and_changes_nothing():
     with torch.no_grad():
         model(batches[0], mode='loss')
     assert torch.equal(model.centre, state['centre'])
-
-
-def test_entropy_of_certainty_and_of_ignorance():
-    certain, ignorant = torch.eye(5)[0], torch.full((5,), 0.2)
-    assert distribution_entropy(certain) == 0
-    assert distribution_entropy(ignorant).item() == pytest.approx(math.log(5))
 
 
 @pytest.mark.parametrize('backbone', [dict(type='DilatedResNet'), dict(type='TimmBackbone', name='convnext_atto')])
