@@ -15,3 +15,15 @@ class CheckpointError(UserError):
 
 class NonFiniteLossError(UserError):
     """A training loss became NaN or infinite."""
+
+
+class DataError(UserError):
+    """A data folder or file does not hold what its format promises; the message names the path."""
+
+
+class DataNotFoundError(DataError):
+    """A data root, split or file does not exist."""
+
+
+class CorruptFileError(DataError):
+    """A file exists but cannot be decoded, or decodes to something the format does not allow."""

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL, PALETTE
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL, PALETTE
 
 
 def _random_blocks(rng: np.random.Generator, values: np.ndarray, size: tuple[int, int], block: int = 8) -> np.ndarray:

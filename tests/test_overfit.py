@@ -7,10 +7,10 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from mtl_plugins.benchmarks.scenes import render_arrays
-from mtl_plugins.datasets.depth_codec import encode_label
+from benchmarks.scenes import render_arrays
 from mtl_plugins.evaluation.functional.confusion_matrix import nan_mean_iou, new_confusion_matrix, update_confusion_matrix
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, image_depth_errors
+from mtl_plugins.labels.depth_codec import encode_label
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS

@@ -12,12 +12,12 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
-from mtl_plugins.datasets.decoding import decode_depth_code, decode_image, decode_label
-from mtl_plugins.datasets.depth_codec import decode_depth
-from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.labels.decoding import decode_depth_code, decode_image, decode_label
+from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.submission.grader import grade_submission
+from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 

@@ -11,9 +11,8 @@ from mmengine.logging import MMLogger
 from torch import nn
 from torch.utils.data import Dataset
 
-from mtl_plugins.datasets.errors import DataError
 from mtl_plugins.engine.hooks.feature_hook import FeatureHook
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.feature_scores import UNKNOWN, score_features, score_predictions
 from mtl_plugins.evaluation.features import check_splits, choose_evenly, estimate_batch_norm, extract_features
 from mtl_plugins.models.utils.checkpoint import load_pretrained

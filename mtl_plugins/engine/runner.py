@@ -16,8 +16,8 @@ from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from torch.utils.data import DataLoader
 
-from mtl_plugins.datasets import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
-from mtl_plugins.datasets.thread_loader import ThreadDataLoader
+from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
+from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.utils.files import replacing
 
 # Of the files in a work dir.

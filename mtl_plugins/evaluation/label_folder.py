@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
-from mtl_plugins.datasets.decoding import decode_depth_code, decode_label
-from mtl_plugins.datasets.depth_codec import decode_depth
-from mtl_plugins.datasets.errors import DataError, DataNotFoundError
-from mtl_plugins.datasets.split_listing import TASKS
+from mtl_plugins.datasets.multitask.split_listing import TASKS
+from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.evaluation.functional.confusion_matrix import new_confusion_matrix, update_confusion_matrix
 from mtl_plugins.evaluation.functional.depth_errors import DepthErrorSum, image_depth_errors
 from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, depth_scores, multitask_score, semseg_scores
+from mtl_plugins.labels.cityscapes_classes import CLASSES
+from mtl_plugins.labels.decoding import decode_depth_code, decode_label
+from mtl_plugins.labels.depth_codec import decode_depth
 
 _LABEL_NAME = re.compile(r'\d+\.png')
 

@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
-from mtl_plugins.datasets.decoding import decode_depth_code, decode_label
-from mtl_plugins.datasets.depth_codec import NUM_CODES
-from mtl_plugins.datasets.errors import DataError
+from mtl_plugins.errors import DataError
 from mtl_plugins.evaluation.label_folder import find_labels, score_predictions
+from mtl_plugins.labels.cityscapes_classes import CLASSES
+from mtl_plugins.labels.decoding import decode_depth_code, decode_label
+from mtl_plugins.labels.depth_codec import NUM_CODES
 
 
 def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:

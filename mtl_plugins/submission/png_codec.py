@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES, PALETTE
+from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.submission.errors import InvalidPredictionError
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'

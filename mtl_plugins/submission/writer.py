@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
-from mtl_plugins.datasets.depth_codec import Rounding, encode_depth
-from mtl_plugins.datasets.split_listing import TASKS
+from mtl_plugins.datasets.multitask.split_listing import TASKS
+from mtl_plugins.labels.cityscapes_classes import CLASSES
+from mtl_plugins.labels.depth_codec import Rounding, encode_depth
 from mtl_plugins.submission.errors import SubmissionError
 from mtl_plugins.submission.png_codec import encode_prediction
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
@@ -28,7 +28,7 @@ class SubmissionWriter:
     Args:
         out_dir: Folder that gets ``predictions/``; made if missing, existing files of the same name are replaced.
         tasks: ``'semseg'``, ``'depth'`` or both.
-        rounding: Depth code of a prediction, see :func:`~mtl_plugins.datasets.depth_codec.encode_depth`.
+        rounding: Depth code of a prediction, see :func:`~mtl_plugins.labels.depth_codec.encode_depth`.
         num_threads: Number of encoding threads.
 
     Raises:

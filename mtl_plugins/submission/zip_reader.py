@@ -8,7 +8,7 @@ import zlib
 from pathlib import Path
 from typing import BinaryIO
 
-from mtl_plugins.datasets.split_listing import TASKS
+from mtl_plugins.datasets.multitask.split_listing import TASKS
 from mtl_plugins.submission.errors import InvalidArchiveError
 
 # What the archive may hold beside the predictions; the grader never reads it.

@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mtl_plugins.datasets.decoding import decode_depth_code, decode_image
-from mtl_plugins.datasets.depth_codec import decode_depth
-from mtl_plugins.datasets.errors import CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.datasets.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.labels.decoding import decode_depth_code, decode_image
+from mtl_plugins.labels.depth_codec import decode_depth
 
 
 def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:

@@ -9,9 +9,8 @@ import numpy as np
 from PIL import Image
 from torch.utils.data import Dataset
 
-from mtl_plugins.datasets.errors import DataError
-from mtl_plugins.datasets.sample_key import SampleKey
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.embedding import PERPLEXITY, embed
 from mtl_plugins.evaluation.feature_record import FeatureRecord
 from mtl_plugins.evaluation.feature_scores import nearest_neighbours

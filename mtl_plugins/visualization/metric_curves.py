@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME, read_metrics
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.visualization.plots import distinct_colours, to_array
 
 

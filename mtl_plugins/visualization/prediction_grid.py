@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import matplotlib
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES, IGNORE_LABEL, PALETTE
-from mtl_plugins.datasets.depth_codec import DEPTH_MAX, DEPTH_MIN
+from mtl_plugins.labels.cityscapes_classes import CLASSES, IGNORE_LABEL, PALETTE
+from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN
 from mtl_plugins.visualization.tiles import Colours, colour_labels, legend_of, render_tiles
 
 INVALID = (40, 40, 40)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_plugins.datasets.cityscapes_classes import PALETTE
+from mtl_plugins.labels.cityscapes_classes import PALETTE
 
 MARGIN = 4
 HEADER = 26

@@ -10,15 +10,15 @@ from PIL import Image, ImageDraw
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
-from mtl_plugins.datasets.coco_annotations import CLASSES, read_instances
-from mtl_plugins.datasets.coco_masks import decode_counts, pack_segmentation, to_mask
-from mtl_plugins.datasets.coco_subset import COCOSubsetDataset
-from mtl_plugins.datasets.collate import multitask_collate
-from mtl_plugins.datasets.errors import CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.datasets.sample_key import SampleKey
-from mtl_plugins.datasets.synthetic.coco_writer import write_coco
+from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
+from mtl_plugins.datasets.coco.masks import decode_counts, pack_segmentation, to_mask
+from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
+from mtl_plugins.datasets.loading.collate import multitask_collate
+from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.transforms import LoadCOCOSubset, RandomHomography, ResizeToCover
+from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.fake_coco import annotation, square, write_fake_coco
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.

@@ -11,12 +11,12 @@ from mmengine.dataset import DefaultSampler
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader
 
-from mtl_plugins.datasets.collate import multitask_collate
-from mtl_plugins.datasets.errors import CorruptFileError
-from mtl_plugins.datasets.miniscapes import MiniScapesDataset
-from mtl_plugins.datasets.sample_key import SampleKey
-from mtl_plugins.datasets.samplers import EpochSampler, IterationSampler
-from mtl_plugins.datasets.thread_loader import ThreadDataLoader
+from mtl_plugins.datasets.loading.collate import multitask_collate
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.samplers import EpochSampler, IterationSampler
+from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.registry import DATA_SAMPLERS
 from tests.fake_miniscapes import write_fake_miniscapes
 
@@ -40,7 +40,7 @@ def ranks(monkeypatch):
     def build(make, world_size):
         samplers = []
         for rank in range(world_size):
-            for module in ('mmengine.dataset.sampler', 'mtl_plugins.datasets.samplers'):
+            for module in ('mmengine.dataset.sampler', 'mtl_plugins.datasets.loading.samplers'):
                 monkeypatch.setattr(f'{module}.get_dist_info', lambda rank=rank: (rank, world_size))
             samplers.append(make())
         return samplers

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.datasets.miniscapes import MiniScapesDataset
-from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.coco_annotations import CLASSES, read_instances
-from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.datasets.object_crops import ObjectCropDataset, crop_box, find_crops
-from mtl_plugins.datasets.sample_key import SampleKey
+from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
+from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, crop_box, find_crops
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.fake_coco import annotation, write_fake_coco
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.errors import CorruptFileError, DataError
-from mtl_plugins.datasets.miniscapes import MiniScapesDataset
-from mtl_plugins.datasets.packed import FOLDER_NAME, iterate_samples, write_packed
-from mtl_plugins.datasets.sample_key import SampleKey
-from mtl_plugins.datasets.split_listing import list_split
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.split_listing import list_split
+from mtl_plugins.datasets.packing.packed import FOLDER_NAME, iterate_samples, write_packed
+from mtl_plugins.errors import CorruptFileError, DataError
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 PIPELINE = [
@@ -33,7 +33,7 @@ def root(tmp_path):
 def warnings(monkeypatch):
     """The texts of all warnings."""
     texts = []
-    monkeypatch.setattr('mtl_plugins.datasets.packed.print_log', lambda text, logger, level: texts.append(text))
+    monkeypatch.setattr('mtl_plugins.datasets.packing.packed.print_log', lambda text, logger, level: texts.append(text))
     return texts
 
 
@@ -195,7 +195,7 @@ def test_full_disk_leaves_the_older_folder(root, monkeypatch):
     def full(sample):
         raise OSError(errno.ENOSPC, 'No space left on device')
 
-    monkeypatch.setattr('mtl_plugins.datasets.packed.np.ascontiguousarray', full)
+    monkeypatch.setattr('mtl_plugins.datasets.packing.packed.np.ascontiguousarray', full)
     with pytest.raises(DataError, match=r'disk is full: .* Nothing was changed\.'):
         pack(root)
     assert [path.name for path in (root / 'train').glob('packed*')] == [FOLDER_NAME]

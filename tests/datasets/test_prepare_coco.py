@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.coco_annotations import CLASSES
-from mtl_plugins.datasets.coco_preparation import find_splits, prepare_coco
-from mtl_plugins.datasets.coco_subset import COCOSubsetDataset
-from mtl_plugins.datasets.errors import DataError, DataNotFoundError
-from mtl_plugins.datasets.object_crops import ObjectCropDataset
-from mtl_plugins.datasets.synthetic.coco_writer import write_coco
+from mtl_plugins.datasets.coco.annotations import CLASSES
+from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
+from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
+from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
+from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.fake_coco import annotation, square, write_fake_coco
 
 TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools' / 'prepare_coco.py'

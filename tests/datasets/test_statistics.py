@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
-from mtl_plugins.datasets.statistics import collect_histograms, mean_and_std, summarise
+from mtl_plugins.datasets.packing.statistics import collect_histograms, mean_and_std, summarise
+from mtl_plugins.labels.cityscapes_classes import CLASSES
 from tests.fake_miniscapes import write_fake_miniscapes
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools'

@@ -7,9 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.datasets.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.datasets.object_crops import ObjectCropDataset
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.evaluation import features as features_module
 from mtl_plugins.evaluation.embedding import embed
 from mtl_plugins.evaluation.feature_record import FeatureRecord, read_records

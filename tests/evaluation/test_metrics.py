@@ -11,9 +11,9 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
 from mtl_plugins.evaluation.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
+from mtl_plugins.labels.cityscapes_classes import CLASSES
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 from tests.references.metrics import reference_depth, reference_semseg
 

@@ -14,11 +14,10 @@ import torch
 from mmengine.evaluator import Evaluator
 from PIL import Image
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
-from mtl_plugins.datasets.depth_codec import decode_depth, encode_depth
-from mtl_plugins.datasets.errors import DataError
-from mtl_plugins.errors import UserError
+from mtl_plugins.errors import DataError, UserError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
+from mtl_plugins.labels.cityscapes_classes import CLASSES
+from mtl_plugins.labels.depth_codec import decode_depth, encode_depth
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.submission.png_codec import encode_prediction
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.depth_codec import encode_depth
+from mtl_plugins.labels.depth_codec import encode_depth
 from mtl_plugins.submission import SubmissionError, SubmissionWriter, writer
 
 ZEROS, METRES = np.zeros((4, 6), np.uint8), np.full((4, 6), 20, np.float32)

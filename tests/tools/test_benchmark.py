@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.benchmarks.attention_benchmark import WrittenOutAttention
-from mtl_plugins.benchmarks.results import Measurement, Ratio
-from mtl_plugins.benchmarks.timing import interleave
-from mtl_plugins.benchmarks.training_steps import Batch, TrainingStep
+from benchmarks.attention_benchmark import WrittenOutAttention
+from benchmarks.results import Measurement, Ratio
+from benchmarks.timing import interleave
+from benchmarks.training_steps import Batch, TrainingStep
 from mtl_plugins.models.layers.attention import Attention
 
 PROVENANCE = {

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mtl_plugins.benchmarks.allocated_memory import held_mib, peak_mib
-from mtl_plugins.benchmarks.model_table import SYSTEMS, default_configs, load_models, ratios
+from benchmarks.allocated_memory import held_mib, peak_mib
+from benchmarks.model_table import SYSTEMS, default_configs, load_models, ratios
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.model_stats import count_flops, list_parts, parameters_by_kind
 from tests.tiny import EPOCH_CONFIG

@@ -9,8 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.datasets.depth_codec import decode_depth
 from mtl_plugins.evaluation.metrics.multitask_metric import MultiTaskMetric
+from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 
 

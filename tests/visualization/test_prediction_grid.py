@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes_classes import PALETTE
+from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.visualization.prediction_grid import (
     INVALID,
     colour_depth,

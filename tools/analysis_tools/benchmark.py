@@ -42,9 +42,9 @@ def main() -> None:
 
     import torch
 
-    from mtl_plugins.benchmarks.provenance import provenance
-    from mtl_plugins.benchmarks.results import Options
-    from mtl_plugins.benchmarks.tables import print_result, ratios_in_markdown
+    from benchmarks.provenance import provenance
+    from benchmarks.results import Options
+    from benchmarks.tables import print_result, ratios_in_markdown
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.utils.files import replacing
 
@@ -61,7 +61,7 @@ def main() -> None:
     document = dict(schema_version=1, provenance=provenance(options), benchmarks=[])
     more_tables = []
     for name in BENCHMARKS if args.benchmark == 'all' else (args.benchmark,):
-        benchmark = importlib.import_module(f'mtl_plugins.benchmarks.{name}_benchmark')
+        benchmark = importlib.import_module(f'benchmarks.{name}_benchmark')
         result = benchmark.run(options).to_dict()
         print_result(result)
         document['benchmarks'].append(result)

@@ -46,9 +46,9 @@ def main() -> None:
     import torch
     from PIL import Image
 
+    from benchmarks.provenance import provenance
+    from benchmarks.results import Options
     from mtl_plugins.apis.comparison import build_loader, compare, load_contender
-    from mtl_plugins.benchmarks.provenance import provenance
-    from mtl_plugins.benchmarks.results import Options
     from mtl_plugins.utils.config import load_config, parse_options
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.comparison import comparison_in_markdown, print_comparison, render_comparison

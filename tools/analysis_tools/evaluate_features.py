@@ -35,9 +35,9 @@ def main() -> None:
     args = parse_args()
     import torch
 
+    from benchmarks.provenance import provenance
+    from benchmarks.results import Options
     from mtl_plugins.apis.features import judge, load_configs, to_table
-    from mtl_plugins.benchmarks.provenance import provenance
-    from mtl_plugins.benchmarks.results import Options
     from mtl_plugins.utils.files import replacing
 
     config, data_config = load_configs(args.config, args.data_config, args.cfg_options, args.data_root)

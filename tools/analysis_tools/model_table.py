@@ -36,10 +36,10 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from mtl_plugins.benchmarks.model_table import REFERENCE, Setting, default_configs, load_models, measure
-    from mtl_plugins.benchmarks.model_table_document import make_document, to_markdown
-    from mtl_plugins.benchmarks.provenance import ROOT, provenance
-    from mtl_plugins.benchmarks.results import Options
+    from benchmarks.model_table import REFERENCE, Setting, default_configs, load_models, measure
+    from benchmarks.model_table_document import make_document, to_markdown
+    from benchmarks.provenance import ROOT, provenance
+    from benchmarks.results import Options
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.utils.files import make_folder, replacing
 

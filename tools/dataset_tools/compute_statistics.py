@@ -27,9 +27,9 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.packed import iterate_samples
-    from mtl_plugins.datasets.split_listing import list_split
-    from mtl_plugins.datasets.statistics import collect_histograms, format_table, summarise
+    from mtl_plugins.datasets.multitask.split_listing import list_split
+    from mtl_plugins.datasets.packing.packed import iterate_samples
+    from mtl_plugins.datasets.packing.statistics import collect_histograms, format_table, summarise
     from mtl_plugins.utils.files import replacing
 
     listing = list_split(args.root, args.split)

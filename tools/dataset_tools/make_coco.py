@@ -36,8 +36,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
 
-    from mtl_plugins.datasets.errors import DataError
-    from mtl_plugins.datasets.synthetic.coco_writer import write_coco
+    from mtl_plugins.errors import DataError
+    from mtl_plugins.synthetic.coco.writer import write_coco
 
     try:
         write_coco(args.out, args.train, args.val, args.size, args.seed, args.workers)

@@ -37,8 +37,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
 
-    from mtl_plugins.datasets.errors import DataError
-    from mtl_plugins.datasets.synthetic.miniscapes_writer import write_miniscapes
+    from mtl_plugins.errors import DataError
+    from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 
     try:
         write_miniscapes(args.out, args.train, args.val, args.test, args.size, args.seed, args.workers)

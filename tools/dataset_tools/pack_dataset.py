@@ -27,8 +27,8 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.packed import write_packed
-    from mtl_plugins.datasets.split_listing import list_split
+    from mtl_plugins.datasets.multitask.split_listing import list_split
+    from mtl_plugins.datasets.packing.packed import write_packed
 
     splits = args.split or [name for name in ('train', 'val', 'test') if Path(args.root, name).is_dir()] or ['train']
     listings = [list_split(args.root, split) for split in splits]

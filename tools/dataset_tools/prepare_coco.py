@@ -30,8 +30,8 @@ def main() -> int:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.coco_annotations import CLASSES
-    from mtl_plugins.datasets.coco_preparation import find_splits, prepare_coco
+    from mtl_plugins.datasets.coco.annotations import CLASSES
+    from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
 
     try:
         counts = prepare_coco(

@@ -3,11 +3,11 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
-from mtl_plugins.datasets.coco_annotations import CocoObject
-from mtl_plugins.datasets.coco_masks import to_mask
-from mtl_plugins.datasets.decoding import decode_image
-from mtl_plugins.datasets.errors import CorruptFileError
+from mtl_plugins.datasets.coco.annotations import CocoObject
+from mtl_plugins.datasets.coco.masks import to_mask
+from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.registry import TRANSFORMS
 
 

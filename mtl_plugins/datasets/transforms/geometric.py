@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.registry import TRANSFORMS
 
 _BORDERS = dict(img=0, gt_seg_map=IGNORE_LABEL, gt_depth_map=0)

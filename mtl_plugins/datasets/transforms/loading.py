@@ -2,7 +2,7 @@
 
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.decoding import check_same_size, decode_depth_code, decode_image, decode_label
+from mtl_plugins.labels.decoding import check_same_size, decode_depth_code, decode_image, decode_label
 from mtl_plugins.registry import TRANSFORMS
 
 

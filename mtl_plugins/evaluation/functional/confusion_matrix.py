@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 
 _NUM_VALUES = 256
 _EPSILON = 1e-12

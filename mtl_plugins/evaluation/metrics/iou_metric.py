@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.datasets.cityscapes_classes import CLASSES
 from mtl_plugins.evaluation.functional.confusion_matrix import new_confusion_matrix, update_confusion_matrix
 from mtl_plugins.evaluation.functional.scores import SEMSEG_PREFIX, semseg_scores
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
+from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.registry import METRICS
 
 

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
-from mtl_plugins.datasets.depth_codec import DECODE_TABLE
+from mtl_plugins.labels.depth_codec import DECODE_TABLE
 from mtl_plugins.registry import MODELS
 
 IGNORED_LABEL = 255

@@ -1,0 +1,141 @@
+"""COCO's instance annotations of some categories, checked and compact."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import NamedTuple
+
+from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+
+CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
+_HOW_TO_MAKE = (
+    'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
+    'python tools/dataset_tools/make_coco.py OUT'
+)
+
+
+class CocoObject(NamedTuple):
+    """An annotation: its id, position of its category in the classes, box ``(x, y, width, height)`` in pixels, and outline."""
+
+    id: int
+    label: int
+    is_crowd: bool
+    box: tuple[float, float, float, float]
+    segmentation: Segmentation
+
+
+class CocoImage(NamedTuple):
+    """An image with those of its objects that belong to the classes, in the order of the file; ``size`` is (height, width)."""
+
+    id: int
+    file_name: str
+    path: str
+    size: tuple[int, int]
+    objects: list[CocoObject]
+
+
+def annotation_path(data_root: str | Path, split: str) -> Path:
+    """``<data_root>/annotations/instances_<split>.json``."""
+    return Path(data_root) / 'annotations' / f'instances_{split}.json'
+
+
+def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """``classes`` as a tuple.
+
+    Raises:
+        ValueError: If it is not a sequence of 1 to 254 different names.
+    """
+    if isinstance(classes, str) or not 0 < len(classes) < 255 or len(set(classes)) != len(classes):
+        raise ValueError(f'`classes` should be a sequence of 1 to 254 different names. Found {classes!r}.')
+    return tuple(classes)
+
+
+def read_json(data_root: str | Path, split: str) -> dict:
+    """The annotations of a split as they are.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        CorruptFileError: If it is no JSON object.
+    """
+    path = annotation_path(data_root, split)
+    if not path.is_file():
+        raise DataNotFoundError(f"The annotations '{path}' do not exist. {_HOW_TO_MAKE}")
+    try:
+        content = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise CorruptFileError(f"The annotations '{path}' are damaged or no JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise CorruptFileError(f"The annotations '{path}' should hold a JSON object. Found a {type(content).__name__}.")
+    return content
+
+
+def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = CLASSES) -> list[CocoImage]:
+    """The images of ``<data_root>/<split>`` that hold at least one object, no crowd, of the classes, in the order of the file.
+
+    Args:
+        data_root: Folder with ``annotations/instances_<split>.json``.
+        split: ``'train'``, ``'val2017'`` and so on.
+        classes: Names of categories, as in the file.
+
+    Raises:
+        ValueError: If ``classes`` names a category that the file does not know.
+        DataNotFoundError: If the annotations or an image are missing, or no image is left.
+        CorruptFileError: If the annotations are damaged.
+    """
+    return select_instances(read_json(data_root, split), data_root, split, classes)
+
+
+def select_instances(content: dict, data_root: str | Path, split: str, classes: Sequence[str]) -> list[CocoImage]:
+    """`read_instances` of annotations that `read_json` gave."""
+    path = annotation_path(data_root, split)
+    try:
+        names = {entry['id']: entry['name'] for entry in content['categories']}
+        labels = _find_labels(names, check_classes(classes), path)
+        images = {entry['id']: _image(entry, Path(data_root) / split, path) for entry in content['images']}
+        for entry in content['annotations']:
+            label = labels.get(entry['category_id'])
+            if label is not None:
+                image = images[entry['image_id']]
+                image.objects.append(_object(entry, label, image.size, path))
+    except (KeyError, TypeError, AttributeError, OverflowError) as error:
+        raise CorruptFileError(
+            f"The annotations '{path}' should be in COCO's format for object instances. Found a bad entry: {error!r}."
+        ) from error
+    kept = [image for image in images.values() if not all(item.is_crowd for item in image.objects)]
+    if not kept:
+        raise DataNotFoundError(f"The annotations '{path}' hold no object of the classes {', '.join(classes)}.")
+    missing = [image.path for image in kept if not Path(image.path).is_file()]
+    if missing:
+        raise DataNotFoundError(
+            f"The image '{missing[0]}' does not exist ({len(missing)} of the {len(kept)} that '{path}' names are missing)."
+        )
+    return kept
+
+
+def _find_labels(names: dict[int, str], classes: tuple[str, ...], path: Path) -> dict[int, int]:
+    """Category id to position in ``classes``."""
+    unknown = [name for name in classes if name not in names.values()]
+    if unknown:
+        known = ', '.join(sorted(names.values()))
+        raise ValueError(f"`classes` should be categories of '{path}': {known}. Found {', '.join(map(repr, unknown))}.")
+    return {id_: classes.index(name) for id_, name in names.items() if name in classes}
+
+
+def _image(entry: dict, folder: Path, path: Path) -> CocoImage:
+    name = PurePosixPath(entry['file_name'])
+    if name.is_absolute() or '..' in name.parts:
+        raise CorruptFileError(f"The annotations '{path}' name an image out of its folder: '{name}'.")
+    size = int(entry['height']), int(entry['width'])
+    if min(size) < 1:
+        raise CorruptFileError(f"The annotations '{path}' give the image '{name}' the size {size[1]}x{size[0]} (width x height).")
+    return CocoImage(entry['id'], str(name), f'{folder}/{name}', size, [])
+
+
+def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoObject:
+    try:
+        x, y, width, height = (float(value) for value in entry['bbox'])
+        segmentation = pack_segmentation(entry['segmentation'], size)
+    except ValueError as error:
+        raise CorruptFileError(f"The annotation {entry['id']} in '{path}' cannot be used: {error}.") from error
+    return CocoObject(entry['id'], label, bool(entry.get('iscrowd', 0)), (x, y, width, height), segmentation)

@@ -1,0 +1,134 @@
+"""Single objects, cut out of COCO's images or read from a folder."""
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, check_classes, read_instances
+from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.transforms.coco_loading import check_image_size
+from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.registry import DATASETS
+
+_SUFFIXES = ('.jpg', '.jpeg')
+
+
+def crop_box(box: Sequence[float], image_size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
+    """The area ``(x0, y0, x1, y1)`` of whole pixels around a box ``(x, y, width, height)``, within the image.
+
+    ``margin`` is added on each side, as a share of the box's width and height.
+    """
+    x, y, width, height = box
+    left, top = int(np.floor(x - margin * width)), int(np.floor(y - margin * height))
+    right, bottom = int(np.ceil(x + (1 + margin) * width)), int(np.ceil(y + (1 + margin) * height))
+    return max(left, 0), max(top, 0), min(right, image_size[1]), min(bottom, image_size[0])
+
+
+def find_crops(images: Sequence[CocoImage], margin: float, min_size: int) -> list[dict]:
+    """``img_path``, ``img_size``, ``area`` (as of `crop_box`), ``label`` and ``annotation_id`` of each object that is no crowd
+    and, within the image and without margin, at least ``min_size`` pixels wide and high."""
+    crops = []
+    for image in images:
+        for item in image.objects:
+            x0, y0, x1, y1 = crop_box(item.box, image.size, 0.0)
+            if not item.is_crowd and min(x1 - x0, y1 - y0) >= max(min_size, 1):
+                area = crop_box(item.box, image.size, margin)
+                crops.append(dict(img_path=image.path, img_size=image.size, area=area, label=item.label, annotation_id=item.id))
+    return crops
+
+
+@DATASETS.register_module()
+class ObjectCropDataset(KeyedDataset):
+    """One object per sample, with its class where it is known.
+
+    By default the boxes of a COCO split (see `COCOSubsetDataset`), crowds left out. With ``folder`` the JPEG files
+    ``<folder>/<split>/<class>/*.jpg``, or, if there are no sub-folders, ``<folder>/<split>/*.jpg``, whose class is unknown.
+    Without a folder each crop costs the decoding of its whole image; ``tools/dataset_tools/prepare_coco.py`` makes one.
+
+    ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img`` ``(H, W, 3)`` uint8 RGB, ``label`` (position
+    in ``metainfo['classes']``, -1 = unknown), ``img_path``, ``sample_idx`` and ``rng``.
+
+    Args:
+        data_root: COCO's folder; ``folder`` is relative to it.
+        split: ``'train'``, ``'val'``, ``'train2017'`` and so on.
+        classes: Categories, or sub-folders, by name. By default COCO's person, car, bicycle, cat and dog, or all sub-folders.
+        margin: What is added on each side of a box, as a share of its width and height.
+        min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out.
+        folder: Folder of crops, taken as they are: without ``margin`` and ``min_size``.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the samples on first use instead of now.
+
+    Raises:
+        ValueError: If ``margin`` or ``min_size`` is negative, or ``classes`` names an unknown category.
+        DataNotFoundError: If the annotations, the folder or an image are missing, or no crop is left.
+        CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if an image cannot be used.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path = '',
+        split: str = 'train',
+        classes: Sequence[str] | None = None,
+        margin: float = 0.1,
+        min_size: int = 32,
+        folder: str | Path | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        if margin < 0 or min_size < 0:
+            raise ValueError(f'`margin` and `min_size` should not be negative. Found {margin} and {min_size}.')
+        self.split = split
+        self.margin, self.min_size = margin, min_size
+        self.folder = None if folder is None else Path(data_root) / folder / split
+        if classes is None:
+            classes = CLASSES if self.folder is None else _sub_folders(self.folder)
+        self.classes = check_classes(classes) if classes else ()
+        super().__init__(data_root, pipeline, {'classes': self.classes, **(metainfo or {})}, indices, test_mode, lazy_init)
+
+    def load_data_list(self) -> list[dict]:
+        if self.folder is not None:
+            return _list_folder(self.folder, self.classes)
+        crops = find_crops(read_instances(self.data_root, self.split, self.classes), self.margin, self.min_size)
+        if not crops:
+            raise DataNotFoundError(f"'{self.data_root}' has no object of at least {self.min_size} pixels in '{self.split}'.")
+        return crops
+
+    def load_sample(self, results: dict) -> None:
+        image = decode_image(results['img_path'])
+        if 'area' in results:
+            check_image_size(image, results['img_size'], results['img_path'])
+            x0, y0, x1, y1 = results['area']
+            image = image[y0:y1, x0:x1]
+        results['img'] = image
+
+
+def _sub_folders(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise DataNotFoundError(
+            f"The folder of crops '{folder}' does not exist. tools/dataset_tools/prepare_coco.py makes one from COCO."
+        )
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+def _list_folder(folder: Path, classes: Sequence[str]) -> list[dict]:
+    known = _sub_folders(folder)
+    unknown = [name for name in classes if name not in known]
+    if unknown:
+        raise ValueError(f"`classes` should be folders of '{folder}': {', '.join(known)}. Found {', '.join(map(repr, unknown))}.")
+    places = [(folder / name, label) for label, name in enumerate(classes)] or [(folder, -1)]
+    crops = []
+    for place, label in places:
+        names = sorted(name for name in os.listdir(place) if name.lower().endswith(_SUFFIXES))
+        crops += [dict(img_path=f'{place}/{name}', label=label) for name in names]
+    if not crops:
+        raise DataNotFoundError(f"The folder of crops '{folder}' holds no JPEG files.")
+    return crops

@@ -1,0 +1,63 @@
+"""Items of a pipeline to one batch of a handful of tensors."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from mmengine.registry import FUNCTIONS
+from torch.utils.data import get_worker_info
+
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+
+
+@FUNCTIONS.register_module()
+def multitask_collate(items: Sequence[dict]) -> dict:
+    """Stack items of `PackMultiTaskInputs`.
+
+    Images of differing sizes are padded at the right and bottom to the largest: image 0, label 255, depth 0.
+
+    Args:
+        items: One dictionary per sample, all with the same keys.
+
+    Returns:
+        ``inputs`` uint8 ``(B, H, W, 3)``; ``targets``: ``semseg`` uint8 and ``depth`` uint8 or float32, each ``(B, H, W)``
+        and absent where the items have none; ``depth_scale`` float32 ``(B,)``; ``sample_idx`` int64 ``(B,)``; ``metainfo``, a
+        list, if the items have it.
+
+    Raises:
+        ValueError: If the items have different keys.
+    """
+    first = items[0]
+    if any(item.keys() != first.keys() for item in items):
+        raise ValueError(f'`items` should have the same keys. Found {sorted({tuple(item) for item in items})}.')
+    batch = dict(inputs=_stack([item['inputs'] for item in items], padding=0), targets={})
+    for task, padding in (('semseg', IGNORE_LABEL), ('depth', 0)):
+        if task in first:
+            batch['targets'][task] = _stack([item[task] for item in items], padding)
+    batch['depth_scale'] = torch.tensor([item['depth_scale'] for item in items], dtype=torch.float32)
+    batch['sample_idx'] = torch.tensor([item['sample_idx'] for item in items], dtype=torch.int64)
+    if 'metainfo' in first:
+        batch['metainfo'] = [item['metainfo'] for item in items]
+    return batch
+
+
+def _stack(arrays: list[np.ndarray], padding: int) -> torch.Tensor:
+    """Copy each array, a mere view of an image or a memory map so far, to its place in the batch: the only copy there is."""
+    sizes = {array.shape[:2] for array in arrays}
+    height, width = (max(sides) for sides in zip(*sizes, strict=True))
+    batch = _empty((len(arrays), height, width, *arrays[0].shape[2:]), torch.from_numpy(np.empty(0, arrays[0].dtype)).dtype)
+    target = batch.numpy()
+    if len(sizes) > 1:
+        target.fill(padding)
+    for slot, array in zip(target, arrays, strict=True):
+        slot[: array.shape[0], : array.shape[1]] = array
+    return batch
+
+
+def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """An uninitialised tensor; in a worker process one in shared memory, which saves a copy on the way out."""
+    if get_worker_info() is None:
+        return torch.empty(shape, dtype=dtype)
+    storage = torch.UntypedStorage._new_shared(math.prod(shape) * dtype.itemsize)
+    return torch.empty(0, dtype=dtype).set_(storage, 0, shape)

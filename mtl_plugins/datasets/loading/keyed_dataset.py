@@ -1,0 +1,57 @@
+"""The part that data sets with `SampleKey` share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+from mmengine.dataset import BaseDataset
+
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.registry import SCOPE, TRANSFORMS
+
+
+class KeyedDataset(BaseDataset):
+    """mmengine's data set, asked by an int or a `SampleKey`; the pipeline gets the sample's own generator as ``rng``.
+
+    Args:
+        data_root: Folder of the data.
+        pipeline: Transforms.
+        metainfo: Entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the samples on first use instead of now.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        pipeline: Sequence[dict | Callable],
+        metainfo: Mapping | None,
+        indices: int | Sequence[int] | None,
+        test_mode: bool,
+        lazy_init: bool,
+    ):
+        super().__init__(
+            data_root=str(data_root),
+            data_prefix={},
+            pipeline=[TRANSFORMS.build({'_scope_': SCOPE, **step}) if isinstance(step, dict) else step for step in pipeline],
+            metainfo=metainfo,
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    def prepare_data(self, idx: int | SampleKey) -> Any:
+        # Samples run in parallel already: OpenCV's own threads would only get in the way. The setting does not survive the
+        # start of a worker process on every platform, hence the place.
+        if cv2.getNumThreads() > 1:
+            cv2.setNumThreads(0)
+        key = idx if isinstance(idx, SampleKey) else SampleKey(int(idx))
+        results = self.get_data_info(key.index)
+        results['rng'] = key._replace(index=results['sample_idx']).rng()
+        self.load_sample(results)
+        return self.pipeline(results)
+
+    def load_sample(self, results: dict) -> None:
+        """What a data set adds to ``results`` before the pipeline; by default nothing."""

@@ -1,0 +1,92 @@
+"""Samplers that yield `SampleKey`: the order and the augmentation of samples follow from (seed, epoch, index) alone."""
+
+from collections.abc import Iterator, Sized
+
+import numpy as np
+from mmengine.dataset import DefaultSampler
+from mmengine.dist import get_dist_info, sync_random_seed
+from torch.utils.data import Sampler
+
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.registry import DATA_SAMPLERS
+
+
+@DATA_SAMPLERS.register_module()
+class EpochSampler(DefaultSampler):
+    """mmengine's `DefaultSampler` with keys instead of indices, for epoch-based loops and evaluation.
+
+    With ``W`` processes rank ``r`` takes positions ``r, r + W, ...`` of the epoch's order; without shuffling those are the
+    dataset indices.
+
+    Args:
+        dataset: The dataset.
+        shuffle: Whether to draw a new order each epoch (set by ``set_epoch``).
+        seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
+        round_up: Whether to repeat samples until all ranks have the same number.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True):
+        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        epoch, indices = self.epoch, super().__iter__()
+        return (SampleKey(index, epoch, self.seed) for index in indices)
+
+
+@DATA_SAMPLERS.register_module()
+class IterationSampler(Sampler):
+    """An endless stream of keys, for iteration-based loops: one pass over the data after the other.
+
+    With ``W`` processes rank ``r`` takes positions ``r, r + W, ...`` of the stream. Each iterator starts at the position set
+    by `skip`, at first 0.
+
+    Args:
+        dataset: The dataset.
+        shuffle: Whether each pass has a new order.
+        seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
+
+    Raises:
+        ValueError: If the dataset is empty.
+    """
+
+    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
+        if len(dataset) == 0:
+            raise ValueError('`dataset` should hold at least one sample. Found none.')
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self._start = 0
+
+    def __iter__(self) -> Iterator[SampleKey]:
+        position = self.rank + self._start * self.world_size
+        while True:
+            epoch, offset = divmod(position, self.size)
+            order = self._order(epoch)
+            for index in order[offset :: self.world_size]:
+                yield SampleKey(index, epoch, self.seed)
+                position += self.world_size
+
+    def _order(self, epoch: int) -> list[int]:
+        if not self.shuffle:
+            return list(range(self.size))
+        return np.random.default_rng([self.seed, epoch]).permutation(self.size).tolist()
+
+    def skip(self, num_samples: int) -> None:
+        """Let iterators start as if ``num_samples`` of this rank's stream, counted from its beginning, had been taken.
+
+        The cost does not depend on ``num_samples``, and no data are read.
+
+        Raises:
+            ValueError: If ``num_samples`` is negative.
+        """
+        if num_samples < 0:
+            raise ValueError(f'`num_samples` should not be negative. Found {num_samples}.')
+        self._start = num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Nothing to do: the stream counts its passes itself."""
+
+    def __len__(self) -> int:
+        """Samples of one pass over the data, on all ranks together."""
+        return self.size

@@ -1,0 +1,1 @@
+"""A split decoded once, and its statistics."""

@@ -1,0 +1,188 @@
+"""A split decoded once into memory-mapped arrays, so that loading a sample costs no decoding.
+
+``<root>/<split>/packed/`` holds ``rgb.npy`` ``(N, H, W, 3)``, ``semseg.npy`` and ``depth.npy`` ``(N, H, W)``, all uint8, as
+far as the split has them, and ``index.json``: the format version and size and modification time of each file they came from.
+It costs 5 bytes per pixel. A split whose files differ from that record is read from its files again.
+"""
+
+import json
+import logging
+import os
+import shutil
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import cv2
+import numpy as np
+from mmengine.logging import print_log
+
+from mtl_plugins.datasets.multitask.split_listing import SplitListing
+from mtl_plugins.errors import CorruptFileError, DataError
+from mtl_plugins.labels.decoding import check_same_size, decode_depth_code, decode_image, decode_label
+from mtl_plugins.utils.files import describe_os_error
+
+FORMAT_VERSION = 1
+FOLDER_NAME = 'packed'
+_RESULT_KEYS = dict(rgb='img', semseg='gt_seg_map', depth='gt_depth_map')
+Sample = dict[str, np.ndarray]
+
+
+class PackedSplit:
+    """Read-only access to the samples of a packed split. A copy or a pickle holds the path, not the data."""
+
+    def __init__(self, folder: Path, modalities: tuple[str, ...]):
+        self._folder = folder
+        self._modalities = modalities
+        # The base class of a memmap slices several times faster than memmap itself.
+        self._arrays = {
+            _RESULT_KEYS[name]: np.load(folder / f'{name}.npy', mmap_mode='r').view(np.ndarray) for name in modalities
+        }
+
+    def __getitem__(self, position: int) -> Sample:
+        """``img`` and, as far as present, ``gt_seg_map`` and ``gt_depth_map`` of one sample: views, nothing is read yet."""
+        return {key: array[position] for key, array in self._arrays.items()}
+
+    def __len__(self) -> int:
+        return len(self._arrays['img'])
+
+    def __reduce__(self):
+        return PackedSplit, (self._folder, self._modalities)
+
+
+def read_sample(listing: SplitListing, position: int) -> Sample:
+    """Decode and check one sample from its files, with the keys of `PackedSplit`."""
+    image_path = listing.image_path(position)
+    sample = dict(img=decode_image(image_path))
+    for task, decode in (('semseg', decode_label), ('depth', decode_depth_code)):
+        if task in listing.tasks:
+            path = listing.label_path(task, position)
+            sample[_RESULT_KEYS[task]] = decode(path)
+            check_same_size(sample['img'], sample[_RESULT_KEYS[task]], image_path, path)
+    return sample
+
+
+def iterate_samples(listing: SplitListing, num_workers: int) -> Iterator[Sample]:
+    """All samples in order, decoded by a few threads; memory stays flat."""
+    cv2.setNumThreads(0)
+    num_workers = max(num_workers, 1)
+    with ThreadPoolExecutor(num_workers) as pool:
+        positions = iter(range(len(listing.stems)))
+        pending = deque(pool.submit(read_sample, listing, position) for position in islice(positions, 4 * num_workers))
+        try:
+            while pending:
+                sample = pending.popleft().result()
+                pending.extend(pool.submit(read_sample, listing, position) for position in islice(positions, 1))
+                yield sample
+        finally:
+            for future in pending:
+                future.cancel()
+
+
+def open_packed(listing: SplitListing) -> PackedSplit | None:
+    """The packed folder of a split, or None, with a warning, where it is stale, damaged or of another version."""
+    folder = listing.folder / FOLDER_NAME
+    if not folder.is_dir():
+        return None
+    modalities = ('rgb', *listing.tasks)
+    try:
+        index = json.loads((folder / 'index.json').read_text())
+        reason = _mismatch(index, listing, modalities)
+        if reason is None:
+            return PackedSplit(folder, modalities)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = f'it cannot be read ({error})'
+    print_log(
+        f"Not using '{folder}': {reason}. Reading the files instead; renew it with tools/dataset_tools/pack_dataset.py.",
+        logger='current',
+        level=logging.WARNING,
+    )
+    return None
+
+
+def _mismatch(index: dict, listing: SplitListing, modalities: tuple[str, ...]) -> str | None:
+    if index['version'] != FORMAT_VERSION:
+        return f'its format version should be {FORMAT_VERSION}, found {index["version"]}'
+    if index['stems'] != listing.stems:
+        return 'files were added or removed'
+    for name in modalities:
+        if name not in index['stamps']:
+            return f"it lacks '{name}'"
+        for stem, stamp, packed_stamp in zip(listing.stems, listing.stamps(name), index['stamps'][name], strict=True):
+            if tuple(packed_stamp) != stamp:
+                return f"'{name}/{stem}' was changed"
+    return None
+
+
+def write_packed(
+    listing: SplitListing, num_workers: int = 2, progress: Callable[[Iterator[Sample]], Iterator[Sample]] = iter
+) -> Path:
+    """Pack a split into ``<root>/<split>/packed``, which appears, or replaces an older one, only when complete.
+
+    Args:
+        listing: The split; its tasks say what is packed.
+        num_workers: Decoding threads.
+        progress: Wraps the iterator over samples, to show a progress bar.
+
+    Raises:
+        CorruptFileError: If a file cannot be used, or if the images differ in size.
+        DataError: If writing fails, for instance on a full disk.
+
+    On any error an older packed folder stays as it was, and nothing else is left behind.
+    """
+    folder = listing.folder / FOLDER_NAME
+    partial = listing.folder / f'{FOLDER_NAME}.{os.getpid()}.partial'
+    # The stamps are taken first: a file that changes while it is being packed makes the result stale, not wrong.
+    modalities = ('rgb', *listing.tasks)
+    index = dict(version=FORMAT_VERSION, stems=listing.stems, stamps={name: listing.stamps(name) for name in modalities})
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir()
+        _write_arrays(partial, listing, modalities, progress(iterate_samples(listing, num_workers)))
+        (partial / 'index.json').write_text(json.dumps(index))
+        _replace_folder(partial, folder)
+    except OSError as error:
+        raise DataError(f'{describe_os_error(error, folder)} Nothing was changed.') from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def _write_arrays(folder: Path, listing: SplitListing, modalities: tuple[str, ...], samples: Iterator[Sample]) -> None:
+    """Write through ordinary files: a full disk is an `OSError` there, but kills the process on a memory map."""
+    files = {_RESULT_KEYS[name]: open(folder / f'{name}.npy', 'wb') for name in modalities}
+    try:
+        first_shape = None
+        for position, sample in enumerate(samples):
+            shape = sample['img'].shape
+            if first_shape is None:
+                first_shape = shape
+                for key, file in files.items():
+                    full_shape = (len(listing.stems), *sample[key].shape)
+                    np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=full_shape))
+            if shape != first_shape:
+                raise CorruptFileError(
+                    f'Packing needs images of one size. Found {shape[1]}x{shape[0]} (width x height) in '
+                    f"'{listing.image_path(position)}' and {first_shape[1]}x{first_shape[0]} in '{listing.image_path(0)}'."
+                )
+            for key, file in files.items():
+                file.write(np.ascontiguousarray(sample[key]).data)
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _replace_folder(source: Path, target: Path) -> None:
+    if not target.exists():
+        source.rename(target)
+        return
+    old = target.with_name(f'{source.name}.old')
+    target.rename(old)
+    try:
+        source.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)

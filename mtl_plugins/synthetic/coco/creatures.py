@@ -1,0 +1,182 @@
+"""People, cats and dogs of a generated COCO."""
+
+import numpy as np
+
+from mtl_plugins.synthetic.coco.shapes import Coat, Part, dye, limb, oval, pattern, pick, polygon, swing_chain
+
+# fmt: off
+_SKINS = ((244, 208, 177), (224, 172, 140), (198, 134, 98), (141, 85, 54), (92, 56, 38))
+_HAIRS = ((30, 26, 24), (70, 45, 28), (120, 80, 45), (210, 170, 100), (170, 165, 160), (140, 60, 30))
+_FURS = (
+    (35, 32, 32), (95, 92, 95), (150, 148, 146), (120, 80, 50), (205, 140, 75), (225, 205, 170), (240, 236, 228),
+    (75, 55, 40),
+)
+# fmt: on
+
+
+def person(rng: np.random.Generator) -> list[Part]:
+    """Head, hair, torso, two arms and two legs, walking or standing, seen from the side or the front."""
+    skin, hair, shirt, trousers, shoe = pick(rng, _SKINS), pick(rng, _HAIRS), dye(rng), dye(rng), dye(rng) * 0.5
+    cloth = pattern(rng, ('plain', 'plain', 'stripes', 'checks'), shirt, (0.035, 0.08))
+    half = rng.uniform(0.075, 0.11)
+    stride, lean = rng.uniform(0, 0.5) * (rng.random() < 0.6), rng.normal(0, 0.02)
+    skirt = rng.random() < 0.25
+    parts = []
+    for side in (-1, 1):
+        hip = (side * half * 0.5, -0.5)
+        leg = swing_chain(hip, (side * stride, side * stride - abs(stride) * rng.uniform(0, 0.8)), (0.24, 0.23))
+        shade = 0.8 if side < 0 else 1.0
+        parts.append(Part(limb(leg, (0.09, 0.07, 0.05)), shade * (skin if skirt else trousers)))
+        x, y = leg[-1]
+        parts.append(Part(limb([(x - 0.01, y), (x + 0.045, y + 0.012)], (0.05, 0.035)), shoe))
+    arms = []
+    for side in (-1, 1):
+        raised = rng.random() < 0.18
+        swing = rng.uniform(2.0, 2.9) * side if raised else -side * stride * 0.8 + side * rng.uniform(0.05, 0.35)
+        arm = swing_chain(
+            (side * half * 0.85 + lean, -0.79), (swing, swing + rng.uniform(0, 0.7) * (1 if raised else side)), (0.17, 0.15)
+        )
+        arms.append(
+            [Part(limb(arm, (0.06, 0.05, 0.04)), shirt * (0.78 if side < 0 else 0.95)), Part([oval(*arm[-1], 0.026)], skin)]
+        )
+    left = [(-half * 0.85, -0.48), (-half * 1.02, -0.68), (-half + lean, -0.84)]
+    right = [(half + lean, -0.84), (half * 1.02, -0.68), (half * 0.85, -0.48)]
+    torso = polygon(*left, *right, rounds=1)
+    parts += arms[0]
+    if skirt:
+        flare = half * rng.uniform(1.2, 1.9)
+        parts.append(Part([polygon((-half * 0.8, -0.56), (half * 0.8, -0.56), (flare, -0.3), (-flare, -0.3))], trousers))
+    parts.append(Part(limb([(lean, -0.85), (lean * 1.5, -0.9)], 0.05), skin * 0.9))
+    parts.append(Part([torso], shirt, coat=cloth))
+    parts += arms[1]
+    head = (lean * 1.6, -0.93)
+    radius = rng.uniform(0.055, 0.066)
+    if rng.random() < 0.4:
+        parts.append(Part([oval(head[0] - 0.012, head[1] + 0.035, radius * 1.1, radius * 1.7)], hair))
+    parts.append(Part([oval(*head, radius * 0.9, radius * 1.12)], skin))
+    parts.append(
+        Part(
+            [polygon(*(oval(*head, radius * 1.02, radius * 1.2)[10:20]), (head[0] - radius * 0.2, head[1] - radius * 0.45))], hair
+        )
+    )
+    return parts
+
+
+def cat(rng: np.random.Generator) -> list[Part]:
+    """Round head, pointed ears, short muzzle and a long thin tail; sitting or walking; often striped."""
+    fur = pick(rng, _FURS)
+    coat = pattern(rng, ('stripes', 'stripes', 'plain', 'spots'), fur, (0.06, 0.12))
+    paler = np.clip(fur * 0.5 + 120, 0, 248)
+    if rng.random() < 0.5:
+        curl = rng.uniform(-0.15, 0.15)
+        parts = [
+            Part(
+                limb([(-0.2, -0.06), (-0.36, -0.05), (-0.46, -0.14), (-0.46 + curl, -0.28)], (0.09, 0.08, 0.07, 0.05)),
+                fur * 0.9,
+                coat=coat,
+            )
+        ]
+        parts.append(
+            Part(
+                [polygon((-0.3, 0), (-0.3, -0.2), (-0.16, -0.52), (0.06, -0.66), (0.2, -0.5), (0.2, -0.02), rounds=2)],
+                fur,
+                coat=coat,
+            )
+        )
+        parts.append(
+            Part(
+                limb([(0.08, -0.36), (0.13, -0.02)], (0.12, 0.08)) + limb([(0.0, -0.3), (0.03, -0.02)], (0.1, 0.08)),
+                fur * 1.06,
+                coat=coat,
+            )
+        )
+        return parts + _cat_head(fur, paler, coat, (0.1, -0.74), 0.19)
+    swing = rng.uniform(-0.35, 0.35)
+    bend = rng.uniform(0.1, 0.3)
+    parts = [
+        Part(
+            limb([(-0.36, -0.36), (-0.46, -0.52), (-0.44, -0.72), (-0.44 + bend, -0.82)], (0.08, 0.065, 0.055, 0.04)),
+            fur * 0.9,
+            coat=coat,
+        )
+    ]
+    for x, phase in ((-0.3, 1), (0.16, -1), (-0.22, -1), (0.24, 1)):
+        leg = swing_chain((x, -0.24), (phase * swing, phase * swing * 0.4), (0.13, 0.1))
+        parts.append(Part(limb(leg, (0.11, 0.07, 0.065)), fur * (0.82 if phase * x > 0 else 1.0)))
+    parts.append(
+        Part(
+            [polygon((-0.42, -0.2), (-0.42, -0.42), (-0.1, -0.43), (0.3, -0.46), (0.34, -0.2), (-0.1, -0.15), rounds=2)],
+            fur,
+            coat=coat,
+        )
+    )
+    return parts + _cat_head(fur, paler, coat, (0.36, -0.5), 0.155)
+
+
+def _cat_head(fur: np.ndarray, paler: np.ndarray, coat: Coat | None, at: tuple[float, float], r: float) -> list[Part]:
+    x, y = at
+    dark = np.array([25, 22, 22.0])
+    parts = []
+    for side in (-1, 1):
+        ear = polygon((x + side * r * 0.95, y - r * 0.3), (x + side * r * 0.85, y - r * 1.5), (x + side * r * 0.15, y - r * 0.75))
+        inner = polygon((x + side * r * 0.8, y - r * 0.6), (x + side * r * 0.76, y - r * 1.2), (x + side * r * 0.4, y - r * 0.75))
+        parts += [Part([ear], fur * 0.95), Part([inner], np.array([215, 150, 145.0]))]
+    parts.append(Part([oval(x, y, r * 1.08, r * 0.92)], fur, coat=coat))
+    parts.append(
+        Part([oval(x - r * 0.2, y + r * 0.45, r * 0.3, r * 0.25), oval(x + r * 0.2, y + r * 0.45, r * 0.3, r * 0.25)], paler)
+    )
+    parts.append(
+        Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.2, r * 0.17) for side in (-1, 1)], np.array([190, 200, 80.0]))
+    )
+    parts.append(Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.07, r * 0.17) for side in (-1, 1)], dark))
+    parts.append(
+        Part([polygon((x - r * 0.14, y + r * 0.2), (x + r * 0.14, y + r * 0.2), (x, y + r * 0.38))], np.array([200, 110, 110.0]))
+    )
+    return parts
+
+
+def dog(rng: np.random.Generator) -> list[Part]:
+    """Long muzzle, hanging ears, strong legs, a short tail and a collar; standing, walking or sitting; often spotted."""
+    fur = pick(rng, _FURS)
+    coat = pattern(rng, ('spots', 'spots', 'plain', 'plain'), fur, (0.14, 0.26))
+    dark = np.array([25, 22, 22.0])
+    ear = np.clip(fur * rng.uniform(0.45, 0.7), 8, 248)
+    collar = dye(rng)
+    if rng.random() < 0.3:
+        parts = [Part(limb([(-0.24, -0.06), (-0.42, -0.1)], (0.08, 0.05)), fur * 0.9)]
+        parts.append(
+            Part(
+                [polygon((-0.32, 0), (-0.32, -0.22), (-0.1, -0.55), (0.08, -0.68), (0.24, -0.5), (0.18, -0.02), rounds=2)],
+                fur,
+                coat=coat,
+            )
+        )
+        parts.append(Part(limb([(0.1, -0.4), (0.16, -0.03), (0.21, -0.02)], (0.14, 0.09, 0.07)), fur * 1.05))
+        x, y = 0.1, -0.74
+    else:
+        swing, lift = rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.3)
+        parts = [Part(limb([(-0.38, -0.48), (-0.48, -0.52 - lift)], (0.07, 0.04)), fur * 0.95)]
+        for x, phase in ((-0.32, 1), (0.14, -1), (-0.24, -1), (0.22, 1)):
+            leg = swing_chain((x, -0.36), (phase * swing, phase * swing * 0.3), (0.18, 0.16))
+            parts.append(
+                Part(
+                    limb([*leg, (leg[-1][0] + 0.03, leg[-1][1])], (0.13, 0.075, 0.07, 0.05)),
+                    fur * (0.8 if phase * x > 0 else 1.0),
+                )
+            )
+        parts.append(
+            Part(
+                [polygon((-0.44, -0.3), (-0.42, -0.54), (0.0, -0.53), (0.3, -0.6), (0.34, -0.3), (0.0, -0.28), rounds=2)],
+                fur,
+                coat=coat,
+            )
+        )
+        parts.append(Part(limb([(0.26, -0.5), (0.34, -0.68)], (0.2, 0.15)), fur, coat=coat))
+        parts.append(Part(limb([(0.22, -0.62), (0.4, -0.57)], 0.035), collar))
+        x, y = 0.36, -0.74
+    parts.append(Part(limb([(x + 0.04, y + 0.02), (x + 0.22, y + 0.06)], (0.19, 0.1)), fur * 1.04))
+    parts.append(Part([oval(x, y, 0.13, 0.12)], fur))
+    parts.append(Part([oval(x - 0.1, y + 0.06, 0.055, 0.14, 0.25)], ear))
+    parts.append(Part([oval(x + 0.26, y + 0.03, 0.03, 0.026), oval(x + 0.06, y - 0.03, 0.02)], dark))
+    parts.append(Part(limb([(x + 0.12, y + 0.1), (x + 0.24, y + 0.1)], 0.012), dark))
+    return parts

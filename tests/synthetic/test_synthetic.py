@@ -1,0 +1,191 @@
+import runpy
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.errors import DataError
+from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
+from mtl_plugins.labels.depth_codec import decode_depth, encode_label
+from mtl_plugins.synthetic.streets import miniscapes_writer
+from mtl_plugins.synthetic.streets.labels import CAR, ROAD, SIDEWALK, SKY
+from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
+from mtl_plugins.synthetic.streets.street_scenes import render_sample
+
+TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools' / 'make_dataset.py'
+SIZE = (64, 128)
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*') if path.is_file()}
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_miniscapes(tmp_path_factory.mktemp('synthetic') / 'data', 3, 2, 2, size=SIZE, seed=5, workers=1, progress=False)
+
+
+@pytest.fixture(scope='module')
+def scenes() -> tuple[np.ndarray, np.ndarray]:
+    """Labels and depths of 120 scenes."""
+    renderings = [render_sample(0, 'train', index, SIZE) for index in range(120)]
+    return np.stack([r.label for r in renderings]), np.stack([r.depth for r in renderings])
+
+
+def test_folder_layout(root):
+    expected = [f'{split}/rgb/{k}.jpg' for split, n in (('train', 3), ('val', 2), ('test', 2)) for k in range(n)]
+    labelled = [('train', 3), ('val', 2), ('grader/test', 2)]
+    expected += [f'{split}/{kind}/{k}.png' for split, n in labelled for kind in ('semseg', 'depth') for k in range(n)]
+    assert sorted(contents(root)) == sorted(expected)
+
+
+@pytest.mark.parametrize('split', ['train', 'val', 'grader/test'])
+def test_file_formats(root, split):
+    images = root / split.removeprefix('grader/')
+    for index in range(2):
+        image, semseg, depth = (
+            Image.open(images / f'rgb/{index}.jpg'),
+            Image.open(root / split / f'semseg/{index}.png'),
+            Image.open(root / split / f'depth/{index}.png'),
+        )
+        assert (image.format, image.mode) == ('JPEG', 'RGB')
+        assert (semseg.format, semseg.mode, depth.format, depth.mode) == ('PNG', 'P', 'PNG', 'L')
+        assert image.size == semseg.size == depth.size == (SIZE[1], SIZE[0])
+        label, code = np.asarray(semseg), np.asarray(depth)
+        assert label.max() < 19
+        assert (code[label == SKY] == 0).all()
+        assert (code > 0).mean() > 0.4
+        assert np.asarray(image).std() > 10
+        assert semseg.getpalette()[: 3 * 19] == [channel for colour in PALETTE for channel in colour]
+
+
+def test_files_hold_the_rendering(root):
+    rendering = render_sample(5, 'val', 1, SIZE)
+    image = cv2.imread(str(root / 'val/rgb/1.jpg'))[..., ::-1].astype(int)
+    assert np.abs(image - rendering.image).mean() < 8
+    np.testing.assert_array_equal(np.asarray(Image.open(root / 'val/semseg/1.png')), rendering.label)
+    metres = decode_depth(np.asarray(Image.open(root / 'val/depth/1.png')))
+    inside = (rendering.depth >= 4) & (rendering.depth <= 300)
+    np.testing.assert_array_equal(metres > 0, inside)
+    half_step = (1 / 4 - 1 / 300) / 254 / 2
+    assert np.abs(1 / metres[inside] - 1 / rendering.depth[inside]).max() <= half_step * 1.001
+
+
+def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, monkeypatch, capsys):
+    out = tmp_path / 'again'
+    arguments = [str(out), '--train', '3', '--val', '2', '--test', '2', '--size', '64x128', '--seed', '5', '--workers', '2']
+    run = subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True, timeout=120)
+    assert run.returncode == 0, run.stderr
+    assert contents(out) == contents(root)
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
+    assert runpy.run_path(str(TOOL))['main']() == 1
+    assert capsys.readouterr().err == f'error: {out} is not empty; choose a new folder, or remove it first.\n'
+    assert contents(out) == contents(root)
+
+
+def test_tool_help():
+    run = subprocess.run([sys.executable, str(TOOL), '--help'], capture_output=True, text=True, timeout=60)
+    assert run.returncode == 0
+    for option in ('OUT', '--train', '--val', '--test', '--size', '--seed', '--workers'):
+        assert option in run.stdout
+
+
+def test_samples_depend_on_seed_split_and_index():
+    images = [render_sample(*key, (32, 64)).image for key in ((0, 'train', 0), (0, 'train', 1), (0, 'val', 0), (1, 'train', 0))]
+    assert all(not np.array_equal(images[0], other) for other in images[1:])
+    np.testing.assert_array_equal(images[0], render_sample(0, 'train', 0, (32, 64)).image)
+
+
+def test_all_classes_occur_in_a_plausible_order(scenes):
+    labels, _ = scenes
+    share = dict(zip(CLASSES, np.bincount(labels.ravel(), minlength=19) / labels.size, strict=True))
+    images = dict(zip(CLASSES, [(labels == c).any((1, 2)).sum() for c in range(19)], strict=True))
+    assert min(images.values()) >= 8, images
+    large = [share[name] for name in ('road', 'building', 'vegetation', 'car', 'sky')]
+    others = [value for name, value in share.items() if name not in ('road', 'building', 'vegetation', 'car', 'sky', 'sidewalk')]
+    assert share['road'] == max(share.values())
+    assert min(large) > 2 * max(others)
+    assert max(share['rider'], share['motorcycle'], share['bicycle']) < share['person'] < share['sidewalk']
+
+
+def test_depth_and_label_agree(scenes):
+    labels, depths = scenes
+    beyond = np.isinf(depths)
+    assert (labels[beyond] == SKY).all()
+    assert not (labels[~beyond] == SKY).any()
+    assert depths.min() > 0.3
+    valid = encode_label(depths) > 0
+    assert 0.7 < valid.mean() < 0.97
+    assert np.percentile(depths[valid], 1) < 6
+    assert np.percentile(depths[valid], 99) > 90
+
+
+def test_row_and_position_do_not_give_depth_or_class_away(scenes):
+    labels, depths = scenes
+    log_depth = np.log(np.where(encode_label(depths) > 0, depths, np.nan))
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', RuntimeWarning)  # Rows that only ever show sky.
+        per_row = np.nanmedian(log_depth, axis=(0, 2))[None, :, None]
+    explained = 1 - np.nanmean((log_depth - per_row) ** 2) / np.nanvar(log_depth)
+    assert explained < 0.7
+    counts = np.stack([(labels == c).sum(0) for c in range(19)])
+    assert counts.max(0).sum() / labels.size < 0.6
+
+
+def test_colour_does_not_give_the_car_away():
+    hues = []
+    for index in range(24):
+        rendering = render_sample(3, 'train', index, SIZE)
+        if (rendering.label == CAR).sum() > 200:
+            pixels = rendering.image[rendering.label == CAR].astype(int)
+            hues.append(np.argsort(np.median(pixels, 0))[-1])
+    assert len(set(hues)) == 3
+
+
+def test_road_is_flanked_by_something_else(scenes):
+    labels, _ = scenes
+    assert ((labels == ROAD)[:, -1].any(1)).mean() > 0.7
+    assert ((labels == SIDEWALK).any((1, 2))).mean() > 0.8
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'message'),
+    [
+        (dict(num_train=-1, num_val=0, num_test=0), 'numbers of samples'),
+        (dict(num_train=0, num_val=0, num_test=0), 'numbers of samples'),
+        (dict(num_train=1, num_val=0, num_test=0, size=(16, 64)), '`size` should be at least'),
+        (dict(num_train=1, num_val=0, num_test=0, seed=-1), '`seed` and `workers`'),
+    ],
+)
+def test_bad_arguments(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        write_miniscapes(tmp_path / 'out', **arguments, progress=False)
+    assert not (tmp_path / 'out').exists()
+
+
+def test_refuses_to_overwrite(tmp_path):
+    (tmp_path / 'mine.txt').write_text('keep')
+    with pytest.raises(DataError, match='not empty'):
+        write_miniscapes(tmp_path, 1, 0, 0, size=SIZE, progress=False)
+    assert [path.name for path in tmp_path.iterdir()] == ['mine.txt']
+    with pytest.raises(DataError, match='is a file'):
+        write_miniscapes(tmp_path / 'mine.txt', 1, 0, 0, size=SIZE, progress=False)
+
+
+def test_an_interrupted_split_does_not_look_complete(tmp_path, monkeypatch):
+    write = miniscapes_writer._write_sample
+
+    def full_disk(job):
+        if job.split == 'val' and job.index == 1:
+            raise OSError(28, 'No space left on device')
+        write(job)
+
+    monkeypatch.setattr(miniscapes_writer, '_write_sample', full_disk)
+    with pytest.raises(DataError, match='disk is full'):
+        write_miniscapes(tmp_path / 'out', 1, 2, 1, size=SIZE, progress=False)
+    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.incomplete_val', 'train']

@@ -1,0 +1,63 @@
+"""From images to labels and metres."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks import peers
+from benchmarks.joint_model import build_joint_model
+from benchmarks.results import Measurement, Options, Ratio, Result
+from benchmarks.scenes import render_arrays
+from benchmarks.timing import interleave
+from mtl_plugins.models.utils.inference import prepare_for_inference
+
+PEER = 'smp fp32'
+
+
+def run(options: Options) -> Result:
+    """A batch of uint8 images ``(B, H, W, 3)`` to uint8 labels and float32 metres, both at the images' size."""
+    size, batch_size = ((64, 128), 2) if options.quick else ((256, 512), 8)
+    images = torch.from_numpy(render_arrays(batch_size, size, options.seed).images).to(options.device)
+    torch.manual_seed(options.seed)
+    model = build_joint_model().to(options.device).eval()
+    smp = peers.build_smp_model().to(options.device).eval()
+    smp_channels_last = peers.build_smp_model().to(options.device, memory_format=torch.channels_last).eval()
+    contenders = {
+        'ours, training model': _ours(model, images),
+        'ours fp32': _ours(prepare_for_inference(model), images),
+        'ours bf16': _ours(prepare_for_inference(model, dtype=torch.bfloat16), images),
+        PEER: _peer(smp, images, torch.contiguous_format),
+        'smp fp32, channels last': _peer(smp_channels_last, images, torch.channels_last),
+        'smp bf16 autocast, channels last': _peer(smp_channels_last, images, torch.channels_last, bf16=True),
+    }
+    with torch.inference_mode():
+        times = interleave(contenders, options.repeats, device=options.device, scale=1e3 / batch_size)
+    time = Measurement('time per image', 'ms', times)
+    return Result(
+        name='infer',
+        settings=dict(image_size=size, batch_size=batch_size, backbone='resnet18', output_stride=16, device=options.device),
+        measurements=[time],
+        ratios=[
+            Ratio('smp fp32 / ours fp32', time, PEER, 'ours fp32', target=1.5),
+            Ratio('smp fp32 / ours bf16', time, PEER, 'ours bf16', target=2.8),
+            Ratio('smp fp32, channels last / ours fp32', time, 'smp fp32, channels last', 'ours fp32'),
+            Ratio('smp bf16, channels last / ours bf16', time, 'smp bf16 autocast, channels last', 'ours bf16'),
+        ],
+    )
+
+
+def _ours(model: nn.Module, images: Tensor) -> Callable[[], object]:
+    return lambda: model.predict_arrays(model.data_preprocessor(dict(inputs=images))['inputs'])
+
+
+def _peer(model: nn.Module, images: Tensor, memory_format: torch.memory_format, bf16: bool = False) -> Callable[[], object]:
+    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
+
+    def predict() -> tuple[Tensor, Tensor]:
+        inputs = ((images.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=memory_format)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            output = model(inputs)
+        return peers.smp_predictions(output)
+
+    return predict

@@ -1,0 +1,20 @@
+"""The model that every benchmark runs: the joint config as it is."""
+
+from mmengine.config import Config
+
+from benchmarks.provenance import ROOT
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
+
+CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+
+
+def joint_config(data_root: str | None = None, **options: object) -> Config:
+    """The config with overrides; ``__`` stands for a dot."""
+    return load_config(str(ROOT / CONFIG), {key.replace('__', '.'): value for key, value in options.items()}, data_root)
+
+
+def build_joint_model() -> MultiTaskSegmentor:
+    """ResNet-18, output stride 16, random weights."""
+    return MODELS.build(joint_config().model)
