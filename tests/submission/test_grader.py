@@ -18,8 +18,8 @@ from mtl_plugins.errors import DataError, UserError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.depth_codec import decode_depth, encode_depth
+from mtl_plugins.labels.png_codec import encode_prediction
 from mtl_plugins.submission.grader import grade_submission
-from mtl_plugins.submission.png_codec import encode_prediction
 
 ROOT = Path(__file__).resolve().parents[2]
 TOOL = ROOT / 'tools' / 'submission_tools' / 'grade_submission.py'

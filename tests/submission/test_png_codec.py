@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_plugins.errors import InvalidPredictionError
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_depth_code, decode_label
-from mtl_plugins.submission.errors import InvalidPredictionError
-from mtl_plugins.submission.png_codec import decode_prediction, encode_prediction
+from mtl_plugins.labels.png_codec import decode_prediction, encode_prediction
 
 
 def _maps(size, low, high):

@@ -14,17 +14,23 @@ class DenseTask(BaseModule):
 
     A new task is a subclass in a new file, registered, with the attributes below and the abstract methods.
 
+    Args:
+        label: Name of the label of the data that it learns; None is the task's own name in the model.
+        init_cfg: As in every mmengine module.
+
     Attributes:
         out_channels: Channels of the prediction that the decode head owes this task.
-        data_field: Suffix of the fields of a ``SegDataSample``: ``pred_<data_field>`` and ``gt_<data_field>``.
         loss_name: Key of the loss in the log, starting with ``loss_``.
         mergings: Ways in which test-time views of an image can be merged; the first one is the default.
     """
 
     out_channels: int
-    data_field: str
     loss_name: str
     mergings: tuple[str, ...]
+
+    def __init__(self, *, label: str | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.label = label
 
     def check_head(self, head: nn.Module) -> None:
         """Refuse a decode head whose output this task would misread.
@@ -36,6 +42,10 @@ class DenseTask(BaseModule):
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+
+    @abstractmethod
+    def valid_mask(self, target: Tensor) -> Tensor:
+        """Which pixels of a target count: bool ``(B, H, W)``."""
 
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:

@@ -22,6 +22,7 @@ class DepthTask(DenseTask):
         statistics: ``dict(mean=..., std=...)`` of the represented quantity, where the representation needs it.
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
             :class:`SILogLoss` by default.
+        label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -29,7 +30,6 @@ class DepthTask(DenseTask):
     """
 
     out_channels = 1
-    data_field = 'depth_map'
     mergings = ('log', 'metres')
 
     def __init__(
@@ -39,9 +39,10 @@ class DepthTask(DenseTask):
         depth_range: Sequence[float] = (0.1, 300.0),
         statistics: dict[str, float] | None = None,
         loss: dict | None = None,
+        label: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(label=label, init_cfg=init_cfg)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
         self.depth_range = tuple(depth_range)
         self.criterion = MODELS.build(loss or dict(type='SILogLoss'))
@@ -67,6 +68,9 @@ class DepthTask(DenseTask):
             if self.criterion.space == 'metres':
                 return self.criterion(self.representation.to_metres(output), target, target > 0)
             return self.criterion(output, self.representation.from_metres(target), target > 0)
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target > 0
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """float32 metres."""

@@ -6,6 +6,8 @@ from torch import Tensor
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
+IGNORED_LABEL = 255
+
 
 @MODELS.register_module()
 class SemSegTask(DenseTask):
@@ -16,17 +18,19 @@ class SemSegTask(DenseTask):
     Args:
         num_classes: Number of classes, at most 255.
         loss: Config of a loss on coarse logits and fine labels; :class:`UpsampledCrossEntropyLoss` by default.
+        label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
         ValueError: If ``num_classes`` is out of 1..255.
     """
 
-    data_field = 'sem_seg'
     mergings = ('mean', 'max')
 
-    def __init__(self, *, num_classes: int = 19, loss: dict | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(
+        self, *, num_classes: int = 19, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None
+    ) -> None:
+        super().__init__(label=label, init_cfg=init_cfg)
         if not 1 <= num_classes <= 255:
             raise ValueError(f'`num_classes` should be in 1..255. Found {num_classes}.')
         self.num_classes = self.out_channels = num_classes
@@ -35,6 +39,9 @@ class SemSegTask(DenseTask):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return self.criterion(prediction, target)
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target != IGNORED_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels. Image by image: the upsampled logits of a batch never exist at once."""

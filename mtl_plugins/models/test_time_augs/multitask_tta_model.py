@@ -104,7 +104,7 @@ class MultiTaskTTAModel(BaseModel):
 
     @torch.no_grad()
     def predict_arrays(self, inputs: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Tensor]:
-        """``{'semseg': uint8 labels, 'depth': float32 metres}``, each ``(B, H, W)``, of normalised images ``(B, 3, H, W)``.
+        """As :meth:`MultiTaskSegmentor.predict_arrays`, of normalised images ``(B, 3, H, W)``.
 
         Args:
             inputs: As the data preprocessor gives them.
