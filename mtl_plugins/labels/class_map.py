@@ -38,7 +38,7 @@ class ClassMap(LabelKind):
     is_class_map = True
     titles = ('label', 'prediction')
     error_note = 'cyan wrong class'
-    error_order = 1
+    error_rank = 0
 
     def __init__(
         self,

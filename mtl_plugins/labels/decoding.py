@@ -69,7 +69,7 @@ def read_ids(path: str) -> np.ndarray:
     if colour_type == _PALETTE:
         return _decode_with_pil(data, 'label', path)
     found = f'{bit_depth}-bit {_PNG_COLOURS.get(colour_type, "data")}'
-    raise CorruptFileError(f"The label '{path}' should be an 8-bit palette or grey PNG. Found {found}.")
+    raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
 
 
 def read_grey(path: str, what: str) -> np.ndarray:

@@ -48,6 +48,7 @@ class DepthMap(LabelKind):
 
     invalid = 0
     titles = ('depth', 'predicted depth')
+    error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
 
     def __init__(

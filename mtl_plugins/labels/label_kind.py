@@ -163,7 +163,8 @@ class LabelKind(ABC):
     """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
-        """Draw the differences into a picture of the errors, in place. Kinds draw in the order of :attr:`error_order`."""
+        """Draw the differences into a picture of the errors, in place."""
         raise NotImplementedError(f'{type(self).__name__} has an `error_note` and should draw its errors.')
 
-    error_order = 0
+    error_rank = 0
+    """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ConfigError, CorruptFileError
+from mtl_plugins.labels.boundary_map import BoundaryMap
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.surface_normals import SurfaceNormals
 
-KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap)}
+KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
 DESCRIPTION = 'dataset.json'
 
 LabelConfigs = Mapping[str, Mapping[str, Any]]
@@ -20,7 +22,13 @@ LabelConfigs = Mapping[str, Mapping[str, Any]]
 MINISCAPES_LABELS: dict[str, dict] = dict(
     semseg=dict(type='ClassMap', classes=CLASSES, palette=[list(colour) for colour in PALETTE]),
     depth=dict(type='DepthMap', encoding='code'),
+    normals=dict(type='SurfaceNormals'),
+    boundary=dict(type='BoundaryMap'),
 )
+
+
+# Those that a data set reads unless it is told otherwise.
+MINISCAPES_TASKS = ('semseg', 'depth')
 
 
 def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:

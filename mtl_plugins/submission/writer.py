@@ -44,6 +44,7 @@ class SubmissionWriter:
             raise ValueError(f'`num_threads` should be at least 1. Found {num_threads}.')
         self.labels = dict(labels)
         self.rounding = rounding
+        self._channels = {name: kind.blank((1, 1)).shape[2:] for name, kind in labels.items()}
         self._folders = {name: Path(out_dir) / PREDICTIONS / name for name in labels}
         for folder in self._folders.values():
             make_folder(folder, SubmissionError)
@@ -67,7 +68,9 @@ class SubmissionWriter:
                 f'Image {stem}: there should be predictions for {sorted(self.labels)}. Found {sorted(predictions)}.'
             )
         shapes = [values.shape for values in predictions.values()]
-        if len({shape[:2] for shape in shapes}) > 1 or any(len(shape) not in (2, 3) for shape in shapes):
+        if len({shape[:2] for shape in shapes}) > 1 or any(
+            predictions[name].shape[2:] != channels or predictions[name].ndim < 2 for name, channels in self._channels.items()
+        ):
             raise SubmissionError(f'Image {stem}: predictions should be maps of one size. Found {shapes}.')
         if not stem or Path(stem).name != stem:
             raise SubmissionError(f'Image {stem!r}: the name should have no folder.')

@@ -34,8 +34,8 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
     shown = [name for name in labels if any(name in row['labels'] or name in row['predictions'] for row in rows)]
     notes = [labels[name].note() for name in shown]
     if 'error' in columns:
-        judged = [labels[name] for name in shown if any(name in row['labels'] and name in row['predictions'] for row in rows)]
-        words = [kind.error_note for kind in sorted(judged, key=lambda kind: -kind.error_order) if kind.error_note]
+        drawn = {labels[name] for row in rows for name in drawn_errors(row, labels)}
+        words = [kind.error_note for kind in sorted(drawn, key=lambda kind: -kind.error_rank)]
         notes.append('error: ' + '; '.join(dict.fromkeys(words)))
     legend = [entry for name in shown for entry in labels[name].legend()]
     return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=[note for note in notes if note])
@@ -57,12 +57,20 @@ def label_tiles(row: Mapping, labels: Mapping[str, LabelKind]) -> dict[str, np.n
     return tiles
 
 
+def drawn_errors(row: Mapping, labels: Mapping[str, LabelKind]) -> list[str]:
+    """The labels whose errors a row shows, in the order in which they are drawn."""
+    known = [name for name, kind in labels.items() if kind.error_note and name in row['labels'] and name in row['predictions']]
+    known.sort(key=lambda name: labels[name].error_rank)
+    below = [name for name in known if labels[name].error_rank < 0]
+    return below[-1:] + known[len(below) :]
+
+
 def error_picture(row: Mapping, labels: Mapping[str, LabelKind]) -> np.ndarray | None:
     """Where predictions differ from labels ``(H, W, 3)``: kinds draw one over the other. Grey: no label. None if none draws."""
-    known = [name for name, kind in labels.items() if kind.error_note and name in row['labels'] and name in row['predictions']]
-    if not known:
+    names = drawn_errors(row, labels)
+    if not names:
         return None
-    picture = np.full((*row['labels'][known[0]].shape[:2], 3), INVALID, np.uint8)
-    for name in sorted(known, key=lambda name: labels[name].error_order):
+    picture = np.full((*row['labels'][names[0]].shape[:2], 3), INVALID, np.uint8)
+    for name in names:
         labels[name].draw_error(picture, row['labels'][name], row['predictions'][name])
     return picture

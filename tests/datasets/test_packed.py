@@ -47,8 +47,11 @@ def dataset(root, split='train', **options):
 
 def assert_same_items(first, second):
     assert first.keys() == second.keys()
-    for key in first:
+    for key in first.keys() - {'labels', 'targets'}:
         np.testing.assert_array_equal(first[key], second[key])
+    if 'targets' in first:
+        assert first['labels'].keys() == second['labels'].keys()
+        assert_same_items(first['targets'], second['targets'])
 
 
 @pytest.mark.parametrize('pipeline', [PIPELINE, [dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')]])
@@ -208,4 +211,4 @@ def test_samples_come_in_order(tmp_path, num_workers):
     labels = [sample['gt_depth_map'] for sample in iterate_samples(listing, num_workers)]
     assert len(labels) == 20
     for index, label in enumerate(labels):
-        np.testing.assert_array_equal(label, np.array(Image.open(listing.label_path('depth', index))))
+        np.testing.assert_array_equal(label, np.array(Image.open(listing.label_paths('depth', index)[0])))

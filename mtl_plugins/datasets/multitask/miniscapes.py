@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
-from mtl_plugins.labels.presets import miniscapes_labels
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, miniscapes_labels
 from mtl_plugins.registry import DATASETS
 
 
@@ -25,4 +25,4 @@ class MiniScapesDataset(MultiTaskDataset):
 
     @classmethod
     def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
-        return tuple(name for name in ('semseg', 'depth') if name in offered)
+        return tuple(name for name in MINISCAPES_TASKS if name in offered)

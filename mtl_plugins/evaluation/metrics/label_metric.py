@@ -9,7 +9,7 @@ from mmengine.logging import print_log
 
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
-from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 
 
 class LabelMetric(StreamingMetric):
@@ -19,7 +19,8 @@ class LabelMetric(StreamingMetric):
     set. A sample without a label does not count for it; the scores of a label that no sample has are NaN, with a warning.
 
     Args:
-        tasks: Names of the labels; by default all that the data set reads. A config may leave them out: they are the model's.
+        tasks: Names of the labels; by default all that the data set reads, ``load_config`` fills in those of the model. Without
+            a data set the labels are MiniScapes'.
 
     Raises:
         ConfigError: If the data set has no label of a name.
@@ -39,8 +40,10 @@ class LabelMetric(StreamingMetric):
     def _start(self) -> None:
         """The kinds are known only once the data set is."""
         if self._kinds is None:
-            configs = (self.dataset_meta or {}).get('labels', MINISCAPES_LABELS)
-            self._kinds = build_labels(self.override(configs), self.tasks)
+            configs, names = (self.dataset_meta or {}).get('labels'), self.tasks
+            if configs is None:
+                configs, names = MINISCAPES_LABELS, names or MINISCAPES_TASKS
+            self._kinds = build_labels(self.override(configs), names)
             self.scorers = {name: kind.scorer() for name, kind in self._kinds.items()}
 
     def override(self, configs: Mapping[str, Mapping]) -> Mapping[str, Mapping]:

@@ -49,7 +49,7 @@ class DenseTask(BaseModule):
 
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the user asked for, ``(B, *size)``, of one prediction ``(B, out_channels, h, w)``."""
+        """What the user asked for, ``(B, *size)`` or ``(B, C, *size)``, of one prediction ``(B, out_channels, h, w)``."""
 
     @abstractmethod
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
@@ -63,7 +63,11 @@ class DenseTask(BaseModule):
 
     @abstractmethod
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """What the user asked for, ``(H, W)``, of the merged values of all views of an image."""
+        """What the user asked for, ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
+
+    def mirror(self, prediction: Tensor) -> Tensor:
+        """The prediction ``(B, out_channels, h, w)`` for an image, of that for the image mirrored left to right."""
+        return prediction.flip(-1)
 
     @staticmethod
     def add_view(total: Tensor, values: Tensor, merging: str) -> None:
