@@ -2,7 +2,7 @@
 
 import multiprocessing
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
@@ -14,6 +14,7 @@ from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import replacing
@@ -24,12 +25,22 @@ BEST_METRIC = 'metrics_summary/multitask'
 PICTURE_ROWS = 5
 
 
-def ensure_data(out: Path, num_train: int, num_val: int, num_test: int, size: tuple[int, int], seed: int) -> Path:
+def ensure_data(
+    out: Path,
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    size: tuple[int, int],
+    seed: int,
+    labels: Sequence[str] = MINISCAPES_TASKS,
+) -> Path:
     """Generate the data set unless an earlier demo with the same numbers left it."""
     root = out / f'data_{num_train}-{num_val}-{num_test}_{size[0]}x{size[1]}_seed{seed}'
+    if tuple(labels) != MINISCAPES_TASKS:
+        root = root.with_name(f'{root.name}_{"-".join(labels)}')
     splits = dict(train=num_train, val=num_val, test=num_test)
     if not all((root / split).is_dir() for split, number in splits.items() if number):
-        write_miniscapes(root, num_train, num_val, num_test, size, seed=seed, workers=multiprocessing.cpu_count())
+        write_miniscapes(root, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)
     return root
 
 

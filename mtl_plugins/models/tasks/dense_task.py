@@ -43,9 +43,9 @@ class DenseTask(BaseModule):
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
 
-    @abstractmethod
     def valid_mask(self, target: Tensor) -> Tensor:
-        """Which pixels of a target count: bool ``(B, H, W)``."""
+        """Which pixels of a target count: bool ``(B, H, W)``; all by default."""
+        return torch.ones(target.shape, dtype=torch.bool, device=target.device)
 
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
