@@ -49,7 +49,7 @@ class Run:
 def read_plan(path: Path) -> dict:
     """The plan: ``about``, ``data``, ``seeds``, ``amp``, ``common`` options and ``tables`` of rows with config and options.
 
-    With ``"baseline": true`` each table gets the row of the per-position baseline.
+    With ``"baseline": true`` each table gets the row of the per-position baseline; a row may have ``seeds`` of its own.
 
     Raises:
         ConfigError: If the file is missing, is not JSON, or lacks one of these.
@@ -69,7 +69,9 @@ def runs_of(plan: dict) -> Iterator[Run]:
     for seed in plan['seeds']:
         for table in plan['tables']:
             for row, entry in table['rows'].items():
-                yield Run(row, seed, entry['config'], {**plan['common'], **entry.get('options', {}), 'randomness.seed': seed})
+                if seed in entry.get('seeds', plan['seeds']):
+                    options = {**plan['common'], **entry.get('options', {}), 'randomness.seed': seed}
+                    yield Run(row, seed, entry['config'], options)
 
 
 def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: int) -> None:
