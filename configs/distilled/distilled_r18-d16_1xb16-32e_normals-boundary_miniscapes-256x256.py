@@ -1,4 +1,4 @@
-# Decoders that exchange gated features: classes, depth, surface normals, semantic boundaries. Data: `make_dataset.py OUT --labels ...`.
+# Distilled: classes, depth, surface normals, semantic boundaries. Data: `make_dataset.py OUT --labels ...`.
 # python tools/train.py configs/distilled/distilled_r18-d16_1xb16-32e_normals-boundary_miniscapes-256x256.py
 _base_ = ['distilled_r18-d16_1xb16-32e_miniscapes-256x256.py']
 model = dict(

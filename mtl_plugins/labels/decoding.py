@@ -1,20 +1,16 @@
 """Files to arrays, with the checks that keep broken files out of a training run."""
 
 import io
-import os
 import struct
 import zipfile
 from pathlib import PurePath
 from zlib import crc32
 
-# OpenCV reads EXR only if it was told so before its first picture.
-os.environ.setdefault('OPENCV_IO_ENABLE_OPENEXR', '1')
-
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
@@ -90,7 +86,7 @@ def read_rgb(path: str, what: str) -> np.ndarray:
 def read_numbers(path: str, what: str) -> np.ndarray:
     """Read numbers ``(H, W)``: a grey PNG of 8 or 16 bits, ``.npy``, ``.npz`` with one array, or an EXR or TIFF of one channel.
 
-    An EXR of several equal channels, as some renderers write them, counts as one.
+    Of an EXR it is the only channel, or Z, depth, V, Y or R, whichever comes first in this list.
 
     Raises:
         DataNotFoundError: If the file does not exist.
@@ -98,9 +94,11 @@ def read_numbers(path: str, what: str) -> np.ndarray:
     """
     if path.endswith(_ARRAYS):
         return _check_map(_read_array(path, what), what, path)
-    if PurePath(path).suffix.lower() in ('.exr', '.tif', '.tiff'):
-        array = _decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path)
-        return _check_map(array[..., 0] if array.ndim == 3 else array, what, path)
+    suffix = PurePath(path).suffix.lower()
+    if suffix == '.exr':
+        return _check_map(_read_exr(path, what, ('Z', 'depth', 'V', 'Y', 'R'))[0], what, path)
+    if suffix in ('.tif', '.tiff'):
+        return _check_map(_decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path), what, path)
     return _read_png(path, what, _GREY, (8, 16))
 
 
@@ -114,8 +112,8 @@ def read_vectors(path: str, what: str) -> np.ndarray:
     if path.endswith(_ARRAYS):
         array = _read_array(path, what)
     else:
-        array = _decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path)
-        array = array[..., 2::-1] if array.ndim == 3 else array
+        channels = _read_exr(path, what, ('R', 'G', 'B'))
+        array = np.stack(channels, axis=-1)
     if array.ndim != 3 or array.shape[-1] != 3:
         raise CorruptFileError(f"The {what} '{path}' should have the shape (H, W, 3). Found {array.shape}.")
     return array.astype(np.float32)
@@ -162,6 +160,29 @@ def _read_array(path: str, what: str) -> np.ndarray:
     if array.dtype.kind not in 'buif':
         raise CorruptFileError(f"The {what} '{path}' should hold numbers. Found {array.dtype}.")
     return array
+
+
+def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Those of the named channels that an EXR has, in this order; its only channel whatever its name.
+
+    Raises:
+        ConfigError: If the package OpenEXR is missing.
+        CorruptFileError: If the file is damaged or has none of them.
+    """
+    read_bytes(path)
+    try:
+        import OpenEXR
+    except ImportError:
+        raise ConfigError(f"Reading '{path}' needs the package OpenEXR. Run: pip install mtl_plugins[exr]") from None
+    try:
+        with OpenEXR.File(path, separate_channels=True) as file:
+            channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {error}.") from error
+    found = list(channels.values()) if len(channels) == 1 else [channels[name] for name in names if name in channels]
+    if not found:
+        raise CorruptFileError(f"The {what} '{path}' should have one of the channels {names}. Found {sorted(channels)}.")
+    return found
 
 
 def _check_map(array: np.ndarray, what: str, path: str) -> np.ndarray:
