@@ -8,7 +8,7 @@ import cv2
 from mmengine.dataset import BaseDataset
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
-from mtl_plugins.registry import SCOPE, TRANSFORMS
+from mtl_plugins.datasets.transforms.foreign import build_transform
 
 
 class KeyedDataset(BaseDataset):
@@ -35,7 +35,7 @@ class KeyedDataset(BaseDataset):
         super().__init__(
             data_root=str(data_root),
             data_prefix={},
-            pipeline=[TRANSFORMS.build({'_scope_': SCOPE, **step}) if isinstance(step, dict) else step for step in pipeline],
+            pipeline=[build_transform(step) for step in pipeline],
             metainfo=metainfo,
             indices=indices,
             test_mode=test_mode,

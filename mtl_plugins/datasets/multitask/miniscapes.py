@@ -10,8 +10,9 @@ from mmengine.dataset import BaseDataset
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.multitask.split_listing import TASKS, check_tasks, list_split
 from mtl_plugins.datasets.packing.packed import open_packed
+from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.registry import DATASETS, SCOPE, TRANSFORMS
+from mtl_plugins.registry import DATASETS
 
 
 @DATASETS.register_module()
@@ -64,7 +65,7 @@ class MiniScapesDataset(BaseDataset):
         super().__init__(
             data_root=str(data_root),
             data_prefix={},
-            pipeline=[TRANSFORMS.build({'_scope_': SCOPE, **step}) if isinstance(step, dict) else step for step in pipeline],
+            pipeline=[build_transform(step) for step in pipeline],
             metainfo=metainfo,
             indices=indices,
             test_mode=test_mode,

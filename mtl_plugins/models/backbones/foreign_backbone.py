@@ -17,12 +17,12 @@ SIDES = (256, 224)
 class PyramidOrder:
     """Puts the maps of a network in their places in a pyramid of five, None where there is none.
 
-    The place of a map follows from its stride: index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride in
-    the order in which the network gives them, each takes the place of its stride, or the next one if that is taken; if the
+    The place of a map follows from its stride: index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride
+    in the order in which the network gives them, each takes the place of its stride, or the next one if that is taken; if the
     coarsest do not find room that way, those before them move to finer places. The coarsest of several maps always has the last
     place, where heads look for it. So a ResNet dilated to output stride 8 has the strides ``(None, 4, 8, 8, 8)``, as
-    :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and four maps of a plain transformer, all of
-    stride 16, have the places 1 to 4, from the first block to the last; a neck makes other strides of them. A single map stays
+    :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and four maps of a plain transformer, all
+    of stride 16, have the places 1 to 4, from the first block to the last; a neck makes other strides of them. A single map stays
     at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
 
     Args:
@@ -105,7 +105,7 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
         return [(feature.shape[1], side / feature.shape[2]) for feature in maps_of(features)]
 
     reason = None
-    for side in dict.fromkeys((*SIDES, *_own_sides(backbone))):
+    for side in dict.fromkeys((*SIDES, *_own_sides(backbone))):  # noqa: B007  # read by `measure`
         try:
             measured, trained = try_out(network, measure), try_out(network, measure, training=True)
         except Exception as error:
@@ -113,8 +113,8 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
             continue
         if [width for width, _ in measured] != [width for width, _ in trained]:
             raise ValueError(
-                f'A backbone should give the same maps in training and in prediction. Found {name}, which gives {len(trained)} and '
-                f'{len(measured)}: it goes with its own head only, in a whole config of its library.'
+                f'A backbone should give the same maps in training and in prediction. Found {name}, which gives {len(trained)} '
+                f'and {len(measured)}: it goes with its own head only, in a whole config of its library.'
             )
         return PyramidOrder(*zip(*measured, strict=True))
     if isinstance(reason, ValueError) and ' should ' in str(reason):

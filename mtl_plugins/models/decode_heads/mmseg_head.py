@@ -28,9 +28,10 @@ def _leave_unclassified(features: Tensor) -> Tensor:
 class MMSegHead(MapHead):
     """A ``BaseDecodeHead`` of mmseg; what reaches its classifier is the embedding, its dropout and classifier the predictor.
 
-    ``in_channels`` and ``in_index`` of the head may be left out. ``in_index`` counts the maps that there are, from fine to coarse:
-    0 is the one at stride 4 of a backbone without a map at stride 2, as in mmseg. By default a head that reads one map takes the
-    last, one that reads several takes all. ``num_classes`` follows from the tasks; their losses are charged, not the head's.
+    ``in_channels`` and ``in_index`` of the head may be left out. ``in_index`` counts the maps that there are, from fine to
+    coarse: 0 is the one at stride 4 of a backbone without a map at stride 2, as in mmseg. By default a head that reads one map
+    takes the last, one that reads several takes all. ``num_classes`` follows from the tasks; their losses are charged, not the
+    head's.
 
     The weights have mmseg's names below ``head.``.
 
@@ -151,6 +152,6 @@ def _reason(error: Exception) -> str:
 
 def _no_map_head(name: str, found: str) -> ValueError:
     return ValueError(
-        f'A decode head of mmseg should give one map by classifying each pixel of its features, to serve here. Found {name}, {found}; '
-        'a whole config of mmseg runs it.'
+        f'A decode head of mmseg should give one map by classifying each pixel of its features, to serve here. Found {name}, '
+        f'{found}; a whole config of mmseg runs it.'
     )

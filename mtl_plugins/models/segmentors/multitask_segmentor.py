@@ -176,6 +176,8 @@ class MultiTaskSegmentor(BaseModel):
         features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
         if self.backbone_order:
             features = self.backbone_order(features)
+        if self.is_foreign and self.memory_format == torch.contiguous_format:
+            features = [feature if feature is None else feature.contiguous() for feature in features]
         if self.neck is None:
             return features
         if self.neck_order:
