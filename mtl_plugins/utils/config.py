@@ -14,6 +14,7 @@ from mmengine.registry import Registry
 
 from mtl_plugins import registry as registries
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.mmseg_config import PACKAGE, fill_in, template_for
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -25,7 +26,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     """Read a config file, apply overrides and check the arguments of every class of this package in it.
 
     Args:
-        path: A ``.py`` config in the text style.
+        path: A ``.py`` config in the text style, or a whole config of mmseg, ``mmseg::<folder>/<file>.py``.
         options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index.
         data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
 
@@ -33,12 +34,13 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
         ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
             not take, or a class of this package is given an argument it does not know.
     """
-    if not Path(path).is_file():
+    if not path.startswith(PACKAGE) and not Path(path).is_file():
         raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
     try:
-        config = Config.fromfile(path)
+        config = template_for(path) if path.startswith(PACKAGE) else Config.fromfile(path)
     except (SyntaxError, NameError, KeyError, TypeError, FileNotFoundError) as error:
         raise ConfigError(f'Config {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
+    fill_in(config)
     _apply_options(config, options or {})
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:

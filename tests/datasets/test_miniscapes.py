@@ -138,7 +138,7 @@ def test_missing_label_folder(root):
         MiniScapesDataset(root, 'val')
 
 
-@pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'normals'), ('depth', 'depth')])
+@pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'flow'), ('depth', 'depth')])
 def test_unknown_tasks(root, tasks):
     with expect(ValueError, '`tasks` should be', 'Found', tasks):
         MiniScapesDataset(root, 'train', tasks=tasks)

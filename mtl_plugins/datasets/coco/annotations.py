@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+import numpy as np
+
 from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 
@@ -139,3 +141,12 @@ def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoO
     except ValueError as error:
         raise CorruptFileError(f"The annotation {entry['id']} in '{path}' cannot be used: {error}.") from error
     return CocoObject(entry['id'], label, bool(entry.get('iscrowd', 0)), (x, y, width, height), segmentation)
+
+
+def check_image_size(image: np.ndarray, size: tuple[int, int], path: str) -> None:
+    """Raise `CorruptFileError` if an image is not of the size that its annotation gives."""
+    if image.shape[:2] != tuple(size):
+        sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
+        raise CorruptFileError(
+            f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
+        )

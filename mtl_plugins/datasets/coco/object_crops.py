@@ -6,9 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, check_classes, read_instances
+from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, check_classes, check_image_size, read_instances
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
-from mtl_plugins.datasets.transforms.coco_loading import check_image_size
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.registry import DATASETS

@@ -10,9 +10,15 @@ from pathlib import Path, PurePath
 
 import cv2
 
-from mtl_plugins.datasets.coco.annotations import CocoImage, annotation_path, check_classes, read_json, select_instances
+from mtl_plugins.datasets.coco.annotations import (
+    CocoImage,
+    annotation_path,
+    check_classes,
+    check_image_size,
+    read_json,
+    select_instances,
+)
 from mtl_plugins.datasets.coco.object_crops import find_crops
-from mtl_plugins.datasets.transforms.coco_loading import check_image_size
 from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.utils.files import describe_os_error, replacing

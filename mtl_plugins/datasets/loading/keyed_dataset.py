@@ -9,8 +9,8 @@ import cv2
 from mmengine.dataset import BaseDataset
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.registry import SCOPE, TRANSFORMS
 
 
 class KeyedDataset(BaseDataset):
@@ -41,7 +41,7 @@ class KeyedDataset(BaseDataset):
         super().__init__(
             data_root=str(data_root),
             data_prefix={},
-            pipeline=[TRANSFORMS.build({'_scope_': SCOPE, **step}) if isinstance(step, dict) else step for step in pipeline],
+            pipeline=[build_transform(step) for step in pipeline],
             metainfo=metainfo,
             indices=indices,
             test_mode=test_mode,

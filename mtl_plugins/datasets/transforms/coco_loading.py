@@ -3,7 +3,7 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.coco.annotations import CocoObject
+from mtl_plugins.datasets.coco.annotations import CocoObject, check_image_size
 from mtl_plugins.datasets.coco.masks import to_mask
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
@@ -31,15 +31,6 @@ def rasterise(objects: list[CocoObject], size: tuple[int, int]) -> np.ndarray:
     for k in sorted(range(len(objects)), key=lambda k: (not objects[k].is_crowd, -areas[k], k)):
         label_map[masks[k]] = IGNORE_LABEL if objects[k].is_crowd else objects[k].label + 1
     return label_map
-
-
-def check_image_size(image: np.ndarray, size: tuple[int, int], path: str) -> None:
-    """Raise `CorruptFileError` if an image is not of the size that its annotation gives."""
-    if image.shape[:2] != tuple(size):
-        sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
-        raise CorruptFileError(
-            f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
-        )
 
 
 @TRANSFORMS.register_module()

@@ -11,8 +11,7 @@ class LoadLabelledImage(BaseTransform):
     """Decode the image and the labels that the data set names and has not taken from a packed folder.
 
     Reads ``img_path``, ``label_paths`` and ``labels``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, the stored map of each label by the
-    key of its kind, ``seg_fields`` (those keys, as mmseg's transforms read them), ``ori_shape`` ``(H, W)`` and ``length_scale``
-    1.0. Arrays already there are kept and may be read-only.
+    key of its kind, ``ori_shape`` ``(H, W)`` and ``length_scale`` 1.0. Arrays already there are kept and may be read-only.
 
     Raises:
         DataNotFoundError: If a file does not exist.
@@ -22,7 +21,6 @@ class LoadLabelledImage(BaseTransform):
     def transform(self, results: dict) -> dict:
         if 'img' not in results:
             results.update(decode_sample(results['img_path'], results['label_paths'], results['labels']))
-        results['seg_fields'] = [kind.key for kind in results['labels'].values() if kind.key in results]
         results['ori_shape'] = results['img'].shape[:2]
         results['length_scale'] = 1.0
         return results

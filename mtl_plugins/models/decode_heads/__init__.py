@@ -8,6 +8,7 @@ from mtl_plugins.models.decode_heads.distilled_head import DistilledHead
 from mtl_plugins.models.decode_heads.fixed_bins_depth_head import FixedBinsDepthHead
 from mtl_plugins.models.decode_heads.joint_head import JointHead
 from mtl_plugins.models.decode_heads.linear_head import LinearHead
+from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
 from mtl_plugins.models.decode_heads.transformer_seg_head import TransformerSegHead
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     'FixedBinsDepthHead',
     'JointHead',
     'LinearHead',
+    'MMSegHead',
     'TransformerSegHead',
 ]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor
 
+from mtl_plugins.models.decode_heads.map_head import build_head
 from mtl_plugins.registry import MODELS
 
 
@@ -39,10 +40,7 @@ class BranchedHead(BaseModule):
             raise ValueError(f'`task_heads` should name tasks out of {list(out_channels)}. Found {unknown}.')
         self.out_channels = dict(out_channels)
         self.heads = ModuleDict(
-            {
-                task: MODELS.build({**task_heads.get(task, head), 'in_channels': in_channels, 'out_channels': channels})
-                for task, channels in out_channels.items()
-            }
+            {task: build_head(task_heads.get(task, head), in_channels, channels) for task, channels in out_channels.items()}
         )
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:

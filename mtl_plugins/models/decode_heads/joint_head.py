@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor
 
+from mtl_plugins.models.decode_heads.map_head import build_head
 from mtl_plugins.registry import MODELS
 
 
@@ -24,7 +25,7 @@ class JointHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.out_channels = dict(out_channels)
-        self.head = MODELS.build({**head, 'in_channels': in_channels, 'out_channels': sum(self.out_channels.values())})
+        self.head = build_head(head, in_channels, sum(self.out_channels.values()))
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         predictions = self.head(features).split(list(self.out_channels.values()), dim=1)

@@ -1,9 +1,11 @@
 """What all heads for one prediction map share."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
+from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from mtl_plugins.registry import MODELS
@@ -32,15 +34,46 @@ class MapHead(BaseModule):
         return self.predictor(self.embed(features)[1])
 
 
+def is_map_head(head: dict) -> bool:
+    """Whether a config is that of a :class:`MapHead`, or of a decode head of mmseg, which becomes one."""
+    kind = MODELS.get(head['type'])
+    return kind is not None and issubclass(kind, (MapHead, BaseDecodeHead))
+
+
 def check_is_map_head(head: dict) -> None:
     """Refuse the config of a head without an embedding, on which another head cannot build.
 
     Raises:
-        ValueError: If its type is not a :class:`MapHead`.
+        ValueError: If its type is neither a :class:`MapHead` nor a decode head of mmseg.
+    """
+    if MODELS.get(head['type']) is not None and not is_map_head(head):
+        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
+
+
+def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> nn.Module:
+    """The head for one map of a config without ``in_channels`` and ``out_channels``, of this package or of mmseg.
+
+    Raises:
+        ValueError: If it is another kind of head.
+    """
+    if is_map_head(head) and issubclass(MODELS.get(head['type']), BaseDecodeHead):
+        return MODELS.build(dict(type='MMSegHead', head=head, in_channels=in_channels, out_channels=out_channels))
+    check_reads_pyramid(head)
+    return MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})
+
+
+def check_reads_pyramid(head: dict) -> None:
+    """Refuse the config of a head that learns neither the pyramid's widths nor the channels it owes.
+
+    Raises:
+        ValueError: If its class does not take ``in_channels`` and ``out_channels``.
     """
     kind = MODELS.get(head['type'])
-    if kind is not None and not issubclass(kind, MapHead):
-        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
+    if kind is not None and not {'in_channels', 'out_channels'} <= inspect.signature(kind).parameters.keys():
+        raise ValueError(
+            f'A head should take `in_channels` and `out_channels`, or be one of mmseg that classifies each pixel. '
+            f'Found {head["type"]}.'
+        )
 
 
 def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> MapHead:
@@ -50,7 +83,7 @@ def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: 
         ValueError: If it is another kind of head.
     """
     check_is_map_head(head)
-    return MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})
+    return build_head(head, in_channels, out_channels)
 
 
 def width_of(in_channels: Sequence[int | None], index: int) -> int:

@@ -32,6 +32,9 @@ class PlainViTPyramid(BaseModule):
         ValueError: If the backbone gives more or fewer maps than one, or ``finest_index`` is none of those above.
     """
 
+    # Takes all five maps of the pyramid, None included; other necks get those that there are.
+    reads_pyramid = True
+
     def __init__(
         self,
         *,

@@ -17,11 +17,22 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
     evaluation and test-time augmentation are those of the parent.
 
-    Args are those of :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`.
+    Args are those of :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`, and there is no
+    ``auxiliary_head``.
 
     Raises:
-        ValueError: If ``tasks`` holds something else.
+        ValueError: If ``tasks`` holds something else, or there is an ``auxiliary_head``.
     """
+
+    def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
+        """As in :class:`MultiTaskSegmentor`.
+
+        Raises:
+            ValueError: If there is an auxiliary head, which is not asked for classes.
+        """
+        if auxiliary_head:
+            raise ValueError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
+        super().build_network(backbone, neck, decode_head, None)
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
         """The one task, by its name.

@@ -1,15 +1,21 @@
 """The model: backbone, neck, decode head, tasks. It knows no architecture."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
-from mmengine.model import BaseModel, ModuleDict
+from mmengine.model import BaseModel, ModuleDict, ModuleList, revert_sync_batchnorm
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
 from mtl_plugins.labels.label_kind import sample_field
+from mtl_plugins.models.backbones.foreign_backbone import find_pyramid, gives_pyramid
+from mtl_plugins.models.decode_heads.auxiliary_head import AuxiliaryHead
+from mtl_plugins.models.decode_heads.map_head import check_reads_pyramid, is_map_head
+from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
+from mtl_plugins.models.necks.foreign_neck import build_neck
+from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
 
 
@@ -24,16 +30,23 @@ class MultiTaskSegmentor(BaseModel):
     one), and the head the channels it owes from the tasks, so that any head runs on any backbone; a config may state them, and
     is then checked.
 
+    Backbone and neck may be those of another library, as ``dict(type='mmseg.MixVisionTransformer', ...)``: they do not state the
+    widths of five maps, so they are tried out and their maps put in order, see :class:`PyramidOrder`. Such a neck gets the maps
+    that there are, from fine to coarse.
+
     Args:
         backbone: Config.
-        decode_head: Config.
+        decode_head: Config. A head for one map, of this package or of mmseg, stands for ``dict(type='JointHead', head=...)``.
         tasks: Config of each task by its name; the order is that of the predictions' channels. A task learns the label of the
             data that its ``label`` names, by default the one of its own name; predictions bear the name of the label.
         neck: Config or None.
+        auxiliary_head: Config of a further head for one map, or a list of them, charged in training and absent in predictions.
+            Besides the head's arguments it may have ``tasks``, the names of those it predicts (all by default), and
+            ``loss_weight`` (0.4 by default), by which their losses are multiplied; these are logged with ``aux`` in their name.
         task_balancing: Config, without ``tasks``; equal fixed weights by default.
         data_preprocessor: Config.
         channels_last: Whether weights and activations lie channels-last in memory: faster on CPU and on tensor cores, and the
-            same function.
+            same function. A part of another library that cannot compute so keeps the model from it.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -48,6 +61,7 @@ class MultiTaskSegmentor(BaseModel):
         decode_head: dict,
         tasks: dict[str, dict],
         neck: dict | None = None,
+        auxiliary_head: dict | Sequence[dict] | None = None,
         task_balancing: dict | None = None,
         data_preprocessor: dict | None = None,
         channels_last: bool = True,
@@ -56,22 +70,72 @@ class MultiTaskSegmentor(BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
-        self.backbone = MODELS.build(backbone)
-        self.neck = MODELS.build({'in_channels': self.backbone.out_channels, **neck}) if neck else None
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
         if len(set(self.labels.values())) < len(self.labels):
             raise ValueError(f'`tasks` should learn different labels. Found {self.labels}.')
-        in_channels = (self.neck or self.backbone).out_channels
-        out_channels = {name: task.out_channels for name, task in self.tasks.items()}
-        self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
-        if self.decode_head.out_channels != out_channels:
-            raise ValueError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
+        self.build_network(backbone, neck, decode_head, auxiliary_head)
         for task in self.tasks.values():
             task.check_head(self.decode_head)
         self.task_balancing = TASK_UTILS.build({**(task_balancing or dict(type='FixedWeights')), 'tasks': list(tasks)})
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.to(memory_format=self.memory_format)
+        if channels_last and self.is_foreign and not self.computes():
+            self.memory_format = torch.contiguous_format
+            self.to(memory_format=self.memory_format)
+
+    def build_network(
+        self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: dict | Sequence[dict] | None
+    ) -> None:
+        """Build the network: :attr:`backbone`, :attr:`neck`, :attr:`decode_head` and :attr:`auxiliary_heads`.
+
+        Raises:
+            ValueError: If the head's channels differ from the tasks', or a part does not fit.
+        """
+        self.backbone = build_part(backbone)
+        # Places of the maps of a backbone or neck that gives no pyramid itself.
+        self.backbone_order = self.neck_order = self.neck = None
+        if not gives_pyramid(self.backbone):
+            self.backbone.children_in_order_of_use = False
+            self.backbone_order = find_pyramid(self.backbone)
+        in_channels = (self.backbone_order or self.backbone).out_channels
+        if neck:
+            self.neck = build_neck(neck, in_channels)
+            if not gives_pyramid(self.neck):
+                self.neck.children_in_order_of_use = False
+                self.neck_order = find_pyramid(self.backbone, self.neck, self.backbone_order)
+            in_channels = (self.neck_order or self.neck).out_channels
+        out_channels = {name: task.out_channels for name, task in self.tasks.items()}
+        if is_map_head(decode_head):
+            decode_head = dict(type='JointHead', head=decode_head)
+        check_reads_pyramid(decode_head)
+        self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
+        if self.decode_head.out_channels != out_channels:
+            raise ValueError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
+        configs = [auxiliary_head] if isinstance(auxiliary_head, Mapping) else auxiliary_head or []
+        self.auxiliary_heads = ModuleList(AuxiliaryHead(config, in_channels, out_channels) for config in configs)
+        if not torch.cuda.is_available():
+            # SyncBatchNorm, which configs of mmseg ask for, trains on GPUs only; the names of the weights are the same.
+            revert_sync_batchnorm(self)
+        self.is_foreign = any(isinstance(module, MMSegHead) for module in self.modules()) or bool(
+            self.backbone_order or self.neck_order
+        )
+
+    @torch.no_grad()
+    def computes(self) -> bool:
+        """Whether images pass through the network as it is; True on the meta device."""
+        weight = next(self.parameters())
+        if weight.is_meta:
+            return True
+        was_training = self.training
+        try:
+            with torch.random.fork_rng(devices=[]):
+                self.eval().decode(weight.new_zeros(2, 3, 128, 128))
+        except RuntimeError:
+            return False
+        finally:
+            self.train(was_training)
+        return True
 
     def forward(
         self,
@@ -118,7 +182,15 @@ class MultiTaskSegmentor(BaseModel):
         """The feature pyramid that the decode head reads."""
         weight = next(self.backbone.parameters())
         features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
-        return features if self.neck is None else self.neck(features)
+        if self.backbone_order:
+            features = self.backbone_order(features)
+        if self.is_foreign and self.memory_format == torch.contiguous_format:
+            features = [feature if feature is None else feature.contiguous() for feature in features]
+        if self.neck is None:
+            return features
+        if self.neck_order:
+            return self.neck_order(self.neck([feature for feature in features if feature is not None]))
+        return self.neck(features)
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
         """The decode head's predictions of each task, the last one being the best."""
@@ -126,13 +198,23 @@ class MultiTaskSegmentor(BaseModel):
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
-        return self.losses_of(self.decode(inputs), targets)
+        features = self.encode(inputs)
+        losses = self.losses_of(self.decode_head(features), targets)
+        for number, head in enumerate(self.auxiliary_heads):
+            place = f'aux{number}' if len(self.auxiliary_heads) > 1 else 'aux'
+            for key, value in self.losses_of(head(features), targets).items():
+                task, _, name = key.partition('/')
+                if name.startswith('loss_'):
+                    losses[f'{task}/loss_{place}_{name.removeprefix("loss_")}'] = head.loss_weight * value
+        return losses
 
     def losses_of(self, predictions: dict[str, list[Tensor]], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """:meth:`loss` from what :meth:`decode` gives."""
         losses = {}
         shares = self.shares_of_labels(targets)
         for name, task in self.tasks.items():
+            if name not in predictions:
+                continue
             for key, value in task.losses(predictions[name], targets.get(self.labels[name])).items():
                 losses[f'{name}/{key}'] = value * shares[name] if name in shares and key.startswith('loss_') else value
         return losses

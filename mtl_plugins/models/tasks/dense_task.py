@@ -20,7 +20,7 @@ class DenseTask(BaseModule):
 
     Attributes:
         out_channels: Channels of the prediction that the decode head owes this task.
-        loss_name: Key of the loss in the log, starting with ``loss_``.
+        loss_name: Key of the loss in the log, starting with ``loss_``; of the first one, where there are several.
         mergings: Ways in which test-time views of an image can be merged; the first one is the default.
     """
 
@@ -42,6 +42,14 @@ class DenseTask(BaseModule):
     @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+
+    def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """The losses by their keys in the log, of which :meth:`loss` is the sum."""
+        return {self.loss_name: self.loss(prediction, target)}
+
+    def loss_names(self) -> list[str]:
+        """The keys of :meth:`loss_terms`."""
+        return [self.loss_name]
 
     def valid_mask(self, target: Tensor) -> Tensor:
         """Which pixels of a target count: bool ``(B, H, W)``; all by default."""
@@ -78,20 +86,22 @@ class DenseTask(BaseModule):
             total.add_(values)
 
     def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
-        """The loss of a task by its name, the mean over all predictions (deep supervision), and what is only logged.
+        """The losses of a task by their names, each the mean over all predictions (deep supervision), and what is only logged.
 
         With several predictions, the loss of each stands beside the mean as ``<name>_initial`` ... ``<name>_final``, where
-        ``<name>`` is ``loss_name`` without ``loss_``. Without a label the loss is exactly 0, yet it depends on every
+        ``<name>`` is the key without ``loss_``. Without a label the loss is exactly 0, yet it depends on every
         prediction, so that distributed training finds a gradient for every parameter.
         """
         if target is None:
-            return {self.loss_name: sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)}
-        losses = [self.loss(prediction, target) for prediction in predictions]
-        named = {self.loss_name: sum(losses) / len(losses)}
-        if len(losses) > 1:
-            places = ['initial', *(f'intermediate{i}' for i in range(1, len(losses) - 1)), 'final']
-            name = self.loss_name.removeprefix('loss_')
-            named.update({f'{name}_{place}': loss.detach() for place, loss in zip(places, losses, strict=True)})
+            zero = sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)
+            return dict.fromkeys(self.loss_names(), zero)
+        terms = [self.loss_terms(prediction, target) for prediction in predictions]
+        named = {key: sum(term[key] for term in terms) / len(terms) for key in terms[0]}
+        if len(terms) > 1:
+            places = ['initial', *(f'intermediate{i}' for i in range(1, len(terms) - 1)), 'final']
+            for key in terms[0]:
+                name = key.removeprefix('loss_')
+                named.update({f'{name}_{place}': term[key].detach() for place, term in zip(places, terms, strict=True)})
         return named
 
     @staticmethod

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.models.losses.foreign_loss import DepthLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.models.tasks.depth_representation import DepthRepresentation
 from mtl_plugins.registry import MODELS
@@ -21,7 +22,8 @@ class DepthTask(DenseTask):
         depth_range: Least and largest metres that are predicted.
         statistics: ``dict(mean=..., std=...)`` of the represented quantity, where the representation needs it.
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
-            :class:`SILogLoss` by default.
+            :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
+            :class:`DepthLoss`; or of several, which are added.
         label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
@@ -38,15 +40,15 @@ class DepthTask(DenseTask):
         representation: str = 'exp',
         depth_range: Sequence[float] = (0.1, 300.0),
         statistics: dict[str, float] | None = None,
-        loss: dict | None = None,
+        loss: dict | Sequence[dict] | None = None,
         label: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(label=label, init_cfg=init_cfg)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
         self.depth_range = tuple(depth_range)
-        self.criterion = MODELS.build(loss or dict(type='SILogLoss'))
-        self.loss_name = f'loss_{self.criterion.name}'
+        self.criteria = build_losses(loss or dict(type='SILogLoss'), DepthLoss)
+        self.loss_name = self.loss_names()[0]
 
     def check_head(self, head: nn.Module) -> None:
         """Refuse a head that says what its output is, if this task reads it as something else.
@@ -62,12 +64,23 @@ class DepthTask(DenseTask):
                     f'Found {self.representation.name!r}.'
                 )
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def loss_names(self) -> list[str]:
+        return [f'loss_{criterion.name}' for criterion in self.criteria]
+
+    def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        valid, terms = target > 0, {}
         with torch.autocast(prediction.device.type, enabled=False):
             output = self.upsample(prediction.float(), target.shape[-2:]).squeeze(1)
-            if self.criterion.space == 'metres':
-                return self.criterion(self.representation.to_metres(output), target, target > 0)
-            return self.criterion(output, self.representation.from_metres(target), target > 0)
+            for criterion in self.criteria:
+                if criterion.space == 'metres':
+                    loss = criterion(self.representation.to_metres(output), target, valid)
+                else:
+                    loss = criterion(output, self.representation.from_metres(target), valid)
+                terms[f'loss_{criterion.name}'] = loss
+        return terms
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return sum(self.loss_terms(prediction, target).values())
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target > 0

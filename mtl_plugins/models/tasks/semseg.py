@@ -1,8 +1,12 @@
 """Semantic segmentation: a class per pixel."""
 
+from collections.abc import Sequence
+from functools import partial
+
 import torch
 from torch import Tensor
 
+from mtl_plugins.models.losses.foreign_loss import LabelLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
@@ -17,28 +21,48 @@ class SemSegTask(DenseTask):
 
     Args:
         num_classes: Number of classes, at most 255.
-        loss: Config of a loss on coarse logits and fine labels; :class:`UpsampledCrossEntropyLoss` by default.
+        loss: Config of a loss on coarse logits and fine labels, :class:`UpsampledCrossEntropyLoss` by default, or of several,
+            which are added. Losses of mmseg and torch, ``dict(type='mmseg.DiceLoss', loss_weight=0.5)`` or
+            ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`.
+        sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
+            ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
         label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``num_classes`` is out of 1..255.
+        ValueError: If ``num_classes`` is out of 1..255, a loss does not compare logits with labels, or it takes no weights though
+            there is a sampler.
     """
 
     mergings = ('mean', 'max')
 
     def __init__(
-        self, *, num_classes: int = 19, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None
+        self,
+        *,
+        num_classes: int = 19,
+        loss: dict | Sequence[dict] | None = None,
+        sampler: dict | None = None,
+        label: str | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(label=label, init_cfg=init_cfg)
         if not 1 <= num_classes <= 255:
             raise ValueError(f'`num_classes` should be in 1..255. Found {num_classes}.')
         self.num_classes = self.out_channels = num_classes
-        self.criterion = MODELS.build(loss or dict(type='UpsampledCrossEntropyLoss'))
-        self.loss_name = f'loss_{self.criterion.name}'
+        self.criteria = build_losses(loss or dict(type='UpsampledCrossEntropyLoss'), partial(LabelLoss, sampler=sampler))
+        own = [criterion.name for criterion in self.criteria if not isinstance(criterion, LabelLoss)]
+        if sampler is not None and own:
+            raise ValueError(f'`sampler` needs losses of mmseg, as mmseg.CrossEntropyLoss. Found `loss` with {", ".join(own)}.')
+        self.loss_name = self.loss_names()[0]
+
+    def loss_names(self) -> list[str]:
+        return [f'loss_{criterion.name}' for criterion in self.criteria]
+
+    def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        return {f'loss_{criterion.name}': criterion(prediction, target) for criterion in self.criteria}
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return self.criterion(prediction, target)
+        return sum(self.loss_terms(prediction, target).values())
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target != IGNORED_LABEL

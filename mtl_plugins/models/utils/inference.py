@@ -11,8 +11,11 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 def fold_batch_norm(module: nn.Module) -> None:
     """Fold each BatchNorm into the convolution that precedes it among its siblings, in place.
 
-    Holds for modules whose children stand in the order of their use, as ResNet's blocks and this project's layers do.
+    Holds for modules whose children stand in the order of their use, as ResNet's blocks and this project's layers do; one with
+    the attribute ``children_in_order_of_use = False`` stays as it is.
     """
+    if not getattr(module, 'children_in_order_of_use', True):
+        return
     conv_name = None
     for name, child in list(module.named_children()):
         if isinstance(child, _BatchNorm) and conv_name is not None:
@@ -41,7 +44,7 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for part in (fast.backbone, fast.neck, fast.decode_head):
         if part is not None:
-            if getattr(part, 'children_in_order_of_use', True):
-                fold_batch_norm(part)
+            fold_batch_norm(part)
             part.to(dtype=dtype)
+    fast.auxiliary_heads = None  # charged in training only
     return fast.to(memory_format=fast.memory_format)

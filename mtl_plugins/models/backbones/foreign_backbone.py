@@ -1,0 +1,132 @@
+"""The feature pyramid that a network or a neck of another library gives."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mtl_plugins.models.utils.shapes import try_out
+
+LEVELS = 5
+# Sides of the image that is passed through a network: the first one that it takes.
+SIDES = (256, 224)
+
+
+class PyramidOrder:
+    """Puts the maps of a network in their places in a pyramid of five, None where there is none.
+
+    The place of a map follows from its stride: index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride
+    in the order in which the network gives them, each takes the place of its stride, or the next one if that is taken; if the
+    coarsest do not find room that way, those before them move to finer places. The coarsest of several maps always has the last
+    place, where heads look for it. So a ResNet dilated to output stride 8 has the strides ``(None, 4, 8, 8, 8)``, as
+    :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and four maps of a plain transformer, all
+    of stride 16, have the places 1 to 4, from the first block to the last; a neck makes other strides of them. A single map stays
+    at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
+
+    Args:
+        widths: Channels of the network's maps, in its order.
+        strides: Their strides.
+
+    Attributes:
+        out_channels: Width of each place.
+
+    Raises:
+        ValueError: If there are more than five maps, or none.
+    """
+
+    def __init__(self, widths: Sequence[int], strides: Sequence[float]) -> None:
+        if not 1 <= len(widths) <= LEVELS:
+            raise ValueError(f'A feature pyramid should be made of 1 to {LEVELS} maps. Found {len(widths)}; see `out_indices`.')
+        order = sorted(range(len(widths)), key=lambda index: strides[index])
+        self.levels = [0] * len(widths)
+        previous = -1
+        for rank, index in enumerate(order):
+            wanted = max(round(math.log2(strides[index])) - 1, previous + 1)
+            previous = self.levels[index] = min(wanted, LEVELS - len(order) + rank)
+        if len(order) > 1:
+            self.levels[order[-1]] = LEVELS - 1
+        self.strides = tuple(strides)
+        placed = dict(zip(self.levels, widths, strict=True))
+        self.out_channels = tuple(placed.get(level) for level in range(LEVELS))
+
+    def __call__(self, maps: Any) -> tuple[Tensor | None, ...]:
+        placed = dict(zip(self.levels, maps_of(maps), strict=True))
+        return tuple(placed.get(level) for level in range(LEVELS))
+
+
+def maps_of(output: Any) -> list[Tensor]:
+    """The maps in what a network returns: one, a sequence or a mapping of them.
+
+    Raises:
+        ValueError: If something in it is no map ``(B, C, H, W)``.
+    """
+    if isinstance(output, Tensor):
+        output = [output]
+    maps = list(output.values() if isinstance(output, Mapping) else output)
+    for entry in maps:
+        if not isinstance(entry, Tensor) or entry.ndim != 4:
+            found = f'a tensor of {entry.ndim} axes' if isinstance(entry, Tensor) else type(entry).__name__
+            raise ValueError(f'A backbone should give feature maps (B, C, H, W). Found {found}.')
+    return maps
+
+
+def gives_pyramid(module: nn.Module) -> bool:
+    """Whether a backbone or a neck states the widths of the five maps that it gives, by ``out_channels``."""
+    widths = getattr(module, 'out_channels', None)
+    return isinstance(widths, (tuple, list)) and len(widths) == LEVELS
+
+
+def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: PyramidOrder | None = None) -> PyramidOrder:
+    """The places of the maps of a backbone, or of a neck on it, found without data.
+
+    A black image passes through a copy on the meta device, which needs neither memory nor time; a network that cannot run there
+    computes on it instead.
+
+    Args:
+        backbone: The network.
+        neck: What follows it, or None.
+        order: The places of the backbone's own maps, None if it gives a pyramid itself.
+
+    Raises:
+        ValueError: If the network cannot be run, gives other things than maps, or not the same in training and in prediction.
+    """
+    network = nn.ModuleList([backbone] if neck is None else [backbone, neck])
+    name = type(network[-1]).__name__
+
+    def measure(copy: nn.ModuleList, device: torch.device) -> list[tuple[int, float]]:
+        dtype = next((parameter.dtype for parameter in copy.parameters()), torch.float32)
+        image = torch.zeros(2, 3, side, side, device=device, dtype=dtype)
+        features = copy[0](image)
+        if neck is not None:
+            features = order(features) if order else features
+            features = copy[1]([feature for feature in features if feature is not None])
+        return [(feature.shape[1], side / feature.shape[2]) for feature in maps_of(features)]
+
+    reason = None
+    for side in dict.fromkeys((*SIDES, *_own_sides(backbone))):  # noqa: B007  # read by `measure`
+        try:
+            measured, trained = try_out(network, measure), try_out(network, measure, training=True)
+        except Exception as error:
+            reason = reason or error
+            continue
+        if [width for width, _ in measured] != [width for width, _ in trained]:
+            raise ValueError(
+                f'A backbone should give the same maps in training and in prediction. Found {name}, which gives {len(trained)} '
+                f'and {len(measured)}: it goes with its own head only, in a whole config of its library.'
+            )
+        return PyramidOrder(*zip(*measured, strict=True))
+    if isinstance(reason, ValueError) and ' should ' in str(reason):
+        raise reason
+    raise ValueError(
+        f'`out_channels` of {name} should state the widths of its five maps, None where there is none, if the network cannot be '
+        f'tried on an image. Found {type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ""}.'
+    ) from reason
+
+
+def _own_sides(network: nn.Module) -> list[int]:
+    """The image size that a network is bound to, where it names one."""
+    size = getattr(network, 'img_size', None)
+    size = size[0] if isinstance(size, (tuple, list)) else size
+    return [size] if isinstance(size, int) else []

@@ -1,0 +1,157 @@
+"""A decode head of mmseg as a head for one prediction map."""
+
+import inspect
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+from torch import Tensor, nn
+
+from mtl_plugins.models.decode_heads.map_head import MapHead
+from mtl_plugins.models.utils.build import build_part
+from mtl_plugins.models.utils.shapes import try_out
+from mtl_plugins.registry import MODELS
+
+SIDE = 512
+
+
+class _InputsAsked(Exception):
+    """Carries what a head of mmseg tells its base class about its inputs."""
+
+
+def _leave_unclassified(features: Tensor) -> Tensor:
+    return features
+
+
+@MODELS.register_module()
+class MMSegHead(MapHead):
+    """A ``BaseDecodeHead`` of mmseg; what reaches its classifier is the embedding, its dropout and classifier the predictor.
+
+    ``in_channels`` and ``in_index`` of the head may be left out. ``in_index`` counts the maps that there are, from fine to
+    coarse: 0 is the one at stride 4 of a backbone without a map at stride 2, as in mmseg. By default a head that reads one map
+    takes the last, one that reads several takes all. ``num_classes`` follows from the tasks; their losses are charged, not the
+    head's.
+
+    The weights have mmseg's names below ``head.``.
+
+    Args:
+        head: Config of the head, its type with ``mmseg.`` in front.
+        in_channels: Widths of the feature pyramid.
+        out_channels: Channels of the prediction.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ValueError: If the head does not give one map by classifying each pixel of an embedding, or an argument does not fit the
+            pyramid or the tasks.
+    """
+
+    # mmseg's modules promise no order.
+    children_in_order_of_use = False
+
+    def __init__(self, *, head: dict, in_channels: Sequence[int | None], out_channels: int, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        kind, name = MODELS.get(head['type']), head['type']
+        if issubclass(kind, BaseCascadeDecodeHead):
+            raise _no_map_head(name, 'which needs the prediction of another head')
+        for key, where in (('loss_decode', 'loss'), ('sampler', 'sampler')):
+            if key in head:
+                raise ValueError(f'`{key}` of {name} should be left out: it is `{where}` of the task. Found {head[key]}.')
+        if head.get('num_classes', out_channels) != out_channels:
+            raise ValueError(f'`num_classes` of {name} should be {out_channels}, by the tasks. Found {head["num_classes"]}.')
+        try:
+            self.head = build_part(self.complete(kind, head, in_channels, out_channels))
+        except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
+            raise ValueError(f'The arguments of {name} should be what it takes. Found {head} ({_reason(error)}).') from error
+        self.head.loss_decode = None
+        self.context_channels = self.channels = self.try_head(name, in_channels)
+
+    @staticmethod
+    def complete(kind: type, head: dict, in_channels: Sequence[int | None], out_channels: int) -> dict:
+        """The config with its inputs and classes.
+
+        Raises:
+            ValueError: If the inputs that it states do not fit the pyramid.
+        """
+        name = head['type']
+        widths = [width for width in in_channels if width is not None]
+        defaults = dict(num_classes=out_channels, out_channels=out_channels, loss_decode=dict(type='mmseg.CrossEntropyLoss'))
+        defaults['loss_decode']['avg_non_ignore'] = True  # never used; says that no warning is needed
+        if out_channels == 1:
+            defaults['threshold'] = 0.5  # never used
+        if 'c1_in_channels' in inspect.signature(kind).parameters:
+            defaults['c1_in_channels'] = widths[0]
+        config = {**defaults, **head, 'out_channels': out_channels}
+
+        def asked(self, in_channels: Any, in_index: Any, input_transform: str | None) -> None:
+            raise _InputsAsked(input_transform, in_index)
+
+        # What a head reads stands in its constructor's call of the base class only.
+        probe = type(kind.__name__, (kind,), {'_init_inputs': asked})
+        try:
+            probe(**{'in_channels': 1, **{key: value for key, value in config.items() if key != 'type'}})
+        except _InputsAsked as found:
+            transform, index = found.args
+        if 'in_index' not in head and transform is not None:
+            index = list(range(len(widths)))
+        indices = list(index) if isinstance(index, (tuple, list)) else [index]
+        if not all(-len(widths) <= item < len(widths) for item in indices):
+            raise ValueError(
+                f'`in_index` of {name} should count the {len(widths)} maps that there are, from fine to coarse. Found {index}.'
+            )
+        read = [widths[item] for item in indices]
+        read = read if isinstance(index, (tuple, list)) else read[0]
+        stated = head.get('in_channels', read)
+        if (list(stated) if isinstance(stated, (tuple, list)) else stated) != read:
+            raise ValueError(f'`in_channels` of {name} should be {read} for the maps {index}. Found {stated}.')
+        return {**config, 'in_channels': read, 'in_index': index}
+
+    def try_head(self, name: str, in_channels: Sequence[int | None]) -> int:
+        """The width of the embedding.
+
+        Raises:
+            ValueError: If the classifier's output is not the head's, in training.
+        """
+
+        def classify(copy: nn.Module, device: torch.device) -> tuple[Any, list[Tensor], list[Tensor]]:
+            dtype = next(copy.parameters()).dtype
+            sides = [SIDE // 2 ** (level + 1) for level in range(len(in_channels))]
+            shapes = [(2, width, side, side) for width, side in zip(in_channels, sides, strict=True) if width is not None]
+            embeddings, logits = [], []
+
+            def observe(features: Tensor) -> Tensor:
+                embeddings.append(features)
+                logits.append(type(copy).cls_seg(copy, features))
+                return logits[-1]
+
+            copy.cls_seg = observe
+            output = copy([torch.zeros(shape, device=device, dtype=dtype) for shape in shapes])
+            return output, embeddings, logits
+
+        try:
+            output, embeddings, logits = try_out(self.head, classify, training=True)
+        except Exception as error:
+            raise _no_map_head(name, f'which does not run on the pyramid {tuple(in_channels)} ({_reason(error)})') from error
+        if len(logits) != 1 or output is not logits[0]:
+            raise _no_map_head(name, 'which gives something else')
+        self.head.cls_seg = _leave_unclassified
+        return embeddings[0].shape[1]
+
+    def predictor(self, embedding: Tensor) -> Tensor:
+        """The head's own dropout and classifier."""
+        return type(self.head).cls_seg(self.head, embedding)
+
+    def embed(self, features: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:
+        embedding = self.head([feature for feature in features if feature is not None])
+        return embedding, embedding
+
+
+def _reason(error: Exception) -> str:
+    return f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
+
+
+def _no_map_head(name: str, found: str) -> ValueError:
+    return ValueError(
+        f'A decode head of mmseg should give one map by classifying each pixel of its features, to serve here. Found {name}, '
+        f'{found}; a whole config of mmseg runs it.'
+    )

@@ -1,0 +1,186 @@
+"""A whole segmentation model of mmseg, on this project's data and for its metrics and tools."""
+
+import copy
+import pickle
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+from mmengine.config import ConfigDict
+from mmengine.model import revert_sync_batchnorm
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from torch import Tensor, nn
+
+from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.models.tasks.semseg import SemSegTask
+from mtl_plugins.models.utils.build import build_part
+from mtl_plugins.registry import MODELS
+
+KINDS = ('EncoderDecoder', 'CascadeEncoderDecoder')
+# Heads whose losses want more than a label map.
+REFUSED = {'PIDHead': 'a map of edges'}
+
+
+@MODELS.register_module()
+class MMSegSegmentor(MultiTaskSegmentor):
+    """An ``EncoderDecoder`` of mmseg as it is: its network, auxiliary heads, losses and way of inference (whole or sliding).
+
+    Its number of classes is that of the task. Images come from this package's data preprocessor, predictions, test-time
+    augmentation and submissions are those of :class:`MultiTaskSegmentor`. Losses are logged as ``<task>/loss_decode_<name>``,
+    ``<task>/loss_aux_<name>``.
+
+    Args:
+        segmentor: Config of the model, or the name of a whole config, as ``mmseg::segformer/<file>.py``, which
+            :func:`mtl_plugins.utils.config.load_config` replaces by its model.
+        tasks: One :class:`SemSegTask` by its name; its own loss is not used.
+        pretrained: Weights of the backbone: True for those that the config of mmseg names, if any; False for random ones; or a
+            file.
+        task_balancing: As in :class:`MultiTaskSegmentor`.
+        data_preprocessor: As there.
+        channels_last: As there.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ConfigError: If a part of it is in a library that is not installed.
+        ValueError: If the model is of another kind, ``tasks`` holds something else, or a class weight does not fit the classes.
+    """
+
+    def __init__(
+        self,
+        *,
+        segmentor: dict,
+        tasks: dict[str, dict],
+        pretrained: bool | str = True,
+        task_balancing: dict | None = None,
+        data_preprocessor: dict | None = None,
+        channels_last: bool = True,
+        init_cfg: dict | None = None,
+    ) -> None:
+        if not isinstance(segmentor, Mapping):
+            raise ValueError(f'`segmentor` should be the config of a model. Found {segmentor!r}.')
+        whole = ConfigDict(copy.deepcopy(dict(segmentor)))
+        if not isinstance(pretrained, bool) or not pretrained:
+            whole.backbone.pop('init_cfg', None)
+            whole.backbone.pop('pretrained', None)
+            whole.pretrained = None
+        if isinstance(pretrained, str):
+            whole.backbone.init_cfg = dict(type='Pretrained', checkpoint=pretrained)
+        super().__init__(
+            backbone=whole,
+            decode_head={},
+            tasks=tasks,
+            task_balancing=task_balancing,
+            data_preprocessor=data_preprocessor,
+            channels_last=channels_last,
+            init_cfg=init_cfg,
+        )
+
+    def build_network(self, backbone: ConfigDict, neck: None, decode_head: dict, auxiliary_head: None) -> None:
+        """Build the model of mmseg, whose whole config stands for the backbone's."""
+        whole = backbone
+        if [type(task) for task in self.tasks.values()] != [SemSegTask]:
+            raise ValueError(
+                f'`tasks` should hold one SemSegTask. Found {[type(task).__name__ for task in self.tasks.values()]}.'
+            )
+        kind = whole.type.removeprefix('mmseg.')
+        if kind not in KINDS:
+            raise ValueError(f'`segmentor.type` should be {" or ".join(KINDS)}. Found {whole.type}.')
+        ((self.task_name, task),) = self.tasks.items()
+        for part in _dicts([whole.decode_head, whole.get('auxiliary_head')]):
+            needed = REFUSED.get(str(part.get('type')).rpartition('.')[2])
+            if needed:
+                raise ValueError(f'`segmentor` should learn from label maps alone. Found {part.type}, which needs {needed}.')
+            if 'num_classes' in part:
+                part.num_classes = task.num_classes
+                part.pop('out_channels', None)
+            weights = part.get('class_weight')
+            if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != task.num_classes:
+                raise ValueError(f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.')
+        whole.pop('data_preprocessor', None)
+        whole.test_cfg = whole.get('test_cfg') or ConfigDict(mode='whole')
+        try:
+            self.segmentor = build_part({**whole, 'type': f'mmseg.{kind}'})
+        except (ImportError, KeyError) as error:
+            reason = (str(error.args[0] if error.args else error).strip().splitlines() or [''])[0]
+            raise ConfigError(f'`segmentor` needs a part that is not installed: {reason}') from error
+        for part in (self.segmentor.backbone, self.neck, self.segmentor.decode_head):
+            if part is not None:
+                part.children_in_order_of_use = False
+        self.auxiliary_heads = ()
+        self.is_foreign = True
+        if not torch.cuda.is_available():
+            revert_sync_batchnorm(self)
+
+    @property
+    def backbone(self) -> nn.Module:
+        """That of the model."""
+        return self.segmentor.backbone
+
+    @property
+    def neck(self) -> nn.Module | None:
+        """That of the model."""
+        return self.segmentor.neck if self.segmentor.with_neck else None
+
+    @property
+    def decode_head(self) -> nn.Module:
+        """That of the model; a list in a cascade."""
+        return self.segmentor.decode_head
+
+    def init_weights(self) -> None:
+        """As in every mmengine module.
+
+        Raises:
+            CheckpointError: If the weights that the config names cannot be had.
+        """
+        try:
+            super().init_weights()
+        except (OSError, pickle.UnpicklingError, CheckpointError) as error:
+            found = self.backbone.init_cfg
+            raise CheckpointError(
+                f'The weights of the backbone, {found}, cannot be had ({str(error).splitlines()[0]}). Pass a file as '
+                '`--cfg-options model.pretrained=FILE`, or start from random weights with `model.pretrained=False`.'
+            ) from error
+
+    def encode(self, inputs: Tensor) -> Sequence[Tensor]:
+        """What mmseg's decode head reads."""
+        return self.segmentor.extract_feat(self.to_network(inputs))
+
+    def to_network(self, inputs: Tensor) -> Tensor:
+        """Images in the precision and memory format of the weights."""
+        return inputs.to(next(self.backbone.parameters()).dtype, memory_format=self.memory_format)
+
+    def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
+        """Logits at the size of the inputs."""
+        size = inputs.shape[-2:]
+        metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4) for _ in inputs]
+        return {self.task_name: [self.segmentor.inference(self.to_network(inputs), metas)]}
+
+    def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """mmseg's own losses; 0 without labels."""
+        labels = targets.get(self.labels[self.task_name])
+        valid = labels is not None
+        if not valid:
+            labels = torch.full((len(inputs), *inputs.shape[-2:]), 255, device=inputs.device)
+        samples = []
+        for label in labels:
+            sample = SegDataSample(metainfo=dict(img_shape=tuple(label.shape), pad_shape=tuple(label.shape)))
+            sample.gt_sem_seg = PixelData(data=label[None].long())
+            samples.append(sample)
+        losses = {}
+        share = self.shares_of_labels(targets).get(self.task_name, 1.0)
+        for key, value in self.segmentor.loss(self.to_network(inputs), samples).items():
+            place, _, name = key.rpartition('.')
+            value = sum(entry.mean() for entry in value) if isinstance(value, (list, tuple)) else value.mean()
+            name = f'{place}_{name.removeprefix("loss_")}'.replace('.', '_')
+            losses[f'{self.task_name}/{"loss_" if "loss" in key else ""}{name}'] = value * share if valid else value * 0
+        return losses
+
+
+def _dicts(node: Any) -> Iterator[ConfigDict]:
+    """All dicts within a config."""
+    if isinstance(node, Mapping):
+        yield node
+    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ():
+        yield from _dicts(child)
