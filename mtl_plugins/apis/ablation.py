@@ -17,17 +17,12 @@ import torch
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
-COLUMNS = {
-    'mIoU': 'metrics_summary/semseg',
-    'SI-logRMSE': 'metrics_summary/depth',
-    'mean angle': 'metrics_summary/normals',
-    'boundary F': 'metrics_summary/boundary',
-    'multitask': 'metrics_summary/multitask',
-}
+COLUMNS = {title: name for name, title in SUMMARY_TITLES.items()}
 BASELINE, BASELINE_FILE = 'per-position baseline', 'per-position-baseline.json'
 
 

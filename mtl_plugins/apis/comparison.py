@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
+from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
@@ -69,8 +70,10 @@ def load_contender(name: str, config: Config, checkpoint: str) -> Contender:
         CheckpointError: If the checkpoint does not fit.
     """
     model = MODELS.build(config.model)
-    if 'semseg' not in getattr(model, 'tasks', {}):
-        raise ConfigError(f'The model of {config.filename} should have the task semseg. Found {type(model).__name__} without it.')
+    if not any(hasattr(task, 'num_classes') for task in getattr(model, 'tasks', {}).values()):
+        raise ConfigError(
+            f'The model of {config.filename} should have a task with classes. Found {type(model).__name__} without.'
+        )
     load_pretrained(model, checkpoint)
     parameters = count_parameters(model)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -106,7 +109,7 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
         progress: Whether to show a progress bar.
 
     Returns:
-        Examples, each with ``image`` ``(H, W, 3)``, ``semseg`` ``(H, W)``, ``predictions``, a ``(H, W)`` for each contender,
+        Examples, each with ``image`` ``(H, W, 3)``, ``label_map`` ``(H, W)``, ``predictions``, a ``(H, W)`` for each contender,
         ``name`` and ``label``, the class but the background that covers most of it. The classes take turns, and of each the
         first images of the split are kept: nothing of it depends on the predictions.
 
@@ -115,20 +118,21 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
     """
     classes = list(loader.dataset.metainfo['classes'])
     for contender in contenders:
-        known = contender.model.tasks['semseg'].num_classes
+        known = task_with_classes(contender.model)[1].num_classes
         if known != len(classes):
             raise ConfigError(
                 f'The model of {contender.config} should know the {len(classes)} classes of the data set. Found {known}.'
             )
-    scorers = [ConfusionScorer('semseg', classes) for _ in contenders]
+    label_name = class_label(loader)
+    scorers = [ConfusionScorer(label_name, classes) for _ in contenders]
     examples: dict[int, list[dict]] = defaultdict(list)
     for batch in track(loader, description='Comparing', disable=not progress, transient=True):
-        if 'semseg' not in batch['targets']:
+        if label_name not in batch['targets']:
             raise ConfigError(f'The split {loader.dataset.split!r} should have labels. Found none.')
         answers = [list(_predict(contender.model, batch)) for contender in contenders]
         for index, meta in enumerate(batch['metainfo']):
             height, width = meta['ori_shape'][:2]
-            label = batch['targets']['semseg'][index, :height, :width].numpy()
+            label = batch['targets'][label_name][index, :height, :width].numpy()
             name = Path(meta['img_path']).stem
             for contender, scorer, answer in zip(contenders, scorers, answers, strict=True):
                 prediction, attention = answer[index]
@@ -139,17 +143,28 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
             if largest is not None and len(examples[largest]) < num_examples:
                 image = batch['inputs'][index, :height, :width].numpy()
                 predictions = [answer[index][0] for answer in answers]
-                examples[largest].append(dict(image=image, semseg=label, predictions=predictions, name=name, label=largest))
+                examples[largest].append(dict(image=image, label_map=label, predictions=predictions, name=name, label=largest))
     for contender, scorer in zip(contenders, scorers, strict=True):
         contender.scores = scorer.scores()
     turns = [bucket[turn] for turn in range(num_examples) for _, bucket in sorted(examples.items()) if turn < len(bucket)]
     return turns[:num_examples]
 
 
+def class_label(loader: DataLoader) -> str:
+    """The name of the first class map of the data."""
+    labels = build_labels(loader.dataset.metainfo['labels'])
+    return next(name for name, kind in labels.items() if kind.is_class_map)
+
+
+def task_with_classes(model: nn.Module) -> tuple[str, nn.Module]:
+    """The first task with classes, by its name."""
+    return next((name, task) for name, task in model.tasks.items() if hasattr(task, 'num_classes'))
+
+
 def _predict(model: nn.Module, batch: dict) -> Iterator[tuple[np.ndarray, np.ndarray | None]]:
     """Labels ``(H, W)`` of each image of a batch, without its padding, and attention, where the model has it."""
     inputs = model.data_preprocessor(dict(inputs=batch['inputs']))['inputs']
-    labels = model.predict_arrays(inputs)['semseg'].cpu().numpy()
+    labels = model.predict_arrays(inputs)[model.labels[task_with_classes(model)[0]]].cpu().numpy()
     maps = model.attend(inputs).cpu().numpy() if hasattr(model, 'attend') else [None] * len(labels)
     for label, attention, meta in zip(labels, maps, batch['metainfo'], strict=True):
         height, width = meta['ori_shape'][:2]

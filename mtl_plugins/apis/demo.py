@@ -11,6 +11,7 @@ from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
+from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_MULTITASK, SUMMARY_SEMSEG, SUMMARY_TITLES
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.decoding import decode_image
@@ -20,8 +21,8 @@ from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
-SUMMARY = {'mIoU': 'metrics_summary/semseg', 'SI-logRMSE': 'metrics_summary/depth', 'multitask': 'metrics_summary/multitask'}
-BEST_METRIC = 'metrics_summary/multitask'
+SUMMARY = {SUMMARY_TITLES[name]: name for name in (SUMMARY_SEMSEG, SUMMARY_DEPTH, SUMMARY_MULTITASK)}
+BEST_METRIC = SUMMARY_MULTITASK
 PICTURE_ROWS = 5
 
 

@@ -2,13 +2,10 @@
 
 from mmengine.runner import LogProcessor
 
+from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.registry import LOG_PROCESSORS
 
-SUMMARY_LABELS = {
-    'metrics_summary/semseg': 'mIoU',
-    'metrics_summary/depth': 'SI-logRMSE',
-    'metrics_summary/multitask': 'multitask',
-}
+SUMMARY = 'metrics_summary/'
 
 
 @LOG_PROCESSORS.register_module()
@@ -23,7 +20,8 @@ class SummaryLogProcessor(LogProcessor):
         for name in ('time', 'data_time'):
             if name in tag:
                 tag[f'{mode}/{name}'] = tag.pop(name)
-        parts = [f'{label} {tag[name]:.2f}' for name, label in SUMMARY_LABELS.items() if name in tag]
+        summaries = {name: value for name, value in tag.items() if name.startswith(SUMMARY)}
+        parts = [f'{SUMMARY_TITLES.get(name, name.removeprefix(SUMMARY))} {value:.2f}' for name, value in summaries.items()]
         if mode == 'val' and not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
             tag['epoch'] = runner.epoch
             done, total, unit = (

@@ -1,7 +1,7 @@
-"""The best guess without looking at the image: most frequent class, median depth, mean normal of each pixel position.
+"""The best guess without looking at the image: of each pixel position, what the training labels say most often.
 
 What a model must beat to show that it sees something. The guesses are learned from the training labels, one file at a time;
-the counters of classes and depth take ``4 * H * W * (20 + 256)`` bytes, 145 MB for 256x512.
+the counters of MiniScapes take ``4 * H * W * (20 + 256)`` bytes, 145 MB for 256x512.
 """
 
 from collections.abc import Mapping

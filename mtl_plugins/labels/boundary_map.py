@@ -8,10 +8,10 @@ from mtl_plugins.errors import CorruptFileError, DataError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
-from mtl_plugins.labels.position_counts import check_size
 
 
 class BoundaryMap(LabelKind):

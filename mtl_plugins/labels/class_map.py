@@ -1,6 +1,7 @@
 """Class ids per pixel."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -8,10 +9,10 @@ from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import colour_labels, legend_of, make_palette
+from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import Entry, LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
-from mtl_plugins.labels.position_counts import count_values, guess_by_row, most_frequent
 
 WRONG_CLASS = (0, 200, 220)
 
@@ -130,6 +131,20 @@ class ClassMap(LabelKind):
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
         """The most frequent class."""
         return guess_by_row(count_values(maps, len(self.classes) + 1)[..., :-1], most_frequent)
+
+    def count(self, stored: np.ndarray) -> np.ndarray:
+        return np.bincount(stored.ravel(), minlength=256)
+
+    def summarise(self, counts: np.ndarray) -> dict[str, Any]:
+        """``frequencies``: share of each class among the pixels that count (NaN without any); ``ignored_share`` of all pixels."""
+        known = counts[: len(self.classes)]
+        shares = known / known.sum() if known.any() else np.full(len(self.classes), np.nan)
+        frequencies = dict(zip(self.classes, shares.tolist(), strict=True))
+        return dict(frequencies=frequencies, ignored_share=float(counts[IGNORE_LABEL] / counts.sum()))
+
+    def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+        rows = [(f'{self.name}, {name}', f'{100 * share:.3f} %') for name, share in summary['frequencies'].items()]
+        return [*super().summary_rows(summary), *rows]
 
     def colour(self, values: np.ndarray) -> np.ndarray:
         return colour_labels(values, self.palette)

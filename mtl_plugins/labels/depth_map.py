@@ -1,24 +1,25 @@
 """Depth in metres per pixel."""
 
 import json
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
-from mtl_plugins.labels.position_counts import count_values, guess_by_row, median
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENCODINGS = ('code', 'metres', 'disparity')
+QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
 
 
@@ -131,6 +132,27 @@ class DepthMap(LabelKind):
         """The median code; of an even number the farther of the two middle ones."""
         codes = (depth if depth.dtype == np.uint8 else encode_label(depth, self.depth_range) for depth in maps)
         return guess_by_row(count_values(codes, NUM_CODES)[..., 1:], median) + np.uint8(1)
+
+    def count(self, stored: np.ndarray) -> np.ndarray:
+        """How often each code occurs: exact. Metres are counted in their codes."""
+        codes = stored if stored.dtype == np.uint8 else encode_label(stored, self.depth_range)
+        return np.bincount(codes.ravel(), minlength=NUM_CODES)
+
+    def summarise(self, counts: np.ndarray) -> dict[str, Any]:
+        """Of ``metres``, ``log`` (natural logarithm of metres) and ``inverse`` (1 / metres) the ``mean`` and ``std`` (divisor N).
+
+        Over the valid pixels; NaN without any. ``invalid_share`` is of all pixels.
+        """
+        summary: dict[str, Any] = {}
+        for name, transform in QUANTITIES.items():
+            mean, std = mean_and_std(transform(decode_table(*self.depth_range)[1:]), counts[1:])
+            summary[name] = dict(mean=mean, std=std)
+        return {**summary, 'invalid_share': float(counts[0] / counts.sum())}
+
+    def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+        moments = {name: summary[name] for name in QUANTITIES}
+        rows = [(f'{self.name}, {name}', f'mean {each["mean"]:.6f}  std {each["std"]:.6f}') for name, each in moments.items()]
+        return [*rows, (f'{self.name}, invalid pixels', f'{100 * summary["invalid_share"]:.3f} %')]
 
     def colour(self, values: np.ndarray) -> np.ndarray:
         """On a logarithmic scale from near (bright) to far (dark); grey: unknown."""

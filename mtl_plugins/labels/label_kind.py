@@ -1,8 +1,8 @@
 """What a kind of label has to say about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -141,6 +141,19 @@ class LabelKind(ABC):
         Raises:
             DataError: If the maps differ in size or have no valid pixel.
         """
+
+    def count(self, stored: np.ndarray) -> np.ndarray:
+        """Counters for :meth:`summarise`, which add up over maps: of the pixels that count, and of all."""
+        valid = stored != self.invalid
+        return np.array([(valid.any(-1) if valid.ndim == 3 else valid).sum(), stored.shape[0] * stored.shape[1]])
+
+    def summarise(self, counts: np.ndarray) -> dict[str, Any]:
+        """Statistics of a split as plain numbers, of the sum of :meth:`count`."""
+        return dict(ignored_share=float(1 - counts[0] / counts[1]))
+
+    def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """The statistics as names and texts."""
+        return [(f'{self.name}, ignored pixels', f'{100 * summary["ignored_share"]:.3f} %')]
 
     # Pictures: ``values`` in, colours ``(H, W, 3)`` uint8 out.
 

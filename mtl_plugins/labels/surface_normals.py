@@ -8,11 +8,11 @@ import numpy as np
 from mtl_plugins.errors import DataError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.normal_codec import DECODE_TABLE, decode_normals, encode_normals
 from mtl_plugins.labels.png_codec import decode_png, encode_rgb_png
-from mtl_plugins.labels.position_counts import check_size
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -22,7 +22,7 @@ def grade_submission(archive: str | Path, labels: str | Path, num_threads: int =
 
     Args:
         archive: A submission archive; not trusted.
-        labels: Folder that holds ``<label>/<index>.png``, such as ``semseg`` and ``depth``; see :func:`find_labels`.
+        labels: Folder that holds ``<label>/<index>.png``; see :func:`find_labels`.
         num_threads: Threads that decode and compare.
 
     Raises:

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.errors import SubmissionError
-from mtl_plugins.labels.depth_codec import Rounding
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
 from mtl_plugins.utils.files import make_folder, replacing
@@ -26,7 +25,7 @@ class SubmissionWriter:
     Args:
         out_dir: Folder that gets ``predictions/``; made if missing, existing files of the same name are replaced.
         labels: The kinds of what is predicted, by name.
-        rounding: Depth code of a prediction, see :func:`~mtl_plugins.labels.depth_codec.encode_depth`.
+        rounding: As in :meth:`LabelKind.encode`.
         num_threads: Number of encoding threads.
 
     Raises:
@@ -34,7 +33,7 @@ class SubmissionWriter:
     """
 
     def __init__(
-        self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: Rounding = 'nearest', num_threads: int = 2
+        self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: str = 'nearest', num_threads: int = 2
     ) -> None:
         if not labels:
             raise ValueError('`labels` should hold at least one kind of label. Found none.')

@@ -215,10 +215,10 @@ def _check_options(config: Config, options: dict[str, Any]) -> None:
     for dotted in options:
         node: Any = config._cfg_dict
         *parents, last = dotted.split('.')
-        for depth, key in enumerate(parents):
+        for level, key in enumerate(parents):
             if _takes(node, key, dotted):
                 break  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.
-            node = _child(node, key, '.'.join(parents[:depth]), dotted)
+            node = _child(node, key, '.'.join(parents[:level]), dotted)
         else:
             loader = bool(parents) and parents[-1].endswith('dataloader')
             if not loader and not _takes(node, last, dotted):

@@ -17,7 +17,9 @@ def score_rows(document: Mapping) -> list[tuple[str, float, float]]:
     """Name, IoU of the first model and IoU of the second, per class and for the mean."""
     names = {name: name for name in document['data']['classes']} | {'mIoU': 'mean_iou'}
     scores = [model['scores'] for model in document['models']]
-    return [(label, *(score[f'metrics_task_semseg/{key}'] for score in scores)) for label, key in names.items()]
+    return [
+        (label, *(score[f'metrics_task_{document["data"]["label"]}/{key}'] for score in scores)) for label, key in names.items()
+    ]
 
 
 def print_comparison(document: Mapping) -> None:
@@ -82,7 +84,7 @@ def render_comparison(
     """
     rows = []
     for example in examples:
-        row = dict(image=example['image'], label=colour_labels(example['semseg'], palette))
+        row = dict(image=example['image'], label=colour_labels(example['label_map'], palette))
         for name, prediction in zip(names, example['predictions'], strict=True):
             row[name] = colour_labels(prediction, palette)
         for name, maps in zip(names, attention, strict=True):

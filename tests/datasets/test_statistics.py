@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.packing.statistics import collect_histograms, mean_and_std, summarise
+from mtl_plugins.datasets.packing.statistics import collect_histograms, summarise
 from mtl_plugins.labels.cityscapes_classes import CLASSES
+from mtl_plugins.labels.counts import mean_and_std
 from tests.fake_miniscapes import write_fake_miniscapes
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools'
@@ -56,7 +57,7 @@ def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, cap
 
 def test_split_without_labels(tmp_path):
     image = np.full((2, 3, 3), (10, 20, 30), np.uint8)
-    summary = summarise(collect_histograms([dict(img=image)] * 2))
+    summary = summarise(collect_histograms([dict(img=image)] * 2, {}), {})
     assert summary == dict(
         num_images=2,
         rgb=dict(mean=[10, 20, 30], std=[0, 0, 0], mean_unit=[10 / 255, 20 / 255, 30 / 255], std_unit=[0, 0, 0]),

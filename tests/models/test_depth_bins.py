@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.models.layers.depth_bins import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
+from mtl_plugins.models.decode_heads.depth_bins import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.models.builders import build_head, make_pyramid

@@ -48,7 +48,7 @@ def main() -> None:
 
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
-    from mtl_plugins.apis.comparison import build_loader, compare, load_contender
+    from mtl_plugins.apis.comparison import build_loader, class_label, compare, load_contender
     from mtl_plugins.utils.config import load_config, parse_options
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.comparison import comparison_in_markdown, print_comparison, render_comparison
@@ -66,7 +66,13 @@ def main() -> None:
         schema_version=1,
         # The others are those of a benchmark.
         provenance={key: value for key, value in made.items() if key not in ('repeats', 'quick', 'seed')},
-        data=dict(root=str(dataset.data_root), split=dataset.split, images=len(dataset), classes=list(meta['classes'])),
+        data=dict(
+            root=str(dataset.data_root),
+            split=dataset.split,
+            images=len(dataset),
+            classes=list(meta['classes']),
+            label=class_label(loader),
+        ),
         models=[contender.describe() for contender in contenders],
         examples=[dict(image=example['name'], label=meta['classes'][example['label']]) for example in examples],
     )

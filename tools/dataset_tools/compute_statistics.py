@@ -34,8 +34,8 @@ def main() -> None:
 
     listing = list_miniscapes(args.root, args.split)
     samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split)
-    summary = summarise(collect_histograms(samples))
-    print(format_table(summary))
+    summary = summarise(collect_histograms(samples, listing.labels), listing.labels)
+    print(format_table(summary, listing.labels))
     if args.json is not None:
         with replacing(args.json) as partial:
             partial.write_text(json.dumps(summary, indent=2) + '\n')

@@ -18,8 +18,6 @@ from torch.overrides import TorchFunctionMode
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
 
-# Keys and invalid values of label maps, where the data set does not say (``results['labels']``).
-LABELS = dict(gt_seg_map=255, gt_depth_map=0)
 # A pixel's number starts here: whatever a library fills borders with is below.
 FIRST = 256
 # What OpenCV and torch warp exactly: float32 up to this number.
@@ -78,7 +76,7 @@ class ForeignTransform(BaseTransform):
 
     The library never sees a label map. It moves one map with the number of each pixel, without interpolation; from where each
     number lies afterwards all label maps are gathered, whatever they hold. A pixel that came from nowhere is invalid in each of
-    them (255 in a class map, depth 0). All randomness follows from ``results['rng']``, so that a sample is the same in any
+    them. All randomness follows from ``results['rng']``, so that a sample is the same in any
     worker and after a resume.
 
     Args:
@@ -134,8 +132,7 @@ class ForeignTransform(BaseTransform):
     @staticmethod
     def labels(results: dict) -> dict[str, float]:
         """Keys and invalid values of the label maps."""
-        kinds = results.get('labels')
-        return LABELS if kinds is None else {kind.key: kind.invalid for kind in kinds.values()}
+        return {kind.key: kind.invalid for kind in results['labels'].values()}
 
 
 def pixel_numbers(height: int, width: int) -> np.ndarray:

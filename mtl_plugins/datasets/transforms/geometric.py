@@ -1,4 +1,4 @@
-"""One random homography per sample, the same for image, labels and depth."""
+"""One random homography per sample, the same for image and labels."""
 
 from collections.abc import Sequence
 

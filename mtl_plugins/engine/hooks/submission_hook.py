@@ -20,7 +20,7 @@ class SubmissionHook(Hook):
     Args:
         out_dir: Folder that gets ``predictions/<task>/<stem>.png``.
         labels: The kinds of what is predicted, by name.
-        rounding: How a depth becomes a code: ``'nearest'`` or the course's ``'truncate'``.
+        rounding: As in :meth:`LabelKind.encode`: ``'nearest'`` or the course's ``'truncate'``.
         num_threads: Encoding threads.
     """
 

@@ -6,6 +6,14 @@ from collections.abc import Mapping
 SUMMARY_SEMSEG = 'metrics_summary/semseg'
 SUMMARY_DEPTH = 'metrics_summary/depth'
 SUMMARY_MULTITASK = 'metrics_summary/multitask'
+# What people call the summaries of the labels of MiniScapes.
+SUMMARY_TITLES = {
+    SUMMARY_SEMSEG: 'mIoU',
+    SUMMARY_DEPTH: 'SI-logRMSE',
+    'metrics_summary/normals': 'mean angle',
+    'metrics_summary/boundary': 'boundary F',
+    SUMMARY_MULTITASK: 'multitask',
+}
 
 _MEAN_IOU_OFFSET = 50.0
 _SI_LOG_RMSE_OFFSET = 50.0

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.models.decode_heads.depth_bins import BinScale, expected_depth
 from mtl_plugins.models.decode_heads.map_head import build_map_head
-from mtl_plugins.models.layers.depth_bins import BinScale, expected_depth
 
 
 class BinsDepthHead(BaseModule):

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
-from mtl_plugins.models.layers.depth_bins import fixed_bin_centres
+from mtl_plugins.models.decode_heads.depth_bins import fixed_bin_centres
 from mtl_plugins.registry import MODELS
 
 

@@ -47,7 +47,7 @@ class DINO(BaseModel):
       :class:`DINOScheduleHook` calls after each optimizer step. It starts as a copy of the student.
     * As in the paper, the teacher's BatchNorm layers normalise by the batch in training and keep running statistics of their
       own, neither copied nor averaged from the student's. Everything else of the teacher is in evaluation mode (no dropout, no
-      stochastic depth).
+      drop path).
     * ``centre`` is a moving average over batches, updated by each forward pass in training. With ``centring='mean'``, the
       paper's, it averages the mean of the teacher's logits over images, global views and processes, and serves the next batch.
       With ``'sinkhorn'`` it averages :func:`sinkhorn_centre`; the batch itself is centred by its own in training, so

@@ -33,7 +33,7 @@ class MultiTaskTTAModel(BaseModel):
         flip: Whether each scale is seen mirrored too.
         merge: Way of merging by task; a task that is not named merges in the first of its ``mergings``.
         scale_compensation: Whether metres are multiplied by the view's zoom: a camera of fixed focal length sees an object
-            ``zoom`` times as large from ``1 / zoom`` of the distance. For models trained with ``rescale_depth=True``.
+            ``zoom`` times as large from ``1 / zoom`` of the distance. For models trained with lengths corrected for zoom.
 
     Raises:
         ValueError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.

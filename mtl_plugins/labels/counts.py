@@ -1,4 +1,4 @@
-"""How often each value occurs at each pixel position of a set of maps."""
+"""How often each value occurs, at each pixel position of a set of maps or over all of them."""
 
 from collections.abc import Callable, Iterable
 
@@ -55,3 +55,12 @@ def median(counts: np.ndarray) -> np.ndarray:
     """The median; the larger one of two middle values."""
     cumulated = counts.cumsum(axis=1, dtype=np.int64)
     return (2 * cumulated >= cumulated[:, -1:]).argmax(axis=1)
+
+
+def mean_and_std(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
+    """Mean and population standard deviation (divisor N) of ``values`` that occur ``counts`` times; NaN for no value."""
+    total = counts.sum()
+    if total == 0:
+        return float('nan'), float('nan')
+    mean = (values * counts).sum() / total
+    return float(mean), float(np.sqrt((np.square(values - mean) * counts).sum() / total))
