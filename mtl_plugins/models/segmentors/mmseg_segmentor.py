@@ -95,7 +95,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
             if 'num_classes' in part:
                 part.num_classes = task.num_classes
                 part.pop('out_channels', None)
-            weights = part.get('class_weight')
+            weights = None if str(part.get('type')).startswith('mmdet.') else part.get('class_weight')
             if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != task.num_classes:
                 raise ValueError(f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.')
         whole.pop('data_preprocessor', None)
