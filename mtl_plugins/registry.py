@@ -24,8 +24,16 @@ OPTIM_WRAPPER_CONSTRUCTORS = _child(mmseg_registry.OPTIM_WRAPPER_CONSTRUCTORS)
 PARAM_SCHEDULERS = _child(mmseg_registry.PARAM_SCHEDULERS)
 OPTIMIZERS = _child(mmseg_registry.OPTIMIZERS)
 LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
-DATASETS = _child(mmseg_registry.DATASETS, 'datasets.multitask', 'datasets.coco')
-DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.loading')
+# Kinds of label, see `mtl_plugins.labels`; mmseg knows none.
+LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.registration'])
+DATASETS = _child(
+    mmseg_registry.DATASETS,
+    'datasets.multitask.multitask_dataset',
+    'datasets.multitask.miniscapes',
+    'datasets.coco.subset',
+    'datasets.coco.object_crops',
+)
+DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.loading.samplers')
 TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets.transforms')
 MODELS = _child(mmseg_registry.MODELS, 'models')
 MODEL_WRAPPERS = _child(mmseg_registry.MODEL_WRAPPERS, 'engine')

@@ -7,6 +7,9 @@ import numpy as np
 from PIL import Image
 
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL, PALETTE
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
+
+LABELS = build_labels(MINISCAPES_LABELS, MINISCAPES_TASKS)
 
 
 def _random_blocks(rng: np.random.Generator, values: np.ndarray, size: tuple[int, int], block: int = 8) -> np.ndarray:

@@ -116,10 +116,11 @@ def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(p
     model = build(path)
     channels = {name: task.out_channels for name, task in model.tasks.items()}
     assert model.backbone.output_stride == int(re.search(r'-d(\d+)_', path.stem)[1])
-    labels = dict(semseg=channels.get('semseg'), depth=256)
+    values = dict(semseg=(0, channels.get('semseg')), depth=(0, 256), normals=(1, 256), boundary=(0, 2))
+    sizes = {task: (2, 64, 64, 3) if task == 'normals' else (2, 64, 64) for task in channels}
     batch = dict(
         inputs=torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8),
-        targets={task: torch.randint(0, labels[task], (2, 64, 64), dtype=torch.uint8) for task in channels},
+        targets={task: torch.randint(*values[task], size, dtype=torch.uint8) for task, size in sizes.items()},
         sample_idx=torch.arange(2),
     )
     total, logged = model.parse_losses(model(**model.data_preprocessor(batch, True), mode='loss'))
@@ -138,7 +139,7 @@ def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(p
     assert {task: output.shape for task, output in both.items()} == {task: (2, k, 97, 131) for task, k in channels.items()}
     for task, output in first.items():
         torch.testing.assert_close(both[task][:1], output, rtol=1e-4, atol=1e-4)
-    assert all(maps.shape == (2, 97, 131) for maps in arrays.values())
+    assert all(maps.shape == ((2, 3, 97, 131) if task == 'normals' else (2, 97, 131)) for task, maps in arrays.items())
     if 'semseg' in channels:
         assert arrays['semseg'].dtype == torch.uint8 and arrays['semseg'].max() < channels['semseg']
     if 'depth' in channels:

@@ -17,14 +17,18 @@ import torch
 from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.files import replacing
 
 ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {
     'mIoU': 'metrics_summary/semseg',
     'SI-logRMSE': 'metrics_summary/depth',
+    'mean angle': 'metrics_summary/normals',
+    'boundary F': 'metrics_summary/boundary',
     'multitask': 'metrics_summary/multitask',
 }
+BASELINE, BASELINE_FILE = 'per-position baseline', 'per-position-baseline.json'
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,8 @@ class Run:
 def read_plan(path: Path) -> dict:
     """The plan: ``about``, ``data``, ``seeds``, ``amp``, ``common`` options and ``tables`` of rows with config and options.
 
+    With ``"baseline": true`` each table gets the row of the per-position baseline; a row may have ``seeds`` of its own.
+
     Raises:
         ConfigError: If the file is missing, is not JSON, or lacks one of these.
     """
@@ -63,7 +69,9 @@ def runs_of(plan: dict) -> Iterator[Run]:
     for seed in plan['seeds']:
         for table in plan['tables']:
             for row, entry in table['rows'].items():
-                yield Run(row, seed, entry['config'], {**plan['common'], **entry.get('options', {}), 'randomness.seed': seed})
+                if seed in entry.get('seeds', plan['seeds']):
+                    options = {**plan['common'], **entry.get('options', {}), 'randomness.seed': seed}
+                    yield Run(row, seed, entry['config'], options)
 
 
 def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: int) -> None:
@@ -73,6 +81,10 @@ def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: in
         UserError: If a training fails, after the others have ended.
     """
     results.mkdir(parents=True, exist_ok=True)
+    if plan.get('baseline') and not (results / BASELINE_FILE).exists():
+        scores = score_position_baseline(fit_position_baseline(data_root / 'train'), data_root / 'val')
+        document = dict(row=BASELINE, data=plan['data'], split='val', metrics=scores, **_provenance(_now(), 'cpu'))
+        _write(results / BASELINE_FILE, document)
     missing = [run for run in runs_of(plan) if not (results / f'{run.name}.json').exists()]
     threads = max(1, (os.cpu_count() or 1) // jobs)
     with ThreadPoolExecutor(jobs) as pool:
@@ -89,7 +101,7 @@ def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, t
     """Train one run in a process of its own; a sentence if it fails."""
     folder = work_dir / run.name
     folder.mkdir(parents=True, exist_ok=True)
-    started = datetime.datetime.now(datetime.timezone.utc)
+    started = _now()
     script = 'import json, sys; from mtl_plugins.apis.ablation import train_run; train_run(**json.loads(sys.argv[1]))'
     arguments = dict(config=run.config, options=run.options, data_root=str(data_root), work_dir=str(folder), amp=plan['amp'])
     environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': str(ROOT)}
@@ -101,7 +113,7 @@ def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, t
     if process.returncode:
         return f'{run.name} (see {log}).'
     metrics = {name: float(value) for name, value in list(read_metrics(folder / METRICS_FILE))[-1].items()}
-    seconds = (datetime.datetime.now(datetime.timezone.utc) - started).total_seconds()
+    seconds = (_now() - started).total_seconds()
     document = dict(
         row=run.row,
         config=run.config,
@@ -113,13 +125,9 @@ def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, t
         metrics=metrics,
         parameters=json.loads((folder / 'parameters.json').read_text()),
         seconds=seconds,
-        commit=_commit(),
-        date=started.isoformat(timespec='seconds'),
-        device=torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {threads} thread(s)',
-        versions=dict(python=platform.python_version(), torch=torch.__version__),
+        **_provenance(started, torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {threads} thread(s)'),
     )
-    with replacing(results / f'{run.name}.json') as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + '\n')
+    _write(results / f'{run.name}.json', document)
     print(f'{run.name}: ' + ', '.join(f'{metrics[key]:.2f} {name}' for name, key in COLUMNS.items() if key in metrics))
     return None
 
@@ -142,6 +150,20 @@ def train_run(config: str, options: dict, data_root: str, work_dir: str, amp: bo
     train(resolved)
 
 
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.timezone.utc)
+
+
+def _provenance(started: datetime.datetime, device: str) -> dict:
+    versions = dict(python=platform.python_version(), torch=torch.__version__)
+    return dict(commit=_commit(), date=started.isoformat(timespec='seconds'), device=device, versions=versions)
+
+
+def _write(path: Path, document: dict) -> None:
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + '\n')
+
+
 def _commit() -> str | None:
     run = subprocess.run(['git', '-C', str(ROOT), 'rev-parse', 'HEAD'], capture_output=True, text=True)
     return run.stdout.strip() or None
@@ -158,8 +180,10 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
         raise UserError(f'There is no result in {results}. Run the plan first.')
     lines = []
     for table in plan['tables']:
-        rows = {row: [d for d in documents if d['row'] == row] for row in table['rows']}
-        shared = set(COLUMNS.values()).intersection(*(d['metrics'] for runs in rows.values() for d in runs))
+        names = [*([BASELINE] if plan.get('baseline') else []), *table['rows']]
+        rows = {row: [d for d in documents if d['row'] == row] for row in names}
+        found = [d for row in table['rows'] for d in rows[row]]
+        shared = set(COLUMNS.values()).intersection(set().union(*(d['metrics'] for d in found)))
         if not {COLUMNS['mIoU'], COLUMNS['SI-logRMSE']} <= shared:
             shared.discard(COLUMNS['multitask'])  # 0 by definition with one task
         columns = {name: key for name, key in COLUMNS.items() if key in shared}
@@ -167,8 +191,9 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
         lines.append('|---|' + '---:|' * (len(columns) + 2))
         for row, runs in rows.items():
             if runs:
-                cells = [_mean_and_spread([d['metrics'][key] for d in runs]) for key in columns.values()]
-                lines.append(f'| {row} | {runs[0]["parameters"]:,} | {" | ".join(cells)} | {len(runs)} |')
+                cells = [_mean_and_spread([d['metrics'][key] for d in runs if key in d['metrics']]) for key in columns.values()]
+                parameters = f'{runs[0]["parameters"]:,}' if 'parameters' in runs[0] else ''
+                lines.append(f'| {row} | {parameters} | {" | ".join(cells)} | {"" if row == BASELINE else len(runs)} |')
         lines.append('')
     commits = sorted({d['commit'][:7] for d in documents if d['commit']})
     dates = sorted(d['date'][:10] for d in documents)
@@ -181,5 +206,7 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
 
 
 def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return ''
     spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
     return f'{statistics.mean(values):.2f}{spread}'

@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.functional.confusion_matrix import new_confusion_matrix, update_confusion_matrix
-from mtl_plugins.evaluation.functional.scores import semseg_scores
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
@@ -121,7 +120,7 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
             raise ConfigError(
                 f'The model of {contender.config} should know the {len(classes)} classes of the data set. Found {known}.'
             )
-    confusions = [new_confusion_matrix(len(classes)) for _ in contenders]
+    scorers = [ConfusionScorer('semseg', classes) for _ in contenders]
     examples: dict[int, list[dict]] = defaultdict(list)
     for batch in track(loader, description='Comparing', disable=not progress, transient=True):
         if 'semseg' not in batch['targets']:
@@ -131,9 +130,9 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
             height, width = meta['ori_shape'][:2]
             label = batch['targets']['semseg'][index, :height, :width].numpy()
             name = Path(meta['img_path']).stem
-            for contender, confusion, answer in zip(contenders, confusions, answers, strict=True):
+            for contender, scorer, answer in zip(contenders, scorers, answers, strict=True):
                 prediction, attention = answer[index]
-                update_confusion_matrix(confusion, label, prediction)
+                scorer.add(scorer.measure(label, prediction))
                 if attention is not None:
                     contender.attention[name] = attention
             largest = _largest_class(label, classes)
@@ -141,8 +140,8 @@ def compare(contenders: Sequence[Contender], loader: DataLoader, num_examples: i
                 image = batch['inputs'][index, :height, :width].numpy()
                 predictions = [answer[index][0] for answer in answers]
                 examples[largest].append(dict(image=image, semseg=label, predictions=predictions, name=name, label=largest))
-    for contender, confusion in zip(contenders, confusions, strict=True):
-        contender.scores = semseg_scores(confusion, classes)
+    for contender, scorer in zip(contenders, scorers, strict=True):
+        contender.scores = scorer.scores()
     turns = [bucket[turn] for turn in range(num_examples) for _, bucket in sorted(examples.items()) if turn < len(bucket)]
     return turns[:num_examples]
 

@@ -2,20 +2,19 @@
 
 import multiprocessing
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
-import numpy as np
-from PIL import Image
 from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
+from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
-from mtl_plugins.labels.decoding import decode_depth_code, decode_image, decode_label
-from mtl_plugins.labels.depth_codec import decode_depth
+from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import replacing
@@ -26,12 +25,22 @@ BEST_METRIC = 'metrics_summary/multitask'
 PICTURE_ROWS = 5
 
 
-def ensure_data(out: Path, num_train: int, num_val: int, num_test: int, size: tuple[int, int], seed: int) -> Path:
+def ensure_data(
+    out: Path,
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    size: tuple[int, int],
+    seed: int,
+    labels: Sequence[str] = MINISCAPES_TASKS,
+) -> Path:
     """Generate the data set unless an earlier demo with the same numbers left it."""
     root = out / f'data_{num_train}-{num_val}-{num_test}_{size[0]}x{size[1]}_seed{seed}'
+    if tuple(labels) != MINISCAPES_TASKS:
+        root = root.with_name(f'{root.name}_{"-".join(labels)}')
     splits = dict(train=num_train, val=num_val, test=num_test)
     if not all((root / split).is_dir() for split, number in splits.items() if number):
-        write_miniscapes(root, num_train, num_val, num_test, size, seed=seed, workers=multiprocessing.cpu_count())
+        write_miniscapes(root, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)
     return root
 
 
@@ -82,26 +91,17 @@ def _best_row(metrics_csv: Path) -> Mapping[str, float]:
 
 def _draw(data_root: Path, archive: Path, picture: Path) -> None:
     """Predictions out of the archive beside the labels of the first test images."""
-    labels = data_root / 'grader' / 'test'
-    stems = sorted((path.stem for path in (labels / 'semseg').glob('*.png')), key=int)[:PICTURE_ROWS]
+    found = find_labels(data_root / 'grader' / 'test')
+    labels = {name: files.kind for name, files in found.items()}
     rows = []
     with zipfile.ZipFile(archive) as content:
-
-        def predicted(task: str, stem: str) -> np.ndarray:
-            # A palette image as indices: OpenCV would expand it to colours.
-            with content.open(f'predictions/{task}/{stem}.png') as file:
-                return np.array(Image.open(file))
-
-        for stem in stems:
-            rows.append(
-                {
-                    'image': decode_image(str(data_root / 'test' / 'rgb' / f'{stem}.jpg')),
-                    'semseg': decode_label(str(labels / 'semseg' / f'{stem}.png')),
-                    'pred_semseg': predicted('semseg', stem),
-                    'depth': decode_depth(decode_depth_code(str(labels / 'depth' / f'{stem}.png'))),
-                    'pred_depth': decode_depth(predicted('depth', stem)),
-                }
-            )
+        for stem in list(next(iter(found.values())).paths)[:PICTURE_ROWS]:
+            row = {'image': decode_image(str(data_root / 'test' / 'rgb' / f'{stem}.jpg')), 'labels': {}, 'predictions': {}}
+            for name, kind in labels.items():
+                stored = kind.decode(str(found[name].paths[stem]))
+                codes = kind.from_png(content.read(f'predictions/{name}/{stem}.png'), stored.shape[:2])
+                row['labels'][name], row['predictions'][name] = kind.to_values(stored), kind.code_values(codes)
+            rows.append(row)
     with replacing(picture) as temporary:
-        encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows), cv2.COLOR_RGB2BGR))[1]
+        encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows, labels), cv2.COLOR_RGB2BGR))[1]
         temporary.write_bytes(encoded.tobytes())

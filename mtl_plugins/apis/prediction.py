@@ -4,7 +4,6 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
@@ -16,6 +15,8 @@ from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import build_archive, find_image_sizes
 from mtl_plugins.utils.files import replacing
@@ -91,7 +92,7 @@ def predict_split(
         SubmissionError: If a prediction is missing or wrong, or the disk is full; an older archive is intact.
     """
     archive = Path(archive)
-    tasks = _tasks(runner)
+    labels = _predicted_labels(runner)
     # One folder for all processes, beside the archive: it is on a file system that they share.
     names = [None]
     if is_main_process():
@@ -99,7 +100,7 @@ def predict_split(
         names = [tempfile.mkdtemp(prefix=f'.{archive.stem}_', dir=archive.parent)]
     broadcast_object_list(names)
     out_dir = Path(names[0])
-    hook = SubmissionHook(str(out_dir), tasks, rounding=rounding)
+    hook = SubmissionHook(str(out_dir), labels, rounding=rounding)
     runner.register_hook(hook)
     try:
         metrics = runner.test()
@@ -110,7 +111,7 @@ def predict_split(
             build_archive(
                 archive,
                 out_dir,
-                tasks,
+                labels,
                 image_sizes=find_image_sizes(paths),
                 command=' '.join(['python', *sys.argv]),
                 config_text=runner.cfg.pretty_text,
@@ -134,6 +135,8 @@ def print_metrics(metrics: dict[str, float]) -> None:
     Console().print(table)
 
 
-def _tasks(runner: MultiTaskRunner) -> Sequence[str]:
+def _predicted_labels(runner: MultiTaskRunner) -> dict[str, LabelKind]:
+    """The kinds of what the model predicts, as the test data describe them."""
     model = getattr(runner.model, 'module', runner.model)
-    return list(model.tasks)
+    configs = runner.test_dataloader.dataset.metainfo['labels']
+    return build_labels(configs, model.label_names)

@@ -1,88 +1,88 @@
-"""Scores of uint8 maps (class ids, depth codes) against folders of label files: what grader and baselines share."""
+"""Scores of predictions as they are submitted, against folders of label files: what grader and baselines share."""
 
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.multitask.split_listing import TASKS
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.evaluation.functional.confusion_matrix import new_confusion_matrix, update_confusion_matrix
-from mtl_plugins.evaluation.functional.depth_errors import DepthErrorSum, image_depth_errors
-from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, depth_scores, multitask_score, semseg_scores
-from mtl_plugins.labels.cityscapes_classes import CLASSES
-from mtl_plugins.labels.decoding import decode_depth_code, decode_label
-from mtl_plugins.labels.depth_codec import decode_depth
+from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, multitask_score
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 
-_LABEL_NAME = re.compile(r'\d+\.png')
+_LABEL_NAME = re.compile(r'[^.].*\.png')
 
-LabelFiles = Mapping[str, Mapping[str, Path]]
+
+@dataclass(frozen=True)
+class LabelFiles:
+    """The label files of one kind by stem, in natural order."""
+
+    kind: LabelKind
+    paths: Mapping[str, Path]
+
+
 Predict = Callable[[str, str, tuple[int, int]], np.ndarray]
 
 
-def find_labels(folder: str | Path) -> dict[str, dict[str, Path]]:
-    """For each task with a folder of its name in ``folder``: the label files by stem, in the order of their index.
+def stem_order(stem: str) -> tuple:
+    """Sort key: 2 before 10."""
+    parts = re.split(r'(\d+)', stem)
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part)
+
+
+def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
+    """For each label with a folder of its name in ``folder``: its kind and its files.
+
+    The kinds are MiniScapes', or those of a ``dataset.json`` in ``folder`` or up to two folders above.
 
     Raises:
         DataNotFoundError: If there is no such folder or one is empty.
+        DataError: If ``dataset.json`` is damaged.
     """
     found = {}
-    for task in TASKS:
-        task_folder = Path(folder) / task
-        if task_folder.is_dir():
-            paths = [path for path in task_folder.iterdir() if _LABEL_NAME.fullmatch(path.name)]
+    configs = miniscapes_labels(folder)
+    for name, kind in build_labels(configs).items():
+        label_folder = Path(folder) / name
+        if label_folder.is_dir():
+            paths = {path.stem: path for path in label_folder.iterdir() if _LABEL_NAME.fullmatch(path.name)}
             if not paths:
-                raise DataNotFoundError(f"The label folder '{task_folder}' holds no file named <index>.png.")
-            found[task] = {path.stem: path for path in sorted(paths, key=lambda path: int(path.stem))}
+                raise DataNotFoundError(f"The label folder '{label_folder}' holds no file named <index>.png.")
+            found[name] = LabelFiles(kind, {stem: paths[stem] for stem in sorted(paths, key=stem_order)})
     if not found:
-        raise DataNotFoundError(f"The folder '{folder}' should hold the label folders semseg and/or depth. Found neither.")
+        names = ' and/or '.join(configs)
+        raise DataNotFoundError(f"The folder '{folder}' should hold the label folders {names}. Found none.")
     return found
 
 
-def score_predictions(label_files: LabelFiles, predict: Predict, num_threads: int = 2) -> dict[str, float]:
+def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_threads: int = 2) -> dict[str, float]:
     """All scores of validation for predictions in the form in which they are submitted.
 
     Args:
-        label_files: The tasks to score and their files, see :func:`find_labels`.
-        predict: ``predict(task, stem, (height, width))`` gives a uint8 map of that size: class ids 0..18, or depth codes.
-            Called from several threads.
+        labels: What to score, see :func:`find_labels`.
+        predict: ``predict(name, stem, (height, width))`` gives the codes of a prediction of that size. Called from several
+            threads.
         num_threads: Threads that decode and compare; memory does not depend on the number of images.
 
     Raises:
         DataError: If a label is broken, or no label has a valid pixel for a task: no number says that honestly.
     """
+    scores: dict[str, float] = {}
     with ThreadPoolExecutor(num_threads) as pool:
-        scores: dict[str, float] = {}
-        for task, paths in label_files.items():
-            scores |= (_score_semseg if task == 'semseg' else _score_depth)(paths, predict, pool)
+        for name, files in labels.items():
+            kind, scorer = files.kind, files.kind.scorer()
+
+            def compare(item: tuple[str, Path], name=name, kind=kind, scorer=scorer):
+                stem, path = item
+                stored = kind.decode(str(path))
+                codes = predict(name, stem, stored.shape[:2])
+                return scorer.measure(kind.to_values(stored), kind.code_values(codes))
+
+            for measured in pool.map(compare, files.paths.items()):
+                scorer.add(measured)
+            if scorer.is_empty():
+                raise DataError(f'The {name} labels have {scorer.empty}: there is nothing to score.')
+            scores |= scorer.scores()
     return scores | {SUMMARY_MULTITASK: multitask_score(scores)}
-
-
-def _score_semseg(paths: Mapping[str, Path], predict: Predict, pool: ThreadPoolExecutor) -> dict[str, float]:
-    def compare(stem: str) -> np.ndarray:
-        label = decode_label(str(paths[stem]))
-        confusion = new_confusion_matrix(len(CLASSES))
-        update_confusion_matrix(confusion, label, predict('semseg', stem, label.shape))
-        return confusion
-
-    total = new_confusion_matrix(len(CLASSES))
-    for confusion in pool.map(compare, paths):
-        total += confusion
-    if not total.any():
-        raise DataError('The semseg labels have no pixel of any class: there is nothing to score.')
-    return semseg_scores(total, CLASSES)
-
-
-def _score_depth(paths: Mapping[str, Path], predict: Predict, pool: ThreadPoolExecutor) -> dict[str, float]:
-    def compare(stem: str) -> np.ndarray | None:
-        label = decode_depth_code(str(paths[stem]))
-        return image_depth_errors(decode_depth(label), decode_depth(predict('depth', stem, label.shape)))
-
-    total = DepthErrorSum()
-    for errors in pool.map(compare, paths):
-        total.add(errors)
-    if not total.num_images.any():
-        raise DataError('The depth labels have no valid pixel: there is nothing to score.')
-    return depth_scores(total)

@@ -1,80 +1,122 @@
-"""MiniScapes files to arrays, with the checks that keep broken files out of a training run."""
+"""Files to arrays, with the checks that keep broken files out of a training run."""
 
 import io
 import struct
+import zipfile
+from pathlib import PurePath
 from zlib import crc32
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.labels.cityscapes_classes import CLASSES, IGNORE_LABEL
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_GREY, _PALETTE = 0, 3
+_GREY, _RGB, _PALETTE = 0, 2, 3
+_ARRAYS = ('.npy', '.npz')
 
 
 def decode_image(path: str) -> np.ndarray:
-    """Read a JPEG as ``(H, W, 3)`` uint8 in RGB order, whatever orientation its EXIF data claims.
+    """Read a JPEG or PNG as ``(H, W, 3)`` uint8 in RGB order, whatever orientation its EXIF data claims; or an array file.
+
+    Arrays (``.npy``) are ``(H, W, 3)``, uint8 on 0..255 or floating point on 0..1.
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is no JPEG, truncated or cannot be decoded. Damage that leaves both ends of the file in
-            place may go unnoticed: the format has no checksum.
+        CorruptFileError: If it is something else, truncated or cannot be decoded. Damage to a JPEG that leaves both ends of the
+            file in place may go unnoticed: the format has no checksum.
     """
-    data = _read(path)
-    if not data.startswith(_JPEG_START):
-        raise CorruptFileError(f"The image '{path}' should be a JPEG file. Found other content ({len(data)} bytes).")
+    if path.endswith(_ARRAYS):
+        return _to_bytes(_read_array(path, 'image'), path)
+    data = read_bytes(path)
+    if data.startswith(_PNG_START):
+        _png_header(data, 'image', path)
+    elif not data.startswith(_JPEG_START):
+        raise CorruptFileError(f"The image '{path}' should be a JPEG or PNG file. Found other content ({len(data)} bytes).")
     # Some decoders fill the missing rows of a truncated file with grey and report success. Inside a scan an end marker cannot
     # occur, and an embedded thumbnail has its own before the last scan starts.
-    if not data.endswith(_JPEG_END) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    elif not data.endswith(_JPEG_END) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         raise CorruptFileError(f"The image '{path}' is truncated: its JPEG data ends early, after {len(data)} bytes.")
     return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
 
 
-def decode_label(path: str) -> np.ndarray:
-    """Read class ids from a palette or grey PNG as ``(H, W)`` uint8: 0..18, or 255 = ignore.
+def read_ids(path: str) -> np.ndarray:
+    """Read ids from a palette or grey PNG, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is truncated, cannot be decoded, is no 8-bit palette or grey PNG, or holds other ids.
+        CorruptFileError: If it is truncated, cannot be decoded or is something else.
     """
-    data = _read(path)
+    if path.endswith(_ARRAYS):
+        array = _check_map(_read_array(path, 'label'), 'label', path)
+        ids = array.astype(np.int64)
+        if (ids != array).any():
+            raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found fractions.")
+        return ids
+    data = read_bytes(path)
     bit_depth, colour_type = _png_header(data, 'label', path)
-    if colour_type == _GREY and bit_depth == 8:
-        label = _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
-    elif colour_type == _PALETTE and bit_depth == 8:
-        label = _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
-    elif colour_type == _PALETTE:
-        label = _decode_with_pil(data, 'label', path)
-    else:
-        found = f'{bit_depth}-bit {_PNG_COLOURS.get(colour_type, "data")}'
-        raise CorruptFileError(f"The label '{path}' should be an 8-bit palette or grey PNG. Found {found}.")
-    # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.
-    if (label + np.uint8(1)).max() > len(CLASSES):
-        unknown = [int(value) for value in np.unique(label) if len(CLASSES) <= value != IGNORE_LABEL]
-        raise CorruptFileError(
-            f"The label '{path}' should hold class ids 0..{len(CLASSES) - 1} and {IGNORE_LABEL}. Found {unknown}."
-        )
-    return label
+    if colour_type == _GREY and bit_depth in (8, 16):
+        return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
+    if colour_type == _PALETTE and bit_depth == 8:
+        return _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
+    if colour_type == _PALETTE:
+        return _decode_with_pil(data, 'label', path)
+    found = f'{bit_depth}-bit {_PNG_COLOURS.get(colour_type, "data")}'
+    raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
 
 
-def decode_depth_code(path: str) -> np.ndarray:
-    """Read disparity codes from a grey PNG as ``(H, W)`` uint8, 0 = no depth known.
+def read_grey(path: str, what: str) -> np.ndarray:
+    """Read an 8-bit grey PNG as ``(H, W)`` uint8; ``what`` it is called in an error.
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is truncated, cannot be decoded or is no 8-bit grey PNG.
+        CorruptFileError: If it is truncated, cannot be decoded or is something else.
     """
-    data = _read(path)
-    bit_depth, colour_type = _png_header(data, 'depth map', path)
-    if (bit_depth, colour_type) != (8, _GREY):
-        found = f'{bit_depth}-bit {_PNG_COLOURS.get(colour_type, "data")}'
-        raise CorruptFileError(f"The depth map '{path}' should be an 8-bit grey PNG. Found {found}.")
-    return _decode(data, cv2.IMREAD_UNCHANGED, 'depth map', path)
+    return _read_png(path, what, _GREY, (8,))
+
+
+def read_rgb(path: str, what: str) -> np.ndarray:
+    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, with the errors of :func:`read_grey`."""
+    return cv2.cvtColor(_read_png(path, what, _RGB, (8,)), cv2.COLOR_BGR2RGB)
+
+
+def read_numbers(path: str, what: str) -> np.ndarray:
+    """Read numbers ``(H, W)``: a grey PNG of 8 or 16 bits, ``.npy``, ``.npz`` with one array, or an EXR or TIFF of one channel.
+
+    Of an EXR it is the only channel, or Z, depth, V, Y or R, whichever comes first in this list.
+
+    Raises:
+        DataNotFoundError: If the file does not exist.
+        CorruptFileError: If it is truncated, cannot be decoded or is something else.
+    """
+    if path.endswith(_ARRAYS):
+        return _check_map(_read_array(path, what), what, path)
+    suffix = PurePath(path).suffix.lower()
+    if suffix == '.exr':
+        return _check_map(_read_exr(path, what, ('Z', 'depth', 'V', 'Y', 'R'))[0], what, path)
+    if suffix in ('.tif', '.tiff'):
+        return _check_map(_decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path), what, path)
+    return _read_png(path, what, _GREY, (8, 16))
+
+
+def read_vectors(path: str, what: str) -> np.ndarray:
+    """Read floating-point vectors ``(H, W, 3)`` from ``.npy``, ``.npz`` with one array, or EXR (its R, G, B).
+
+    Raises:
+        DataNotFoundError: If the file does not exist.
+        CorruptFileError: If it is damaged or has another shape.
+    """
+    if path.endswith(_ARRAYS):
+        array = _read_array(path, what)
+    else:
+        channels = _read_exr(path, what, ('R', 'G', 'B'))
+        array = np.stack(channels, axis=-1)
+    if array.ndim != 3 or array.shape[-1] != 3:
+        raise CorruptFileError(f"The {what} '{path}' should have the shape (H, W, 3). Found {array.shape}.")
+    return array.astype(np.float32)
 
 
 def check_same_size(image: np.ndarray, label: np.ndarray, image_path: str, label_path: str) -> None:
@@ -87,7 +129,13 @@ def check_same_size(image: np.ndarray, label: np.ndarray, image_path: str, label
         )
 
 
-def _read(path: str) -> bytes:
+def read_bytes(path: str) -> bytes:
+    """The content of a file.
+
+    Raises:
+        DataNotFoundError: If it does not exist.
+        CorruptFileError: If it cannot be read.
+    """
     try:
         with open(path, 'rb') as file:
             return file.read()
@@ -95,6 +143,76 @@ def _read(path: str) -> bytes:
         raise DataNotFoundError(f"The file '{path}' does not exist.") from None
     except OSError as error:
         raise CorruptFileError(f"The file '{path}' cannot be read: {error.strerror}.") from error
+
+
+def _read_array(path: str, what: str) -> np.ndarray:
+    data = read_bytes(path)
+    try:
+        loaded = np.load(io.BytesIO(data), allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            array = loaded
+        elif len(loaded.files) == 1:
+            array = loaded[loaded.files[0]]
+        else:
+            raise CorruptFileError(f"The {what} '{path}' should hold one array. Found {loaded.files}.")
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise CorruptFileError(f"The {what} '{path}' cannot be read: {error}") from error
+    if array.dtype.kind not in 'buif':
+        raise CorruptFileError(f"The {what} '{path}' should hold numbers. Found {array.dtype}.")
+    return array
+
+
+def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
+    """Those of the named channels that an EXR has, in this order; its only channel whatever its name.
+
+    Raises:
+        ConfigError: If the package OpenEXR is missing.
+        CorruptFileError: If the file is damaged or has none of them.
+    """
+    read_bytes(path)
+    try:
+        import OpenEXR
+    except ImportError:
+        raise ConfigError(f"Reading '{path}' needs the package OpenEXR. Run: pip install mtl_plugins[exr]") from None
+    try:
+        with OpenEXR.File(path, separate_channels=True) as file:
+            channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
+    except (RuntimeError, ValueError, OSError) as error:
+        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {error}.") from error
+    found = list(channels.values()) if len(channels) == 1 else [channels[name] for name in names if name in channels]
+    if not found:
+        raise CorruptFileError(f"The {what} '{path}' should have one of the channels {names}. Found {sorted(channels)}.")
+    return found
+
+
+def _check_map(array: np.ndarray, what: str, path: str) -> np.ndarray:
+    if array.ndim == 3 and 1 in (array.shape[0], array.shape[-1]):
+        array = array.squeeze(0 if array.shape[0] == 1 else -1)
+    if array.ndim != 2 or not array.size:
+        raise CorruptFileError(f"The {what} '{path}' should have the shape (H, W). Found {array.shape}.")
+    return array
+
+
+def _to_bytes(image: np.ndarray, path: str) -> np.ndarray:
+    if image.ndim != 3 or image.shape[-1] != 3 or not image.size:
+        raise CorruptFileError(f"The image '{path}' should have the shape (H, W, 3). Found {image.shape}.")
+    if image.dtype == np.uint8:
+        return image
+    if not (image.min() >= 0 and image.max() <= 1):
+        raise CorruptFileError(f"The image '{path}' should be uint8, or numbers in 0..1. Found {image.min()}..{image.max()}.")
+    return (image * 255).round().astype(np.uint8)
+
+
+def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...]) -> np.ndarray:
+    data = read_bytes(path)
+    found = _png_header(data, what, path)
+    if found[1] != colour_type or found[0] not in bit_depths:
+        bits = ' or '.join(map(str, bit_depths))
+        raise CorruptFileError(
+            f"The {what} '{path}' should be an {bits}-bit {_PNG_COLOURS[colour_type]} PNG. "
+            f'Found {found[0]}-bit {_PNG_COLOURS.get(found[1], "data")}.'
+        )
+    return _decode(data, cv2.IMREAD_UNCHANGED, what, path)
 
 
 def _png_header(data: bytes, what: str, path: str) -> tuple[int, int]:

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import mtl_plugins
-from mtl_plugins.submission.errors import SubmissionError
+from mtl_plugins.errors import SubmissionError
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.submission.metrics_table import format_metrics_csv
 from mtl_plugins.submission.prediction_folder import PREDICTIONS, validate_predictions
 from mtl_plugins.utils.files import make_folder, replacing
@@ -23,7 +24,7 @@ _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 def build_archive(
     archive: str | Path,
     out_dir: str | Path,
-    tasks: Sequence[str],
+    labels: Mapping[str, LabelKind],
     image_sizes: Mapping[str, tuple[int, int]],
     command: str,
     config_text: str,
@@ -33,13 +34,13 @@ def build_archive(
 ) -> Path:
     """Validates the predictions and packs them with source and metrics into ``archive``, which appears only when complete.
 
-    The archive holds ``predictions/<task>/<stem>.png`` of the given tasks, ``source.zip`` (the package, tools and configs,
+    The archive holds ``predictions/<label>/<stem>.png``, ``source.zip`` (the package, tools and configs,
     and ``cmd.txt``: the command, then the resolved config), ``metrics.csv`` and, if given, ``checkpoints/<file name>``.
 
     Args:
         archive: The zip file to write; an earlier one is replaced.
         out_dir: Folder that a ``SubmissionWriter`` wrote to.
-        tasks: The trained tasks.
+        labels: The kinds of what was predicted, by name.
         image_sizes: Height and width of each test image, see ``prediction_folder.find_image_sizes``.
         command: The command line of the run.
         config_text: The resolved config.
@@ -55,7 +56,7 @@ def build_archive(
         SubmissionError: If a file cannot be read or the archive cannot be written; an earlier archive is then unchanged.
     """
     archive, out_dir = Path(archive), Path(out_dir)
-    validate_predictions(out_dir, tasks, image_sizes)
+    validate_predictions(out_dir, labels, image_sizes)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise SubmissionError(f'The checkpoint {checkpoint} does not exist.')
     source_root = Path(mtl_plugins.__file__).parents[1] if source_root is None else Path(source_root)
@@ -64,7 +65,7 @@ def build_archive(
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as target:
             _write_text(target, 'metrics.csv', format_metrics_csv(metrics))
             _write_bytes(target, 'source.zip', _source_zip(source_root, f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)
-            for task in tasks:
+            for task in labels:
                 for stem in image_sizes:
                     name = f'{PREDICTIONS}/{task}/{stem}.png'
                     _write_bytes(target, name, (out_dir / name).read_bytes(), zipfile.ZIP_STORED)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError
 from mtl_plugins.evaluation.label_folder import find_labels, score_predictions
-from mtl_plugins.submission.errors import InvalidArchiveError, InvalidPredictionError
-from mtl_plugins.submission.png_codec import decode_prediction
+from mtl_plugins.labels.presets import miniscapes_labels
 from mtl_plugins.submission.prediction_folder import PREDICTIONS, check_names
 from mtl_plugins.submission.zip_reader import SubmissionZip
 
@@ -22,7 +22,7 @@ def grade_submission(archive: str | Path, labels: str | Path, num_threads: int =
 
     Args:
         archive: A submission archive; not trusted.
-        labels: Folder that holds ``semseg/<index>.png`` and/or ``depth/<index>.png``.
+        labels: Folder that holds ``<label>/<index>.png``, such as ``semseg`` and ``depth``; see :func:`find_labels`.
         num_threads: Threads that decode and compare.
 
     Raises:
@@ -31,22 +31,23 @@ def grade_submission(archive: str | Path, labels: str | Path, num_threads: int =
         DataError: If the labels are missing, broken, or have no valid pixel for a task.
     """
     label_files = find_labels(labels)
-    with SubmissionZip(archive) as submission:
-        graded = {task: paths for task, paths in label_files.items() if task in submission.predictions}
+    with SubmissionZip(archive, miniscapes_labels(labels)) as submission:
+        graded = {name: files for name, files in label_files.items() if name in submission.predictions}
         if not graded:
             raise InvalidArchiveError(
                 f'The archive holds predictions for {" and ".join(submission.predictions)}, '
                 f'the labels in {labels} are for {" and ".join(label_files)}.'
             )
-        for task, paths in graded.items():
-            found = {f'{stem}.png' for stem in submission.predictions[task]}
-            check_names(f'{PREDICTIONS}/{task}', found, {f'{stem}.png' for stem in paths})
+        for name, files in graded.items():
+            found = {f'{stem}.png' for stem in submission.predictions[name]}
+            check_names(f'{PREDICTIONS}/{name}', found, {f'{stem}.png' for stem in files.paths})
 
-        def predict(task: str, stem: str, size: tuple[int, int]) -> np.ndarray:
-            data = submission.read(task, stem, max_bytes=2 * size[0] * size[1] + _SPARE_BYTES)
+        def predict(name: str, stem: str, size: tuple[int, int]) -> np.ndarray:
+            kind = graded[name].kind
+            data = submission.read(name, stem, max_bytes=2 * kind.blank(size).size + _SPARE_BYTES)
             try:
-                return decode_prediction(data, task, size)
+                return kind.from_png(data, size)
             except InvalidPredictionError as error:
-                raise InvalidPredictionError(f'{PREDICTIONS}/{task}/{stem}.png {error}') from error
+                raise InvalidPredictionError(f'{PREDICTIONS}/{name}/{stem}.png {error}') from error
 
         return score_predictions(graded, predict, num_threads)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.submission.errors import SubmissionError
+from mtl_plugins.errors import SubmissionError
 
 _METRIC_PREFIX = 'metrics_'
 

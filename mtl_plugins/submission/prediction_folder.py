@@ -1,13 +1,14 @@
 """The folder of predictions: one file per test image and task."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from PIL import Image
 
-from mtl_plugins.submission.errors import InvalidPredictionError, SubmissionError
-from mtl_plugins.submission.png_codec import decode_prediction
+from mtl_plugins.errors import InvalidPredictionError, SubmissionError
+from mtl_plugins.evaluation.label_folder import stem_order
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.files import TEMPORARY_SUFFIX
 
 PREDICTIONS = 'predictions'
@@ -17,48 +18,46 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
     """Height and width of each image file by its stem, from the headers, in the given order.
 
     Raises:
-        SubmissionError: If there is no image or one cannot be read.
+        SubmissionError: If there is no image, one cannot be read, or two have the same name.
     """
     sizes = {}
     for path in map(Path, paths):
         try:
             with Image.open(path) as image:
-                sizes[path.stem] = (image.height, image.width)
+                size = (image.height, image.width)
         except OSError as error:
             raise SubmissionError(f'Cannot read the image {path}: {error}.') from error
+        if path.stem in sizes:
+            raise SubmissionError(f'Test images should have different names. Found {path.stem} twice, last in {path}.')
+        sizes[path.stem] = size
     if not sizes:
         raise SubmissionError('There should be at least one test image. Found none.')
     return sizes
 
 
-def stem_order(stem: str) -> tuple[int, str]:
-    """Sort key: 2 before 10."""
-    return (int(stem) if stem.isdecimal() else -1, stem)
-
-
 def validate_predictions(
-    out_dir: str | Path, tasks: Sequence[str], image_sizes: Mapping[str, tuple[int, int]], num_threads: int = 2
+    out_dir: str | Path, labels: Mapping[str, LabelKind], image_sizes: Mapping[str, tuple[int, int]], num_threads: int = 2
 ) -> None:
     """Checks ``<out_dir>/predictions``: one file per image and task, of the right type, size and values, and nothing else.
 
     Args:
         out_dir: Folder that a ``SubmissionWriter`` wrote to.
-        tasks: The trained tasks.
+        labels: The kinds of what was predicted, by name.
         image_sizes: Height and width of each test image.
         num_threads: Decoding threads.
 
     Raises:
         InvalidPredictionError: At the first violation; the message names the file.
     """
-    for task in tasks:
-        folder = Path(out_dir) / PREDICTIONS / task
+    for name, kind in labels.items():
+        folder = Path(out_dir) / PREDICTIONS / name
         found = {path.name for path in folder.glob('*') if not path.name.endswith(TEMPORARY_SUFFIX)}
         check_names(f'{folder}', found, {f'{stem}.png' for stem in image_sizes})
 
-        def check(item: tuple[str, tuple[int, int]], task: str = task, folder: Path = folder) -> None:
+        def check(item: tuple[str, tuple[int, int]], kind: LabelKind = kind, folder: Path = folder) -> None:
             path = folder / f'{item[0]}.png'
             try:
-                decode_prediction(path.read_bytes(), task, item[1])
+                kind.from_png(path.read_bytes(), item[1])
             except InvalidPredictionError as error:
                 raise InvalidPredictionError(f'{path} {error}') from error
 

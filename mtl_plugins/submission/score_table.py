@@ -4,16 +4,18 @@ from collections.abc import Mapping
 
 from prettytable import PrettyTable
 
-_TITLES = dict(metrics_summary='summary', metrics_task_semseg='semseg: IoU', metrics_task_depth='depth')
+SUMMARY = 'metrics_summary'
+TASK_PREFIX = 'metrics_task_'
 
 
 def format_score_table(scores: Mapping[str, float]) -> str:
     """Two columns, name and score, in one block per group of names; the summary stands last, where one looks first."""
     table = PrettyTable(['metric', 'score'], align='l')
     table.align['score'] = 'r'
-    groups = ('metrics_task_semseg', 'metrics_task_depth', 'metrics_summary')
-    for group in groups:
+    groups = list(dict.fromkeys(name.split('/', 1)[0] for name in scores))
+    for group in sorted(groups, key=lambda group: group == SUMMARY):
+        title = 'summary' if group == SUMMARY else group.removeprefix(TASK_PREFIX)
         rows = [(name.split('/', 1)[1], score) for name, score in scores.items() if name.startswith(f'{group}/')]
         for number, (name, score) in enumerate(rows, start=1):
-            table.add_row([f'{_TITLES[group]} {name}', f'{score:.4f}'], divider=number == len(rows))
+            table.add_row([f'{title} {name}', f'{score:.4f}'], divider=number == len(rows))
     return table.get_string()

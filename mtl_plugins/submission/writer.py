@@ -1,17 +1,15 @@
 """Predictions written to disk in the background of inference."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.multitask.split_listing import TASKS
-from mtl_plugins.labels.cityscapes_classes import CLASSES
-from mtl_plugins.labels.depth_codec import Rounding, encode_depth
-from mtl_plugins.submission.errors import SubmissionError
-from mtl_plugins.submission.png_codec import encode_prediction
+from mtl_plugins.errors import SubmissionError
+from mtl_plugins.labels.depth_codec import Rounding
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
 from mtl_plugins.utils.files import make_folder, replacing
 
@@ -19,7 +17,7 @@ _QUEUE_PER_THREAD = 8
 
 
 class SubmissionWriter:
-    """Writes ``<out_dir>/predictions/<task>/<stem>.png``, each file whole or not at all.
+    """Writes ``<out_dir>/predictions/<label>/<stem>.png``, each file whole or not at all.
 
     Encoding runs in threads (NumPy and zlib release the interpreter lock) behind a bounded queue: ``add`` waits when the
     disk is slower than the model. An error in a thread is raised by the next ``add`` or by ``close``. Use as a context
@@ -27,7 +25,7 @@ class SubmissionWriter:
 
     Args:
         out_dir: Folder that gets ``predictions/``; made if missing, existing files of the same name are replaced.
-        tasks: ``'semseg'``, ``'depth'`` or both.
+        labels: The kinds of what is predicted, by name.
         rounding: Depth code of a prediction, see :func:`~mtl_plugins.labels.depth_codec.encode_depth`.
         num_threads: Number of encoding threads.
 
@@ -35,45 +33,49 @@ class SubmissionWriter:
         ValueError: If an argument is out of range.
     """
 
-    def __init__(self, out_dir: str | Path, tasks: Sequence[str], rounding: Rounding = 'nearest', num_threads: int = 2) -> None:
-        if not tasks or set(tasks) - set(TASKS):
-            raise ValueError(f'`tasks` should hold {" and/or ".join(TASKS)}. Found {tasks!r}.')
+    def __init__(
+        self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: Rounding = 'nearest', num_threads: int = 2
+    ) -> None:
+        if not labels:
+            raise ValueError('`labels` should hold at least one kind of label. Found none.')
         if rounding not in ('nearest', 'truncate'):
             raise ValueError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
         if num_threads < 1:
             raise ValueError(f'`num_threads` should be at least 1. Found {num_threads}.')
-        self.tasks = tuple(tasks)
+        self.labels = dict(labels)
         self.rounding = rounding
-        self._folders = {task: Path(out_dir) / PREDICTIONS / task for task in tasks}
+        self._channels = {name: kind.blank((1, 1)).shape[2:] for name, kind in labels.items()}
+        self._folders = {name: Path(out_dir) / PREDICTIONS / name for name in labels}
         for folder in self._folders.values():
             make_folder(folder, SubmissionError)
         self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='submission')
         self._free_places = threading.BoundedSemaphore(num_threads * _QUEUE_PER_THREAD)
         self._error: BaseException | None = None
 
-    def add(self, stem: str, semseg: np.ndarray | None = None, depth: np.ndarray | None = None) -> None:
+    def add(self, stem: str, predictions: Mapping[str, np.ndarray]) -> None:
         """Queues the predictions of one image. The arrays are handed over: do not change them afterwards.
 
         Args:
             stem: Name of the image without folder and extension.
-            semseg: ``(H, W)`` uint8 class ids.
-            depth: ``(H, W)`` float metres, finite; clamped to the range of the code.
+            predictions: The values of each label, ``(H, W)`` or ``(H, W, C)``: class ids uint8, finite metres, ...
 
         Raises:
             SubmissionError: If a task is missing, superfluous or of the wrong type or shape, or if an earlier image failed.
         """
         self._raise_error()
-        maps = {task: values for task, values in (('semseg', semseg), ('depth', depth)) if values is not None}
-        if set(maps) != set(self.tasks):
-            raise SubmissionError(f'Image {stem}: there should be predictions for {sorted(self.tasks)}. Found {sorted(maps)}.')
-        if len({values.shape for values in maps.values()}) > 1 or any(values.ndim != 2 for values in maps.values()):
+        if set(predictions) != set(self.labels):
             raise SubmissionError(
-                f'Image {stem}: predictions should be maps of one size. Found {[values.shape for values in maps.values()]}.'
+                f'Image {stem}: there should be predictions for {sorted(self.labels)}. Found {sorted(predictions)}.'
             )
+        shapes = [values.shape for values in predictions.values()]
+        if len({shape[:2] for shape in shapes}) > 1 or any(
+            predictions[name].shape[2:] != channels or predictions[name].ndim < 2 for name, channels in self._channels.items()
+        ):
+            raise SubmissionError(f'Image {stem}: predictions should be maps of one size. Found {shapes}.')
         if not stem or Path(stem).name != stem:
             raise SubmissionError(f'Image {stem!r}: the name should have no folder.')
         self._free_places.acquire()
-        self._pool.submit(self._write, stem, maps).add_done_callback(self._on_done)
+        self._pool.submit(self._write, stem, dict(predictions)).add_done_callback(self._on_done)
 
     def close(self) -> None:
         """Waits for all files.
@@ -103,22 +105,14 @@ class SubmissionWriter:
             self._pool.shutdown(wait=True, cancel_futures=True)
             raise self._error
 
-    def _write(self, stem: str, maps: dict[str, np.ndarray]) -> None:
+    def _write(self, stem: str, predictions: dict[str, np.ndarray]) -> None:
         if self._error is not None:
             return
-        for task, values in maps.items():
+        for name, values in predictions.items():
+            kind = self.labels[name]
             try:
-                codes = self._to_codes(task, values)
+                codes = kind.encode(values, self.rounding)
             except (TypeError, ValueError) as error:
                 raise SubmissionError(f'Image {stem}: {error}') from error
-            with replacing(self._folders[task] / f'{stem}.png', SubmissionError) as temporary:
-                temporary.write_bytes(encode_prediction(codes, task))
-
-    def _to_codes(self, task: str, values: np.ndarray) -> np.ndarray:
-        if task == 'depth':
-            return encode_depth(values, self.rounding)
-        if values.dtype != np.uint8:
-            raise TypeError(f'`semseg` should be uint8. Found {values.dtype}.')
-        if values.max() >= len(CLASSES):
-            raise ValueError(f'`semseg` should hold classes 0..{len(CLASSES) - 1}. Found {values.max()}.')
-        return values
+            with replacing(self._folders[name] / f'{stem}.png', SubmissionError) as temporary:
+                temporary.write_bytes(kind.to_png(codes))

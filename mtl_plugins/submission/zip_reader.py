@@ -5,16 +5,15 @@ import stat
 import struct
 import zipfile
 import zlib
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from mtl_plugins.datasets.multitask.split_listing import TASKS
-from mtl_plugins.submission.errors import InvalidArchiveError
+from mtl_plugins.errors import InvalidArchiveError
 
 # What the archive may hold beside the predictions; the grader never reads it.
 _EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')
-_FOLDER_NAME = re.compile(r'predictions/|predictions/(semseg|depth)/|checkpoints/')
-_PREDICTION_NAME = re.compile(r'predictions/(semseg|depth)/([0-9]{1,18})\.png')
+_STEM = r'[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}'
 
 _END_SIGNATURE, _ZIP64_SIGNATURE = b'PK\x05\x06', b'PK\x06\x07'
 _END_SIZE, _ZIP64_LOCATOR_SIZE, _MAX_COMMENT = 22, 20, 65535
@@ -27,6 +26,10 @@ _ENCRYPTED = 0x1
 class SubmissionZip:
     """The predictions of an archive whose names, types and sizes have been checked; a context manager.
 
+    Args:
+        path: The archive.
+        names: The labels that it may hold predictions for.
+
     Attributes:
         predictions: For each task that the archive holds, the entries by stem.
 
@@ -35,8 +38,12 @@ class SubmissionZip:
             ``..`` included), occurs twice, is a link, is encrypted, or uses another compression than deflate.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, names: Collection[str]) -> None:
         self.path = Path(path)
+        self.names = tuple(names)
+        either = '|'.join(map(re.escape, names))
+        self._prediction_name = re.compile(rf'predictions/({either})/({_STEM})\.png')
+        self._folder_name = re.compile(rf'predictions/|predictions/({either})/|checkpoints/')
         try:
             file = open(self.path, 'rb')
         except OSError as error:
@@ -85,26 +92,26 @@ class SubmissionZip:
         names: set[str] = set()
         predictions: dict[str, dict[str, zipfile.ZipInfo]] = {}
         for entry in self._zip.infolist():
-            _check_entry(entry)
+            _check_entry(entry, (self._prediction_name, _EXTRA_NAME, self._folder_name))
             if entry.filename in names:
                 raise InvalidArchiveError(f'{_show(entry.filename)} occurs twice in the archive.')
             names.add(entry.filename)
-            match = _PREDICTION_NAME.fullmatch(entry.filename)
+            match = self._prediction_name.fullmatch(entry.filename)
             if match:
                 predictions.setdefault(match[1], {})[match[2]] = entry
         if not predictions:
-            raise InvalidArchiveError(f'The archive should hold predictions/{" or predictions/".join(TASKS)}. Found neither.')
+            raise InvalidArchiveError(f'The archive should hold predictions/{" or predictions/".join(self.names)}. Found none.')
         return predictions
 
 
-def _check_entry(entry: zipfile.ZipInfo) -> None:
+def _check_entry(entry: zipfile.ZipInfo, patterns: Sequence[re.Pattern]) -> None:
     name = entry.orig_filename
     if name != entry.filename or name.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', name) or ':' in name or '\\' in name:
         raise InvalidArchiveError(f'{_show(name)} is an unsafe name: entries should be relative paths inside the archive.')
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise InvalidArchiveError(f'{_show(name)} should be a regular file. Found a link or device.')
-    if not any(pattern.fullmatch(name) for pattern in (_PREDICTION_NAME, _EXTRA_NAME, _FOLDER_NAME)):
+    if not any(pattern.fullmatch(name) for pattern in patterns):
         raise InvalidArchiveError(f'{_show(name)} does not belong in a submission archive.')
     if entry.flag_bits & _ENCRYPTED:
         raise InvalidArchiveError(f'{_show(name)} is encrypted.')

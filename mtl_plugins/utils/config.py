@@ -48,7 +48,70 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
             if config.get(name):
                 config[name].dataset.data_root = data_root
     check_arguments(config)
+    link_labels(config)
     return config
+
+
+def link_labels(config: Config) -> None:
+    """Fill in what follows from the data: the labels that the model and the metrics read, and the number of classes.
+
+    The data set says which labels there are; the tasks of the model say which of them are learned. So the data preprocessor gets
+    the labels, a task of a class map ``num_classes``, and data sets and :class:`MultiTaskMetric` the names as ``tasks``, each
+    only where the config leaves it out.
+
+    Raises:
+        ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
+    """
+    datasets = [config[name].dataset for name in DATALOADERS if config.get(name) and config[name].get('dataset')]
+    model = config.get('model') or {}
+    offered = offered_labels(datasets[0]) if datasets else None
+    if not offered or not model.get('tasks'):
+        return
+    learned = {task: settings.get('label') or task for task, settings in model['tasks'].items()}
+    for task, label in learned.items():
+        if label not in offered:
+            raise ConfigError(
+                f'The task `{task}` should learn a label of {datasets[0].type}: {", ".join(offered)}. Found {label!r}. Set '
+                f'`model.tasks.{task}.label`.'
+            )
+        _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
+    preprocessor = model.get('data_preprocessor')
+    if preprocessor and 'labels' in (accepted_arguments(_own_class(preprocessor['type'])) or ()):
+        preprocessor.setdefault('labels', offered)
+    names = list(learned.values())
+    for dataset in datasets:
+        if 'tasks' in (accepted_arguments(_own_class(dataset.type)) or ()):
+            dataset.setdefault('tasks', names)
+    for evaluator in (config.get('val_evaluator'), config.get('test_evaluator')):
+        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
+            if metric and 'tasks' in (accepted_arguments(_own_class(metric['type'])) or ()):
+                metric.setdefault('tasks', names)
+
+
+def offered_labels(dataset: dict) -> dict[str, dict] | None:
+    """Configs of the labels that the data set of a config offers; None if its class does not say.
+
+    Raises:
+        ConfigError: If the arguments are wrong.
+    """
+    cls = _own_class(dataset['type'])
+    if not hasattr(cls, 'offered_labels'):
+        return None
+    try:
+        return {name: dict(settings) for name, settings in cls.offered_labels(dataset).items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'The data set {dataset["type"]} cannot say which labels it has: {error}') from error
+
+
+def _link_classes(place: str, task: dict, label: dict) -> None:
+    classes = label.get('classes')
+    if not classes or 'num_classes' not in (accepted_arguments(_own_class(task['type'])) or ()):
+        return
+    if task.setdefault('num_classes', len(classes)) != len(classes):
+        raise ConfigError(
+            f'`{place}.num_classes` should be {len(classes)}, the number of classes in the data, or be left out. '
+            f'Found {task["num_classes"]}.'
+        )
 
 
 def parse_options(options: list[str] | None) -> dict[str, Any]:

@@ -5,8 +5,10 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from mtl_plugins.visualization.prediction_grid import colour_values
-from mtl_plugins.visualization.tiles import Colours, colour_labels, legend_of, render_tiles
+from mtl_plugins.labels.colours import colour_values
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.visualization.prediction_grid import label_tiles
+from mtl_plugins.visualization.tiles import render_tiles
 
 # Share of the attention's colours in the picture, where there is none and where there is most; the rest is the image in grey.
 SHARES = (0.3, 0.75)
@@ -41,16 +43,13 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray, frame: Sequence[
     return picture
 
 
-def render_attention_grid(
-    rows: Sequence[Mapping[str, np.ndarray]], classes: Sequence[str], palette: Colours, tile_width: int = 180
-) -> np.ndarray:
+def render_attention_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 180) -> np.ndarray:
     """Draw one row per sample: image, label, prediction, and the attention of each class over the image.
 
     Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``pred_semseg`` and, if known, ``semseg`` ``(H, W)`` uint8, and
-            ``attention`` ``(N, h, w)`` of the classes after the first.
-        classes: Names of the labels, the background first.
-        palette: Their colours.
+        rows: As :func:`~mtl_plugins.visualization.prediction_grid.render_prediction_grid` takes them, with ``attention`` ``(N, h,
+            w)`` of the classes after the first.
+        labels: The kind of the one label, by its name: a class map.
         tile_width: Width of a picture in pixels.
 
     Returns:
@@ -59,14 +58,12 @@ def render_attention_grid(
     Raises:
         ValueError: If there is no row.
     """
-    maps = ('label', 'semseg'), ('prediction', 'pred_semseg')
+    (kind,) = labels.values()
     tiles = []
     for row in rows:
-        tiles.append(dict(image=row['image']))
-        tiles[-1].update({name: colour_labels(row[key], palette) for name, key in maps if key in row})
-        looks = zip(classes[1:], row['attention'], strict=True)
+        tiles.append(label_tiles(row, labels))
+        looks = zip(kind.classes[1:], row['attention'], strict=True)
         tiles[-1].update({f'attention: {name}': overlay_attention(row['image'], attention) for name, attention in looks})
     columns = list(dict.fromkeys(name for row in tiles for name in row))
-    smooth = [name for name in columns if name not in ('label', 'prediction')]
-    legend = legend_of(classes, palette)
-    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=[NOTE], smooth=smooth)
+    smooth = [name for name in columns if name not in kind.titles]
+    return render_tiles(tiles, columns, tile_width=tile_width, legend=kind.legend(), notes=[NOTE], smooth=smooth)

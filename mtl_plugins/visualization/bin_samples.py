@@ -7,8 +7,7 @@ from PIL import Image, UnidentifiedImageError
 
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.labels.decoding import decode_depth_code, decode_image
-from mtl_plugins.labels.depth_codec import decode_depth
+from mtl_plugins.labels.decoding import decode_image
 
 
 def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:
@@ -43,7 +42,8 @@ def read_samples(data_root: str, split: str, indices: Sequence[int]) -> list[dic
             raise DataError(f'`--indices` should lie in 0..{len(dataset) - 1}, the samples of {split}. Found {index}.')
         info = dataset.get_data_info(index)
         row = dict(image=decode_image(info['img_path']))
-        if 'depth_map_path' in info:
-            row['depth'] = decode_depth(decode_depth_code(info['depth_map_path']))
+        if 'depth' in info['label_paths']:
+            kind = dataset.labels['depth']
+            row['depth'] = kind.to_values(kind.decode(*info['label_paths']['depth']))
         rows.append(row)
     return rows

@@ -6,9 +6,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mtl_plugins.evaluation.functional.scores import SEMSEG_PREFIX
+from mtl_plugins.labels.colours import Colours, colour_labels, legend_of
 from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
-from mtl_plugins.visualization.tiles import Colours, colour_labels, legend_of, render_tiles
+from mtl_plugins.visualization.tiles import render_tiles
 
 TILE_WIDTH = 240
 
@@ -17,7 +17,7 @@ def score_rows(document: Mapping) -> list[tuple[str, float, float]]:
     """Name, IoU of the first model and IoU of the second, per class and for the mean."""
     names = {name: name for name in document['data']['classes']} | {'mIoU': 'mean_iou'}
     scores = [model['scores'] for model in document['models']]
-    return [(label, *(score[f'{SEMSEG_PREFIX}/{key}'] for score in scores)) for label, key in names.items()]
+    return [(label, *(score[f'metrics_task_semseg/{key}'] for score in scores)) for label, key in names.items()]
 
 
 def print_comparison(document: Mapping) -> None:

@@ -9,9 +9,9 @@ from matplotlib.ticker import NullFormatter
 from torch import nn
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 from mtl_plugins.visualization.plots import to_array
-from mtl_plugins.visualization.prediction_grid import colour_depth
 
 COLUMNS = 3
 NUM_CELLS = 40
@@ -93,7 +93,7 @@ def render_depth_bins(
         image, depth, histogram, ticks = axes[4 * block : 4 * block + 4, column]
         for axis, content, name in (
             (image, row['image'], 'image'),
-            (depth, colour_depth(row['pred_depth']), 'predicted depth (bright: near)'),
+            (depth, DepthMap(name='depth').colour(row['pred_depth']), 'predicted depth (bright: near)'),
         ):
             axis.imshow(content, interpolation='antialiased')
             axis.set_title(name, fontsize=10, pad=3)

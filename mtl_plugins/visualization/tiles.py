@@ -1,4 +1,4 @@
-"""Pictures in rows and named columns above a legend, and the colours of label maps."""
+"""Pictures in rows and named columns above a legend."""
 
 from collections.abc import Collection, Mapping, Sequence
 
@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_plugins.labels.cityscapes_classes import PALETTE
+from mtl_plugins.labels.label_kind import Entry
 
 MARGIN = 4
 HEADER = 26
@@ -14,29 +14,6 @@ LINE_HEIGHT = 18
 FONT_SIZES = range(16, 8, -1)
 LEGEND_SIZE = 12
 BACKGROUND = (255, 255, 255)
-
-Colours = Sequence[Sequence[int]]
-# A name with a colour, or a note without.
-Entry = tuple[str, tuple[int, ...] | None]
-
-
-def ignored_colour(palette: Colours) -> tuple[int, int, int]:
-    """Black, or a pale yellow where black is a class."""
-    return (224, 224, 192) if [0, 0, 0] in [list(colour) for colour in palette] else (0, 0, 0)
-
-
-def colour_labels(labels: np.ndarray, palette: Colours = PALETTE) -> np.ndarray:
-    """Colours ``(H, W, 3)`` of a label map ``(H, W)``, Cityscapes' by default; ignored pixels: :func:`ignored_colour`."""
-    table = np.full((256, 3), ignored_colour(palette), np.uint8)
-    table[: len(palette)] = palette
-    return table[labels]
-
-
-def legend_of(classes: Sequence[str], palette: Colours) -> list[Entry]:
-    """Names and colours of the classes; that of ignored pixels too, unless it is plain black."""
-    entries: list[Entry] = [(name, tuple(colour)) for name, colour in zip(classes, palette, strict=True)]
-    ignored = ignored_colour(palette)
-    return entries if ignored == (0, 0, 0) else [*entries, ('ignored', ignored)]
 
 
 def render_tiles(

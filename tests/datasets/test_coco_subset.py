@@ -17,6 +17,7 @@ from mtl_plugins.datasets.loading.collate import multitask_collate
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.transforms import LoadCOCOSubset, RandomHomography, ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.fake_coco import annotation, square, write_fake_coco
@@ -200,6 +201,7 @@ def test_images_smaller_than_the_crop(tmp_path):
 def test_resize_to_cover(size, enlarge_only, expected):
     image = np.repeat(np.arange(32, dtype=np.uint8)[None, :, None] * 8, 24, 0).repeat(3, 2)
     results = dict(img=image, gt_seg_map=(image[..., 0] > 128).astype(np.uint8) * 5, ori_shape=SIZE)
+    results['labels'] = build_labels(MINISCAPES_LABELS, ['semseg'])
     results = ResizeToCover(size=size, enlarge_only=enlarge_only)(results)
     assert results['img'].shape == (*expected, 3) and results['ori_shape'] == results['gt_seg_map'].shape == expected
     assert set(np.unique(results['gt_seg_map'])) == {0, 5}

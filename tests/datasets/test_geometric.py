@@ -7,6 +7,7 @@ import pytest
 
 from mtl_plugins.datasets.transforms import RandomHomography
 from mtl_plugins.datasets.transforms.geometric import crop_to_image, warp
+from tests.fake_miniscapes import LABELS
 
 HEIGHT, WIDTH = 120, 200
 Y, X = np.mgrid[:HEIGHT, :WIDTH].astype(np.uint8)
@@ -18,7 +19,8 @@ def results(seed=0):
         img=np.stack([X + 1, Y + 1, np.full_like(X, 200)], axis=-1),
         gt_seg_map=X + 1,
         gt_depth_map=Y + 1,
-        depth_scale=1.0,
+        length_scale=1.0,
+        labels=LABELS,
         rng=np.random.default_rng(seed),
     )
 
@@ -165,10 +167,10 @@ def test_depth_is_divided_by_the_zoom_on_request():
     for seed in range(20):
         transform = RandomHomography(32, scale=(0.5, 2), rescale_depth=True)
         zoom = transform.sample_view(np.random.default_rng(seed), (HEIGHT, WIDTH))['zoom']
-        assert transform(results(seed))['depth_scale'] == pytest.approx(1 / zoom)
+        assert transform(results(seed))['length_scale'] == pytest.approx(1 / zoom)
         views.append(zoom)
     assert min(views) < 0.8 < 1.5 < max(views) and 0.5 <= min(views) and max(views) <= 2
-    assert RandomHomography(32, scale=(0.5, 2))(results())['depth_scale'] == 1.0
+    assert RandomHomography(32, scale=(0.5, 2))(results())['length_scale'] == 1.0
 
 
 def test_flip_probability():

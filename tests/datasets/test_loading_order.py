@@ -18,7 +18,7 @@ from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.registry import DATA_SAMPLERS
-from tests.fake_miniscapes import write_fake_miniscapes
+from tests.fake_miniscapes import LABELS, write_fake_miniscapes
 
 AUGMENTED = [
     dict(type='LoadMiniScapes'),
@@ -49,7 +49,7 @@ def ranks(monkeypatch):
 
 
 def flatten(batch):
-    return dict(inputs=batch['inputs'], sample_idx=batch['sample_idx'], depth_scale=batch['depth_scale'], **batch['targets'])
+    return dict(inputs=batch['inputs'], sample_idx=batch['sample_idx'], length_scale=batch['length_scale'], **batch['targets'])
 
 
 def assert_same_batches(first, second):
@@ -224,9 +224,9 @@ def item(height, width, index=0, **extra):
     """A constant item, so that what is padding shows."""
     return dict(
         inputs=np.full((height, width, 3), 9, np.uint8),
-        semseg=np.full((height, width), 7, np.uint8),
-        depth=np.full((height, width), 5, np.uint8),
-        depth_scale=0.5,
+        targets=dict(semseg=np.full((height, width), 7, np.uint8), depth=np.full((height, width), 5, np.uint8)),
+        labels=LABELS,
+        length_scale=0.5,
         sample_idx=index,
         **extra,
     )
@@ -235,13 +235,13 @@ def item(height, width, index=0, **extra):
 def test_collate_layout():
     assert FUNCTIONS.get('multitask_collate') is multitask_collate
     batch = multitask_collate([item(4, 6, 3), item(4, 6, 8)])
-    assert batch.keys() == {'inputs', 'targets', 'depth_scale', 'sample_idx'}
+    assert batch.keys() == {'inputs', 'targets', 'length_scale', 'sample_idx'}
     assert batch['inputs'].shape == (2, 4, 6, 3) and batch['inputs'].dtype == torch.uint8 and batch['inputs'].is_contiguous()
     assert {task: (maps.shape, maps.dtype) for task, maps in batch['targets'].items()} == dict(
         semseg=((2, 4, 6), torch.uint8), depth=((2, 4, 6), torch.uint8)
     )
     assert batch['sample_idx'].tolist() == [3, 8] and batch['sample_idx'].dtype == torch.int64
-    assert batch['depth_scale'].tolist() == [0.5, 0.5] and batch['depth_scale'].dtype == torch.float32
+    assert batch['length_scale'].tolist() == [0.5, 0.5] and batch['length_scale'].dtype == torch.float32
 
 
 def test_collate_pads_to_the_largest():
@@ -258,12 +258,18 @@ def test_collate_pads_to_the_largest():
 
 
 def test_collate_of_metres_and_without_labels():
-    metres = [{**item(4, 6), 'depth': np.full((4, 6), 31.5, np.float32)} for _ in range(2)]
+    metres = [{**item(4, 6), 'targets': dict(depth=np.full((4, 6), 31.5, np.float32))} for _ in range(2)]
     assert multitask_collate(metres)['targets']['depth'].dtype == torch.float32
-    images = [{key: value for key, value in item(4, 6).items() if key not in ('semseg', 'depth')}] * 2
+    images = [{**item(4, 6), 'targets': {}}] * 2
     assert multitask_collate(images)['targets'] == {}
     with pytest.raises(ValueError, match='`items` should have the same keys'):
-        multitask_collate([item(4, 6), images[0]])
+        multitask_collate([item(4, 6), item(4, 6, metainfo={})])
+
+
+def test_collate_gives_a_sample_without_a_label_a_map_that_does_not_count():
+    unlabelled = {**item(4, 6), 'targets': dict(depth=np.full((4, 6), 5, np.uint8))}
+    targets = multitask_collate([item(4, 6), unlabelled])['targets']
+    assert (targets['semseg'][0] == 7).all() and (targets['semseg'][1] == 255).all() and (targets['depth'] == 5).all()
 
 
 def test_collate_copies():

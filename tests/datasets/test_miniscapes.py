@@ -41,7 +41,7 @@ def test_arrays_equal_those_of_pil(root, index):
     np.testing.assert_array_equal(sample['gt_seg_map'], label)
     np.testing.assert_array_equal(sample['gt_depth_map'], code)
     assert {sample[key].dtype for key in ('img', 'gt_seg_map', 'gt_depth_map')} == {np.dtype(np.uint8)}
-    assert sample['ori_shape'] == (64, 96) and sample['depth_scale'] == 1.0 and sample['sample_idx'] == index
+    assert sample['ori_shape'] == (64, 96) and sample['length_scale'] == 1.0 and sample['sample_idx'] == index
 
 
 def test_image_is_rgb(tmp_path):
@@ -71,7 +71,7 @@ def test_gaps_in_the_numbering_are_allowed(root):
 
 def test_test_split_has_no_labels(root):
     sample = MiniScapesDataset(root, 'test', pipeline=LOAD)[0]
-    assert 'img' in sample and not {'gt_seg_map', 'gt_depth_map', 'seg_map_path'} & sample.keys()
+    assert 'img' in sample and not {'gt_seg_map', 'gt_depth_map'} & sample.keys() and sample['label_paths'] == {}
 
 
 @pytest.mark.parametrize('task, other', [('semseg', 'depth'), ('depth', 'semseg')])
@@ -138,7 +138,7 @@ def test_missing_label_folder(root):
         MiniScapesDataset(root, 'val')
 
 
-@pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'normals'), ('depth', 'depth')])
+@pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'flow'), ('depth', 'depth')])
 def test_unknown_tasks(root, tasks):
     with expect(ValueError, '`tasks` should be', 'Found', tasks):
         MiniScapesDataset(root, 'train', tasks=tasks)
@@ -234,13 +234,11 @@ def test_depth_of_another_type(root, image, found):
     load_broken(root, path, found)
 
 
-@pytest.mark.parametrize(
-    'image, found', [(Image.new('I;16', (96, 64)), '16-bit grey'), (Image.new('RGB', (96, 64)), '8-bit RGB')]
-)
+@pytest.mark.parametrize('image, found', [(Image.new('1', (96, 64)), '1-bit grey'), (Image.new('RGB', (96, 64)), '8-bit RGB')])
 def test_label_of_another_type(root, image, found):
     path = root / 'train' / 'semseg' / '0.png'
     image.save(path)
-    load_broken(root, path, f'should be an 8-bit palette or grey PNG. Found {found}.')
+    load_broken(root, path, f'should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.')
 
 
 @pytest.mark.parametrize(

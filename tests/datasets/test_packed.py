@@ -12,7 +12,7 @@ from PIL import Image
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
-from mtl_plugins.datasets.multitask.split_listing import list_split
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, iterate_samples, write_packed
 from mtl_plugins.errors import CorruptFileError, DataError
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
@@ -38,7 +38,7 @@ def warnings(monkeypatch):
 
 
 def pack(root, split='train'):
-    return write_packed(list_split(root, split))
+    return write_packed(list_miniscapes(root, split))
 
 
 def dataset(root, split='train', **options):
@@ -47,8 +47,11 @@ def dataset(root, split='train', **options):
 
 def assert_same_items(first, second):
     assert first.keys() == second.keys()
-    for key in first:
+    for key in first.keys() - {'labels', 'targets'}:
         np.testing.assert_array_equal(first[key], second[key])
+    if 'targets' in first:
+        assert first['labels'].keys() == second['labels'].keys()
+        assert_same_items(first['targets'], second['targets'])
 
 
 @pytest.mark.parametrize('pipeline', [PIPELINE, [dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')]])
@@ -166,7 +169,7 @@ def test_a_stale_or_broken_folder_is_never_used(root, change, reason, warnings):
 
 
 def test_labels_that_were_not_packed(root, warnings):
-    write_packed(list_split(root, 'train', ('semseg',)))
+    write_packed(list_miniscapes(root, 'train', ('semseg',)))
     assert dataset(root, tasks=('semseg',)).packed is not None and not warnings
     assert dataset(root).packed is None
     assert "it lacks 'depth'" in warnings[0]
@@ -204,8 +207,8 @@ def test_full_disk_leaves_the_older_folder(root, monkeypatch):
 
 @pytest.mark.parametrize('num_workers', [0, 1, 3])
 def test_samples_come_in_order(tmp_path, num_workers):
-    listing = list_split(write_fake_miniscapes(tmp_path, dict(train=20), size=(8, 16)), 'train')
+    listing = list_miniscapes(write_fake_miniscapes(tmp_path, dict(train=20), size=(8, 16)), 'train')
     labels = [sample['gt_depth_map'] for sample in iterate_samples(listing, num_workers)]
     assert len(labels) == 20
     for index, label in enumerate(labels):
-        np.testing.assert_array_equal(label, np.array(Image.open(listing.label_path('depth', index))))
+        np.testing.assert_array_equal(label, np.array(Image.open(listing.label_paths('depth', index)[0])))

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, DepthErrorSum, image_depth_errors
-from mtl_plugins.evaluation.functional.scores import depth_scores, multitask_score
+from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, DepthScorer, image_depth_errors
+from mtl_plugins.evaluation.functional.scores import multitask_score
 from tests.evaluation.random_maps import random_depth_maps
 from tests.references.metrics import reference_depth, reference_depth_image
 
@@ -11,12 +11,12 @@ from tests.references.metrics import reference_depth, reference_depth_image
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
 def test_equals_the_reference_over_a_split(seed, dtype):
     labels, predictions = random_depth_maps(np.random.default_rng(seed))
-    errors = DepthErrorSum()
+    errors = DepthScorer('depth')
     for label, prediction in zip(labels, predictions, strict=True):
-        errors.add(image_depth_errors(label.astype(dtype), prediction.astype(dtype)))
+        errors.add(errors.measure(label.astype(dtype), prediction.astype(dtype)))
     assert errors.num_images == 4  # one of the five has no valid pixel
     expected = reference_depth(labels, predictions)
-    scores = depth_scores(errors)
+    scores = errors.scores()
     assert set(expected) == set(DEPTH_METRICS)
     for name, value in expected.items():
         assert scores[f'metrics_task_depth/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9), name
@@ -57,7 +57,7 @@ def test_perfect_prediction():
 def test_no_valid_pixel_gives_none_and_an_empty_split_nan():
     nothing = np.zeros((3, 3), np.float32)
     assert image_depth_errors(nothing, nothing + 1) is None
-    scores = depth_scores(DepthErrorSum())
+    scores = DepthScorer('depth').scores()
     assert np.isnan(list(scores.values())).all()
     assert np.isnan(multitask_score(scores | {'metrics_summary/semseg': 80.0}))
 

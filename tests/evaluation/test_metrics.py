@@ -11,6 +11,7 @@ from mmengine.evaluator import Evaluator
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
 from mtl_plugins.labels.cityscapes_classes import CLASSES
@@ -85,8 +86,22 @@ def test_configs_find_the_metrics_in_our_scope():
 
     for name, cls in (('IoUMetric', IoUMetric), ('DepthMetric', DepthMetric), ('MultiTaskMetric', MultiTaskMetric)):
         assert METRICS.get(name) is cls
-    with pytest.raises(ValueError, match=r'`tasks` should hold semseg and/or depth. Found '):
-        MultiTaskMetric(tasks=('normals',))
+    with pytest.raises(ConfigError, match=r"have the labels \['semseg', 'depth'.*Found 'flow'"):
+        MultiTaskMetric(tasks=('flow',)).evaluate(0)
+
+
+def test_samples_without_a_label_do_not_count():
+    """Scores equal those of the labelled samples alone; a label that no sample has is NaN."""
+    samples, (labels, predictions), (depths, predicted) = _data_samples()
+    del samples[1].gt_sem_seg, samples[3].gt_sem_seg, samples[0].gt_depth_map
+    kept = [0, 2, 4]
+    semseg = [labels[i] for i in kept], [predictions[i] for i in kept]
+    _assert_scores(_evaluate(MultiTaskMetric(), samples), _expected(semseg, (depths[1:], predicted[1:])))
+    for sample in samples:
+        sample.pop('gt_sem_seg', None)
+    scores = _evaluate(MultiTaskMetric(), samples)
+    assert math.isnan(scores['metrics_summary/semseg']) and math.isnan(scores['metrics_task_semseg/road'])
+    assert scores['metrics_summary/depth'] > 0 and math.isnan(scores['metrics_summary/multitask'])
 
 
 def test_half_precision_predictions_are_scored_as_float32():
@@ -102,8 +117,8 @@ def test_bad_samples_are_named():
     samples[1].pred_depth_map.data[0, 3, 4] = math.nan
     with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite'):
         Evaluator(MultiTaskMetric()).process(samples)
-    del samples[0].gt_sem_seg
-    with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `gt_sem_seg` is missing\.'):
+    del samples[0].pred_sem_seg
+    with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `pred_sem_seg` is missing\.'):
         Evaluator(IoUMetric()).process(samples)
 
 

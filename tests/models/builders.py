@@ -35,7 +35,7 @@ def make_batch(size: tuple[int, int], *, batch: int = 2, tasks=('semseg', 'depth
     return dict(
         inputs=codes(0, 256, 3),
         targets={task: targets[task] for task in tasks},
-        depth_scale=torch.ones(batch),
+        length_scale=torch.ones(batch),
         sample_idx=torch.arange(batch) + 7,
     )
 

@@ -128,7 +128,6 @@ class EdgeTask(DenseTask):
     """A third task for these tests: a probability per pixel."""
 
     out_channels = 1
-    data_field = 'edge_map'
     loss_name = 'loss_bce'
     mergings = ('mean',)
 

@@ -9,7 +9,7 @@ from tests.models.builders import MEAN, STD, make_batch
 
 def test_a_batch_against_numpy():
     batch = make_batch((5, 7))
-    batch['depth_scale'] = torch.tensor([1.0, 0.5])
+    batch['length_scale'] = torch.tensor([1.0, 0.5])
     codes = batch['targets']['depth'].numpy().copy()
     images = batch['inputs'].numpy().copy()
     result = MultiTaskDataPreprocessor(mean=MEAN, std=STD)({**batch, 'metainfo': [dict(a=1), dict(a=2)]}, training=True)
@@ -28,7 +28,7 @@ def test_float_images_stay_as_they_are_and_float_depth_is_metres():
     batch['inputs'] = batch['inputs'].float()
     before = batch['inputs'].clone()
     batch['targets']['depth'] = torch.full((2, 4, 4), 12.5)
-    del batch['depth_scale'], batch['sample_idx']
+    del batch['length_scale'], batch['sample_idx']
     result = MultiTaskDataPreprocessor(mean=MEAN, std=STD)(batch)
     assert torch.equal(batch['inputs'], before) and (result['targets']['depth'] == 12.5).all()
     assert set(result) == {'inputs', 'targets'}

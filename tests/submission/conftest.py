@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.submission import SubmissionWriter, build_archive, find_image_sizes
-from tests.fake_miniscapes import write_fake_miniscapes
+from tests.fake_miniscapes import LABELS, write_fake_miniscapes
 
 SIZE = (24, 40)
 
@@ -27,15 +27,16 @@ class Submission:
             self.depth[stem] = rng.uniform(1, 350, SIZE).astype(np.float32)
 
     def write(self, tasks=('semseg', 'depth'), **options):
-        with SubmissionWriter(self.out_dir, tasks, **options) as writer:
+        with SubmissionWriter(self.out_dir, {task: LABELS[task] for task in tasks}, **options) as writer:
             for stem in self.image_sizes:
                 maps = dict(semseg=self.semseg[stem], depth=self.depth[stem])
-                writer.add(stem, **{task: maps[task] for task in tasks})
+                writer.add(stem, {task: maps[task] for task in tasks})
         return self
 
     def pack(self, tasks=('semseg', 'depth'), **options):
         options = dict(command='python tools/train.py c.py', config_text='model = dict()', metrics=[]) | options
-        return build_archive(self.archive, self.out_dir, tasks, self.image_sizes, **options)
+        labels = {task: LABELS[task] for task in tasks}
+        return build_archive(self.archive, self.out_dir, labels, self.image_sizes, **options)
 
 
 @pytest.fixture

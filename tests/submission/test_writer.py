@@ -8,7 +8,11 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.labels.depth_codec import encode_depth
-from mtl_plugins.submission import SubmissionError, SubmissionWriter, writer
+from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.submission import SubmissionError, SubmissionWriter
+from tests.fake_miniscapes import LABELS
+
+DEPTH = {'depth': LABELS['depth']}
 
 ZEROS, METRES = np.zeros((4, 6), np.uint8), np.full((4, 6), 20, np.float32)
 
@@ -41,29 +45,29 @@ def test_single_task_has_only_its_folder(submission, task):
     ],
 )
 def test_bad_predictions_name_the_image(tmp_path, maps, message):
-    with pytest.raises(SubmissionError, match=message), SubmissionWriter(tmp_path, ('semseg', 'depth')) as open_writer:
-        open_writer.add('7', **maps)
+    with pytest.raises(SubmissionError, match=message), SubmissionWriter(tmp_path, LABELS) as open_writer:
+        open_writer.add('7', maps)
 
 
 def test_an_error_in_the_background_stops_the_next_add(tmp_path):
-    open_writer = SubmissionWriter(tmp_path, ('depth',), num_threads=1)
-    open_writer.add('0', depth=METRES * np.inf)
+    open_writer = SubmissionWriter(tmp_path, DEPTH, num_threads=1)
+    open_writer.add('0', dict(depth=METRES * np.inf))
     with pytest.raises(SubmissionError, match='Image 0: `depth` should be finite'):
         for index in range(1, 1000):
-            open_writer.add(str(index), depth=METRES)
+            open_writer.add(str(index), dict(depth=METRES))
     with pytest.raises(SubmissionError, match='Image 0'):
         open_writer.close()
 
 
 def test_an_error_of_the_model_is_not_hidden_by_one_of_the_writer(tmp_path):
-    with pytest.raises(KeyError, match='model'), SubmissionWriter(tmp_path, ('depth',)) as open_writer:
-        open_writer.add('0', depth=METRES * np.inf)
+    with pytest.raises(KeyError, match='model'), SubmissionWriter(tmp_path, DEPTH) as open_writer:
+        open_writer.add('0', dict(depth=METRES * np.inf))
         raise KeyError('model')
 
 
 def test_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, monkeypatch):
-    with SubmissionWriter(tmp_path, ('depth',)) as open_writer:
-        open_writer.add('0', depth=METRES)
+    with SubmissionWriter(tmp_path, DEPTH) as open_writer:
+        open_writer.add('0', dict(depth=METRES))
     before = (tmp_path / 'predictions/depth/0.png').read_bytes()
 
     def full(self, data):
@@ -74,9 +78,9 @@ def test_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, monkeypatch
     monkeypatch.setattr('pathlib.Path.write_bytes', full)
     with (
         pytest.raises(SubmissionError, match=r'^The disk is full: cannot write .*/0\.png\. Nothing was written; an earlier'),
-        SubmissionWriter(tmp_path, ('depth',)) as open_writer,
+        SubmissionWriter(tmp_path, DEPTH) as open_writer,
     ):
-        open_writer.add('0', depth=METRES * 2)
+        open_writer.add('0', dict(depth=METRES * 2))
     assert [path.name for path in (tmp_path / 'predictions/depth').iterdir()] == ['0.png']
     assert (tmp_path / 'predictions/depth/0.png').read_bytes() == before
 
@@ -84,13 +88,13 @@ def test_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, monkeypatch
 def test_the_queue_is_bounded(tmp_path, monkeypatch):
     """A model faster than the disk must wait, or the predictions of the whole split pile up in memory."""
     gate = threading.Event()
-    monkeypatch.setattr(writer, 'encode_prediction', lambda values, task: gate.wait() and b'')
-    open_writer = SubmissionWriter(tmp_path, ('depth',), num_threads=1)
+    monkeypatch.setattr(DepthMap, 'to_png', lambda self, codes: gate.wait() and b'')
+    open_writer = SubmissionWriter(tmp_path, DEPTH, num_threads=1)
     added = []
 
     def add_all():
         for index in range(100):
-            open_writer.add(str(index), depth=METRES)
+            open_writer.add(str(index), dict(depth=METRES))
             added.append(index)
 
     thread = threading.Thread(target=add_all)
@@ -104,15 +108,15 @@ def test_the_queue_is_bounded(tmp_path, monkeypatch):
 
 
 def test_bad_arguments(tmp_path):
-    with pytest.raises(ValueError, match=r'`tasks` should hold semseg and/or depth'):
-        SubmissionWriter(tmp_path, ())
+    with pytest.raises(ValueError, match=r'`labels` should hold at least one kind'):
+        SubmissionWriter(tmp_path, {})
     with pytest.raises(ValueError, match=r"`rounding` should be 'nearest' or 'truncate'"):
-        SubmissionWriter(tmp_path, ('depth',), rounding='up')
+        SubmissionWriter(tmp_path, DEPTH, rounding='up')
     with pytest.raises(ValueError, match=r'`num_threads` should be at least 1'):
-        SubmissionWriter(tmp_path, ('depth',), num_threads=0)
+        SubmissionWriter(tmp_path, DEPTH, num_threads=0)
     with pytest.raises(SubmissionError, match=r"Image '../x': the name should have no folder"):
-        SubmissionWriter(tmp_path, ('depth',)).add('../x', depth=METRES)
+        SubmissionWriter(tmp_path, DEPTH).add('../x', dict(depth=METRES))
     blocked = tmp_path / 'file'
     blocked.write_text('')
     with pytest.raises(SubmissionError, match=r'Cannot write .*predictions'):
-        SubmissionWriter(blocked, ('depth',))
+        SubmissionWriter(blocked, DEPTH)

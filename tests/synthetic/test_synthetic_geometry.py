@@ -158,3 +158,60 @@ def test_bent_street_keeps_its_direction():
         numeric = (ground.axis_x(z + 1e-4) - ground.axis_x(z - 1e-4)) / 2e-4
         assert ground.heading(z) == pytest.approx(float(numeric), rel=1e-4)
         assert ground.point(2.0, z)[0] == pytest.approx(2.0 + float(ground.axis_x(z)))
+
+
+def test_normals_are_those_of_the_depth_map():
+    """On flat surfaces, by finite differences of the points that the depth map says; the sky has none."""
+    from mtl_plugins.synthetic.streets.assets import load_assets
+    from mtl_plugins.synthetic.streets.scene_sampler import sample_scene
+    from mtl_plugins.synthetic.streets.street_scenes import render_scene
+
+    shares = []
+    for seed in range(3):
+        scene = sample_scene(np.random.default_rng(seed), (96, 192), load_assets())
+        rendering = render_scene(scene, with_normals=True)
+        depth = rendering.depth.astype(np.float64)
+        y, x = np.mgrid[: depth.shape[0], : depth.shape[1]]
+        with np.errstate(invalid='ignore'):
+            points = np.einsum('ij,jhw->hwi', scene.camera.rays, np.stack([x, y, np.ones_like(x)])) * depth[..., None]
+            across, down = points[1:-1, 2:] - points[1:-1, :-2], points[2:, 1:-1] - points[:-2, 1:-1]
+            normal = np.cross(down, across)
+            normal /= np.linalg.norm(normal, axis=-1, keepdims=True)
+        # Camera axes point right, down and forward.
+        normal = normal * (1, -1, -1)
+        normal *= np.sign((normal * -(points[1:-1, 1:-1] * (1, -1, -1))).sum(-1, keepdims=True))
+        found = rendering.normals[1:-1, 1:-1]
+        np.testing.assert_array_equal(found.any(-1), np.isfinite(depth[1:-1, 1:-1]))
+        # Where the four neighbours lie on one plane, one over the depth is linear in the pixels.
+        inverse = 1 / depth
+        flat = np.abs(inverse[1:-1, 2:] + inverse[1:-1, :-2] - 2 * inverse[1:-1, 1:-1]) < 1e-6
+        flat &= np.abs(inverse[2:, 1:-1] + inverse[:-2, 1:-1] - 2 * inverse[1:-1, 1:-1]) < 1e-6
+        flat &= np.isfinite(normal).all(-1) & (depth[1:-1, 1:-1] < 40)
+        cosine = (normal * found).sum(-1)[flat]
+        assert flat.sum() > 3000
+        shares.append((cosine > np.cos(np.deg2rad(3))).mean())
+    assert min(shares) > 0.98, shares
+
+
+def test_labels_on_request(tmp_path):
+    from mtl_plugins.labels.boundary_codec import semantic_boundaries
+    from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
+    from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
+    from mtl_plugins.synthetic.streets.street_scenes import render_sample
+
+    names = ['semseg', 'depth', 'normals', 'boundary']
+    plain = write_miniscapes(tmp_path / 'plain', 1, 0, 1, (32, 64), progress=False)
+    root = write_miniscapes(tmp_path / 'all', 1, 0, 1, (32, 64), progress=False, labels=names)
+    for folder in (root / 'train', root / 'grader' / 'test'):
+        assert sorted(path.name for path in folder.iterdir() if path.name != 'rgb') == sorted(names)
+    assert not (plain / 'train' / 'normals').exists()
+    for name in ('rgb/0.jpg', 'semseg/0.png', 'depth/0.png'):
+        assert (plain / 'train' / name).read_bytes() == (root / 'train' / name).read_bytes()
+    rendering = render_sample(0, 'train', 0, (32, 64), with_normals=True)
+    kinds = build_labels(MINISCAPES_LABELS)
+    normals = kinds['normals'].to_values(kinds['normals'].decode(str(root / 'train/normals/0.png')))
+    np.testing.assert_allclose(normals, rendering.normals, atol=0.01)
+    boundary = kinds['boundary'].decode(str(root / 'train/boundary/0.png'))
+    np.testing.assert_array_equal(boundary, semantic_boundaries(rendering.label))
+    with pytest.raises(ValueError, match=r"`labels` should be different names out of .* Found \['flow'\]"):
+        write_miniscapes(tmp_path / 'no', 1, 0, 0, (32, 64), labels=['flow'])

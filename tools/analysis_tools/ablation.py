@@ -30,7 +30,13 @@ def main() -> None:
     if not args.table_only:
         data = plan['data']
         data_root = args.data_root or ensure_data(
-            args.work_dir, data['train'], data['val'], data['test'], tuple(data['size']), data['seed']
+            args.work_dir,
+            data['train'],
+            data['val'],
+            data['test'],
+            tuple(data['size']),
+            data['seed'],
+            tuple(data.get('labels', ('semseg', 'depth'))),
         )
         run_all(plan, results, args.work_dir.resolve(), data_root.resolve(), args.jobs)
     with replacing(results.parent / 'table.md') as temporary:

@@ -27,12 +27,12 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.multitask.split_listing import list_split
+    from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
     from mtl_plugins.datasets.packing.packed import iterate_samples
     from mtl_plugins.datasets.packing.statistics import collect_histograms, format_table, summarise
     from mtl_plugins.utils.files import replacing
 
-    listing = list_split(args.root, args.split)
+    listing = list_miniscapes(args.root, args.split)
     samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split)
     summary = summarise(collect_histograms(samples))
     print(format_table(summary))

@@ -20,8 +20,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog='The folder gets {train,val,test}/rgb/<index>.jpg and {train,val}/{semseg,depth}/<index>.png; the labels of the '
-        'test split lie apart, in grader/test/{semseg,depth}. The same seed and size give the same files, whatever the number '
+        epilog='The folder gets {train,val,test}/rgb/<index>.jpg and {train,val}/<label>/<index>.png; the labels of the '
+        'test split lie apart, in grader/test/<label>. The same seed and size give the same files, whatever the number '
         'of workers. A split whose generation was interrupted is left as .incomplete_<split>.',
     )
     parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')
@@ -30,6 +30,13 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--test', type=int, default=250, metavar='N', help='number of test samples')
     parser.add_argument('--size', type=image_size, default='256x512', metavar='HxW', help='height and width in pixels')
     parser.add_argument('--seed', type=int, default=0, help='another seed gives other scenes')
+    parser.add_argument(
+        '--labels',
+        nargs='+',
+        default=['semseg', 'depth'],
+        metavar='NAME',
+        help='labels to write: semseg, depth, normals, boundary; exact from the geometry',
+    )
     parser.add_argument('--workers', type=int, default=2, help='processes that render')
     return parser.parse_args()
 
@@ -41,7 +48,7 @@ def main() -> int:
     from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 
     try:
-        write_miniscapes(args.out, args.train, args.val, args.test, args.size, args.seed, args.workers)
+        write_miniscapes(args.out, args.train, args.val, args.test, args.size, args.seed, args.workers, labels=args.labels)
     except (DataError, ValueError) as error:
         print(f'error: {error}', file=sys.stderr)
         return 1

@@ -27,11 +27,11 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.multitask.split_listing import list_split
+    from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
     from mtl_plugins.datasets.packing.packed import write_packed
 
     splits = args.split or [name for name in ('train', 'val', 'test') if Path(args.root, name).is_dir()] or ['train']
-    listings = [list_split(args.root, split) for split in splits]
+    listings = [list_miniscapes(args.root, split) for split in splits]
     for listing in listings:
         total, name = len(listing.stems), listing.folder.name
         folder = write_packed(

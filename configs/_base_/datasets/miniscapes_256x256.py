@@ -45,6 +45,6 @@ test_dataloader = dict(
         pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')],
     ),
 )
-val_evaluator = dict(type='MultiTaskMetric', tasks=['semseg', 'depth'])
+val_evaluator = dict(type='MultiTaskMetric')
 # The test split has no labels: it is predicted and submitted, not evaluated.
 test_evaluator = []

@@ -9,5 +9,5 @@ model = dict(
         channels=256,
         head=dict(type='ASPPHead', rates=(3, 6, 9)),
     ),
-    tasks=dict(semseg=dict(_delete_=True, type='ClassMaskTask', num_classes=6, threshold=0.5)),
+    tasks=dict(semseg=dict(_delete_=True, type='ClassMaskTask', threshold=0.5)),
 )

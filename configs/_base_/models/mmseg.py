@@ -6,5 +6,5 @@ model = dict(
     ),
     segmentor=None,
     pretrained=True,
-    tasks=dict(semseg=dict(type='SemSegTask', num_classes=19)),
+    tasks=dict(semseg=dict(type='SemSegTask')),
 )

@@ -2,16 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, read_instances
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.multitask.multitask_dataset import class_names
+from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
-
-
-def make_palette(num_classes: int) -> list[list[int]]:
-    """RGB colours that differ: class 0 black, the bits of the others spread over the channels, as PASCAL VOC does."""
-    bits = [[number >> bit & 1 for bit in range(8)] for number in range(num_classes)]
-    return [[sum(row[k + channel] << (7 - k // 3) for k in range(0, 8 - channel, 3)) for channel in range(3)] for row in bits]
 
 
 @DATASETS.register_module()
@@ -54,8 +51,15 @@ class COCOSubsetDataset(KeyedDataset):
     ):
         self.split = split
         self.classes = check_classes(classes)
-        defaults = dict(classes=('background', *self.classes), palette=make_palette(len(self.classes) + 1))
+        configs = self.offered_labels(dict(classes=classes))
+        self.labels = build_labels(configs)
+        defaults = dict(labels=configs, **class_names(self.labels))
         super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
+        """The config of the one label, for arguments of the class; see :meth:`MultiTaskDataset.offered_labels`."""
+        return dict(semseg=dict(type='ClassMap', classes=('background', *check_classes(config.get('classes', CLASSES)))))
 
     def load_data_list(self) -> list[dict]:
         images = read_instances(self.data_root, self.split, self.classes)

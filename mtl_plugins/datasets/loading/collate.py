@@ -8,22 +8,20 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import get_worker_info
 
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
-
 
 @FUNCTIONS.register_module()
 def multitask_collate(items: Sequence[dict]) -> dict:
     """Stack items of `PackMultiTaskInputs`.
 
-    Images of differing sizes are padded at the right and bottom to the largest: image 0, label 255, depth 0.
+    Images of differing sizes are padded at the right and bottom to the largest: the image with 0, labels with what does not
+    count. So is the whole map of a sample that lacks a label which another one has.
 
     Args:
         items: One dictionary per sample, all with the same keys.
 
     Returns:
-        ``inputs`` uint8 ``(B, H, W, 3)``; ``targets``: ``semseg`` uint8 and ``depth`` uint8 or float32, each ``(B, H, W)``
-        and absent where the items have none; ``depth_scale`` float32 ``(B,)``; ``sample_idx`` int64 ``(B,)``; ``metainfo``, a
-        list, if the items have it.
+        ``inputs`` uint8 ``(B, H, W, 3)``; ``targets``: the stored maps ``(B, H, W)`` or ``(B, H, W, C)`` of each label that an
+        item has; ``length_scale`` float32 ``(B,)``; ``sample_idx`` int64 ``(B,)``; ``metainfo``, a list, if the items have it.
 
     Raises:
         ValueError: If the items have different keys.
@@ -31,11 +29,15 @@ def multitask_collate(items: Sequence[dict]) -> dict:
     first = items[0]
     if any(item.keys() != first.keys() for item in items):
         raise ValueError(f'`items` should have the same keys. Found {sorted({tuple(item) for item in items})}.')
-    batch = dict(inputs=_stack([item['inputs'] for item in items], padding=0), targets={})
-    for task, padding in (('semseg', IGNORE_LABEL), ('depth', 0)):
-        if task in first:
-            batch['targets'][task] = _stack([item[task] for item in items], padding)
-    batch['depth_scale'] = torch.tensor([item['depth_scale'] for item in items], dtype=torch.float32)
+    images = [item['inputs'] for item in items]
+    batch = dict(inputs=_stack(images, padding=0), targets={})
+    for name, kind in first['labels'].items():
+        maps = [item['targets'].get(name) for item in items]
+        if any(stored is not None for stored in maps):
+            pairs = zip(maps, images, strict=True)
+            maps = [kind.blank(image.shape[:2]) if stored is None else stored for stored, image in pairs]
+            batch['targets'][name] = _stack(maps, kind.invalid)
+    batch['length_scale'] = torch.tensor([item['length_scale'] for item in items], dtype=torch.float32)
     batch['sample_idx'] = torch.tensor([item['sample_idx'] for item in items], dtype=torch.int64)
     if 'metainfo' in first:
         batch['metainfo'] = [item['metainfo'] for item in items]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import cv2
@@ -9,10 +10,13 @@ from mmengine.dataset import BaseDataset
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.transforms.foreign import build_transform
+from mtl_plugins.labels.label_kind import LabelKind
 
 
 class KeyedDataset(BaseDataset):
-    """mmengine's data set, asked by an int or a `SampleKey`; the pipeline gets the sample's own generator as ``rng``.
+    """mmengine's data set, asked by an int or a `SampleKey`.
+
+    The pipeline gets the sample's own generator as ``rng`` and the kinds of the data's labels by name as ``labels``.
 
     Args:
         data_root: Folder of the data.
@@ -22,6 +26,8 @@ class KeyedDataset(BaseDataset):
         test_mode: As in mmengine: never replace a sample by another one.
         lazy_init: List the samples on first use instead of now.
     """
+
+    labels: Mapping[str, LabelKind] = MappingProxyType({})
 
     def __init__(
         self,
@@ -49,6 +55,7 @@ class KeyedDataset(BaseDataset):
             cv2.setNumThreads(0)
         key = idx if isinstance(idx, SampleKey) else SampleKey(int(idx))
         results = self.get_data_info(key.index)
+        results['labels'] = self.labels
         results['rng'] = key._replace(index=results['sample_idx']).rng()
         self.load_sample(results)
         return self.pipeline(results)

@@ -1,8 +1,9 @@
 """A split decoded once into memory-mapped arrays, so that loading a sample costs no decoding.
 
-``<root>/<split>/packed/`` holds ``rgb.npy`` ``(N, H, W, 3)``, ``semseg.npy`` and ``depth.npy`` ``(N, H, W)``, all uint8, as
-far as the split has them, and ``index.json``: the format version and size and modification time of each file they came from.
-It costs 5 bytes per pixel. A split whose files differ from that record is read from its files again.
+``<root>/<split>/packed/`` holds ``rgb.npy`` ``(N, H, W, 3)`` uint8, the stored maps of each label that the split has in
+``<label>.npy`` ``(N, H, W)`` or ``(N, H, W, C)``, and ``index.json``: the format version and size and modification time of each
+file they came from. MiniScapes costs 5 bytes per pixel. A sample without a label has a map of the value that does not count. A
+split whose files differ from that record is read from its files again.
 """
 
 import json
@@ -10,7 +11,7 @@ import logging
 import os
 import shutil
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -21,13 +22,17 @@ from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
 from mtl_plugins.errors import CorruptFileError, DataError
-from mtl_plugins.labels.decoding import check_same_size, decode_depth_code, decode_image, decode_label
+from mtl_plugins.labels.decoding import check_same_size, decode_image
+from mtl_plugins.labels.label_kind import LabelKind, results_key
 from mtl_plugins.utils.files import describe_os_error
 
 FORMAT_VERSION = 1
 FOLDER_NAME = 'packed'
-_RESULT_KEYS = dict(rgb='img', semseg='gt_seg_map', depth='gt_depth_map')
 Sample = dict[str, np.ndarray]
+
+
+def _key(name: str) -> str:
+    return 'img' if name == 'rgb' else results_key(name)
 
 
 class PackedSplit:
@@ -37,12 +42,10 @@ class PackedSplit:
         self._folder = folder
         self._modalities = modalities
         # The base class of a memmap slices several times faster than memmap itself.
-        self._arrays = {
-            _RESULT_KEYS[name]: np.load(folder / f'{name}.npy', mmap_mode='r').view(np.ndarray) for name in modalities
-        }
+        self._arrays = {_key(name): np.load(folder / f'{name}.npy', mmap_mode='r').view(np.ndarray) for name in modalities}
 
     def __getitem__(self, position: int) -> Sample:
-        """``img`` and, as far as present, ``gt_seg_map`` and ``gt_depth_map`` of one sample: views, nothing is read yet."""
+        """``img`` and the stored maps of the labels of one sample, by key: views, nothing is read yet."""
         return {key: array[position] for key, array in self._arrays.items()}
 
     def __len__(self) -> int:
@@ -53,14 +56,19 @@ class PackedSplit:
 
 
 def read_sample(listing: SplitListing, position: int) -> Sample:
-    """Decode and check one sample from its files, with the keys of `PackedSplit`."""
+    """Decode and check one sample from its files, with the keys of `PackedSplit`; a label that it lacks is absent."""
     image_path = listing.image_path(position)
-    sample = dict(img=decode_image(image_path))
-    for task, decode in (('semseg', decode_label), ('depth', decode_depth_code)):
-        if task in listing.tasks:
-            path = listing.label_path(task, position)
-            sample[_RESULT_KEYS[task]] = decode(path)
-            check_same_size(sample['img'], sample[_RESULT_KEYS[task]], image_path, path)
+    paths = {name: listing.label_paths(name, position) for name in listing.labels}
+    return decode_sample(image_path, {name: files for name, files in paths.items() if files}, listing.labels)
+
+
+def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], labels: Mapping[str, LabelKind]) -> Sample:
+    """``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label with a path, by its key, all of one size."""
+    image = decode_image(image_path)
+    sample = dict(img=image)
+    for name, paths in label_paths.items():
+        stored = sample[labels[name].key] = labels[name].decode(*paths)
+        check_same_size(image, stored, image_path, paths[0])
     return sample
 
 
@@ -86,7 +94,7 @@ def open_packed(listing: SplitListing) -> PackedSplit | None:
     folder = listing.folder / FOLDER_NAME
     if not folder.is_dir():
         return None
-    modalities = ('rgb', *listing.tasks)
+    modalities = ('rgb', *listing.labels)
     try:
         index = json.loads((folder / 'index.json').read_text())
         reason = _mismatch(index, listing, modalities)
@@ -111,7 +119,7 @@ def _mismatch(index: dict, listing: SplitListing, modalities: tuple[str, ...]) -
         if name not in index['stamps']:
             return f"it lacks '{name}'"
         for stem, stamp, packed_stamp in zip(listing.stems, listing.stamps(name), index['stamps'][name], strict=True):
-            if tuple(packed_stamp) != stamp:
+            if packed_stamp != (None if stamp is None else list(stamp)):
                 return f"'{name}/{stem}' was changed"
     return None
 
@@ -135,7 +143,7 @@ def write_packed(
     folder = listing.folder / FOLDER_NAME
     partial = listing.folder / f'{FOLDER_NAME}.{os.getpid()}.partial'
     # The stamps are taken first: a file that changes while it is being packed makes the result stale, not wrong.
-    modalities = ('rgb', *listing.tasks)
+    modalities = ('rgb', *listing.labels)
     index = dict(version=FORMAT_VERSION, stems=listing.stems, stamps={name: listing.stamps(name) for name in modalities})
     shutil.rmtree(partial, ignore_errors=True)
     try:
@@ -152,23 +160,25 @@ def write_packed(
 
 def _write_arrays(folder: Path, listing: SplitListing, modalities: tuple[str, ...], samples: Iterator[Sample]) -> None:
     """Write through ordinary files: a full disk is an `OSError` there, but kills the process on a memory map."""
-    files = {_RESULT_KEYS[name]: open(folder / f'{name}.npy', 'wb') for name in modalities}
+    files = {_key(name): open(folder / f'{name}.npy', 'wb') for name in modalities}
     try:
         first_shape = None
         for position, sample in enumerate(samples):
             shape = sample['img'].shape
             if first_shape is None:
                 first_shape = shape
+                blanks = dict(img=sample['img'], **{kind.key: kind.blank(shape[:2]) for kind in listing.labels.values()})
                 for key, file in files.items():
-                    full_shape = (len(listing.stems), *sample[key].shape)
-                    np.lib.format.write_array_header_1_0(file, dict(descr='|u1', fortran_order=False, shape=full_shape))
+                    descr = np.lib.format.dtype_to_descr(blanks[key].dtype)
+                    full_shape = (len(listing.stems), *blanks[key].shape)
+                    np.lib.format.write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=full_shape))
             if shape != first_shape:
                 raise CorruptFileError(
                     f'Packing needs images of one size. Found {shape[1]}x{shape[0]} (width x height) in '
                     f"'{listing.image_path(position)}' and {first_shape[1]}x{first_shape[0]} in '{listing.image_path(0)}'."
                 )
             for key, file in files.items():
-                file.write(np.ascontiguousarray(sample[key]).data)
+                file.write(np.ascontiguousarray(sample.get(key, blanks[key])).data)
     finally:
         for file in files.values():
             file.close()

@@ -3,7 +3,7 @@
 from mtl_plugins.datasets.transforms.coco_loading import LoadCOCOSubset
 from mtl_plugins.datasets.transforms.formatting import PackMultiTaskInputs
 from mtl_plugins.datasets.transforms.geometric import RandomHomography
-from mtl_plugins.datasets.transforms.loading import LoadMiniScapes
+from mtl_plugins.datasets.transforms.loading import LoadLabelledImage, LoadMiniScapes
 from mtl_plugins.datasets.transforms.multi_crop import MultiCrop
 from mtl_plugins.datasets.transforms.pack_views import PackViews
 from mtl_plugins.datasets.transforms.resize_crop import ResizeCrop
@@ -11,6 +11,7 @@ from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
 
 __all__ = [
     'LoadCOCOSubset',
+    'LoadLabelledImage',
     'LoadMiniScapes',
     'MultiCrop',
     'PackMultiTaskInputs',

@@ -11,8 +11,8 @@ from mtl_plugins.registry import TRANSFORMS
 class PackMultiTaskInputs(BaseTransform):
     """Keep what a batch needs.
 
-    Gives ``inputs`` ``(H, W, 3)`` uint8 RGB, ``semseg`` ``(H, W)`` uint8 and ``depth`` ``(H, W)`` uint8 codes or float32
-    metres (each absent without label), ``depth_scale``, ``sample_idx`` and ``metainfo``, all of it NumPy or plain Python:
+    Gives ``inputs`` ``(H, W, 3)`` uint8 RGB, ``targets``, the stored map of each label that the sample has, by name,
+    ``labels`` (the kinds), ``length_scale``, ``sample_idx`` and ``metainfo``, all of it NumPy or plain Python:
     `multitask_collate` makes the tensors.
 
     Args:
@@ -25,12 +25,10 @@ class PackMultiTaskInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        item = dict(inputs=results['img'])
-        if 'gt_seg_map' in results:
-            item['semseg'] = results['gt_seg_map']
-        if 'gt_depth_map' in results:
-            item['depth'] = results['gt_depth_map']
-        item['depth_scale'] = results.get('depth_scale', 1.0)
+        labels = results['labels']
+        targets = {name: results[kind.key] for name, kind in labels.items() if kind.key in results}
+        item = dict(inputs=results['img'], targets=targets, labels=labels)
+        item['length_scale'] = results.get('length_scale', 1.0)
         item['sample_idx'] = results['sample_idx']
         if self.meta_keys:
             item['metainfo'] = {key: results[key] for key in self.meta_keys}

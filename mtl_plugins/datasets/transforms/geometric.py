@@ -6,10 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.registry import TRANSFORMS
-
-_BORDERS = dict(img=0, gt_seg_map=IGNORE_LABEL, gt_depth_map=0)
 
 
 def _translation(x: float, y: float) -> np.ndarray:
@@ -85,9 +82,9 @@ def warp(array: np.ndarray, matrix: np.ndarray, crop_size: tuple[int, int], bili
 class RandomHomography(BaseTransform):
     """Random scale, tilt, perspective wiggle, crop and reflection as one homography, applied once per modality.
 
-    The image is sampled bilinearly, labels and depth at the nearest pixel. Beyond the edge of the image there is black, label
-    255 and depth 0 (invalid). With scale 1, no tilt and no wiggle, a crop inside the image is cut out by slicing, with the
-    same result. All randomness comes from ``results['rng']``.
+    The image is sampled bilinearly, label maps at the nearest pixel, and their values follow (a mirrored normal points the other
+    way). Beyond the edge of the image there is black, and what does not count in a label. With scale 1, no tilt and no wiggle, a
+    crop inside the image is cut out by slicing, with the same result. All randomness comes from ``results['rng']``.
 
     Args:
         crop_size: Side, or height and width, of the result.
@@ -95,7 +92,7 @@ class RandomHomography(BaseTransform):
         max_tilt_deg: The angle is drawn uniformly from ``[-max, max]``.
         max_wiggle: Largest displacement of a corner, per axis, as a share of the crop's side; in ``[0, 0.5)``.
         flip_prob: Probability of mirroring left and right.
-        rescale_depth: Whether to divide metres by the zoom (through ``depth_scale``): a camera of fixed focal length sees an
+        rescale_depth: Whether to divide lengths by the zoom (through ``length_scale``): a camera of fixed focal length sees an
             object ``zoom`` times as large from ``1 / zoom`` of the distance.
 
     Raises:
@@ -137,7 +134,8 @@ class RandomHomography(BaseTransform):
         x, y = view['offset']
         sliced = self._crops_only and 0 <= x <= image_width - width and 0 <= y <= image_height - height
         matrix = None if sliced else crop_to_image(self.crop_size, **view)
-        for key, border in _BORDERS.items():
+        maps = {'img': 0, **{kind.key: kind.invalid for kind in results['labels'].values()}}
+        for key, border in maps.items():
             if key not in results:
                 continue
             if sliced:
@@ -145,8 +143,11 @@ class RandomHomography(BaseTransform):
                 results[key] = cv2.flip(crop, 1) if view['flip'] else crop
             else:
                 results[key] = warp(results[key], matrix, self.crop_size, bilinear=key == 'img', border=border)
+        for kind in results['labels'].values():
+            if kind.key in results:
+                results[kind.key] = kind.move(results[kind.key], flip=view['flip'], tilt_deg=view['tilt_deg'])
         if self.rescale_depth:
-            results['depth_scale'] = results.get('depth_scale', 1.0) / view['zoom']
+            results['length_scale'] = results.get('length_scale', 1.0) / view['zoom']
         return results
 
     def sample_view(self, rng: np.random.Generator, image_size: tuple[int, int]) -> dict:

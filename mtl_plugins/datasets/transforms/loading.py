@@ -2,17 +2,16 @@
 
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.labels.decoding import check_same_size, decode_depth_code, decode_image, decode_label
+from mtl_plugins.datasets.packing.packed import decode_sample
 from mtl_plugins.registry import TRANSFORMS
 
 
 @TRANSFORMS.register_module()
-class LoadMiniScapes(BaseTransform):
-    """Decode what the dataset names and has not taken from a packed folder.
+class LoadLabelledImage(BaseTransform):
+    """Decode the image and the labels that the data set names and has not taken from a packed folder.
 
-    Reads ``img_path`` and, where present, ``seg_map_path`` and ``depth_map_path``. Adds ``img`` ``(H, W, 3)`` uint8 RGB,
-    ``gt_seg_map`` ``(H, W)`` uint8 with 255 = ignore, ``gt_depth_map`` ``(H, W)`` uint8 disparity codes with 0 = no depth
-    known, ``ori_shape`` ``(H, W)`` and ``depth_scale`` 1.0. Arrays already there are kept and may be read-only.
+    Reads ``img_path``, ``label_paths`` and ``labels``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, the stored map of each label by the
+    key of its kind, ``ori_shape`` ``(H, W)`` and ``length_scale`` 1.0. Arrays already there are kept and may be read-only.
 
     Raises:
         DataNotFoundError: If a file does not exist.
@@ -21,15 +20,12 @@ class LoadMiniScapes(BaseTransform):
 
     def transform(self, results: dict) -> dict:
         if 'img' not in results:
-            image_path = results['img_path']
-            image = results['img'] = decode_image(image_path)
-            for path_key, key, decode in (
-                ('seg_map_path', 'gt_seg_map', decode_label),
-                ('depth_map_path', 'gt_depth_map', decode_depth_code),
-            ):
-                if path_key in results:
-                    results[key] = decode(results[path_key])
-                    check_same_size(image, results[key], image_path, results[path_key])
+            results.update(decode_sample(results['img_path'], results['label_paths'], results['labels']))
         results['ori_shape'] = results['img'].shape[:2]
-        results['depth_scale'] = 1.0
+        results['length_scale'] = 1.0
         return results
+
+
+@TRANSFORMS.register_module()
+class LoadMiniScapes(LoadLabelledImage):
+    """:class:`LoadLabelledImage` by the name that configs of MiniScapes know."""

@@ -36,7 +36,8 @@ class ResizeToCover(BaseTransform):
         new_size = (max(round(width * zoom), self.size[1]), max(round(height * zoom), self.size[0]))
         interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         results['img'] = cv2.resize(results['img'], new_size, interpolation=interpolation)
-        if 'gt_seg_map' in results:
-            results['gt_seg_map'] = cv2.resize(results['gt_seg_map'], new_size, interpolation=cv2.INTER_NEAREST_EXACT)
+        for kind in results['labels'].values():
+            if kind.key in results:
+                results[kind.key] = cv2.resize(results[kind.key], new_size, interpolation=cv2.INTER_NEAREST_EXACT)
         results['ori_shape'] = new_size[::-1]
         return results

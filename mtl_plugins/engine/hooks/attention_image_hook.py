@@ -1,11 +1,12 @@
 """Where each class looks, in the log backends after every validation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import numpy as np
 from mmengine.dist import master_only
 
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.attention_maps import crop_attention, render_attention_grid
 
@@ -35,5 +36,5 @@ class AttentionImageHook(PredictionImageHook):
         for row, attention in zip(added, model.attend(inputs).cpu().numpy(), strict=True):
             row['attention'] = crop_attention(attention, tuple(inputs.shape[-2:]), row['image'].shape[:2])
 
-    def render(self, classes: Sequence[str], palette: Sequence[Sequence[int]]) -> np.ndarray:
-        return render_attention_grid(self._rows, classes, palette)
+    def render(self, labels: Mapping[str, LabelKind]) -> np.ndarray:
+        return render_attention_grid(self._rows, labels)

@@ -1,9 +1,12 @@
 """Intersection over union from one confusion matrix, accumulated in place over any number of images."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import Scorer
 
+IGNORE_LABEL = 255
 _NUM_VALUES = 256
 _EPSILON = 1e-12
 
@@ -65,3 +68,42 @@ def nan_mean_iou(confusion: np.ndarray) -> float:
 
 def _union(confusion: np.ndarray) -> np.ndarray:
     return (confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)).astype(np.float64)
+
+
+class ConfusionScorer(Scorer):
+    """``<prefix>/<class name>`` (IoU), ``<prefix>/mean_iou``, ``<prefix>/nan_mean_iou``; the summary is the mean IoU.
+
+    Values are class ids, uint8; 255 in the label is left out.
+
+    Args:
+        name: Of the label.
+        classes: The class names.
+    """
+
+    empty = 'no pixel of any class'
+
+    def __init__(self, name: str, classes: Sequence[str]) -> None:
+        super().__init__(name)
+        self.classes = tuple(classes)
+        self.confusion = new_confusion_matrix(len(self.classes))
+
+    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        confusion = new_confusion_matrix(len(self.classes))
+        update_confusion_matrix(confusion, values, prediction)
+        return confusion
+
+    def add(self, measured: np.ndarray) -> None:
+        self.confusion += measured
+
+    def counters(self) -> list[np.ndarray]:
+        return [self.confusion]
+
+    def scores(self) -> dict[str, float]:
+        scores = {f'{self.prefix}/{name}': float(iou) for name, iou in zip(self.classes, class_iou(self.confusion), strict=True)}
+        scores[f'{self.prefix}/mean_iou'] = mean_iou(self.confusion)
+        scores[f'{self.prefix}/nan_mean_iou'] = nan_mean_iou(self.confusion)
+        scores[self.summary] = scores[f'{self.prefix}/mean_iou']
+        return scores
+
+    def is_empty(self) -> bool:
+        return not self.confusion.any()

@@ -18,6 +18,8 @@ With both depths clamped to at least 0.01 m, ``e = log(gt) - log(pred)`` and ``a
 
 import numpy as np
 
+from mtl_plugins.evaluation.functional.scorer import Scorer
+
 DEPTH_METRICS = (
     'si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse',
     'delta1', 'delta2', 'delta3',
@@ -107,15 +109,36 @@ def _to_clamped_float64(values: np.ndarray) -> np.ndarray:
     return np.maximum(clamped, DEPTH_FLOOR, out=clamped) if clamped.min() < DEPTH_FLOOR else clamped
 
 
-class DepthErrorSum:
-    """What the mean over a split needs: ``total`` (12,) float64, the summed errors, of ``num_images`` (1,) int64 images."""
+class DepthScorer(Scorer):
+    """``<prefix>/<metric>`` of ``DEPTH_METRICS``: means over the images that have a valid pixel; the summary is SI-logRMSE.
 
-    def __init__(self) -> None:
+    Values are metres; 0 in the label is unknown. All scores are NaN if no image had a valid pixel: 0 would be the best possible
+    error, and NaN is never chosen as the best score.
+    """
+
+    empty = 'no valid pixel'
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.total = np.zeros(len(DEPTH_METRICS), dtype=np.float64)
         self.num_images = np.zeros(1, dtype=np.int64)
 
-    def add(self, errors: np.ndarray | None) -> None:
-        """Adds the result of :func:`image_depth_errors`; None (no valid pixel) adds nothing."""
-        if errors is not None:
-            self.total += errors
+    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
+        return image_depth_errors(values, prediction)
+
+    def add(self, measured: np.ndarray | None) -> None:
+        if measured is not None:
+            self.total += measured
             self.num_images += 1
+
+    def counters(self) -> list[np.ndarray]:
+        return [self.total, self.num_images]
+
+    def scores(self) -> dict[str, float]:
+        mean = self.total / self.num_images if self.num_images.any() else np.full(len(DEPTH_METRICS), np.nan)
+        scores = {f'{self.prefix}/{name}': float(value) for name, value in zip(DEPTH_METRICS, mean, strict=True)}
+        scores[self.summary] = scores[f'{self.prefix}/si_log_rmse']
+        return scores
+
+    def is_empty(self) -> bool:
+        return not self.num_images.any()

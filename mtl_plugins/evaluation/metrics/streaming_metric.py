@@ -96,19 +96,27 @@ class StreamingMetric(BaseMetric):
 
 
 def get_map(sample: Mapping[str, Any], key: str) -> np.ndarray:
-    """The ``(H, W)`` array of a ``PixelData`` entry ``(1, H, W)``, on the host; floating point becomes float32 or float64.
+    """The ``(H, W)`` array of a ``PixelData`` entry ``(1, H, W)``, or ``(H, W, 3)`` of vectors ``(3, H, W)``, on the host.
+
+    Floating point becomes float32 or float64.
 
     Raises:
-        ValueError: If the entry is missing or not one single-channel map.
+        ValueError: If the entry is missing or not one map.
     """
     if key not in sample:
         raise ValueError(f'`{key}` is missing.')
     data = sample[key]['data']
-    if data.ndim != 3 or len(data) != 1:
-        raise ValueError(f'`{key}` should have the shape (1, H, W). Found {tuple(data.shape)}.')
+    if data.ndim != 3 or len(data) not in (1, 3):
+        raise ValueError(f'`{key}` should have the shape (1, H, W) or (3, H, W). Found {tuple(data.shape)}.')
+    return to_values(data)
+
+
+def to_values(data: torch.Tensor) -> np.ndarray:
+    """The ``(H, W)`` array of a map ``(1, H, W)``, or ``(H, W, 3)`` of vectors ``(3, H, W)``; half precision becomes float32."""
     if data.dtype in (torch.float16, torch.bfloat16):
         data = data.float()
-    return data[0].detach().cpu().numpy()
+    data = data.detach()
+    return (data[0] if len(data) == 1 else data.permute(1, 2, 0)).cpu().numpy()
 
 
 def _sample_name(sample: Mapping[str, Any]) -> str:

@@ -49,12 +49,13 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """The loss of the mask of one class per image; 0 without labels."""
         ((name, task),) = self.tasks.items()
-        labels = targets.get(name)
+        label = self.labels[name]
+        labels = targets.get(label)
         if labels is None:
             classes, masks = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device), {}
         else:
             classes = task.sample_classes(labels)
-            masks = {name: task.mask_of(labels, classes)}
+            masks = {label: task.mask_of(labels, classes)}
         return self.losses_of(self.decode_head(self.encode(inputs), classes[:, None]), masks)
 
     @torch.no_grad()

@@ -159,7 +159,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """mmseg's own losses; 0 without labels."""
-        labels = targets.get(self.task_name)
+        labels = targets.get(self.labels[self.task_name])
         valid = labels is not None
         if not valid:
             labels = torch.full((len(inputs), *inputs.shape[-2:]), 255, device=inputs.device)
@@ -169,11 +169,12 @@ class MMSegSegmentor(MultiTaskSegmentor):
             sample.gt_sem_seg = PixelData(data=label[None].long())
             samples.append(sample)
         losses = {}
+        share = self.shares_of_labels(targets).get(self.task_name, 1.0)
         for key, value in self.segmentor.loss(self.to_network(inputs), samples).items():
             place, _, name = key.rpartition('.')
             value = sum(entry.mean() for entry in value) if isinstance(value, (list, tuple)) else value.mean()
             name = f'{place}_{name.removeprefix("loss_")}'.replace('.', '_')
-            losses[f'{self.task_name}/{"loss_" if "loss" in key else ""}{name}'] = value if valid else value * 0
+            losses[f'{self.task_name}/{"loss_" if "loss" in key else ""}{name}'] = value * share if valid else value * 0
         return losses
 
 

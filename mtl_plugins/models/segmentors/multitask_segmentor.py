@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 
 import torch
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel, ModuleDict, ModuleList, revert_sync_batchnorm
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.models.backbones.foreign_backbone import find_pyramid, gives_pyramid
 from mtl_plugins.models.decode_heads.auxiliary_head import AuxiliaryHead
 from mtl_plugins.models.decode_heads.map_head import check_reads_pyramid, is_map_head
@@ -35,7 +37,8 @@ class MultiTaskSegmentor(BaseModel):
     Args:
         backbone: Config.
         decode_head: Config. A head for one map, of this package or of mmseg, stands for ``dict(type='JointHead', head=...)``.
-        tasks: Config of each task by its name; the order is that of the predictions' channels.
+        tasks: Config of each task by its name; the order is that of the predictions' channels. A task learns the label of the
+            data that its ``label`` names, by default the one of its own name; predictions bear the name of the label.
         neck: Config or None.
         auxiliary_head: Config of a further head for one map, or a list of them, charged in training and absent in predictions.
             Besides the head's arguments it may have ``tasks``, the names of those it predicts (all by default), and
@@ -47,7 +50,8 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, the head's channels differ from the tasks', or a task would misread the head's output.
+        ValueError: If there is no task, two learn the same label, the head's channels differ from the tasks', or a task would
+            misread the head's output.
     """
 
     def __init__(
@@ -67,6 +71,9 @@ class MultiTaskSegmentor(BaseModel):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         self.tasks = self.build_tasks(tasks)
+        self.labels = {name: task.label or name for name, task in self.tasks.items()}
+        if len(set(self.labels.values())) < len(self.labels):
+            raise ValueError(f'`tasks` should learn different labels. Found {self.labels}.')
         self.build_network(backbone, neck, decode_head, auxiliary_head)
         for task in self.tasks.values():
             task.check_head(self.decode_head)
@@ -142,7 +149,8 @@ class MultiTaskSegmentor(BaseModel):
 
         Args:
             inputs: As the data preprocessor gives them.
-            targets: Label maps ``(B, H, W)`` by task; a task without one has the loss 0 and no ground truth in its samples.
+            targets: Targets ``(B, H, W)`` or ``(B, C, H, W)`` by label; a task without one has the loss 0 and no ground truth in
+                its samples.
             sample_idx: Positions in the dataset, ``(B,)``.
             metainfo: Per image; ``ori_shape`` says to which size a prediction is cropped.
             mode: ``'loss'`` for ``{'<task>/loss_<name>': scalar}``; ``'predict'`` for a data sample per image; ``'tensor'`` for
@@ -203,12 +211,31 @@ class MultiTaskSegmentor(BaseModel):
     def losses_of(self, predictions: dict[str, list[Tensor]], targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """:meth:`loss` from what :meth:`decode` gives."""
         losses = {}
+        shares = self.shares_of_labels(targets)
         for name, task in self.tasks.items():
             if name not in predictions:
                 continue
-            task_losses = task.losses(predictions[name], targets.get(name))
-            losses.update({f'{name}/{key}': value for key, value in task_losses.items()})
+            for key, value in task.losses(predictions[name], targets.get(self.labels[name])).items():
+                losses[f'{name}/{key}'] = value * shares[name] if name in shares and key.startswith('loss_') else value
         return losses
+
+    def shares_of_labels(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """With several processes, the factor of each task's loss here by which the mean over processes counts labelled ones only.
+
+        Distributed training averages gradients over all processes. Of ``W`` processes whose batch has a label of the task
+        anywhere in ``n``, those have the factor ``W / n`` (1 if all have) and the others 0.
+        """
+        if get_world_size() == 1:
+            return {}
+        device = next(self.parameters()).device
+        flags = torch.zeros(len(self.tasks), device=device)
+        for index, (name, task) in enumerate(self.tasks.items()):
+            target = targets.get(self.labels[name])
+            if target is not None:
+                flags[index] = task.valid_mask(target).any()
+        total = flags.clone()
+        all_reduce(total)
+        return dict(zip(self.tasks, flags * get_world_size() / total.clamp(min=1), strict=True))
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
         """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
@@ -225,9 +252,14 @@ class MultiTaskSegmentor(BaseModel):
         return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
 
     def predict_arrays(self, inputs: Tensor) -> dict[str, Tensor]:
-        """``{'semseg': uint8 labels, 'depth': float32 metres}``, each ``(B, H, W)``, of normalised images."""
-        predictions = self.decode(inputs)
-        return {name: task.predict(predictions[name][-1], tuple(inputs.shape[-2:])) for name, task in self.tasks.items()}
+        """What each task predicts of normalised images, by label: uint8 classes or float32 metres ``(B, H, W)``, and so on."""
+        predictions, size = self.decode(inputs), tuple(inputs.shape[-2:])
+        return {self.labels[name]: task.predict(predictions[name][-1], size) for name, task in self.tasks.items()}
+
+    @property
+    def label_names(self) -> list[str]:
+        """The labels that are predicted, in the order of the tasks."""
+        return list(self.labels.values())
 
     def predict(
         self,
@@ -236,7 +268,10 @@ class MultiTaskSegmentor(BaseModel):
         sample_idx: Tensor | None,
         metainfo: Sequence[dict] | None,
     ) -> list[SegDataSample]:
-        """A sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps ``(1, H, W)``, cropped to ``ori_shape``."""
+        """A sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps, cropped to ``ori_shape``.
+
+        Maps are ``(1, H, W)``, those of vectors ``(3, H, W)``.
+        """
         return self.pack_samples(self.predict_arrays(inputs), targets, sample_idx, metainfo)
 
     def pack_samples(
@@ -247,7 +282,8 @@ class MultiTaskSegmentor(BaseModel):
         metainfo: Sequence[dict] | None,
     ) -> list[SegDataSample]:
         """:meth:`predict` from what :meth:`predict_arrays` gives."""
-        batch_size, *size = next(iter(predictions.values())).shape
+        first = next(iter(predictions.values()))
+        batch_size, size = len(first), tuple(first.shape[-2:])
         positions = sample_idx.tolist() if sample_idx is not None else None
         samples = []
         for index in range(batch_size):
@@ -256,10 +292,11 @@ class MultiTaskSegmentor(BaseModel):
                 meta['sample_idx'] = positions[index]
             height, width = meta.get('ori_shape', size)[:2]
             sample = SegDataSample(metainfo=meta)
-            for name, task in self.tasks.items():
+            for name in self.label_names:
                 for source, prefix in ((predictions, 'pred'), (targets, 'gt')):
                     if name in source:
-                        maps = PixelData(data=source[name][index : index + 1, :height, :width])
-                        sample.set_field(maps, f'{prefix}_{task.data_field}', dtype=PixelData)
+                        maps = source[name][index]
+                        maps = PixelData(data=maps.reshape(-1, *maps.shape[-2:])[:, :height, :width])
+                        sample.set_field(maps, f'{prefix}_{sample_field(name)}', dtype=PixelData)
             samples.append(sample)
         return samples

@@ -25,13 +25,13 @@ class ClassMaskTask(DenseTask):
         threshold: Least probability of a class, in (0, 1).
         absent_prob: Probability with which :meth:`sample_classes` takes a class that the image does not hold.
         loss: Config of a loss on coarse logits and fine binary labels; :class:`UpsampledMaskLoss` by default.
+        label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
         ValueError: If an argument is out of its range.
     """
 
-    data_field = 'sem_seg'
     mergings = ('mean', 'max')
 
     def __init__(
@@ -41,9 +41,10 @@ class ClassMaskTask(DenseTask):
         threshold: float = 0.5,
         absent_prob: float = 0.0,
         loss: dict | None = None,
+        label: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(label=label, init_cfg=init_cfg)
         if not 2 <= num_classes <= 255:
             raise ValueError(f'`num_classes` should be in 2..255. Found {num_classes}.')
         if not 0 < threshold < 1:
@@ -79,6 +80,9 @@ class ClassMaskTask(DenseTask):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return self.criterion(prediction, target)
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target != IGNORED_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels of the logits of all classes ``(B, out_channels, h, w)``, image by image."""

@@ -14,17 +14,23 @@ class DenseTask(BaseModule):
 
     A new task is a subclass in a new file, registered, with the attributes below and the abstract methods.
 
+    Args:
+        label: Name of the label of the data that it learns; None is the task's own name in the model.
+        init_cfg: As in every mmengine module.
+
     Attributes:
         out_channels: Channels of the prediction that the decode head owes this task.
-        data_field: Suffix of the fields of a ``SegDataSample``: ``pred_<data_field>`` and ``gt_<data_field>``.
         loss_name: Key of the loss in the log, starting with ``loss_``; of the first one, where there are several.
         mergings: Ways in which test-time views of an image can be merged; the first one is the default.
     """
 
     out_channels: int
-    data_field: str
     loss_name: str
     mergings: tuple[str, ...]
+
+    def __init__(self, *, label: str | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.label = label
 
     def check_head(self, head: nn.Module) -> None:
         """Refuse a decode head whose output this task would misread.
@@ -45,9 +51,13 @@ class DenseTask(BaseModule):
         """The keys of :meth:`loss_terms`."""
         return [self.loss_name]
 
+    def valid_mask(self, target: Tensor) -> Tensor:
+        """Which pixels of a target count: bool ``(B, H, W)``; all by default."""
+        return torch.ones(target.shape, dtype=torch.bool, device=target.device)
+
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the user asked for, ``(B, *size)``, of one prediction ``(B, out_channels, h, w)``."""
+        """What the user asked for, ``(B, *size)`` or ``(B, C, *size)``, of one prediction ``(B, out_channels, h, w)``."""
 
     @abstractmethod
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
@@ -61,7 +71,11 @@ class DenseTask(BaseModule):
 
     @abstractmethod
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """What the user asked for, ``(H, W)``, of the merged values of all views of an image."""
+        """What the user asked for, ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
+
+    def mirror(self, prediction: Tensor) -> Tensor:
+        """The prediction ``(B, out_channels, h, w)`` for an image, of that for the image mirrored left to right."""
+        return prediction.flip(-1)
 
     @staticmethod
     def add_view(total: Tensor, values: Tensor, merging: str) -> None:

@@ -24,6 +24,7 @@ class DepthTask(DenseTask):
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
             :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
             :class:`DepthLoss`; or of several, which are added.
+        label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -31,7 +32,6 @@ class DepthTask(DenseTask):
     """
 
     out_channels = 1
-    data_field = 'depth_map'
     mergings = ('log', 'metres')
 
     def __init__(
@@ -41,9 +41,10 @@ class DepthTask(DenseTask):
         depth_range: Sequence[float] = (0.1, 300.0),
         statistics: dict[str, float] | None = None,
         loss: dict | Sequence[dict] | None = None,
+        label: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(label=label, init_cfg=init_cfg)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
         self.depth_range = tuple(depth_range)
         self.criteria = build_losses(loss or dict(type='SILogLoss'), DepthLoss)
@@ -80,6 +81,9 @@ class DepthTask(DenseTask):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return sum(self.loss_terms(prediction, target).values())
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target > 0
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """float32 metres."""

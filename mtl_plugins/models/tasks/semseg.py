@@ -10,6 +10,8 @@ from mtl_plugins.models.losses.foreign_loss import LabelLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
+IGNORED_LABEL = 255
+
 
 @MODELS.register_module()
 class SemSegTask(DenseTask):
@@ -24,6 +26,7 @@ class SemSegTask(DenseTask):
             ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`.
         sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
             ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
+        label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -31,7 +34,6 @@ class SemSegTask(DenseTask):
             there is a sampler.
     """
 
-    data_field = 'sem_seg'
     mergings = ('mean', 'max')
 
     def __init__(
@@ -40,9 +42,10 @@ class SemSegTask(DenseTask):
         num_classes: int = 19,
         loss: dict | Sequence[dict] | None = None,
         sampler: dict | None = None,
+        label: str | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(label=label, init_cfg=init_cfg)
         if not 1 <= num_classes <= 255:
             raise ValueError(f'`num_classes` should be in 1..255. Found {num_classes}.')
         self.num_classes = self.out_channels = num_classes
@@ -60,6 +63,9 @@ class SemSegTask(DenseTask):
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         return sum(self.loss_terms(prediction, target).values())
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target != IGNORED_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels. Image by image: the upsampled logits of a batch never exist at once."""

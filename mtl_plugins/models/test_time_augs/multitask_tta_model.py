@@ -104,7 +104,7 @@ class MultiTaskTTAModel(BaseModel):
 
     @torch.no_grad()
     def predict_arrays(self, inputs: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Tensor]:
-        """``{'semseg': uint8 labels, 'depth': float32 metres}``, each ``(B, H, W)``, of normalised images ``(B, 3, H, W)``.
+        """As :meth:`MultiTaskSegmentor.predict_arrays`, of normalised images ``(B, 3, H, W)``.
 
         Args:
             inputs: As the data preprocessor gives them.
@@ -119,12 +119,12 @@ class MultiTaskTTAModel(BaseModel):
             indices = [index for index, size in enumerate(sizes) if size == (height, width)]
             for name, merged in self._merge_views(inputs[indices, :, :height, :width]).items():
                 if name not in maps:
-                    maps[name] = merged.new_zeros((len(inputs), *inputs.shape[-2:]))
-                maps[name][indices, :height, :width] = merged
+                    maps[name] = merged.new_zeros((len(inputs), *merged.shape[1:-2], *inputs.shape[-2:]))
+                maps[name][indices, ..., :height, :width] = merged
         return maps
 
     def _merge_views(self, images: Tensor) -> dict[str, Tensor]:
-        """The merged maps ``(B, H, W)`` of images of one size."""
+        """The merged maps ``(B, H, W)`` or ``(B, C, H, W)`` of images of one size, by label."""
         size = tuple(images.shape[-2:])
         totals = {name: [] for name in self.merge}
         scaled_sizes = list(dict.fromkeys(self._scaled_size(size, scale) for scale in self.scales))
@@ -137,7 +137,9 @@ class MultiTaskTTAModel(BaseModel):
         num_views = len(scaled_sizes) * len(self.flips)
         tasks = self.model.tasks
         return {
-            name: torch.stack([tasks[name].merged_view(total, num_views, self.merge[name]) for total in images_totals])
+            self.model.labels[name]: torch.stack(
+                [tasks[name].merged_view(total, num_views, self.merge[name]) for total in images_totals]
+            )
             for name, images_totals in totals.items()
         }
 
@@ -152,7 +154,7 @@ class MultiTaskTTAModel(BaseModel):
         for name, task in self.model.tasks.items():
             prediction = predictions[name][-1]
             # Image by image: the upsampled predictions of a batch never exist at once.
-            for index, image in enumerate(prediction.flip(-1) if flip else prediction):
+            for index, image in enumerate(task.mirror(prediction) if flip else prediction):
                 values = task.view_values(task.upsample(image[None].float(), size)[0], self.merge[name], zoom)
                 if index == len(totals[name]):
                     totals[name].append(values)

@@ -21,7 +21,8 @@ MIN_INVERSE_DEPTH = 1 / 1500.0
 
 @dataclass
 class FaceArrays:
-    """What pass 2 needs of each face: ``maps (N, 3, 3)`` of pixels to texture, and a row per face of the rest."""
+    """What pass 2 needs of each face: ``maps (N, 3, 3)`` of pixels to texture, ``normal (N, 3)`` toward the viewer in world axes,
+    and a row per face of the rest."""
 
     maps: np.ndarray
     texture: np.ndarray
@@ -29,6 +30,7 @@ class FaceArrays:
     paint: np.ndarray
     texels_per_metre: np.ndarray
     light: np.ndarray
+    normal: np.ndarray
 
 
 def affine_image(row: np.ndarray, camera: Camera) -> np.ndarray:
@@ -84,9 +86,8 @@ def draw_faces(buffers: Buffers, camera: Camera, faces: FaceList, atlas: Atlas, 
             if faces.holes[k]:
                 cut_out = atlas, faces.texture[k], faces.repeat[k], texels_per_metre[k] / camera.focal
             painter.draw(polygons[k], maps[k], nearest[k], FIRST_FACE + k, cut_out)
-    return FaceArrays(
-        maps.astype(np.float32), texture, repeat.astype(np.float32), np.array(faces.paint, np.int64), texels_per_metre, light
-    )
+    paint = np.array(faces.paint, np.int64)
+    return FaceArrays(maps.astype(np.float32), texture, repeat.astype(np.float32), paint, texels_per_metre, light, normal)
 
 
 def shade_faces(buffers: Buffers, arrays: FaceArrays, faces: FaceList, camera: Camera, atlas: Atlas, canvas: Canvas) -> None:
@@ -132,3 +133,17 @@ def depth_map(buffers: Buffers) -> np.ndarray:
     """``(H, W)`` float32 metres along the optical axis; infinite for the sky."""
     with np.errstate(divide='ignore'):
         return 1 / buffers.inverse_depth
+
+
+def normal_map(buffers: Buffers, arrays: FaceArrays, camera: Camera, ground: Ground) -> np.ndarray:
+    """``(H, W, 3)`` float32 unit vectors of the surfaces, x right, y up, z towards the camera; zero for the sky.
+
+    Exact: of the planes that the faces lie in, cut-outs such as leaves included, and of the two slopes of the ground.
+    """
+    slopes = np.array([[0, 1, -slope] for slope in (ground.slope_near, ground.slope_far)])
+    slopes /= np.linalg.norm(slopes, axis=1, keepdims=True)
+    world = np.concatenate([slopes, arrays.normal])
+    # The camera's own axes point right, down and forward.
+    table = (world @ camera.rotation.T * (1, -1, -1)).astype(np.float32)
+    row = np.where(buffers.face == GROUND_FACE, buffers.beyond_hinge, buffers.face - FIRST_FACE + len(slopes))
+    return np.where((buffers.face == SKY_FACE)[..., None], np.float32(0), table[np.maximum(row, 0)])

@@ -13,7 +13,7 @@ from benchmarks.joint_model import joint_config
 from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import write_scenes
 from benchmarks.timing import interleave
-from mtl_plugins.datasets.multitask.split_listing import list_split
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.registry import MODELS, RUNNERS
 
@@ -31,7 +31,7 @@ def run(options: Options) -> Result:
     packed_threads, peer = f'ours, packed, {workers} threads', f'mmseg, {workers} processes'
     with tempfile.TemporaryDirectory() as folder:
         root = write_scenes(Path(folder, 'data'), num_scenes, size, options.seed, options.threads)
-        write_packed(list_split(str(root), 'train', ('semseg', 'depth')), num_workers=options.threads)
+        write_packed(list_miniscapes(str(root), 'train', ('semseg', 'depth')), num_workers=options.threads)
 
         def ours(packed: bool, worker_type: str, num_workers: int) -> Callable[[], None]:
             count = num_scenes * epochs['packed' if packed else 'files']

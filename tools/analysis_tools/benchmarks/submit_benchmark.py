@@ -8,6 +8,7 @@ from benchmarks import peers
 from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import imitate_predictions, render_arrays
 from benchmarks.timing import interleave
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 from mtl_plugins.submission import SubmissionWriter
 
 PEER = 'PIL optimize=True, 1 thread'
@@ -21,6 +22,7 @@ def run(options: Options) -> Result:
     num_images = {'ours': num_scenes * (2 if options.quick else 15), 'ours, 1 thread': num_scenes * (2 if options.quick else 8)}
     num_images[PEER] = num_scenes
     labels, metres = imitate_predictions(render_arrays(num_scenes, size, options.seed))
+    kinds = build_labels(MINISCAPES_LABELS, MINISCAPES_TASKS)
     folders = itertools.count()
     latest: dict[str, Path] = {}
 
@@ -31,9 +33,9 @@ def run(options: Options) -> Result:
             return latest[name]
 
         def write_ours(name: str, threads: int) -> None:
-            with SubmissionWriter(new_folder(name), ('semseg', 'depth'), num_threads=threads) as writer:
+            with SubmissionWriter(new_folder(name), kinds, num_threads=threads) as writer:
                 for index in range(num_images[name]):
-                    writer.add(str(index), labels[index % num_scenes], metres[index % num_scenes])
+                    writer.add(str(index), dict(semseg=labels[index % num_scenes], depth=metres[index % num_scenes]))
 
         contenders = {
             'ours': lambda: write_ours('ours', options.threads),

@@ -1,40 +1,45 @@
-"""PNG files of predictions: a fast writer, and a reader that trusts nothing.
-
-Class ids are stored as a palette PNG with the Cityscapes colours, depth codes as an 8-bit grey PNG.
-"""
+"""PNG files of predictions: a fast writer, and a reader that trusts nothing."""
 
 import io
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image
 
-from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.submission.errors import InvalidPredictionError
+from mtl_plugins.errors import InvalidPredictionError
 
 _SIGNATURE = b'\x89PNG\r\n\x1a\n'
 _END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
-_GREY, _PALETTE = 0, 3
+_GREY, _RGB, _PALETTE = 0, 2, 3
 _COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_EXPECTED_MODE = dict(semseg='P', depth='L')
-_PALETTE_BYTES = np.array(PALETTE, dtype=np.uint8).tobytes()
+# Colour type, mode in PIL and description of what a prediction may be stored as.
+_FORMATS = dict(
+    grey=(_GREY, 'L', 'an 8-bit grey PNG'), palette=(_PALETTE, 'P', 'a palette PNG'), rgb=(_RGB, 'RGB', 'an 8-bit RGB PNG')
+)
+
+# One fixed filter per kind of map and zlib's run-length strategy: flat regions become runs of zeros under both filters, which
+# other strategies search for at several times the cost. A fixed Paeth filter suits the smooth slopes of depth.
 
 
-def encode_prediction(values: np.ndarray, task: str) -> bytes:
-    """A PNG of a ``(H, W)`` uint8 map: class ids (``task='semseg'``) or depth codes (``task='depth'``).
-
-    One fixed filter per kind of map and zlib's run-length strategy: flat regions become runs of zeros under both filters,
-    which other strategies search for at several times the cost. A fixed Paeth filter suits the smooth slopes of depth.
-    """
-    if task == 'semseg':
-        return _encode_png(_filter_up(values), _PALETTE, _PALETTE_BYTES)
-    return _encode_png(_filter_paeth(values), _GREY, b'')
+def encode_palette_png(values: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
+    """A palette PNG of ids ``(H, W)`` uint8."""
+    return _encode_png(_filter_up(values), values.shape, _PALETTE, np.array(palette, dtype=np.uint8).tobytes())
 
 
-def _encode_png(lines: np.ndarray, colour_type: int, palette: bytes) -> bytes:
-    height, width = len(lines), lines.shape[1] - 1
+def encode_grey_png(values: np.ndarray) -> bytes:
+    """An 8-bit grey PNG of ``(H, W)`` uint8."""
+    return _encode_png(_filter_paeth(values), values.shape, _GREY, b'')
+
+
+def encode_rgb_png(values: np.ndarray) -> bytes:
+    """An 8-bit RGB PNG of ``(H, W, 3)`` uint8."""
+    return _encode_png(_filter_up(values.reshape(len(values), -1)), values.shape, _RGB, b'')
+
+
+def _encode_png(lines: np.ndarray, shape: Sequence[int], colour_type: int, palette: bytes) -> bytes:
+    height, width = shape[:2]
     header = struct.pack('>2I5B', width, height, 8, colour_type, 0, 0, 0)
     compressor = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     data = compressor.compress(lines) + compressor.flush()
@@ -84,14 +89,14 @@ def _select(mask: np.ndarray, chosen: np.ndarray, other: np.ndarray) -> np.ndarr
     return selected
 
 
-def decode_prediction(data: bytes, task: str, size: tuple[int, int]) -> np.ndarray:
-    """The ``(H, W)`` uint8 map of a PNG of unknown origin.
+def decode_png(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray:
+    """The uint8 map of a PNG of unknown origin.
 
     The header is compared with what is expected before anything is decoded, so memory is bounded by ``size``.
 
     Args:
         data: Content of the file.
-        task: ``'semseg'`` (palette PNG, values 0..18) or ``'depth'`` (8-bit grey PNG, values 1..255).
+        kind: ``'palette'`` or ``'grey'`` for ``(H, W)``, ``'rgb'`` for ``(H, W, 3)``.
         size: Expected height and width.
 
     Raises:
@@ -100,19 +105,14 @@ def decode_prediction(data: bytes, task: str, size: tuple[int, int]) -> np.ndarr
     if len(data) < 33 or data[:8] != _SIGNATURE or data[12:16] != b'IHDR':
         raise InvalidPredictionError('is not a PNG file.')
     width, height, bits, colour_type = struct.unpack('>2I2B', data[16:26])
-    if (colour_type, bits) != (_GREY, 8) if task == 'depth' else colour_type != _PALETTE:
-        expected = 'an 8-bit grey PNG' if task == 'depth' else 'a palette PNG'
+    expected_type, mode, expected = _FORMATS[kind]
+    if colour_type != expected_type or (bits != 8 and kind != 'palette'):
         raise InvalidPredictionError(f'should be {expected}. Found {bits}-bit {_COLOUR_TYPES.get(colour_type, "unknown")}.')
     if (height, width) != tuple(size):
         raise InvalidPredictionError(f'should be {size[0]}x{size[1]} (height x width). Found {height}x{width}.')
     if not data.endswith(_END):
         raise InvalidPredictionError('is a truncated PNG file.')
-    values = _decode(data, lambda image: image.size == (width, height) and image.mode == _EXPECTED_MODE[task])
-    if task == 'semseg' and values.max() >= len(CLASSES):
-        raise InvalidPredictionError(f'should hold classes 0..{len(CLASSES) - 1}. Found {values.max()}.')
-    if task == 'depth' and values.min() == 0:
-        raise InvalidPredictionError('should hold depth codes 1..255. Found 0.')
-    return values
+    return _decode(data, lambda image: image.size == (width, height) and image.mode == mode)
 
 
 def _decode(data: bytes, is_expected: Callable[[Image.Image], bool]) -> np.ndarray:

@@ -1,0 +1,7 @@
+# Distilled: classes, depth, surface normals. Data: `make_dataset.py OUT --labels ...`.
+# python tools/train.py configs/distilled/distilled_r18-d16_1xb16-32e_normals_miniscapes-256x256.py
+_base_ = ['distilled_r18-d16_1xb16-32e_miniscapes-256x256.py']
+model = dict(
+    tasks=dict(normals=dict(type='NormalsTask')),
+    task_balancing=dict(weights=dict(normals=0.5)),
+)

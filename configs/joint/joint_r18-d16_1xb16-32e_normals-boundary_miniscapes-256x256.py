@@ -1,0 +1,7 @@
+# Joint DeepLabV3+: classes, depth, surface normals, semantic boundaries. Data: `make_dataset.py OUT --labels ...`.
+# python tools/train.py configs/joint/joint_r18-d16_1xb16-32e_normals-boundary_miniscapes-256x256.py
+_base_ = ['joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
+model = dict(
+    tasks=dict(normals=dict(type='NormalsTask'), boundary=dict(type='BoundaryTask')),
+    task_balancing=dict(weights=dict(normals=0.5, boundary=0.5)),
+)

@@ -1,0 +1,131 @@
+"""Images with any labels, in files that follow templates."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
+from mtl_plugins.datasets.packing.packed import open_packed
+from mtl_plugins.labels.presets import build_labels
+from mtl_plugins.registry import DATASETS
+
+
+@DATASETS.register_module()
+class MultiTaskDataset(KeyedDataset):
+    """Images and their label maps: ``<data_root>/<template>`` with ``{split}`` and ``{stem}``, any number and size.
+
+    A folder ``<split>/packed`` (``tools/dataset_tools/pack_dataset.py``) is used instead of the files as long as it matches them.
+
+    ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img_path``, ``label_paths`` (by label; a label that
+    the sample lacks is absent), ``labels`` (the kinds by name), ``sample_idx`` and ``rng``, the sample's own random generator;
+    from a packed folder also on ``img`` and the stored maps (read-only).
+
+    ``metainfo`` holds ``labels``, the configs of the labels, and ``classes`` and ``palette`` of the first class map.
+
+    Args:
+        data_root: Folder that the templates start from.
+        split: What ``{split}`` stands for. Only ``'test'`` may go without labels.
+        labels: Config of each label by its name, see :class:`~mtl_plugins.labels.label_kind.LabelKind`.
+        tasks: Which labels to read; all by default.
+        image: Template of the images.
+        stem: Regular expression of what ``{stem}`` stands for; with a slash in it images lie in subfolders.
+        split_file: Template of a file that names the stems of the split, one a line, instead of what the folder holds.
+        missing_labels: Names of labels that samples may lack. Such samples do not count for the task, in losses and in scores.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        use_packed: Whether a packed folder may be used.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the files on first use instead of now.
+
+    Raises:
+        ConfigError: If a label's config is wrong or ``tasks`` holds an unknown name.
+        ValueError: If ``tasks`` or ``missing_labels`` is no sequence of different names of labels.
+        DataNotFoundError: If the root, the split, its images or a label file is missing.
+        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        labels: Mapping[str, Mapping] | None = None,
+        tasks: Sequence[str] | None = None,
+        image: str = '{split}/rgb/{stem}.jpg',
+        stem: str = r'\d+',
+        split_file: str | None = None,
+        missing_labels: Sequence[str] = (),
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        use_packed: bool = True,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        configs = self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks))
+        self.split = split
+        self.labels = build_labels(configs)
+        if isinstance(missing_labels, str) or not set(missing_labels) <= set(self.labels):
+            names = tuple(self.labels)
+            raise ValueError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
+        self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=tuple(missing_labels))
+        self.use_packed = use_packed
+        self.packed = None
+        defaults = dict(labels=configs, **class_names(self.labels))
+        super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
+
+    @classmethod
+    def wanted_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
+        """Those of :meth:`offered_labels` that ``tasks`` names.
+
+        Raises:
+            ValueError: If ``tasks`` is no sequence of different names of labels.
+        """
+        offered = cls.offered_labels(config)
+        tasks = config.get('tasks')
+        if tasks is None:
+            tasks = cls.default_tasks(offered)
+        if isinstance(tasks, str) or len(set(tasks)) != len(tasks) or not set(tasks) <= set(offered):
+            raise ValueError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
+        return {name: dict(offered[name]) for name in tasks}
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        """Configs of all labels that a data set with this config could read, by name, without looking at its samples.
+
+        Args:
+            config: Arguments of the class.
+        """
+        return config.get('labels') or {}
+
+    @classmethod
+    def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
+        """Names of the labels that are read where ``tasks`` does not say."""
+        return tuple(offered)
+
+    def list_files(self) -> SplitListing:
+        """The files of the split."""
+        return list_split(self.data_root, self.split, self.labels, **self.layout)
+
+    def load_data_list(self) -> list[dict]:
+        listing = self.list_files()
+        self.packed = open_packed(listing) if self.use_packed else None
+        data_list = []
+        for position in range(len(listing.stems)):
+            paths = {name: listing.label_paths(name, position) for name in listing.labels}
+            label_paths = {name: files for name, files in paths.items() if files is not None}
+            data_list.append(dict(img_path=listing.image_path(position), label_paths=label_paths, split_position=position))
+        return data_list
+
+    def load_sample(self, results: dict) -> None:
+        if self.packed is not None:
+            results.update(self.packed[results['split_position']])
+
+
+def class_names(labels: Mapping) -> dict:
+    """``classes`` and ``palette`` of the first class map, ``{}`` without one."""
+    for kind in labels.values():
+        if kind.is_class_map:
+            return dict(classes=kind.classes, palette=kind.palette)
+    return {}

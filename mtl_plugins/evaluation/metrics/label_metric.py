@@ -1,0 +1,74 @@
+"""The scores of the labels of a data set."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from mmengine.logging import print_log
+
+from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
+from mtl_plugins.labels.label_kind import LabelKind, sample_field
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
+
+
+class LabelMetric(StreamingMetric):
+    """The scores of each label, ``metrics_task_<label>/*`` and ``metrics_summary/<label>``.
+
+    What the scores of a label are is up to its kind: IoU, errors in metres, angles, F-measures. The kinds are those of the data
+    set. A sample without a label does not count for it; the scores of a label that no sample has are NaN, with a warning.
+
+    Args:
+        tasks: Names of the labels; by default all that the data set reads, ``load_config`` fills in those of the model. Without
+            a data set the labels are MiniScapes'.
+
+    Raises:
+        ConfigError: If the data set has no label of a name.
+    """
+
+    default_prefix = 'metrics_summary'
+
+    def __init__(self, tasks: Sequence[str] | None = None) -> None:
+        if isinstance(tasks, str) or (tasks is not None and not tasks):
+            raise ValueError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
+        self.tasks = None if tasks is None else tuple(tasks)
+        super().__init__()
+
+    def reset(self) -> None:
+        self._kinds: dict[str, LabelKind] | None = None
+
+    def _start(self) -> None:
+        """The kinds are known only once the data set is."""
+        if self._kinds is None:
+            configs, names = (self.dataset_meta or {}).get('labels'), self.tasks
+            if configs is None:
+                configs, names = MINISCAPES_LABELS, names or MINISCAPES_TASKS
+            self._kinds = build_labels(self.override(configs), names)
+            self.scorers = {name: kind.scorer() for name, kind in self._kinds.items()}
+
+    def override(self, configs: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
+        """The configs of the labels, given those of the data set."""
+        return configs
+
+    def update(self, sample: Mapping[str, Any]) -> None:
+        self._start()
+        for name, scorer in self.scorers.items():
+            field = sample_field(name)
+            prediction = get_map(sample, f'pred_{field}')
+            if f'gt_{field}' in sample:
+                scorer.add(scorer.measure(get_map(sample, f'gt_{field}'), prediction))
+
+    def counters(self) -> list[np.ndarray]:
+        self._start()
+        return [array for scorer in self.scorers.values() for array in scorer.counters()]
+
+    def scores(self) -> dict[str, float]:
+        self._start()
+        scores = {}
+        for name, scorer in self.scorers.items():
+            found = scorer.scores()
+            if scorer.is_empty():
+                print_log(f'No evaluated image has a valid label of {name}: its scores are NaN.', 'current', logging.WARNING)
+                found = dict.fromkeys(found, float('nan'))
+            scores |= found
+        return scores

@@ -1,0 +1,89 @@
+"""Binary boundaries per pixel."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from mtl_plugins.errors import CorruptFileError, DataError
+from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.decoding import read_grey
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
+from mtl_plugins.labels.position_counts import check_size
+
+
+class BoundaryMap(LabelKind):
+    """Boundaries between regions: uint8 1 on a boundary, 0 elsewhere, 255 = ignored.
+
+    Files: 8-bit grey PNG of those values. Predicted values are probabilities, float32; their codes are ``round(255 p)``.
+
+    Args:
+        name: As in :class:`LabelKind`.
+        path: As in :class:`LabelKind`.
+        tolerance: Distance in pixels at which a predicted and a labelled boundary still match.
+
+    Raises:
+        ValueError: If ``tolerance`` is negative.
+    """
+
+    invalid = IGNORE_LABEL
+    titles = ('boundaries', 'predicted boundaries')
+
+    def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
+        super().__init__(name=name, path=path)
+        if tolerance < 0:
+            raise ValueError(f'`tolerance` of {name} should not be negative. Found {tolerance}.')
+        self.tolerance = tolerance
+
+    def decode(self, path: str) -> np.ndarray:
+        boundary = read_grey(path, 'boundary map')
+        # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.
+        if (boundary + np.uint8(1)).max() > 2:
+            found = sorted({int(value) for value in np.unique(boundary)} - {0, 1, IGNORE_LABEL})
+            raise CorruptFileError(f"The boundary map '{path}' should hold 0, 1 and 255. Found {found[:8]}.")
+        return boundary
+
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        return stored
+
+    def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        if not (values.min() >= 0 and values.max() <= 1):
+            raise ValueError(f'`{self.name}` should be probabilities. Found {values.min()}..{values.max()}.')
+        return (values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
+
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """An 8-bit grey PNG."""
+        return encode_grey_png(codes)
+
+    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
+        return decode_png(data, 'grey', size)
+
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        return codes.astype(np.float32) / np.float32(255)
+
+    def scorer(self) -> BoundaryScorer:
+        return BoundaryScorer(self.name, self.tolerance)
+
+    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
+        """How often there is a boundary."""
+        hits = None
+        for boundary in maps:
+            if hits is None:
+                hits, counts = np.zeros(boundary.shape, np.int64), np.zeros(boundary.shape, np.int64)
+            check_size(boundary, hits)
+            hits += boundary == 1
+            counts += boundary != IGNORE_LABEL
+        if hits is None or not counts.any():
+            raise DataError('The training labels have no valid pixel.')
+        overall = hits.sum() / counts.sum()
+        shares = np.where(counts > 0, hits / np.maximum(counts, 1), overall)
+        return (255 * shares).round().astype(np.uint8)
+
+    def colour(self, values: np.ndarray) -> np.ndarray:
+        """Black to white; grey: ignored."""
+        valid = values <= 1
+        picture = colour_values(np.where(valid, values, 0), valid, 'gray')
+        picture[~valid] = INVALID
+        return picture

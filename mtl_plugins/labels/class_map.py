@@ -1,0 +1,141 @@
+"""Class ids per pixel."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.colours import colour_labels, legend_of, make_palette
+from mtl_plugins.labels.decoding import read_ids
+from mtl_plugins.labels.label_kind import Entry, LabelKind
+from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
+from mtl_plugins.labels.position_counts import count_values, guess_by_row, most_frequent
+
+WRONG_CLASS = (0, 200, 220)
+
+
+class ClassMap(LabelKind):
+    """Semantic labels: uint8 class ids ``0..C-1``, 255 = ignored.
+
+    Files: palette or grey PNG of 8 or 16 bits, ``.npy`` or ``.npz``. Without ``mapping`` an id that is neither a class nor 255 is
+    an error (in arrays, negative ones are ignored); with it, what it does not name is ignored.
+
+    Args:
+        name: As in :class:`LabelKind`.
+        classes: Names in the order of the ids, 1 to 255.
+        palette: RGB per class; colours that differ by default.
+        path: As in :class:`LabelKind`.
+        mapping: Class by id in the file; 255 or a negative number ignores it.
+        reduce_zero_label: Whether id 0 is ignored and id ``k`` is class ``k - 1``, as in mmseg.
+
+    Raises:
+        ValueError: If classes, palette and mapping do not fit together.
+    """
+
+    invalid = IGNORE_LABEL
+    is_class_map = True
+    titles = ('label', 'prediction')
+    error_note = 'cyan wrong class'
+    error_rank = 0
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        classes: Sequence[str],
+        palette: Sequence[Sequence[int]] | None = None,
+        path: str = '{split}/{name}/{stem}.png',
+        mapping: Mapping[int, int] | None = None,
+        reduce_zero_label: bool = False,
+    ) -> None:
+        super().__init__(name=name, path=path)
+        if isinstance(classes, str) or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
+            raise ValueError(f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names. Found {classes!r}.')
+        self.classes = tuple(classes)
+        self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
+        if len(self.palette) != len(classes):
+            raise ValueError(f'`palette` of {name} should have {len(classes)} colours. Found {len(self.palette)}.')
+        if mapping is not None and reduce_zero_label:
+            raise ValueError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
+        if reduce_zero_label:
+            mapping = {number + 1: number for number in range(len(classes))}
+        # JSON knows no keys but strings.
+        self.mapping = None if mapping is None else {int(old): int(new) for old, new in mapping.items()}
+        unknown = [new for new in (self.mapping or {}).values() if new >= len(classes) and new != IGNORE_LABEL]
+        if unknown:
+            raise ValueError(f'`mapping` of {name} should give classes 0..{len(classes) - 1} or 255. Found {unknown[0]}.')
+        self._mapped = self._ids_to_classes() if self.mapping is not None else None
+
+    def _ids_to_classes(self) -> np.ndarray:
+        size = max([255, *self.mapping]) + 1
+        table = np.full(size, IGNORE_LABEL, np.uint8)
+        for old, new in self.mapping.items():
+            if old >= 0:
+                table[old] = new if new >= 0 else IGNORE_LABEL
+        return table
+
+    def decode(self, path: str) -> np.ndarray:
+        """uint8 classes ``(H, W)``."""
+        ids = read_ids(path)
+        if self._mapped is not None:
+            if ids.dtype != np.uint8:
+                known = (ids >= 0) & (ids < len(self._mapped))
+                return np.where(known, self._mapped[np.where(known, ids, 0)], np.uint8(IGNORE_LABEL))
+            return self._mapped[ids]
+        if ids.dtype != np.uint8:
+            ids = np.where(ids < 0, IGNORE_LABEL, ids)
+            self._check_ids(ids, path)
+            return ids.astype(np.uint8)
+        # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.
+        if (ids + np.uint8(1)).max() > len(self.classes):
+            self._check_ids(ids, path)
+        return ids
+
+    def _check_ids(self, ids: np.ndarray, path: str) -> None:
+        unknown = [int(value) for value in np.unique(ids) if len(self.classes) <= value != IGNORE_LABEL]
+        if unknown:
+            shown = f'{unknown[:8]}'[:-1] + (', ...]' if len(unknown) > 8 else ']')
+            raise CorruptFileError(
+                f"The label '{path}' should hold class ids 0..{len(self.classes) - 1} and {IGNORE_LABEL}. Found {shown}."
+            )
+
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        return stored
+
+    def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        if values.dtype != np.uint8:
+            raise TypeError(f'`{self.name}` should be uint8. Found {values.dtype}.')
+        if values.max() >= len(self.classes):
+            raise ValueError(f'`{self.name}` should hold classes 0..{len(self.classes) - 1}. Found {values.max()}.')
+        return values
+
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """A palette PNG."""
+        return encode_palette_png(codes, self.palette)
+
+    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
+        codes = decode_png(data, 'palette', size)
+        if codes.max() >= len(self.classes):
+            raise InvalidPredictionError(f'should hold classes 0..{len(self.classes) - 1}. Found {codes.max()}.')
+        return codes
+
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        return codes
+
+    def scorer(self) -> ConfusionScorer:
+        return ConfusionScorer(self.name, self.classes)
+
+    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
+        """The most frequent class."""
+        return guess_by_row(count_values(maps, len(self.classes) + 1)[..., :-1], most_frequent)
+
+    def colour(self, values: np.ndarray) -> np.ndarray:
+        return colour_labels(values, self.palette)
+
+    def legend(self) -> list[Entry]:
+        return legend_of(self.classes, self.palette)
+
+    def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
+        picture[(values != IGNORE_LABEL) & (values != prediction)] = WRONG_CLASS

@@ -1,0 +1,169 @@
+"""Depth in metres per pixel."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
+from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
+from mtl_plugins.labels.position_counts import count_values, guess_by_row, median
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+ENCODINGS = ('code', 'metres', 'disparity')
+MAX_LOG_ERROR = np.log(2.0)
+
+
+class DepthMap(LabelKind):
+    """Depth: stored as uint8 disparity codes (0 = unknown) or float32 metres (0 = unknown); values are float32 metres.
+
+    Encodings of the file:
+
+    * ``'code'``: MiniScapes' 8-bit disparity code over ``depth_range``, a grey PNG.
+    * ``'metres'``: numbers, times ``scale``: PNG of 8 or 16 bits (``scale=0.001`` for millimetres), ``.npy``, ``.npz``, EXR,
+      TIFF. What is not positive or not finite is unknown.
+    * ``'disparity'``: Cityscapes' 16-bit disparity ``p``: 0 is unknown, else ``(p - 1) / 256`` pixels, and depth is ``baseline *
+      fx / disparity`` with both from the camera file of the sample; a disparity of 0 is unknown too (infinitely far).
+
+    Args:
+        name: As in :class:`LabelKind`.
+        path: As in :class:`LabelKind`.
+        encoding: One of the above.
+        scale: Metres per unit of the file.
+        camera: Template of the camera file, for ``'disparity'``.
+        depth_range: Least and largest metres: of the code of labels (beyond it they are unknown), of predictions in a submission
+            (clamped), and of the colours.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+
+    invalid = 0
+    titles = ('depth', 'predicted depth')
+    error_rank = -1
+    error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        path: str = '{split}/{name}/{stem}.png',
+        encoding: str = 'code',
+        scale: float = 1.0,
+        camera: str | None = None,
+        depth_range: Sequence[float] = (DEPTH_MIN, DEPTH_MAX),
+    ) -> None:
+        super().__init__(name=name, path=path)
+        if encoding not in ENCODINGS:
+            raise ValueError(f'`encoding` of {name} should be one of {list(ENCODINGS)}. Found {encoding!r}.')
+        if not scale > 0:
+            raise ValueError(f'`scale` of {name} should be positive. Found {scale}.')
+        if (camera is not None) != (encoding == 'disparity'):
+            raise ValueError(f"`camera` of {name} should be given with the encoding 'disparity' and no other. Found {camera!r}.")
+        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < np.inf:
+            raise ValueError(f'`depth_range` of {name} should be two ascending positive numbers. Found {depth_range}.')
+        self.encoding = encoding
+        self.scale = scale
+        self.depth_range = (float(depth_range[0]), float(depth_range[1]))
+        if camera is not None:
+            self.templates = (path, camera)
+        self._table = decode_table(*self.depth_range).astype(np.float32)
+
+    def decode(self, path: str, *others: str) -> np.ndarray:
+        if self.encoding == 'code':
+            return read_grey(path, 'depth map')
+        numbers = read_numbers(path, 'depth map')
+        if self.encoding == 'disparity':
+            disparity = (numbers.astype(np.float32) - 1) / 256
+            known = disparity > 0
+            return np.where(known, read_baseline_times_focal(*others) / np.where(known, disparity, 1), 0).astype(np.float32)
+        metres = numbers.astype(np.float32) * np.float32(self.scale)
+        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        return np.zeros(size, np.uint8 if self.encoding == 'code' else np.float32)
+
+    def table(self) -> np.ndarray:
+        return self._table
+
+    def to_target(self, stored: 'Tensor', table: 'Tensor', length_scale: 'Tensor | None') -> 'Tensor':
+        """float32 metres ``(B, H, W)``, 0 = unknown."""
+        import torch
+
+        if stored.dtype == torch.uint8:
+            # 6 times as fast on a CPU as indexing by a map.
+            metres = table.index_select(0, stored.flatten().int()).view(stored.shape)
+        else:
+            metres = stored.to(torch.float32, copy=True)
+        return metres if length_scale is None else metres.mul_(length_scale.view(-1, 1, 1))
+
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        return self._table[stored] if stored.dtype == np.uint8 else stored
+
+    def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        return encode_depth(values, rounding, self.depth_range)
+
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """An 8-bit grey PNG."""
+        return encode_grey_png(codes)
+
+    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
+        codes = decode_png(data, 'grey', size)
+        if codes.min() == 0:
+            raise InvalidPredictionError('should hold depth codes 1..255. Found 0.')
+        return codes
+
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        return self._table[codes]
+
+    def scorer(self) -> DepthScorer:
+        return DepthScorer(self.name)
+
+    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
+        """The median code; of an even number the farther of the two middle ones."""
+        codes = (depth if depth.dtype == np.uint8 else encode_label(depth, self.depth_range) for depth in maps)
+        return guess_by_row(count_values(codes, NUM_CODES)[..., 1:], median) + np.uint8(1)
+
+    def colour(self, values: np.ndarray) -> np.ndarray:
+        """On a logarithmic scale from near (bright) to far (dark); grey: unknown."""
+        nearest, farthest = self.depth_range
+        position = np.log(np.maximum(values, nearest) / nearest) / np.log(farthest / nearest)
+        return colour_values(1 - position, values > 0, 'magma')
+
+    def note(self) -> str:
+        nearest, farthest = self.depth_range
+        return f'depth: bright {nearest:g} m .. dark {farthest:g} m, log scale, grey unknown'
+
+    def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
+        """From dark (none) to yellow (a factor of 2 and more)."""
+        valid = values > 0
+        error = np.abs(np.log(np.maximum(prediction, 0.01)) - np.log(np.maximum(values, 0.01)))
+        picture[valid] = colour_values(error / MAX_LOG_ERROR, valid, 'inferno')[valid]
+        picture[~valid] = INVALID
+
+
+def read_baseline_times_focal(path: str) -> float:
+    """Metres times pixels, from a camera file of Cityscapes.
+
+    Raises:
+        DataNotFoundError: If it does not exist.
+        CorruptFileError: If it does not hold ``extrinsic.baseline`` and ``intrinsic.fx``, both positive.
+    """
+    try:
+        camera = json.loads(read_bytes(path))
+        baseline, focal = float(camera['extrinsic']['baseline']), float(camera['intrinsic']['fx'])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(
+            f"The camera file '{path}' should hold `extrinsic.baseline` and `intrinsic.fx` ({type(error).__name__}: {error})."
+        ) from error
+    if not (baseline > 0 and focal > 0):
+        raise CorruptFileError(f"The camera file '{path}' should hold positive numbers. Found {baseline} and {focal}.")
+    return baseline * focal

@@ -1,0 +1,170 @@
+"""What a kind of label has to say about itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mtl_plugins.evaluation.functional.scorer import Scorer
+
+# A name with a colour, or a note without.
+Entry = tuple[str, tuple[int, ...] | None]
+
+# mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
+_RESULTS_KEYS = dict(semseg='gt_seg_map')
+_SAMPLE_FIELDS = dict(semseg='sem_seg', depth='depth_map')
+
+
+def results_key(name: str) -> str:
+    """Key of a label's map in the dictionary that a pipeline works on: ``gt_<name>_map``; ``gt_seg_map`` for ``semseg``."""
+    return _RESULTS_KEYS.get(name, f'gt_{name}_map')
+
+
+def sample_field(name: str) -> str:
+    """Suffix of a label's fields ``gt_*`` and ``pred_*`` in a data sample: ``sem_seg``, ``depth_map``, else the name."""
+    return _SAMPLE_FIELDS.get(name, name)
+
+
+class LabelKind(ABC):
+    """A kind of label map, bound to its name in a data set. Everything outside this package loops over the kinds of the data.
+
+    A map has four forms. *File*: what :meth:`decode` reads. *Stored*: the array of few bytes that transforms, packed folders and
+    batches hold, ``(H, W)`` or ``(H, W, C)``. *Target*: what a loss reads, :meth:`to_target` of a batch on the device.
+    *Values*: what a person reads and a score compares, in NumPy: class ids, metres, unit vectors ``(H, W, 3)``, probabilities.
+    A submission holds *codes*, ``(H, W)`` or ``(H, W, 3)`` uint8, of predicted values.
+
+    A new kind is a subclass with the abstract methods, registered in ``LABELS``. None of it needs torch, but :meth:`to_target`.
+
+    Args:
+        name: Name in the data set; also of its predictions, scores and the folder in a submission.
+        path: Template of the file, with ``{split}``, ``{stem}`` and ``{name}``.
+
+    Attributes:
+        invalid: The stored value that does not count.
+        is_class_map: Whether a value is the id of a class.
+        key: Key in the dictionary of a pipeline.
+        templates: Templates of the files that a map is made of.
+    """
+
+    invalid: int = 0
+    is_class_map = False
+
+    def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png') -> None:
+        if not name.isidentifier():
+            raise ValueError(f'The name of a label should consist of letters, digits and "_". Found {name!r}.')
+        self.name = name
+        self.key = results_key(name)
+        self.templates: tuple[str, ...] = (path,)
+
+    @abstractmethod
+    def decode(self, path: str, *others: str) -> np.ndarray:
+        """The stored form of the files of ``templates``.
+
+        Raises:
+            DataNotFoundError: If a file does not exist.
+            CorruptFileError: If a file cannot be used.
+        """
+
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """The stored map of a sample of this height and width without a label: nothing in it counts."""
+        return np.full(size, self.invalid, np.uint8)
+
+    def move(self, stored: np.ndarray, flip: bool, tilt_deg: float) -> np.ndarray:
+        """What a view does to the values of a map whose pixels have been moved already; a new array or the same.
+
+        Args:
+            stored: The map, after the movement.
+            flip: Whether it was mirrored left and right, which came last.
+            tilt_deg: Angle by which the view was turned clockwise against the image.
+        """
+        return stored
+
+    def table(self) -> np.ndarray | None:
+        """Constants for :meth:`to_target`, float32, which the model keeps on its device."""
+        return None
+
+    def to_target(self, stored: 'Tensor', table: 'Tensor | None', length_scale: 'Tensor | None') -> 'Tensor':
+        """The target form of a batch ``(B, H, W)`` or ``(B, H, W, C)``; by default the stored one.
+
+        Args:
+            stored: On the device.
+            table: :meth:`table`, on the same device.
+            length_scale: Factor on lengths per image, ``(B,)``.
+        """
+        return stored
+
+    @abstractmethod
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        """The values of a stored map."""
+
+    @abstractmethod
+    def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        """The codes of a prediction, uint8.
+
+        Args:
+            values: As a task predicts them, without the axis of the batch.
+            rounding: ``'nearest'``, or ``'truncate'`` as the course's tool does with depth; others ignore it.
+
+        Raises:
+            TypeError: If the type is wrong.
+            ValueError: If a value cannot be stored.
+        """
+
+    @abstractmethod
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """The file of a prediction in a submission."""
+
+    @abstractmethod
+    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
+        """The codes in a file of unknown origin.
+
+        Raises:
+            InvalidPredictionError: If it is not what a submission should hold; the message continues the name of the file.
+        """
+
+    @abstractmethod
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        """The values of codes."""
+
+    @abstractmethod
+    def scorer(self) -> 'Scorer':
+        """A new counter of the scores of predicted against true values."""
+
+    @abstractmethod
+    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
+        """The best guess for each pixel position without looking at the image, as codes, learned from stored maps.
+
+        Raises:
+            DataError: If the maps differ in size or have no valid pixel.
+        """
+
+    # Pictures: ``values`` in, colours ``(H, W, 3)`` uint8 out.
+
+    titles: tuple[str, str]
+    """Heading of the label and of the prediction."""
+
+    @abstractmethod
+    def colour(self, values: np.ndarray) -> np.ndarray:
+        """Colours of a map."""
+
+    def legend(self) -> list[Entry]:
+        """Names and colours."""
+        return []
+
+    def note(self) -> str | None:
+        """A sentence on the colours."""
+        return None
+
+    error_note: str | None = None
+    """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
+
+    def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
+        """Draw the differences into a picture of the errors, in place."""
+        raise NotImplementedError(f'{type(self).__name__} has an `error_note` and should draw its errors.')
+
+    error_rank = 0
+    """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""

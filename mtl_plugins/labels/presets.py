@@ -1,0 +1,98 @@
+"""The labels of MiniScapes, and labels from configs and from a folder's own description."""
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.errors import ConfigError, CorruptFileError
+from mtl_plugins.labels.boundary_map import BoundaryMap
+from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
+from mtl_plugins.labels.class_map import ClassMap
+from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.surface_normals import SurfaceNormals
+
+KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
+DESCRIPTION = 'dataset.json'
+
+LabelConfigs = Mapping[str, Mapping[str, Any]]
+
+# Files: `<root>/<split>/<label>/<index>.png`.
+MINISCAPES_LABELS: dict[str, dict] = dict(
+    semseg=dict(type='ClassMap', classes=CLASSES, palette=[list(colour) for colour in PALETTE]),
+    depth=dict(type='DepthMap', encoding='code'),
+    normals=dict(type='SurfaceNormals'),
+    boundary=dict(type='BoundaryMap'),
+)
+
+
+# Those that a data set reads unless it is told otherwise.
+MINISCAPES_TASKS = ('semseg', 'depth')
+
+
+def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
+    """The kind that a config describes; kinds of other packages are found in the registry ``LABELS``.
+
+    Raises:
+        ConfigError: If the type is unknown or does not take the arguments.
+    """
+    arguments = dict(config)
+    kind = arguments.pop('type', None)
+    if kind not in KINDS:
+        # Here, because the registries import torch, and a grader of the usual kinds needs none.
+        from mtl_plugins.registry import LABELS
+
+        cls = LABELS.get(kind) if isinstance(kind, str) else kind
+        if cls is None:
+            raise ConfigError(f'`type` of the label {name} should be one of {sorted(KINDS)} or registered. Found {kind!r}.')
+    else:
+        cls = KINDS[kind]
+    try:
+        return cls(name=name, **arguments)
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'The label `{name}` cannot be built: {error}') from error
+
+
+def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> dict[str, LabelKind]:
+    """The kinds of the named labels, of all by default.
+
+    Raises:
+        ConfigError: If a name is unknown or a config is wrong.
+    """
+    names = list(configs if names is None else names)
+    unknown = [name for name in names if name not in configs]
+    if unknown:
+        raise ConfigError(f'The data have the labels {list(configs)}. Found {unknown[0]!r} where one of them should be.')
+    return {name: build_label(name, configs[name]) for name in names}
+
+
+def read_description(root: str | Path) -> dict:
+    """What ``dataset.json`` in a data root says, ``{}`` without one.
+
+    ``labels`` holds a config per label, which replaces MiniScapes' own: other classes, another range of depth.
+
+    Raises:
+        CorruptFileError: If it is no JSON object with an object ``labels``.
+    """
+    path = Path(root) / DESCRIPTION
+    try:
+        description = json.loads(path.read_text())
+        if not isinstance(description['labels'], dict):
+            raise TypeError('`labels` should be an object')
+    except (FileNotFoundError, NotADirectoryError):
+        return {}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"'{path}' should be a JSON object with `labels` ({type(error).__name__}: {error}).") from error
+    return description
+
+
+def miniscapes_labels(folder: str | Path | None = None) -> dict[str, dict]:
+    """Configs of MiniScapes' labels, or those that ``folder`` or one of the two above it describes in ``dataset.json``."""
+    if folder is not None:
+        absolute = Path(folder).absolute()
+        for place in (absolute, *absolute.parents[:2]):
+            description = read_description(place)
+            if description:
+                return dict(description['labels'])
+    return MINISCAPES_LABELS

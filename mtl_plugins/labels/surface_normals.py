@@ -1,0 +1,140 @@
+"""Surface normals: a unit vector per pixel."""
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from mtl_plugins.errors import DataError
+from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
+from mtl_plugins.labels.colours import INVALID, colour_values
+from mtl_plugins.labels.decoding import read_rgb, read_vectors
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.normal_codec import DECODE_TABLE, decode_normals, encode_normals
+from mtl_plugins.labels.png_codec import decode_png, encode_rgb_png
+from mtl_plugins.labels.position_counts import check_size
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+AXES = dict(x=0, y=1, z=2)
+MAX_ANGLE = 60.0
+
+
+class SurfaceNormals(LabelKind):
+    """Unit vectors in the frame of the camera: x right, y up, z towards the camera. Stored as three uint8 codes, 0 = unknown.
+
+    Files: RGB PNG of codes (``k`` in 1..255 is ``(k - 128) / 127``, black is unknown), or vectors ``(H, W, 3)`` in ``.npy``,
+    ``.npz`` or EXR, where a vector that is shorter than a half or not finite is unknown. Values are float32 ``(H, W, 3)``.
+
+    A mirrored view negates x; a tilted one turns x and y; zoom and perspective wiggle leave vectors as they are.
+
+    Args:
+        name: As in :class:`LabelKind`.
+        path: As in :class:`LabelKind`.
+        axes: Which axis of the file is x, y and z here, each with a sign: ``('x', '-y', '-z')`` for x right, y down, z forward.
+
+    Raises:
+        ValueError: If ``axes`` are not x, y and z in some order.
+    """
+
+    invalid = 0
+    titles = ('normals', 'predicted normals')
+    error_rank = -2
+    error_note = f'dark .. yellow: normal off by 0 .. {MAX_ANGLE:g} degrees'
+
+    def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', axes: Sequence[str] = ('x', 'y', 'z')) -> None:
+        super().__init__(name=name, path=path)
+        letters = [axis.lstrip('+-') for axis in axes]
+        if sorted(letters) != ['x', 'y', 'z']:
+            raise ValueError(f"`axes` of {name} should be 'x', 'y' and 'z' in some order, with signs. Found {tuple(axes)}.")
+        self._order = [AXES[letter] for letter in letters]
+        self._signs = np.array([-1 if axis.startswith('-') else 1 for axis in axes], np.float32)
+        self._is_standard = self._order == [0, 1, 2] and (self._signs > 0).all()
+
+    def decode(self, path: str) -> np.ndarray:
+        if path.endswith('.png'):
+            codes = read_rgb(path, 'normal map')
+            return codes if self._is_standard else encode_normals(self._turn(decode_normals(codes)))
+        vectors = read_vectors(path, 'normal map')
+        length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+        known = np.isfinite(length) & (length > 0.5)
+        return encode_normals(self._turn(np.where(known, vectors / np.where(known, length, 1), 0)))
+
+    def _turn(self, vectors: np.ndarray) -> np.ndarray:
+        return vectors[..., self._order] * self._signs
+
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        return np.zeros((*size, 3), np.uint8)
+
+    def move(self, stored: np.ndarray, flip: bool, tilt_deg: float) -> np.ndarray:
+        if tilt_deg:
+            vectors = decode_normals(stored)
+            cosine, sine = np.cos(np.deg2rad(tilt_deg)), np.sin(np.deg2rad(tilt_deg))
+            x, y = vectors[..., 0], vectors[..., 1]
+            # The view is turned against the image, so the scene turns the other way: y is up here, and down in the image.
+            vectors[..., 0], vectors[..., 1] = cosine * x - sine * y, sine * x + cosine * y
+            stored = encode_normals(vectors)
+        if flip:
+            stored = stored.copy()
+            # Codes are symmetric about 128, and 0 (unknown) stays 0: 256 - 0 wraps to it.
+            stored[..., 0] = -stored[..., 0]
+        return stored
+
+    def table(self) -> np.ndarray:
+        return DECODE_TABLE.astype(np.float32)
+
+    def to_target(self, stored: 'Tensor', table: 'Tensor', length_scale: 'Tensor | None') -> 'Tensor':
+        """float32 unit vectors ``(B, 3, H, W)``, zero where unknown."""
+        vectors = table.index_select(0, stored.flatten().int()).view(stored.shape)
+        length = vectors.square().sum(-1, keepdim=True).sqrt()
+        return (vectors / length.clamp(min=1e-6)).permute(0, 3, 1, 2)
+
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        return decode_normals(stored)
+
+    def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
+        if values.ndim != 3 or not np.isfinite(values).all():
+            raise ValueError(f'`{self.name}` should be finite vectors. Found the shape {values.shape}, or NaN or infinity.')
+        return encode_normals(values)
+
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """An RGB PNG."""
+        return encode_rgb_png(codes)
+
+    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
+        return decode_png(data, 'rgb', size)
+
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        return decode_normals(codes)
+
+    def scorer(self) -> NormalScorer:
+        return NormalScorer(self.name)
+
+    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
+        """The direction of the mean vector."""
+        total = None
+        for codes in maps:
+            total = np.zeros(codes.shape) if total is None else total
+            check_size(codes, total)
+            total += decode_normals(codes)
+        if total is None or not total.any():
+            raise DataError('The training labels have no valid pixel.')
+        overall = total.sum((0, 1))
+        unknown = ~total.any(-1)
+        total[unknown] = overall
+        return encode_normals(total / np.linalg.norm(total, axis=-1, keepdims=True))
+
+    def colour(self, values: np.ndarray) -> np.ndarray:
+        """The usual colours: x, y, z as red, green, blue; grey: unknown."""
+        picture = ((values + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
+        picture[~values.any(-1)] = INVALID
+        return picture
+
+    def note(self) -> str:
+        return 'normals: red right, green up, blue towards the camera, grey unknown'
+
+    def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
+        valid = values.any(-1)
+        angle = np.rad2deg(np.arccos((values * prediction).sum(-1).clip(-1, 1)))
+        picture[valid] = colour_values(angle / MAX_ANGLE, valid, 'inferno')[valid]

@@ -1,0 +1,50 @@
+"""Boundaries between regions: a probability per pixel."""
+
+import torch
+from torch import Tensor
+
+from mtl_plugins.models.tasks.dense_task import DenseTask
+from mtl_plugins.registry import MODELS
+
+IGNORED_LABEL = 255
+
+
+@MODELS.register_module()
+class BoundaryTask(DenseTask):
+    """One logit, upsampled to the label's size. Labels are 1 on a boundary, 0 elsewhere, 255 = ignored.
+
+    Test-time views are merged by the ``'mean'`` or the ``'max'`` of their probabilities.
+
+    Args:
+        loss: Config of a loss on logits and labels of one size; :class:`BalancedBoundaryLoss` by default.
+        label: As in :class:`DenseTask`.
+        init_cfg: As in every mmengine module.
+    """
+
+    out_channels = 1
+    mergings = ('mean', 'max')
+
+    def __init__(self, *, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(label=label, init_cfg=init_cfg)
+        self.criterion = MODELS.build(loss or dict(type='BalancedBoundaryLoss'))
+        self.loss_name = f'loss_{self.criterion.name}'
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target != IGNORED_LABEL
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(prediction.device.type, enabled=False):
+            return self.criterion(self.upsample(prediction.float(), target.shape[-2:]).squeeze(1), target)
+
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 probabilities ``(B, *size)``."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            return self.upsample(prediction.float(), size).squeeze(1).sigmoid()
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """Probabilities ``(H, W)``."""
+        return output.squeeze(0).sigmoid()
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """float32 probabilities ``(H, W)``."""
+        return total / num_views if merging == 'mean' else total

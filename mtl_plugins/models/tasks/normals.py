@@ -1,0 +1,63 @@
+"""Surface normals: a unit vector per pixel."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from mtl_plugins.models.tasks.dense_task import DenseTask
+from mtl_plugins.registry import MODELS
+
+FORWARD = (0.0, 0.0, 1.0)
+
+
+@MODELS.register_module()
+class NormalsTask(DenseTask):
+    """Three channels, upsampled to the label's size, then scaled to length 1: x right, y up, z towards the camera.
+
+    Labels are unit vectors ``(B, 3, H, W)``; those of length 0 do not count. A prediction of length 0 becomes one that faces
+    the camera. Test-time views are merged by the direction of their mean; mirrored views have x negated.
+
+    Args:
+        loss: Config of a loss on vectors, targets and a mask; :class:`CosineNormalLoss` by default.
+        label: As in :class:`DenseTask`.
+        init_cfg: As in every mmengine module.
+    """
+
+    out_channels = 3
+    mergings = ('mean',)
+
+    def __init__(self, *, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None) -> None:
+        super().__init__(label=label, init_cfg=init_cfg)
+        self.criterion = MODELS.build(loss or dict(type='CosineNormalLoss'))
+        self.loss_name = f'loss_{self.criterion.name}'
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target.any(1)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        with torch.autocast(prediction.device.type, enabled=False):
+            return self.criterion(self.upsample(prediction.float(), target.shape[-2:]), target, self.valid_mask(target))
+
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """float32 unit vectors ``(B, 3, *size)``."""
+        with torch.autocast(prediction.device.type, enabled=False):
+            return to_unit(self.upsample(prediction.float(), size))
+
+    def mirror(self, prediction: Tensor) -> Tensor:
+        x, y, z = prediction.flip(-1).unbind(-3)
+        return torch.stack([-x, y, z], dim=-3)
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """Unit vectors ``(3, H, W)``."""
+        return to_unit(output)
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """float32 unit vectors ``(3, H, W)``."""
+        return to_unit(total)
+
+
+def to_unit(vectors: Tensor) -> Tensor:
+    """Vectors ``(..., 3, H, W)`` at length 1; those of length 0 face the camera."""
+    forward = vectors.new_tensor(FORWARD).view(3, 1, 1)
+    vectors = torch.where(vectors.any(-3, keepdim=True), vectors, forward)
+    return F.normalize(vectors, dim=-3, eps=torch.finfo(torch.float32).tiny)

@@ -1,0 +1,59 @@
+"""The plug-in of docs/add_your_own.md trains, validates, draws, submits and is graded; it stays within a hundred lines."""
+
+import csv
+import json
+import zipfile
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.labels.depth_codec import decode_depth
+from tests.tiny import ROOT
+
+EXAMPLE = ROOT / 'examples' / 'distance_zones'
+
+
+def test_the_example_runs_from_training_to_grade(run_cli, data_root, tmp_path):
+    assert sum(len(path.read_text().splitlines()) for path in EXAMPLE.glob('*.py')) <= 100
+    config = tmp_path / 'tiny_zones.py'
+    config.write_text(
+        f"""_base_ = ['{EXAMPLE}/joint_zones.py']
+custom_imports = dict(imports=['tests.tiny', 'examples.distance_zones.distance_zones'])
+model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), decode_head=dict(head=dict(channels=16, skip_channels=8)))
+train_dataloader = dict(batch_size=2)
+train_cfg = dict(max_epochs=1)
+"""
+    )
+    crop = 'train_dataloader.dataset.pipeline.1.crop_size=32'
+    work_dir = tmp_path / 'run'
+    result = run_cli('train', config, '--work-dir', work_dir, '--data-root', data_root, '--cfg-options', crop)
+    assert result.code == 0, result.err
+    (row,) = csv.DictReader((work_dir / 'metrics.csv').open())
+    # Drawn: the pictures of the local back end.
+    (picture,) = work_dir.rglob('predictions_*.png')
+    assert np.asarray(Image.open(picture)).std() > 10
+
+    # The label is what the mapping says: validated against the files by hand.
+    (archive,) = work_dir.glob('*.zip')
+    (tmp_path / 'labels' / 'zones').mkdir(parents=True)
+    confusion = np.zeros((3, 3))
+    with zipfile.ZipFile(archive) as content:
+        for stem in range(3):
+            metres = decode_depth(np.array(Image.open(data_root / 'grader/test/depth' / f'{stem}.png')))
+            zones = np.where(metres == 0, 255, (metres > 10).astype(int) + (metres > 30)).astype(np.uint8)
+            Image.fromarray(zones).save(tmp_path / 'labels' / 'zones' / f'{stem}.png')
+            with content.open(f'predictions/zones/{stem}.png') as file:
+                predicted = np.array(Image.open(file))
+            assert predicted.max() <= 2
+            np.add.at(confusion, (zones[zones != 255], predicted[zones != 255]), 1)
+    classes = ['near', 'middle', 'far']
+    (tmp_path / 'labels' / 'dataset.json').write_text(json.dumps(dict(labels=dict(zones=dict(type='ClassMap', classes=classes)))))
+    graded = tmp_path / 'graded.json'
+    result = run_cli('submission_tools/grade_submission', archive, '--labels', tmp_path / 'labels', '--json', graded)
+    assert result.code == 0, result.err
+    scores = json.loads(graded.read_text())
+    assert set(scores) == {*row.keys()} - {'epoch', 'iter'}
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    expected = 100 * confusion.diagonal() / np.maximum(union, 1)
+    assert [scores[f'metrics_task_zones/{name}'] for name in classes] == pytest.approx(expected.tolist())
