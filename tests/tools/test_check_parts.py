@@ -42,8 +42,10 @@ def test_what_cannot_work_is_told_in_a_sentence(two_images, tmp_path):
 
 
 def test_the_number_of_classes_and_the_weights_of_a_whole_config(tmp_path):
-    config = load_config(f'mmseg::{SEGFORMER}', {'model.tasks.semseg.num_classes': 5, 'model.pretrained': False})
+    config = load_config(f'mmseg::{SEGFORMER}', {'model.pretrained': False})
     assert config.train_cfg.max_iters == 160000 and config.optim_wrapper.optimizer.type == 'AdamW'
+    assert config.model.tasks.semseg.num_classes == 19
+    config.model.tasks.semseg.num_classes = 5
     model = MODELS.build(config.model)
     assert isinstance(model, MMSegSegmentor) and model.decode_head.num_classes == 5
     assert model.backbone.init_cfg is None

@@ -276,7 +276,7 @@ def to_markdown(document: dict) -> str:
         'as a submission. Two loader threads. The networks are shrunk. "Refused" is a sentence for the user.',
         '',
         f'{len(works)} of {len(document["rows"])} work. Made by `python tools/analysis_tools/check_parts.py`, commit '
-        f'{made["commit"][:10]}{" with changes" if made["uncommitted_changes"] else ""}, {made["date"]}, {made["cpu"]}, '
+        f'{" and ".join(dict.fromkeys(row["commit"] for row in document["rows"].values()))}, {made["date"]}, {made["cpu"]}, '
         f'{made["cpu_cores"]} cores, device {made["device"]}; torch {made["versions"]["torch"]}, mmseg '
         f'{made["versions"]["onedl-mmsegmentation"]}.',
         '',
