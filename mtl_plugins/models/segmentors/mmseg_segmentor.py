@@ -174,7 +174,10 @@ class MMSegSegmentor(MultiTaskSegmentor):
             place, _, name = key.rpartition('.')
             value = sum(entry.mean() for entry in value) if isinstance(value, (list, tuple)) else value.mean()
             name = f'{place}_{name.removeprefix("loss_")}'.replace('.', '_')
-            losses[f'{self.task_name}/{"loss_" if "loss" in key else ""}{name}'] = value * share if valid else value * 0
+            if 'loss' in key:
+                losses[f'{self.task_name}/loss_{name}'] = value * (share if valid else 0)
+            else:
+                losses[f'{self.task_name}/{name}'] = value
         return losses
 
 
