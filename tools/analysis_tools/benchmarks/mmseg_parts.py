@@ -47,8 +47,8 @@ BACKBONES = {
 }
 NECKS = {
     'VisionTransformer + MultiLevelNeck': (dict(type='mmseg.VisionTransformer', **PLAIN), PYRAMID),
-    'BEiT + Feature2Pyramid': (
-        dict(type='mmseg.BEiT', **PLAIN),
+    'VisionTransformer + Feature2Pyramid': (
+        dict(type='mmseg.VisionTransformer', **PLAIN),
         dict(type='mmseg.Feature2Pyramid', embed_dim=24, rescales=[4, 2, 1, 0.5], norm_cfg=dict(type='BN')),
     ),
     'MixVisionTransformer + FPN': (MIT, dict(type='mmseg.FPN', out_channels=16)),
