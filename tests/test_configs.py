@@ -14,7 +14,7 @@ from tests.tiny import CONFIGS, shrink_head
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
 # Their models are none of dense tasks, and have tests of their own.
-OTHERS = ('class_attention', 'dino')
+OTHERS = ('class_attention', 'dino', 'mmseg')
 DENSE = [path for path in LEAVES if path.parent.name not in OTHERS]
 MINISCAPES = [path for path in DENSE if re.search('_(miniscapes|synthetic)-[0-9]', path.stem)]
 BEST = dict(semseg='greater', depth='less', multitask='greater')
@@ -69,8 +69,11 @@ def test_the_name_of_a_config_says_what_is_in_it(path):
     match = GRAMMAR.fullmatch(re.sub(rf'^{systems[0]}(-[a-z0-9-]+)?_', '', path.stem))
     assert match, 'system_backbone-stride_gpus-batch-length_change_dataset-crop'
 
-    backbone = config.model.backbone
-    if backbone.type == 'DilatedResNet':
+    # Whole models of mmseg have theirs within.
+    backbone = config.model.get('backbone') or config.model.segmentor.backbone
+    if folder == 'mmseg':
+        assert match['backbone'] == f'r{backbone.depth}'
+    elif backbone.type == 'DilatedResNet':
         assert match['backbone'] == f'r{backbone.depth}'
     else:
         assert backbone.name.replace('_', '-').startswith(match['backbone'])

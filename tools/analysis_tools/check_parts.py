@@ -39,6 +39,7 @@ def main() -> None:
         wanted = not args.only or any(text in name for text in args.only)
         if wanted and (args.again or name not in known):
             known[name] = check(make, data_root, args.work_dir.resolve() / 'run')
+            known[name]['commit'] = (document['provenance']['commit'] or 'unknown')[:10]
             print(f'{name}: {known[name]["outcome"]} {known[name].get("sentence", "")}', flush=True)
         document['rows'] = {row: known[row] for row in all_rows() if row in known}
         for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, to_markdown(document))):

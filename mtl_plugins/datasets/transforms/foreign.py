@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import cv2
 import numpy as np
 import torch
 from mmcv.transforms import BaseTransform
@@ -202,7 +203,7 @@ class OpenMMLabTransform(ForeignTransform):
 
     def apply(self, results: dict, numbers: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray | None:
         if 'img' in results:
-            results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
+            results['img'] = cv2.cvtColor(results['img'], cv2.COLOR_RGB2BGR)
             results['img_shape'] = results['img'].shape[:2]
         results['seg_fields'] = []
         place = 'gt_seg_map'
@@ -218,7 +219,9 @@ class OpenMMLabTransform(ForeignTransform):
         if changed is not results:
             results.clear()
             results.update(changed)
-        results['img'] = np.ascontiguousarray(results['img'][..., ::-1])
+        image = results['img']
+        if image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3:
+            results['img'] = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_BGR2RGB)
         results.pop('seg_fields', None)
         moved = results.pop(place, None)
         results.pop('gt_seg_map', None)

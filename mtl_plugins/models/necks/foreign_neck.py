@@ -10,7 +10,7 @@ from mtl_plugins.registry import MODELS
 
 
 def build_neck(neck: dict, in_channels: Sequence[int | None]) -> nn.Module:
-    """The neck of a config, which may leave out ``in_channels``, and ``num_outs`` as well if the class insists on it.
+    """The neck of a config, which may leave out ``in_channels``, and ``num_outs`` if the class insists on it.
 
     Args:
         neck: Config. A class with the attribute ``reads_pyramid`` gets the widths of all five maps, any other those of the maps
@@ -22,7 +22,7 @@ def build_neck(neck: dict, in_channels: Sequence[int | None]) -> nn.Module:
         return build_part(neck, in_channels=tuple(in_channels))
     widths = [width for width in in_channels if width is not None]
     parameters = inspect.signature(kind).parameters
-    defaults = {'in_channels': widths}
+    defaults = {'in_channels': widths} if 'in_channels' in parameters else {}
     if 'num_outs' in parameters and parameters['num_outs'].default is inspect.Parameter.empty:
         defaults['num_outs'] = len(widths)
     return build_part(neck, **defaults)

@@ -95,7 +95,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
             if 'num_classes' in part:
                 part.num_classes = task.num_classes
                 part.pop('out_channels', None)
-            weights = part.get('class_weight')
+            weights = None if str(part.get('type')).startswith('mmdet.') else part.get('class_weight')
             if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != task.num_classes:
                 raise ValueError(f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.')
         whole.pop('data_preprocessor', None)
@@ -174,7 +174,10 @@ class MMSegSegmentor(MultiTaskSegmentor):
             place, _, name = key.rpartition('.')
             value = sum(entry.mean() for entry in value) if isinstance(value, (list, tuple)) else value.mean()
             name = f'{place}_{name.removeprefix("loss_")}'.replace('.', '_')
-            losses[f'{self.task_name}/{"loss_" if "loss" in key else ""}{name}'] = value * share if valid else value * 0
+            if 'loss' in key:
+                losses[f'{self.task_name}/loss_{name}'] = value * (share if valid else 0)
+            else:
+                losses[f'{self.task_name}/{name}'] = value
         return losses
 
 

@@ -35,10 +35,14 @@ def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], t
         Exception: Whatever the module raises, of any kind, if it cannot run on either.
     """
     try:
-        return call(without_memory(module).train(training), torch.device('meta'))
+        twin = without_memory(module)
+        twin.train(training)  # returns None in some libraries
+        return call(twin, torch.device('meta'))
     except Exception:
         tensor = next(chain(module.parameters(), module.buffers()), None)
         if tensor is not None and tensor.is_meta:
             raise
         with torch.random.fork_rng(devices=[]):
-            return call(copy.deepcopy(module).train(training), tensor.device if tensor is not None else torch.device('cpu'))
+            twin = copy.deepcopy(module)
+            twin.train(training)
+            return call(twin, torch.device('cpu') if tensor is None else tensor.device)

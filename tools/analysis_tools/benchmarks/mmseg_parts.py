@@ -47,8 +47,8 @@ BACKBONES = {
 }
 NECKS = {
     'VisionTransformer + MultiLevelNeck': (dict(type='mmseg.VisionTransformer', **PLAIN), PYRAMID),
-    'BEiT + Feature2Pyramid': (
-        dict(type='mmseg.BEiT', **PLAIN),
+    'VisionTransformer + Feature2Pyramid': (
+        dict(type='mmseg.VisionTransformer', **PLAIN),
         dict(type='mmseg.Feature2Pyramid', embed_dim=24, rescales=[4, 2, 1, 0.5], norm_cfg=dict(type='BN')),
     ),
     'MixVisionTransformer + FPN': (MIT, dict(type='mmseg.FPN', out_channels=16)),
@@ -141,7 +141,11 @@ def joint(change: Callable[[Config], None]) -> Callable[[Path, int], Config]:
 
 
 def _backbone(backbone: dict, neck: dict | None = None) -> Callable[[Path, int], Config]:
-    return joint(lambda config: config.model.update(backbone=backbone, neck=neck))
+    def change(config: Config) -> None:
+        # Not `update`, which merges.
+        config.model.backbone, config.model.neck = backbone, neck
+
+    return joint(change)
 
 
 def _head(head: dict) -> Callable[[Path, int], Config]:
@@ -154,7 +158,11 @@ def _head(head: dict) -> Callable[[Path, int], Config]:
 
 
 def _loss(task: str, arguments: dict) -> Callable[[Path, int], Config]:
-    return joint(lambda config: config.model.tasks[task].update(arguments))
+    def change(config: Config) -> None:
+        for key, value in arguments.items():
+            config.model.tasks[task][key] = value
+
+    return joint(change)
 
 
 def _transform(step: dict) -> Callable[[Path, int], Config]:
@@ -194,8 +202,8 @@ def check(make: Callable[[Path, int], Config], data_root: Path, work_dir: Path) 
     """Train two steps, validating and saving after each; train one, resume for the other, compare; predict and pack.
 
     Returns:
-        ``outcome``: ``'works'``, ``'refused'`` (one sentence) or ``'fails'``; ``sentence`` where it does not work; ``parameters``,
-        ``loss`` and ``seconds``.
+        ``outcome``: ``'works'``, ``'refused'`` (one sentence) or ``'fails'``; ``sentence`` where it does not work;
+        ``parameters``, ``loss`` and ``seconds``.
     """
     started = time.perf_counter()
     try:
@@ -264,11 +272,11 @@ def to_markdown(document: dict) -> str:
         '# Parts of other libraries, tried',
         '',
         'Each row: two training steps on generated scenes, validated and saved after each; a second run stopped after the first '
-        'step and resumed, whose weights, optimizer and schedules must be bit-identical; predictions of the test split, packed as a '
-        'submission. Two loader threads. The networks are shrunk. "Refused" is a sentence for the user before training starts.',
+        'step and resumed, whose weights, optimizer and schedules must be bit-identical; predictions of the test split, packed '
+        'as a submission. Two loader threads. The networks are shrunk. "Refused" is a sentence for the user.',
         '',
         f'{len(works)} of {len(document["rows"])} work. Made by `python tools/analysis_tools/check_parts.py`, commit '
-        f'{made["commit"][:10]}{" with changes" if made["uncommitted_changes"] else ""}, {made["date"]}, {made["cpu"]}, '
+        f'{" and ".join(dict.fromkeys(row["commit"] for row in document["rows"].values()))}, {made["date"]}, {made["cpu"]}, '
         f'{made["cpu_cores"]} cores, device {made["device"]}; torch {made["versions"]["torch"]}, mmseg '
         f'{made["versions"]["onedl-mmsegmentation"]}.',
         '',
