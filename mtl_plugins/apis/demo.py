@@ -11,7 +11,13 @@ from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
 from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
-from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_MULTITASK, SUMMARY_SEMSEG, SUMMARY_TITLES
+from mtl_plugins.evaluation.functional.scores import (
+    SUMMARY_DEPTH,
+    SUMMARY_MULTITASK,
+    SUMMARY_SEMSEG,
+    SUMMARY_TITLES,
+    with_ties_broken,
+)
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.decoding import decode_image
@@ -87,7 +93,7 @@ def report(
 
 def _best_row(metrics_csv: Path) -> Mapping[str, float]:
     rows = [{name: float(value) for name, value in row.items()} for row in read_metrics(metrics_csv)]
-    return max(rows, key=lambda row: row[BEST_METRIC])
+    return max(rows, key=lambda row: with_ties_broken(row)[BEST_METRIC])
 
 
 def _draw(data_root: Path, archive: Path, picture: Path) -> None:

@@ -2,7 +2,7 @@
 
 from mmengine.runner import LogProcessor
 
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
+from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES, SUMMARY_UNCLIPPED
 from mtl_plugins.registry import LOG_PROCESSORS
 
 SUMMARY = 'metrics_summary/'
@@ -20,7 +20,7 @@ class SummaryLogProcessor(LogProcessor):
         for name in ('time', 'data_time'):
             if name in tag:
                 tag[f'{mode}/{name}'] = tag.pop(name)
-        summaries = {name: value for name, value in tag.items() if name.startswith(SUMMARY)}
+        summaries = {name: value for name, value in tag.items() if name.startswith(SUMMARY) and name != SUMMARY_UNCLIPPED}
         parts = [f'{SUMMARY_TITLES.get(name, name.removeprefix(SUMMARY))} {value:.2f}' for name, value in summaries.items()]
         if mode == 'val' and not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
             tag['epoch'] = runner.epoch

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, multitask_score
+from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 
@@ -85,4 +85,4 @@ def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_th
             if scorer.is_empty():
                 raise DataError(f'The {name} labels have {scorer.empty}: there is nothing to score.')
             scores |= scorer.scores()
-    return scores | {SUMMARY_MULTITASK: multitask_score(scores)}
+    return scores | multitask_scores(scores)

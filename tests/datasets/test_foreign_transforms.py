@@ -12,6 +12,7 @@ import torch
 
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.errors import ConfigError
+from tests.fake_miniscapes import LABELS
 
 STEPS = [
     dict(type='mmseg.PhotoMetricDistortion'),
@@ -49,7 +50,8 @@ def make_sample(seed=0, **more):
     classes = cv2.resize(rng.integers(0, 19, (8, 16), dtype=np.uint8), (128, 64), interpolation=cv2.INTER_NEAREST)
     image.flags.writeable = classes.flags.writeable = False
     depth = (classes.astype(np.float32) + 1) * 3
-    return dict(img=image, gt_seg_map=classes, gt_depth_map=depth, rng=np.random.default_rng(seed), ori_shape=(64, 128), **more)
+    maps = dict(img=image, gt_seg_map=classes, gt_depth_map=depth, labels=LABELS)
+    return {**maps, 'rng': np.random.default_rng(seed), 'ori_shape': (64, 128), **more}
 
 
 def global_states():

@@ -48,6 +48,8 @@ def _expected(semseg, depth):
     expected |= {f'metrics_task_depth/{name}': value for name, value in reference_depth(*depth).items()}
     expected['metrics_summary/semseg'] = reference['mean_iou']
     expected['metrics_summary/depth'] = expected['metrics_task_depth/si_log_rmse']
+    unclipped = expected['metrics_summary/semseg'] - expected['metrics_summary/depth']
+    expected['metrics_summary/multitask_unclipped'] = unclipped
     expected['metrics_summary/multitask'] = max(expected['metrics_summary/semseg'] - 50, 0) + max(
         50 - expected['metrics_summary/depth'], 0
     )

@@ -95,7 +95,7 @@ def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_file
     assert result.code == 0, result.err
     assert all(word in result.out for word in (*CLASSES, 'mIoU', 'deeplabv3', 'class_attention'))
     document = json.loads((out / 'comparison.json').read_text())
-    assert document['data'] == dict(root=str(coco_root), split='val', images=5, classes=CLASSES)
+    assert document['data'] == dict(root=str(coco_root), split='val', images=5, classes=CLASSES, label='semseg')
     # What validation said at the end of training, through another path.
     for model in document['models']:
         rows = read_metrics(trained[model['name']] / 'metrics.csv')
@@ -131,7 +131,7 @@ def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files,
     depth.write_text(f"_base_ = ['{ROOT}/configs/deeplabv3plus/deeplabv3plus-depth_r18-d16_1xb16-32e_miniscapes-256x256.py']\n")
     pair = (config_files['deeplabv3'], trained['deeplabv3'] / 'epoch_2.pth')
     for other, words in (
-        ((depth, 'none.pth'), 'should have the task semseg'),
+        ((depth, 'none.pth'), 'should have a task with classes'),
         ((config_files['class_attention'], pair[1]), 'do not fit ClassConditionalSegmentor'),
         ((pair[0], tmp_path / 'none.pth'), 'does not exist'),
     ):

@@ -39,8 +39,8 @@ def summarise(histograms: Histograms, labels: Mapping[str, LabelKind]) -> dict:
     """Statistics as plain numbers.
 
     Returns:
-        ``num_images``; ``rgb``: ``mean`` and ``std`` on 0..255 and ``mean_unit`` and ``std_unit`` on 0..1, three channels each; and
-        for each label that there is, by name, what :meth:`LabelKind.summarise` gives. Moments over no pixel are NaN.
+        ``num_images``; ``rgb``: ``mean`` and ``std`` on 0..255 and ``mean_unit`` and ``std_unit`` on 0..1, three channels each;
+        and for each label that there is, by name, what :meth:`LabelKind.summarise` gives. Moments over no pixel are NaN.
     """
     channels = [mean_and_std(_VALUES, counts) for counts in histograms.rgb]
     means, stds = ([float(value) for value in column] for column in zip(*channels, strict=True))

@@ -2,6 +2,7 @@ from mtl_plugins.engine.hooks.attention_image_hook import AttentionImageHook
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
 from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
+from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
@@ -15,6 +16,7 @@ __all__ = [
     'AttentionImageHook',
     'CollapseHook',
     'DINOScheduleHook',
+    'EarlyStoppingHook',
     'FeatureHook',
     'IntervalRuntimeInfoHook',
     'MetricsCsvHook',

@@ -7,6 +7,7 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 
+from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.checkpoint_io import write_pointer
 
@@ -34,7 +35,8 @@ class AtomicCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook`` that removes an outdated checkpoint only after its successor is safely on disk.
 
     mmengine removes first: a full disk then costs both. It also records the newest checkpoint by absolute path, so that a
-    moved work dir cannot be resumed; here ``last_checkpoint`` is relative. Same arguments.
+    moved work dir cannot be resumed; here ``last_checkpoint`` is relative. Same arguments. Of multitask scores of 0 the one
+    with the larger unclipped sum is the better, see :func:`with_ties_broken`.
     """
 
     @contextlib.contextmanager
@@ -93,4 +95,4 @@ class AtomicCheckpointHook(CheckpointHook):
         if not hasattr(self, 'file_backend'):
             return  # A validation without training: `before_train` did not run, and there is nothing to save.
         with self._removing_last():
-            super()._save_best_checkpoint(runner, metrics)
+            super()._save_best_checkpoint(runner, with_ties_broken(metrics))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 SUMMARY_SEMSEG = 'metrics_summary/semseg'
 SUMMARY_DEPTH = 'metrics_summary/depth'
 SUMMARY_MULTITASK = 'metrics_summary/multitask'
+SUMMARY_UNCLIPPED = 'metrics_summary/multitask_unclipped'
 # What people call the summaries of the labels of MiniScapes.
 SUMMARY_TITLES = {
     SUMMARY_SEMSEG: 'mIoU',
@@ -15,13 +16,39 @@ SUMMARY_TITLES = {
     SUMMARY_MULTITASK: 'multitask',
 }
 
+# Which of two values of a summary is the better.
+SUMMARY_RULES = {
+    SUMMARY_SEMSEG: 'greater',
+    SUMMARY_DEPTH: 'less',
+    'metrics_summary/normals': 'less',
+    'metrics_summary/boundary': 'greater',
+    SUMMARY_MULTITASK: 'greater',
+}
+
 _MEAN_IOU_OFFSET = 50.0
 _SI_LOG_RMSE_OFFSET = 50.0
 
 
-def multitask_score(scores: Mapping[str, float]) -> float:
-    """``max(mean_iou - 50, 0) + max(50 - si_log_rmse, 0)``; 0 if one of the two tasks is absent, NaN if one is NaN."""
+def multitask_scores(scores: Mapping[str, float]) -> dict[str, float]:
+    """``metrics_summary/multitask`` and, where both tasks are scored, ``metrics_summary/multitask_unclipped``.
+
+    The former is ``max(mean_iou - 50, 0) + max(50 - si_log_rmse, 0)``, 0 if one of the two tasks is absent, NaN if one is NaN;
+    the latter is the same sum without the two maxima.
+    """
     if SUMMARY_SEMSEG not in scores or SUMMARY_DEPTH not in scores:
-        return 0.0
+        return {SUMMARY_MULTITASK: 0.0}
     gains = (scores[SUMMARY_SEMSEG] - _MEAN_IOU_OFFSET, _SI_LOG_RMSE_OFFSET - scores[SUMMARY_DEPTH])
-    return math.nan if any(map(math.isnan, gains)) else sum(max(gain, 0.0) for gain in gains)
+    multitask = math.nan if any(map(math.isnan, gains)) else sum(max(gain, 0.0) for gain in gains)
+    return {SUMMARY_MULTITASK: multitask, SUMMARY_UNCLIPPED: sum(gains)}
+
+
+def with_ties_broken(scores: Mapping[str, float]) -> dict[str, float]:
+    """The scores by which checkpoints are chosen: while the multitask score is 0, its place is taken by the unclipped sum.
+
+    A score of 0 says that both tasks are below their thresholds, so that the sum is not positive: the order of all other scores
+    is kept, and of those that are 0 the larger sum is better.
+    """
+    multitask = scores.get(SUMMARY_MULTITASK)
+    if multitask == 0 and SUMMARY_UNCLIPPED in scores:
+        return {**scores, SUMMARY_MULTITASK: scores[SUMMARY_UNCLIPPED]}
+    return dict(scores)

@@ -25,7 +25,8 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
 
     In: ``inputs`` uint8 ``(B, H, W, 3)`` RGB; ``targets`` with any of the labels, stored maps ``(B, H, W)`` or ``(B, H, W, C)``;
     ``length_scale`` ``(B,)``, a factor on metres, ``sample_idx`` and ``metainfo``, all optional. Out: ``inputs`` float32 ``(B, 3,
-    H, W)`` in the channels-last memory format, ``targets`` as :meth:`LabelKind.to_target` gives them, and ``sample_idx`` and ``metainfo`` as they came, if they came.
+    H, W)`` in the channels-last memory format, ``targets`` as :meth:`LabelKind.to_target` gives them, and ``sample_idx`` and
+    ``metainfo`` as they came, if they came.
 
     Args:
         mean: Per channel, on 0..255.

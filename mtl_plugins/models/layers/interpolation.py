@@ -1,13 +1,40 @@
 """Bilinear upsampling as two small constant matrices, one per axis."""
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import wraps
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+_MOST_KEPT = 64
 
-@lru_cache(maxsize=64)
+
+def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """Keep what ``make`` returns for the last few arguments, but nothing of a trace.
+
+    What is made while a model is exported or compiled is a symbol of the graph. Kept, it would break each later call.
+    """
+    kept: dict[tuple, Tensor] = {}
+
+    @wraps(make)
+    def wrapper(*arguments) -> Tensor:
+        if torch.compiler.is_compiling():
+            return make(*arguments)
+        matrix = kept.get(arguments)
+        if matrix is None:
+            matrix = make(*arguments)
+            # A subclass stands for a tensor of a trace.
+            if type(matrix) is Tensor:
+                if len(kept) >= _MOST_KEPT:
+                    kept.pop(next(iter(kept)), None)
+                kept[arguments] = matrix
+        return matrix
+
+    return wrapper
+
+
+@_kept
 def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
     # Made in inference mode, a tensor that outlives it in the cache could not serve training.
@@ -17,7 +44,7 @@ def interpolation_matrix(source: int, size: int, device: torch.device, dtype: to
         return matrix.to(device, dtype).contiguous()
 
 
-@lru_cache(maxsize=64)
+@_kept
 def shifted_interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype, kernel_first: bool) -> Tensor:
     """Upsampling of one axis followed by the three taps of a 3-kernel with zero border: ``(size, 3 * source)``.
 

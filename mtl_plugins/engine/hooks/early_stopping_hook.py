@@ -1,0 +1,43 @@
+"""Early stopping that knows the scores of this package."""
+
+from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, with_ties_broken
+from mtl_plugins.registry import HOOKS
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(MMEngineEarlyStoppingHook):
+    """mmengine's hook of this name; ``metrics_summary/multitask`` of 0 is compared by its unclipped sum, as checkpoints are.
+
+    Args:
+        monitor: Name of the score.
+        rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
+        min_delta: Least change that counts as an improvement.
+        strict: Whether a missing score is an error.
+        check_finite: Whether NaN or infinity stops the training.
+        patience: Validations without improvement before the training stops.
+        stopping_threshold: A score that is good enough to stop at.
+
+    Raises:
+        ConfigError: If ``rule`` is None and the name of the score does not tell it, or is none of the two.
+    """
+
+    def __init__(
+        self,
+        monitor: str,
+        rule: str | None = None,
+        min_delta: float = 0.1,
+        strict: bool = False,
+        check_finite: bool = True,
+        patience: int = 5,
+        stopping_threshold: float | None = None,
+    ) -> None:
+        rule = rule or SUMMARY_RULES.get(monitor)
+        if rule not in ('greater', 'less'):
+            raise ConfigError(f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}. Found {rule!r}.")
+        super().__init__(monitor, rule, min_delta, strict, check_finite, patience, stopping_threshold)
+
+    def after_val_epoch(self, runner, metrics: dict[str, float]) -> None:
+        super().after_val_epoch(runner, with_ties_broken(metrics))

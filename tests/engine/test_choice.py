@@ -1,0 +1,45 @@
+"""Which checkpoint is the best, and when a run stops, while the multitask score is 0."""
+
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+
+from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.registry import HOOKS
+
+MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'
+
+
+def test_the_best_of_scores_of_zero_is_that_of_the_largest_sum(monkeypatch):
+    """The first validation used to be kept for good."""
+    seen = []
+    monkeypatch.setattr('mmengine.hooks.CheckpointHook._save_best_checkpoint', lambda self, runner, metrics: seen.append(metrics))
+    hook = AtomicCheckpointHook(interval=1)
+    hook.file_backend, hook.out_dir = None, '.'
+    monkeypatch.setattr(hook, '_removing_last', nullcontext)
+    for multitask, unclipped in ((0.0, -60.0), (0.0, -20.0), (3.0, -5.0)):
+        hook._save_best_checkpoint(None, {MULTITASK: multitask, UNCLIPPED: unclipped, 'metrics_summary/depth': 1.0})
+    assert [metrics[MULTITASK] for metrics in seen] == [-60.0, -20.0, 3.0]
+    assert all(metrics['metrics_summary/depth'] == 1.0 for metrics in seen)
+
+
+def test_a_run_that_gets_better_below_the_thresholds_is_not_stopped():
+    assert HOOKS.get('EarlyStoppingHook') is EarlyStoppingHook
+    loop = SimpleNamespace(stop_training=False)
+    runner = SimpleNamespace(train_loop=loop, logger=SimpleNamespace(info=lambda text: None))
+    hook = EarlyStoppingHook(monitor=MULTITASK, patience=2)
+    hook.before_run(runner)
+    for unclipped in (-60.0, -50.0, -40.0, -30.0):
+        hook.after_val_epoch(runner, {MULTITASK: 0.0, UNCLIPPED: unclipped})
+    assert not loop.stop_training
+    for _ in range(3):
+        hook.after_val_epoch(runner, {MULTITASK: 0.0, UNCLIPPED: -30.0})
+    assert loop.stop_training
+
+
+@pytest.mark.parametrize(('monitor', 'rule'), [('metrics_task_semseg/road', None), (MULTITASK, 'more')])
+def test_a_rule_that_nothing_tells_is_asked_for(monitor, rule):
+    with pytest.raises(ConfigError, match=f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}"):
+        EarlyStoppingHook(monitor=monitor, rule=rule)
