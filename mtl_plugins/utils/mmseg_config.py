@@ -9,7 +9,7 @@ from mtl_plugins.errors import ConfigError
 
 PACKAGE = 'mmseg::'
 # Data, metric and runtime of a config that is named on the command line.
-TEMPLATE = Path(__file__).resolve().parents[2] / 'configs/_base_/mmseg_miniscapes-semseg_256x256.py'
+TEMPLATE = Path(__file__).resolve().parents[2] / 'configs/_base_/mmseg_miniscapes_256x256.py'
 # What a config takes from mmseg's where it does not say otherwise.
 SCHEDULE = ('optim_wrapper', 'param_scheduler', 'train_cfg')
 
