@@ -69,7 +69,8 @@ class MultiTaskRunner(Runner):
         """As mmengine's, with ``worker_type='thread'`` for workers that share memory with the training process.
 
         Raises:
-            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``.
+            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``, a number is out of its range, or there is no
+                whole batch.
         """
         if isinstance(dataloader, DataLoader):
             return dataloader
@@ -78,6 +79,19 @@ class MultiTaskRunner(Runner):
         if worker_type not in WORKER_TYPES:
             raise ConfigError(f'`worker_type` should be one of {WORKER_TYPES}. Found {worker_type!r}.')
         num_workers = config.get('num_workers', 0)
+        for name, value, least in (('num_workers', num_workers, 0), ('batch_size', config.get('batch_size', 1), 1)):
+            if not isinstance(value, int) or value < least:
+                raise ConfigError(f'`{name}` of a data loader should be an integer >= {least}. Found {value!r}.')
+        loader = MultiTaskRunner._build_loader(config, worker_type, num_workers, seed, diff_rank_seed)
+        if len(loader) == 0:
+            raise ConfigError(
+                f'`batch_size` should be at most {len(loader.dataset)}, the number of samples of a process, since '
+                f'`drop_last` leaves out smaller batches. Found {loader.batch_size}.'
+            )
+        return loader
+
+    @staticmethod
+    def _build_loader(config: dict, worker_type: str, num_workers: int, seed: int | None, diff_rank_seed: bool) -> DataLoader:
         if worker_type == 'process' or num_workers == 0:
             return Runner.build_dataloader(config, seed, diff_rank_seed)
         prefetch_factor = config.pop('prefetch_factor', None)
@@ -95,6 +109,18 @@ class MultiTaskRunner(Runner):
             pin_memory=loader.pin_memory,
             prefetch_factor=prefetch_factor or 2,
         )
+
+    def train(self) -> torch.nn.Module:
+        """As mmengine's.
+
+        Raises:
+            ConfigError: If the training has no epoch or iteration.
+        """
+        for name in ('max_epochs', 'max_iters'):
+            value = self.cfg.train_cfg.get(name)
+            if value is not None and (not isinstance(value, int) or value < 1):
+                raise ConfigError(f'`train_cfg.{name}` should be a positive integer. Found {value!r}.')
+        return super().train()
 
     def load_or_resume(self) -> None:
         """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""

@@ -55,4 +55,6 @@ def explain(error: BaseException) -> str | None:
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return f'The disk is full ({seen.filename or "while writing"}). Free space and run again.'
         seen = seen.__cause__ or seen.__context__
-    return None
+    from mtl_plugins.utils.build_errors import explain_build_error
+
+    return explain_build_error(error)

@@ -85,7 +85,11 @@ def link_labels(config: Config) -> None:
     for evaluator in (config.get('val_evaluator'), config.get('test_evaluator')):
         for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
             if metric and 'tasks' in (accepted_arguments(_own_class(metric['type'])) or ()):
-                metric.setdefault('tasks', names)
+                unknown = [name for name in metric.setdefault('tasks', names) if name not in offered]
+                if unknown:
+                    raise ConfigError(
+                        f'`tasks` of {metric["type"]} should be labels of the data: {list(offered)}. Found {unknown[0]!r}.'
+                    )
 
 
 def offered_labels(dataset: dict) -> dict[str, dict] | None:

@@ -106,6 +106,18 @@ def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, trai
         ('max_epochs', ['KEY=VALUE']),
         ('model.backbone.type=TinyBackbon', ['TinyBackbon']),
         ('train_dataloader.dataset.pipeline.1.crop_size=-3', ['crop_size', '-3']),
+        ('train_dataloader.batch_size=abc', ['`batch_size`', "'abc'"]),
+        ('train_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
+        ('val_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
+        ('train_dataloader.num_workers=-2', ['`num_workers`', '-2']),
+        ('train_dataloader.batch_size=9', ['`batch_size` should be at most 8', 'Found 9']),
+        ('train_cfg.max_epochs=0', ['`train_cfg.max_epochs`', 'Found 0']),
+        ('optim_wrapper.optimizer.lr=-1', ['`optim_wrapper.optimizer`', 'lr=-1', 'Invalid learning rate']),
+        ('model.tasks.semseg.num_classes=7', ['`model.tasks.semseg.num_classes` should be 19', 'Found 7']),
+        ('model.decode_head.head.rates=[0,0,0]', ['`rates`', '(0, 0, 0)']),
+        ('model.decode_head.head.num_convs=abc', ['`model.decode_head.head`', "num_convs='abc'", 'TypeError']),
+        ('param_scheduler.0.end=-1', ['`param_scheduler.0`', 'end=-1']),
+        ('val_evaluator.tasks=[flow]', ["'flow'"]),
     ],
 )
 def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, option, words, tmp_path):
