@@ -17,6 +17,10 @@ class NonFiniteLossError(UserError):
     """A training loss became NaN or infinite."""
 
 
+class NonFiniteGradientError(UserError):
+    """The gradients of a training step became NaN or infinite."""
+
+
 class DataError(UserError):
     """A data folder or file does not hold what its format promises; the message names the path."""
 

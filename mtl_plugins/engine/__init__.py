@@ -1,3 +1,4 @@
+from mtl_plugins.engine.bf16_optim_wrapper import Bf16OptimWrapper
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
     CollapseHook,
@@ -13,7 +14,7 @@ from mtl_plugins.engine.hooks import (
 )
 from mtl_plugins.engine.log_processor import SummaryLogProcessor
 from mtl_plugins.engine.loops import InferenceTestLoop, InferenceValLoop
-from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper
+from mtl_plugins.engine.optim_wrapper import OptimWrapper
 from mtl_plugins.engine.optim_wrapper_constructor import MergedGroupsConstructor
 from mtl_plugins.engine.runner import MultiTaskRunner
 
@@ -30,6 +31,7 @@ __all__ = [
     'MergedGroupsConstructor',
     'MetricsCsvHook',
     'MultiTaskRunner',
+    'OptimWrapper',
     'PredictionImageHook',
     'ProgressBarHook',
     'StepSeedHook',

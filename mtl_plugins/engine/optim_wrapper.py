@@ -1,23 +1,75 @@
-"""Mixed precision that needs no gradient scaler and works on CPU."""
-
-import contextlib
-from collections.abc import Iterator
+"""The optimizer step with a watch on its gradients."""
 
 import torch
-from mmengine.optim import OptimWrapper
+from mmengine.optim import OptimWrapper as _OptimWrapper
 
 from mtl_plugins.registry import OPTIM_WRAPPERS
 
+NON_FINITE = ('stop', 'skip')
+
 
 @OPTIM_WRAPPERS.register_module()
-class Bf16OptimWrapper(OptimWrapper):
-    """:class:`mmengine.optim.OptimWrapper` whose forward pass runs under bfloat16 autocast, on a GPU or a CPU.
+class OptimWrapper(_OptimWrapper):
+    """mmengine's ``OptimWrapper`` that leaves the norm of the gradients of each step where hooks find it: on the device.
 
-    bfloat16 has the range of float32, so that gradients need no scaling. mmengine's ``AmpOptimWrapper`` refuses CPUs.
+    A norm that is NaN or infinite, after clipping by value and before clipping by norm, means broken gradients:
+
+    * ``'stop'``: :class:`IntervalRuntimeInfoHook` reads the norms together with the losses, ends the run, and lets no checkpoint
+      be written after such a step. The step costs no synchronisation.
+    * ``'skip'``: neither weights nor the optimizer's state change. Fused optimizers (``optimizer.fused=True``) decide that on
+      the device; for others the norm is read in every step. A loss that is not finite still ends the run.
+
+    With several processes the gradients are averaged before, so that all of them do the same.
+
+    Args:
+        optimizer: The optimizer.
+        accumulative_counts: As in mmengine.
+        clip_grad: As in mmengine.
+        non_finite: ``'stop'`` or ``'skip'``.
+
+    Raises:
+        ValueError: If ``non_finite`` is something else.
     """
 
-    @contextlib.contextmanager
-    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
-        device_type = next(model.parameters()).device.type
-        with super().optim_context(model), torch.autocast(device_type, dtype=torch.bfloat16):
-            yield
+    def __init__(
+        self,
+        optimizer: torch.optim.Optimizer,
+        accumulative_counts: int = 1,
+        clip_grad: dict | None = None,
+        non_finite: str = 'stop',
+    ) -> None:
+        if non_finite not in NON_FINITE:
+            raise ValueError(f'`non_finite` should be one of {NON_FINITE}. Found {non_finite!r}.')
+        super().__init__(optimizer, accumulative_counts, clip_grad)
+        self.non_finite = non_finite
+        self.last_norm: torch.Tensor | None = None
+
+    @property
+    def clips_by_norm(self) -> bool:
+        """Whether ``clip_grad`` bounds the norm: it is then worth a column of the log."""
+        return self.clip_grad_kwargs is not None and self.clip_func is torch.nn.utils.clip_grad_norm_
+
+    def step(self, **kwargs) -> None:
+        parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
+        if not parameters:
+            return self.optimizer.step(**kwargs)
+        if self.clip_grad_kwargs and not self.clips_by_norm:
+            self.clip_func(parameters, **self.clip_grad_kwargs)
+        norm = (
+            self.clip_func(parameters, **self.clip_grad_kwargs)
+            if self.clips_by_norm
+            else torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
+        )
+        self.last_norm = norm.detach()
+        if self.non_finite == 'stop':
+            self.optimizer.step(**kwargs)
+        elif getattr(self.optimizer, '_step_supports_amp_scaling', False):
+            # The protocol by which torch's GradScaler tells fused optimizers to leave everything as it is.
+            self.optimizer.grad_scale = None
+            self.optimizer.found_inf = (~norm.isfinite()).float()
+            try:
+                self.optimizer.step(**kwargs)
+            finally:
+                del self.optimizer.grad_scale, self.optimizer.found_inf
+        elif norm.isfinite():
+            self.optimizer.step(**kwargs)

@@ -69,8 +69,8 @@ class MultiTaskRunner(Runner):
         """As mmengine's, with ``worker_type='thread'`` for workers that share memory with the training process.
 
         Raises:
-            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``, a number is out of its range, or there is no
-                whole batch.
+            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``, a number is out of its range, or there is
+                no whole batch.
         """
         if isinstance(dataloader, DataLoader):
             return dataloader

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.errors import ConfigError, NonFiniteLossError
-from mtl_plugins.registry import RUNNERS
+from mtl_plugins.engine.hooks import runtime_info_hook
+from mtl_plugins.errors import ConfigError, NonFiniteGradientError, NonFiniteLossError
+from mtl_plugins.registry import OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.tiny import tiny_config
+from tests.tiny import ITER_CONFIG, tiny_config
 
 
 def _train(config):
@@ -44,6 +45,86 @@ def test_a_nan_loss_stops_with_step_losses_and_samples_and_saves_nothing(data_ro
     assert load_checkpoint_file(find_latest_checkpoint(tmp_path))['meta']['epoch'] == 1
 
 
+def _break_gradients(runner, step):
+    """One weight gets an infinite gradient in the given iteration, from a finite loss."""
+    weight = runner.model.decode_head.head.predictor.weight
+
+    def spoil(gradient):
+        return gradient * torch.where(torch.arange(gradient.numel()) == 3, float('inf'), 1.0).view_as(gradient)
+
+    weight.register_hook(lambda gradient: spoil(gradient) if runner.iter == step else gradient)
+
+
+def test_gradients_that_are_not_finite_stop_the_run_and_are_never_saved(data_root, tmp_path):
+    # The checkpoint of the same epoch held the broken weights.
+    runner = RUNNERS.build(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
+    _break_gradients(runner, 7)
+    with pytest.raises(NonFiniteGradientError, match='is inf at iteration 8'):
+        runner.train()
+    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
+    assert checkpoint['meta']['epoch'] == 1
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
+
+
+def test_norms_that_are_not_read_at_once_are_read_before_a_checkpoint(data_root, tmp_path, monkeypatch):
+    # As on a GPU, where only the log and a checkpoint read them.
+    config = tiny_config(data_root, tmp_path, ITER_CONFIG, train_cfg__max_iters=6, train_cfg__val_interval=6)
+    config.default_hooks.logger.interval = 50
+    config.default_hooks.checkpoint.interval = 3
+    runner = RUNNERS.build(config)
+    _break_gradients(runner, 2)
+    monkeypatch.setattr(runtime_info_hook, '_is_free_to_read', lambda value: False)
+    with pytest.raises(NonFiniteGradientError, match='iteration 3'):
+        runner.train()
+    assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_skipped_step_changes_neither_weights_nor_moments(fused):
+    def trained(broken):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        wrapper = OPTIM_WRAPPERS.build(
+            dict(type='OptimWrapper', optimizer=torch.optim.Adam([weight], lr=0.1, fused=fused), non_finite='skip')
+        )
+        for step, gradient in enumerate(([1.0, 2.0], [float('nan'), 1.0], [3.0, -1.0])):
+            if step == 1 and not broken:
+                continue
+            wrapper.update_params((weight * torch.tensor(gradient)).sum())
+            assert bool(wrapper.last_norm.isfinite()) == (step != 1)
+        return weight, wrapper.optimizer.state[weight]
+
+    (expected, moments), (weight, found) = trained(False), trained(True)
+    assert torch.equal(weight, expected) and weight.isfinite().all()
+    for name, value in moments.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_skipped_steps_are_told_and_the_run_goes_on(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=2, optim_wrapper__non_finite='skip')
+    runner = RUNNERS.build(config)
+    _break_gradients(runner, 5)
+    runner.train()
+    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
+    assert checkpoint['meta']['epoch'] == 2
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'not finite in 1 of the last 4 steps' in log.read_text()
+
+
+def test_clipping_bounds_the_norm_and_logs_it(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
+    config.optim_wrapper.clip_grad = dict(max_norm=1e-3)
+    runner, norms = RUNNERS.build(config), []
+    runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
+    optimizer = runner.optim_wrapper.optimizer
+    optimizer.register_step_pre_hook(
+        lambda *_: norms.append(sum((p.grad**2).sum() for group in optimizer.param_groups for p in group['params']) ** 0.5)
+    )
+    runner.train()
+    assert [float(norm) for norm in norms] == pytest.approx([1e-3] * 4, rel=1e-3)
+    assert all(row['grad_norm'] > 2e-3 for row in _read_scalars(tmp_path) if 'loss' in row)
+
+
 def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
     runner = RUNNERS.build(config)
@@ -71,7 +152,8 @@ def test_metrics_reach_the_log_and_the_table_under_their_names(data_root, tmp_pa
     header, *lines = (tmp_path / 'metrics.csv').read_text().splitlines()
     assert header.startswith('epoch,iter,') and len(lines) == 2
     assert list(tmp_path.glob('*/vis_data/vis_image/**/*.png'))
-    assert runner.message_hub.get_info('best_score') == max(row['metrics_summary/multitask'] for row in rows)
+    assert rows[0]['metrics_summary/multitask'] == 0
+    assert runner.message_hub.get_info('best_score') == max(row['metrics_summary/multitask_unclipped'] for row in rows)
 
 
 @pytest.mark.parametrize('task', ['semseg', 'depth'])

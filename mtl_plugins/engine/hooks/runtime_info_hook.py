@@ -1,23 +1,30 @@
-"""Losses and learning rates for the log, read from the device once per log interval; a NaN loss stops the run."""
+"""Losses and learning rates for the log, read from the device once per log interval; what is not finite stops the run."""
 
 import numpy as np
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
-from mtl_plugins.errors import NonFiniteLossError
+from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
 from mtl_plugins.registry import HOOKS
 
 _MAX_HISTORY = 1000
+
+
+def _is_free_to_read(value: torch.Tensor) -> bool:
+    return value.device.type == 'cpu'
 
 
 @HOOKS.register_module()
 class IntervalRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's ``RuntimeInfoHook`` without a device synchronisation and a growing copy per scalar and iteration.
 
-    Losses stay on the device until the :class:`LoggerHook` prints; then their mean since the last print goes to the message
-    hub. On CPU every loss is checked at once, on a GPU at each print and before each checkpoint.
+    Losses, and the norms of the gradients that an :class:`OptimWrapper` leaves, stay on the device until the :class:`LoggerHook`
+    prints; then their mean since the last print goes to the message hub. On CPU each is checked at once, on a GPU at each print
+    and before each checkpoint.
 
     Raises:
+        NonFiniteGradientError: If a norm is NaN or infinite and the wrapper's ``non_finite`` is ``'stop'``; with ``'skip'`` the
+            log tells how many steps were left out. As below, no checkpoint is written.
         NonFiniteLossError: If a loss is NaN or infinite, with the iteration, all losses and the sample indices of its batch.
             No checkpoint of the broken weights is written.
     """
@@ -26,6 +33,7 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
 
     def __init__(self) -> None:
         self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
+        self._norms: list[tuple[int, torch.Tensor]] = []
         self._interval = 1
 
     def before_train(self, runner) -> None:
@@ -38,8 +46,15 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
         losses = {name: value for name, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
         self._pending.append((runner.iter, losses, (data_batch or {}).get('sample_idx')))
-        if all(value.device.type == 'cpu' for value in losses.values()):
+        if all(map(_is_free_to_read, losses.values())):
             self._check(runner.iter, {name: float(value) for name, value in losses.items()}, self._pending[-1][2])
+        wrapper = runner.optim_wrapper
+        # None in an iteration that only accumulates gradients, absent from other wrappers.
+        if getattr(wrapper, 'last_norm', None) is not None:
+            self._norms.append((runner.iter, wrapper.last_norm))
+            if wrapper.non_finite == 'stop' and _is_free_to_read(wrapper.last_norm):
+                self._check_norm(runner.iter, float(wrapper.last_norm))
+            wrapper.last_norm = None
         if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._flush(runner)
 
@@ -57,18 +72,45 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
         if not self._pending:
             return
         names = list(self._pending[-1][1])
+        values = [losses[name] for _, losses, _ in self._pending for name in names] + [norm for _, norm in self._norms]
         # One transfer for the whole interval.
-        rows = torch.stack([torch.stack([losses[name].float() for name in names]) for _, losses, _ in self._pending]).cpu()
+        values = torch.stack([value.float() for value in values]).cpu()
+        rows, norms = values[: len(self._pending) * len(names)].reshape(-1, len(names)), values[len(self._pending) * len(names) :]
         for (step, _, samples), row in zip(self._pending, rows, strict=True):
             self._check(step, dict(zip(names, row.tolist(), strict=True)), samples)
         self._pending.clear()
         hub = runner.message_hub
         for name, mean in zip(names, rows.double().mean(0).tolist(), strict=True):
             hub.update_scalar(f'train/{name}', mean)
+        self._flush_norms(runner, norms)
         for name, values in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', values[0])
         for history in hub.log_scalars.values():
             history.max_length = _MAX_HISTORY
+
+    def _flush_norms(self, runner, norms: torch.Tensor) -> None:
+        steps = [step for step, _ in self._norms]
+        self._norms.clear()
+        if not steps:
+            return
+        finite = norms[norms.isfinite()]
+        if runner.optim_wrapper.non_finite == 'stop':
+            for step, norm in zip(steps, norms.tolist(), strict=True):
+                self._check_norm(step, norm)
+        elif len(finite) < len(norms):
+            runner.logger.warning(
+                f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
+            )
+        if runner.optim_wrapper.clips_by_norm and len(finite):
+            runner.message_hub.update_scalar('train/grad_norm', float(finite.double().mean()))
+
+    @staticmethod
+    def _check_norm(step: int, norm: float) -> None:
+        if not abs(norm) < float('inf'):
+            raise NonFiniteGradientError(
+                f'The norm of the gradients is {norm:g} at iteration {step + 1}. Resume from the last checkpoint with a lower '
+                "learning rate, or leave such steps out: `optim_wrapper.non_finite='skip'`."
+            )
 
     @staticmethod
     def _check(step: int, losses: dict[str, float], samples: torch.Tensor | None) -> None:
