@@ -14,10 +14,10 @@ from pathlib import Path
 
 import torch
 
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.files import replacing
 

@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.evaluation.functional.scores import (
     SUMMARY_DEPTH,
     SUMMARY_MULTITASK,
@@ -19,6 +18,7 @@ from mtl_plugins.evaluation.functional.scores import (
     with_ties_broken,
 )
 from mtl_plugins.evaluation.label_folder import find_labels
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS

@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mtl_plugins.apis.prediction import predict_split
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name
 
