@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -95,7 +96,9 @@ def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: in
 def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, threads: int) -> str | None:
     """Train one run in a process of its own; a sentence if it fails."""
     folder = work_dir / run.name
-    folder.mkdir(parents=True, exist_ok=True)
+    # One that was interrupted starts again: its time is that of the whole run.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     started = _now()
     script = 'import json, sys; from mtl_plugins.apis.ablation import train_run; train_run(**json.loads(sys.argv[1]))'
     arguments = dict(config=run.config, options=run.options, data_root=str(data_root), work_dir=str(folder), amp=plan['amp'])

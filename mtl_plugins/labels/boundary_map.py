@@ -37,8 +37,8 @@ class BoundaryMap(LabelKind):
             raise ValueError(f'`tolerance` of {name} should not be negative. Found {tolerance}.')
         self.tolerance = tolerance
 
-    def decode(self, path: str) -> np.ndarray:
-        boundary = read_grey(path, 'boundary map')
+    def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
+        boundary = read_grey(path, 'boundary map', size)
         # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.
         if (boundary + np.uint8(1)).max() > 2:
             found = sorted({int(value) for value in np.unique(boundary)} - {0, 1, IGNORE_LABEL})

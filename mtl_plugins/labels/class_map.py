@@ -77,9 +77,9 @@ class ClassMap(LabelKind):
                 table[old] = new if new >= 0 else IGNORE_LABEL
         return table
 
-    def decode(self, path: str) -> np.ndarray:
+    def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """uint8 classes ``(H, W)``."""
-        ids = read_ids(path)
+        ids = read_ids(path, size)
         if self._mapped is not None:
             if ids.dtype != np.uint8:
                 known = (ids >= 0) & (ids < len(self._mapped))

@@ -78,10 +78,10 @@ class DepthMap(LabelKind):
             self.templates = (path, camera)
         self._table = decode_table(*self.depth_range).astype(np.float32)
 
-    def decode(self, path: str, *others: str) -> np.ndarray:
+    def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
         if self.encoding == 'code':
-            return read_grey(path, 'depth map')
-        numbers = read_numbers(path, 'depth map')
+            return read_grey(path, 'depth map', size)
+        numbers = read_numbers(path, 'depth map', size)
         if self.encoding == 'disparity':
             disparity = (numbers.astype(np.float32) - 1) / 256
             known = disparity > 0

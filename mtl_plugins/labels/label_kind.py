@@ -61,8 +61,14 @@ class LabelKind(ABC):
         self.templates: tuple[str, ...] = (path,)
 
     @abstractmethod
-    def decode(self, path: str, *others: str) -> np.ndarray:
+    def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
         """The stored form of the files of ``templates``.
+
+        Args:
+            path: The first file.
+            others: The further ones.
+            size: Height and width of the image, where they are known: files that state their size are then not decoded if they
+                state another one. The caller checks the result all the same.
 
         Raises:
             DataNotFoundError: If a file does not exist.

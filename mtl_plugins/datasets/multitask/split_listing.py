@@ -9,6 +9,7 @@ from typing import NamedTuple
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels
+from mtl_plugins.utils.files import natural_order
 
 _HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
@@ -167,12 +168,6 @@ def _find_stems(root: Path, split: str, image: str, stem: str) -> list[str]:
         shown = image.rsplit('/', 1)[-1].replace('{stem}', '<index>' if stem == r'\d+' else '<name>')
         raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.")
     return sorted(stems, key=natural_order)
-
-
-def natural_order(stem: str) -> tuple:
-    """Sort key: 2 before 10."""
-    parts = re.split(r'(\d+)', stem)
-    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part)
 
 
 def _read_stems(path: Path) -> list[str]:

@@ -67,7 +67,7 @@ def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], lab
     image = decode_image(image_path)
     sample = dict(img=image)
     for name, paths in label_paths.items():
-        stored = sample[labels[name].key] = labels[name].decode(*paths)
+        stored = sample[labels[name].key] = labels[name].decode(*paths, size=image.shape[:2])
         check_same_size(image, stored, image_path, paths[0])
     return sample
 
