@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / 'mtl_plugins'
+CONFIG = PACKAGE.parent / 'configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py'
 
 
 def _imports(path: Path) -> set[str]:
@@ -75,3 +76,15 @@ def test_help_is_quick_because_arguments_are_parsed_before_the_heavy_imports():
         run = subprocess.run([sys.executable, '-c', code, str(path), '--help'], capture_output=True, text=True)
         assert run.returncode == 0, f'{path}: {run.stderr}'
         assert 'usage:' in run.stdout and len(run.stdout) > 200, path
+
+
+def test_a_model_of_this_package_imports_no_other_models():
+    # All models of mmseg came along for one base class, and took as long as everything else.
+    code = (
+        'import sys; from mtl_plugins.utils.config import load_config; from mtl_plugins.registry import MODELS\n'
+        'import mtl_plugins.apis.training\n'
+        f'MODELS.build(load_config({str(CONFIG)!r}).model)\n'
+        'print([name for name in ("mmseg.models", "mmseg.datasets", "timm") if name in sys.modules])'
+    )
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent)
+    assert run.stdout.splitlines()[-1:] == ['[]'], run.stderr
