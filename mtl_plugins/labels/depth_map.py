@@ -125,6 +125,9 @@ class DepthMap(LabelKind):
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return self._table[codes]
 
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), encoding='code', depth_range=list(self.depth_range))
+
     def scorer(self) -> DepthScorer:
         return DepthScorer(self.name)
 
