@@ -30,6 +30,9 @@ DATASETS = _child(
     mmseg_registry.DATASETS,
     'datasets.multitask.multitask_dataset',
     'datasets.multitask.miniscapes',
+    'datasets.multitask.cityscapes',
+    'datasets.multitask.cityscapes_arrays',
+    'datasets.multitask.synscapes',
     'datasets.coco.subset',
     'datasets.coco.object_crops',
 )
