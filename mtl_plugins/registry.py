@@ -33,6 +33,8 @@ DATASETS = _child(
     'datasets.multitask.cityscapes',
     'datasets.multitask.cityscapes_arrays',
     'datasets.multitask.synscapes',
+    'datasets.multitask.nyuv2',
+    'datasets.multitask.nyuv2_mat',
     'datasets.coco.subset',
     'datasets.coco.object_crops',
 )
