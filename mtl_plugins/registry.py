@@ -35,6 +35,7 @@ DATASETS = _child(
     'datasets.multitask.synscapes',
     'datasets.multitask.nyuv2',
     'datasets.multitask.nyuv2_mat',
+    'datasets.multitask.mmseg_dataset',
     'datasets.coco.subset',
     'datasets.coco.object_crops',
 )
