@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -96,6 +96,7 @@ def list_split(
     stem: str = r'\d+',
     split_file: str | None = None,
     missing_labels: Sequence[str] = (),
+    keep: Callable[[str], bool] | None = None,
 ) -> SplitListing:
     """List the images of a split and check that each has its labels.
 
@@ -110,6 +111,7 @@ def list_split(
         stem: Regular expression of what ``{stem}`` stands for; with a slash in it images are looked for in subfolders.
         split_file: Template of a file below the root that names the stems, one a line, instead of what the folder holds.
         missing_labels: Names of labels that samples may lack.
+        keep: Which of the stems found in the folder belong to the split, where the folder does not say; all by default.
 
     Raises:
         ValueError: If the template of the images has not one ``{stem}``.
@@ -121,7 +123,10 @@ def list_split(
     if not data_root or not root.is_dir():
         raise DataNotFoundError(f"The data root '{data_root}' does not exist. {_HOW_TO_MAKE} {data_root or 'OUT'}")
     if split_file is None:
-        stems = _find_stems(root, split, image, stem)
+        found = _find_stems(root, split, image, stem)
+        stems = [name for name in found if keep(name)] if keep else found
+        if not stems:
+            raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(found)} images of '{root}' belongs to it.")
     else:
         stems = _read_stems(root / split_file.replace('{split}', split))
     present, missing = {}, {}
