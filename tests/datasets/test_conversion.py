@@ -185,11 +185,15 @@ def test_splits_may_be_added_and_renamed_and_other_options_are_refused(root, tmp
         (dict(size=(24, 24)), r'`size` = \[24, 40\]. Found \[24, 24\]. Choose another folder'),
         (dict(size=None), r'`size` = \[24, 40\]. Found null'),
         (dict(size=(24, 40), depth_range=(1, 9)), '`labels` = .*0.5.* Found .*9'),
-        (dict(size=(24, 40), splits=dict(train='train')), '`splits.train` = "val". Found "train"'),
+        (dict(size=(24, 40), splits=dict(train='train')), '`splits.train` = .*"split": "val".* Found .*"split": "train"'),
         (dict(size=(24, 40), splits=dict(train='val'), labels=['depth']), '`labels` = '),
     ]:
         with pytest.raises(DataError, match=message):
             run(root, out, **{'splits': dict(train='val'), **options})
+    shutil.move(root / 'depth' / 'val', root / 'elsewhere')
+    with pytest.raises(DataError, match=r'`splits.train` = .*"semseg", "depth".* Found .*\["semseg"\]'):
+        run(root, out, dict(train='val'), size=(24, 40))
+    shutil.move(root / 'elsewhere', root / 'depth' / 'val')
     (root / 'images' / 'val' / 'room-0.jpg').unlink()
     with pytest.raises(DataError, match=r'should have the samples that .*sources\.csv. names\. Found others'):
         run(root, out, dict(train='val'), size=(24, 40))

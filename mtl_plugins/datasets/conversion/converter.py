@@ -90,16 +90,16 @@ def convert(
     out = Path(out)
     labels = _plain_labels(datasets.values(), depth_range)
     configs = {name: kind.plain_config() for name, kind in labels.items()}
-    names = {name: dataset.split for name, dataset in datasets.items()}
     present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
         if not present[name] and name != 'test':
             raise DataError(_lacks_labels(dataset))
+    origins = {name: dict(split=dataset.split, labels=present[name]) for name, dataset in datasets.items()}
     # Samples run in parallel already.
     cv2.setNumThreads(0)
     reports = {}
     try:
-        all_names = record_options(out, dict(version=FORMAT_VERSION, **origin, size=size, labels=configs, splits=names))
+        all_splits = record_options(out, dict(version=FORMAT_VERSION, **origin, size=size, labels=configs, splits=origins))
         for name, dataset in datasets.items():
             split, losses, num_done = SplitFolders(out, name), DepthLoss(0, 0), len(dataset)
             split.record_origins(dataset.stems)
@@ -110,7 +110,7 @@ def convert(
                 write = _SampleWriter(split, dataset, {label: labels[label] for label in present[name]}, size)
                 losses = sum(progress(map_in_order(write, left, workers), name, len(dataset), num_done), losses)
                 _remove_blank_labels(split, labels)
-                known = {other: SplitFolders(out, other) for other in all_names}
+                known = {other: SplitFolders(out, other) for other in all_splits}
                 describe_labels(out, {key: each for key, each in known.items() if each.is_complete or key == name}, labels)
                 split.complete()
             labelled = {label: len(split.label_paths(label)) for label in labels}

@@ -14,15 +14,15 @@ from mtl_plugins.utils.files import make_folder, replacing
 MANIFEST = 'conversion.json'
 
 
-def record_options(out: Path, options: Mapping[str, Any]) -> dict[str, str]:
+def record_options(out: Path, options: Mapping[str, Any]) -> list[str]:
     """Write ``conversion.json``, or compare with the one that is there; splits may be added.
 
     Args:
         out: Folder of the converted data set.
-        options: All that the files depend on; ``splits`` holds the name of each split in the source by the name that it gets.
+        options: All that the files depend on; ``splits`` holds where each split comes from by the name that it gets.
 
     Returns:
-        The splits of all runs.
+        Names of the splits of all runs.
 
     Raises:
         DataError: If the folder holds something else or was begun with other options.
@@ -46,7 +46,7 @@ def record_options(out: Path, options: Mapping[str, Any]) -> dict[str, str]:
         raise DataError(f"'{out}' is neither an empty folder nor one in which a conversion was begun; choose a new one.")
     make_folder(out, DataError)
     _write_json(path, wanted)
-    return wanted['splits']
+    return list(wanted['splits'])
 
 
 def _other_option(out: Path, key: str, before: Any, now: Any) -> DataError:
