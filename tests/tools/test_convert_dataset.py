@@ -74,7 +74,9 @@ def test_the_labels_are_described_in_another_file_and_the_layout_is_another(run_
     assert result.code == 0, result.err
     assert (tmp_path / 'out' / 'train' / 'sources.csv').read_text() == 'index,stem\n0,room-1\n'
     result = run_cli(TOOL, *arguments)
-    assert result.code == 1 and 'has none of the splits train, val, test; name others as in `train=training`' in result.err
+    assert (
+        result.code == 1 and 'has none of the splits train, val, test (others are named as in `train=training`): ' in result.err
+    )
 
 
 @pytest.mark.parametrize('splits', [['=test'], ['val='], ['a/b'], ['val', 'val=test']])

@@ -108,8 +108,8 @@ def open_source(
             left_out[name] = str(error)
     if not opened:
         raise DataNotFoundError(
-            f"The source '{root}' has none of the splits {', '.join(wanted.values())}; name others as in `train=training`. "
-            f'{left_out[next(iter(wanted))]}'
+            f"The source '{root}' has none of the splits {', '.join(wanted.values())} (others are named as in `train=training`): "
+            f'{next(iter(left_out.values()))}'
         )
     return OpenedSource(opened, left_out, description)
 
