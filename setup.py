@@ -10,6 +10,7 @@ EXTRAS = {
     'timm': ['timm>=1.0'],
     'coco': ['pycocotools>=2.0.8', 'scikit-learn>=1.5'],
     'exr': ['OpenEXR>=3.3'],
+    'nyuv2': ['h5py>=3.11', 'scipy>=1.11'],
     'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
     'test': ['pytest>=8'],

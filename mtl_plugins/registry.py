@@ -30,6 +30,12 @@ DATASETS = _child(
     mmseg_registry.DATASETS,
     'datasets.multitask.multitask_dataset',
     'datasets.multitask.miniscapes',
+    'datasets.multitask.cityscapes',
+    'datasets.multitask.cityscapes_arrays',
+    'datasets.multitask.synscapes',
+    'datasets.multitask.nyuv2',
+    'datasets.multitask.nyuv2_mat',
+    'datasets.multitask.mmseg_dataset',
     'datasets.coco.subset',
     'datasets.coco.object_crops',
 )

@@ -1,6 +1,7 @@
 """Binary boundaries per pixel."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -62,6 +63,9 @@ class BoundaryMap(LabelKind):
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes.astype(np.float32) / np.float32(255)
+
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), tolerance=self.tolerance)
 
     def scorer(self) -> BoundaryScorer:
         return BoundaryScorer(self.name, self.tolerance)

@@ -125,6 +125,14 @@ class ClassMap(LabelKind):
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes
 
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), classes=list(self.classes), palette=self.palette)
+
+    def to_label_png(self, stored: np.ndarray) -> bytes:
+        """A palette PNG; ignored pixels are black."""
+        # Decoders may refuse an index without a colour.
+        return encode_palette_png(stored, [*self.palette, *[[0, 0, 0]] * (256 - len(self.palette))])
+
     def scorer(self) -> ConfusionScorer:
         return ConfusionScorer(self.name, self.classes)
 

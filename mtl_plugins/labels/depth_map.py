@@ -42,6 +42,8 @@ class DepthMap(LabelKind):
         camera: Template of the camera file, for ``'disparity'``.
         depth_range: Least and largest metres: of the code of labels (beyond it they are unknown), of predictions in a submission
             (clamped), and of the colours.
+        within_range: Whether metres of labels beyond ``depth_range`` are unknown, as they always are in codes: for the skies of
+            renderers and the far end of stereo.
 
     Raises:
         ValueError: If an argument is out of its range.
@@ -61,6 +63,7 @@ class DepthMap(LabelKind):
         scale: float = 1.0,
         camera: str | None = None,
         depth_range: Sequence[float] = (DEPTH_MIN, DEPTH_MAX),
+        within_range: bool = False,
     ) -> None:
         super().__init__(name=name, path=path)
         if encoding not in ENCODINGS:
@@ -74,6 +77,7 @@ class DepthMap(LabelKind):
         self.encoding = encoding
         self.scale = scale
         self.depth_range = (float(depth_range[0]), float(depth_range[1]))
+        self._known_range = self.depth_range if within_range else (0.0, np.inf)
         if camera is not None:
             self.templates = (path, camera)
         self._table = decode_table(*self.depth_range).astype(np.float32)
@@ -85,9 +89,14 @@ class DepthMap(LabelKind):
         if self.encoding == 'disparity':
             disparity = (numbers.astype(np.float32) - 1) / 256
             known = disparity > 0
-            return np.where(known, read_baseline_times_focal(*others) / np.where(known, disparity, 1), 0).astype(np.float32)
-        metres = numbers.astype(np.float32) * np.float32(self.scale)
-        return np.where(np.isfinite(metres) & (metres > 0), metres, np.float32(0))
+            return self.known_metres(np.where(known, read_baseline_times_focal(*others) / np.where(known, disparity, 1), 0))
+        return self.known_metres(numbers.astype(np.float32) * np.float32(self.scale))
+
+    def known_metres(self, metres: np.ndarray) -> np.ndarray:
+        """float32 metres; 0 where they are not finite, not positive or, with ``within_range``, beyond the range."""
+        nearest, farthest = self._known_range
+        known = np.isfinite(metres) & (metres > 0) & (metres >= nearest) & (metres <= farthest)
+        return np.where(known, metres, 0).astype(np.float32)
 
     def blank(self, size: tuple[int, int]) -> np.ndarray:
         return np.zeros(size, np.uint8 if self.encoding == 'code' else np.float32)
@@ -124,6 +133,9 @@ class DepthMap(LabelKind):
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return self._table[codes]
+
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), encoding='code', depth_range=list(self.depth_range))
 
     def scorer(self) -> DepthScorer:
         return DepthScorer(self.name)

@@ -136,6 +136,17 @@ class LabelKind(ABC):
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         """The values of codes."""
 
+    def plain_config(self) -> dict[str, Any]:
+        """Config of the same label in a folder of MiniScapes' layout, where a file is a PNG of bytes at the default path.
+
+        A kind with arguments that matter there adds them.
+        """
+        return dict(type=type(self).__name__)
+
+    def to_label_png(self, stored: np.ndarray) -> bytes:
+        """The file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
+        return self.to_png(stored)
+
     @abstractmethod
     def scorer(self) -> 'Scorer':
         """A new counter of the scores of predicted against true values."""

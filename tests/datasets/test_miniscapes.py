@@ -10,6 +10,8 @@ from PIL import Image
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
@@ -265,3 +267,19 @@ def test_file_that_disappears(root):
     (root / 'train' / 'rgb' / '0.jpg').unlink()
     with expect(DataNotFoundError, root / 'train' / 'rgb' / '0.jpg', 'does not exist'):
         dataset[0]
+
+
+def test_a_sample_can_be_read_without_a_pipeline(root):
+    """What a converter asks for: every sample by its position and its name in the split."""
+    dataset = MiniScapesDataset(root, 'train', indices=[3, 1])
+    assert dataset.stems == ['3', '1']
+    sample, (_, label, code) = dataset.read_sample(0), pil_sample(root, 'train', 3)
+    assert list(sample) == ['img', 'gt_seg_map', 'gt_depth_map'] and sample['img'].shape == (64, 96, 3)
+    np.testing.assert_array_equal(sample['gt_seg_map'], label)
+    np.testing.assert_array_equal(sample['gt_depth_map'], code)
+    assert list(MiniScapesDataset(root, 'test').read_sample(1)) == ['img']
+    write_packed(list_miniscapes(root, 'train'))
+    packed = MiniScapesDataset(root, 'train')
+    assert packed.packed is not None
+    for key, array in packed.read_sample(3).items():
+        np.testing.assert_array_equal(array, sample[key])

@@ -2,17 +2,15 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.datasets.packing.packed import open_packed
-from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
 
 
 @DATASETS.register_module()
-class MultiTaskDataset(KeyedDataset):
+class MultiTaskDataset(LabelledDataset):
     """Images and their label maps: ``<data_root>/<template>`` with ``{split}`` and ``{stem}``, any number and size.
 
     A folder ``<split>/packed`` (``tools/dataset_tools/pack_dataset.py``) is used instead of the files as long as it matches them.
@@ -63,46 +61,13 @@ class MultiTaskDataset(KeyedDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ):
-        configs = self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks))
-        self.split = split
-        self.labels = build_labels(configs)
-        if isinstance(missing_labels, str) or not set(missing_labels) <= set(self.labels):
-            names = tuple(self.labels)
+        names = tuple(self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks)))
+        if isinstance(missing_labels, str) or not set(missing_labels) <= set(names):
             raise ValueError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
         self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=tuple(missing_labels))
         self.use_packed = use_packed
         self.packed = None
-        defaults = dict(labels=configs, **class_names(self.labels))
-        super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
-
-    @classmethod
-    def wanted_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
-        """Those of :meth:`offered_labels` that ``tasks`` names.
-
-        Raises:
-            ValueError: If ``tasks`` is no sequence of different names of labels.
-        """
-        offered = cls.offered_labels(config)
-        tasks = config.get('tasks')
-        if tasks is None:
-            tasks = cls.default_tasks(offered)
-        if isinstance(tasks, str) or len(set(tasks)) != len(tasks) or not set(tasks) <= set(offered):
-            raise ValueError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
-        return {name: dict(offered[name]) for name in tasks}
-
-    @classmethod
-    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        """Configs of all labels that a data set with this config could read, by name, without looking at its samples.
-
-        Args:
-            config: Arguments of the class.
-        """
-        return config.get('labels') or {}
-
-    @classmethod
-    def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
-        """Names of the labels that are read where ``tasks`` does not say."""
-        return tuple(offered)
+        super().__init__(data_root, split, labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
 
     def list_files(self) -> SplitListing:
         """The files of the split."""
@@ -115,17 +80,10 @@ class MultiTaskDataset(KeyedDataset):
         for position in range(len(listing.stems)):
             paths = {name: listing.label_paths(name, position) for name in listing.labels}
             label_paths = {name: files for name, files in paths.items() if files is not None}
-            data_list.append(dict(img_path=listing.image_path(position), label_paths=label_paths, split_position=position))
+            sample = dict(stem=listing.stems[position], img_path=listing.image_path(position), label_paths=label_paths)
+            data_list.append(dict(sample, split_position=position))
         return data_list
 
     def load_sample(self, results: dict) -> None:
         if self.packed is not None:
             results.update(self.packed[results['split_position']])
-
-
-def class_names(labels: Mapping) -> dict:
-    """``classes`` and ``palette`` of the first class map, ``{}`` without one."""
-    for kind in labels.values():
-        if kind.is_class_map:
-            return dict(classes=kind.classes, palette=kind.palette)
-    return {}

@@ -2,13 +2,13 @@
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
 from mtl_plugins.utils.files import natural_order
 
 _HOW_TO_MAKE = (
@@ -97,6 +97,7 @@ def list_split(
     stem: str = r'\d+',
     split_file: str | None = None,
     missing_labels: Sequence[str] = (),
+    keep: Callable[[str], bool] | None = None,
 ) -> SplitListing:
     """List the images of a split and check that each has its labels.
 
@@ -111,6 +112,7 @@ def list_split(
         stem: Regular expression of what ``{stem}`` stands for; with a slash in it images are looked for in subfolders.
         split_file: Template of a file below the root that names the stems, one a line, instead of what the folder holds.
         missing_labels: Names of labels that samples may lack.
+        keep: Which of the stems found in the folder belong to the split, where the folder does not say; all by default.
 
     Raises:
         ValueError: If the template of the images has not one ``{stem}``.
@@ -122,7 +124,10 @@ def list_split(
     if not data_root or not root.is_dir():
         raise DataNotFoundError(f"The data root '{data_root}' does not exist. {_HOW_TO_MAKE} {data_root or 'OUT'}")
     if split_file is None:
-        stems = _find_stems(root, split, image, stem)
+        found = _find_stems(root, split, image, stem)
+        stems = [name for name in found if keep(name)] if keep else found
+        if not stems:
+            raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(found)} images of '{root}' belongs to it.")
     else:
         stems = _read_stems(root / split_file.replace('{split}', split))
     present, missing = {}, {}
@@ -144,7 +149,8 @@ def list_split(
 def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MINISCAPES_TASKS) -> SplitListing:
     """:func:`list_split` of a folder in MiniScapes format, with the labels that its ``dataset.json`` may describe."""
     offered = miniscapes_labels(data_root)
-    return list_split(data_root, split, build_labels(offered, [name for name in tasks if name in offered]))
+    labels = build_labels(offered, [name for name in tasks if name in offered])
+    return list_split(data_root, split, labels, missing_labels=miniscapes_missing_labels(data_root))
 
 
 def _fill(template: str, split: str, name: str, stem: str) -> str:

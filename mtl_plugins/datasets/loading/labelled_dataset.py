@@ -1,0 +1,109 @@
+"""The part that data sets of images with label maps share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.packing.packed import Sample, decode_sample
+from mtl_plugins.labels.presets import build_labels
+
+
+class LabelledDataset(KeyedDataset):
+    """Images with label maps; the kinds of label come from the class or the config.
+
+    ``metainfo`` holds ``labels``, the configs of the labels, and ``classes`` and ``palette`` of the first class map.
+    The data info of each sample holds its ``stem``, and either ``img_path`` and ``label_paths`` (files by label; a label that
+    the sample lacks is absent) or whatever :meth:`load_sample` needs to add ``img`` and the stored maps itself.
+
+    Args:
+        data_root: Folder of the data.
+        split: Name of the split.
+        labels: Config of each label by its name, see :class:`~mtl_plugins.labels.label_kind.LabelKind`.
+        tasks: Which labels to read; by default those of :meth:`default_tasks`.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the samples on first use instead of now.
+
+    Raises:
+        ConfigError: If a label's config is wrong.
+        ValueError: If ``tasks`` is no sequence of different names of labels.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str,
+        labels: Mapping[str, Mapping] | None,
+        tasks: Sequence[str] | None,
+        pipeline: Sequence[dict | Callable],
+        metainfo: Mapping | None,
+        indices: int | Sequence[int] | None,
+        test_mode: bool,
+        lazy_init: bool,
+    ):
+        configs = self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks))
+        self.split = split
+        self.labels = build_labels(configs)
+        defaults = dict(labels=configs, **class_names(self.labels))
+        super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
+
+    @classmethod
+    def wanted_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
+        """Those of :meth:`offered_labels` that ``tasks`` names.
+
+        Raises:
+            ValueError: If ``tasks`` is no sequence of different names of labels.
+        """
+        offered = cls.offered_labels(config)
+        tasks = config.get('tasks')
+        if tasks is None:
+            tasks = cls.default_tasks(offered)
+        if isinstance(tasks, str) or len(set(tasks)) != len(tasks) or not set(tasks) <= set(offered):
+            raise ValueError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
+        return {name: dict(offered[name]) for name in tasks}
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        """Configs of all labels that a data set with this config could read, by name, without looking at its samples.
+
+        Args:
+            config: Arguments of the class.
+        """
+        return config.get('labels') or {}
+
+    @classmethod
+    def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
+        """Names of the labels that are read where ``tasks`` does not say."""
+        return tuple(offered)
+
+    @property
+    def stems(self) -> list[str]:
+        """What names each sample within its split, in order: stable, all different, with ``/`` where files lie in subfolders."""
+        return [self.get_data_info(position)['stem'] for position in range(len(self))]
+
+    def read_sample(self, position: int) -> Sample:
+        """One sample without the pipeline: ``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label by its kind's key.
+
+        A label that the sample lacks is absent. Arrays may be read-only.
+
+        Raises:
+            DataNotFoundError: If a file does not exist.
+            CorruptFileError: If a file cannot be used.
+        """
+        results = self.get_data_info(position)
+        self.load_sample(results)
+        if 'img' not in results:
+            return decode_sample(results['img_path'], results['label_paths'], self.labels)
+        keys = ('img', *(kind.key for kind in self.labels.values()))
+        return {key: results[key] for key in keys if key in results}
+
+
+def class_names(labels: Mapping) -> dict:
+    """``classes`` and ``palette`` of the first class map, ``{}`` without one."""
+    for kind in labels.values():
+        if kind.is_class_map:
+            return dict(classes=kind.classes, palette=kind.palette)
+    return {}

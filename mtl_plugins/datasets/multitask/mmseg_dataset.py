@@ -1,0 +1,160 @@
+"""The data sets that mmseg knows, for segmentation."""
+
+import copy
+import inspect
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.registry import DATASETS
+
+# What this class does itself.
+OWN_ARGUMENTS = ('data_root', 'pipeline', 'indices', 'test_mode', 'lazy_init', 'serialize_data', 'max_refetch')
+
+
+@DATASETS.register_module()
+class MMSegDataset(LabelledDataset):
+    """Any data set class of mmseg, read by this project's loader.
+
+    ``dict(type='MMSegDataset', data_root=..., dataset=dict(type='ADE20KDataset', data_prefix=...))``: mmseg's class says which
+    files there are and what their ids mean, by ``data_prefix``, ``img_suffix``, ``seg_map_suffix`` and ``ann_file``, its classes
+    and palette (a choice of ``classes`` in its ``metainfo``, too), ``ignore_index`` and ``reduce_zero_label``. Images are JPEG or
+    PNG files, label maps palette or grey PNG files. The one label is ``semseg``. Where ``data_prefix`` has no ``seg_map_path``
+    samples have no label.
+
+    Args:
+        data_root: Folder that mmseg's class starts from.
+        dataset: Config of mmseg's class, without what this one takes; ``mmseg.`` before its name is optional.
+        tasks: ``('semseg',)``.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the files on first use instead of now.
+
+    Raises:
+        ConfigError: If mmseg has no such class, or does not build it.
+        ValueError: If it is none of images with one class map each, or has no classes.
+        DataNotFoundError: If files are missing.
+        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        dataset: Mapping[str, Any],
+        tasks: Sequence[str] | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        self.source = copy.deepcopy(dict(dataset))
+        labels = self.offered_labels(dict(dataset=dataset))
+        super().__init__(data_root, '', labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        if config.get('labels'):
+            return config['labels']
+        source = config.get('dataset') or {}
+        kind = find_class(source)
+        metainfo = kind._load_metainfo(copy.deepcopy(dict(source.get('metainfo') or {})))
+        classes = metainfo.get('classes')
+        if not classes:
+            raise ValueError(f'`dataset.metainfo` of {source["type"]} should name its `classes`. Found none.')
+        label_map = kind.get_label_map(list(classes))
+        label = dict(type='ClassMap', classes=tuple(classes))
+        palette = metainfo.get('palette') or []
+        if label_map is not None and len(palette) == len(label_map):
+            chosen = {new: palette[old] for old, new in label_map.items() if new != IGNORE_LABEL}
+            palette = [chosen[number] for number in range(len(classes))]
+        if len(palette) == len(classes):
+            label['palette'] = [list(colour) for colour in palette]
+        reduced = argument(kind, source, 'reduce_zero_label')
+        ignored = argument(kind, source, 'ignore_index')
+        if reduced or label_map is not None or ignored != IGNORE_LABEL:
+            label['mapping'] = id_mapping(len(classes), reduced, label_map, ignored)
+        return dict(semseg=label)
+
+    def load_data_list(self) -> list[dict]:
+        kind = find_class(self.source)
+        arguments = {name: value for name, value in self.source.items() if name != 'type'}
+        try:
+            source = kind(data_root=self.data_root, pipeline=[], lazy_init=True, **arguments)
+            samples = source.load_data_list()
+        except TypeError as error:
+            raise ConfigError(f'The data set {kind.__name__} of mmseg cannot be built: {error}') from error
+        except (AssertionError, OSError) as error:
+            reason = str(error) or 'a file or folder that it asks for does not exist'
+            raise DataNotFoundError(
+                f"The data set {kind.__name__} of mmseg cannot list its samples in '{self.data_root}': {reason}."
+            ) from error
+        if not samples:
+            raise DataNotFoundError(
+                f"The data set {kind.__name__} of mmseg finds no sample in '{self.data_root}' "
+                f'(`data_prefix` {source.data_prefix}, `img_suffix` {source.img_suffix!r}).'
+            )
+        folder = source.data_prefix.get('img_path') or ''
+        data_list = []
+        for sample in samples:
+            path = str(sample['img_path'])
+            stem = os.path.relpath(path, folder).removesuffix(source.img_suffix)
+            label = sample.get('seg_map_path')
+            data_list.append(dict(stem=stem, img_path=path, label_paths=dict(semseg=(str(label),)) if label else {}))
+        return data_list
+
+
+def find_class(source: Mapping[str, Any]) -> type:
+    """The class of mmseg that a config names.
+
+    Raises:
+        ConfigError: If there is none.
+        ValueError: If it is no data set of images with one class map each, or is given what `MMSegDataset` takes.
+    """
+    # Here, because it takes more than a second and the registry imports this file for every run.
+    from mmseg.datasets import BaseSegDataset
+    from mmseg.registry import DATASETS as MMSEG_DATASETS
+
+    name = source.get('type')
+    kind = MMSEG_DATASETS.get(name.removeprefix('mmseg.')) if isinstance(name, str) else name
+    if kind is None:
+        raise ConfigError(f'`dataset.type` should be a data set of mmseg, such as ADE20KDataset. Found {name!r}.')
+    if not (inspect.isclass(kind) and issubclass(kind, BaseSegDataset)):
+        raise ValueError(f'`dataset.type` should be a data set of images with one class map each. Found {name!r}.')
+    doubled = [argument for argument in OWN_ARGUMENTS if argument in source]
+    if doubled:
+        raise ValueError(f'`{doubled[0]}` should be given to MMSegDataset, not to `dataset`. Found it in {name}.')
+    return kind
+
+
+def argument(kind: type, source: Mapping[str, Any], name: str) -> Any:
+    """What the config gives, or the default of the class or of the parent that it hands its arguments to."""
+    if name in source:
+        return source[name]
+    for parent in kind.__mro__:
+        parameters = inspect.signature(parent.__init__).parameters if '__init__' in parent.__dict__ else {}
+        if name in parameters:
+            return parameters[name].default
+    raise AssertionError(f'{kind.__name__} takes no `{name}`')
+
+
+def id_mapping(
+    num_classes: int, reduce_zero_label: bool, label_map: Mapping[int, int] | None, ignore_index: int
+) -> dict[int, int]:
+    """The class of each id in the files, as mmseg's `LoadAnnotations` finds it: zero first, then the chosen classes.
+
+    Ids that are no class then are left out, and so ignored.
+    """
+    mapping = {}
+    for number in range(256):
+        reduced = number - 1 if reduce_zero_label else number
+        new = (label_map or {}).get(reduced, reduced)
+        if 0 <= new < num_classes and new != ignore_index:
+            mapping[number] = new
+    return mapping

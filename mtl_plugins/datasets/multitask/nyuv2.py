@@ -1,0 +1,80 @@
+"""NYU Depth V2 as the arrays that papers on multi-task learning share."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.nyuv2_classes import CLASSES_13
+from mtl_plugins.registry import DATASETS
+
+DEPTH_RANGE = (0.5, 10.0)
+
+
+@DATASETS.register_module()
+class NYUv2Dataset(MultiTaskDataset):
+    """Indoor scenes with 13 classes, depth and normals, 288x384, as MTAN (arXiv 1803.10704) prepared and LibMTL reads them.
+
+    Files: ``{split}/image/<index>.npy`` ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored, ``depth`` ``(H, W, 1)`` in
+    metres, ``normal`` ``(H, W, 3)``, zero where unknown. The order of the classes is that of ``class13Mapping.mat``.
+
+    The normals come from Eigen and Fergus (arXiv 1411.4734). That their first channel is horizontal follows from MTAN's and
+    LibMTL's mirroring; that they point right, down and towards the camera is what 2D-3D-S (arXiv 1702.01105), which took over the
+    colours of NYU, writes of them. It has not been verified on the files: with right ``normal_axes`` floors are drawn green and
+    ceilings are not, walls to the right of the camera are not red and those to its left are, and what faces it is blue. A wrong
+    sign harms no score without tilted views.
+
+    Args:
+        data_root: Folder that holds the splits.
+        split: ``'train'`` or ``'val'``.
+        tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
+        normal_axes: ``axes`` of :class:`~mtl_plugins.labels.surface_normals.SurfaceNormals`.
+        missing_labels: As in :class:`MultiTaskDataset`.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: As in :class:`MultiTaskDataset`.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: List the files on first use instead of now.
+
+    Raises:
+        ConfigError: If ``normal_axes`` are wrong.
+        ValueError: As :class:`MultiTaskDataset` does.
+        DataNotFoundError: If the root, the split, its images or a label file is missing.
+        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        tasks: Sequence[str] | None = None,
+        normal_axes: Sequence[str] = ('x', '-y', 'z'),
+        missing_labels: Sequence[str] = (),
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        super().__init__(
+            data_root,
+            split,
+            labels=self.offered_labels(dict(normal_axes=normal_axes)),
+            tasks=tasks,
+            image='{split}/image/{stem}.npy',
+            missing_labels=missing_labels,
+            pipeline=pipeline,
+            metainfo=metainfo,
+            indices=indices,
+            test_mode=test_mode,
+            lazy_init=lazy_init,
+        )
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        axes = tuple(config.get('normal_axes', ('x', '-y', 'z')))
+        return config.get('labels') or dict(
+            semseg=dict(type='ClassMap', classes=CLASSES_13, path='{split}/label/{stem}.npy'),
+            depth=dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=DEPTH_RANGE),
+            normals=dict(type='SurfaceNormals', path='{split}/normal/{stem}.npy', axes=axes),
+        )

@@ -1,0 +1,157 @@
+"""NYU Depth V2 from its official MATLAB files."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from mtl_plugins.datasets.loading.hdf5 import Hdf5File
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.datasets.multitask.nyuv2 import DEPTH_RANGE
+from mtl_plugins.datasets.multitask.nyuv2_classes import CLASS_13_OF_40, CLASSES_13, CLASSES_40
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.registry import DATASETS
+
+IMAGES = 'nyu_depth_v2_labeled.mat'
+SPLITS = 'splits.mat'
+MAPPING = 'classMapping40.mat'
+SPLIT_KEYS = dict(train='trainNdxs', test='testNdxs')
+
+
+@DATASETS.register_module()
+class NYUv2MatDataset(LabelledDataset):
+    """The 1449 labelled frames of NYU Depth V2 (Silberman et al., ECCV 2012), 480x640, straight from the official files.
+
+    Files, all in one folder: ``nyu_depth_v2_labeled.mat`` (HDF5; its arrays lie transposed, ``(N, 3, W, H)`` and ``(N, W, H)``),
+    ``splits.mat`` (795 training and 654 test frames, counted from 1) and, for classes, ``classMapping40.mat`` (Gupta et al., CVPR
+    2013; the class of 40 of each of the 894 names). From 40 to 13 classes it is the table of ``class13Mapping.mat``. Unlabelled
+    pixels are ignored. The white border of the frames is left in place. Threads and processes may read at the same time, though
+    one frame at a time each process; folders of files are faster to train from.
+
+    ``dataset[key]`` runs the pipeline on ``img``, the stored maps, ``labels``, ``sample_idx`` and ``rng``. The stem of a frame is
+    its number from 1 in four digits; ``img_path`` is that below the path of the file, for messages.
+
+    Args:
+        data_root: Folder that holds the files.
+        split: ``'train'`` or ``'test'``.
+        num_classes: 40 or 13.
+        raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
+        tasks: Of ``'semseg'`` and ``'depth'``.
+        pipeline: Transforms.
+        metainfo: Replaces entries of ``metainfo``.
+        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
+        test_mode: As in mmengine: never replace a sample by another one.
+        lazy_init: Open the files on first use instead of now.
+
+    Raises:
+        ValueError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
+        ConfigError: If the package h5py or SciPy is missing (``mtl_plugins[nyuv2]``).
+        DataNotFoundError: If a file is missing.
+        CorruptFileError: If a file is damaged or lacks an array.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        num_classes: int = 40,
+        raw_depth: bool = False,
+        tasks: Sequence[str] | None = None,
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
+    ):
+        if split not in SPLIT_KEYS:
+            raise ValueError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
+        self.num_classes = num_classes
+        self.depth_key = 'rawDepths' if raw_depth else 'depths'
+        labels = self.offered_labels(dict(num_classes=num_classes))
+        super().__init__(data_root, split, labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        if config.get('labels'):
+            return config['labels']
+        num_classes = config.get('num_classes', 40)
+        if num_classes not in (40, 13):
+            raise ValueError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
+        return dict(
+            semseg=dict(type='ClassMap', classes=CLASSES_40 if num_classes == 40 else CLASSES_13),
+            depth=dict(type='DepthMap', encoding='metres', depth_range=DEPTH_RANGE),
+        )
+
+    def load_data_list(self) -> list[dict]:
+        root = Path(self.data_root)
+        self._file = Hdf5File(root / IMAGES)
+        wanted = [
+            'images',
+            *(['labels'] if 'semseg' in self.labels else []),
+            *([self.depth_key] if 'depth' in self.labels else []),
+        ]
+        missing = [name for name in wanted if name not in self._file.shapes]
+        if missing:
+            raise CorruptFileError(f"'{root / IMAGES}' should hold {wanted}. Found {sorted(self._file.shapes)}.")
+        numbers = read_mat(root / SPLITS, SPLIT_KEYS[self.split]).ravel().astype(int)
+        total = self._file.shapes['images'][0]
+        if not numbers.size or numbers.min() < 1 or numbers.max() > total:
+            raise CorruptFileError(
+                f"'{root / SPLITS}' should number frames 1..{total} of '{IMAGES}'. Found {numbers[:8]} and on."
+            )
+        if 'semseg' in self.labels:
+            self._class_of_id = self._read_classes(root / MAPPING)
+        stems = [f'{number:04d}' for number in numbers]
+        return [dict(stem=stem, img_path=f'{root / IMAGES}/{stem}', frame=int(stem) - 1) for stem in stems]
+
+    def _read_classes(self, path: Path) -> np.ndarray:
+        """The class of each id in the file, uint8, 255 for none; ids count from 1."""
+        forty = read_mat(path, 'mapClass').ravel().astype(int)
+        if not forty.size or forty.min() < 1 or forty.max() > 40:
+            raise CorruptFileError(f"`mapClass` in '{path}' should hold classes 1..40. Found {sorted(set(forty.tolist()))[:8]}.")
+        classes = forty - 1 if self.num_classes == 40 else np.array(CLASS_13_OF_40)[forty - 1]
+        return np.concatenate([[IGNORE_LABEL], classes]).astype(np.uint8)
+
+    def load_sample(self, results: dict) -> None:
+        frame = results['frame']
+        results['img'] = np.ascontiguousarray(self._file.read('images', frame).transpose(2, 1, 0))
+        if 'semseg' in self.labels:
+            ids = self._file.read('labels', frame).T
+            if ids.max() >= len(self._class_of_id):
+                raise CorruptFileError(
+                    f"The labels of '{results['img_path']}' should be 0..{len(self._class_of_id) - 1}, which '{MAPPING}' maps. "
+                    f'Found {ids.max()}.'
+                )
+            results[self.labels['semseg'].key] = self._class_of_id[ids]
+        if 'depth' in self.labels:
+            kind = self.labels['depth']
+            results[kind.key] = np.ascontiguousarray(kind.known_metres(self._file.read(self.depth_key, frame).T))
+
+
+def read_mat(path: Path, key: str) -> np.ndarray:
+    """An array of a MATLAB file before v7.3.
+
+    Raises:
+        ConfigError: If the package SciPy is missing.
+        DataNotFoundError: If the file does not exist.
+        CorruptFileError: If it cannot be read or lacks the array.
+    """
+    try:
+        from scipy.io import loadmat
+        from scipy.io.matlab import MatReadError
+    except ImportError:
+        raise ConfigError(f"Reading '{path}' needs the package SciPy. Run: pip install mtl_plugins[nyuv2]") from None
+    if not path.is_file():
+        raise DataNotFoundError(
+            f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
+        )
+    try:
+        content = loadmat(path)
+    except (MatReadError, ValueError, TypeError, NotImplementedError, OSError) as error:
+        raise CorruptFileError(f"'{path}' cannot be read as a MATLAB file: {error}") from error
+    if key not in content:
+        names = sorted(name for name in content if not name.startswith('__'))
+        raise CorruptFileError(f"'{path}' should hold `{key}`. Found {names}.")
+    return content[key]

@@ -1,0 +1,110 @@
+"""Cityscapes from its official folders and from arrays: ids, categories, metres, what may be missing."""
+
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from mtl_plugins.datasets.multitask.cityscapes import CityscapesDataset
+from mtl_plugins.datasets.multitask.cityscapes_arrays import CityscapesArraysDataset
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from tests.datasets.layouts import BASELINE, FOCAL, FRAMES, TRAIN_IDS, save_npy, save_png, write_cityscapes
+
+# Cityscapes' published table: category of each class by id.
+CATEGORIES = dict(
+    flat=(7, 8), construction=(11, 12, 13), object=(17, 19, 20), nature=(21, 22), sky=(23,), human=(24, 25),
+    vehicle=(26, 27, 28, 31, 32, 33),
+)  # fmt: skip
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_cityscapes(tmp_path / 'cityscapes')
+
+
+def test_a_sample_is_what_the_published_tables_and_formula_say(root):
+    dataset = CityscapesDataset(root, 'train')
+    assert dataset.stems == list(FRAMES['train'])
+    sample, stem = dataset.read_sample(2), FRAMES['train'][2]
+    image = cv2.imread(str(root / f'leftImg8bit/train/{stem}_leftImg8bit.png'))[..., ::-1]
+    np.testing.assert_array_equal(sample['img'], image)
+    ids = cv2.imread(str(root / f'gtFine/train/{stem}_gtFine_labelIds.png'), cv2.IMREAD_UNCHANGED)
+    assert set(np.unique(ids)) == set(range(34))
+    np.testing.assert_array_equal(sample['gt_seg_map'], np.vectorize(lambda number: TRAIN_IDS.get(number, 255))(ids))
+    codes = cv2.imread(str(root / f'disparity/train/{stem}_disparity.png'), cv2.IMREAD_UNCHANGED).astype(float)
+    with np.errstate(divide='ignore'):
+        metres = np.where(codes > 0, BASELINE * FOCAL / ((codes - 1) / 256), 0)
+    metres[metres > 300] = 0
+    np.testing.assert_allclose(sample['gt_depth_map'], metres, rtol=1e-5)
+    assert (metres > 0).mean() > 0.9 and sample['gt_depth_map'].dtype == np.float32
+
+
+def test_the_far_end_of_stereo_is_unknown(root):
+    """A disparity of a pixel is 474 m, one of the smallest step 121 km."""
+    stem = FRAMES['train'][0]
+    codes = np.full((32, 64), 257, np.uint16)
+    codes[0, :4] = (0, 1, 2, 1 + 256 * 10)
+    save_png(root / f'disparity/train/{stem}_disparity.png', codes)
+    depth = CityscapesDataset(root).read_sample(0)['gt_depth_map']
+    np.testing.assert_allclose(depth[0, :5], [0, 0, 0, BASELINE * FOCAL / 10, 0], rtol=1e-5)
+
+
+def test_the_seven_categories(root):
+    dataset = CityscapesDataset(root, 'val', num_classes=7, tasks=('semseg',))
+    assert dataset.metainfo['classes'] == tuple(CATEGORIES) and len(dataset.metainfo['palette']) == 7
+    ids = cv2.imread(str(root / f'gtFine/val/{FRAMES["val"][0]}_gtFine_labelIds.png'), cv2.IMREAD_UNCHANGED)
+    expected = np.full(ids.shape, 255)
+    for number, members in enumerate(CATEGORIES.values()):
+        expected[np.isin(ids, members)] = number
+    np.testing.assert_array_equal(dataset.read_sample(0)['gt_seg_map'], expected)
+    with pytest.raises(ValueError, match=r'`num_classes` should be 19 \(classes\) or 7 \(categories\)\. Found 8'):
+        CityscapesDataset(root, num_classes=8)
+
+
+def test_archives_that_were_not_downloaded(root):
+    for name in ('disparity', 'camera'):
+        shutil.rmtree(root / name)
+    assert list(CityscapesDataset(root, tasks=('semseg',)).read_sample(0)) == ['img', 'gt_seg_map']
+    with pytest.raises(DataNotFoundError, match=r"The label folder '.*/disparity/train/aachen' does not exist"):
+        CityscapesDataset(root)
+    # A test split is there to be predicted.
+    assert (CityscapesDataset(root, 'test').read_sample(0)['gt_seg_map'] == 255).all()
+    shutil.rmtree(root / 'gtFine')
+    assert list(CityscapesDataset(root, 'test').read_sample(0)) == ['img']
+
+
+def test_a_split_file_and_samples_without_depth(root):
+    (root / 'ulm.txt').write_text('ulm/ulm_000002_000019\naachen/aachen_000001_000019\n')
+    (root / 'disparity/train/ulm/ulm_000002_000019_disparity.png').unlink()
+    dataset = CityscapesDataset(root, split_file='ulm.txt', missing_labels=('depth',))
+    assert dataset.stems == ['ulm/ulm_000002_000019', 'aachen/aachen_000001_000019']
+    assert [sorted(dataset.read_sample(k)) for k in (0, 1)] == [['gt_seg_map', 'img'], ['gt_depth_map', 'gt_seg_map', 'img']]
+
+
+def test_another_layout_is_named(root, tmp_path):
+    with pytest.raises(DataNotFoundError, match=r"has no split 'train': the folder '.*/gtFine/leftImg8bit/train' does not exist"):
+        CityscapesDataset(root / 'gtFine')
+    (tmp_path / 'flat/leftImg8bit/train').mkdir(parents=True)
+    with pytest.raises(DataNotFoundError, match=r'holds no file named <name>_leftImg8bit\.png'):
+        CityscapesDataset(tmp_path / 'flat')
+    camera = root / f'camera/train/{FRAMES["train"][0]}_camera.json'
+    camera.write_text('{}')
+    with pytest.raises(CorruptFileError, match=r'_camera\.json. should hold `extrinsic\.baseline` and `intrinsic\.fx`'):
+        CityscapesDataset(root).read_sample(0)
+
+
+@pytest.mark.parametrize(('options', 'folder'), [({}, 'label_7'), (dict(label_folder='label'), 'label')])
+def test_arrays_of_the_literature_give_classes_alone(tmp_path, options, folder):
+    rng = np.random.default_rng(0)
+    image, label = rng.integers(0, 256, (8, 16, 3)), rng.integers(-1, 7, (8, 16))
+    save_npy(tmp_path / 'val/image/0.npy', (image / 255).astype(np.float32))
+    save_npy(tmp_path / f'val/{folder}/0.npy', label)
+    save_npy(tmp_path / 'val/depth/0.npy', rng.uniform(0, 0.49, (8, 16, 1)))
+    dataset = CityscapesArraysDataset(tmp_path, 'val', **options)
+    sample = dataset.read_sample(0)
+    assert list(sample) == ['img', 'gt_seg_map'] and dataset.metainfo['classes'] == tuple(CATEGORIES)
+    np.testing.assert_array_equal(sample['img'], image)
+    np.testing.assert_array_equal(sample['gt_seg_map'], np.where(label < 0, 255, label))
+    with pytest.raises(ValueError, match=r"names out of \('semseg',\)\. Found \('depth',\)"):
+        CityscapesArraysDataset(tmp_path, 'val', tasks=('depth',))

@@ -1,0 +1,165 @@
+"""Data sets of mmseg through this project's loader: mmseg's own loading is the oracle for labels."""
+
+import numpy as np
+import pytest
+from mmengine.dataset import Compose
+from mmseg.datasets import ADE20KDataset, CityscapesDataset, PascalVOCDataset
+from mmseg.utils import register_all_modules
+from PIL import Image
+
+from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.multitask.mmseg_dataset import MMSegDataset
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.utils.config import load_config
+from tests.datasets.layouts import TRAIN_IDS, save_png
+from tests.tiny import EPOCH_CONFIG
+
+SIZE = (24, 32)
+
+
+@pytest.fixture(autouse=True)
+def mmseg_classes():
+    register_all_modules(init_default_scope=False)
+
+
+def save_jpeg(path, seed):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*SIZE, 3), dtype=np.uint8)).save(path, quality=95)
+
+
+def random_ids(count, seed):
+    return np.random.default_rng(seed).integers(0, count, SIZE, dtype=np.uint8)
+
+
+def write_ade(root):
+    for k in range(3):
+        save_jpeg(root / f'images/training/ADE_train_{k:08d}.jpg', k)
+        save_png(root / f'annotations/training/ADE_train_{k:08d}.png', random_ids(151, k))
+    prefix = dict(img_path='images/training', seg_map_path='annotations/training')
+    return ADE20KDataset, dict(type='mmseg.ADE20KDataset', data_prefix=prefix), ['ADE_train_00000000', 'ADE_train_00000001']
+
+
+def write_voc(root):
+    for k, name in enumerate(('2007_000032', '2007_000039', '2007_000063')):
+        save_jpeg(root / f'JPEGImages/{name}.jpg', k)
+        label = Image.fromarray(np.where(random_ids(22, k) == 21, 255, random_ids(21, k)).astype(np.uint8))
+        label.putpalette(bytes(np.random.default_rng(0).integers(0, 256, 768, dtype=np.uint8)))
+        (root / 'SegmentationClass').mkdir(exist_ok=True)
+        label.save(root / f'SegmentationClass/{name}.png')
+    (root / 'ImageSets/Segmentation').mkdir(parents=True)
+    (root / 'ImageSets/Segmentation/train.txt').write_text('2007_000063\n2007_000032\n')
+    prefix = dict(img_path='JPEGImages', seg_map_path='SegmentationClass')
+    config = dict(type='PascalVOCDataset', data_prefix=prefix, ann_file='ImageSets/Segmentation/train.txt')
+    return PascalVOCDataset, config, ['2007_000063', '2007_000032']
+
+
+def write_cityscapes(root):
+    for k, stem in enumerate(('ulm/ulm_000000_000019', 'aachen/aachen_000001_000019')):
+        save_png(root / f'leftImg8bit/val/{stem}_leftImg8bit.png', np.full((*SIZE, 3), k, np.uint8))
+        ids = random_ids(34, k)
+        train_ids = np.vectorize(lambda number: TRAIN_IDS.get(number, 255))(ids).astype(np.uint8)
+        save_png(root / f'gtFine/val/{stem}_gtFine_labelTrainIds.png', train_ids)
+    prefix = dict(img_path='leftImg8bit/val', seg_map_path='gtFine/val')
+    config = dict(type='mmseg.CityscapesDataset', data_prefix=prefix, metainfo=dict(classes=('car', 'road')))
+    return CityscapesDataset, config, ['aachen/aachen_000001_000019', 'ulm/ulm_000000_000019']
+
+
+@pytest.mark.parametrize('write', [write_ade, write_voc, write_cityscapes])
+def test_samples_are_those_of_mmseg(tmp_path, write):
+    kind, config, stems = write(tmp_path)
+    arguments = {name: value for name, value in config.items() if name != 'type'}
+    theirs = kind(data_root=str(tmp_path), **arguments)
+    load = Compose([dict(type='mmseg.LoadImageFromFile'), dict(type='mmseg.LoadAnnotations')])
+    ours = MMSegDataset(tmp_path, config)
+    assert len(ours) == len(theirs) and ours.stems[:2] == stems
+    assert ours.metainfo['classes'] == tuple(theirs.metainfo['classes'])
+    assert ours.metainfo['palette'] == [list(colour) for colour in theirs.metainfo['palette']]
+    for position in range(len(ours)):
+        expected, sample = load(theirs[position]), ours.read_sample(position)
+        # Unknown to both, which mmseg leaves in place for a loss that ignores 255 alone.
+        label = np.where(expected['gt_seg_map'] < len(theirs.metainfo['classes']), expected['gt_seg_map'], 255)
+        np.testing.assert_array_equal(sample['gt_seg_map'], label)
+        assert np.abs(sample['img'].astype(int) - expected['img'][..., ::-1]).max() <= 2
+        assert len(np.unique(label)) > 2
+
+
+def test_an_ignored_class(tmp_path):
+    _, config, _ = write_voc(tmp_path)
+    plain = MMSegDataset(tmp_path, config).read_sample(0)['gt_seg_map']
+    label = MMSegDataset(tmp_path, dict(config, ignore_index=0)).read_sample(0)['gt_seg_map']
+    np.testing.assert_array_equal(label, np.where(plain == 0, 255, plain))
+
+
+def test_a_pipeline_runs_under_the_seed_of_the_sample(tmp_path):
+    _, config, _ = write_ade(tmp_path)
+    steps = [
+        dict(type='LoadLabelledImage'),
+        dict(type='RandomHomography', crop_size=16, flip_prob=0.5),
+        dict(type='PackMultiTaskInputs'),
+    ]
+    dataset = MMSegDataset(tmp_path, config, pipeline=steps)
+    first, again, other = (dataset[SampleKey(1, epoch, 0)] for epoch in (3, 3, 4))
+    np.testing.assert_array_equal(first['inputs'], again['inputs'])
+    assert not np.array_equal(first['inputs'], other['inputs'])
+    assert first['targets']['semseg'].shape == (16, 16) and first['metainfo']['img_path'].endswith('00000001.jpg')
+
+
+def write_config(path, config, data_root):
+    # As a user would: one entry per loader, the rest from the joint model.
+    dataset = dict(_delete_=True, type='MMSegDataset', data_root=str(data_root), dataset=config)
+    load, pack = dict(type='LoadLabelledImage'), dict(type='PackMultiTaskInputs')
+    crop = dict(type='RandomHomography', crop_size=16)
+    path.write_text(
+        f"""_base_ = ['{EPOCH_CONFIG}']
+model = dict(tasks=dict(_delete_=True, semseg=dict(type='SemSegTask')), task_balancing=dict(_delete_=True, type='FixedWeights'))
+train_dataloader = dict(batch_size=2, dataset={dict(dataset, pipeline=[load, crop, pack])})
+val_dataloader = dict(dataset={dict(dataset, pipeline=[load, pack], test_mode=True)})
+test_dataloader = val_dataloader
+"""
+    )
+    return load_config(str(path))
+
+
+def test_the_number_of_classes_flows_into_the_model_without_the_files(tmp_path):
+    """VOC of mmseg cannot even be built without its files."""
+    for kind, count in (('PascalVOCDataset', 21), ('mmseg.ADE20KDataset', 150)):
+        config = write_config(tmp_path / 'config.py', dict(type=kind, ann_file='nowhere'), tmp_path / 'nowhere')
+        assert config.model.tasks.semseg.num_classes == count
+        assert len(config.model.data_preprocessor.labels.semseg.classes) == count
+        assert config.val_evaluator.tasks == config.train_dataloader.dataset.tasks == ['semseg']
+
+
+def test_what_cannot_work_is_one_sentence(tmp_path):
+    _, config, _ = write_ade(tmp_path)
+    with pytest.raises(
+        ConfigError, match=r'`dataset\.type` should be a data set of mmseg, such as ADE20KDataset\. Found .Nowhere'
+    ):
+        MMSegDataset(tmp_path, dict(type='Nowhere'))
+    with pytest.raises(
+        ValueError, match=r'should be a data set of images with one class map each\. Found .mmseg\.LEVIRCDDataset'
+    ):
+        MMSegDataset(tmp_path, dict(type='mmseg.LEVIRCDDataset'))
+    with pytest.raises(ValueError, match=r'`pipeline` should be given to MMSegDataset, not to `dataset`'):
+        MMSegDataset(tmp_path, dict(config, pipeline=[]))
+    with pytest.raises(ValueError, match=r'`dataset\.metainfo` of BaseSegDataset should name its `classes`'):
+        MMSegDataset(tmp_path, dict(type='BaseSegDataset'))
+    with pytest.raises(ConfigError, match=r"ADE20KDataset of mmseg cannot be built: .*'suffix'"):
+        MMSegDataset(tmp_path, dict(config, suffix='.jpg'))
+    with pytest.raises(DataNotFoundError, match=r'PascalVOCDataset of mmseg cannot list its samples in .*does not exist'):
+        MMSegDataset(tmp_path, dict(type='PascalVOCDataset', ann_file='x.txt', data_prefix=dict(img_path='JPEGImages')))
+    with pytest.raises(DataNotFoundError, match=r'ADE20KDataset of mmseg finds no sample in .*`img_suffix` .\.tif'):
+        MMSegDataset(tmp_path, dict(config, img_suffix='.tif'))
+    with pytest.raises(DataNotFoundError, match=r'ADE20KDataset of mmseg cannot list'):
+        MMSegDataset(tmp_path / 'nowhere', config)
+    (tmp_path / 'annotations/training/ADE_train_00000001.png').unlink()
+    with pytest.raises(DataNotFoundError, match=r'ADE_train_00000001\.png. does not exist'):
+        MMSegDataset(tmp_path, config).read_sample(1)
+    unlabelled = MMSegDataset(tmp_path, dict(config, data_prefix=dict(img_path='images/training')))
+    assert list(unlabelled.read_sample(1)) == ['img']
+
+
+def test_a_label_of_unknown_classes_is_refused(tmp_path):
+    _, config, _ = write_voc(tmp_path)
+    save_png(tmp_path / 'SegmentationClass/2007_000063.png', np.full(SIZE, 77, np.uint8))
+    with pytest.raises(CorruptFileError, match=r'should hold class ids 0\.\.20 and 255\. Found \[77\]'):
+        MMSegDataset(tmp_path, config).read_sample(0)

@@ -1,0 +1,200 @@
+"""NYU Depth V2 from the official MATLAB files and from arrays: orientation, numbers of classes, splits, many readers."""
+
+import multiprocessing
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+pytest.importorskip('h5py')
+pytest.importorskip('scipy')
+
+import h5py
+from scipy.io import savemat
+from torch.utils.data import DataLoader
+
+from mtl_plugins.datasets.loading.collate import multitask_collate
+from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
+from mtl_plugins.datasets.multitask.nyuv2 import NYUv2Dataset
+from mtl_plugins.datasets.multitask.nyuv2_classes import CLASS_13_OF_40, CLASSES_13, CLASSES_40
+from mtl_plugins.datasets.multitask.nyuv2_mat import NYUv2MatDataset
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from tests.datasets.layouts import save_npy, write_nyuv2_arrays, write_nyuv2_mat
+
+# The published table, counted from 1: the class of 13 of each of the 40.
+PUBLISHED = [12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, *[7] * 6, 6, *[7] * 6, 6, 7]
+MAT = 'nyu_depth_v2_labeled.mat'
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / 'nyu'
+
+
+@pytest.fixture
+def content(root):
+    return write_nyuv2_mat(root)
+
+
+def test_the_table_of_thirteen_classes_is_the_published_one():
+    assert [number + 1 for number in CLASS_13_OF_40] == PUBLISHED
+    assert (len(CLASSES_40), len(CLASSES_13)) == (40, 13)
+    by_name = {name: CLASSES_13[number] for name, number in zip(CLASSES_40, CLASS_13_OF_40, strict=True)}
+    same = set(CLASSES_13) & set(CLASSES_40)
+    assert same == {'bed', 'books', 'ceiling', 'chair', 'floor', 'picture', 'sofa', 'table', 'wall', 'window'}
+    assert all(by_name[name] == name for name in same)
+    assert (by_name['television'], by_name['desk'], by_name['cabinet'], by_name['lamp'], by_name['floor mat']) == (
+        'tv', 'table', 'furniture', 'objects', 'floor',
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize('num_classes', [40, 13])
+@pytest.mark.parametrize(('split', 'frames'), [('train', [2, 3, 5, 6]), ('test', [1, 4])])
+def test_a_frame_of_the_official_files(root, content, split, frames, num_classes):
+    dataset = NYUv2MatDataset(root, split, num_classes=num_classes)
+    assert dataset.stems == [f'{number:04d}' for number in frames]
+    assert len(dataset.metainfo['classes']) == num_classes
+    for position, number in enumerate(frames):
+        sample = dataset.read_sample(position)
+        np.testing.assert_array_equal(sample['img'], content['images'][number - 1])
+        np.testing.assert_array_equal(sample['gt_depth_map'], content['depths'][number - 1])
+        # Pixel by pixel, as the toolboxes do: 0 is unlabelled, the tables count from 1.
+        expected = np.full(sample['img'].shape[:2], 255)
+        for place, number_of_894 in np.ndenumerate(content['labels'][number - 1]):
+            if number_of_894:
+                forty = content['mapClass'][number_of_894 - 1]
+                expected[place] = (forty if num_classes == 40 else PUBLISHED[forty - 1]) - 1
+        np.testing.assert_array_equal(sample['gt_seg_map'], expected)
+        assert sample['gt_seg_map'].dtype == np.uint8 and sample['img'].flags.c_contiguous
+
+
+def test_depth_as_measured(root, content):
+    dataset = NYUv2MatDataset(root, 'test', raw_depth=True, tasks=('depth',))
+    sample = dataset.read_sample(1)
+    np.testing.assert_array_equal(sample['gt_depth_map'], content['rawDepths'][3])
+    assert list(sample) == ['img', 'gt_depth_map'] and (sample['gt_depth_map'] == 0).any()
+
+
+def test_depth_alone_needs_no_mapping(root, content):
+    (root / 'classMapping40.mat').unlink()
+    assert 'gt_depth_map' in NYUv2MatDataset(root, tasks=('depth',)).read_sample(0)
+    with pytest.raises(DataNotFoundError, match=r"The file '.*classMapping40\.mat' does not exist. It comes beside"):
+        NYUv2MatDataset(root)
+
+
+PIPELINE = [
+    dict(type='LoadLabelledImage'),
+    dict(type='RandomHomography', crop_size=16),
+    dict(type='PackMultiTaskInputs', meta_keys=()),
+]
+
+
+def items(loader):
+    return [(batch['inputs'], batch['targets']['semseg'], batch['targets']['depth']) for batch in loader]
+
+
+@pytest.mark.parametrize(('loader', 'num_workers'), [(DataLoader, 2), (ThreadDataLoader, 3)])
+def test_threads_and_processes_read_the_same(root, content, loader, num_workers):
+    dataset = NYUv2MatDataset(root, pipeline=PIPELINE)
+    # The parent has the file open when it is copied.
+    dataset.read_sample(0)
+    plain = items(DataLoader(dataset, batch_size=2, collate_fn=multitask_collate))
+    for _ in range(2):
+        found = items(loader(dataset, batch_size=2, num_workers=num_workers, collate_fn=multitask_collate))
+        assert len(found) == 2
+        for left, right in zip(plain, found, strict=True):
+            assert all(bool((a == b).all()) for a, b in zip(left, right, strict=True))
+
+
+def test_threads_that_read_while_the_process_is_copied(root, content):
+    """A copy of a lock that a thread of the parent held would never be released."""
+    dataset = NYUv2MatDataset(root)
+    context = multiprocessing.get_context('fork')
+    with ThreadPoolExecutor(2) as pool:
+        reading = [pool.submit(dataset.read_sample, k % 4) for k in range(200)]
+        for _ in range(5):
+            process = context.Process(target=dataset.read_sample, args=(1,))
+            process.start()
+            process.join(timeout=60)
+            assert process.exitcode == 0
+        assert len([future.result() for future in reading]) == 200
+
+
+def test_a_pickle_holds_the_path_alone(root, content):
+    dataset = NYUv2MatDataset(root)
+    twin = pickle.loads(pickle.dumps(dataset))
+    np.testing.assert_array_equal(twin.read_sample(2)['img'], dataset.read_sample(2)['img'])
+
+
+def test_bad_files_are_one_sentence(root, content):
+    (root / 'splits.mat').rename(root / 'kept')
+    with pytest.raises(DataNotFoundError, match=r"splits\.mat' does not exist"):
+        NYUv2MatDataset(root)
+    savemat(root / 'splits.mat', dict(trainNdxs=[[1.0], [7.0]]))
+    with pytest.raises(CorruptFileError, match=r'should number frames 1\.\.6 of'):
+        NYUv2MatDataset(root)
+    with pytest.raises(CorruptFileError, match=r"splits\.mat' should hold `testNdxs`\. Found \['trainNdxs'\]"):
+        NYUv2MatDataset(root, 'test')
+    (root / 'splits.mat').write_bytes(b'<html>' * 100)
+    with pytest.raises(CorruptFileError, match=r"splits\.mat' cannot be read as a MATLAB file"):
+        NYUv2MatDataset(root)
+    (root / 'kept').rename(root / 'splits.mat')
+    savemat(root / 'classMapping40.mat', dict(mapClass=np.array([[0, 41]])))
+    with pytest.raises(CorruptFileError, match=r'`mapClass` in .* should hold classes 1\.\.40'):
+        NYUv2MatDataset(root)
+    savemat(root / 'classMapping40.mat', dict(mapClass=np.array([[1, 40]])))
+    with pytest.raises(CorruptFileError, match=r"labels of '.*/0002' should be 0\.\.2, which 'classMapping40\.mat' maps"):
+        NYUv2MatDataset(root).read_sample(0)
+    with h5py.File(root / MAT, 'a') as file:
+        del file['depths']
+    with pytest.raises(CorruptFileError, match=r"should hold \['images', 'depths'\]\. Found \['images', 'labels', 'rawDepths'\]"):
+        NYUv2MatDataset(root, tasks=('depth',))
+    (root / MAT).write_bytes(b'MATLAB 5.0 MAT-file' + bytes(1000))
+    with pytest.raises(CorruptFileError, match=r'should be an HDF5 file \(MATLAB v7\.3\)'):
+        NYUv2MatDataset(root)
+    (root / MAT).unlink()
+    with pytest.raises(DataNotFoundError, match=rf"The file '.*{MAT}' does not exist"):
+        NYUv2MatDataset(root)
+
+
+def test_wrong_arguments_are_one_sentence(root):
+    with pytest.raises(ValueError, match=r"`split` should be one of \['train', 'test'\]\. Found 'val'"):
+        NYUv2MatDataset(root, 'val')
+    with pytest.raises(ValueError, match=r'`num_classes` should be 40 or 13\. Found 37'):
+        NYUv2MatDataset(root, num_classes=37)
+
+
+def test_without_h5py_the_message_says_what_to_install(root, content, monkeypatch):
+    monkeypatch.setitem(__import__('sys').modules, 'h5py', None)
+    with pytest.raises(ConfigError, match=r'needs the package h5py. Run: pip install mtl_plugins\[nyuv2\]'):
+        NYUv2MatDataset(root)
+
+
+def test_a_sample_of_the_arrays(root):
+    write_nyuv2_arrays(root)
+    dataset = NYUv2Dataset(root, 'val')
+    assert dataset.stems == ['0', '1'] and dataset.metainfo['classes'] == CLASSES_13
+    sample = dataset.read_sample(1)
+    loaded = {name: np.load(root / 'val' / name / '1.npy') for name in ('image', 'label', 'depth', 'normal')}
+    np.testing.assert_array_equal(sample['img'], np.rint(loaded['image'] * 255))
+    np.testing.assert_array_equal(sample['gt_seg_map'], np.where(loaded['label'] < 0, 255, loaded['label']))
+    np.testing.assert_array_equal(sample['gt_depth_map'], loaded['depth'][..., 0])
+    values = dataset.labels['normals'].to_values(sample['gt_normals_map'])
+    np.testing.assert_allclose(values, loaded['normal'] * (1, -1, 1), atol=0.01)
+    assert not values[:2].any() and values[2:].any(-1).all()
+    turned = NYUv2Dataset(root, 'val', tasks=('normals',), normal_axes=('-x', 'y', 'z')).read_sample(1)
+    values = dataset.labels['normals'].to_values(turned['gt_normals_map'])
+    np.testing.assert_allclose(values, loaded['normal'] * (-1, 1, 1), atol=0.01)
+
+
+def test_arrays_of_another_layout_are_named(root):
+    write_nyuv2_arrays(root)
+    save_npy(root / 'val/image/0.npy', np.zeros((3, 32, 48)))
+    with pytest.raises(CorruptFileError, match=r'should have the shape \(H, W, 3\)\. Found \(3, 32, 48\)'):
+        NYUv2Dataset(root, 'val').read_sample(0)
+    (root / 'val/normal/1.npy').unlink()
+    with pytest.raises(DataNotFoundError, match=r'val/normal/1\.npy. does not exist \(1 of 2'):
+        NYUv2Dataset(root, 'val')
+    with pytest.raises(ConfigError, match=r"`axes` of normals should be 'x', 'y' and 'z'"):
+        NYUv2Dataset(root, normal_axes=('x', 'x', 'z'))
