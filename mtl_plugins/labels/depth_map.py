@@ -137,6 +137,9 @@ class DepthMap(LabelKind):
     def plain_config(self) -> dict[str, Any]:
         return dict(super().plain_config(), encoding='code', depth_range=list(self.depth_range))
 
+    def to_plain(self, stored: np.ndarray, plain: 'DepthMap') -> np.ndarray:
+        return encode_label(self.to_values(stored), plain.depth_range)
+
     def scorer(self) -> DepthScorer:
         return DepthScorer(self.name)
 

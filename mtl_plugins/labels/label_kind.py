@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from mtl_plugins.errors import ConfigError
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -75,6 +77,11 @@ class LabelKind(ABC):
             CorruptFileError: If a file cannot be used.
         """
 
+    def valid(self, stored: np.ndarray) -> np.ndarray:
+        """Which pixels of a stored map count, ``(H, W)`` bool."""
+        valid = stored != self.invalid
+        return valid.any(-1) if valid.ndim == 3 else valid
+
     def blank(self, size: tuple[int, int]) -> np.ndarray:
         """The stored map of a sample of this height and width without a label: nothing in it counts."""
         return np.full(size, self.invalid, np.uint8)
@@ -143,6 +150,18 @@ class LabelKind(ABC):
         """
         return dict(type=type(self).__name__)
 
+    def to_plain(self, stored: np.ndarray, plain: 'LabelKind') -> np.ndarray:
+        """The stored uint8 map of ``plain``, the kind that :meth:`plain_config` describes.
+
+        Raises:
+            ConfigError: If the kind does not say how its maps become bytes.
+        """
+        if stored.dtype != np.uint8:
+            raise ConfigError(
+                f'The label `{self.name}` cannot be converted: {type(self).__name__} stores {stored.dtype}, not bytes.'
+            )
+        return stored
+
     def to_label_png(self, stored: np.ndarray) -> bytes:
         """The file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
         return self.to_png(stored)
@@ -161,8 +180,7 @@ class LabelKind(ABC):
 
     def count(self, stored: np.ndarray) -> np.ndarray:
         """Counters for :meth:`summarise`, which add up over maps: of the pixels that count, and of all."""
-        valid = stored != self.invalid
-        return np.array([(valid.any(-1) if valid.ndim == 3 else valid).sum(), stored.shape[0] * stored.shape[1]])
+        return np.array([self.valid(stored).sum(), stored.shape[0] * stored.shape[1]])
 
     def summarise(self, counts: np.ndarray) -> dict[str, Any]:
         """Statistics of a split as plain numbers, of the sum of :meth:`count`."""

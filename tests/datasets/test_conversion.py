@@ -112,7 +112,7 @@ def test_files_hold_what_the_source_holds(root, tmp_path):
             'index,stem',
             *(f'{index},room-{index}' for index in range(count)),
         ]
-    assert reports['train'].depth_loss == (known, lost) and lost > 0
+    assert reports['train'].lost == dict(depth=lost / known) and lost > 0
     assert reports['val'].num_samples == reports['val'].num_new == 2
     found = miniscapes_labels(tmp_path / 'out' / 'val')
     assert found['semseg']['classes'] == CLASSES and found['depth']['depth_range'] == [NEAR, FAR]
@@ -184,7 +184,7 @@ def test_splits_may_be_added_and_renamed_and_other_options_are_refused(root, tmp
     for options, message in [
         (dict(size=(24, 24)), r'`size` = \[24, 40\]. Found \[24, 24\]. Choose another folder'),
         (dict(size=None), r'`size` = \[24, 40\]. Found null'),
-        (dict(size=(24, 40), depth_range=(1, 9)), '`labels` = .*0.5.* Found .*9'),
+        (dict(size=(24, 40), changes=dict(depth_range=[1, 9])), '`labels` = .*0.5.* Found .*9'),
         (dict(size=(24, 40), splits=dict(train='train')), '`splits.train` = .*"split": "val".* Found .*"split": "train"'),
         (dict(size=(24, 40), splits=dict(train='val'), labels=['depth']), '`labels` = '),
     ]:
@@ -255,7 +255,7 @@ def test_normals_boundaries_and_depth_codes_survive(tmp_path):
         np.testing.assert_array_equal(pixels(tmp_path / 'out' / 'train' / name / '0.png'), array)
     labels = build_labels(miniscapes_labels(tmp_path / 'out'))
     metres = labels['depth'].to_values(codes)
-    run(root, tmp_path / 'near', labels=['depth'], depth_range=(NEAR, FAR))
+    run(root, tmp_path / 'near', labels=['depth'], changes=dict(depth_range=[NEAR, FAR]))
     np.testing.assert_array_equal(pixels(tmp_path / 'near' / 'train' / 'depth' / '0.png'), nearest_codes(metres))
 
 
@@ -299,7 +299,7 @@ def test_wrong_descriptions_and_names(root, tmp_path):
     with pytest.raises(ValueError, match=r'`size` should be at least 1x1\. Found 0x4'):
         run(root, tmp_path / 'out', size=(0, 4))
     with pytest.raises(ConfigError, match='`depth_range` of depth should be two ascending'):
-        run(root, tmp_path / 'out', depth_range=(3, 2))
+        run(root, tmp_path / 'out', changes=dict(depth_range=[3, 2]))
     for content, message in [
         ('{"labels": {}}', 'should hold `labels`, not empty.* Found no label'),
         ('{"labels": {"a": {}}, "images": "x"}', "Found 'images'"),

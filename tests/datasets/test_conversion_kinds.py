@@ -64,7 +64,7 @@ def test_cityscapes(tmp_path):
                 ids = cv2.imread(str(root / f'gtFine/{split}/{stem}_gtFine_labelIds.png'), cv2.IMREAD_UNCHANGED)
                 expected = np.vectorize(lambda number: TRAIN_IDS.get(number, 255))(ids)
                 np.testing.assert_array_equal(pixels(folder / 'semseg' / f'{index}.png'), expected)
-    assert reports['train'].depth_loss == (known, lost) and 0 < lost < known
+    assert reports['train'].lost == dict(depth=lost / known) and 0 < lost < known
     # The labels of the official test split say nothing.
     assert not (out / 'grader' / 'test' / 'semseg').exists() and reports['test'].num_labelled == dict(semseg=0, depth=1)
     assert (out / 'train' / 'sources.csv').read_text().splitlines()[1:] == [
@@ -85,8 +85,8 @@ def test_cityscapes_without_disparity_and_in_categories(tmp_path):
 
 def test_a_wider_range_than_that_of_the_reader_keeps_more_depth(tmp_path):
     root = write_cityscapes(tmp_path / 'source')
-    reports = run('cityscapes', root, tmp_path / 'out', labels=['depth'], depth_range=(0.5, 100_000))
-    assert reports['train'].depth_loss.lost < reports['train'].depth_loss.known / 1000
+    reports = run('cityscapes', root, tmp_path / 'out', labels=['depth'], changes=dict(depth_range=[0.5, 100_000]))
+    assert reports['train'].lost.get('depth', 0) < 1 / 1000
     assert list(description(tmp_path / 'out')['labels']) == ['depth']
 
 
@@ -97,7 +97,7 @@ def test_synscapes(tmp_path):
     root, out = write_synscapes(tmp_path / 'source'), tmp_path / 'out'
     reports = run('synscapes', root, out)
     assert [report.num_samples for report in reports.values()] == [3, 2, 2]
-    assert reports['val'].depth_loss == (2 * (np.isfinite(DEPTH) & (DEPTH > 0)).sum(), 2 * 3)
+    assert reports['val'].lost == dict(depth=3 / (np.isfinite(DEPTH) & (DEPTH > 0)).sum())
     sample = MiniScapesDataset(out, 'val').read_sample(1)
     depth = MiniScapesDataset(out, 'val').labels['depth'].to_values(sample['gt_depth_map']).astype(float)
     np.testing.assert_array_equal(depth > 0, KNOWN > 0)

@@ -22,7 +22,7 @@ def test_a_converted_folder_trains_predicts_and_is_graded(run_cli, root, tiny_co
     result = run_cli(TOOL, 'folders', root, out, '--size', '32x64')
     assert result.code == 0, result.err
     assert f'{out}/train: 4 samples (4 new); with labels: semseg 4, depth 4' in result.out
-    assert '% of the known depth of the new samples lies beyond the range' in result.out
+    assert '% of the known depth of the new samples lies beyond its range' in result.out
     result = run_cli('dataset_tools/pack_dataset', out)
     assert result.code == 0 and '4 samples' in result.out, result.err
     result = run_cli('dataset_tools/compute_statistics', out)

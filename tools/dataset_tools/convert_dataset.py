@@ -84,13 +84,14 @@ def main() -> int:
     for name, reason in source.left_out.items():
         print(f'{name}: left out. {reason}')
     origin = dict(kind=args.kind, source=str(args.source.resolve()), description=source.description)
+    changes = {} if args.depth_range is None else dict(depth_range=args.depth_range)
     try:
         reports = convert(
             source.splits,
             args.out,
             origin,
             args.size,
-            args.depth_range,
+            changes,
             args.workers,
             lambda losses, split, total, done: tqdm(losses, total=total, initial=done, unit='img', desc=split, disable=None),
         )
@@ -100,9 +101,8 @@ def main() -> int:
     for name, report in reports.items():
         labels = ', '.join(f'{label} {count}' for label, count in report.num_labelled.items())
         print(f'{args.out / name}: {report.num_samples} samples ({report.num_new} new); with labels: {labels}')
-        known, lost = report.depth_loss
-        if known:
-            print(f'  {100 * lost / known:.2f} % of the known depth of the new samples lies beyond the range and became unknown')
+        for label, share in report.lost.items():
+            print(f'  {100 * share:.2f} % of the known {label} of the new samples lies beyond its range and became unknown')
     return 0
 
 

@@ -1,19 +1,18 @@
 """Writes splits of any data set as a folder of MiniScapes' layout, and goes on where an earlier run was cut off."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
-import numpy as np
 
 from mtl_plugins.datasets.conversion.fitting import fit_sample
 from mtl_plugins.datasets.conversion.records import describe_labels, record_options
 from mtl_plugins.datasets.conversion.split_folders import SplitFolders
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.errors import ConfigError, DataError
-from mtl_plugins.labels.depth_codec import encode_label
-from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.errors import DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
@@ -23,17 +22,9 @@ FORMAT_VERSION = 1
 JPEG_QUALITY = 95
 
 
-class DepthLoss(NamedTuple):
-    """Pixels with a known depth, and those of them beyond the range of the codes."""
-
-    known: int
-    lost: int
-
-    def __add__(self, other: 'DepthLoss') -> 'DepthLoss':
-        return DepthLoss(self.known + other.known, self.lost + other.lost)
-
-
-Progress = Callable[[Iterator[DepthLoss], str, int, int], Iterable[DepthLoss]]
+# Of each label, by name: pixels that count in the source, and those of them that the files to write cannot hold.
+Losses = Counter[tuple[str, str]]
+Progress = Callable[[Iterator[Losses], str, int, int], Iterable[Losses]]
 
 
 class SplitReport(NamedTuple):
@@ -43,13 +34,13 @@ class SplitReport(NamedTuple):
         num_samples: Samples it has.
         num_new: Those that this run wrote.
         num_labelled: Samples with each label, by name.
-        depth_loss: Of the samples that this run wrote.
+        lost: Share of the pixels that count in the source, but not in the files, by label; of the samples that this run wrote.
     """
 
     num_samples: int
     num_new: int
     num_labelled: dict[str, int]
-    depth_loss: DepthLoss
+    lost: dict[str, float]
 
 
 def convert(
@@ -57,7 +48,7 @@ def convert(
     out: str | Path,
     origin: Mapping[str, Any],
     size: tuple[int, int] | None = None,
-    depth_range: Sequence[float] | None = None,
+    changes: Mapping[str, Any] = MappingProxyType({}),
     workers: int = 2,
     progress: Progress = lambda losses, split, total, done: losses,
 ) -> dict[str, SplitReport]:
@@ -73,14 +64,15 @@ def convert(
         out: Folder to make: new, empty, or of the same conversion.
         origin: What tells this source from others, as JSON knows it.
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
-        depth_range: Metres of the depth codes 255 and 1; by default those of the data set. Depth beyond them becomes unknown.
+        changes: Entries of the labels' configs to replace, where they have them: ``depth_range``, by default that of the data
+            set, beyond which depth becomes unknown.
         workers: Threads.
         progress: Wraps the iterator over the samples of a split that are left to write; it also gets the name of the split, its
             number of samples and how many of them are written.
 
     Raises:
         ValueError: If ``size`` is not positive.
-        ConfigError: If ``depth_range`` is wrong, or a label is of a kind that cannot be converted.
+        ConfigError: If one of ``changes`` is wrong, or a label is of a kind that cannot be converted.
         DataError: If ``out`` holds something else or was begun with other options or samples, no sample of a split other than
             ``test`` has a label, a file of the source cannot be used, or writing fails. What is written stays, and the same call
             goes on from there.
@@ -88,7 +80,7 @@ def convert(
     if size is not None and min(size) < 1:
         raise ValueError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
     out = Path(out)
-    labels = _plain_labels(datasets.values(), depth_range)
+    labels = _plain_labels(datasets.values(), changes)
     configs = {name: kind.plain_config() for name, kind in labels.items()}
     present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
@@ -101,32 +93,33 @@ def convert(
     try:
         all_splits = record_options(out, dict(version=FORMAT_VERSION, **origin, size=size, labels=configs, splits=origins))
         for name, dataset in datasets.items():
-            split, losses, num_done = SplitFolders(out, name), DepthLoss(0, 0), len(dataset)
+            split, losses, num_done = SplitFolders(out, name), Losses(), len(dataset)
             split.record_origins(dataset.stems)
             if not split.is_complete:
                 split.remove_leftovers()
                 left = [index for index in range(len(dataset)) if not split.image_path(index).exists()]
                 num_done -= len(left)
                 write = _SampleWriter(split, dataset, {label: labels[label] for label in present[name]}, size)
-                losses = sum(progress(map_in_order(write, left, workers), name, len(dataset), num_done), losses)
+                for sample_losses in progress(map_in_order(write, left, workers), name, len(dataset), num_done):
+                    losses.update(sample_losses)
                 _remove_blank_labels(split, labels)
                 known = {other: SplitFolders(out, other) for other in all_splits}
                 describe_labels(out, {key: each for key, each in known.items() if each.is_complete or key == name}, labels)
                 split.complete()
             labelled = {label: len(split.label_paths(label)) for label in labels}
-            reports[name] = SplitReport(len(dataset), len(dataset) - num_done, labelled, losses)
+            lost = {label: losses[label, 'lost'] / losses[label, 'known'] for label in labels if losses[label, 'lost']}
+            reports[name] = SplitReport(len(dataset), len(dataset) - num_done, labelled, lost)
     except OSError as error:
         raise DataError(f'{describe_os_error(error, out)} What is written stays; the same command goes on from there.') from error
     return reports
 
 
-def _plain_labels(datasets: Iterable[LabelledDataset], depth_range: Sequence[float] | None) -> dict[str, LabelKind]:
+def _plain_labels(datasets: Iterable[LabelledDataset], changes: Mapping[str, Any]) -> dict[str, LabelKind]:
     """The kinds of the files to write, by name."""
-    kinds = {name: kind for dataset in datasets for name, kind in dataset.labels.items()}
-    ranges = {} if depth_range is None else dict(depth_range=list(depth_range))
+    configs = {name: kind.plain_config() for dataset in datasets for name, kind in dataset.labels.items()}
     return {
-        name: build_label(name, kind.plain_config() | (ranges if isinstance(kind, DepthMap) else {}))
-        for name, kind in kinds.items()
+        name: build_label(name, {key: changes.get(key, value) for key, value in config.items()})
+        for name, config in configs.items()
     }
 
 
@@ -151,7 +144,7 @@ def _remove_blank_labels(split: SplitFolders, labels: Mapping[str, LabelKind]) -
     """Remove the labels of which no pixel of the split counts."""
     for name, kind in labels.items():
         paths = split.label_paths(name)
-        if not any((kind.decode(str(path)) != kind.invalid).any() for path in paths):
+        if not any(kind.valid(kind.decode(str(path))).any() for path in paths):
             split.remove_label(name)
 
 
@@ -169,13 +162,16 @@ class _SampleWriter:
         self.labels = labels
         self.size = size
 
-    def __call__(self, position: int) -> DepthLoss:
+    def __call__(self, position: int) -> Losses:
         sample = fit_sample(self.dataset.read_sample(position), self.size)
-        total = DepthLoss(0, 0)
+        losses = Losses()
         for name, plain in self.labels.items():
             if plain.key in sample:
-                stored, loss = _to_plain(self.dataset.labels[name], plain, sample[plain.key])
-                total += loss
+                kind, found = self.dataset.labels[name], sample[plain.key]
+                stored = kind.to_plain(found, plain)
+                known = kind.valid(found)
+                losses[name, 'known'] = int(known.sum())
+                losses[name, 'lost'] = int((known & ~plain.valid(stored)).sum())
             elif self.split.name == 'test':
                 stored = plain.blank(sample['img'].shape[:2])
             else:
@@ -184,19 +180,7 @@ class _SampleWriter:
         bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
         encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
         _write(self.split.image_path(position), encoded.tobytes())
-        return total
-
-
-def _to_plain(kind: LabelKind, plain: LabelKind, stored: np.ndarray) -> tuple[np.ndarray, DepthLoss]:
-    """The map in the stored form of the files to write."""
-    if isinstance(kind, DepthMap):
-        metres = kind.to_values(stored)
-        codes = encode_label(metres, plain.depth_range)
-        known = metres > 0
-        return codes, DepthLoss(int(known.sum()), int((known & (codes == 0)).sum()))
-    if stored.dtype != np.uint8:
-        raise ConfigError(f'The label `{kind.name}` cannot be converted: {type(kind).__name__} stores {stored.dtype}, not bytes.')
-    return stored, DepthLoss(0, 0)
+        return losses
 
 
 def _write(path: Path, content: bytes) -> None:
