@@ -4,6 +4,7 @@ import datetime
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from pathlib import Path
 
 import torch
 
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.files import replacing
 
@@ -95,7 +96,9 @@ def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: in
 def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, threads: int) -> str | None:
     """Train one run in a process of its own; a sentence if it fails."""
     folder = work_dir / run.name
-    folder.mkdir(parents=True, exist_ok=True)
+    # One that was interrupted starts again: its time is that of the whole run.
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
     started = _now()
     script = 'import json, sys; from mtl_plugins.apis.ablation import train_run; train_run(**json.loads(sys.argv[1]))'
     arguments = dict(config=run.config, options=run.options, data_root=str(data_root), work_dir=str(folder), amp=plan['amp'])

@@ -20,8 +20,8 @@ from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.models.utils.model_stats import count_parameters
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.model_stats import count_parameters
 from mtl_plugins.visualization.attention_maps import crop_attention
 
 BACKGROUND = 'background'

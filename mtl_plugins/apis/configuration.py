@@ -1,5 +1,6 @@
 """From command-line choices to a config that the Runner takes."""
 
+import os
 from pathlib import Path
 
 import torch
@@ -7,6 +8,9 @@ from mmengine.config import Config
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME
+from mtl_plugins.utils.files import hold_lock, make_folder
+
+LOCK_NAME = '.lock'
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:
@@ -15,15 +19,27 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
 
 
 def set_resume(config: Config, resume: str | None) -> None:
-    """Continue a run (``'auto'``: its newest checkpoint, or a path), or make sure that a new one overwrites nothing.
-
-    Raises:
-        ConfigError: If the work dir already holds a run that is not the one to be continued.
-    """
-    work_dir = Path(config.work_dir)
+    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is."""
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
+
+
+def claim_work_dir(config: Config) -> None:
+    """Take the work dir for this process until it ends, and make sure that a new run overwrites nothing.
+
+    In a distributed run the main process does it for all.
+
+    Raises:
+        ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
+    """
+    # The launcher's own variables: the process group starts with the Runner, which writes into the work dir.
+    if config.get('launcher', 'none') != 'none' and int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))):
+        return
+    work_dir = Path(config.work_dir)
+    make_folder(work_dir, ConfigError)
+    if not hold_lock(work_dir / LOCK_NAME, ConfigError):
+        raise ConfigError(f'Another process is training in {work_dir}. Wait for it to end, or give another --work-dir.')
     continued = config.get('resume') and (not config.load_from or Path(config.load_from).resolve().parent == work_dir.resolve())
     if not continued and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
         raise ConfigError(

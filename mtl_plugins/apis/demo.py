@@ -10,7 +10,6 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.evaluation.functional.scores import (
     SUMMARY_DEPTH,
     SUMMARY_MULTITASK,
@@ -19,12 +18,13 @@ from mtl_plugins.evaluation.functional.scores import (
     with_ties_broken,
 )
 from mtl_plugins.evaluation.label_folder import find_labels
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
-from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {SUMMARY_TITLES[name]: name for name in (SUMMARY_SEMSEG, SUMMARY_DEPTH, SUMMARY_MULTITASK)}
@@ -86,7 +86,7 @@ def report(
     console.print(f'Against it the model has {gain:+.1f} points of mIoU and {-reduction:+.0f} % of SI-logRMSE on the test split.')
     _draw(data_root, result.archive, picture)
     for label, path in (('Submission', result.archive), ('Picture', picture), ('Checkpoint', result.checkpoint)):
-        console.print(f'{label}: {path}', soft_wrap=True, highlight=False)
+        console.print(shorten_paths(f'{label}: {path.absolute()}'), soft_wrap=True, highlight=False)
     console.print(f'Took {seconds / 60:.1f} minutes.')
     return rows
 

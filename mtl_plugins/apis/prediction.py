@@ -11,10 +11,10 @@ from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from rich.console import Console
 from rich.table import Table
 
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import RUNNERS

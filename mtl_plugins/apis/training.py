@@ -6,9 +6,10 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
+from mtl_plugins.apis.configuration import claim_work_dir
 from mtl_plugins.apis.prediction import predict_split
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME as METRICS_FILE
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name
 
@@ -29,8 +30,10 @@ def train(config: Config) -> TrainingResult:
         config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
 
     Raises:
+        ConfigError: If another process trains in the work dir, or it holds a run that is not the one to be continued.
         UserError: If data, checkpoint or disk fail; what was saved before is intact.
     """
+    claim_work_dir(config)
     runner: MultiTaskRunner = RUNNERS.build(config)
     submission = config.get('submission', {})
     wanted = submission.get('enabled', False) and config.get('test_dataloader') is not None
@@ -52,12 +55,12 @@ def train(config: Config) -> TrainingResult:
         barrier()
         runner.logger.info(f'Predicting the test split with {checkpoint}')
         runner.start_from(checkpoint)
-        archive = Path(config.work_dir) / f'{infos["run_name"]}.zip'
+        archive = Path(runner.work_dir) / f'{infos["run_name"]}.zip'
         predict_split(
             runner,
             archive,
             checkpoint=checkpoint if submission.get('include_checkpoint') else None,
-            metrics_csv=Path(config.work_dir) / METRICS_FILE,
+            metrics_csv=Path(runner.work_dir) / METRICS_FILE,
             rounding=submission.get('rounding', 'nearest'),
         )
     if is_main_process():

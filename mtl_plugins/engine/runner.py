@@ -21,9 +21,14 @@ from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
-from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.files import replacing, shorten_paths
 
 WORKER_TYPES = ('process', 'thread')
+
+
+def _shorten_paths(record: logging.LogRecord) -> bool:
+    record.msg, record.args = shorten_paths(record.getMessage()), ()
+    return True
 
 
 @RUNNERS.register_module()
@@ -40,9 +45,11 @@ class MultiTaskRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines.
 
-        Nor does a terminal get the lines within a validation or test, where :class:`ProgressBarHook` shows the progress.
+        Nor does a terminal get the lines within a validation or test, where :class:`ProgressBarHook` shows the progress. Paths
+        below the current folder are written relative to it.
         """
         logger = super().build_logger(*args, **kwargs)
+        logger.addFilter(_shorten_paths)
         left_out = r'\n|^(Epoch|Iter)\((val|test)\)' if sys.stdout.isatty() else r'\n'
         for handler in logger.handlers:
             if not isinstance(handler, logging.FileHandler):

@@ -12,6 +12,7 @@ from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
+from mtl_plugins.utils.files import natural_order
 
 _LABEL_NAME = re.compile(r'[^.].*\.png')
 
@@ -25,12 +26,6 @@ class LabelFiles:
 
 
 Predict = Callable[[str, str, tuple[int, int]], np.ndarray]
-
-
-def stem_order(stem: str) -> tuple:
-    """Sort key: 2 before 10."""
-    parts = re.split(r'(\d+)', stem)
-    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part)
 
 
 def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
@@ -50,7 +45,7 @@ def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
             paths = {path.stem: path for path in label_folder.iterdir() if _LABEL_NAME.fullmatch(path.name)}
             if not paths:
                 raise DataNotFoundError(f"The label folder '{label_folder}' holds no file named <index>.png.")
-            found[name] = LabelFiles(kind, {stem: paths[stem] for stem in sorted(paths, key=stem_order)})
+            found[name] = LabelFiles(kind, {stem: paths[stem] for stem in sorted(paths, key=natural_order)})
     if not found:
         names = ' and/or '.join(configs)
         raise DataNotFoundError(f"The folder '{folder}' should hold the label folders {names}. Found none.")

@@ -1,6 +1,7 @@
 """Binary boundaries per pixel."""
 
 from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 
@@ -37,8 +38,8 @@ class BoundaryMap(LabelKind):
             raise ValueError(f'`tolerance` of {name} should not be negative. Found {tolerance}.')
         self.tolerance = tolerance
 
-    def decode(self, path: str) -> np.ndarray:
-        boundary = read_grey(path, 'boundary map')
+    def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
+        boundary = read_grey(path, 'boundary map', size)
         # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.
         if (boundary + np.uint8(1)).max() > 2:
             found = sorted({int(value) for value in np.unique(boundary)} - {0, 1, IGNORE_LABEL})
@@ -62,6 +63,9 @@ class BoundaryMap(LabelKind):
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes.astype(np.float32) / np.float32(255)
+
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), tolerance=self.tolerance)
 
     def scorer(self) -> BoundaryScorer:
         return BoundaryScorer(self.name, self.tolerance)

@@ -77,9 +77,9 @@ class ClassMap(LabelKind):
                 table[old] = new if new >= 0 else IGNORE_LABEL
         return table
 
-    def decode(self, path: str) -> np.ndarray:
+    def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """uint8 classes ``(H, W)``."""
-        ids = read_ids(path)
+        ids = read_ids(path, size)
         if self._mapped is not None:
             if ids.dtype != np.uint8:
                 known = (ids >= 0) & (ids < len(self._mapped))
@@ -124,6 +124,14 @@ class ClassMap(LabelKind):
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes
+
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), classes=list(self.classes), palette=self.palette)
+
+    def to_label_png(self, stored: np.ndarray) -> bytes:
+        """A palette PNG; ignored pixels are black."""
+        # Decoders may refuse an index without a colour.
+        return encode_palette_png(stored, [*self.palette, *[[0, 0, 0]] * (256 - len(self.palette))])
 
     def scorer(self) -> ConfusionScorer:
         return ConfusionScorer(self.name, self.classes)

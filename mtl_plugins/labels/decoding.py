@@ -17,6 +17,10 @@ _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _ARRAYS = ('.npy', '.npz')
+# 16384x16384: of the data sets that are known, none has images a tenth as large.
+_MAX_PIXELS = 2**28
+
+Size = tuple[int, int]
 
 
 def decode_image(path: str) -> np.ndarray:
@@ -43,8 +47,12 @@ def decode_image(path: str) -> np.ndarray:
     return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
 
 
-def read_ids(path: str) -> np.ndarray:
+def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     """Read ids from a palette or grey PNG, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
+
+    Args:
+        path: The file.
+        size: Height and width that a PNG should state in its header: another one is refused before it is decoded.
 
     Raises:
         DataNotFoundError: If the file does not exist.
@@ -57,7 +65,7 @@ def read_ids(path: str) -> np.ndarray:
             raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found fractions.")
         return ids
     data = read_bytes(path)
-    bit_depth, colour_type = _png_header(data, 'label', path)
+    bit_depth, colour_type = _png_header(data, 'label', path, size)
     if colour_type == _GREY and bit_depth in (8, 16):
         return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == _PALETTE and bit_depth == 8:
@@ -68,25 +76,26 @@ def read_ids(path: str) -> np.ndarray:
     raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
 
 
-def read_grey(path: str, what: str) -> np.ndarray:
-    """Read an 8-bit grey PNG as ``(H, W)`` uint8; ``what`` it is called in an error.
+def read_grey(path: str, what: str, size: Size | None = None) -> np.ndarray:
+    """Read an 8-bit grey PNG as ``(H, W)`` uint8; ``what`` it is called in an error, ``size`` as in :func:`read_ids`.
 
     Raises:
         DataNotFoundError: If the file does not exist.
         CorruptFileError: If it is truncated, cannot be decoded or is something else.
     """
-    return _read_png(path, what, _GREY, (8,))
+    return _read_png(path, what, _GREY, (8,), size)
 
 
-def read_rgb(path: str, what: str) -> np.ndarray:
-    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, with the errors of :func:`read_grey`."""
-    return cv2.cvtColor(_read_png(path, what, _RGB, (8,)), cv2.COLOR_BGR2RGB)
+def read_rgb(path: str, what: str, size: Size | None = None) -> np.ndarray:
+    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, with the arguments and errors of :func:`read_grey`."""
+    return cv2.cvtColor(_read_png(path, what, _RGB, (8,), size), cv2.COLOR_BGR2RGB)
 
 
-def read_numbers(path: str, what: str) -> np.ndarray:
+def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
     """Read numbers ``(H, W)``: a grey PNG of 8 or 16 bits, ``.npy``, ``.npz`` with one array, or an EXR or TIFF of one channel.
 
-    Of an EXR it is the only channel, or Z, depth, V, Y or R, whichever comes first in this list.
+    Of an EXR it is the only channel, or Z, depth, V, Y or R, whichever comes first in this list. ``what`` and ``size`` as in
+    :func:`read_grey`.
 
     Raises:
         DataNotFoundError: If the file does not exist.
@@ -99,7 +108,7 @@ def read_numbers(path: str, what: str) -> np.ndarray:
         return _check_map(_read_exr(path, what, ('Z', 'depth', 'V', 'Y', 'R'))[0], what, path)
     if suffix in ('.tif', '.tiff'):
         return _check_map(_decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path), what, path)
-    return _read_png(path, what, _GREY, (8, 16))
+    return _read_png(path, what, _GREY, (8, 16), size)
 
 
 def read_vectors(path: str, what: str) -> np.ndarray:
@@ -203,9 +212,9 @@ def _to_bytes(image: np.ndarray, path: str) -> np.ndarray:
     return (image * 255).round().astype(np.uint8)
 
 
-def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...]) -> np.ndarray:
+def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...], size: Size | None) -> np.ndarray:
     data = read_bytes(path)
-    found = _png_header(data, what, path)
+    found = _png_header(data, what, path, size)
     if found[1] != colour_type or found[0] not in bit_depths:
         bits = ' or '.join(map(str, bit_depths))
         raise CorruptFileError(
@@ -215,13 +224,21 @@ def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...
     return _decode(data, cv2.IMREAD_UNCHANGED, what, path)
 
 
-def _png_header(data: bytes, what: str, path: str) -> tuple[int, int]:
-    """Bit depth and colour type."""
+def _png_header(data: bytes, what: str, path: str, size: Size | None = None) -> tuple[int, int]:
+    """Bit depth and colour type; refuses another size than ``size``, and an absurd one."""
     if not data.startswith(_PNG_START) or len(data) < 33:
         raise CorruptFileError(f"The {what} '{path}' should be a PNG file. Found other content ({len(data)} bytes).")
     if not data.endswith(_PNG_END) and _PNG_END not in data:
         raise CorruptFileError(f"The {what} '{path}' is truncated: its PNG data ends early, after {len(data)} bytes.")
-    return data[24], data[25]
+    width, height, bit_depth, colour_type = struct.unpack_from('>2I2B', data, 16)
+    if size is not None and (height, width) != tuple(size):
+        raise CorruptFileError(
+            f"The {what} '{path}' should have the same size as its image, {size[1]}x{size[0]} (width x height). "
+            f'Found {width}x{height}.'
+        )
+    if width * height > _MAX_PIXELS:
+        raise CorruptFileError(f"The {what} '{path}' should have at most {_MAX_PIXELS} pixels. Found {width}x{height}.")
+    return bit_depth, colour_type
 
 
 def _palette_to_grey(data: bytes) -> bytes:

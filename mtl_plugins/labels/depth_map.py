@@ -82,10 +82,10 @@ class DepthMap(LabelKind):
             self.templates = (path, camera)
         self._table = decode_table(*self.depth_range).astype(np.float32)
 
-    def decode(self, path: str, *others: str) -> np.ndarray:
+    def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
         if self.encoding == 'code':
-            return read_grey(path, 'depth map')
-        numbers = read_numbers(path, 'depth map')
+            return read_grey(path, 'depth map', size)
+        numbers = read_numbers(path, 'depth map', size)
         if self.encoding == 'disparity':
             disparity = (numbers.astype(np.float32) - 1) / 256
             known = disparity > 0
@@ -133,6 +133,9 @@ class DepthMap(LabelKind):
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return self._table[codes]
+
+    def plain_config(self) -> dict[str, Any]:
+        return dict(super().plain_config(), encoding='code', depth_range=list(self.depth_range))
 
     def scorer(self) -> DepthScorer:
         return DepthScorer(self.name)

@@ -61,8 +61,14 @@ class LabelKind(ABC):
         self.templates: tuple[str, ...] = (path,)
 
     @abstractmethod
-    def decode(self, path: str, *others: str) -> np.ndarray:
+    def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
         """The stored form of the files of ``templates``.
+
+        Args:
+            path: The first file.
+            others: The further ones.
+            size: Height and width of the image, where they are known: files that state their size are then not decoded if they
+                state another one. The caller checks the result all the same.
 
         Raises:
             DataNotFoundError: If a file does not exist.
@@ -129,6 +135,17 @@ class LabelKind(ABC):
     @abstractmethod
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         """The values of codes."""
+
+    def plain_config(self) -> dict[str, Any]:
+        """Config of the same label in a folder of MiniScapes' layout, where a file is a PNG of bytes at the default path.
+
+        A kind with arguments that matter there adds them.
+        """
+        return dict(type=type(self).__name__)
+
+    def to_label_png(self, stored: np.ndarray) -> bytes:
+        """The file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
+        return self.to_png(stored)
 
     @abstractmethod
     def scorer(self) -> 'Scorer':

@@ -70,16 +70,20 @@ def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> d
 def read_description(root: str | Path) -> dict:
     """What ``dataset.json`` in a data root says, ``{}`` without one.
 
-    ``labels`` holds a config per label, which replaces MiniScapes' own: other classes, another range of depth.
+    ``labels`` holds a config per label, which replaces MiniScapes' own: other classes, another range of depth. ``missing_labels``
+    may list the names of those that samples may lack.
 
     Raises:
-        CorruptFileError: If it is no JSON object with an object ``labels``.
+        CorruptFileError: If it is no JSON object with an object ``labels``, or ``missing_labels`` is no list of names.
     """
     path = Path(root) / DESCRIPTION
     try:
         description = json.loads(path.read_text())
         if not isinstance(description['labels'], dict):
             raise TypeError('`labels` should be an object')
+        missing = description.get('missing_labels', [])
+        if not isinstance(missing, list) or not all(isinstance(name, str) for name in missing):
+            raise TypeError('`missing_labels` should be a list of names')
     except (FileNotFoundError, NotADirectoryError):
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -89,10 +93,20 @@ def read_description(root: str | Path) -> dict:
 
 def miniscapes_labels(folder: str | Path | None = None) -> dict[str, dict]:
     """Configs of MiniScapes' labels, or those that ``folder`` or one of the two above it describes in ``dataset.json``."""
+    description = _find_description(folder)
+    return dict(description['labels']) if description else MINISCAPES_LABELS
+
+
+def miniscapes_missing_labels(folder: str | Path | None = None) -> tuple[str, ...]:
+    """Names of the labels that samples may lack, by the same description; without one none."""
+    return tuple(_find_description(folder).get('missing_labels', ()))
+
+
+def _find_description(folder: str | Path | None) -> dict:
     if folder is not None:
         absolute = Path(folder).absolute()
         for place in (absolute, *absolute.parents[:2]):
             description = read_description(place)
             if description:
-                return dict(description['labels'])
-    return MINISCAPES_LABELS
+                return description
+    return {}

@@ -52,9 +52,9 @@ class SurfaceNormals(LabelKind):
         self._signs = np.array([-1 if axis.startswith('-') else 1 for axis in axes], np.float32)
         self._is_standard = self._order == [0, 1, 2] and (self._signs > 0).all()
 
-    def decode(self, path: str) -> np.ndarray:
+    def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
         if path.endswith('.png'):
-            codes = read_rgb(path, 'normal map')
+            codes = read_rgb(path, 'normal map', size)
             return codes if self._is_standard else encode_normals(self._turn(decode_normals(codes)))
         vectors = read_vectors(path, 'normal map')
         length = np.linalg.norm(vectors, axis=-1, keepdims=True)

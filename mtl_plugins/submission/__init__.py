@@ -2,7 +2,6 @@
 
 from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError, SubmissionError
 from mtl_plugins.submission.archive import build_archive
-from mtl_plugins.submission.metrics_table import read_scalar_rows
 from mtl_plugins.submission.prediction_folder import find_image_sizes, validate_predictions
 from mtl_plugins.submission.run_name import make_run_name
 from mtl_plugins.submission.writer import SubmissionWriter
@@ -15,6 +14,5 @@ __all__ = [
     'build_archive',
     'find_image_sizes',
     'make_run_name',
-    'read_scalar_rows',
     'validate_predictions',
 ]

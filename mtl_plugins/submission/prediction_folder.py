@@ -7,9 +7,8 @@ from pathlib import Path
 from PIL import Image
 
 from mtl_plugins.errors import InvalidPredictionError, SubmissionError
-from mtl_plugins.evaluation.label_folder import stem_order
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.files import TEMPORARY_SUFFIX
+from mtl_plugins.utils.files import TEMPORARY_SUFFIX, natural_order
 
 PREDICTIONS = 'predictions'
 
@@ -73,6 +72,6 @@ def check_names(place: str, found: set[str], expected: set[str]) -> None:
     """
     for problem, names in (('is missing', expected - found), ('is not the prediction of a test image', found - expected)):
         if names:
-            first = min(names, key=lambda name: stem_order(name.removesuffix('.png')))
+            first = min(names, key=lambda name: natural_order(name.removesuffix('.png')))
             others = f' (and {len(names) - 1} more)' if len(names) > 1 else ''
             raise InvalidPredictionError(f'{place}: {first}{others} {problem}.')

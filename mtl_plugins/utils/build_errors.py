@@ -4,6 +4,8 @@ import types
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+# Functions of mmengine that build the entry `cfg`.
+BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 _SHOWN = 160
 
 
@@ -15,7 +17,7 @@ def explain_build_error(error: BaseException) -> str | None:
     """
     entry, config = None, None
     for frame in _frames(error.__traceback__):
-        if frame.f_code.co_name == 'build_from_cfg' and isinstance(frame.f_locals.get('cfg'), Mapping):
+        if frame.f_code.co_name in BUILDERS and isinstance(frame.f_locals.get('cfg'), Mapping):
             entry = frame.f_locals['cfg']
         for name in ('self', 'runner', 'config'):
             found = frame.f_locals.get(name)

@@ -1,5 +1,6 @@
 """What every command-line tool shares: errors as one line, and arguments parsed before the heavy imports."""
 
+import argparse
 import errno
 import os
 import pickle
@@ -17,6 +18,18 @@ DEBUG_VARIABLE = 'MTL_DEBUG'
 # What a wrong argument of one of our classes says: "`x` should be ... . Found ...".
 _HOUSE_STYLE = re.compile(r' should .*\. Found ')
 _UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
+
+
+def image_size(text: str) -> tuple[int, int]:
+    """'HxW' to (H, W), as the ``type`` of an argument.
+
+    Raises:
+        ArgumentTypeError: If it is something else.
+    """
+    match = re.fullmatch(r'(\d+)x(\d+)', text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f'a size is HEIGHTxWIDTH, such as 256x512. Found {text!r}.')
+    return int(match[1]), int(match[2])
 
 
 def run_tool(main: Callable[[], int | None]) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -10,6 +11,7 @@ from pathlib import Path
 from mtl_plugins.errors import UserError
 
 TEMPORARY_SUFFIX = '.tmp'
+_locks: dict[Path, int] = {}
 
 
 @contextmanager
@@ -43,6 +45,50 @@ def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise error_type(describe_os_error(error, path)) from error
+
+
+def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
+    """Lock a file until this process ends, however it ends; the file is made if missing and stays.
+
+    The lock is that of the process, not of its children: none that outlives it holds it. Taking it again is nothing.
+
+    Returns:
+        Whether no other process holds it. True, too, where the system or its files know no such locks.
+
+    Raises:
+        UserError: Of the given type, if the file cannot be made.
+    """
+    path = path.resolve()
+    try:
+        import fcntl
+    except ImportError:
+        return True
+    if path in _locks:
+        return True
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise error_type(describe_os_error(error, path)) from error
+    try:
+        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EAGAIN):
+            os.close(descriptor)
+            return False
+    # Closing any descriptor of the file would give the lock back.
+    _locks[path] = descriptor
+    return True
+
+
+def shorten_paths(text: str) -> str:
+    """The text with paths below the current folder written relative to it, as a person would type them."""
+    return text.replace(f'{Path.cwd()}{os.sep}', '')
+
+
+def natural_order(stem: str) -> tuple:
+    """Sort key: 2 before 10."""
+    parts = re.split(r'(\d+)', stem)
+    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part)
 
 
 def describe_os_error(error: OSError, path: Path) -> str:

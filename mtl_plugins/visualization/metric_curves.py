@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_plugins.engine.hooks.metrics_csv_hook import FILE_NAME, read_metrics
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.visualization.plots import distinct_colours, to_array
 
 

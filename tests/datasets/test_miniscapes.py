@@ -216,7 +216,7 @@ def test_unknown_label_ids(root):
 def test_sizes_differ(root, task):
     path = root / 'train' / task / '0.png'
     Image.new('L', (96, 63)).save(path)
-    load_broken(root, path, 'same size (width x height). Found 96x64 and 96x63.')
+    load_broken(root, path, 'same size as its image, 96x64 (width x height). Found 96x63.')
 
 
 @pytest.mark.parametrize(

@@ -20,8 +20,8 @@ from torch.utils.data import Dataset
 from mtl_plugins.apis.configuration import set_work_dir
 from mtl_plugins.apis.training import train
 from mtl_plugins.engine import DINOScheduleHook
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
 from mtl_plugins.errors import ConfigError, NonFiniteLossError
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.utils.config import load_config

@@ -277,3 +277,17 @@ def test_images_in_png_and_arrays(tmp_path):
     np.testing.assert_array_equal(decode_image(save(tmp_path / 'x.npy', image / 255)), image)
     with pytest.raises(CorruptFileError, match=r'should be uint8, or numbers in 0\.\.1'):
         decode_image(save(tmp_path / 'x.npy', image.astype(float)))
+
+
+@pytest.mark.parametrize('size', [(40, 40), None])
+@pytest.mark.parametrize('name', ['semseg', 'depth', 'normals', 'boundary'])
+def test_a_label_of_another_or_absurd_size_is_refused_before_it_is_decoded(tmp_path, monkeypatch, name, size):
+    # A map of 30000x30000 pixels used to be decoded first, which takes 0.9 GB.
+    path = tmp_path / 'x.png'
+    content = bytearray(KINDS[name].to_png(KINDS[name].encode(random_values(name), 'nearest')))
+    content[16:24] = (30000).to_bytes(4, 'big') * 2
+    path.write_bytes(content)
+    monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
+    expected = r'the same size as its image, 40x40 .*' if size else 'at most 268435456 pixels. '
+    with pytest.raises(CorruptFileError, match=rf"x\.png' should have {expected}Found 30000x30000"):
+        KINDS[name].decode(str(path), size=size)

@@ -1,7 +1,6 @@
 import csv
 import errno
 import io
-import json
 import os
 import re
 import zipfile
@@ -17,7 +16,6 @@ from mtl_plugins.submission import (
     archive,
     find_image_sizes,
     make_run_name,
-    read_scalar_rows,
 )
 
 METRICS = [
@@ -124,26 +122,6 @@ def test_missing_checkpoint_and_images(submission, tmp_path):
     (tmp_path / '0.jpg').write_bytes(b'no')
     with pytest.raises(SubmissionError, match=r'Cannot read the image .*0\.jpg'):
         find_image_sizes([tmp_path / '0.jpg'])
-
-
-def test_metric_rows_of_a_scalars_file(tmp_path):
-    lines = [
-        {'loss': 1.0, 'iter': 10, 'step': 10},
-        {'metrics_summary/semseg': 10.0, 'step': 1},
-        {'metrics_summary/semseg': 20.0, 'data_time': 0.1, 'step': 2},
-        {'metrics_summary/semseg': 25.0, 'step': 2},
-    ]
-    path = tmp_path / 'scalars.json'
-    path.write_text('\n'.join(map(json.dumps, lines)) + '\n{"metrics_summary/sem')
-    assert read_scalar_rows(path) == [
-        {'step': 1, 'metrics_summary/semseg': 10.0},
-        {'step': 2, 'metrics_summary/semseg': 25.0},
-    ]
-    path.write_text('[1]\n{}\n')
-    with pytest.raises(SubmissionError, match=r'Line 1 of .* should be a JSON object'):
-        read_scalar_rows(path)
-    with pytest.raises(SubmissionError, match='Cannot read the metrics in'):
-        read_scalar_rows(tmp_path / 'nowhere.json')
 
 
 def test_run_name():

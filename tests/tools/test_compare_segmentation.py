@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 
 from mtl_plugins.apis.training import train
-from mtl_plugins.engine.hooks.metrics_csv_hook import read_metrics
+from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.registry import MODELS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file

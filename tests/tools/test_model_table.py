@@ -11,8 +11,8 @@ from torch import nn
 
 from benchmarks.allocated_memory import held_mib, peak_mib
 from benchmarks.model_table import SYSTEMS, default_configs, load_models, ratios
+from mtl_plugins.models.utils.model_stats import count_flops, list_parts, parameters_by_kind
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.model_stats import count_flops, list_parts, parameters_by_kind
 from tests.tiny import EPOCH_CONFIG
 
 

@@ -2,6 +2,10 @@
 
 import csv
 import json
+import os
+import signal
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -9,6 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
+from mtl_plugins.apis.configuration import LOCK_NAME
 from mtl_plugins.evaluation.metrics.multitask_metric import MultiTaskMetric
 from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
@@ -45,7 +50,7 @@ def test_training_ends_with_an_archive_that_the_grader_takes(run_cli, trained, d
     assert graded.code == 0, graded.err
     assert 'metrics_summary/multitask' in json.loads(scores.read_text())
     # Only what a person would look for is left behind.
-    assert not [path for path in trained.iterdir() if path.name.startswith('.')]
+    assert [path.name for path in trained.iterdir() if path.name.startswith('.')] == [LOCK_NAME]
 
 
 def test_the_graded_score_is_the_validation_score_of_the_quantised_predictions(run_cli, trained, tiny_config_file, data_root):
@@ -87,6 +92,41 @@ def test_a_second_run_does_not_overwrite_the_first(run_cli, trained, tiny_config
     assert result.code == 1
     assert 'already holds a run. Pass --resume' in result.err
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
+
+
+def test_two_processes_do_not_train_in_one_work_dir(run_cli, tiny_config_file, data_root, tmp_path):
+    # Both used to succeed and mix their files.
+    (tmp_path / 'run').mkdir()
+    arguments = ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission')
+    code = (
+        'import multiprocessing, sys, time; from pathlib import Path; from mtl_plugins.utils.files import hold_lock\n'
+        'assert hold_lock(Path(sys.argv[1]))\n'
+        'multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,)).start()\n'
+        'print("held", flush=True); time.sleep(60)'
+    )
+    with subprocess.Popen(
+        [sys.executable, '-c', code, tmp_path / 'run' / LOCK_NAME], stdout=subprocess.PIPE, start_new_session=True
+    ) as other:
+        assert other.stdout.readline() == b'held\n'
+        result = run_cli(*arguments)
+        assert result.code == 1 and 'Another process is training in' in result.err, result.err
+        assert [path.name for path in (tmp_path / 'run').iterdir()] == [LOCK_NAME]
+        other.kill()
+        other.wait()
+        # The child, as a loader's worker, may live longer; the lock may not.
+        result = run_cli(*arguments, '--cfg-options', 'train_cfg.max_epochs=1')
+        os.killpg(other.pid, signal.SIGKILL)
+    assert result.code == 0, result.err
+
+
+def test_paths_are_printed_as_a_person_would_type_them(run_cli, tiny_config_file, data_root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = run_cli('train', tiny_config_file, '--data-root', data_root, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert result.code == 0, result.err
+    (log,) = tmp_path.glob('work_dirs/tiny/*/*.log')
+    messages = [line for line in log.read_text().splitlines() if ('INFO' in line and '.pth' in line) or 'submission' in line]
+    assert any('Best checkpoint: work_dirs/tiny/best_' in line and 'submission: work_dirs/tiny/T00' in line for line in messages)
+    assert not [line for line in messages if str(tmp_path) in line]
 
 
 def test_resuming_a_finished_run_for_longer_keeps_its_name_and_history(run_cli, trained, tiny_config_file, data_root):

@@ -31,12 +31,12 @@ def main() -> None:
     args = parse_args()
     from PIL import Image
 
+    from mtl_plugins.apis.depth_bins import find_bins_head, predict_bins, read_images, read_samples
     from mtl_plugins.models.utils.checkpoint import load_pretrained
     from mtl_plugins.registry import MODELS
     from mtl_plugins.utils.config import load_config, parse_options
     from mtl_plugins.utils.files import replacing
-    from mtl_plugins.visualization.bin_samples import read_images, read_samples
-    from mtl_plugins.visualization.depth_bins import find_bins_head, predict_bins, render_depth_bins
+    from mtl_plugins.visualization.depth_bins import render_depth_bins
 
     config = load_config(args.config, parse_options(args.cfg_options))
     # The checkpoint replaces what `init_cfg` would load.

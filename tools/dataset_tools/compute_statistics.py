@@ -33,7 +33,7 @@ def main() -> None:
     from mtl_plugins.utils.files import replacing
 
     listing = list_miniscapes(args.root, args.split)
-    samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split)
+    samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split, disable=None)
     summary = summarise(collect_histograms(samples, listing.labels), listing.labels)
     print(format_table(summary, listing.labels))
     if args.json is not None:

@@ -1,22 +1,15 @@
 """Generate a small data set in COCO's instance format: pictures of people, cars, bicycles, cats and dogs, with annotations."""
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-def image_size(text: str) -> tuple[int, int]:
-    """'HxW' to (H, W)."""
-    match = re.fullmatch(r'(\d+)x(\d+)', text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f'a size is HEIGHTxWIDTH, such as 96x128. Found {text!r}.')
-    return int(match[1]), int(match[2])
-
-
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import image_size
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,

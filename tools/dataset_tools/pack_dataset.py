@@ -35,7 +35,7 @@ def main() -> None:
     for listing in listings:
         total, name = len(listing.stems), listing.folder.name
         folder = write_packed(
-            listing, args.workers, lambda it, total=total, name=name: tqdm(it, total=total, unit='img', desc=name)
+            listing, args.workers, lambda it, total=total, name=name: tqdm(it, total=total, unit='img', desc=name, disable=None)
         )
         size = sum(path.stat().st_size for path in folder.iterdir())
         print(f'{folder}: {total} samples, {size / 2**20:.1f} MiB')

@@ -43,7 +43,7 @@ def main() -> int:
             args.margin,
             args.copy,
             args.workers,
-            lambda images, split, total: tqdm(images, total=total, unit='img', desc=split),
+            lambda images, split, total: tqdm(images, total=total, unit='img', desc=split, disable=None),
         )
     except KeyboardInterrupt:
         print(f'interrupted; {args.out} is incomplete, remove it before running again.', file=sys.stderr)

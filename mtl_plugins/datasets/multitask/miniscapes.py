@@ -4,7 +4,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
-from mtl_plugins.labels.presets import MINISCAPES_TASKS, miniscapes_labels
+from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, miniscapes_labels, miniscapes_missing_labels
 from mtl_plugins.registry import DATASETS
 
 
@@ -14,7 +15,7 @@ class MiniScapesDataset(MultiTaskDataset):
 
     Files: ``<data_root>/<split>/{rgb/<index>.jpg, semseg/<index>.png, depth/<index>.png}``; on request (``tasks``) also
     ``normals/<index>.png`` and ``boundary/<index>.png``. A file ``<data_root>/dataset.json``, as ``convert_dataset.py``
-    writes it, may replace the labels: other classes, another range of depth.
+    writes it, may replace the labels (other classes, another range of depth) and say which of them samples may lack.
 
     Arguments and errors are those of :class:`MultiTaskDataset`; ``tasks`` are ``('semseg', 'depth')`` by default.
     """
@@ -22,6 +23,10 @@ class MiniScapesDataset(MultiTaskDataset):
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
         return config.get('labels') or miniscapes_labels(config.get('data_root'))
+
+    def list_files(self) -> SplitListing:
+        missing = (*self.layout['missing_labels'], *miniscapes_missing_labels(self.data_root))
+        return list_split(self.data_root, self.split, self.labels, **{**self.layout, 'missing_labels': missing})
 
     @classmethod
     def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
+from mtl_plugins.utils.files import natural_order
 
 _HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
@@ -148,7 +149,8 @@ def list_split(
 def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MINISCAPES_TASKS) -> SplitListing:
     """:func:`list_split` of a folder in MiniScapes format, with the labels that its ``dataset.json`` may describe."""
     offered = miniscapes_labels(data_root)
-    return list_split(data_root, split, build_labels(offered, [name for name in tasks if name in offered]))
+    labels = build_labels(offered, [name for name in tasks if name in offered])
+    return list_split(data_root, split, labels, missing_labels=miniscapes_missing_labels(data_root))
 
 
 def _fill(template: str, split: str, name: str, stem: str) -> str:
@@ -172,12 +174,6 @@ def _find_stems(root: Path, split: str, image: str, stem: str) -> list[str]:
         shown = image.rsplit('/', 1)[-1].replace('{stem}', '<index>' if stem == r'\d+' else '<name>')
         raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.")
     return sorted(stems, key=natural_order)
-
-
-def natural_order(stem: str) -> tuple:
-    """Sort key: 2 before 10."""
-    parts = re.split(r'(\d+)', stem)
-    return tuple((1, int(part), part) if part.isdecimal() else (0, 0, part) for part in parts if part)
 
 
 def _read_stems(path: Path) -> list[str]:

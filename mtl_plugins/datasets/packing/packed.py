@@ -10,10 +10,7 @@ import json
 import logging
 import os
 import shutil
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import cv2
@@ -25,6 +22,7 @@ from mtl_plugins.errors import CorruptFileError, DataError
 from mtl_plugins.labels.decoding import check_same_size, decode_image
 from mtl_plugins.labels.label_kind import LabelKind, results_key
 from mtl_plugins.utils.files import describe_os_error
+from mtl_plugins.utils.threads import map_in_order
 
 FORMAT_VERSION = 1
 FOLDER_NAME = 'packed'
@@ -67,7 +65,7 @@ def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], lab
     image = decode_image(image_path)
     sample = dict(img=image)
     for name, paths in label_paths.items():
-        stored = sample[labels[name].key] = labels[name].decode(*paths)
+        stored = sample[labels[name].key] = labels[name].decode(*paths, size=image.shape[:2])
         check_same_size(image, stored, image_path, paths[0])
     return sample
 
@@ -75,18 +73,7 @@ def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], lab
 def iterate_samples(listing: SplitListing, num_workers: int) -> Iterator[Sample]:
     """All samples in order, decoded by a few threads; memory stays flat."""
     cv2.setNumThreads(0)
-    num_workers = max(num_workers, 1)
-    with ThreadPoolExecutor(num_workers) as pool:
-        positions = iter(range(len(listing.stems)))
-        pending = deque(pool.submit(read_sample, listing, position) for position in islice(positions, 4 * num_workers))
-        try:
-            while pending:
-                sample = pending.popleft().result()
-                pending.extend(pool.submit(read_sample, listing, position) for position in islice(positions, 1))
-                yield sample
-        finally:
-            for future in pending:
-                future.cancel()
+    return map_in_order(lambda position: read_sample(listing, position), range(len(listing.stems)), num_workers)
 
 
 def open_packed(listing: SplitListing) -> PackedSplit | None:

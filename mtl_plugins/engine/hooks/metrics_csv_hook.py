@@ -1,15 +1,13 @@
-"""``metrics.csv``: one row per validation."""
+"""``metrics.csv`` in the work dir."""
 
-import csv
 from pathlib import Path
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
+from mtl_plugins.evaluation.metrics_file import FILE_NAME, format_metrics, read_metrics
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import replacing
-
-FILE_NAME = 'metrics.csv'
 
 
 @HOOKS.register_module()
@@ -29,16 +27,5 @@ class MetricsCsvHook(Hook):
         path = Path(runner.work_dir) / FILE_NAME
         rows = [row for row in read_metrics(path) if int(row['iter']) < runner.iter]
         rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
-        columns = list(dict.fromkeys(name for row in rows for name in row))
-        with replacing(path) as temporary, open(temporary, 'w', newline='') as file:
-            writer = csv.DictWriter(file, columns)
-            writer.writeheader()
-            writer.writerows(rows)
-
-
-def read_metrics(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``; none if the file does not exist."""
-    if not Path(path).is_file():
-        return []
-    with open(path, newline='') as file:
-        return list(csv.DictReader(file))
+        with replacing(path) as temporary:
+            temporary.write_text(format_metrics(rows))

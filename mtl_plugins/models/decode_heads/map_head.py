@@ -1,11 +1,11 @@
 """What all heads for one prediction map share."""
 
 import inspect
+import sys
 from abc import abstractmethod
 from collections.abc import Sequence
 
 from mmengine.model import BaseModule
-from mmseg.models.decode_heads.decode_head import BaseDecodeHead
 from torch import Tensor, nn
 
 from mtl_plugins.registry import MODELS
@@ -37,7 +37,13 @@ class MapHead(BaseModule):
 def is_map_head(head: dict) -> bool:
     """Whether a config is that of a :class:`MapHead`, or of a decode head of mmseg, which becomes one."""
     kind = MODELS.get(head['type'])
-    return kind is not None and issubclass(kind, (MapHead, BaseDecodeHead))
+    return kind is not None and (issubclass(kind, MapHead) or _is_of_mmseg(kind))
+
+
+def _is_of_mmseg(kind: type) -> bool:
+    # Whatever derives from it has imported it; importing all models of mmseg costs other runs seconds.
+    module = sys.modules.get('mmseg.models.decode_heads.decode_head')
+    return module is not None and issubclass(kind, module.BaseDecodeHead)
 
 
 def check_is_map_head(head: dict) -> None:
@@ -56,7 +62,7 @@ def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int)
     Raises:
         ValueError: If it is another kind of head.
     """
-    if is_map_head(head) and issubclass(MODELS.get(head['type']), BaseDecodeHead):
+    if is_map_head(head) and _is_of_mmseg(MODELS.get(head['type'])):
         return MODELS.build(dict(type='MMSegHead', head=head, in_channels=in_channels, out_channels=out_channels))
     check_reads_pyramid(head)
     return MODELS.build({**head, 'in_channels': in_channels, 'out_channels': out_channels})

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
 from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.map_head import MapHead
@@ -51,6 +50,9 @@ class MMSegHead(MapHead):
 
     def __init__(self, *, head: dict, in_channels: Sequence[int | None], out_channels: int, init_cfg: dict | None = None) -> None:
         super().__init__(init_cfg=init_cfg)
+        # Here, because only such heads need it: importing all models of mmseg takes seconds.
+        from mmseg.models.decode_heads.cascade_decode_head import BaseCascadeDecodeHead
+
         kind, name = MODELS.get(head['type']), head['type']
         if issubclass(kind, BaseCascadeDecodeHead):
             raise _no_map_head(name, 'which needs the prediction of another head')

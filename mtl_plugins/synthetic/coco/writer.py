@@ -115,7 +115,7 @@ def write_coco(
         seed: Non-negative.
         workers: Processes; 0 and 1 generate in this one. A script that asks for more needs the usual
             ``if __name__ == '__main__'`` guard, since workers are spawned.
-        progress: Show a progress bar on standard error.
+        progress: Show a progress bar on standard error, if that is a terminal.
 
     Raises:
         ValueError: If a number is out of range.
@@ -144,7 +144,9 @@ def write_coco(
                 (root / split).mkdir()
                 make = partial(_make_sample, folder=str(root / split), seed=seed, split=split, size=tuple(size))
                 samples = map(make, range(count)) if pool is None else pool.map(make, range(count), chunksize=8)
-                bar = tqdm(samples, total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=not progress)
+                title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
+                title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
+                bar = tqdm(samples, total=count, desc=title, unit='img', disable=hidden)
                 content = _instances(bar, size)
                 (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
     except BrokenProcessPool as error:

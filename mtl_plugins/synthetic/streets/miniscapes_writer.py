@@ -127,7 +127,7 @@ def write_miniscapes(
         seed: Non-negative.
         workers: Processes; 0 and 1 generate in this one. A script that asks for more needs the usual
             ``if __name__ == '__main__'`` guard, since workers are spawned.
-        progress: Show a progress bar on standard error.
+        progress: Show a progress bar on standard error, if that is a terminal.
         labels: Which labels to write, out of ``MINISCAPES_LABELS``; all are exact from the geometry.
 
     Returns:
@@ -183,7 +183,7 @@ def _write_split(
     for folder in (images / 'rgb', *(labels / kind for kind in kinds)):
         folder.mkdir(parents=True)
     jobs = [_Job(seed, split, index, tuple(size), str(images), str(labels), kinds) for index in range(count)]
-    bar = tqdm(_run(jobs, pool), total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=not progress)
+    bar = tqdm(_run(jobs, pool), total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=None if progress else True)
     for _ in bar:
         pass
     if labels != images:

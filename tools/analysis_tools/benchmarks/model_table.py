@@ -16,9 +16,9 @@ from benchmarks.timing import interleave
 from benchmarks.training_steps import Batch, SegmentorStep
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.models.utils.model_stats import count_flops, count_parameters, list_parts, parameters_by_kind
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
-from mtl_plugins.utils.model_stats import count_flops, count_parameters, list_parts, parameters_by_kind
 
 REFERENCE = 'joint'
 # Label and config of each system.

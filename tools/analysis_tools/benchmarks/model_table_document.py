@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 from benchmarks.model_table import Setting, ratios
 from benchmarks.tables import provenance_in_words
-from mtl_plugins.utils.model_stats import KINDS
+from mtl_plugins.models.utils.model_stats import KINDS
 
 _TIMES = {'train': 'training time', 'inference': 'inference time'}
 

@@ -1,0 +1,1 @@
+"""Other data sets turned into a folder of MiniScapes' layout."""

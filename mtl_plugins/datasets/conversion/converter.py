@@ -1,0 +1,205 @@
+"""Writes splits of any data set as a folder of MiniScapes' layout, and goes on where an earlier run was cut off."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+
+from mtl_plugins.datasets.conversion.fitting import fit_sample
+from mtl_plugins.datasets.conversion.records import describe_labels, record_options
+from mtl_plugins.datasets.conversion.split_folders import SplitFolders
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.labels.depth_codec import encode_label
+from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_label
+from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
+from mtl_plugins.utils.threads import map_in_order
+
+FORMAT_VERSION = 1
+JPEG_QUALITY = 95
+
+
+class DepthLoss(NamedTuple):
+    """Pixels with a known depth, and those of them beyond the range of the codes."""
+
+    known: int
+    lost: int
+
+    def __add__(self, other: 'DepthLoss') -> 'DepthLoss':
+        return DepthLoss(self.known + other.known, self.lost + other.lost)
+
+
+Progress = Callable[[Iterator[DepthLoss], str, int, int], Iterable[DepthLoss]]
+
+
+class SplitReport(NamedTuple):
+    """What became of a split.
+
+    Attributes:
+        num_samples: Samples it has.
+        num_new: Those that this run wrote.
+        num_labelled: Samples with each label, by name.
+        depth_loss: Of the samples that this run wrote.
+    """
+
+    num_samples: int
+    num_new: int
+    num_labelled: dict[str, int]
+    depth_loss: DepthLoss
+
+
+def convert(
+    datasets: Mapping[str, LabelledDataset],
+    out: str | Path,
+    origin: Mapping[str, Any],
+    size: tuple[int, int] | None = None,
+    depth_range: Sequence[float] | None = None,
+    workers: int = 2,
+    progress: Progress = lambda losses, split, total, done: losses,
+) -> dict[str, SplitReport]:
+    """Make the folder ``out`` of data sets, or go on making it.
+
+    Samples are numbered in the order of the data set, see ``<split>/sources.csv``. Each gets ``<split>/rgb/<index>.jpg`` and
+    ``<split>/<label>/<index>.png`` of those labels that it has; labels of ``test`` lie apart, in ``grader/test``.
+    ``dataset.json`` describes the labels. ``conversion.json`` is written first and holds the options. A label of which no pixel
+    counts in a whole split is left out.
+
+    Args:
+        datasets: Data set of each split by the name that it gets.
+        out: Folder to make: new, empty, or of the same conversion.
+        origin: What tells this source from others, as JSON knows it.
+        size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
+        depth_range: Metres of the depth codes 255 and 1; by default those of the data set. Depth beyond them becomes unknown.
+        workers: Threads.
+        progress: Wraps the iterator over the samples of a split that are left to write; it also gets the name of the split, its
+            number of samples and how many of them are written.
+
+    Raises:
+        ValueError: If ``size`` is not positive.
+        ConfigError: If ``depth_range`` is wrong, or a label is of a kind that cannot be converted.
+        DataError: If ``out`` holds something else or was begun with other options or samples, no sample of a split other than
+            ``test`` has a label, a file of the source cannot be used, or writing fails. What is written stays, and the same call
+            goes on from there.
+    """
+    if size is not None and min(size) < 1:
+        raise ValueError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
+    out = Path(out)
+    labels = _plain_labels(datasets.values(), depth_range)
+    configs = {name: kind.plain_config() for name, kind in labels.items()}
+    present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
+    for name, dataset in datasets.items():
+        if not present[name] and name != 'test':
+            raise DataError(_lacks_labels(dataset))
+    origins = {name: dict(split=dataset.split, labels=present[name]) for name, dataset in datasets.items()}
+    # Samples run in parallel already.
+    cv2.setNumThreads(0)
+    reports = {}
+    try:
+        all_splits = record_options(out, dict(version=FORMAT_VERSION, **origin, size=size, labels=configs, splits=origins))
+        for name, dataset in datasets.items():
+            split, losses, num_done = SplitFolders(out, name), DepthLoss(0, 0), len(dataset)
+            split.record_origins(dataset.stems)
+            if not split.is_complete:
+                split.remove_leftovers()
+                left = [index for index in range(len(dataset)) if not split.image_path(index).exists()]
+                num_done -= len(left)
+                write = _SampleWriter(split, dataset, {label: labels[label] for label in present[name]}, size)
+                losses = sum(progress(map_in_order(write, left, workers), name, len(dataset), num_done), losses)
+                _remove_blank_labels(split, labels)
+                known = {other: SplitFolders(out, other) for other in all_splits}
+                describe_labels(out, {key: each for key, each in known.items() if each.is_complete or key == name}, labels)
+                split.complete()
+            labelled = {label: len(split.label_paths(label)) for label in labels}
+            reports[name] = SplitReport(len(dataset), len(dataset) - num_done, labelled, losses)
+    except OSError as error:
+        raise DataError(f'{describe_os_error(error, out)} What is written stays; the same command goes on from there.') from error
+    return reports
+
+
+def _plain_labels(datasets: Iterable[LabelledDataset], depth_range: Sequence[float] | None) -> dict[str, LabelKind]:
+    """The kinds of the files to write, by name."""
+    kinds = {name: kind for dataset in datasets for name, kind in dataset.labels.items()}
+    ranges = {} if depth_range is None else dict(depth_range=list(depth_range))
+    return {
+        name: build_label(name, kind.plain_config() | (ranges if isinstance(kind, DepthMap) else {}))
+        for name, kind in kinds.items()
+    }
+
+
+def _present_labels(dataset: LabelledDataset) -> list[str]:
+    """Names of the labels that at least one sample has."""
+    found: set[str] = set()
+    for position in range(len(dataset)):
+        # Data sets without a file per label say nothing about labels here, and have them.
+        found.update(dataset.get_data_info(position).get('label_paths', dataset.labels))
+    return [name for name in dataset.labels if name in found]
+
+
+def _lacks_labels(dataset: LabelledDataset) -> str:
+    templates = [kind.templates[0].replace('{name}', name) for name, kind in dataset.labels.items()]
+    return (
+        f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none for any "
+        f'of its {len(dataset)} images.'
+    )
+
+
+def _remove_blank_labels(split: SplitFolders, labels: Mapping[str, LabelKind]) -> None:
+    """Remove the labels of which no pixel of the split counts."""
+    for name, kind in labels.items():
+        paths = split.label_paths(name)
+        if not any((kind.decode(str(path)) != kind.invalid).any() for path in paths):
+            split.remove_label(name)
+
+
+class _SampleWriter:
+    """Converts the sample at a position. The image is written last: a sample that has one is complete.
+
+    A grader compares all predictions of a test split, so what lacks a label there gets one in which nothing counts.
+    """
+
+    def __init__(
+        self, split: SplitFolders, dataset: LabelledDataset, labels: Mapping[str, LabelKind], size: tuple[int, int] | None
+    ) -> None:
+        self.split = split
+        self.dataset = dataset
+        self.labels = labels
+        self.size = size
+
+    def __call__(self, position: int) -> DepthLoss:
+        sample = fit_sample(self.dataset.read_sample(position), self.size)
+        total = DepthLoss(0, 0)
+        for name, plain in self.labels.items():
+            if plain.key in sample:
+                stored, loss = _to_plain(self.dataset.labels[name], plain, sample[plain.key])
+                total += loss
+            elif self.split.name == 'test':
+                stored = plain.blank(sample['img'].shape[:2])
+            else:
+                continue
+            _write(self.split.label_path(name, position), plain.to_label_png(stored))
+        bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        _write(self.split.image_path(position), encoded.tobytes())
+        return total
+
+
+def _to_plain(kind: LabelKind, plain: LabelKind, stored: np.ndarray) -> tuple[np.ndarray, DepthLoss]:
+    """The map in the stored form of the files to write."""
+    if isinstance(kind, DepthMap):
+        metres = kind.to_values(stored)
+        codes = encode_label(metres, plain.depth_range)
+        known = metres > 0
+        return codes, DepthLoss(int(known.sum()), int((known & (codes == 0)).sum()))
+    if stored.dtype != np.uint8:
+        raise ConfigError(f'The label `{kind.name}` cannot be converted: {type(kind).__name__} stores {stored.dtype}, not bytes.')
+    return stored, DepthLoss(0, 0)
+
+
+def _write(path: Path, content: bytes) -> None:
+    make_folder(path.parent, DataError)
+    with replacing(path, DataError) as temporary:
+        temporary.write_bytes(content)

@@ -1,0 +1,171 @@
+"""The data sets that can be converted, and which of their splits."""
+
+import inspect
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.labels.presets import DESCRIPTION, build_labels
+from mtl_plugins.registry import DATASETS
+
+# Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
+SPLITS = dict(train='train', val='val', test='test')
+FOLDERS = 'folders'
+_IMAGE_SUFFIXES = ('jpg', 'png', 'jpeg')
+_DESCRIBED = ('labels', 'image', 'stem', 'split_file')
+
+
+class Layout(NamedTuple):
+    """A layout in which a data set is found.
+
+    Attributes:
+        dataset: Name of the class that reads it.
+        marker: What the folder holds in this layout.
+        splits: Its usual splits by the names that they get.
+    """
+
+    dataset: str
+    marker: str = ''
+    splits: Mapping[str, str] = SPLITS
+
+
+KINDS = dict(
+    cityscapes=(Layout('CityscapesDataset', 'leftImg8bit'), Layout('CityscapesArraysDataset', 'train/image')),
+    synscapes=(Layout('SynscapesDataset'),),
+    nyuv2=(
+        # The official test split has labels and is what models are compared on.
+        Layout('NYUv2MatDataset', 'nyu_depth_v2_labeled.mat', dict(train='train', val='test')),
+        Layout('NYUv2Dataset', 'train/image'),
+    ),
+    folders=(Layout('MultiTaskDataset'),),
+)
+
+
+class OpenedSource(NamedTuple):
+    """A source, ready to be read.
+
+    Attributes:
+        splits: Data set of each split, by the name that it gets.
+        left_out: Why a usual split is not among them, by the name that it would get.
+        description: What was read from a file about folders, else empty.
+    """
+
+    splits: dict[str, LabelledDataset]
+    left_out: dict[str, str]
+    description: dict[str, Any]
+
+
+def open_source(
+    kind: str,
+    root: str | Path,
+    splits: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    labels_file: str | Path | None = None,
+    num_classes: int | None = None,
+) -> OpenedSource:
+    """Open the splits of a data set.
+
+    Args:
+        kind: One of ``KINDS``.
+        root: Its folder.
+        splits: Names in the source by the names that the splits get; by default the usual ones that exist.
+        labels: Which labels to read; by default all that it offers.
+        labels_file: For ``folders``, what to read instead of ``<root>/dataset.json``, see :func:`read_folders`.
+        num_classes: Which of the sets of classes that the data set offers.
+
+    Raises:
+        ConfigError: If the labels are described wrongly, or ``labels_file`` or ``num_classes`` do not suit the kind.
+        ValueError: If ``kind`` or a label is unknown.
+        DataNotFoundError: If there is no split, or not the one that was named.
+    """
+    if kind not in KINDS:
+        raise ValueError(f'`kind` should be one of {list(KINDS)}. Found {kind!r}.')
+    if labels_file is not None and kind != FOLDERS:
+        raise ConfigError(f'A labels file describes the kind `{FOLDERS}`; the labels of {kind} are known.')
+    root = Path(root)
+    if not root.exists():
+        raise DataNotFoundError(f"The source '{root}' does not exist.")
+    description = read_folders(root, labels_file) if kind == FOLDERS else {}
+    layout = next((each for each in KINDS[kind] if (root / each.marker).exists()), KINDS[kind][0])
+    cls = DATASETS.get(layout.dataset)
+    arguments = dict(description)
+    if num_classes is not None:
+        if 'num_classes' not in inspect.signature(cls).parameters:
+            raise ConfigError(f'`num_classes` of {layout.dataset} cannot be chosen.')
+        arguments['num_classes'] = num_classes
+    opened: dict[str, LabelledDataset] = {}
+    left_out: dict[str, str] = {}
+    wanted = layout.splits if splits is None else splits
+    for name, split in wanted.items():
+        try:
+            opened[name] = _open_split(cls, dict(arguments, data_root=str(root), split=split), labels)
+        except DataNotFoundError as error:
+            if splits is not None:
+                raise
+            left_out[name] = str(error)
+    if not opened:
+        raise DataNotFoundError(
+            f"The source '{root}' has none of the splits {', '.join(wanted.values())} (others are named as in `train=training`): "
+            f'{next(iter(left_out.values()))}'
+        )
+    return OpenedSource(opened, left_out, description)
+
+
+def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: Sequence[str] | None) -> LabelledDataset:
+    if 'labels' in arguments:
+        arguments.setdefault('image', _find_images(Path(arguments['data_root']), arguments['split']))
+    offered = tuple(cls.offered_labels(arguments))
+    arguments['tasks'] = offered if labels is None else labels
+    # A label that was not downloaded, or that some samples lack, is left out.
+    if 'missing_labels' in inspect.signature(cls).parameters:
+        arguments['missing_labels'] = [name for name in arguments['tasks'] if name in offered]
+    dataset = cls(**arguments)
+    # Depth beyond a range is counted when it is stored, and another range may be asked for.
+    configs = {name: {**config} for name, config in dataset.metainfo['labels'].items()}
+    for config in configs.values():
+        if config.get('within_range'):
+            config['within_range'] = False
+    dataset.labels = build_labels(configs)
+    return dataset
+
+
+def _find_images(root: Path, split: str) -> str:
+    folder = root / 'images' / split
+    found = (suffix for suffix in _IMAGE_SUFFIXES if next(folder.glob(f'*.{suffix}'), None))
+    return 'images/{split}/{stem}.' + next(found, _IMAGE_SUFFIXES[0])
+
+
+def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
+    """Arguments of :class:`MultiTaskDataset` for plain folders, from ``<root>/dataset.json`` or the JSON file ``path``.
+
+    The file is an object with ``labels``, a config by name, and where the layout is another one ``image``, ``stem`` and
+    ``split_file``. By default the layout is that of mmseg: ``images/<split>/<stem>.jpg`` or ``.png``,
+    ``annotations/<split>/<stem>.png`` for the label ``semseg``, and ``<label>/<split>/<stem>.png`` for others; the ``path`` of a
+    label replaces its template.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        CorruptFileError: If it is no JSON object with ``labels``.
+        ConfigError: If it holds another key.
+    """
+    path = Path(path) if path is not None else root / DESCRIPTION
+    try:
+        content = json.loads(path.read_text())
+        labels = {name: dict(config) for name, config in content['labels'].items()}
+    except FileNotFoundError:
+        raise DataNotFoundError(
+            f"'{path}' should describe the labels, as in "
+            '{"labels": {"semseg": {"type": "ClassMap", "classes": ["road", "car"]}}}. It does not exist.'
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFileError(f"'{path}' should be a JSON object with `labels` ({type(error).__name__}: {error}).") from error
+    unknown = [key for key in content if key not in _DESCRIBED]
+    if unknown or not labels:
+        found = f'{unknown[0]!r}' if unknown else 'no label'
+        raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
+    for name, config in labels.items():
+        config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
+    return dict(stem=r'[^.].*') | content | dict(labels=labels)

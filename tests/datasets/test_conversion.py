@@ -1,0 +1,314 @@
+"""Other data sets as folders of MiniScapes' layout: what the files hold, and that a run goes on where it was cut off."""
+
+import errno
+import json
+import re
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from mtl_plugins.datasets.conversion.converter import convert
+from mtl_plugins.datasets.conversion.fitting import centre_window, fit_sample
+from mtl_plugins.datasets.conversion.sources import open_source
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing.packed import write_packed
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.labels.normal_codec import encode_normals
+from mtl_plugins.labels.presets import build_labels, miniscapes_labels
+from tests.fake_folders import CLASSES, LABELS, write_fake_folders
+
+NEAR, FAR = 0.5, 10.0
+
+
+@pytest.fixture
+def root(tmp_path):
+    return write_fake_folders(tmp_path / 'source')
+
+
+def run(root, out, splits=None, labels=None, **options):
+    return convert(open_source('folders', root, splits, labels).splits, out, dict(source=str(root)), **options)
+
+
+def tree(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob('*')) if path.is_file()}
+
+
+def pixels(path) -> np.ndarray:
+    return np.array(Image.open(path))
+
+
+def nearest_codes(metres: np.ndarray) -> np.ndarray:
+    """The oracle: the code whose disparity is nearest, of all 255; 0 beyond the range."""
+    disparities = 1 / FAR + np.arange(255) / 254 * (1 / NEAR - 1 / FAR)
+    known = (metres >= NEAR) & (metres <= FAR)
+    codes = np.abs(1 / np.where(known, metres, 1)[..., None] - disparities).argmin(-1) + 1
+    return np.where(known, codes, 0)
+
+
+@pytest.mark.parametrize(
+    ('shape', 'size', 'window'),
+    [
+        ((100, 200), (50, 100), (0, 100, 0, 200)),
+        ((100, 300), (32, 64), (0, 100, 50, 250)),
+        ((301, 200), (64, 64), (50, 250, 0, 200)),
+        ((480, 640), (288, 384), (0, 480, 0, 640)),
+        ((3, 3), (1, 1000), (1, 2, 0, 3)),
+    ],
+)
+def test_the_largest_centred_window_is_cut_out(shape, size, window):
+    rows, columns = centre_window(shape, size)
+    assert (rows.start, rows.stop, columns.start, columns.stop) == window
+
+
+@pytest.mark.parametrize(('length', 'new'), [(64, 16), (63, 21), (100, 37), (1914, 500), (37, 100), (20, 20)])
+def test_labels_are_taken_at_the_pixel_nearest_to_the_centre(length, new):
+    """OpenCV's plain INTER_NEAREST takes the pixel nearest to the corner instead: half a pixel off, and more when it shrinks."""
+    ramp = np.tile(np.arange(length, dtype=np.float32), (length, 1))
+    sample = fit_sample(dict(img=np.zeros((length, length, 3), np.uint8), across=ramp, down=ramp.T), (new, new))
+    centres = (np.arange(new) + 0.5) * length / new - 0.5
+    for taken in (sample['across'][0], sample['down'][:, 0]):
+        np.testing.assert_array_less(np.abs(taken - centres), 0.5 + 1e-6)
+        assert set(np.diff(taken)) <= {np.floor(length / new), np.ceil(length / new)}
+
+
+def test_images_shrink_to_the_means_of_areas_aligned_with_their_labels():
+    rng = np.random.default_rng(0)
+    image, ids = rng.integers(0, 256, (36, 60, 3), dtype=np.uint8), rng.integers(0, 9, (36, 60), dtype=np.uint8)
+    sample = fit_sample(dict(img=image, ids=ids), (12, 20))
+    means = image.reshape(12, 3, 20, 3, 3).mean((1, 3))
+    assert np.abs(sample['img'] - means).max() <= 0.5 + 1e-6
+    np.testing.assert_array_equal(sample['ids'], ids[1::3, 1::3])
+    assert fit_sample(dict(img=image), None)['img'] is image
+    ramp = np.repeat(np.arange(0, 240, 4, dtype=np.uint8)[None, :, None], 36, 0).repeat(3, 2)
+    grown = fit_sample(dict(img=ramp), (72, 120))['img'][10, 2:-2, 0].astype(float)
+    np.testing.assert_allclose(grown, 4 * ((np.arange(2, 118) + 0.5) / 2 - 0.5), atol=0.51)
+
+
+def test_files_hold_what_the_source_holds(root, tmp_path):
+    reports = run(root, tmp_path / 'out')
+    known = lost = 0
+    for split, count in (('train', 3), ('val', 2)):
+        for index in range(count):
+            name, folder = f'{split}/room-{index}', tmp_path / 'out' / split
+            label = Image.open(folder / 'semseg' / f'{index}.png')
+            assert label.mode == 'P' and len(label.getpalette()) == 3 * 256
+            np.testing.assert_array_equal(np.array(label), pixels(root / 'annotations' / f'{name}.png'))
+            millimetres = cv2.imread(str(root / 'depth' / f'{name}.png'), cv2.IMREAD_UNCHANGED)
+            codes = pixels(folder / 'depth' / f'{index}.png')
+            np.testing.assert_array_equal(codes, nearest_codes(millimetres / 1000))
+            assert {0, 300, 500, 10_000, 20_000} <= set(millimetres.ravel().tolist())
+            image, original = pixels(folder / 'rgb' / f'{index}.jpg'), pixels(root / 'images' / f'{name}.jpg')
+            # Noise at quality 95.
+            assert np.abs(image.astype(float) - original).mean() < 12
+            if split == 'train':
+                known += (millimetres > 0).sum()
+                lost += ((millimetres > 0) & (codes == 0)).sum()
+        assert (folder / 'sources.csv').read_text().splitlines() == [
+            'index,stem',
+            *(f'{index},room-{index}' for index in range(count)),
+        ]
+    assert reports['train'].depth_loss == (known, lost) and lost > 0
+    assert reports['val'].num_samples == reports['val'].num_new == 2
+    found = miniscapes_labels(tmp_path / 'out' / 'val')
+    assert found['semseg']['classes'] == CLASSES and found['depth']['depth_range'] == [NEAR, FAR]
+    assert 'missing_labels' not in json.loads((tmp_path / 'out' / 'dataset.json').read_text())
+
+
+def test_the_folder_is_read_by_the_dataset_and_packed(root, tmp_path):
+    run(root, tmp_path / 'out', size=(32, 32))
+    dataset = MiniScapesDataset(tmp_path / 'out', 'train')
+    sample = dataset.read_sample(2)
+    assert dataset.metainfo['classes'] == tuple(CLASSES) and sample['img'].shape == (32, 32, 3)
+    # 48x80 is cut to 48x48 and scaled by 1.5, whose nearest pixels are 0, 2, 3, 5 (0.25, 1.75, 3.25, 4.75), and so on.
+    taken = np.rint((np.arange(32) + 0.5) * 1.5 - 0.5).astype(int)
+    ids = pixels(root / 'annotations' / 'train' / 'room-2.png')[:, 16:64]
+    np.testing.assert_array_equal(sample['gt_seg_map'], ids[np.ix_(taken, taken)])
+    write_packed(list_miniscapes(tmp_path / 'out', 'train'))
+    packed = MiniScapesDataset(tmp_path / 'out', 'train')
+    assert packed.packed is not None
+    np.testing.assert_array_equal(packed.read_sample(2)['gt_depth_map'], sample['gt_depth_map'])
+
+
+def test_a_run_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(root, tmp_path, monkeypatch):
+    run(root, tmp_path / 'whole', size=(24, 40))
+    source = open_source('folders', root)
+    read = source.splits['train'].read_sample
+
+    def fail(position):
+        if position == 1:
+            raise KeyboardInterrupt
+        return read(position)
+
+    monkeypatch.setattr(source.splits['train'], 'read_sample', fail)
+    out = tmp_path / 'out'
+    with pytest.raises(KeyboardInterrupt):
+        convert(source.splits, out, dict(source=str(root)), size=(24, 40), workers=1)
+    monkeypatch.undo()
+    assert not (out / 'train').exists() and not (out / 'dataset.json').exists()
+    growing = out / '.incomplete_train'
+    written = {path: path.stat().st_mtime_ns for path in growing.rglob('*.jpg')}
+    assert growing / 'rgb' / '0.jpg' in written and growing / 'rgb' / '1.jpg' not in written
+    # What a killed process leaves: half a file under its temporary name, and a sample without its image.
+    (growing / 'depth' / '.1.png.77-88.tmp').write_bytes(b'half')
+    (growing / 'semseg' / '1.png').write_bytes((growing / 'semseg' / '0.png').read_bytes())
+    reports = run(root, out, size=(24, 40))
+    assert reports['train'].num_new == 3 - len(written)
+    assert tree(out) == tree(tmp_path / 'whole')
+    assert {(out / 'train' / 'rgb' / path.name).stat().st_mtime_ns for path in written} == set(written.values())
+    assert [report.num_new for report in run(root, out, size=(24, 40)).values()] == [0, 0]
+    assert tree(out) == tree(tmp_path / 'whole')
+
+
+def test_a_run_that_was_cut_off_between_its_last_two_steps_goes_on(root, tmp_path):
+    shutil.copytree(root / 'images' / 'val', root / 'images' / 'test')
+    shutil.copytree(root / 'annotations' / 'val', root / 'annotations' / 'test')
+    run(root, tmp_path / 'out', dict(test='test'))
+    whole = tree(tmp_path / 'out')
+    (tmp_path / 'out' / 'test').rename(tmp_path / 'out' / '.incomplete_test')
+    assert run(root, tmp_path / 'out', dict(test='test'))['test'].num_new == 0
+    assert tree(tmp_path / 'out') == whole and 'grader/test/semseg/1.png' in whole
+
+
+def test_splits_may_be_added_and_renamed_and_other_options_are_refused(root, tmp_path):
+    out = tmp_path / 'out'
+    run(root, out, dict(train='val'), size=(24, 40))
+    assert len(run(root, out, dict(val='train'), size=(24, 40))) == 1
+    assert sorted(path.name for path in out.iterdir()) == ['conversion.json', 'dataset.json', 'train', 'val']
+    assert len(MiniScapesDataset(out, 'train')) == 2 and len(MiniScapesDataset(out, 'val')) == 3
+    before = tree(out)
+    for options, message in [
+        (dict(size=(24, 24)), r'`size` = \[24, 40\]. Found \[24, 24\]. Choose another folder'),
+        (dict(size=None), r'`size` = \[24, 40\]. Found null'),
+        (dict(size=(24, 40), depth_range=(1, 9)), '`labels` = .*0.5.* Found .*9'),
+        (dict(size=(24, 40), splits=dict(train='train')), '`splits.train` = .*"split": "val".* Found .*"split": "train"'),
+        (dict(size=(24, 40), splits=dict(train='val'), labels=['depth']), '`labels` = '),
+    ]:
+        with pytest.raises(DataError, match=message):
+            run(root, out, **{'splits': dict(train='val'), **options})
+    shutil.move(root / 'depth' / 'val', root / 'elsewhere')
+    with pytest.raises(DataError, match=r'`splits.train` = .*"semseg", "depth".* Found .*\["semseg"\]'):
+        run(root, out, dict(train='val'), size=(24, 40))
+    shutil.move(root / 'elsewhere', root / 'depth' / 'val')
+    (root / 'images' / 'val' / 'room-0.jpg').unlink()
+    with pytest.raises(DataError, match=r'should have the samples that .*sources\.csv. names\. Found others'):
+        run(root, out, dict(train='val'), size=(24, 40))
+    assert tree(out) == before
+    with pytest.raises(DataError, match='neither an empty folder nor one in which a conversion was begun'):
+        run(root, root)
+
+
+def test_labels_that_samples_or_splits_lack_are_left_out(root, tmp_path):
+    (root / 'depth' / 'train' / 'room-1.png').unlink()
+    shutil.rmtree(root / 'annotations' / 'val')
+    labels = LABELS | dict(normals=dict(type='SurfaceNormals'))
+    (root / 'dataset.json').write_text(json.dumps(dict(labels=labels)))
+    reports = run(root, tmp_path / 'out')
+    assert reports['train'].num_labelled == dict(semseg=3, depth=2, normals=0)
+    assert reports['val'].num_labelled == dict(semseg=0, depth=2, normals=0)
+    description = json.loads((tmp_path / 'out' / 'dataset.json').read_text())
+    assert list(description['labels']) == ['semseg', 'depth'] and description['missing_labels'] == ['semseg', 'depth']
+    train, val = (MiniScapesDataset(tmp_path / 'out', split) for split in ('train', 'val'))
+    assert [sorted(train.read_sample(index)) for index in (0, 1)] == [
+        ['gt_depth_map', 'gt_seg_map', 'img'],
+        ['gt_seg_map', 'img'],
+    ]
+    assert sorted(val.read_sample(0)) == ['gt_depth_map', 'img']
+    write_packed(list_miniscapes(tmp_path / 'out', 'train'))
+    assert not MiniScapesDataset(tmp_path / 'out', 'train').read_sample(1)['gt_depth_map'].any()
+    shutil.rmtree(root / 'depth' / 'val')
+    with pytest.raises(DataError, match=r"split 'val' of .* should have labels, in annotations/\{split\}/\{stem\}.png, .* none"):
+        run(root, tmp_path / 'other')
+
+
+def test_the_grader_gets_a_map_for_each_test_image_and_no_label_in_which_nothing_counts(tmp_path):
+    root = write_fake_folders(tmp_path / 'source', dict(train=1, test=3))
+    (root / 'depth' / 'test' / 'room-1.png').unlink()
+    for index in range(3):
+        Image.new('L', (80, 48), 255).save(root / 'annotations' / 'test' / f'room-{index}.png')
+    reports = run(root, tmp_path / 'out')
+    assert sorted(path.name for path in (tmp_path / 'out' / 'test').iterdir()) == ['rgb', 'sources.csv']
+    grader = tmp_path / 'out' / 'grader' / 'test'
+    assert [path.name for path in grader.iterdir()] == ['depth'] and reports['test'].num_labelled == dict(semseg=0, depth=3)
+    assert [pixels(grader / 'depth' / f'{index}.png').any() for index in range(3)] == [True, False, True]
+    assert 'missing_labels' not in json.loads((tmp_path / 'out' / 'dataset.json').read_text())
+
+
+def test_normals_boundaries_and_depth_codes_survive(tmp_path):
+    rng = np.random.default_rng(0)
+    root = tmp_path / 'source'
+    normals = encode_normals(rng.normal(size=(16, 24, 3)).astype(np.float32))
+    normals[:2] = 0
+    boundary = rng.choice(np.uint8([0, 1, 255]), size=(16, 24))
+    codes = np.resize(np.arange(256, dtype=np.uint8), (16, 24))
+    for name, array in dict(images=normals, normals=normals, boundary=boundary, depth=codes).items():
+        (root / name / 'train').mkdir(parents=True)
+        Image.fromarray(array).save(root / name / 'train' / 'x.png')
+    kinds = dict(normals='SurfaceNormals', boundary='BoundaryMap', depth='DepthMap')
+    (root / 'dataset.json').write_text(json.dumps(dict(labels={name: dict(type=kind) for name, kind in kinds.items()})))
+    run(root, tmp_path / 'out')
+    for name, array in dict(normals=normals, boundary=boundary, depth=codes).items():
+        np.testing.assert_array_equal(pixels(tmp_path / 'out' / 'train' / name / '0.png'), array)
+    labels = build_labels(miniscapes_labels(tmp_path / 'out'))
+    metres = labels['depth'].to_values(codes)
+    run(root, tmp_path / 'near', labels=['depth'], depth_range=(NEAR, FAR))
+    np.testing.assert_array_equal(pixels(tmp_path / 'near' / 'train' / 'depth' / '0.png'), nearest_codes(metres))
+
+
+def test_a_full_disk_and_a_broken_file_are_one_sentence_and_leave_nothing_half_written(root, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+    real_write = Path.write_bytes
+
+    def write(path, content):
+        if '.1.png' in path.name and 'depth' in str(path):
+            real_write(path, content[:10])
+            raise OSError(errno.ENOSPC, 'No space left on device')
+        return real_write(path, content)
+
+    monkeypatch.setattr(Path, 'write_bytes', write)
+    with pytest.raises(DataError, match=r'The disk is full: cannot write .*depth/1\.png'):
+        run(root, out)
+    monkeypatch.undo()
+    assert not [path for path in out.rglob('*.tmp')] and not (out / 'train').exists()
+    broken = root / 'images' / 'train' / 'room-1.jpg'
+    content = broken.read_bytes()
+    broken.write_bytes(content[: len(content) // 2])
+    with pytest.raises(CorruptFileError, match=re.escape(str(broken))):
+        run(root, out)
+    broken.write_bytes(content)
+    run(root, out)
+    run(root, tmp_path / 'whole')
+    assert tree(out) == tree(tmp_path / 'whole')
+
+
+def test_wrong_descriptions_and_names(root, tmp_path):
+    with pytest.raises(ValueError, match=r"`kind` should be one of .*'folders'.*Found 'kitti'"):
+        open_source('kitti', root)
+    with pytest.raises(ValueError, match=r"`tasks` should be .*'semseg', 'depth'.* Found \['flow'\]"):
+        open_source('folders', root, labels=['flow'])
+    with pytest.raises(DataNotFoundError, match="has no split 'training'"):
+        open_source('folders', root, dict(train='training'))
+    with pytest.raises(DataNotFoundError, match='does not exist'):
+        open_source('folders', root / 'nowhere')
+    with pytest.raises(ConfigError, match='`num_classes` of MultiTaskDataset cannot be chosen'):
+        open_source('folders', root, num_classes=7)
+    with pytest.raises(ValueError, match=r'`size` should be at least 1x1\. Found 0x4'):
+        run(root, tmp_path / 'out', size=(0, 4))
+    with pytest.raises(ConfigError, match='`depth_range` of depth should be two ascending'):
+        run(root, tmp_path / 'out', depth_range=(3, 2))
+    for content, message in [
+        ('{"labels": {}}', 'should hold `labels`, not empty.* Found no label'),
+        ('{"labels": {"a": {}}, "images": "x"}', "Found 'images'"),
+        ('[]', 'should be a JSON object with `labels`'),
+    ]:
+        (root / 'dataset.json').write_text(content)
+        with pytest.raises((ConfigError, CorruptFileError), match=message):
+            open_source('folders', root)
+    (root / 'dataset.json').unlink()
+    with pytest.raises(DataNotFoundError, match=r'should describe the labels, as in .*"classes"'):
+        open_source('folders', root)
+    assert not (tmp_path / 'out').exists()

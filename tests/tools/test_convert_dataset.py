@@ -1,0 +1,94 @@
+"""From plain folders with five classes and millimetres to a graded model, through the tools."""
+
+import json
+import shutil
+
+import cv2
+import numpy as np
+import pytest
+
+from tests.fake_folders import CLASSES, write_fake_folders
+
+TOOL = 'dataset_tools/convert_dataset'
+
+
+@pytest.fixture(scope='module')
+def root(tmp_path_factory):
+    return write_fake_folders(tmp_path_factory.mktemp('folders') / 'source', dict(train=4, val=2, test=2))
+
+
+def test_a_converted_folder_trains_predicts_and_is_graded(run_cli, root, tiny_config_file, tmp_path):
+    out, scores = tmp_path / 'data', tmp_path / 'scores.json'
+    result = run_cli(TOOL, 'folders', root, out, '--size', '32x64')
+    assert result.code == 0, result.err
+    assert f'{out}/train: 4 samples (4 new); with labels: semseg 4, depth 4' in result.out
+    assert '% of the known depth of the new samples lies beyond the range' in result.out
+    result = run_cli('dataset_tools/pack_dataset', out)
+    assert result.code == 0 and '4 samples' in result.out, result.err
+    result = run_cli('dataset_tools/compute_statistics', out)
+    assert result.code == 0 and all(f'semseg, {name}' in result.out for name in CLASSES), result.err
+    result = run_cli(
+        'train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', out,
+        '--cfg-options', 'train_cfg.max_epochs=1',
+    )  # fmt: skip
+    assert result.code == 0, result.err
+    (archive,) = (tmp_path / 'run').glob('*.zip')
+    labels = out / 'grader' / 'test'
+    result = run_cli('submission_tools/grade_submission', archive, '--labels', labels, '--json', scores)
+    assert result.code == 0, result.err
+    found = json.loads(scores.read_text())
+    assert {f'metrics_task_semseg/{name}' for name in CLASSES} <= found.keys()
+    # No prediction can be farther from a depth in 0.5..10 m than the ends of that range.
+    assert 0 < found['metrics_summary/depth'] <= 100 * np.log(20)
+
+
+def test_splits_labels_and_range_are_chosen(run_cli, root, tmp_path):
+    out = tmp_path / 'data'
+    result = run_cli(
+        TOOL, 'folders', root, out, '--splits', 'val=test', '--labels', 'depth', '--depth-range', '1', '5', '--workers', '1'
+    )
+    assert result.code == 0, result.err
+    assert sorted(path.name for path in (out / 'val').iterdir()) == ['depth', 'rgb', 'sources.csv']
+    labels = json.loads((out / 'dataset.json').read_text())['labels']
+    assert labels == dict(depth=dict(type='DepthMap', encoding='code', depth_range=[1, 5]))
+    millimetres = [cv2.imread(str(path), cv2.IMREAD_UNCHANGED) for path in (root / 'depth' / 'test').iterdir()]
+    known = np.concatenate([each[each > 0] for each in millimetres]) / 1000
+    share = 100 * ((known < 1) | (known > 5)).mean()
+    assert f'{share:.2f} % of the known depth' in result.out
+    again = run_cli(TOOL, 'folders', root, out, '--splits', 'val=test', '--labels', 'depth', '--depth-range', '1', '5')
+    assert again.code == 0 and '2 samples (0 new)' in again.out and '%' not in again.out
+    other = run_cli(TOOL, 'folders', root, out, '--splits', 'val=test')
+    assert other.code == 1 and other.err.count('\n') == 1 and 'should go on with the options' in other.err
+
+
+def test_the_labels_are_described_in_another_file_and_the_layout_is_another(run_cli, root, tmp_path):
+    source = tmp_path / 'flat'
+    shutil.copytree(root / 'images' / 'val', source / 'photos')
+    shutil.copytree(root / 'annotations' / 'val', source / 'classes')
+    (source / 'mine.txt').write_text('room-1\n')
+    labels = dict(semseg=dict(type='ClassMap', classes=CLASSES, path='classes/{stem}.png'))
+    layout = dict(labels=labels, image='photos/{stem}.jpg', split_file='{split}.txt')
+    (tmp_path / 'labels.json').write_text(json.dumps(layout))
+    arguments = ('folders', source, tmp_path / 'out', '--labels-file', tmp_path / 'labels.json')
+    result = run_cli(TOOL, *arguments, '--splits', 'train=mine')
+    assert result.code == 0, result.err
+    assert (tmp_path / 'out' / 'train' / 'sources.csv').read_text() == 'index,stem\n0,room-1\n'
+    result = run_cli(TOOL, *arguments)
+    assert (
+        result.code == 1 and 'has none of the splits train, val, test (others are named as in `train=training`): ' in result.err
+    )
+
+
+@pytest.mark.parametrize('splits', [['=test'], ['val='], ['a/b'], ['val', 'val=test']])
+def test_splits_that_make_no_sense(run_cli, root, tmp_path, splits):
+    result = run_cli(TOOL, 'folders', root, tmp_path / 'out', '--splits', *splits)
+    assert result.code == 2 and ('a split is NAME' in result.err or 'should be different names' in result.err)
+
+
+def test_the_interrupt_key_says_how_to_go_on(run_cli, root, tmp_path, monkeypatch):
+    def interrupt(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr('mtl_plugins.datasets.conversion.converter.convert', interrupt)
+    result = run_cli(TOOL, 'folders', root, tmp_path / 'out')
+    assert result.code == 130 and 'run the same command again to go on' in result.err
