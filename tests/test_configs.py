@@ -20,7 +20,7 @@ MINISCAPES = [path for path in DENSE if re.search('_(miniscapes|synthetic)-[0-9]
 BEST = dict(semseg='greater', depth='less', multitask='greater')
 GRAMMAR = re.compile(
     r'(?P<backbone>[a-z][a-z0-9-]*)-d(?P<stride>\d+)_1xb(?P<batch>\d+)-(?P<length>\d+[ek])'
-    r'(?:_(?P<change>[a-z0-9-]+))?_(?P<dataset>[a-z]+(?:-[a-z]+)*)-(?P<crop>\d+x\d+)'
+    r'(?:_(?P<change>[a-z0-9-]+))?_(?P<dataset>[a-z][a-z0-9]*(?:-[a-z]+)*)-(?P<crop>\d+x\d+)'
 )
 
 

@@ -1,0 +1,103 @@
+"""The configs of Cityscapes and NYU Depth V2, and those of docs/datasets.md, train on tiny data in the official layouts."""
+
+import csv
+import re
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from mtl_plugins.datasets.multitask.nyuv2_classes import CLASSES_13, CLASSES_40
+from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CLASSES
+from mtl_plugins.registry import RUNNERS
+from tests.datasets.layouts import FRAMES, TRAIN_IDS, save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
+from tests.tiny import CONFIGS, ROOT, tiny_config
+
+EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/datasets.md').read_text(), re.DOTALL)
+
+
+def train(root, work_dir, config, **overrides):
+    """Two steps and a validation: the runner and the row of metrics."""
+    runner = RUNNERS.build(tiny_config(root, work_dir, config, train_cfg__max_epochs=1, **overrides))
+    before = {name: value.clone() for name, value in runner.model.state_dict().items()}
+    runner.train()
+    assert runner.iter == 2
+    after = runner.model.state_dict()
+    assert not [name for name, value in before.items() if name.endswith('.weight') and torch.equal(value, after[name])]
+    (row,) = csv.DictReader((work_dir / 'metrics.csv').open())
+    return runner, {name: float(value) for name, value in row.items()}
+
+
+def example(number, path):
+    """A config of the document, in a file."""
+    path.write_text(EXAMPLES[number].replace("'../", f"'{CONFIGS}/"))
+    return path
+
+
+def assert_scored(row, label, names):
+    assert {f'metrics_task_{label}/{name}' for name in names} <= row.keys()
+    assert np.isfinite(row[f'metrics_summary/{label}'])
+
+
+def test_cityscapes(tmp_path):
+    root = write_cityscapes(tmp_path / 'cityscapes')
+    runner, row = train(root, tmp_path / 'run', CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py')
+    assert_scored(row, 'semseg', CLASSES)
+    assert_scored(row, 'depth', [])
+    # mIoU by hand, from the files: what never occurs counts as 0.
+    confusion = np.zeros((19, 19))
+    runner.model.eval()
+    for position, stem in enumerate(FRAMES['val']):
+        image = runner.val_dataloader.dataset.read_sample(position)['img']
+        data = runner.model.data_preprocessor(dict(inputs=torch.from_numpy(image.copy())[None], targets={}))
+        with torch.no_grad():
+            predicted = runner.model.predict_arrays(data['inputs'])['semseg'][0].numpy()
+        ids = cv2.imread(str(root / f'gtFine/val/{stem}_gtFine_labelIds.png'), cv2.IMREAD_UNCHANGED)
+        label = np.vectorize(lambda number: TRAIN_IDS.get(number, 255))(ids)
+        np.add.at(confusion, (label[label < 19], predicted[label < 19]), 1)
+    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
+    assert row['metrics_summary/semseg'] == pytest.approx(100 * np.mean(confusion.diagonal() / np.maximum(union, 1)), abs=0.2)
+
+
+def test_categories_of_cityscapes_and_no_depth(tmp_path):
+    root = write_cityscapes(tmp_path / 'cityscapes')
+    sevens = {f'{name}_dataloader__dataset__num_classes': 7 for name in ('train', 'val', 'test')}
+    config = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py'
+    runner, row = train(root, tmp_path / 'run', config, **sevens)
+    assert_scored(row, 'semseg', CATEGORIES)
+    assert runner.model.tasks['semseg'].out_channels == 7
+
+
+def test_three_tasks_of_nyuv2(tmp_path):
+    root = write_nyuv2_arrays(tmp_path / 'nyuv2')
+    config = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_normals_nyuv2-288x384.py'
+    runner, row = train(root, tmp_path / 'run', config)
+    assert_scored(row, 'semseg', CLASSES_13)
+    for label in ('depth', 'normals'):
+        assert_scored(row, label, [])
+    assert 0 < row['metrics_summary/normals'] < 180
+    assert {name: task.out_channels for name, task in runner.model.tasks.items()} == dict(semseg=13, depth=1, normals=3)
+
+
+def test_the_official_files_of_nyuv2(tmp_path):
+    pytest.importorskip('h5py')
+    write_nyuv2_mat(tmp_path / 'nyuv2')
+    _, row = train(tmp_path / 'nyuv2', tmp_path / 'run', example(0, tmp_path / 'nyuv2_mat.py'))
+    assert_scored(row, 'semseg', CLASSES_40)
+    assert_scored(row, 'depth', [])
+
+
+def test_a_data_set_of_mmseg(tmp_path):
+    rng = np.random.default_rng(0)
+    for split, count in (('training', 4), ('validation', 2)):
+        for number in range(count):
+            stem = f'ADE_{split}_{number:08d}'
+            folder = tmp_path / 'ade/images' / split
+            folder.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(folder / f'{stem}.jpg'), rng.integers(0, 256, (40, 48, 3), dtype=np.uint8))
+            label = rng.integers(0, 151, (40, 48), dtype=np.uint8)
+            save_png(tmp_path / 'ade/annotations' / split / f'{stem}.png', label)
+    runner, row = train(tmp_path / 'ade', tmp_path / 'run', example(1, tmp_path / 'ade20k.py'))
+    assert_scored(row, 'semseg', ('wall', 'building', 'flag'))
+    assert runner.model.tasks['semseg'].out_channels == 150
