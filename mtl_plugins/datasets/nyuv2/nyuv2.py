@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
-from mtl_plugins.datasets.multitask.nyuv2_classes import CLASSES_13
+from mtl_plugins.datasets.nyuv2.nyuv2_classes import CLASSES_13
 from mtl_plugins.registry import DATASETS
 
 DEPTH_RANGE = (0.5, 10.0)

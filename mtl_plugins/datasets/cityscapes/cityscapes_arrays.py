@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.datasets.multitask.cityscapes import class_label
+from mtl_plugins.datasets.cityscapes.cityscapes import class_label
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.registry import DATASETS
 

@@ -1,0 +1,1 @@
+"""Street scenes with the classes of Cityscapes: Cityscapes itself and Synscapes."""
