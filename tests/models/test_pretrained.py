@@ -197,7 +197,10 @@ def test_timms_conversion_is_used_and_surplus_weights_are_not(tmp_path):
     [
         ('torchvision://resnet19', r"torchvision has no weights named 'resnet19'. The nearest names are resnet1"),
         ('timm://resnet18.none', r"timm has no weights named 'resnet18.none'. The nearest names are resnet"),
-        ('ftp://host/file.pth', r"`checkpoint` should be a path or begin with 'torchvision://' or 'timm://'. Found 'ftp:"),
+        (
+            'ftp://host/file.pth',
+            r"`checkpoint` should be a path or begin with 'torchvision://', 'timm://' or 'package://'. Found 'ftp:",
+        ),
         ('timm', r'Checkpoint timm does not exist'),
     ],
 )

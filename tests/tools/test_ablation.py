@@ -3,8 +3,13 @@
 import json
 import statistics
 
-from mtl_plugins.apis.ablation import read_plan, runs_of, tables_in_markdown
+import pytest
 
+from mtl_plugins.apis.ablation import read_plan, runs_of, tables_in_markdown
+from mtl_plugins.utils.config import load_config
+from tests.tiny import ROOT
+
+PLANS = sorted((ROOT / 'docs/ablation').rglob('plan.json'))
 BUDGET = {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 1}
 
 
@@ -53,6 +58,20 @@ def test_rows_are_trained_once_each_and_a_failing_one_is_named(run_cli, tiny_con
     assert again.code == 0, again.err
     assert json.loads((tmp_path / 'results' / 'sound-row_seed0.json').read_text()) == result
     assert '| sound row |' in (tmp_path / 'table.md').read_text()
+
+
+@pytest.mark.parametrize('path', PLANS, ids=lambda path: path.parent.name)
+def test_the_configs_of_a_documented_plan_take_its_options(path):
+    runs = [run for run in runs_of(read_plan(path)) if run.seed == 0]
+    assert runs
+    for run in runs:
+        config = load_config(str(ROOT / run.config), run.options)
+        assert (config.train_cfg.max_epochs, config.param_scheduler[0].end) == (3, 3)
+        assert config.optim_wrapper.optimizer.lr == 5e-4 and config.train_dataloader.batch_size == 4
+
+
+def test_the_plans_were_found():
+    assert {path.parent.name for path in PLANS} >= {'ablation', 'pretrained'}
 
 
 def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(tmp_path):

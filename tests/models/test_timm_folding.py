@@ -1,0 +1,117 @@
+"""BatchNorm of timm's networks in the copy for inference; the oracle is the network as it is."""
+
+import copy
+
+import pytest
+import torch
+from timm.layers import BatchNormAct2d, StdConv2d
+from torch import nn
+
+from mtl_plugins.models.backbones import TimmBackbone
+from mtl_plugins.models.backbones.timm_folding import fold_traced_batch_norm
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from tests.models.builders import build_segmentor
+
+
+def count_norms(module):
+    return sum(isinstance(child, nn.BatchNorm2d) for child in module.modules())
+
+
+def as_if_trained(module):
+    """Statistics and scales of a fresh normalisation would make folding trivial."""
+    generator = torch.Generator().manual_seed(0)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            for values, low, high in (
+                (norm.running_mean, -0.5, 0.5),
+                (norm.running_var, 0.5, 2.0),
+                (norm.weight.data, 0.5, 1.5),
+                (norm.bias.data, -0.5, 0.5),
+            ):
+                values.uniform_(low, high, generator=generator)
+    return module.eval()
+
+
+def assert_same(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
+
+
+@pytest.mark.parametrize(
+    ('name', 'output_stride', 'left'),
+    [
+        ('tf_efficientnet_lite0', 16, 0),  # padding of TensorFlow, activation within the normalisation
+        ('resnet18', 16, 0),
+        ('mobilenetv3_small_100', None, 0),
+        ('densenet121', None, 62),  # normalises what several layers read, before the convolution
+        ('vit_tiny_patch16_224', None, 0),  # none at all
+    ],
+)
+@torch.no_grad()
+def test_a_network_of_timm_computes_the_same(name, output_stride, left):
+    torch.manual_seed(0)
+    backbone = as_if_trained(TimmBackbone(name=name, output_stride=output_stride))
+    folded = copy.deepcopy(backbone)
+    folded.fold_batch_norm()
+    assert count_norms(folded) == left
+    images = torch.randn(1, 3, 97, 131)
+    for found, expected in zip(folded(images), backbone(images), strict=True):
+        assert (found is None) == (expected is None)
+        if found is not None:
+            assert_same(found, expected)
+
+
+@torch.no_grad()
+def test_the_copy_for_inference_predicts_the_same():
+    torch.manual_seed(0)
+    config = dict(type='TimmBackbone', name='tf_efficientnet_lite0', output_stride=16)
+    model = as_if_trained(build_segmentor(backbone=config))
+    before = count_norms(model)
+    inputs = torch.randn(1, 3, 64, 64)
+    fast = prepare_for_inference(model)
+    assert (count_norms(fast), count_norms(model)) == (0, before)
+    torch.testing.assert_close(fast.predict_arrays(inputs)['depth'], model.predict_arrays(inputs)['depth'], rtol=1e-4, atol=0)
+
+
+class Twice(nn.Module):
+    """A convolution and a normalisation, put together in ways that forbid folding, or in the one that allows it."""
+
+    def __init__(self, way, conv=nn.Conv2d):
+        super().__init__()
+        self.way, self.conv, self.norm = way, conv(3, 3, 3, padding=1, bias=False), BatchNormAct2d(3)
+
+    def forward(self, inputs):
+        hidden = self.conv(inputs)
+        if self.way == 'output read twice':
+            return self.norm(hidden) + hidden
+        if self.way == 'convolution used twice':
+            return self.norm(hidden) + self.conv(inputs * 2)
+        if self.way == 'normalisation used twice':
+            return self.norm(hidden) + self.norm(inputs)
+        if self.way == 'control flow' and hidden.mean() < 0:
+            return self.norm(-hidden)
+        return self.norm(hidden)
+
+
+@pytest.mark.parametrize(
+    ('way', 'conv', 'left'),
+    [
+        ('plain', nn.Conv2d, 0),
+        ('plain', StdConv2d, 1),  # normalises its weights, which would cancel the scale
+        ('output read twice', nn.Conv2d, 1),
+        ('convolution used twice', nn.Conv2d, 1),
+        ('normalisation used twice', nn.Conv2d, 1),
+        ('control flow', nn.Conv2d, 1),
+        ('hook', nn.Conv2d, 1),
+    ],
+)
+@torch.no_grad()
+def test_what_may_not_be_folded_stays(way, conv, left):
+    torch.manual_seed(0)
+    network = as_if_trained(Twice(way, conv))
+    if way == 'hook':
+        network.norm.register_forward_pre_hook(lambda module, arguments: (arguments[0] * 2,))
+    inputs = torch.randn(2, 3, 8, 8)
+    expected = network(inputs)
+    fold_traced_batch_norm(network)
+    assert count_norms(network) == left
+    assert_same(network(inputs), expected)
