@@ -30,9 +30,8 @@ def fold_traced_batch_norm(network: nn.Module) -> None:
     if any(module._forward_hooks or module._forward_pre_hooks for module in network.modules()):
         return
     try:
-        graph = LayerTracer().trace(
-            copy.deepcopy(network)
-        )  # networks that cache what they compute would keep the tracer's proxies
+        # Of a copy: networks that cache what they compute would keep the tracer's proxies.
+        graph = LayerTracer().trace(copy.deepcopy(network))
     except Exception:  # torch.fx fails in many ways
         return
     modules = dict(network.named_modules())
