@@ -64,8 +64,7 @@ def convert(
         out: Folder to make: new, empty, or of the same conversion.
         origin: What tells this source from others, as JSON knows it.
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
-        changes: Entries of the labels' configs to replace, where they have them: ``depth_range``, by default that of the data
-            set, beyond which depth becomes unknown.
+        changes: Entries of the written labels' configs to replace, where they have them; by default they are the data set's.
         workers: Threads.
         progress: Wraps the iterator over the samples of a split that are left to write; it also gets the name of the split, its
             number of samples and how many of them are written.

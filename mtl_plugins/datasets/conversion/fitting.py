@@ -25,7 +25,7 @@ def fit_sample(sample: Sample, size: tuple[int, int] | None) -> Sample:
 
     Pixel centres correspond: output pixel ``i`` of ``n`` lies at ``(i + 0.5) * m / n - 0.5`` of ``m`` input pixels. Images are
     averaged over areas where they shrink and bilinear where they grow. Every other map takes the value of the nearest pixel, so
-    no class, depth or vector appears that was not there. Without ``size`` nothing changes.
+    no value appears that was not there. Without ``size`` nothing changes.
     """
     if size is None:
         return sample

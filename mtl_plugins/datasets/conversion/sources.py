@@ -123,7 +123,7 @@ def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: S
     if 'missing_labels' in inspect.signature(cls).parameters:
         arguments['missing_labels'] = [name for name in arguments['tasks'] if name in offered]
     dataset = cls(**arguments)
-    # Depth beyond a range is counted when it is stored, and another range may be asked for.
+    # What lies beyond a range is counted when it is stored, and another range may be asked for.
     configs = {name: {**config} for name, config in dataset.metainfo['labels'].items()}
     for config in configs.values():
         if config.get('within_range'):
