@@ -1,0 +1,94 @@
+"""A confusion matrix as a picture."""
+
+from collections.abc import Sequence
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import LogNorm, Normalize
+from matplotlib.figure import Figure
+
+from mtl_plugins.visualization.plots import to_array
+
+# Beyond so many classes numbers would not be legible.
+MAX_WRITTEN = 30
+_CELL = 0.36
+_UNITS = (('', 1), ('k', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12))
+
+
+def normalise_rows(matrix: np.ndarray) -> np.ndarray:
+    """Per cent of each label's pixels ``(C, C)`` float64; NaN in the row of a class without any."""
+    total = matrix.sum(axis=1, keepdims=True).astype(np.float64)
+    return np.divide(100.0 * matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
+
+
+def short_count(count: float) -> str:
+    """A count in at most four characters: 999, 1.2k, 15k, 3.4M."""
+    for unit, size in _UNITS:
+        shown = count / size
+        text = f'{shown:.1f}' if unit and shown < 9.95 else f'{shown:.0f}'
+        if float(text) < 1000 or unit == _UNITS[-1][0]:
+            return text + unit
+    raise AssertionError
+
+
+def render_confusion_matrix(
+    matrix: np.ndarray, classes: Sequence[str], normalised: bool = True, title: str | None = None
+) -> np.ndarray:
+    """Draw a confusion matrix: a row per label, a column per prediction, the share or number of pixels in each cell.
+
+    Args:
+        matrix: ``(C, C)`` counts, rows are labels, columns predictions, see :func:`update_confusion_matrix`.
+        classes: C names.
+        normalised: Whether to show per cent of the row, that is of the pixels of a label; the row of a class without any is
+            grey. Otherwise counts, their colours on a logarithmic scale.
+        title: Above everything.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If the matrix is not square, its size is not the number of classes, or a count is negative.
+    """
+    matrix = np.asarray(matrix)
+    number = len(classes)
+    if matrix.shape != (number, number) or not number:
+        raise ValueError(f'`matrix` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
+    if matrix.min() < 0:
+        raise ValueError(f'`matrix` should hold counts. Found {matrix.min()}.')
+    cells = normalise_rows(matrix) if normalised else matrix.astype(np.float64)
+    written = number <= MAX_WRITTEN
+    side = max(number * (_CELL if written else _CELL / 2), 1.8)
+    margin = 0.085 * max(map(len, classes)) + 0.8
+    figure = Figure(figsize=(side + margin + 1.0, side + margin + (0.4 if title else 0.1)), dpi=110, layout='constrained')
+    axis = figure.subplots()
+    scale = Normalize(0, 100) if normalised else LogNorm(1, max(matrix.max(), 10))
+    colours = matplotlib.colormaps['Blues'].with_extremes(bad='#e2e4e6' if normalised else 'white')
+    shown = cells if normalised else np.where(cells > 0, cells, np.nan)
+    image = axis.imshow(shown, cmap=colours, norm=scale, interpolation='nearest')
+    axis.set_xticks(range(number), labels=classes, rotation=90, fontsize=9)
+    axis.set_yticks(range(number), labels=classes, fontsize=9)
+    axis.set_xlabel('prediction')
+    axis.set_ylabel('label')
+    axis.set_xticks(np.arange(number + 1) - 0.5, minor=True)
+    axis.set_yticks(np.arange(number + 1) - 0.5, minor=True)
+    axis.grid(which='minor', color='#f1f3f4', linewidth=0.6)
+    axis.tick_params(which='both', length=0)
+    axis.spines[:].set_visible(False)
+    if written:
+        _write_numbers(axis, cells, scale, normalised)
+    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02)
+    bar.set_label('per cent of the label' if normalised else 'pixels')
+    bar.outline.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return to_array(figure)
+
+
+def _write_numbers(axis, cells: np.ndarray, scale: Normalize, normalised: bool) -> None:
+    """Shares below half a per cent, and counts of 0, stay empty."""
+    for (row, column), value in np.ndenumerate(cells):
+        if not value >= (0.5 if normalised else 1):
+            continue
+        text = f'{value:.0f}' if normalised else short_count(value)
+        light = scale(value) > 0.55
+        axis.text(column, row, text, ha='center', va='center', fontsize=7.5, color='white' if light else '#20303c')
