@@ -1,5 +1,6 @@
 """Depth in metres per pixel."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,13 @@ import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.evaluation.functional.grouped_errors import groups_between, log_edges
+from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import LabelKind, Scale
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 if TYPE_CHECKING:
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
 ENCODINGS = ('code', 'metres', 'disparity')
 QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
+NUM_DISTANCES = 12
 
 
 class DepthMap(LabelKind):
@@ -53,6 +57,9 @@ class DepthMap(LabelKind):
     titles = ('depth', 'predicted depth')
     error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
+    pixel_error_names = ('absolute relative error (%)', 'log error (above 0: predicted too far)')
+    error_scale = Scale('bwr', -50, 50, 'relative depth error (%): blue predicted too near, red too far')
+    group_title = 'distance (m)'
 
     def __init__(
         self,
@@ -185,6 +192,28 @@ class DepthMap(LabelKind):
         error = np.abs(np.log(np.maximum(prediction, 0.01)) - np.log(np.maximum(values, 0.01)))
         picture[valid] = colour_values(error / MAX_LOG_ERROR, valid, 'inferno')[valid]
         picture[~valid] = INVALID
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        errors = (np.abs(relative_depth_error(values, prediction)), log_depth_error(values, prediction))
+        return dict(zip(self.pixel_error_names, errors, strict=True))
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """The signed relative error from blue (too near) over white to red (too far)."""
+        percent = relative_depth_error(values, prediction)
+        position = (percent - self.error_scale.lowest) / (self.error_scale.highest - self.error_scale.lowest)
+        return colour_values(np.nan_to_num(position), values > 0, self.error_scale.colormap)
+
+    def group_edges(self) -> np.ndarray:
+        """Metres between the groups, which are equally wide on a logarithmic scale over ``depth_range``."""
+        return log_edges(*self.depth_range, NUM_DISTANCES)
+
+    def group_names(self) -> list[str]:
+        edges = self.group_edges()
+        return [f'{near:.3g} - {far:.3g}' for near, far in itertools.pairwise(edges)]
+
+    def groups(self, values: np.ndarray) -> np.ndarray:
+        """By distance; what lies beyond the range falls into the outer groups."""
+        return groups_between(values, self.group_edges())
 
 
 def read_baseline_times_focal(path: str) -> float:

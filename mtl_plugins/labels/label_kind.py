@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,16 @@ if TYPE_CHECKING:
 
 # A name with a colour, or a note without.
 Entry = tuple[str, tuple[int, ...] | None]
+
+
+class Scale(NamedTuple):
+    """Colours of numbers: a colour map of matplotlib over a range, and what the numbers are."""
+
+    colormap: str
+    lowest: float
+    highest: float
+    title: str
+
 
 # mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
 _RESULTS_KEYS = dict(semseg='gt_seg_map')
@@ -216,3 +226,42 @@ class LabelKind(ABC):
 
     error_rank = 0
     """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""
+
+    # Analyses: how far the prediction of each pixel is off, and by what errors are grouped.
+
+    pixel_error_names: tuple[str, ...] = ()
+    """Names of :meth:`pixel_errors`, with units; a kind that names some gives and colours them. The first one ranks images: 0 is
+    the best."""
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        """Errors of each pixel by name, ``(H, W)`` float64, NaN where the label does not count; none by default.
+
+        Raises:
+            ValueError: If the shapes differ or a predicted value is not finite.
+        """
+        return {}
+
+    error_scale: Scale | None = None
+    """The colours of :meth:`colour_errors`, where they stand for numbers."""
+
+    colour_errors_note: str | None = None
+    """A sentence on them, where they do not."""
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Colours ``(H, W, 3)`` of the errors of this label alone, grey where it does not count."""
+        raise NotImplementedError(f'{type(self).__name__} has `pixel_error_names` and should colour its errors.')
+
+    group_title: str | None = None
+    """What the labels of a pixel tell by which errors are grouped, such as its class; None groups nothing."""
+
+    def group_names(self) -> list[str]:
+        """Names of the groups."""
+        return []
+
+    def group_edges(self) -> np.ndarray | None:
+        """Where the groups are ranges of numbers, the ascending positive numbers around them, one more than groups."""
+        return None
+
+    def groups(self, values: np.ndarray) -> np.ndarray:
+        """The group of each pixel, ``(H, W)`` integers; what is out of range belongs to none."""
+        raise NotImplementedError(f'{type(self).__name__} has a `group_title` and should tell the groups.')

@@ -1,10 +1,10 @@
-"""A confusion matrix as a picture."""
+"""A confusion matrix as a picture, and the difference of two."""
 
 from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import LogNorm, Normalize
+from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from mtl_plugins.visualization.plots import to_array
@@ -49,22 +49,74 @@ def render_confusion_matrix(
     Raises:
         ValueError: If the matrix is not square, its size is not the number of classes, or a count is negative.
     """
-    matrix = np.asarray(matrix)
-    number = len(classes)
-    if matrix.shape != (number, number) or not number:
-        raise ValueError(f'`matrix` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
-    if matrix.min() < 0:
-        raise ValueError(f'`matrix` should hold counts. Found {matrix.min()}.')
+    matrix = _check_counts('matrix', matrix, classes)
     cells = normalise_rows(matrix) if normalised else matrix.astype(np.float64)
+    scale = Normalize(0, 100) if normalised else LogNorm(1, max(matrix.max(), 10))
+    colours = matplotlib.colormaps['Blues'].with_extremes(bad='#e2e4e6' if normalised else 'white')
+    shown = cells if normalised else np.where(cells > 0, cells, np.nan)
+    unit = 'per cent of the label' if normalised else 'pixels'
+    # Shares below half a per cent, and counts of 0, stay empty.
+    least, write = (0.5, '{:.0f}'.format) if normalised else (1, short_count)
+    texts = [[write(cell) if cell >= least else '' for cell in row] for row in cells]
+    return _draw_cells(shown, classes, colours, scale, unit, texts, title)
+
+
+def render_confusion_difference(
+    first: np.ndarray, second: np.ndarray, classes: Sequence[str], names: tuple[str, str] | None = None
+) -> np.ndarray:
+    """Draw the difference of two confusion matrices of the same images, in points of per cent of each label's pixels.
+
+    Red is where the second model predicts a class more often than the first, blue where it does so less often: better is red on
+    the diagonal and blue beside it. The row of a class without a pixel in either is grey.
+
+    Args:
+        first: ``(C, C)`` counts, rows are labels, columns predictions.
+        second: As ``first``.
+        classes: C names.
+        names: Of the two models, for the title.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If a matrix is not square, its size is not the number of classes, or a count is negative.
+    """
+    counts = [_check_counts(name, matrix, classes) for name, matrix in (('first', first), ('second', second))]
+    difference = normalise_rows(counts[1]) - normalise_rows(counts[0])
+    largest = np.nanmax(np.abs(difference), initial=1.0)
+    colours = matplotlib.colormaps['bwr'].with_extremes(bad='#e2e4e6')
+    texts = [[f'{cell:+.0f}' if abs(cell) >= 0.5 else '' for cell in row] for row in difference]
+    title = f'{names[1]} minus {names[0]}' if names else None
+    scale, unit = Normalize(-largest, largest), 'points of per cent of the label'
+    return _draw_cells(difference, classes, colours, scale, unit, texts, title)
+
+
+def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    matrix, number = np.asarray(matrix), len(classes)
+    if matrix.shape != (number, number) or not number:
+        raise ValueError(f'`{name}` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
+    if matrix.min() < 0:
+        raise ValueError(f'`{name}` should hold counts. Found {matrix.min()}.')
+    return matrix
+
+
+def _draw_cells(
+    cells: np.ndarray,
+    classes: Sequence[str],
+    colours: Colormap,
+    scale: Normalize,
+    unit: str,
+    texts: Sequence[Sequence[str]],
+    title: str | None,
+) -> np.ndarray:
+    """``texts`` are written into the cells, unless there are too many of them."""
+    number = len(classes)
     written = number <= MAX_WRITTEN
     side = max(number * (_CELL if written else _CELL / 2), 1.8)
     margin = 0.085 * max(map(len, classes)) + 0.8
     figure = Figure(figsize=(side + margin + 1.0, side + margin + (0.4 if title else 0.1)), dpi=110, layout='constrained')
     axis = figure.subplots()
-    scale = Normalize(0, 100) if normalised else LogNorm(1, max(matrix.max(), 10))
-    colours = matplotlib.colormaps['Blues'].with_extremes(bad='#e2e4e6' if normalised else 'white')
-    shown = cells if normalised else np.where(cells > 0, cells, np.nan)
-    image = axis.imshow(shown, cmap=colours, norm=scale, interpolation='nearest')
+    image = axis.imshow(cells, cmap=colours, norm=scale, interpolation='nearest')
     axis.set_xticks(range(number), labels=classes, rotation=90, fontsize=9)
     axis.set_yticks(range(number), labels=classes, fontsize=9)
     axis.set_xlabel('prediction')
@@ -74,21 +126,15 @@ def render_confusion_matrix(
     axis.grid(which='minor', color='#f1f3f4', linewidth=0.6)
     axis.tick_params(which='both', length=0)
     axis.spines[:].set_visible(False)
-    if written:
-        _write_numbers(axis, cells, scale, normalised)
+    for (row, column), value in np.ndenumerate(cells):
+        if written and texts[row][column]:
+            red, green, blue, _ = colours(scale(value))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
+            colour = 'white' if dark else '#20303c'
+            axis.text(column, row, texts[row][column], ha='center', va='center', fontsize=7.5, color=colour)
     bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02)
-    bar.set_label('per cent of the label' if normalised else 'pixels')
+    bar.set_label(unit)
     bar.outline.set_visible(False)
     if title:
         figure.suptitle(title, fontsize=12)
     return to_array(figure)
-
-
-def _write_numbers(axis, cells: np.ndarray, scale: Normalize, normalised: bool) -> None:
-    """Shares below half a per cent, and counts of 0, stay empty."""
-    for (row, column), value in np.ndenumerate(cells):
-        if not value >= (0.5 if normalised else 1):
-            continue
-        text = f'{value:.0f}' if normalised else short_count(value)
-        light = scale(value) > 0.55
-        axis.text(column, row, text, ha='center', va='center', fontsize=7.5, color='white' if light else '#20303c')

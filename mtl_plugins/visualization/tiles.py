@@ -6,13 +6,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_plugins.labels.label_kind import Entry
+from mtl_plugins.labels.colours import colour_values
+from mtl_plugins.labels.label_kind import Entry, Scale
 
 MARGIN = 4
 HEADER = 26
 LINE_HEIGHT = 18
 FONT_SIZES = range(16, 8, -1)
 LEGEND_SIZE = 12
+BAR_WIDTH = 160
 BACKGROUND = (255, 255, 255)
 
 
@@ -24,6 +26,8 @@ def render_tiles(
     legend: Sequence[Entry] = (),
     notes: Sequence[str] = (),
     smooth: Collection[str] = ('image',),
+    captions: Sequence[str] = (),
+    scales: Sequence[Scale] = (),
 ) -> np.ndarray:
     """Draw rows of pictures with a header and a legend.
 
@@ -35,6 +39,8 @@ def render_tiles(
         legend: Names and colours.
         notes: Sentences below them.
         smooth: Columns that are resampled smoothly; the others hold labels.
+        captions: A line above each row; none by default.
+        scales: Colour bars at the bottom.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
@@ -46,15 +52,18 @@ def render_tiles(
         raise ValueError('`rows` should hold at least one sample. Found none.')
     height, width = rows[0]['image'].shape[:2]
     tile_height = round(tile_width * height / width)
+    caption_height = LINE_HEIGHT if captions else 0
+    row_height = caption_height + tile_height + MARGIN
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)
     lines = _wrap(legend, canvas_width) + _wrap([(note, None) for note in notes], canvas_width)
-    canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + MARGIN
+    bottom = HEADER + len(rows) * row_height
+    canvas_height = bottom + LINE_HEIGHT * (len(lines) + len(scales)) + MARGIN
     canvas = np.full((canvas_height, canvas_width, 3), BACKGROUND, np.uint8)
     for y, row in enumerate(rows):
         for x, name in enumerate(columns):
             if name in row:
                 tile = _fit(row[name], tile_height, tile_width, name in smooth)
-                top = HEADER + y * (tile_height + MARGIN) + (tile_height - tile.shape[0]) // 2
+                top = HEADER + y * row_height + caption_height + (tile_height - tile.shape[0]) // 2
                 left = MARGIN + x * (tile_width + MARGIN) + (tile_width - tile.shape[1]) // 2
                 canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     picture = Image.fromarray(canvas)
@@ -62,8 +71,13 @@ def render_tiles(
     for x, name in enumerate(columns):
         centre = MARGIN + x * (tile_width + MARGIN) + tile_width / 2
         draw.text((centre, HEADER / 2), name, fill='black', font=_font_that_fits(name, tile_width), anchor='mm')
+    for y, caption in enumerate(captions):
+        middle = HEADER + y * row_height + LINE_HEIGHT / 2
+        draw.text((MARGIN, middle), caption, fill='black', font=ImageFont.load_default(LEGEND_SIZE), anchor='lm')
     for number, line in enumerate(lines):
-        _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
+        _draw_line(draw, line, bottom + number * LINE_HEIGHT)
+    for number, scale in enumerate(scales, start=len(lines)):
+        _draw_scale(picture, draw, scale, bottom + number * LINE_HEIGHT)
     return np.asarray(picture)
 
 
@@ -104,3 +118,15 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> No
             draw.rectangle((x, top + 2, x + 12, top + 14), fill=colour, outline='black')
         draw.text((x + (0 if colour is None else 16), top + 8), name, fill='black', font=font, anchor='lm')
         x += _width((name, colour))
+
+
+def _draw_scale(picture: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, top: int) -> None:
+    """``lowest [colours] highest title``."""
+    font = ImageFont.load_default(LEGEND_SIZE)
+    bar = colour_values(np.linspace(0, 1, BAR_WIDTH)[None].repeat(12, 0), np.ones((12, BAR_WIDTH), bool), scale.colormap)
+    lowest, highest = f'{scale.lowest:g}', f'{scale.highest:g}'
+    left = MARGIN + round(font.getlength(lowest)) + 5
+    picture.paste(Image.fromarray(bar), (left, top + 3))
+    draw.rectangle((left - 1, top + 2, left + BAR_WIDTH, top + 15), outline='black')
+    draw.text((MARGIN, top + 9), lowest, fill='black', font=font, anchor='lm')
+    draw.text((left + BAR_WIDTH + 6, top + 9), f'{highest}   {scale.title}', fill='black', font=font, anchor='lm')
