@@ -7,10 +7,9 @@ import torch
 from mmengine.config import Config
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.runs.record import LOCK_NAME
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 from mtl_plugins.utils.files import hold_lock, make_folder
-
-LOCK_NAME = '.lock'
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:
