@@ -19,6 +19,7 @@ default_hooks = dict(
     ),
     sync_buffers=dict(type='SyncBuffersHook'),
     metrics_csv=dict(type='MetricsCsvHook'),
+    run_record=dict(type='RunRecordHook'),
     progress_bar=dict(type='ProgressBarHook'),
     prediction_images=dict(type='PredictionImageHook', num_images=4),
 )

@@ -9,6 +9,7 @@ from mtl_plugins.engine.hooks import (
     MetricsCsvHook,
     PredictionImageHook,
     ProgressBarHook,
+    RunRecordHook,
     StepSeedHook,
     SubmissionHook,
 )
@@ -34,6 +35,7 @@ __all__ = [
     'OptimWrapper',
     'PredictionImageHook',
     'ProgressBarHook',
+    'RunRecordHook',
     'StepSeedHook',
     'SubmissionHook',
     'SummaryLogProcessor',

@@ -1,1 +1,1 @@
-"""What trainings leave about themselves, and lists of them. Light: neither torch nor mmengine, the tools list thousands of runs."""
+"""What trainings leave about themselves, and lists of it. Needs neither torch nor mmengine."""

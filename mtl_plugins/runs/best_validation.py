@@ -1,7 +1,9 @@
 """Which of a run's validations is the best: the one whose checkpoint was kept."""
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, with_ties_broken
 
@@ -23,10 +25,11 @@ def best_validation(rows: Sequence[Mapping[str, float]], monitor: str | None, ru
     return max(known, key=lambda index: sign * values[index], default=None)
 
 
-def read_row(row: Mapping[str, str]) -> dict[str, float]:
-    """The metrics of a row of ``metrics.csv``.
-
-    Raises:
-        ValueError: If one is not a number.
-    """
-    return {name: float(value) for name, value in row.items() if name not in ('epoch', 'iter') and value}
+def read_row(row: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a row of ``metrics.csv``; what is not a number is left out."""
+    scores = {}
+    for name, value in row.items():
+        if name not in ('epoch', 'iter'):
+            with contextlib.suppress(ValueError, TypeError):
+                scores[name] = float(value)
+    return scores

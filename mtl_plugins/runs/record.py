@@ -11,13 +11,13 @@
 ``sessions``        a list, one entry for each start of the training: ``started``, ``updated``, ``state``, ``error``, ``seconds``,
                     ``from_iter``, ``iterations``, ``train_seconds`` (without validations), ``validations``, ``val_seconds``,
                     ``host``, ``pid``, ``command``, ``code``, ``device``, ``versions`` by package
-``code``            ``commit`` of the repository that holds the package, and ``clean``: whether nothing was changed or untracked in
-                    it; null both outside git. This, ``device`` and ``versions`` are those of the newest session
-``config_file``     as it was given; null if the config was made in memory
+``code``            ``commit`` of the repository that holds the package, and ``clean``: whether nothing was changed or untracked
+                    in it; null both outside git. This, ``device`` and ``versions`` are those of the newest session
+``config_file``     relative to the folder it was started in, if below it; null if the config was made in memory
 ``config``          the resolved config as data
 ``config_hash``     of what matters in it, without seed, names and places: see :func:`~mtl_plugins.runs.config_data.hash_config`
-``data``            for each split that was used: ``samples``, and ``fingerprint`` of the names and sizes of its files (null if the data
-                    set names none)
+``data``            for each split that was used: ``samples``, and ``fingerprint`` of the names and sizes of its files (null if it
+                    names none)
 ``seed``            of the run
 ``device``          ``name``, ``processes``, ``threads``
 ``progress``        ``epoch`` and ``iter`` that are done, ``max_epochs`` (null: trained by iterations), ``max_iters``, ``loss``
@@ -25,7 +25,7 @@
 ``memory_mib``      the most that the main process needed: allocated on the GPU, or else resident
 ``memory_of``       ``gpu`` or ``process``
 ``parameters``      of the model
-``flops``           of one image of the size of a training batch, forward, a multiply-add being two; null if they cannot be counted
+``flops``           of one image of the size of a training batch, forward, a multiply-add being two; null if not to be counted
 ``flops_size``      height and width of that image
 ``scores``          all metrics of the best validation; of the last one if no score decides
 ``last_scores``     all metrics of the last validation

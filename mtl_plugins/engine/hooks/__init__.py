@@ -7,6 +7,7 @@ from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
 from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
+from mtl_plugins.engine.hooks.run_record_hook import RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
 from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
@@ -22,6 +23,7 @@ __all__ = [
     'MetricsCsvHook',
     'PredictionImageHook',
     'ProgressBarHook',
+    'RunRecordHook',
     'StepSeedHook',
     'SubmissionHook',
 ]
