@@ -12,7 +12,7 @@ from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 ENCODINGS = ('code', 'metres', 'disparity')
 QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class DepthMap(LabelKind):
@@ -178,6 +179,17 @@ class DepthMap(LabelKind):
     def note(self) -> str:
         nearest, farthest = self.depth_range
         return f'depth: bright {nearest:g} m .. dark {farthest:g} m, log scale, grey unknown'
+
+    def colour_bar(self) -> ColourBar:
+        """Metres, near on the left."""
+        nearest, farthest = self.depth_range
+        colours = self.colour(np.geomspace(nearest, farthest, 256)[None])[0]
+        # A round number too close to an end is left out.
+        inner = [tick for tick in _TICKS if 1.15 * nearest < tick < farthest / 1.15]
+        places = [
+            (float(np.log(tick / nearest) / np.log(farthest / nearest)), f'{tick:g}') for tick in (nearest, *inner, farthest)
+        ]
+        return ColourBar(f'{self.name} (m)', colours, places)
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         """From dark (none) to yellow (a factor of 2 and more)."""

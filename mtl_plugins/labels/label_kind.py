@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -15,6 +15,21 @@ if TYPE_CHECKING:
 
 # A name with a colour, or a note without.
 Entry = tuple[str, tuple[int, ...] | None]
+
+
+class ColourBar(NamedTuple):
+    """What the colours of numbers mean.
+
+    Attributes:
+        title: The quantity and its unit.
+        colours: ``(N, 3)`` uint8, from left to right.
+        ticks: Places on the bar, 0 (left) to 1, and what stands there.
+    """
+
+    title: str
+    colours: np.ndarray
+    ticks: list[tuple[float, str]]
+
 
 # mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
 _RESULTS_KEYS = dict(semseg='gt_seg_map')
@@ -205,6 +220,10 @@ class LabelKind(ABC):
 
     def note(self) -> str | None:
         """A sentence on the colours."""
+        return None
+
+    def colour_bar(self) -> ColourBar | None:
+        """What the colours of numbers mean."""
         return None
 
     error_note: str | None = None
