@@ -38,7 +38,7 @@ randomness = dict(seed=0, deterministic=False)
 
 log_level = 'INFO'
 log_processor = dict(type='SummaryLogProcessor', window_size=1, by_epoch=True)
-visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+# No `visualizer`: local files are the runner's default, so that a config may have `visualization/*.py` as a further base.
 
 load_from = None
 resume = False

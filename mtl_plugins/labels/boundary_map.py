@@ -12,7 +12,7 @@ from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.label_kind import LabelKind, Scale
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 
@@ -33,7 +33,6 @@ class BoundaryMap(LabelKind):
     invalid = IGNORE_LABEL
     titles = ('boundaries', 'predicted boundaries')
     pixel_error_names = ('error of the probability (%)',)
-    error_scale = Scale('inferno', 0, 100, 'error of the probability of a boundary (%)')
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
@@ -101,4 +100,7 @@ class BoundaryMap(LabelKind):
     def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """From dark (none) to yellow."""
         error = probability_error(values, prediction)
-        return colour_values(np.nan_to_num(error) / 100, values != IGNORE_LABEL, self.error_scale.colormap)
+        return colour_values(np.nan_to_num(error) / 100, values != IGNORE_LABEL, 'inferno')
+
+    def error_bar(self) -> ColourBar:
+        return even_bar('error of the probability of a boundary (%)', 'inferno', (0, 50, 100))

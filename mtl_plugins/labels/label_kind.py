@@ -1,12 +1,13 @@
 """What a kind of label has to say about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.labels.colours import colour_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,13 +18,25 @@ if TYPE_CHECKING:
 Entry = tuple[str, tuple[int, ...] | None]
 
 
-class Scale(NamedTuple):
-    """Colours of numbers: a colour map of matplotlib over a range, and what the numbers are."""
+class ColourBar(NamedTuple):
+    """What the colours of numbers mean.
 
-    colormap: str
-    lowest: float
-    highest: float
+    Attributes:
+        title: The quantity and its unit.
+        colours: ``(N, 3)`` uint8, from left to right.
+        ticks: Places on the bar, 0 (left) to 1, and what stands there.
+    """
+
     title: str
+    colours: np.ndarray
+    ticks: list[tuple[float, str]]
+
+
+def even_bar(title: str, colormap: str, numbers: Sequence[float]) -> ColourBar:
+    """A bar of a colour map of matplotlib with evenly spaced ascending ``numbers``, from end to end."""
+    colours = colour_values(np.linspace(0, 1, 256)[None], np.ones((1, 256), bool), colormap)[0]
+    places = np.linspace(0, 1, len(numbers)).tolist()
+    return ColourBar(title, colours, [(place, f'{number:g}') for place, number in zip(places, numbers, strict=True)])
 
 
 # mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
@@ -217,6 +230,10 @@ class LabelKind(ABC):
         """A sentence on the colours."""
         return None
 
+    def colour_bar(self) -> ColourBar | None:
+        """What the colours of numbers mean."""
+        return None
+
     error_note: str | None = None
     """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
 
@@ -241,11 +258,12 @@ class LabelKind(ABC):
         """
         return {}
 
-    error_scale: Scale | None = None
-    """The colours of :meth:`colour_errors`, where they stand for numbers."""
-
     colour_errors_note: str | None = None
-    """A sentence on them, where they do not."""
+    """A sentence on the colours of :meth:`colour_errors`, where they stand for no numbers."""
+
+    def error_bar(self) -> ColourBar | None:
+        """What they mean, where they stand for numbers."""
+        return None
 
     def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         """Colours ``(H, W, 3)`` of the errors of this label alone, grey where it does not count."""

@@ -98,13 +98,15 @@ def draw_ranked(
     group, _, last = score.partition('/')
     label = next((name for name in labels if last == name or group == f'metrics_task_{name}'), None)
     images = [(rank, image) for rank, some in ranked.items() for image in some]
-    words = labels[label].pixel_error_names[0] if label and score.startswith('error/') else score
-    captions = [f'{rank}: {image["name"]}, {words} {image[score]:.2f}' for rank, image in images]
+    captions = [f'{rank}, {image["name"]}: {image[score]:.2f}' for rank, image in images]
     chosen = [rows[image['position']] for _, image in images]
     if label is None:
-        return render_prediction_grid(chosen, labels, tile_width=240, captions=captions)
+        captioned = [dict(row, caption=f'{score}: {caption}') for row, caption in zip(chosen, captions, strict=True)]
+        return render_prediction_grid(captioned, labels, tile_width=240)
     tiles = [
         dict(image=row['image'], values=row['labels'][label], predictions=[row['predictions'][label]], caption=caption)
         for row, caption in zip(chosen, captions, strict=True)
     ]
-    return render_label_comparison(tiles, [labels[label].titles[1]], labels[label])
+    ranking = labels[label].pixel_error_names[0] if group == 'error' else score
+    note = f'Numbers: {ranking} of the image alone.'
+    return render_label_comparison(tiles, [labels[label].titles[1]], labels[label], note)

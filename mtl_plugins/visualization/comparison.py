@@ -116,7 +116,9 @@ def draw_comparisons(
     return pictures
 
 
-def render_label_comparison(rows: Sequence[Mapping], names: Sequence[str], kind: LabelKind) -> np.ndarray:
+def render_label_comparison(
+    rows: Sequence[Mapping], names: Sequence[str], kind: LabelKind, note: str | None = None
+) -> np.ndarray:
     """Draw the predictions of one label by several models: image, label, predictions, their errors, attention where there is.
 
     Args:
@@ -124,6 +126,7 @@ def render_label_comparison(rows: Sequence[Mapping], names: Sequence[str], kind:
             ``caption``; optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
         names: Of the models.
         kind: Of the label.
+        note: A sentence below.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
@@ -160,7 +163,7 @@ def render_label_comparison(rows: Sequence[Mapping], names: Sequence[str], kind:
         notes=[note for note in notes if note],
         smooth=('image', *attended),
         captions=[row['caption'] for row in rows],
-        scales=[kind.error_scale] if kind.error_scale else [],
+        bars=[bar for bar in (kind.colour_bar(), kind.error_bar()) if bar],
     )
 
 

@@ -9,16 +9,14 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.tiles import render_tiles
 
 
-def render_prediction_grid(
-    rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 320, captions: Sequence[str] = ()
-) -> np.ndarray:
+def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 320) -> np.ndarray:
     """Draw one row per sample with a header and a legend.
 
     Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some.
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some;
+            and, if it has a name, ``caption``.
         labels: The kinds by name. The order is that of the columns.
         tile_width: Width of a picture in pixels.
-        captions: A line above each row; none by default.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
@@ -41,8 +39,10 @@ def render_prediction_grid(
         words = [kind.error_note for kind in sorted(drawn, key=lambda kind: -kind.error_rank)]
         notes.append('error: ' + '; '.join(dict.fromkeys(words)))
     legend = [entry for name in shown for entry in labels[name].legend()]
-    shown_notes = [note for note in notes if note]
-    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=shown_notes, captions=captions)
+    bars = [bar for name in shown if (bar := labels[name].colour_bar())]
+    captions = [row.get('caption', '') for row in rows] if any('caption' in row for row in rows) else ()
+    notes = [note for note in notes if note]
+    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=notes, bars=bars, captions=captions)
 
 
 def titles_of(name: str, kind: LabelKind, labels: Mapping[str, LabelKind]) -> tuple[str, str]:

@@ -6,15 +6,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_plugins.labels.colours import colour_values
-from mtl_plugins.labels.label_kind import Entry, Scale
+from mtl_plugins.labels.label_kind import ColourBar, Entry
 
 MARGIN = 4
 HEADER = 26
 LINE_HEIGHT = 18
 FONT_SIZES = range(16, 8, -1)
 LEGEND_SIZE = 12
-BAR_WIDTH = 160
+BAR_WIDTH = 420
+BAR_HEIGHT = 2 * LINE_HEIGHT
 BACKGROUND = (255, 255, 255)
 
 
@@ -26,8 +26,8 @@ def render_tiles(
     legend: Sequence[Entry] = (),
     notes: Sequence[str] = (),
     smooth: Collection[str] = ('image',),
+    bars: Sequence[ColourBar] = (),
     captions: Sequence[str] = (),
-    scales: Sequence[Scale] = (),
 ) -> np.ndarray:
     """Draw rows of pictures with a header and a legend.
 
@@ -39,8 +39,8 @@ def render_tiles(
         legend: Names and colours.
         notes: Sentences below them.
         smooth: Columns that are resampled smoothly; the others hold labels.
-        captions: A line above each row; none by default.
-        scales: Colour bars at the bottom.
+        bars: Colour bars, below the notes.
+        captions: A word on each row, written into the corner of its first tile.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
@@ -52,18 +52,15 @@ def render_tiles(
         raise ValueError('`rows` should hold at least one sample. Found none.')
     height, width = rows[0]['image'].shape[:2]
     tile_height = round(tile_width * height / width)
-    caption_height = LINE_HEIGHT if captions else 0
-    row_height = caption_height + tile_height + MARGIN
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)
     lines = _wrap(legend, canvas_width) + _wrap([(note, None) for note in notes], canvas_width)
-    bottom = HEADER + len(rows) * row_height
-    canvas_height = bottom + LINE_HEIGHT * (len(lines) + len(scales)) + MARGIN
+    canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + BAR_HEIGHT * len(bars) + MARGIN
     canvas = np.full((canvas_height, canvas_width, 3), BACKGROUND, np.uint8)
     for y, row in enumerate(rows):
         for x, name in enumerate(columns):
             if name in row:
                 tile = _fit(row[name], tile_height, tile_width, name in smooth)
-                top = HEADER + y * row_height + caption_height + (tile_height - tile.shape[0]) // 2
+                top = HEADER + y * (tile_height + MARGIN) + (tile_height - tile.shape[0]) // 2
                 left = MARGIN + x * (tile_width + MARGIN) + (tile_width - tile.shape[1]) // 2
                 canvas[top : top + tile.shape[0], left : left + tile.shape[1]] = tile
     picture = Image.fromarray(canvas)
@@ -71,13 +68,12 @@ def render_tiles(
     for x, name in enumerate(columns):
         centre = MARGIN + x * (tile_width + MARGIN) + tile_width / 2
         draw.text((centre, HEADER / 2), name, fill='black', font=_font_that_fits(name, tile_width), anchor='mm')
-    for y, caption in enumerate(captions):
-        middle = HEADER + y * row_height + LINE_HEIGHT / 2
-        draw.text((MARGIN, middle), caption, fill='black', font=ImageFont.load_default(LEGEND_SIZE), anchor='lm')
     for number, line in enumerate(lines):
-        _draw_line(draw, line, bottom + number * LINE_HEIGHT)
-    for number, scale in enumerate(scales, start=len(lines)):
-        _draw_scale(picture, draw, scale, bottom + number * LINE_HEIGHT)
+        _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
+    for number, bar in enumerate(bars):
+        _draw_bar(picture, bar, canvas_height - MARGIN - (len(bars) - number) * BAR_HEIGHT)
+    for y, caption in enumerate(captions):
+        _draw_caption(draw, caption, HEADER + y * (tile_height + MARGIN))
     return np.asarray(picture)
 
 
@@ -120,13 +116,30 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> No
         x += _width((name, colour))
 
 
-def _draw_scale(picture: Image.Image, draw: ImageDraw.ImageDraw, scale: Scale, top: int) -> None:
-    """``lowest [colours] highest title``."""
+def _draw_bar(picture: Image.Image, bar: ColourBar, top: int) -> None:
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LEGEND_SIZE)
+    draw.text((MARGIN, top + 8), bar.title, fill='black', font=font, anchor='lm')
+    # The last tick's text hangs over the end.
+    left = MARGIN + round(font.getlength(bar.title)) + 12
+    width = min(BAR_WIDTH, picture.width - left - 16)
+    if width < 1:
+        return
+    strip = Image.fromarray(np.ascontiguousarray(bar.colours[None])).resize((width, 12))
+    picture.paste(strip, (left, top + 2))
+    draw.rectangle((left - 1, top + 1, left + width, top + 14), outline='black')
+    free = 0.0
+    for place, text in sorted(bar.ticks, key=lambda tick: (tick[0] not in (0, 1), tick[0])):
+        x, half = left + place * (width - 1), font.getlength(text) / 2 + 3
+        # The ends come first; what would run into a neighbour or the last one is left out.
+        if 0 < place < 1 and not free < x - half < x + half < left + width - font.getlength(bar.ticks[-1][1]) / 2 - 3:
+            continue
+        if place < 1:
+            free = x + half
+        draw.line((x, top + 14, x, top + 18), fill='black')
+        draw.text((x, top + 26), text, fill='black', font=font, anchor='mm')
+
+
+def _draw_caption(draw: ImageDraw.ImageDraw, caption: str, top: int) -> None:
     font = ImageFont.load_default(LEGEND_SIZE)
-    bar = colour_values(np.linspace(0, 1, BAR_WIDTH)[None].repeat(12, 0), np.ones((12, BAR_WIDTH), bool), scale.colormap)
-    lowest, highest = f'{scale.lowest:g}', f'{scale.highest:g}'
-    left = MARGIN + round(font.getlength(lowest)) + 5
-    picture.paste(Image.fromarray(bar), (left, top + 3))
-    draw.rectangle((left - 1, top + 2, left + BAR_WIDTH, top + 15), outline='black')
-    draw.text((MARGIN, top + 9), lowest, fill='black', font=font, anchor='lm')
-    draw.text((left + BAR_WIDTH + 6, top + 9), f'{highest}   {scale.title}', fill='black', font=font, anchor='lm')
+    draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
+    draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')

@@ -6,6 +6,7 @@ from mmengine.hooks import LoggerHook, RuntimeInfoHook
 
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
 from mtl_plugins.registry import HOOKS
+from mtl_plugins.visualization.visualizer import Visualizer
 
 _MAX_HISTORY = 1000
 
@@ -19,8 +20,11 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's ``RuntimeInfoHook`` without a device synchronisation and a growing copy per scalar and iteration.
 
     Losses, and the norms of the gradients that an :class:`OptimWrapper` leaves, stay on the device until the :class:`LoggerHook`
-    prints; then their mean since the last print goes to the message hub. On CPU each is checked at once, on a GPU at each print
-    and before each checkpoint.
+    prints; then their mean since the last print goes to the message hub, the norm as ``grad_norm``. On CPU each is checked at
+    once, on a GPU at each print and before each checkpoint. ``lr`` is the rate of the first group of parameters; where the
+    groups differ, ``min_lr`` and ``max_lr`` stand beside it.
+
+    When training begins, the run is known, and the log back ends start.
 
     Raises:
         NonFiniteGradientError: If a norm is NaN or infinite and the wrapper's ``non_finite`` is ``'stop'``; with ``'skip'`` the
@@ -39,6 +43,8 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=50)
+        if isinstance(runner.visualizer, Visualizer):
+            runner.visualizer.start()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         runner.message_hub.update_info('iter', runner.iter)
@@ -85,6 +91,9 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
         self._flush_norms(runner, norms)
         for name, values in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', values[0])
+            if len(set(values)) > 1:
+                hub.update_scalar(f'train/min_{name}', min(values))
+                hub.update_scalar(f'train/max_{name}', max(values))
         for history in hub.log_scalars.values():
             history.max_length = _MAX_HISTORY
 
@@ -101,7 +110,7 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
             runner.logger.warning(
                 f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
             )
-        if runner.optim_wrapper.clips_by_norm and len(finite):
+        if len(finite):
             runner.message_hub.update_scalar('train/grad_norm', float(finite.double().mean()))
 
     @staticmethod
