@@ -1,20 +1,20 @@
 """What runs cost: parameters, multiplications, memory and time, from their records or the files of their work dirs."""
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import ConfigDict
 from mmengine.registry import init_default_scope
 from mmengine.utils import import_modules_from_strings
 
 from mtl_plugins.errors import ConfigError, DataNotFoundError
-from mtl_plugins.evaluation.scalars_file import read_scalars, training_hours
-from mtl_plugins.models.utils.model_stats import KINDS, count_flops, parameters_by_kind
+from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
 from mtl_plugins.registry import MODELS
 from mtl_plugins.runs.record import RunRecord
+from mtl_plugins.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.runs.work_dirs import find_runs
 
 # Headings of the costs that a score may be plotted against.
@@ -23,7 +23,7 @@ COSTS = dict(
     gflops='GFLOPs of an image',
     memory='memory (MiB)',
     epoch='seconds per epoch',
-    hours='training time (hours)',
+    hours='time (hours)',
 )
 
 
@@ -39,7 +39,7 @@ class RunCost:
         gflops: 10^9 floating point operations of one image forward, a multiply-add being two.
         memory: Most that the training needed, MiB: allocated on the GPU, or resident in its process.
         epoch: Seconds of an epoch of training, without validation.
-        hours: Training time, without validations.
+        hours: Of the run, see :func:`wall_hours`.
         scores: All metrics of the best validation.
     """
 
@@ -88,15 +88,17 @@ def _read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
     scalars = read_scalars(run.path)
     memory = [row['memory'] for row in scalars if row.get('memory')]
     done, epochs = (run.get(f'progress.{key}') or 0 for key in ('iter', 'epoch'))
-    hours = float(training_hours(run.path, np.array([done]))[0]) if done and any(row.get('time') for row in scalars) else None
+    hours = None
+    with contextlib.suppress(DataNotFoundError):
+        hours = float(wall_hours(run.path, np.array(done)))
     return RunCost(
         name=run.path.resolve().name,
         path=run.path,
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
-        parameters=sum(parameter.numel() for parameter in model.parameters()) / 1e6,
-        gflops=count_flops(model, torch.zeros(1, 3, *size)) / 1e9,
+        parameters=count_parameters(model) / 1e6,
+        gflops=count_flops_of_size(model, size) / 1e9,
         memory=run.get('memory_mib', max(memory, default=None)),
         epoch=run.get('epoch_seconds', 3600 * hours / epochs if hours and epochs else None),
-        hours=hours,
+        hours=hours or None,
         scores=dict(run.scores),
     )

@@ -37,7 +37,7 @@ def _row(title: str, name: str, scores: Sequence[Mapping]) -> tuple[str, list[fl
 
 def _cells(values: Sequence[float | None]) -> list[str]:
     """The values, and of two models the difference."""
-    cells = ['' if value is None else f'{value:.2f}' for value in values]
+    cells = ['' if value is None else f'{value:.2f}' if abs(value) >= 1 or value == 0 else f'{value:.4f}' for value in values]
     if len(values) == 2:
         cells.append('' if None in values else f'{values[1] - values[0]:+.2f}')
     return cells

@@ -40,7 +40,7 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
             if name in models:
                 places = np.arange(len(classes)) + (number - (len(names) - 1) / 2) * width
                 axis.bar(places, models[name], width, color=colour, label=name)
-        axis.set_ylabel(measure.replace(' (', '\n('))
+        axis.set_ylabel(_in_two_lines(measure))
         axis.axhline(0, color=_ZERO, linewidth=0.8)
         axis.grid(axis='y', color=_GRID)
         _strip(axis)
@@ -75,14 +75,12 @@ def render_error_by_range(
     middles = np.sqrt(np.asarray(edges[:-1]) * edges[1:])
     for axis, (measure, models) in zip(axes, panels.items(), strict=False):
         for name, values in models.items():
-            values = np.asarray(values, np.float64)
-            axis.stairs(values, edges, color=names[name], linewidth=1.0, alpha=0.35, baseline=None)
             axis.plot(middles, values, '.-', color=names[name], label=name, linewidth=1.6)
         if np.nanmin([np.nanmin(values, initial=0) for values in models.values()]) < 0:
             axis.axhline(0, color=_ZERO, linestyle='--', linewidth=1)
         else:
             axis.set_ylim(bottom=0)
-        axis.set_ylabel(measure.replace(' (', '\n('))
+        axis.set_ylabel(_in_two_lines(measure))
         axis.grid(color=_GRID)
         _strip(axis)
     total = max(sum(pixels), 1)
@@ -136,7 +134,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
                 axis.imshow(np.ones((1, 1, 3)) * 0.75, extent=(0, aspect, 0, 1))
                 drawn = axis.imshow(cells[name], extent=(0, aspect, 0, 1), interpolation='nearest', **colours)
         bar = figure.colorbar(drawn, ax=list(row), pad=0.01, fraction=0.05)
-        bar.set_label(measure.replace(' (', '\n('), fontsize=9)
+        bar.set_label(_in_two_lines(measure), fontsize=9)
         bar.outline.set_visible(False)
     if title:
         figure.suptitle(title, fontsize=12)
@@ -154,6 +152,10 @@ def _check(panels: Panels, number: int) -> None:
         for name, values in models.items():
             if len(values) != number:
                 raise ValueError(f'`panels` should hold {number} values of {measure} for {name}. Found {len(values)}.')
+
+
+def _in_two_lines(measure: str) -> str:
+    return measure.replace(' (', '\n(') if len(measure) > 20 else measure
 
 
 def _strip(axis) -> None:

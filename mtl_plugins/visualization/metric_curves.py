@@ -10,10 +10,10 @@ from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
-from mtl_plugins.evaluation.scalars_file import read_scalars, training_hours
+from mtl_plugins.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.visualization.plots import distinct_colours, to_array
 
-AXES = dict(iter='iteration', epoch='epoch', hours='training time (hours)')
+AXES = dict(iter='iteration', epoch='epoch', hours='time (hours)')
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
             )
         places = places * (last_epoch / last_iteration)
     elif axis == 'hours':
-        places = training_hours(run, places)
+        places = wall_hours(run, places)
     return Curve(name, np.array(iterations), np.array(values), places)
 
 

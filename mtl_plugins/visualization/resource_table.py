@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 HEADINGS = dict(
-    parameters='all', gflops='GFLOPs', memory='memory (MiB)', epoch='epoch (s)', hours='training (h)'
+    parameters='all', gflops='GFLOPs', memory='memory (MiB)', epoch='epoch (s)', hours='time (h)'
 )  # fmt: skip
 _DIGITS = dict(parameters=2, gflops=1, memory=0, epoch=1, hours=2)
 

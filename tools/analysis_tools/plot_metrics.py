@@ -1,4 +1,4 @@
-"""Draw a metric of several runs over iterations, epochs or training time, and say when each run reaches a value."""
+"""Draw a metric of several runs over iterations, epochs or time, and say when each run reaches a value."""
 
 import argparse
 import re
@@ -11,7 +11,8 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog='Runs of one name, such as several seeds of a config, are one curve: their mean at the iterations they share, and '
         'a band from the lowest to the highest. A value counts as reached at the first one that is as good. Hours are those of '
-        'training alone, summed up from the seconds per iteration in <timestamp>/vis_data/scalars.json of the work dir.',
+        'run.json, validations included; without it, iterations times the median of their seconds in '
+        '<timestamp>/vis_data/scalars.json.',
     )
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir with metrics.csv')
     parser.add_argument('--metric', required=True, help='column of metrics.csv, or what the training logs, such as loss')
@@ -21,7 +22,7 @@ def parse_args() -> argparse.Namespace:
         '--names', nargs='+', metavar='NAME', help='one for each run; the folders without _seed<number> by default'
     )
     parser.add_argument('--reach', type=float, metavar='VALUE', help='value to be reached')
-    parser.add_argument('--lower-is-better', action='store_true', help='for errors')
+    parser.add_argument('--lower-is-better', action='store_true', help='for errors; known for summaries and losses')
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.runs):
         parser.error(f'--names should name each of the {len(args.runs)} runs. Found {len(args.names)}')
@@ -33,20 +34,22 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
     from mtl_plugins.visualization.feature_report import write_picture
     from mtl_plugins.visualization.metric_curves import read_curve, render_curves
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
     curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
+    lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.metric) == 'less' or 'loss' in args.metric
     table = Table(title=args.metric)
     table.add_column('run')
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
     for heading in ('values', 'last', 'best', *reach):
         table.add_column(heading, justify='right')
     for curve in curves:
-        row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(args.lower_is_better):.2f}']
+        row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(lower_is_better):.2f}']
         if reach:
-            row.append(str(curve.reaches(args.reach, args.lower_is_better) or 'never'))
+            row.append(str(curve.reaches(args.reach, lower_is_better) or 'never'))
         table.add_row(curve.name, *row)
     Console().print(table)
     if args.out:
