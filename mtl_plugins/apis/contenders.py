@@ -1,7 +1,7 @@
 """Trained models over the same images of one split."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -112,7 +112,9 @@ def build_loader(
     """
     data = configs[0].val_dataloader.dataset
     offered = offered_labels(data) or {}
-    wanted = [*dict.fromkeys([*(name for each in contenders for name in each.model.label_names), *more_labels])]
+    wanted = list(dict.fromkeys([*(name for each in contenders for name in each.model.label_names), *more_labels]))
+    for contender, config in zip(contenders, configs, strict=True):
+        _check_classes(contender, config, offered)
     unknown = [name for name in wanted if name not in offered]
     if unknown:
         raise ConfigError(f'The data of {configs[0].filename} have the labels {", ".join(offered)}. Found {unknown[0]}.')
@@ -120,22 +122,25 @@ def build_loader(
         data.tasks = wanted
     if split is not None:
         data.split = split
-    for contender, config in zip(contenders, configs, strict=True):
-        theirs = offered_labels(config.val_dataloader.dataset) or {}
-        for name in wanted:
-            classes = offered[name].get('classes')
-            found = theirs[name].get('classes') if name in theirs else None
-            if classes and found and list(classes) != list(found):
-                raise ConfigError(
-                    f'All data sets should have the classes {", ".join(classes)}. Found {", ".join(found)} in {config.filename}.'
-                )
-            tasks = [task for task, label in contender.model.labels.items() if label == name]
-            known = getattr(contender.model.tasks[tasks[0]], 'num_classes', None) if tasks else None
-            if classes and known not in (None, len(classes)):
-                raise ConfigError(
-                    f'The model of {contender.config} should know the {len(classes)} classes of the data set. Found {known}.'
-                )
     return MultiTaskRunner.build_dataloader(configs[0].val_dataloader)
+
+
+def _check_classes(contender: Contender, config: Config, offered: Mapping[str, Mapping]) -> None:
+    theirs = offered_labels(config.val_dataloader.dataset) or {}
+    tasks = {label: contender.model.tasks[task] for task, label in contender.model.labels.items()}
+    for name, label in offered.items():
+        classes, found = label.get('classes'), theirs.get(name, {}).get('classes')
+        if not classes:
+            continue
+        if found and list(classes) != list(found):
+            raise ConfigError(
+                f'All data sets should have the classes {", ".join(classes)}. Found {", ".join(found)} in {config.filename}.'
+            )
+        known = getattr(tasks.get(name), 'num_classes', None)
+        if known not in (None, len(classes)):
+            raise ConfigError(
+                f'The model of {contender.config} should know the {len(classes)} classes of the data set. Found {known}.'
+            )
 
 
 def labels_of(loader: DataLoader) -> dict[str, LabelKind]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
-from mtl_plugins.evaluation.functional.scores import multitask_scores
+from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_SEMSEG, multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 
 # Rows and columns into which images of any size are divided.
@@ -104,7 +104,7 @@ class SplitAnalysis:
                 first = errors[kind.pixel_error_names[0]]
                 counted = ~np.isnan(first)
                 own[f'error/{name}'] = float(first[counted].mean()) if counted.any() else float('nan')
-        return own | multitask_scores(own)
+        return own | _in_common(own)
 
     def scores(self) -> dict[str, float]:
         """The scores of validation over all images so far; those of a label that no image had are NaN."""
@@ -112,7 +112,7 @@ class SplitAnalysis:
         for scorer in self.scorers.values():
             found = scorer.scores()
             scores |= dict.fromkeys(found, float('nan')) if scorer.is_empty() else found
-        return scores | multitask_scores(scores)
+        return scores | _in_common(scores)
 
     def confusions(self) -> dict[str, np.ndarray]:
         """The confusion matrix of each class map by its name, rows are labels, columns predictions."""
@@ -121,6 +121,11 @@ class SplitAnalysis:
     def tables_by(self, by: str) -> list[ErrorTable]:
         """The tables of one grouping."""
         return [table for table in self.tables if table.by == by]
+
+
+def _in_common(scores: Mapping[str, float]) -> dict[str, float]:
+    """The multitask scores, where both of their tasks are scored."""
+    return multitask_scores(scores) if {SUMMARY_SEMSEG, SUMMARY_DEPTH} <= scores.keys() else {}
 
 
 def choose_best_median_worst(values: np.ndarray, count: int, lower_is_better: bool) -> dict[str, np.ndarray]:

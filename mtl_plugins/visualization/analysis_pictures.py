@@ -101,7 +101,7 @@ def draw_ranked(
     captions = [f'{rank}, {image["name"]}: {image[score]:.2f}' for rank, image in images]
     chosen = [rows[image['position']] for _, image in images]
     if label is None:
-        captioned = [dict(row, caption=f'{score}: {caption}') for row, caption in zip(chosen, captions, strict=True)]
+        captioned = [dict(row, caption=f'{last} {caption}') for row, caption in zip(chosen, captions, strict=True)]
         return render_prediction_grid(captioned, labels, tile_width=240)
     tiles = [
         dict(image=row['image'], values=row['labels'][label], predictions=[row['predictions'][label]], caption=caption)

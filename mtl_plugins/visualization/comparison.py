@@ -36,10 +36,12 @@ def _row(title: str, name: str, scores: Sequence[Mapping]) -> tuple[str, list[fl
 
 
 def _cells(values: Sequence[float | None]) -> list[str]:
-    """The values, and of two models the difference."""
-    cells = ['' if value is None else f'{value:.2f}' if abs(value) >= 1 or value == 0 else f'{value:.4f}' for value in values]
+    """The values, and of two models the difference; four decimals where all of them are below 1."""
+    known = [value for value in values if value is not None]
+    digits = 4 if 0 < max(map(abs, known), default=0) < 1 else 2
+    cells = ['' if value is None else f'{value:.{digits}f}' for value in values]
     if len(values) == 2:
-        cells.append('' if None in values else f'{values[1] - values[0]:+.2f}')
+        cells.append(f'{values[1] - values[0]:+.{digits}f}' if len(known) == 2 else '')
     return cells
 
 
@@ -150,17 +152,14 @@ def render_label_comparison(
         tiles.append(tile)
     headings = itertools.chain(names, (_errors_of(name, names) for name in names), sorted(attended))
     columns = [name for name in ('image', kind.titles[0], *headings) if any(name in tile for tile in tiles)]
-    notes = [
-        kind.note(),
-        kind.colour_errors_note,
-        f'{NOTE}, for the class of the frame, which has the most pixels in the label' if attended else None,
-    ]
+    attention_note = f'{NOTE}, for the class of the frame, which has the most pixels in the label'
+    notes = [kind.note(), kind.colour_errors_note, attention_note if attended else None, note]
     return render_tiles(
         tiles,
         columns,
         tile_width=TILE_WIDTH,
         legend=kind.legend(),
-        notes=[note for note in notes if note],
+        notes=[each for each in notes if each],
         smooth=('image', *attended),
         captions=[row['caption'] for row in rows],
         bars=[bar for bar in (kind.colour_bar(), kind.error_bar()) if bar],

@@ -37,10 +37,8 @@ def run_cli(monkeypatch, capsys):
     return run
 
 
-@pytest.fixture
-def tiny_config_file(tmp_path) -> Path:
+def write_tiny_config(path: Path) -> Path:
     """A config file like a user's: two epochs of a tiny model, inheriting the real joint config."""
-    path = tmp_path / 'tiny.py'
     path.write_text(
         f"""_base_ = ['{ROOT}/configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
 custom_imports = dict(imports=['tests.tiny'])
@@ -64,3 +62,9 @@ train_cfg = dict(max_epochs=2)
 """
     )
     return path
+
+
+@pytest.fixture
+def tiny_config_file(tmp_path) -> Path:
+    """The file of :func:`write_tiny_config`."""
+    return write_tiny_config(tmp_path / 'tiny.py')
