@@ -22,6 +22,10 @@ default_hooks = dict(
     run_record=dict(type='RunRecordHook'),
     progress_bar=dict(type='ProgressBarHook'),
     prediction_images=dict(type='PredictionImageHook', num_images=4),
+    histograms=dict(type='HistogramHook', interval=500),
+    training_images=dict(type='TrainingImageHook', interval=500),
+    observed_samples=dict(type='ObservedSampleHook', samples=(0, 100)),
+    confusion_matrix=dict(type='ConfusionMatrixHook'),
 )
 custom_hooks = []
 

@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from mmengine.config import Config
+
 from mtl_plugins.errors import ConfigError
 
 # Names of entries that hold what only their owner should know.
@@ -12,14 +14,14 @@ _SECRET = re.compile(r'(^|_)(api_?key|passw(or)?d|secret|(access|auth|api)_?toke
 VARIABLE = 'WANDB_API_KEY'
 
 
-def refuse_secrets(config: Mapping) -> None:
+def refuse_secrets(config: Config) -> None:
     """Refuse a config with an entry that is named as a key or password, or whose text holds the key of Weights & Biases.
 
     Raises:
         ConfigError: If there is one; the sentence names the entry and not its value.
     """
     known = os.environ.get(VARIABLE)
-    for place, value in _texts(config, ''):
+    for place, value in _texts(config._cfg_dict, ''):
         if (value and _SECRET.search(place.rpartition('.')[2])) or (known and known in value):
             raise ConfigError(
                 f'`{place}` should not be in a config, which is written into the work dir, the log and the archive: it holds a '

@@ -12,6 +12,7 @@ from mtl_plugins.visualization.plots import to_array
 # Beyond so many classes numbers would not be legible.
 MAX_WRITTEN = 30
 _CELL = 0.36
+_LUMINANCE = (0.299, 0.587, 0.114)
 _UNITS = (('', 1), ('k', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12))
 
 
@@ -113,28 +114,32 @@ def _draw_cells(
     number = len(classes)
     written = number <= MAX_WRITTEN
     side = max(number * (_CELL if written else _CELL / 2), 1.8)
-    margin = 0.085 * max(map(len, classes)) + 0.8
-    figure = Figure(figsize=(side + margin + 1.0, side + margin + (0.4 if title else 0.1)), dpi=110, layout='constrained')
-    axis = figure.subplots()
+    # Inches. A layout engine would measure hundreds of texts, and take longer than the drawing.
+    margin, right, top = 0.072 * max(map(len, classes)) + 0.42, 1.1, 0.45 if title else 0.15
+    width, height = margin + side + right, margin + side + top
+    figure = Figure(figsize=(width, height), dpi=110)
+    axis = figure.add_axes((margin / width, margin / height, side / width, side / height))
+    bar_axis = figure.add_axes(
+        ((margin + side + 0.15) / width, (margin + 0.2 * side) / height, 0.16 / width, 0.6 * side / height)
+    )
     image = axis.imshow(cells, cmap=colours, norm=scale, interpolation='nearest')
     axis.set_xticks(range(number), labels=classes, rotation=90, fontsize=9)
     axis.set_yticks(range(number), labels=classes, fontsize=9)
     axis.set_xlabel('prediction')
     axis.set_ylabel('label')
-    axis.set_xticks(np.arange(number + 1) - 0.5, minor=True)
-    axis.set_yticks(np.arange(number + 1) - 0.5, minor=True)
-    axis.grid(which='minor', color='#f1f3f4', linewidth=0.6)
-    axis.tick_params(which='both', length=0)
+    borders = np.arange(1, number) - 0.5
+    axis.hlines(borders, -0.5, number - 0.5, color='#f1f3f4', linewidth=0.6)
+    axis.vlines(borders, -0.5, number - 0.5, color='#f1f3f4', linewidth=0.6)
+    axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    for (row, column), value in np.ndenumerate(cells):
+    is_dark = colours(scale(cells))[..., :3] @ _LUMINANCE < 0.55
+    for (row, column), dark in np.ndenumerate(is_dark):
         if written and texts[row][column]:
-            red, green, blue, _ = colours(scale(value))
-            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.55
             colour = 'white' if dark else '#20303c'
             axis.text(column, row, texts[row][column], ha='center', va='center', fontsize=7.5, color=colour)
-    bar = figure.colorbar(image, ax=axis, shrink=0.6, pad=0.02)
+    bar = figure.colorbar(image, cax=bar_axis)
     bar.set_label(unit)
     bar.outline.set_visible(False)
     if title:
-        figure.suptitle(title, fontsize=12)
+        axis.set_title(title, fontsize=12, pad=10)
     return to_array(figure)

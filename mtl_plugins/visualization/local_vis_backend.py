@@ -1,6 +1,7 @@
 """Scalars, pictures and histograms as plain files."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import cv2
@@ -37,8 +38,11 @@ class LocalVisBackend(MMEngineLocalVisBackend):
             temporary.write_bytes(data.tobytes())
 
     @force_init_env
-    def add_histogram(self, name: str, histogram: Histogram, step: int = 0) -> None:
-        """Append a line to ``histograms.jsonl``."""
-        line = dict(name=name, step=step, low=histogram.low, high=histogram.high, counts=histogram.counts.tolist())
+    def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
+        """Append lines to ``histograms.jsonl``."""
+        lines = [
+            dict(name=name, step=step, low=histogram.low, high=histogram.high, counts=histogram.counts.tolist())
+            for name, histogram in histograms.items()
+        ]
         with open(Path(self._save_dir) / HISTOGRAM_FILE, 'a') as file:
-            file.write(json.dumps(line) + '\n')
+            file.write(''.join(json.dumps(line) + '\n' for line in lines))

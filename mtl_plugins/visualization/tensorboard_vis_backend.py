@@ -1,5 +1,6 @@
 """TensorBoard."""
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 
 from mmengine.visualization import TensorboardVisBackend as MMEngineTensorboardVisBackend
@@ -30,16 +31,17 @@ class TensorboardVisBackend(MMEngineTensorboardVisBackend):
         super().__init__(save_dir)
 
     @force_init_env
-    def add_histogram(self, name: str, histogram: Histogram, step: int = 0) -> None:
-        """Record a distribution at an iteration."""
-        self._tensorboard.add_histogram_raw(
-            name,
-            min=histogram.low,
-            max=histogram.high,
-            num=int(histogram.counts.sum()),
-            sum=histogram.total,
-            sum_squares=histogram.total_squares,
-            bucket_limits=histogram.edges[1:].tolist(),
-            bucket_counts=histogram.counts.tolist(),
-            global_step=step,
-        )
+    def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
+        """Record distributions at an iteration."""
+        for name, histogram in histograms.items():
+            self._tensorboard.add_histogram_raw(
+                name,
+                min=histogram.low,
+                max=histogram.high,
+                num=int(histogram.counts.sum()),
+                sum=histogram.total,
+                sum_squares=histogram.total_squares,
+                bucket_limits=histogram.edges[1:].tolist(),
+                bucket_counts=histogram.counts.tolist(),
+                global_step=step,
+            )

@@ -1,5 +1,7 @@
 """The hub of the log back ends."""
 
+from collections.abc import Mapping
+
 from mmengine.dist import master_only
 from mmengine.visualization import Visualizer as MMEngineVisualizer
 
@@ -12,11 +14,11 @@ class Visualizer(MMEngineVisualizer):
     """mmengine's, which hands histograms, too, to every back end that takes them. Same arguments."""
 
     @master_only
-    def add_histogram(self, name: str, histogram: Histogram, step: int = 0) -> None:
-        """Record a distribution at an iteration."""
+    def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
+        """Record distributions by name at an iteration."""
         for backend in self._vis_backends.values():
-            if hasattr(backend, 'add_histogram'):
-                backend.add_histogram(name, histogram, step)
+            if hasattr(backend, 'add_histograms'):
+                backend.add_histograms(histograms, step)
 
     @master_only
     def start(self) -> None:

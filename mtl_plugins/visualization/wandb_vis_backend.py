@@ -128,11 +128,12 @@ class WandbVisBackend(BaseVisBackend):
         self._run.log({**scalar_dict, 'iter': step})
 
     @force_init_env
-    def add_histogram(self, name: str, histogram: Histogram, step: int = 0) -> None:
-        """Record a distribution at an iteration."""
+    def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
+        """Record distributions at an iteration."""
         import wandb
 
-        self._run.log({name: wandb.Histogram(np_histogram=(histogram.counts, histogram.edges)), 'iter': step})
+        values = {name: wandb.Histogram(np_histogram=(each.counts, each.edges)) for name, each in histograms.items()}
+        self._run.log({**values, 'iter': step})
 
     def close(self) -> None:
         if self._run is not None:
