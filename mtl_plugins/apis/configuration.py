@@ -7,10 +7,9 @@ import torch
 from mmengine.config import Config
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.runs.record import LOCK_NAME
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 from mtl_plugins.utils.files import hold_lock, make_folder
-
-LOCK_NAME = '.lock'
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:
@@ -33,8 +32,7 @@ def claim_work_dir(config: Config) -> None:
     Raises:
         ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
     """
-    # The launcher's own variables: the process group starts with the Runner, which writes into the work dir.
-    if config.get('launcher', 'none') != 'none' and int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))):
+    if not is_first_process(config):
         return
     work_dir = Path(config.work_dir)
     make_folder(work_dir, ConfigError)
@@ -46,6 +44,14 @@ def claim_work_dir(config: Config) -> None:
             f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '
             'overwritten.'
         )
+
+
+def is_first_process(config: Config) -> bool:
+    """Whether this is the main process of a run, or its only one, by the launcher's own variables.
+
+    The process group starts with the Runner, which writes into the work dir.
+    """
+    return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
 
 
 def set_test_time_augmentation(config: Config) -> None:

@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import Runner
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
@@ -22,6 +24,7 @@ from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
 
@@ -40,6 +43,7 @@ class MultiTaskRunner(Runner):
       name only once it is written completely.
     * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
+    * Without ``visualizer``, the local files are the only log back end.
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
@@ -55,6 +59,22 @@ class MultiTaskRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(lambda record: re.search(left_out, record.getMessage()) is None)
         return logger
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'MultiTaskRunner':
+        """As mmengine's.
+
+        Raises:
+            ConfigError: If the config holds a password: it is written into the work dir and the log.
+        """
+        refuse_secrets(cfg)
+        return super().from_cfg(cfg)
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """As mmengine's; None are the local files."""
+        if visualizer is None:
+            visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+        return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no CUDA; mmengine's launchers need a GPU."""

@@ -15,6 +15,7 @@ from mmengine.registry import Registry
 from mtl_plugins import registry as registries
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.mmseg_config import PACKAGE, fill_in, template_for
+from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -32,7 +33,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
 
     Raises:
         ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
-            not take, or a class of this package is given an argument it does not know.
+            not take, a class of this package is given an argument it does not know, or the config holds a password.
     """
     if not path.startswith(PACKAGE) and not Path(path).is_file():
         raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
@@ -47,6 +48,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
         for name in DATALOADERS:
             if config.get(name):
                 config[name].dataset.data_root = data_root
+    refuse_secrets(config)
     check_arguments(config)
     link_labels(config)
     return config

@@ -230,7 +230,6 @@ def check(make: Callable[[Path, int], Config], data_root: Path, work_dir: Path) 
 def _train(config: Config, work_dir: Path) -> tuple[Any, list[float]]:
     set_work_dir(config, str(work_dir))
     config.experiment_name = f'{work_dir.parent.name}-{work_dir.name}-{time.monotonic_ns()}'
-    config.visualizer.name = config.experiment_name
     config.log_level = 'ERROR'
     config.default_hooks.pop('prediction_images', None)
     for split in ('train', 'val', 'test'):
