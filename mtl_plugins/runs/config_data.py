@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
-_IRRELEVANT = frozenset(
+IRRELEVANT = frozenset(
     ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
 )
-_IRRELEVANT_ANYWHERE = frozenset(
+IRRELEVANT_ANYWHERE = frozenset(
     ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory')
 )
 
@@ -35,7 +35,7 @@ def hash_config(config: Mapping[str, Any]) -> str:
     Args:
         config: As data.
     """
-    kept = {key: value for key, value in config.items() if key not in _IRRELEVANT}
+    kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
     if config.get('resume'):
         # Then it names the checkpoint to go on from, and not other weights to start from.
         kept.pop('load_from', None)
@@ -46,7 +46,7 @@ def hash_config(config: Mapping[str, Any]) -> str:
 
 def _without_places(node: Any) -> Any:
     if isinstance(node, dict):
-        return {key: _without_places(value) for key, value in node.items() if key not in _IRRELEVANT_ANYWHERE}
+        return {key: _without_places(value) for key, value in node.items() if key not in IRRELEVANT_ANYWHERE}
     return [_without_places(value) for value in node] if isinstance(node, list) else node
 
 

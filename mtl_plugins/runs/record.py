@@ -107,7 +107,8 @@ class RunRecord:
         """What stands at a dotted key, of the record, else of the config: ``'scores.metrics_summary/depth'``, ``'seed'``,
         ``'optim_wrapper.optimizer.lr'``, ``'train_dataloader.dataset.pipeline.1.crop_size'``.
 
-        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object.
+        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
+        a score may be called by its last word: ``'multitask'``.
         """
         if key in ('path', 'state'):
             return str(getattr(self, key))
@@ -116,6 +117,8 @@ class RunRecord:
             section, _, rest = key.removeprefix('config.').partition('.')
             text = self.config_sections.get(section)
             found = MISSING if text is None else look_up(_parse(text), rest) if rest else _parse(text)
+        if found is MISSING:
+            found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
         return default if found is MISSING else found
 
 

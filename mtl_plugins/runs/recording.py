@@ -65,6 +65,15 @@ def _alone(folder: Path) -> Iterator[None]:
             os.close(descriptor)
 
 
+def is_archive_of_record(archive: str | Path) -> bool:
+    """Whether ``archive`` is the submission that the record beside it names."""
+    archive = Path(archive)
+    try:
+        return read_record_file(archive.parent).get('archive') == archive.name
+    except UserError:
+        return False
+
+
 def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> None:
     """Begin a record, or another session of the one that is there, in the state ``running``.
 

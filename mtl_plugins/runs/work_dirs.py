@@ -13,6 +13,7 @@ from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_NAME
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.runs.best_validation import best_validation, read_row
 from mtl_plugins.runs.config_data import hash_config, read_config_dump
+from mtl_plugins.runs.index import RunIndex, Stamp, default_index_path
 from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, RunRecord, read_record_file
 from mtl_plugins.utils.files import is_locked
 
@@ -21,22 +22,58 @@ _LOG_FOLDER = re.compile(r'\d{8}_\d{6}')
 _DEFAULT_MONITOR = 'metrics_summary/multitask'
 
 
-def find_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
+def find_runs(folders: Sequence[str | Path], index_path: Path | None = None) -> list[RunRecord]:
     """All runs at or below ``folders``, at any depth, each once, in the order of their start.
 
     A work dir has a ``run.json``, or else, from an older version, a ``metrics.csv``. One that cannot be read is listed with the
     state ``unreadable`` and the sentence as its ``error``. Symbolic links below the folders are not followed.
 
+    Args:
+        folders: Work dirs, or folders that hold some.
+        index_path: File of the cache that spares reading what has not changed; in the user's cache folder by default. Without
+            access to it everything is read.
+
     Raises:
         DataNotFoundError: If a folder does not exist.
     """
-    runs = {}
-    for folder in folders:
-        for work_dir, source in find_work_dirs(Path(folder)):
-            key = os.path.realpath(work_dir)
-            if key not in runs:
-                runs[key] = read_run(work_dir) if source.name == RECORD_NAME else read_older_run(work_dir)
+    index = RunIndex(index_path or default_index_path())
+    runs: dict[str, RunRecord] = {}
+    try:
+        for folder in folders:
+            for key, run in _runs_below(Path(folder), index).items():
+                runs.setdefault(key, run)
+    finally:
+        index.close()
     return sorted(runs.values(), key=lambda run: (str(run.data.get('started') or ''), str(run.path)))
+
+
+def _runs_below(folder: Path, index: RunIndex) -> dict[str, RunRecord]:
+    """Runs by the real path of the work dir: below the folder no links are followed."""
+    real, length = os.path.realpath(folder), len(str(folder)) if str(folder) != '.' else -1
+    runs, recorded = {}, {}
+    for work_dir, source in find_work_dirs(folder):
+        key = real if work_dir == folder else real.rstrip('/') + '/' + str(work_dir)[length + 1 :]
+        if source.name != RECORD_NAME:
+            runs[key] = read_older_run(work_dir)
+            continue
+        try:
+            status = source.stat()
+        except OSError:
+            continue
+        recorded[key] = (work_dir, Stamp(status.st_mtime_ns, status.st_size))
+    known = index.load(real, {key: stamp for key, (_, stamp) in recorded.items()})
+    read = []
+    for key, (work_dir, stamp) in recorded.items():
+        try:
+            parts = known.get(key) or split_record(read_record_file(work_dir))
+        except UserError as error:
+            runs[key] = RunRecord(work_dir, dict(error=str(error)), {}, 'unreadable')
+            continue
+        if key not in known:
+            read.append((key, stamp, parts))
+        runs[key] = make_run(work_dir, *parts)
+    index.store(read)
+    return runs
 
 
 def find_work_dirs(folder: Path) -> Iterator[tuple[Path, os.DirEntry]]:
