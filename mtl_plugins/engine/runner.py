@@ -138,7 +138,7 @@ class MultiTaskRunner(Runner):
         )
 
     def train(self) -> torch.nn.Module:
-        """As mmengine's.
+        """As mmengine's; the log back ends are closed however it ends.
 
         Raises:
             ConfigError: If the training has no epoch or iteration.
@@ -147,7 +147,11 @@ class MultiTaskRunner(Runner):
             value = self.cfg.train_cfg.get(name)
             if value is not None and (not isinstance(value, int) or value < 1):
                 raise ConfigError(f'`train_cfg.{name}` should be a positive integer. Found {value!r}.')
-        return super().train()
+        try:
+            return super().train()
+        except BaseException:
+            self.visualizer.close()
+            raise
 
     def load_or_resume(self) -> None:
         """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""

@@ -1,6 +1,7 @@
 """Weights & Biases."""
 
 import os
+import sys
 import uuid
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -136,7 +137,8 @@ class WandbVisBackend(BaseVisBackend):
         self._run.log({**values, 'iter': step})
 
     def close(self) -> None:
+        """End the run, as a failed one while an exception is on its way."""
         if self._run is not None:
-            self._run.finish()
+            self._run.finish(exit_code=int(sys.exc_info()[0] is not None))
         # What comes after this goes on with the same run.
         self._run, self._env_initialized = None, False

@@ -41,6 +41,6 @@ class TrainingImageHook(Hook):
             for name, stored in data_batch.get('targets', {}).items():
                 row['labels'][name] = labels[name].to_values(stored[index].numpy())
             if 'sample_idx' in data_batch:
-                row['caption'] = f'{data_batch["sample_idx"][index]}'
+                row['caption'] = f'train {data_batch["sample_idx"][index]}'
             rows.append(row)
         runner.visualizer.add_image('training', render_prediction_grid(rows, labels, tile_width=256), step=runner.iter + 1)
