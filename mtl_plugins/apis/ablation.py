@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.apis.sweeps.definition import GRID
+from mtl_plugins.apis.sweeps.definition import GRID, find_config
 from mtl_plugins.apis.sweeps.launch import provenance, write_document
 from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.apis.sweeps.study import SharedStudy
@@ -65,7 +65,8 @@ class PlannedTrials:
                         words = ''.join(letter if letter.isalnum() else ' ' for letter in row).split()
                         name = f'{"-".join(words)}_seed{seed}'
                         result = self.results / f'{name}.json'
-                        runs.append(Run(name, row, seed, entry['config'], options, self.work_dir / name, result))
+                        config = find_config(entry['config'])
+                        runs.append(Run(name, row, seed, config, options, self.work_dir / name, result))
         return runs
 
     def points(self) -> list[Point]:

@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours, to_array
 
@@ -34,7 +36,7 @@ def render_scores(
     places = np.array(values, float) if numeric else np.array([ticks.index(str(value)) for value in values], float)
     scores = np.asarray(scores, float)
     names = list(dict.fromkeys(groups))
-    for name, colour in zip(names, distinct_colours(len(names)), strict=True):
+    for row, (name, colour) in enumerate(zip(names, distinct_colours(len(names)), strict=True)):
         chosen = np.array([group == name for group in groups])
         known = chosen & ~np.isnan(scores)
         spots = np.unique(places[known])
@@ -46,7 +48,8 @@ def render_scores(
             axis.hlines(means, spots - 0.2, spots + 0.2, color=colour, linewidth=2.5, label=name or 'mean')
         axis.plot(places[known], scores[known], 'o', color=colour, markersize=5, alpha=0.8)
         failed = chosen & np.isnan(scores)
-        edge = np.full(failed.sum(), 0.02 if higher_is_better else 0.98)
+        # One above the other: groups often fail at the same place.
+        edge = np.full(failed.sum(), 0.02 + 0.045 * row if higher_is_better else 0.98 - 0.045 * row)
         axis.plot(places[failed], edge, 'x', color=colour, markersize=7, transform=axis.get_xaxis_transform(), clip_on=False)
     if not np.isnan(scores).all():
         best = (np.nanargmax if higher_is_better else np.nanargmin)(scores)
@@ -67,14 +70,20 @@ def render_scores(
 
 
 def render_losses(
-    curves: Sequence[tuple[str, np.ndarray, np.ndarray]], scores: np.ndarray, *, metric: str, smoothing: int = 5
+    curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    scores: np.ndarray,
+    *,
+    metric: str,
+    higher_is_better: bool = True,
+    smoothing: int = 5,
 ) -> np.ndarray:
     """Training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
 
     Args:
         curves: Name, iterations (K,) and losses (K,) of each trial.
-        scores: Score of each, by which more than eight are coloured.
+        scores: Score of each, by which more than eight are coloured, the better the darker; those without one are grey.
         metric: Name of the score.
+        higher_is_better: Which are the better ones.
         smoothing: Length of the running mean.
     """
     figure, axis = _figure()
@@ -82,7 +91,7 @@ def render_losses(
     named = len(curves) <= MAX_NAMED
     mappable = None
     if not named:
-        mappable = figure.colorbar(_scale(scores), ax=axis, label=metric).mappable
+        mappable = figure.colorbar(_scale(scores, higher_is_better), ax=axis, label=metric).mappable
     colours = (
         distinct_colours(len(curves)) if named else [GREY if np.isnan(score) else mappable.to_rgba(score) for score in scores]
     )
@@ -95,6 +104,9 @@ def render_losses(
             highest, lowest = max(highest, finite.max()), min(lowest, finite.min())
     if lowest > 0 and highest / lowest >= LOG_FROM:
         axis.set_yscale('log')
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(left=0)
     _label(axis, 'iteration', 'training loss')
     if named:
@@ -144,13 +156,10 @@ def running_mean(values: np.ndarray, length: int) -> np.ndarray:
     return (sums[ends] - sums[starts]) / (ends - starts)
 
 
-def _scale(scores: np.ndarray):
-    from matplotlib.cm import ScalarMappable
-    from matplotlib.colors import Normalize
-
+def _scale(scores: np.ndarray, higher_is_better: bool) -> ScalarMappable:
     known = scores[~np.isnan(scores)]
     low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
-    return ScalarMappable(Normalize(low, high), 'viridis_r')
+    return ScalarMappable(Normalize(low, high), 'viridis_r' if higher_is_better else 'viridis')
 
 
 def _figure() -> tuple[Figure, Axes]:

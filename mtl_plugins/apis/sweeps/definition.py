@@ -282,6 +282,12 @@ def _expectations(sweep: Sweep) -> Iterator[tuple[bool, str, str]]:
     )
     yield sweep.trials is None or is_natural(sweep.trials, 1), 'trials', 'a positive integer'
     yield sweep.direction in ('maximize', 'minimize'), 'direction', "'maximize' or 'minimize'"
+    numbers = {'train', 'val', 'test', 'size', 'seed'}
+    yield (
+        sweep.data is None or (isinstance(sweep.data, dict) and numbers <= sweep.data.keys() <= {*numbers, 'labels'}),
+        'data',
+        'None or dict(train=, val=, test=, size=, seed=)',
+    )
     for name in ('sampler', 'pruner'):
         entry = getattr(sweep, name)
         optional = name == 'pruner' and entry is None

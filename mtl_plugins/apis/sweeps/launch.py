@@ -23,7 +23,7 @@ from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.utils.config import load_config
-from mtl_plugins.utils.files import make_folder, replacing, shorten_paths
+from mtl_plugins.utils.files import make_folder, replacing
 
 ROOT = Path(__file__).resolve().parents[3]
 OUTPUT_NAME = 'output.txt'
@@ -95,7 +95,7 @@ def train_to_result(
     facts = json.loads((run.folder / FACTS_NAME).read_text())
     document = dict(
         row=run.label,
-        config=shorten_paths(run.config),
+        config=run.config.removeprefix(f'{ROOT}{os.sep}'),
         options=run.options,
         seed=run.seed,
         data=data,
@@ -181,7 +181,6 @@ def _scores(row: Mapping[str, str]) -> dict[str, float]:
 def _sentence(code: int, output: Path) -> str:
     """Why a training ended with ``code``: the last line that it wrote, in a house sentence or an exception's."""
     if code < 0:
-        return f'The training was ended by {signal.Signals(-code).name} (see {output}).'
+        return f'The training was ended by {signal.Signals(-code).name}.'
     lines = [line.strip() for line in output.read_text(errors='replace').splitlines() if line.strip()]
-    last = lines[-1].removeprefix('error: ') if lines else f'It ended with exit status {code}.'
-    return f'{last} (see {output})'
+    return lines[-1].removeprefix('error: ') if lines else f'The training ended with exit status {code}.'

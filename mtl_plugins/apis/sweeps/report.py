@@ -148,7 +148,9 @@ def _pictures(sweep: Sweep, records: Sequence[dict], importance: dict[str, float
     curves = [(_name(record), *map(np.array, record['losses'][0])) for record in ended]
     drawn = [index for index, (_, iterations, _) in enumerate(curves) if len(iterations)]
     if drawn:
-        pictures['losses'] = render_losses([curves[index] for index in drawn], scores[drawn], metric=title)
+        pictures['losses'] = render_losses(
+            [curves[index] for index in drawn], scores[drawn], metric=title, higher_is_better=higher
+        )
     batch = next((name for name in sweep.space if 'batch' in name), None)
     measured = [record for record in ended if record['seconds'] is not None and isinstance(record['params'].get(batch), int)]
     if measured:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 from optuna.trial import Trial
 
-from mtl_plugins.apis.sweeps.launch import GivenUp, Stopped, train_to_result
+from mtl_plugins.apis.sweeps.launch import OUTPUT_NAME, GivenUp, Stopped, train_to_result
 from mtl_plugins.apis.sweeps.run import Run
 from mtl_plugins.apis.sweeps.study import SharedStudy, Trials
 from mtl_plugins.errors import UserError
 from mtl_plugins.utils.cli import explain
 from mtl_plugins.utils.config import suggest
+from mtl_plugins.utils.files import shorten_paths
 
 
 def slots(jobs: int = 1, gpus: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -90,7 +91,8 @@ def _run_trial(
     except Exception as error:
         sentence = explain(error) or f'{type(error).__name__}: {error}'
         study.fail(trial, sentence)
-        print(f'{label} failed: {sentence}', flush=True)
+        log = shorten_paths(str(runs[len(values)].folder / OUTPUT_NAME))
+        print(f'{label} failed: {sentence} (see {log})', flush=True)
     else:
         study.complete(trial, statistics.mean(values))
 
