@@ -4,6 +4,7 @@ import itertools
 import json
 import multiprocessing
 import os
+import re
 import signal
 import statistics
 import subprocess
@@ -22,6 +23,7 @@ from mtl_plugins.utils.config import load_config
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 SHIPPED = sorted((ROOT / 'sweeps').glob('*.py'))
+README = (ROOT / 'sweeps/README.md').read_text()
 LR, SKIP = 'optim_wrapper.optimizer.lr', 'model.decode_head.head.skip_channels'
 
 # A training whose score is `-|log10(lr) + 3| + epoch / 100 + seed / 1000`, and which fails at a rate of 1. It waits while a file
@@ -192,6 +194,16 @@ def test_the_budget_is_kept_by_several_workers_and_gpus_are_told_apart(trainings
     assert {environment['OMP_NUM_THREADS'] for _, environment in trainings} == {str(max(1, os.cpu_count() // 2))}
 
 
+def test_the_spaces_of_the_readme_are_read(sweep_file, tmp_path):
+    (text,) = re.findall(r'```python\nspace = (.*?)```', README, re.DOTALL)
+    path = sweep_file(0, sampler=dict(type='TPESampler'), trials=1)
+    path.write_text(path.read_text().replace('space = 0', f'space = {text}').replace('max_epochs', 'val_interval'))
+    sweep = read_sweep(path)
+    options = sweep.options_of({item.name: item.first for item in sweep.parameters}, 0)
+    optimizer = load_config(sweep.config, options).optim_wrapper.optimizer
+    assert optimizer == dict(type='SGD', lr=1e-5, momentum=0.9) and options['train_dataloader.batch_size'] == 4
+
+
 def test_another_sweep_in_the_same_folder_is_refused(trainings, sweep_file, tmp_path):
     run(sweep_file({LR: [1e-2]}), tmp_path / 'work')
     with pytest.raises(RuntimeError, match='should hold a sweep with the same `space`'):
@@ -232,7 +244,8 @@ def test_a_shipped_sweep_loads_and_its_first_trial_has_a_config(path, monkeypatc
     sweep = read_sweep(path)
     sweep.check()
     assert sweep.about and set(sweep.base.keys()) >= {'model', 'train_dataloader'}
-    assert path.name in (ROOT / 'sweeps/README.md').read_text()
+    number = len(sweep.points()) or sweep.trials
+    assert re.search(rf'^\| `{path.name}` \| .* \| {number} \|$', README, re.MULTILINE)
 
 
 def test_the_shipped_sweeps_vary_what_they_say():

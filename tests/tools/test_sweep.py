@@ -75,7 +75,7 @@ def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(
     flag = tmp_path / 'interrupt'
     with tiny_config_file.open('a') as file:
         file.write(f"custom_hooks = [dict(type='InterruptOnce', flag={str(flag)!r})]\n")
-        file.write('default_hooks = dict(logger=dict(interval=1))\n')
+        file.write('default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))\n')
     space = {LR: [0.01], 'model.backbone.type': ['TinyBackbone', 'NoBackbone']}
     sweep = write_sweep(tmp_path, tiny_config_file, space)
 

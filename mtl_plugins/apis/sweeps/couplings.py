@@ -19,7 +19,8 @@ def batch_size_with_epochs(value: int, config: Config) -> dict[str, Any]:
     scaled, rest = divmod(epochs * value, config.train_dataloader.batch_size)
     if rest or scaled < 1:
         raise ValueError(
-            f'The batch size should give whole epochs: {epochs} at batch {config.train_dataloader.batch_size}. Found {value}.'
+            f'`train_dataloader.batch_size` should give whole epochs, {epochs} being those of batch '
+            f'{config.train_dataloader.batch_size}. Found {value}.'
         )
     ends = {
         f'param_scheduler.{index}.end': scaled

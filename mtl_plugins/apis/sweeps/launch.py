@@ -77,7 +77,7 @@ def train_to_result(
         options=run.options,
         data_root=data_root and str(data_root),
         amp=amp,
-        config_sha256=hashlib.sha256(config.pretty_text.encode()).hexdigest(),
+        config_sha256=hashlib.sha256(json.dumps(config.to_dict(), default=str).encode()).hexdigest(),
     )
     _prepare(run.folder, order)
     length = (
