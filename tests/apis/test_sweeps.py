@@ -13,12 +13,14 @@ import time
 
 import numpy as np
 import pytest
+import torch
 
 from mtl_plugins.apis.sweeps import clock, launch
 from mtl_plugins.apis.sweeps.definition import read_sweep
 from mtl_plugins.apis.sweeps.report import write_report
 from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.apis.sweeps.workers import run_trials, slots
+from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.tiny import EPOCH_CONFIG, ROOT
 
@@ -26,8 +28,8 @@ SHIPPED = sorted((ROOT / 'sweeps').glob('*.py'))
 README = (ROOT / 'sweeps/README.md').read_text()
 LR, SKIP = 'optim_wrapper.optimizer.lr', 'model.decode_head.head.skip_channels'
 
-# A training whose score is `-|log10(lr) + 3| + epoch / 100 + seed / 1000`, and which fails at a rate of 1. It waits while a file
-# `wait` lies two folders above its own, and ends when its standard input does, as the real one.
+# A training whose score is `-|log10(lr) + 3| + epoch / 100 + seed / 1000`, and which fails at rates of 1 to 3. It waits while a
+# file `wait` lies two folders above its own, and ends when its standard input does, as the real one.
 TRAINING = """
 import json, math, os, pathlib, select, sys
 folder = pathlib.Path(sys.argv[1])
@@ -37,6 +39,12 @@ while (folder.parents[1] / 'wait').exists():
     if select.select([0], [], [], 0.01)[0] and not os.read(0, 1):
         sys.exit(1)
 rate = options.get('optim_wrapper.optimizer.lr', 1e-4)
+if rate == 2:
+    (folder / 'metrics.csv').write_text('epoch,iter,score\\n2,20,nan\\n')
+    (folder / 'facts.json').write_text(json.dumps(dict(parameters=7, memory=1.5, device='test')))
+    sys.exit(0)
+if rate == 3:
+    os.kill(os.getpid(), 9)
 if rate == 1:
     sys.exit('error: The loss is not finite.')
 rows = []
@@ -210,6 +218,12 @@ def test_another_sweep_in_the_same_folder_is_refused(trainings, sweep_file, tmp_
         run(sweep_file({LR: [1e-2, 1e-3]}), tmp_path / 'work')
 
 
+def test_what_ends_without_a_score_says_why(trainings, sweep_file, tmp_path):
+    trials = run(sweep_file({LR: [2.0, 3.0, 1e-3]}), tmp_path / 'work').trials()
+    sentences = [trial.user_attrs.get('error') for trial in trials]
+    assert sentences == ['score of the last validation is not a number.', 'The training was ended by SIGKILL.', None]
+
+
 def test_a_metric_that_is_not_measured_is_a_sentence(trainings, sweep_file, tmp_path):
     path = sweep_file({LR: [1e-2]})
     path.write_text(path.read_text().replace("'score'", "'scores'"))
@@ -243,7 +257,13 @@ def test_a_shipped_sweep_loads_and_its_first_trial_has_a_config(path, monkeypatc
     monkeypatch.chdir(tmp_path)
     sweep = read_sweep(path)
     sweep.check()
-    assert sweep.about and set(sweep.base.keys()) >= {'model', 'train_dataloader'}
+    first = {item.name: item.first for item in sweep.parameters}
+    values = [(item.name, label) for item in sweep.parameters for label in item.labels if item.name == 'latents']
+    for name, value in [(None, None), *values]:
+        params = {**first, **({name: value} if name else {})}
+        with torch.device('meta'):
+            assert MODELS.build(load_config(sweep.config, sweep.options_of(params, 0)).model) is not None
+    assert sweep.about
     number = len(sweep.points()) or sweep.trials
     assert re.search(rf'^\| `{path.name}` \| .* \| {number} \|$', README, re.MULTILINE)
 

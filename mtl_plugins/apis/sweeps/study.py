@@ -152,12 +152,9 @@ class SharedStudy:
 
     def report(self, trial: Trial, value: float, step: int) -> bool:
         """Note a score on the way, once for each step; whether the pruner gives the trial up."""
-        if not math.isnan(value) and step not in self._intermediate(trial):
+        if not math.isnan(value) and step not in self._now(trial.number).intermediate_values:
             trial.report(value, step)
         return trial.should_prune()
-
-    def _intermediate(self, trial: Trial) -> dict[int, float]:
-        return self.study.get_trials(deepcopy=False)[trial.number].intermediate_values
 
     def _sampler(self, number: int) -> optuna.samplers.BaseSampler:
         """A sampler for one trial: what is drawn depends on the seed and the number of the trial, not on who draws."""
@@ -173,11 +170,14 @@ class SharedStudy:
         return self._work_dir / 'locks' / f'{number:04d}'
 
     def _is_abandoned(self, trial: FrozenTrial) -> bool:
-        return (
-            trial.state == TrialState.RUNNING
-            and trial.number not in self._mine
-            and hold_lock(self._lock_file(trial.number), ConfigError)
-        )
+        if trial.state != TrialState.RUNNING or trial.number in self._mine:
+            return False
+        # Whoever had the lock may have ended the trial since it was read.
+        free = hold_lock(self._lock_file(trial.number), ConfigError)
+        return free and self._now(trial.number).state == TrialState.RUNNING
+
+    def _now(self, number: int) -> FrozenTrial:
+        return self.study.get_trials(deepcopy=False)[number]
 
     def _adopt(self, trial: FrozenTrial) -> Trial:
         self.study.sampler = self._sampler(trial.number)

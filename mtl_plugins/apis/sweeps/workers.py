@@ -79,10 +79,11 @@ def _run_trial(
                 return study.report(trial, _score(scores, sweep.metric), step)
 
             document = train_to_result(run, data_root, sweep.data, sweep.amp, environment, progress, stop)
-            values.append(_score(document['metrics'], sweep.metric))
-            if math.isnan(values[-1]):
+            value = _score(document['metrics'], sweep.metric)
+            if math.isnan(value):
                 raise UserError(f'{sweep.metric} of the last validation is not a number.')
-            print(f'{label}, seed {run.seed}: {sweep.metric} {values[-1]:.2f}, {document["seconds"]:.0f} s', flush=True)
+            values.append(value)
+            print(f'{label}, seed {run.seed}: {sweep.metric} {value:.2f}, {document["seconds"]:.0f} s', flush=True)
     except GivenUp:
         study.prune(trial)
         print(f'{label}: pruned', flush=True)
