@@ -1,6 +1,7 @@
 """Loading a config with overrides that cannot silently miss."""
 
 import argparse
+import copy
 import difflib
 import inspect
 import os
@@ -146,7 +147,7 @@ def check_arguments(config: Config) -> None:
             continue
         for key in node:
             if key not in accepted and key not in ('type', '_scope_', '_delete_'):
-                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{_suggest(key, accepted)}')
+                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{suggest(key, accepted)}')
 
 
 def accepted_arguments(cls: type | None) -> set[str] | None:
@@ -202,7 +203,8 @@ def _any_class(name: str) -> type | None:
     return next((found for item in _registries() if (found := item.root.get(name)) is not None), None)
 
 
-def _suggest(key: str, known: Any) -> str:
+def suggest(key: str, known: Any) -> str:
+    """Sentences to follow an error about an unknown ``key``: the nearest of those that are known, and all of them."""
     known = sorted(str(name) for name in known)
     close = difflib.get_close_matches(key, known, n=1)
     listed = ', '.join(known)
@@ -210,6 +212,8 @@ def _suggest(key: str, known: Any) -> str:
 
 
 def _apply_options(config: Config, options: dict[str, Any]) -> None:
+    # mmengine takes `_delete_` out of the values.
+    options = copy.deepcopy(options)
     # Another class takes other arguments: types first.
     types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
     for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
@@ -241,7 +245,7 @@ def _takes(node: Any, key: str, dotted: str) -> bool:
         return False
     accepted = accepted_arguments(_any_class(node['type']))
     if accepted is not None and key not in accepted:
-        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{_suggest(key, accepted)}')
+        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{suggest(key, accepted)}')
     return True
 
 
@@ -252,5 +256,5 @@ def _child(node: Any, key: str, place: str, dotted: str) -> Any:
         return node[int(key)]
     if not isinstance(node, dict) or key not in node:
         known = node if isinstance(node, dict) else ()
-        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{_suggest(key, known)}')
+        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{suggest(key, known)}')
     return node[key]
