@@ -1,4 +1,5 @@
 from mtl_plugins.engine.bf16_optim_wrapper import Bf16OptimWrapper
+from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
     CollapseHook,
@@ -8,6 +9,7 @@ from mtl_plugins.engine.hooks import (
     IntervalRuntimeInfoHook,
     MetricsCsvHook,
     PredictionImageHook,
+    PreemptionHook,
     ProgressBarHook,
     StepSeedHook,
     SubmissionHook,
@@ -24,6 +26,7 @@ __all__ = [
     'CollapseHook',
     'DINOScheduleHook',
     'EarlyStoppingHook',
+    'EpochBasedTrainLoop',
     'FeatureHook',
     'InferenceTestLoop',
     'InferenceValLoop',
@@ -33,6 +36,7 @@ __all__ = [
     'MultiTaskRunner',
     'OptimWrapper',
     'PredictionImageHook',
+    'PreemptionHook',
     'ProgressBarHook',
     'StepSeedHook',
     'SubmissionHook',

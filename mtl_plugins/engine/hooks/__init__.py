@@ -6,6 +6,7 @@ from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
 from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
@@ -21,6 +22,7 @@ __all__ = [
     'IntervalRuntimeInfoHook',
     'MetricsCsvHook',
     'PredictionImageHook',
+    'PreemptionHook',
     'ProgressBarHook',
     'StepSeedHook',
     'SubmissionHook',
