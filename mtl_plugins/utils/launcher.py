@@ -32,7 +32,9 @@ def launch(arguments: Sequence[str]) -> int:
         # Its own session: a signal to the group of this process is not for it.
         process = subprocess.Popen(
             [sys.executable, '-m', 'torch.distributed.run', *arguments],
-            env={**os.environ, FOLDER_VARIABLE: name},
+            # Of its own for each start of the processes: in the store that torchrun shares with them, nodes that count restarts
+            # differently find the addresses of dead ones.
+            env={'TORCH_DISABLE_SHARE_RDZV_TCP_STORE': '1', **os.environ, FOLDER_VARIABLE: name},
             start_new_session=True,
         )
         try:
