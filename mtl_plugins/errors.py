@@ -13,6 +13,14 @@ class CheckpointError(UserError):
     """A checkpoint cannot be read, does not fit the model, or cannot be written."""
 
 
+class TrainingInterrupted(SystemExit):
+    """A signal asked the training to end, and its state is saved.
+
+    No error, so that nothing that goes on after errors goes on after it: uncaught it ends the process, with status 75, or 0 under
+    ``torchrun``, which would start the training again.
+    """
+
+
 class NonFiniteLossError(UserError):
     """A training loss became NaN or infinite."""
 

@@ -18,6 +18,7 @@ default_hooks = dict(
         type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='metrics_summary/multitask', rule='greater'
     ),
     sync_buffers=dict(type='SyncBuffersHook'),
+    preemption=dict(type='PreemptionHook', interval=10),
     metrics_csv=dict(type='MetricsCsvHook'),
     run_record=dict(type='RunRecordHook'),
     progress_bar=dict(type='ProgressBarHook'),

@@ -8,8 +8,11 @@ from mmengine.config import Config
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.runs.record import LOCK_NAME
-from mtl_plugins.utils.checkpoint_io import POINTER_NAME
-from mtl_plugins.utils.files import hold_lock, make_folder
+from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
+from mtl_plugins.utils.files import hold_lock, make_folder, replacing
+
+# Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
+LAUNCH_NAME = '.launch'
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:
@@ -27,7 +30,8 @@ def set_resume(config: Config, resume: str | None) -> None:
 def claim_work_dir(config: Config) -> None:
     """Take the work dir for this process until it ends, and make sure that a new run overwrites nothing.
 
-    In a distributed run the main process does it for all.
+    In a distributed run the main process does it for all. When SLURM requeued the job, or ``torchrun`` started its processes
+    again, the newest checkpoint that the run has saved in the work dir is resumed.
 
     Raises:
         ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
@@ -38,12 +42,26 @@ def claim_work_dir(config: Config) -> None:
     make_folder(work_dir, ConfigError)
     if not hold_lock(work_dir / LOCK_NAME, ConfigError):
         raise ConfigError(f'Another process is training in {work_dir}. Wait for it to end, or give another --work-dir.')
+    if _is_restarted(work_dir) and find_latest_checkpoint(work_dir):
+        config.resume, config.load_from = True, None
     continued = config.get('resume') and (not config.load_from or Path(config.load_from).resolve().parent == work_dir.resolve())
     if not continued and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
         raise ConfigError(
             f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '
             'overwritten.'
         )
+    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    if launch:
+        with replacing(work_dir / LAUNCH_NAME, ConfigError) as temporary:
+            temporary.write_text(launch)
+
+
+def _is_restarted(work_dir: Path) -> bool:
+    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    if launch:
+        # torchrun's own default, the same for every launch.
+        return launch != 'none' and (work_dir / LAUNCH_NAME).is_file() and (work_dir / LAUNCH_NAME).read_text() == launch
+    return int(os.environ.get('SLURM_RESTART_COUNT', '0')) > 0
 
 
 def is_first_process(config: Config) -> bool:

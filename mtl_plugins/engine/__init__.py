@@ -1,4 +1,5 @@
 from mtl_plugins.engine.bf16_optim_wrapper import Bf16OptimWrapper
+from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
     CollapseHook,
@@ -11,6 +12,7 @@ from mtl_plugins.engine.hooks import (
     MetricsCsvHook,
     ObservedSampleHook,
     PredictionImageHook,
+    PreemptionHook,
     ProgressBarHook,
     RunRecordHook,
     StepSeedHook,
@@ -30,6 +32,7 @@ __all__ = [
     'ConfusionMatrixHook',
     'DINOScheduleHook',
     'EarlyStoppingHook',
+    'EpochBasedTrainLoop',
     'FeatureHook',
     'HistogramHook',
     'InferenceTestLoop',
@@ -41,6 +44,7 @@ __all__ = [
     'ObservedSampleHook',
     'OptimWrapper',
     'PredictionImageHook',
+    'PreemptionHook',
     'ProgressBarHook',
     'RunRecordHook',
     'StepSeedHook',

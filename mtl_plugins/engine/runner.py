@@ -9,17 +9,19 @@ from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_distributed, master_only
+from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
+from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
@@ -41,7 +43,8 @@ class MultiTaskRunner(Runner):
     * ``train_dataloader.worker_type``: ``'process'`` (PyTorch's workers) or ``'thread'``, for all three loaders.
     * A checkpoint is loaded weights-only, must fit the model in every name and shape, and replaces an older file of its
       name only once it is written completely.
-    * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now.
+    * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now. Several processes
+      take the one that the main process finds.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
     * Without ``visualizer``, the local files are the only log back end.
     """
@@ -142,6 +145,7 @@ class MultiTaskRunner(Runner):
 
         Raises:
             ConfigError: If the training has no epoch or iteration.
+            TrainingInterrupted: If a signal ended it, see :class:`PreemptionHook`.
         """
         for name in ('max_epochs', 'max_iters'):
             value = self.cfg.train_cfg.get(name)
@@ -152,14 +156,29 @@ class MultiTaskRunner(Runner):
         except BaseException:
             self.visualizer.close()
             raise
+        finally:
+            for hook in self.hooks:
+                if isinstance(hook, PreemptionHook):
+                    hook.release()
+
+    def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
+        """As mmengine's; ``by_epoch=True`` without a type is the :class:`EpochBasedTrainLoop` of this package."""
+        if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch'):
+            loop = {'type': 'EpochBasedTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
+        return super().build_train_loop(loop)
 
     def load_or_resume(self) -> None:
         """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""
-        if not self._has_loaded and self._resume and self._load_from is None:
-            self._load_from = find_latest_checkpoint(self.work_dir)
-            if self._load_from is None:
-                self.logger.info(f'No checkpoint in {self.work_dir} yet: starting from the beginning.')
-                self._resume = False
+        if not self._has_loaded:
+            if self._resume and self._load_from is None:
+                self._load_from = find_latest_checkpoint(self.work_dir)
+                if self._load_from is None:
+                    self.logger.info(f'No checkpoint in {self.work_dir} yet: starting from the beginning.')
+                    self._resume = False
+            # The others may see an older state of a shared disk, and do not know of a restart.
+            choice = [self._resume, self._load_from]
+            broadcast_object_list(choice)
+            self._resume, self._load_from = choice
         super().load_or_resume()
 
     def start_from(self, checkpoint: str | Path) -> None:
@@ -198,6 +217,7 @@ class MultiTaskRunner(Runner):
             )
         if self._resume:
             self._check_resumable(checkpoint, filename)
+            self._continue_epoch(checkpoint['meta'].get('position'), filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
@@ -218,6 +238,18 @@ class MultiTaskRunner(Runner):
             )
         # mmengine executes the config text stored in a checkpoint when it finds this key.
         checkpoint['meta'].pop('config', None)
+
+    def _continue_epoch(self, position: dict | None, filename: str) -> None:
+        if position is None:
+            return
+        loop = self.train_loop
+        if not isinstance(loop, EpochBasedTrainLoop) or len(loop.dataloader) != position['of']:
+            raise CheckpointError(
+                f'Checkpoint {filename} was saved after {position["batches"]} of {position["of"]} batches of an epoch, and this '
+                f'run has {len(loop.dataloader)} batches an epoch. Resume with the same data, batch size and number of '
+                'processes, or from an `epoch_*.pth`.'
+            )
+        loop.first_batch = position['batches']
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, **kwargs) -> None:

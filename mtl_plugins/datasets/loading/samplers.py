@@ -1,6 +1,7 @@
 """Samplers that yield `SampleKey`: the order and the augmentation of samples follow from (seed, epoch, index) alone."""
 
 from collections.abc import Iterator, Sized
+from itertools import islice
 
 import numpy as np
 from mmengine.dataset import DefaultSampler
@@ -16,7 +17,7 @@ class EpochSampler(DefaultSampler):
     """mmengine's `DefaultSampler` with keys instead of indices, for epoch-based loops and evaluation.
 
     With ``W`` processes rank ``r`` takes positions ``r, r + W, ...`` of the epoch's order; without shuffling those are the
-    dataset indices.
+    dataset indices. Each iterator starts at the position set by `skip`, at first 0; the length is that of the whole epoch.
 
     Args:
         dataset: The dataset.
@@ -27,10 +28,20 @@ class EpochSampler(DefaultSampler):
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True):
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
+        self._start = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
-        epoch, indices = self.epoch, super().__iter__()
+        epoch, indices = self.epoch, islice(super().__iter__(), self._start, None)
         return (SampleKey(index, epoch, self.seed) for index in indices)
+
+    def skip(self, num_samples: int) -> None:
+        """Let iterators start as if the first ``num_samples`` of this rank's share of the epoch had been taken.
+
+        Raises:
+            ValueError: If ``num_samples`` is negative.
+        """
+        _check_skip(num_samples)
+        self._start = num_samples
 
 
 @DATA_SAMPLERS.register_module()
@@ -80,8 +91,7 @@ class IterationSampler(Sampler):
         Raises:
             ValueError: If ``num_samples`` is negative.
         """
-        if num_samples < 0:
-            raise ValueError(f'`num_samples` should not be negative. Found {num_samples}.')
+        _check_skip(num_samples)
         self._start = num_samples
 
     def set_epoch(self, epoch: int) -> None:
@@ -90,3 +100,8 @@ class IterationSampler(Sampler):
     def __len__(self) -> int:
         """Samples of one pass over the data, on all ranks together."""
         return self.size
+
+
+def _check_skip(num_samples: int) -> None:
+    if num_samples < 0:
+        raise ValueError(f'`num_samples` should not be negative. Found {num_samples}.')

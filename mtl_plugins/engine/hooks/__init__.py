@@ -9,6 +9,7 @@ from mtl_plugins.engine.hooks.histogram_hook import HistogramHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.observed_sample_hook import ObservedSampleHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
 from mtl_plugins.engine.hooks.run_record_hook import RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
@@ -29,6 +30,7 @@ __all__ = [
     'MetricsCsvHook',
     'ObservedSampleHook',
     'PredictionImageHook',
+    'PreemptionHook',
     'ProgressBarHook',
     'RunRecordHook',
     'StepSeedHook',

@@ -1,0 +1,124 @@
+"""A training that is asked to go away leaves a checkpoint behind from which it goes on as if nothing had been."""
+
+import os
+import signal
+import threading
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import is_distributed
+from mmengine.hooks import Hook
+
+from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
+from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mtl_plugins.errors import TrainingInterrupted
+from mtl_plugins.registry import HOOKS
+from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_asked_to_stop, is_under_torchrun
+
+
+@HOOKS.register_module()
+class PreemptionHook(Hook):
+    """On SIGUSR1 or SIGTERM end the training before its next step, with a checkpoint that ``--resume`` continues exactly.
+
+    A step is an optimizer step: iterations that only accumulate gradients are gone through first. So is a validation that is
+    under way or due, and the notice that a cluster gives should be longer than that. After the last step the training just ends.
+    Then, and once it stopped, the signals do again what they did before.
+
+    Several processes stop before the same iteration, no matter which of them got the signal: every ``interval`` iterations each
+    starts a maximum over "I was asked" on the CPU, which runs beside the training, and reads the one that it started ``interval``
+    iterations ago. No GPU is waited for, and the stop comes at most twice ``interval`` iterations after the signal. Under
+    ``torchrun``, which ends the workers of a broken group by SIGTERM, only SIGUSR1 counts; ``tools/launch.py`` takes both.
+
+    Args:
+        interval: Iterations between two agreements of several processes.
+        signals: Names of the signals.
+
+    Raises:
+        ValueError: If ``interval`` is not positive, or a signal is unknown.
+        TrainingInterrupted: Out of the training, when the state is saved.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def __init__(self, interval: int = 10, signals: Sequence[str] = SIGNALS) -> None:
+        if interval < 1:
+            raise ValueError(f'`interval` should be positive. Found {interval}.')
+        unknown = [name for name in signals if name not in signal.Signals.__members__]
+        if unknown:
+            raise ValueError(f"`signals` should be names such as 'SIGUSR1'. Found {unknown[0]!r}.")
+        self.interval = interval
+        self.signals = tuple(name for name in signals if name != 'SIGTERM' or not is_under_torchrun())
+        self._received: str | None = None
+        self._agreed = False
+        self._previous: dict[int, object] = {}
+        self._group = None
+        self._pending: tuple[object, torch.Tensor] | None = None
+
+    def before_train(self, runner) -> None:
+        if is_distributed():
+            self._group = torch.distributed.new_group(backend='gloo')
+        # Python takes signals in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            process = os.getpid()
+            for name in self.signals:
+                number = getattr(signal, name)
+                self._previous[number] = signal.signal(number, lambda *_, name=name: self._receive(name, process))
+
+    def _receive(self, name: str, process: int) -> None:
+        if os.getpid() == process:
+            self._received = name
+            return
+        # A forked worker, which inherits this handler: for it the signal means what it always means.
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
+        os.kill(os.getpid(), getattr(signal, name))
+
+    def release(self) -> None:
+        """Give the signals back to who had them."""
+        while self._previous:
+            signal.signal(*self._previous.popitem())
+
+    def after_train(self, runner) -> None:
+        self._finish_agreement()
+        self.release()
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        if not self._is_agreed(runner.iter) or not runner.optim_wrapper.should_update():
+            return
+        self._finish_agreement()
+        hook = next((hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)), None)
+        if hook is None:
+            runner.logger.warning('Stopped by a signal. Nothing was saved: the config has no AtomicCheckpointHook.')
+        else:
+            meta = dict(epoch=runner.epoch, iter=runner.iter)
+            if isinstance(runner.train_loop, EpochBasedTrainLoop):
+                meta['position'] = dict(batches=batch_idx, of=len(runner.train_dataloader))
+            path = hook.save_interrupted(runner, meta)
+            runner.logger.info(
+                f'Stopped by {self._received or "a signal"} after iteration {runner.iter}. The state is in {path}: pass --resume '
+                'to continue exactly there.'
+            )
+        self.release()
+        raise TrainingInterrupted(interrupted_status())
+
+    def _is_agreed(self, iteration: int) -> bool:
+        if self._agreed:
+            return True
+        if self._group is None:
+            self._agreed = self._is_asked()
+        elif iteration % self.interval == 0:
+            self._finish_agreement()
+            if not self._agreed:
+                asked = torch.tensor([int(self._is_asked())])
+                work = torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True)
+                self._pending = (work, asked)
+        return self._agreed
+
+    def _is_asked(self) -> bool:
+        return self._received is not None or is_asked_to_stop()
+
+    def _finish_agreement(self) -> None:
+        if self._pending is not None:
+            work, asked = self._pending
+            self._pending = None
+            work.wait()
+            self._agreed = bool(asked)

@@ -1,0 +1,174 @@
+"""A training that a signal ends, and that is resumed, is the training that no signal reached."""
+
+import os
+import signal
+import threading
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from mtl_plugins.engine.hooks import checkpoint_hook
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.errors import CheckpointError, TrainingInterrupted
+from mtl_plugins.registry import RUNNERS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
+from tests.engine.test_resume import _EMA, _HOMOGRAPHY, _compare, _spy
+from tests.tiny import ITER_CONFIG, tiny_config
+
+
+def _train(config, signal_in: int | None = None, number: int = signal.SIGUSR1) -> list:
+    """Train; during step ``signal_in`` the process gets a signal. The (iteration, samples, sum of pixels) of each step."""
+    runner = RUNNERS.build(config)
+    log: list = []
+    _spy(runner, log)
+    if signal_in is None:
+        runner.train()
+        return log
+    spied = runner.model.train_step
+
+    def signalled(data, optim_wrapper):
+        if runner.iter == signal_in:
+            os.kill(os.getpid(), number)
+        return spied(data, optim_wrapper)
+
+    runner.model.train_step = signalled
+    with pytest.raises(TrainingInterrupted) as caught:
+        runner.train()
+    assert caught.value.code == 75
+    return log
+
+
+def _epochs(data_root, work_dir, **overrides):
+    config = tiny_config(
+        data_root, work_dir, train_cfg__max_epochs=2, param_scheduler__0__end=2, train_dataloader__num_workers=2, **overrides
+    )
+    config.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
+    config.custom_hooks = _EMA
+    return config
+
+
+def test_epochs_go_on_in_mid_epoch(data_root, tmp_path):
+    # Eight images in batches of two: four steps an epoch. The first signal falls into the second step of the first epoch, the
+    # second into the last of it: the validation that follows is finished.
+    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)
+    straight = _train(_epochs(data_root, tmp_path / 'straight'))
+    folder = tmp_path / 'resumed'
+    first = _train(_epochs(data_root, folder), signal_in=1)
+    assert [path.name for path in folder.glob('*.pth')] == ['interrupted.pth']
+    folder = folder.rename(tmp_path / 'moved')
+    with pytest.raises(CheckpointError, match=r'after 2 of 4 batches of an epoch, and this run has 2 batches an epoch'):
+        RUNNERS.build(_epochs(data_root, folder, resume=True, train_dataloader__batch_size=4)).train()
+    second = _train(_epochs(data_root, folder, resume=True), signal_in=3, number=signal.SIGTERM)
+    assert find_latest_checkpoint(folder) == str(folder / 'interrupted.pth')
+    third = _train(_epochs(data_root, folder, resume=True))
+
+    assert [len(part) for part in (first, second, third)] == [2, 2, 4]
+    assert first + second + third == straight
+    _compare(tmp_path / 'straight', folder)
+    assert sorted(path.name for path in (tmp_path / 'straight').glob('*.pth')) == sorted(
+        path.name for path in folder.glob('*.pth')
+    )
+    assert (signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_iterations_stop_between_optimizer_steps_and_after_a_validation_that_is_due(data_root, tmp_path):
+    def config(work_dir, **overrides):
+        return tiny_config(
+            data_root,
+            work_dir,
+            ITER_CONFIG,
+            train_cfg__max_iters=6,
+            train_cfg__val_interval=2,
+            param_scheduler__0__end=6,
+            default_hooks__checkpoint__interval=4,
+            optim_wrapper__accumulative_counts=2,
+            **overrides,
+        )
+
+    straight = _train(config(tmp_path / 'straight'))
+    first = _train(config(tmp_path / 'resumed'), signal_in=0)
+    second = _train(config(tmp_path / 'resumed', resume=True))
+    assert len(first) == 2 and first + second == straight
+    _compare(tmp_path / 'straight', tmp_path / 'resumed')
+
+
+class _Ranks:
+    """Two processes in one: `all_reduce` with MAX over flags that are started in turn and read when both are there."""
+
+    def __init__(self):
+        self.flags = []
+
+    def all_reduce(self, flag, op, group, async_op):
+        assert async_op and op == torch.distributed.ReduceOp.MAX and flag.device.type == 'cpu'
+        self.flags.append(flag)
+        return self
+
+    def wait(self):
+        most = max(flag.item() for flag in self.flags)
+        for flag in self.flags:
+            flag.fill_(most)
+
+
+def test_processes_agree_on_the_iteration_whichever_got_the_signal(monkeypatch):
+    ranks = [PreemptionHook(interval=4), PreemptionHook(interval=4)]
+    for hook in ranks:
+        hook._group = 'both'
+    stops = [None, None]
+    for iteration in range(20):
+        if iteration % 4 == 0:
+            monkeypatch.setattr(torch.distributed, 'all_reduce', _Ranks().all_reduce)
+        for rank, hook in enumerate(ranks):
+            if stops[rank] is None and hook._is_agreed(iteration):
+                stops[rank] = iteration
+        if iteration == 5:
+            ranks[1]._receive('SIGUSR1', os.getpid())
+    # Asked after the check at 4, started at 8, read at 12: less than two intervals later, on both.
+    assert stops == [12, 12]
+
+
+def test_under_torchrun_sigterm_is_the_launchers(monkeypatch):
+    assert PreemptionHook().signals == ('SIGUSR1', 'SIGTERM')
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'any')
+    assert PreemptionHook().signals == ('SIGUSR1',)
+    with pytest.raises(ValueError, match=r"`signals` should be names such as 'SIGUSR1'. Found 'USR1'"):
+        PreemptionHook(signals=['USR1'])
+    with pytest.raises(ValueError, match=r'`interval` should be positive. Found 0'):
+        PreemptionHook(interval=0)
+
+
+def test_a_forked_worker_dies_of_the_signal_that_the_training_catches():
+    # Pools of processes end their workers by SIGTERM, and used to wait for one that caught it for ever.
+    hook, previous = PreemptionHook(), signal.getsignal(signal.SIGTERM)
+    hook.before_train(None)
+    pid = os.fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    hook.release()
+    assert signal.getsignal(signal.SIGTERM) is previous
+    # In a thread there are no handlers to set.
+    thread = threading.Thread(target=PreemptionHook().before_train, args=(None,))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is previous
+
+
+def test_each_process_gets_its_own_buffers_back(monkeypatch):
+    # Only the main process's running statistics were in a checkpoint from within an epoch.
+    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
+    monkeypatch.setattr(checkpoint_hook, 'is_distributed', lambda: True)
+    monkeypatch.setattr(checkpoint_hook, 'all_gather_object', lambda own: [own, own])
+    assert checkpoint_hook.gather_buffers(model) is None
+    monkeypatch.setattr(checkpoint_hook, 'all_gather_object', lambda own: [own, {name: value + 1 for name, value in own.items()}])
+    hook, saved = checkpoint_hook.AtomicCheckpointHook(), dict(state_dict=model.state_dict())
+    hook._rank_buffers = checkpoint_hook.gather_buffers(model)
+    hook.before_save_checkpoint(None, saved)
+
+    monkeypatch.setattr(checkpoint_hook, 'get_world_size', lambda: 2)
+    monkeypatch.setattr(checkpoint_hook, 'get_rank', lambda: 1)
+    before = {name: value.clone() for name, value in saved['state_dict'].items()}
+    hook.after_load_checkpoint(SimpleNamespace(_resume=True), saved)
+    for name, value in saved['state_dict'].items():
+        assert torch.equal(value, before[name] + ((name.startswith('1.') and 'running' in name) or 'num_batches' in name)), name

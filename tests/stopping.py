@@ -1,0 +1,37 @@
+"""A hook that hurts a training at a chosen iteration, once."""
+
+import os
+import signal
+from pathlib import Path
+
+from mmengine.dist import get_rank
+from mmengine.hooks import Hook
+
+from mtl_plugins.registry import HOOKS
+
+
+@HOOKS.register_module()
+class HurtOnceHook(Hook):
+    """Before an iteration sends a signal, unless it did so in an earlier life.
+
+    Args:
+        marker: A file that is made when the signal is sent.
+        iteration: Before which iteration, counted from 0.
+        name: Of the signal.
+        rank: Which process sends it.
+        pid_file: Names the process that gets it; the sender itself by default.
+    """
+
+    priority = 'HIGHEST'
+
+    def __init__(self, marker: str, iteration: int, name: str, rank: int = 0, pid_file: str | None = None) -> None:
+        self.marker = Path(marker)
+        self.iteration = iteration
+        self.signal = getattr(signal, name)
+        self.rank = rank
+        self.pid_file = pid_file
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        if runner.iter == self.iteration and get_rank() == self.rank and not self.marker.exists():
+            self.marker.touch()
+            os.kill(int(Path(self.pid_file).read_text()) if self.pid_file else os.getpid(), self.signal)

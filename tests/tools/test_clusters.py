@@ -1,0 +1,236 @@
+"""Trainings under SLURM and over several nodes that are interrupted, and end as if they had not been."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtl_plugins.apis.configuration import LAUNCH_NAME
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing.packed import write_packed
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from tests.tools.fake_slurm import write_fake_slurm
+from tests.tools.test_distributed import _free_port
+
+ROOT = Path(__file__).resolve().parents[2]
+
+# In the place of the interpreter: notes what it is to run; a training lasts until the signal comes, in its second life it ends.
+FAKE_PYTHON = """#!/usr/bin/env bash
+echo "python $*" >> "$FAKE_SLURM/calls"
+case $1 in
+    *stage_dataset.py) exec "$REAL_PYTHON" "$@" ;;
+esac
+if [ "$SLURM_RESTART_COUNT" != 0 ]; then exit 0; fi
+trap 'exit 75' USR1
+touch "$FAKE_SLURM/trains_$NODE_RANK"
+while :; do sleep 0.05; done
+"""
+
+
+@pytest.fixture
+def slurm(tmp_path):
+    """Variables for a process that finds the fake commands."""
+    return {**write_fake_slurm(tmp_path / 'slurm'), 'REAL_PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+
+
+def _wait_for(*paths: Path) -> None:
+    deadline = time.monotonic() + 60
+    while not all(path.exists() for path in paths):
+        assert time.monotonic() < deadline, f'{paths} did not appear'
+        time.sleep(0.02)
+
+
+def _calls(slurm) -> list[list[str]]:
+    return [line.split() for line in Path(slurm['FAKE_SLURM'], 'calls').read_text().splitlines()]
+
+
+def _submit(slurm, *arguments, **environment) -> subprocess.Popen:
+    return subprocess.Popen(
+        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'gpu', 'job', *map(str, arguments)],
+        env={**slurm, **environment},
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_a_job_stages_its_data_on_each_node_and_is_requeued_when_its_time_is_up(slurm, data_root, tmp_path):
+    folder, python = Path(slurm['FAKE_SLURM']), tmp_path / 'python'
+    python.write_text(FAKE_PYTHON)
+    python.chmod(0o755)
+    root = shutil.copytree(data_root, tmp_path / 'data')
+    write_packed(list_miniscapes(root, 'train'))
+    job = _submit(
+        slurm, 'config.py', '--data-root', root, '--amp',
+        PYTHON=str(python), GPUS='4', GPUS_PER_NODE='2', NOTICE='100', SLURM_TMPDIR=str(tmp_path / 'disk'),
+    )  # fmt: skip
+    _wait_for(folder / 'trains_0', folder / 'trains_1', folder / 'batch_pid')
+    # What --signal=B:USR1@100 has SLURM do, to the batch script alone.
+    os.kill(int((folder / 'batch_pid').read_text()), signal.SIGUSR1)
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 0, output
+
+    calls = _calls(slurm)
+    submitted = calls[0]
+    for option in ('--requeue', '--signal=B:USR1@100', '--nodes=2', '--ntasks-per-node=1', '--gres=gpu:2', '--cpus-per-task=10'):
+        assert option in submitted
+    assert [call for call in calls if call[:2] == ['scontrol', 'requeue']] == [['scontrol', 'requeue', '7']]
+    assert len([call for call in calls if call[0] == 'srun']) == 2
+    # Both nodes in both lives; here they are one machine, which copies once.
+    launches = [call for call in calls if call[0] == 'python' and call[1].endswith('launch.py')]
+    (staged,) = (path for path in (tmp_path / 'disk').iterdir() if path.is_dir())
+    assert len(launches) == 4
+    for call in launches:
+        assert {'--nnodes=2', '--nproc-per-node=2', '--max-restarts=3', '--rdzv-backend=c10d', '--rdzv-id=7'} <= set(call)
+        assert '--rdzv-endpoint=127.0.0.1:20007' in call and call[-2:] == ['--data-root', str(staged)] and '--amp' in call
+    assert sorted(option for call in launches for option in call if 'is_host' in option) == [
+        *['--rdzv-conf=is_host=0'] * 2, *['--rdzv-conf=is_host=1'] * 2
+    ]  # fmt: skip
+
+
+def test_a_cancelled_job_stays_cancelled_and_data_that_are_not_packed_are_read_where_they_lie(slurm, data_root, tmp_path):
+    python = tmp_path / 'python'
+    python.write_text(FAKE_PYTHON.replace('trap', 'exit 75; trap'))
+    python.chmod(0o755)
+    environment = dict(PYTHON=str(python), GPUS='1', STAGE_DIR=str(tmp_path / 'disk'), MTL_DATA_ROOT=str(data_root))
+    output, _ = _submit(slurm, 'config.py', FAKE_JOB_STATE='CANCELLED', **environment).communicate(timeout=60)
+    assert 'has no packed split to copy to the node' in output and f'training from {data_root}' in output
+    assert not [call for call in _calls(slurm) if call[:2] == ['scontrol', 'requeue']]
+    job = _submit(slurm, 'config.py', GPUS='12')
+    output, _ = job.communicate(timeout=60)
+    assert job.returncode == 2 and '`GPUS` should be a multiple of `GPUS_PER_NODE`, 8. Found 12.' in output
+
+
+def test_the_launcher_passes_a_request_on_and_tells_that_the_training_stopped(tmp_path):
+    # A worker that leaves with another status than 0 is started again, and torchrun itself dies of SIGUSR1.
+    (tmp_path / 'worker.py').write_text(
+        'import sys, time; from pathlib import Path\n'
+        'from mtl_plugins.utils.launcher import interrupted_status, is_asked_to_stop\n'
+        'Path(sys.argv[1]).touch()\n'
+        'while not is_asked_to_stop(): time.sleep(0.02)\n'
+        'sys.exit(interrupted_status())\n'
+    )
+    run = subprocess.Popen(
+        [sys.executable, ROOT / 'tools' / 'launch.py', '--standalone', '--nproc-per-node=1', '--max-restarts=1',
+         tmp_path / 'worker.py', tmp_path / 'started'],
+        env={**os.environ, 'PYTHONPATH': str(ROOT)},
+    )  # fmt: skip
+    _wait_for(tmp_path / 'started')
+    run.send_signal(signal.SIGTERM)
+    assert run.wait(timeout=60) == 75
+
+
+def test_processes_that_torchrun_starts_again_continue_their_own_run_only(
+    run_cli, tiny_config_file, data_root, tmp_path, monkeypatch
+):
+    arguments = ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission')
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'first')
+    result = run_cli(*arguments, '--cfg-options', 'train_cfg.max_epochs=1')
+    assert result.code == 0, result.err
+    assert (tmp_path / 'run' / LAUNCH_NAME).read_text() == 'first'
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'second')
+    result = run_cli(*arguments)
+    assert result.code == 1 and 'already holds a run' in result.err
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'first')
+    result = run_cli(*arguments)
+    assert result.code == 0, result.err
+    assert load_checkpoint_file(find_latest_checkpoint(tmp_path / 'run'))['meta']['epoch'] == 2
+    # A job that SLURM requeued, without torchrun, is known by its count.
+    monkeypatch.delenv('TORCHELASTIC_RUN_ID')
+    assert run_cli(*arguments).code == 1
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    assert run_cli(*arguments).code == 0
+
+
+def _hurt(config_file: Path, **hook) -> None:
+    with config_file.open('a') as file:
+        file.write(f"custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [dict(type='HurtOnceHook', **{hook})]\n")
+
+
+def _final_state(work_dir: Path) -> dict:
+    checkpoint = load_checkpoint_file(find_latest_checkpoint(work_dir))
+    assert checkpoint['meta']['epoch'] == 2
+    return checkpoint['state_dict']
+
+
+def _assert_same_runs(one: Path, other: Path) -> None:
+    states = _final_state(one), _final_state(other)
+    for name, value in states[0].items():
+        assert torch.equal(value, states[1][name]), name
+    assert (one / 'metrics.csv').read_text() == (other / 'metrics.csv').read_text()
+
+
+def _node(rank: int, port: str, run_id: str, *arguments) -> subprocess.Popen:
+    return subprocess.Popen(
+        ['bash', ROOT / 'tools' / 'dist_train.sh', *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'NNODES': '2',
+             'NODE_RANK': str(rank), 'PORT': port, 'RUN_ID': run_id, 'MAX_RESTARTS': '1'},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny_config_file, data_root, tmp_path):
+    def train(work_dir: str, config: Path, expected: int = 0, run_id: str = '', **options) -> list[str]:
+        port = _free_port()
+        nodes = [
+            _node(rank, port, run_id or work_dir, config, 1, '--work-dir', tmp_path / work_dir, '--data-root', data_root,
+                  '--no-submission', '--cfg-options', 'train_dataloader.batch_size=1', *options.get('options', ()))
+            for rank in range(2)
+        ]  # fmt: skip
+        outputs = [node.communicate(timeout=300)[0] for node in nodes]
+        assert [node.returncode for node in nodes] == [expected] * 2, '\n'.join(output[-3000:] for output in outputs)
+        return outputs
+
+    train('straight', tiny_config_file)
+    # Eight samples on two nodes: four iterations an epoch; the worker dies in the second epoch.
+    killed, asked = tmp_path / 'killed.py', tmp_path / 'asked.py'
+    for path, hook in ((killed, dict(iteration=5, name='SIGKILL', rank=1)), (asked, dict(iteration=1, name='SIGUSR1', rank=1))):
+        shutil.copy(tiny_config_file, path)
+        _hurt(path, marker=str(path.with_suffix('.marker')), **hook)
+    train('killed', killed)
+    assert (tmp_path / 'killed.marker').exists()
+    _assert_same_runs(tmp_path / 'straight', tmp_path / 'killed')
+
+    # One node is asked, both stop in mid-epoch with statistics of BatchNorm of their own, and go on in another launch.
+    options = ['default_hooks.preemption.interval=1']
+    train('asked', asked, expected=75, options=options)
+    saved = load_checkpoint_file(tmp_path / 'asked' / 'interrupted.pth')
+    assert saved['meta']['iter'] % 4 and len(saved['rank_buffers']) == 2
+    train('asked', asked, options=options)
+    _assert_same_runs(tmp_path / 'straight', tmp_path / 'asked')
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm, run_cli, tiny_config_file, data_root, tmp_path):
+    root = shutil.copytree(data_root, tmp_path / 'data')
+    write_packed(list_miniscapes(root, 'train'))
+    straight = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'straight', '--data-root', root, '--no-submission')
+    assert straight.code == 0, straight.err
+    _hurt(
+        tiny_config_file,
+        marker=str(tmp_path / 'marker'),
+        iteration=5,
+        name='SIGUSR1',
+        pid_file=f'{slurm["FAKE_SLURM"]}/batch_pid',
+    )
+    job = _submit(
+        slurm, tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', root, '--no-submission',
+        PYTHON=sys.executable, PYTHONPATH=str(ROOT), GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
+    )  # fmt: skip
+    output, _ = job.communicate(timeout=300)
+    assert job.returncode == 0, output[-3000:]
+    assert 'Interrupted: back into the queue.' in output and 'Not using' not in output
+    _assert_same_runs(tmp_path / 'straight', tmp_path / 'run')
