@@ -11,7 +11,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Keys are those of the record (state, seed, epoch_seconds, scores.metrics_summary/depth, or depth for short) or '
-        'of the config (optim_wrapper.optimizer.lr). Conditions: KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), and, or, not, ().',
+        'of the config (optim_wrapper.optimizer.lr). Conditions: '
+        'KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), and, or, not, ().',
     )
     commands = parser.add_subparsers(dest='command', required=True)
     several = argparse.ArgumentParser(add_help=False)
