@@ -148,7 +148,7 @@ def end_session(work_dir: str | Path, state: str, error: str | None = None, **fi
 
 @contextlib.contextmanager
 def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> Iterator[None]:
-    """A session that ends with the block: ``finished``, or ``interrupted`` by Ctrl-C or SIGTERM, or ``failed`` with a sentence.
+    """A session that ends with the block: ``finished``, or ``interrupted`` by Ctrl-C or a signal, or ``failed`` with a sentence.
 
     A record that cannot be written never ends a training; its own errors do, as without this.
 
@@ -162,7 +162,7 @@ def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_fil
         try:
             yield
             state = 'finished'
-        except (KeyboardInterrupt, Terminated):
+        except (KeyboardInterrupt, Terminated, TrainingInterrupted):
             state = 'interrupted'
             raise
         except BaseException as error:
