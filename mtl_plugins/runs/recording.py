@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.errors import DataNotFoundError, TrainingInterrupted, UserError
 from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.runs.provenance import provenance
 from mtl_plugins.runs.record import FORMAT, RECORD_NAME, read_record_file
