@@ -9,6 +9,7 @@ from griffe import Docstring
 from mmengine.registry import Registry
 
 from mtl_plugins import registry
+from mtl_plugins.registry import SCOPE
 
 # Page: title, introduction, registries. The last one has what no other has.
 PAGES = {
@@ -37,8 +38,8 @@ def class_pages() -> dict[str, str]:
     for page, (title, names) in PAGES.items():
         chosen = names or [name for name in known if name not in listed]
         parts = [
-            f'# {title}\n\nRegistered classes, by the name that `type` gives in a config. `mtl_plugins.registry` holds the registries; '
-            'what is not here is found in those of mmseg and mmengine.\n'
+            f'# {title}\n\nRegistered classes, by the name that `type` gives in a config. `mtl_plugins.registry` holds the '
+            'registries; what is not here is found in those of mmseg and mmengine.\n'
         ]
         for name in chosen:
             parts += _registry_sections(name, known[name])
@@ -50,7 +51,9 @@ def _registry_sections(name: str, registry: Registry) -> Iterator[str]:
     def section(item: tuple[str, type]) -> str:
         return item[1].__module__.split('.')[2].replace('_', ' ').capitalize() if name == 'MODELS' else f'`{name}`'
 
-    for heading, classes in groupby(sorted(registry.module_dict.items(), key=lambda item: (section(item), item[0])), section):
+    # Plug-ins may have registered classes in this process.
+    own = [item for item in registry.module_dict.items() if item[1].__module__.startswith(f'{SCOPE}.')]
+    for heading, classes in groupby(sorted(own, key=lambda item: (section(item), item[0])), section):
         yield f'## {heading}\n'
         for key, cls in classes:
             yield _describe(key, cls)

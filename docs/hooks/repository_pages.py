@@ -1,8 +1,8 @@
 """Hook of mkdocs: READMEs of the repository are pages of the site, and links that hold in the repository hold in the site.
 
-The Markdown files are written for readers of the repository. A page keeps its path there, but for a leading ``docs/``. In all pages,
-a link to a page or to a file below ``docs/`` becomes the link within the site; of a link to other files, which the site does not
-hold, the text stays. A link to what does not exist is a warning, which ``--strict`` makes an error.
+The Markdown files are written for readers of the repository. A page keeps its path there, but for a leading ``docs/``. In all
+pages, a link to a page or to a file below ``docs/`` becomes the link within the site; of a link to other files, which the site
+does not hold, the text stays. A link to what does not exist is a warning, which ``--strict`` makes an error.
 """
 
 import logging
@@ -15,6 +15,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ('configs', 'examples', 'sweeps', 'tools')
 LOG = logging.getLogger('mkdocs.hooks.repository_pages')
 
 _FENCE = re.compile(r'(^```.*?^```$)', re.DOTALL | re.MULTILINE)
@@ -23,8 +24,8 @@ _LINK = re.compile(r'(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)
 
 def repository_markdown() -> list[str]:
     """Paths of the Markdown files that are pages and do not lie in ``docs/``."""
-    configs = sorted((ROOT / 'configs').rglob('*.md'))
-    return ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', *(path.relative_to(ROOT).as_posix() for path in configs)]
+    found = [path for folder in FOLDERS for path in sorted((ROOT / folder).rglob('*.md'))]
+    return ['README.md', 'CONTRIBUTING.md', 'CHANGELOG.md', *(path.relative_to(ROOT).as_posix() for path in found)]
 
 
 def site_path(path: str) -> str:
