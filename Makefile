@@ -22,7 +22,7 @@ demo: env
 	@$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
