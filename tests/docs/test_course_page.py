@@ -66,7 +66,7 @@ def test_every_training_loads_its_config_with_its_overrides_and_builds_its_model
 )
 def test_every_figure_and_table_of_the_reports_has_its_place(year, figures, tables):
     section = PAGE.split(f'\n## {year}')[1].split('\n## ')[0]
-    headings = ' '.join(re.findall(r'^\*\*(.*?)\*\*', section, re.DOTALL | re.MULTILINE)).lower()
+    headings = ' '.join(re.findall(r'^### (.*)', section, re.MULTILINE)).lower()
     named = dict(figure=set(), table=set())
     for kind, first, link, last in re.findall(r'(figure|table)s? (\d+)(?:(?: [a-h])?,? (and|to) (\d+))?', headings):
         named[kind] |= {*range(int(first), int(last) + 1)} if link == 'to' else {int(first), int(last or first)}
