@@ -41,7 +41,7 @@ def find_parser(path: Path) -> argparse.ArgumentParser:
     module = importlib.util.module_from_spec(spec)
     with (
         mock.patch.object(sys, 'path', list(sys.path)),
-        mock.patch.object(sys, 'argv', [name]),
+        mock.patch.object(sys, 'argv', [name, '--help']),
         mock.patch.multiple(argparse.ArgumentParser, parse_args=catch, parse_known_args=catch),
     ):
         try:
