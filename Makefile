@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: env demo test lint lock clean
+.PHONY: env demo test lint docs lock clean
 
 env: $(VENV)/.installed
 
@@ -27,8 +27,12 @@ test: env
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
 
+# Without the variable the theme advertises its successor.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
+
 lock:
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -16,6 +16,7 @@ EXTRAS = {
     'sweep': ['optuna>=4.2', 'scikit-learn>=1.5'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
     'test': ['pytest>=8', 'pytest-xdist>=3.6', 'efficientnet-lite-pytorch==0.1.0'],
+    'docs': ['mkdocs-material>=9.6', 'griffelib>=2'],
     'dev': ['ruff>=0.9'],
 }
 
