@@ -10,8 +10,10 @@ from pathlib import Path
 import cv2
 import pytest
 import yaml
+from mmengine.config import Config
 from mmengine.hooks import Hook
 
+from mtl_plugins.apis.configuration import add_backend
 from mtl_plugins.apis.sweeps import launch, wandb_sweep
 from mtl_plugins.apis.sweeps.definition import read_sweep
 from mtl_plugins.apis.sweeps.training import train_run
@@ -166,16 +168,16 @@ def test_weights_and_biases_gets_the_same_sweep(run_cli, joint_sweep, data_root,
 
     # What an agent then runs.
     orders = []
-    monkeypatch.setattr(wandb_sweep, 'train_run', lambda order, folder: orders.append((order, folder)))
+    monkeypatch.setattr(wandb_sweep, 'train_run', lambda order, folder, backend: orders.append((order, folder, backend)))
     monkeypatch.setenv('WANDB_RUN_ID', 'run7')
     assert run_cli(*arguments, '--trial', f'{LR}=0.001', 'optimizer=SGD', 'seed=4').code == 0
-    ((order, folder),) = orders
+    ((order, folder, backend),) = orders
     assert folder == tmp_path / 'work/wandb/run7' and order['options'][LR] == 0.001
     assert order['options']['optim_wrapper.optimizer']['type'] == 'SGD' and order['options']['randomness.seed'] == 4
-    assert [item['type'] for item in order['options']['visualizer.vis_backends']] == [
-        'LocalVisBackend',
-        'IterationWandbVisBackend',
-    ]
+    for logged in (Config(), Config(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])))):
+        for _ in range(2):
+            add_backend(logged, backend)
+            assert [item['type'] for item in logged.visualizer.vis_backends] == ['LocalVisBackend', 'WandbVisBackend']
     for trial, words in {
         'optimizer=SGD': 'Found none for',
         f'optimizer=RMS {LR}=0.1': 'should be one of Adam, SGD. Found',

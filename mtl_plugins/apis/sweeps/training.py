@@ -23,15 +23,15 @@ def end_with_parent() -> None:
     threading.Thread(target=wait, daemon=True).start()
 
 
-def train_run(order: dict, folder: Path) -> None:
+def train_run(order: dict, folder: Path, backend: dict | None = None) -> None:
     """Train what the order says in ``folder`` without a submission, from the newest checkpoint there, if there is one.
 
     Leaves ``facts.json``: trainable and other ``parameters``, ``memory`` in MiB (the most that torch had allocated on the GPU,
-    the most resident memory of the process without one) and ``device``.
+    the most resident memory of the process without one) and ``device``. ``backend`` is a log back end to add to the config's.
     """
     import torch
 
-    from mtl_plugins.apis.configuration import set_mixed_precision, set_resume, set_work_dir, supports_bf16
+    from mtl_plugins.apis.configuration import add_backend, set_mixed_precision, set_resume, set_work_dir, supports_bf16
     from mtl_plugins.apis.training import train
     from mtl_plugins.registry import MODELS
     from mtl_plugins.utils.config import load_config
@@ -43,6 +43,8 @@ def train_run(order: dict, folder: Path) -> None:
         config.submission.enabled = False
     set_work_dir(config, str(folder))
     set_resume(config, 'auto')
+    if backend is not None:
+        add_backend(config, backend)
     if order['amp'] and supports_bf16():
         set_mixed_precision(config)
     parameters = sum(parameter.numel() for parameter in MODELS.build(config.model).parameters())

@@ -11,13 +11,13 @@ import yaml
 from mtl_plugins.apis.sweeps.definition import GRID, Parameter, Sweep
 from mtl_plugins.apis.sweeps.training import train_run
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.utils.config import load_config, suggest
+from mtl_plugins.utils.config import suggest
 from mtl_plugins.utils.files import make_folder, replacing
 
 METHODS = {GRID: 'grid', 'RandomSampler': 'random', 'TPESampler': 'bayes'}
 FILE_NAME = 'wandb_sweep.yaml'
 SEED = 'seed'
-BACKEND = dict(type='IterationWandbVisBackend')
+BACKEND = dict(type='WandbVisBackend')
 
 
 def wandb_config(sweep: Sweep, arguments: Sequence[str] = ()) -> dict[str, Any]:
@@ -113,11 +113,8 @@ def train_trial(sweep: Sweep, assignments: Sequence[str], data_root: Path | None
     folder = work_dir / 'wandb' / os.environ.get('WANDB_RUN_ID', f'seed{seed}')
     make_folder(folder)
     options = sweep.options_of(params, seed)
-    backends = load_config(sweep.config, options).visualizer.get('vis_backends') or []
-    if not any(backend['type'] == BACKEND['type'] for backend in backends):
-        options['visualizer.vis_backends'] = [*backends, BACKEND]
     order = dict(config=sweep.config, options=options, data_root=data_root and str(data_root), amp=sweep.amp)
-    train_run(order, folder)
+    train_run(order, folder, BACKEND)
 
 
 def _value(parameter: Parameter, text: str) -> Any:
