@@ -73,7 +73,7 @@ def is_first_process(config: Config) -> bool:
 
 
 def add_backend(config: Config, backend: dict) -> None:
-    """Let a run log to one more back end, unless the config has one of its type: beside the local files, if it has none at all."""
+    """Let a run log to one more back end, beside the local files if the config names none; not twice to one of its type."""
     if not config.get('visualizer'):
         config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
     backends = list(config.visualizer.get('vis_backends') or [])
