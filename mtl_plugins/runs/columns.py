@@ -30,7 +30,8 @@ def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
     keys: list[str] = []
     partial = set()
     for section in dict.fromkeys(name for run in known for name in run.config_sections):
-        texts = {run.config_sections.get(section) for run in known}
+        # Not a set: the order of the columns is that of the runs.
+        texts = list(dict.fromkeys(run.config_sections.get(section) for run in known))
         if len(texts) == 1 or section in _NOT_SHOWN:
             continue
         variants = [{} if text is None else _flat(section, text) for text in texts]

@@ -28,7 +28,7 @@ def print_table(
     hidden = max(len(runs) - most, 0) if most else 0
     table = make_table(runs[hidden:], keys)
     texts = table.texts()
-    widths = [max(len(row[place]) for row in [table.titles, *texts]) + 2 for place in range(len(table.titles))]
+    widths = [max(len(row[place]) for row in [table.titles, *texts]) + 3 for place in range(len(table.titles))]
     widths[0] = min(widths[0], _WIDEST_NAME)
     shown, used = [], 1
     for place, width in enumerate(widths):
