@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: env demo test lint lock clean
+.PHONY: env demo test lint docs lock clean
 
 env: $(VENV)/.installed
 
@@ -22,13 +22,17 @@ demo: env
 	@$(BIN)/python tools/demo.py $(DEMO_ARGS)
 
 test: env
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .
+
+# Without the variable the theme advertises its successor.
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 lock:
 	uv pip compile -q --universal --python-version 3.10 --generate-hashes --no-header --no-annotate --no-emit-index-url requirements/lock.in -o requirements/lock.txt
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info

@@ -13,8 +13,10 @@ EXTRAS = {
     'exr': ['OpenEXR>=3.3'],
     'nyuv2': ['h5py>=3.11', 'scipy>=1.11'],
     'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
+    'sweep': ['optuna>=4.2', 'scikit-learn>=1.5'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
-    'test': ['pytest>=8', 'efficientnet-lite-pytorch==0.1.0'],
+    'test': ['pytest>=8', 'pytest-xdist>=3.6', 'efficientnet-lite-pytorch==0.1.0'],
+    'docs': ['mkdocs-material>=9.6', 'griffelib>=2'],
     'dev': ['ruff>=0.9'],
 }
 

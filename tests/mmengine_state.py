@@ -2,10 +2,12 @@
 
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.registry import DefaultScope
-from mmengine.visualization import Visualizer
+from mmengine.visualization import Visualizer as MMEngineVisualizer
+
+from mtl_plugins.visualization import Visualizer
 
 
 def forget_experiments() -> None:
     """Empty the tables, as in a new process: two experiments of one name and second would share a log file."""
-    for manager in (DefaultScope, MessageHub, MMLogger, Visualizer):
+    for manager in (DefaultScope, MessageHub, MMLogger, MMEngineVisualizer, Visualizer):
         manager._instance_dict.clear()

@@ -25,6 +25,7 @@ FLOORS = (
     ('labels',),
     ('datasets', 'models', 'task_balancing'),
     ('synthetic', 'evaluation'),
+    ('runs',),
     ('submission', 'visualization'),
     ('engine',),
     ('apis',),

@@ -20,8 +20,13 @@ default_hooks = dict(
     sync_buffers=dict(type='SyncBuffersHook'),
     preemption=dict(type='PreemptionHook', interval=10),
     metrics_csv=dict(type='MetricsCsvHook'),
+    run_record=dict(type='RunRecordHook'),
     progress_bar=dict(type='ProgressBarHook'),
     prediction_images=dict(type='PredictionImageHook', num_images=4),
+    histograms=dict(type='HistogramHook', interval=500),
+    training_images=dict(type='TrainingImageHook', interval=500),
+    observed_samples=dict(type='ObservedSampleHook', samples=(0, 100)),
+    confusion_matrix=dict(type='ConfusionMatrixHook'),
 )
 custom_hooks = []
 
@@ -38,7 +43,7 @@ randomness = dict(seed=0, deterministic=False)
 
 log_level = 'INFO'
 log_processor = dict(type='SummaryLogProcessor', window_size=1, by_epoch=True)
-visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+# No `visualizer`: local files are the runner's default, so that a config may have `visualization/*.py` as a further base.
 
 load_from = None
 resume = False

@@ -1,4 +1,4 @@
-# Joint DeepLabV3+, ResNet-18 from random weights, three epochs on a small generated data set: what `make demo` trains.
+# Joint DeepLabV3+, ResNet-18 from random weights, three epochs on a small generated data set.
 # python tools/train.py configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py --data-root DATA
 _base_ = ['../joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

@@ -1,51 +1,98 @@
-"""Many trainings with one budget: the runs of a plan, a JSON file for each, a table with mean and spread."""
+"""Rows of configs with one budget: the trainings of a plan, a JSON file for each, a table with mean and spread."""
 
 import datetime
+import hashlib
 import json
-import os
-import platform
-import shutil
 import statistics
-import subprocess
-import sys
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from mtl_plugins.apis.sweeps.definition import GRID, find_config
+from mtl_plugins.apis.sweeps.launch import provenance, write_document
+from mtl_plugins.apis.sweeps.run import Point, Run
+from mtl_plugins.apis.sweeps.study import SharedStudy
+from mtl_plugins.apis.sweeps.workers import run_trials, slots
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
-from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
-from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
-from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.files import make_folder
 
-ROOT = Path(__file__).resolve().parents[2]
 COLUMNS = {title: name for name, title in SUMMARY_TITLES.items()}
 BASELINE, BASELINE_FILE = 'per-position baseline', 'per-position-baseline.json'
 
 
 @dataclass(frozen=True)
-class Run:
-    """One row of the plan with one seed."""
+class PlannedTrials:
+    """The rows of a plan as the engine of sweeps takes them: a trial for each row and seed, which its result file ends."""
 
-    row: str
-    seed: int
-    config: str
-    options: dict
+    plan: dict[str, Any]
+    results: Path
+    work_dir: Path
+    sampler = dict(type=GRID)
+    pruner = None
+    is_grid = True
+    trials = None
+    direction = 'maximize'
 
     @property
-    def name(self) -> str:
-        words = ''.join(letter if letter.isalnum() else ' ' for letter in self.row).split()
-        return f'{"-".join(words)}_seed{self.seed}'
+    def definition(self) -> dict[str, Any]:
+        """Rows come and go; a training whose options have changed begins anew."""
+        return dict(about=self.plan['about'])
+
+    @property
+    def metric(self) -> str:
+        """What the journal says; the table shows the scores of the results."""
+        return self.plan.get('metric', COLUMNS['multitask'])
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.plan['data']
+
+    @property
+    def amp(self) -> bool:
+        return self.plan['amp']
+
+    def all_runs(self) -> list[Run]:
+        """All trainings, seed by seed, so that an interrupted ablation has whole seeds."""
+        runs = []
+        for seed in self.plan['seeds']:
+            for table in self.plan['tables']:
+                for row, entry in table['rows'].items():
+                    if seed in entry.get('seeds', self.plan['seeds']):
+                        options = {**self.plan['common'], **entry.get('options', {}), 'randomness.seed': seed}
+                        words = ''.join(letter if letter.isalnum() else ' ' for letter in row).split()
+                        name = f'{"-".join(words)}_seed{seed}'
+                        result = self.results / f'{name}.json'
+                        config = find_config(entry['config'])
+                        runs.append(Run(name, row, seed, config, options, self.work_dir / name, result))
+        return runs
+
+    def points(self) -> list[Point]:
+        return [Point(run.name, run.seed, result=run.result) for run in self.all_runs()]
+
+    def suggest(self, trial: Any) -> dict[str, Any]:
+        return {}
+
+    def runs(self, trial: Any, work_dir: Path) -> list[Run]:
+        """The training of a trial.
+
+        Raises:
+            ConfigError: If its row is no longer in the plan.
+        """
+        name = trial.user_attrs['point']
+        runs = [run for run in self.all_runs() if run.name == name]
+        if not runs:
+            raise ConfigError(f'The plan has no row and seed for {name} any more.')
+        return runs
 
 
 def read_plan(path: Path) -> dict:
     """The plan: ``about``, ``data``, ``seeds``, ``amp``, ``common`` options and ``tables`` of rows with config and options.
 
-    With ``"baseline": true`` each table gets the row of the per-position baseline; a row may have ``seeds`` of its own.
+    ``metric`` names another score than the multitask one for the journal. With ``"baseline": true`` each table gets the row of
+    the per-position baseline; a row may have ``seeds`` of its own.
 
     Raises:
         ConfigError: If the file is missing, is not JSON, or lacks one of these.
@@ -60,111 +107,29 @@ def read_plan(path: Path) -> dict:
     return plan
 
 
-def runs_of(plan: dict) -> Iterator[Run]:
-    """All runs, seed by seed, so that an interrupted ablation has whole seeds."""
-    for seed in plan['seeds']:
-        for table in plan['tables']:
-            for row, entry in table['rows'].items():
-                if seed in entry.get('seeds', plan['seeds']):
-                    options = {**plan['common'], **entry.get('options', {}), 'randomness.seed': seed}
-                    yield Run(row, seed, entry['config'], options)
-
-
 def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: int) -> None:
-    """Train what has no result yet, ``jobs`` at a time, each with its share of the cores.
+    """Train what has no result yet, ``jobs`` at a time, each with its share of the cores. What failed is tried again.
 
     Raises:
         UserError: If a training fails, after the others have ended.
     """
-    results.mkdir(parents=True, exist_ok=True)
+    make_folder(results)
     if plan.get('baseline') and not (results / BASELINE_FILE).exists():
         scores = score_position_baseline(fit_position_baseline(data_root / 'train'), data_root / 'val')
-        document = dict(row=BASELINE, data=plan['data'], split='val', metrics=scores, **_provenance(_now(), 'cpu'))
-        _write(results / BASELINE_FILE, document)
-    missing = [run for run in runs_of(plan) if not (results / f'{run.name}.json').exists()]
-    threads = max(1, (os.cpu_count() or 1) // jobs)
-    with ThreadPoolExecutor(jobs) as pool:
-        failed = [
-            error
-            for error in pool.map(lambda run: _run(run, plan, results, work_dir, data_root, threads), missing)
-            if error is not None
-        ]
+        now = datetime.datetime.now(datetime.timezone.utc)
+        document = dict(row=BASELINE, data=plan['data'], split='val', metrics=scores, **provenance(now, 'cpu'))
+        write_document(results / BASELINE_FILE, document)
+    trials = PlannedTrials(plan, results, work_dir)
+    # Several plans may share a work dir.
+    study = SharedStudy(trials, work_dir / f'plan_{hashlib.sha256(plan["about"].encode()).hexdigest()[:8]}')
+    study.enqueue(retry=True)
+    before = {trial.number for trial in study.trials() if trial.state.is_finished()}
+    run_trials(study, trials, work_dir, data_root, slots(jobs))
+    ended = [trial for trial in study.trials() if trial.state.is_finished() and trial.number not in before]
+    ended = [trial for trial in ended if trial.user_attrs['point'] in {point.name for point in trials.points()}]
+    failed = [f'{trial.user_attrs["point"]}: {trial.user_attrs["error"]}' for trial in ended if 'error' in trial.user_attrs]
     if failed:
-        raise UserError(f'{len(failed)} of {len(missing)} runs failed: {" ".join(failed)}')
-
-
-def _run(run: Run, plan: dict, results: Path, work_dir: Path, data_root: Path, threads: int) -> str | None:
-    """Train one run in a process of its own; a sentence if it fails."""
-    folder = work_dir / run.name
-    # One that was interrupted starts again: its time is that of the whole run.
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir(parents=True)
-    started = _now()
-    script = 'import json, sys; from mtl_plugins.apis.ablation import train_run; train_run(**json.loads(sys.argv[1]))'
-    arguments = dict(config=run.config, options=run.options, data_root=str(data_root), work_dir=str(folder), amp=plan['amp'])
-    environment = {**os.environ, 'OMP_NUM_THREADS': str(threads), 'PYTHONPATH': str(ROOT)}
-    log = folder / 'output.txt'
-    with log.open('w') as output:
-        process = subprocess.run(
-            [sys.executable, '-c', script, json.dumps(arguments)], cwd=ROOT, env=environment, stdout=output, stderr=output
-        )
-    if process.returncode:
-        return f'{run.name} (see {log}).'
-    metrics = {name: float(value) for name, value in list(read_metrics(folder / METRICS_FILE))[-1].items()}
-    seconds = (_now() - started).total_seconds()
-    document = dict(
-        row=run.row,
-        config=run.config,
-        options=run.options,
-        seed=run.seed,
-        data=plan['data'],
-        split='val',
-        amp=plan['amp'],
-        metrics=metrics,
-        parameters=json.loads((folder / 'parameters.json').read_text()),
-        seconds=seconds,
-        **_provenance(started, torch.cuda.get_device_name() if torch.cuda.is_available() else f'cpu, {threads} thread(s)'),
-    )
-    _write(results / f'{run.name}.json', document)
-    print(f'{run.name}: ' + ', '.join(f'{metrics[key]:.2f} {name}' for name, key in COLUMNS.items() if key in metrics))
-    return None
-
-
-def train_run(config: str, options: dict, data_root: str, work_dir: str, amp: bool) -> None:
-    """Train one run of a plan in this process, without submission."""
-    from mtl_plugins.apis.configuration import set_mixed_precision, set_work_dir, supports_bf16
-    from mtl_plugins.apis.training import train
-    from mtl_plugins.registry import MODELS
-    from mtl_plugins.utils.config import load_config
-
-    torch.set_num_threads(int(os.environ['OMP_NUM_THREADS']))
-    resolved = load_config(config, options, data_root)
-    resolved.submission.enabled = False
-    set_work_dir(resolved, work_dir)
-    if amp and supports_bf16():
-        set_mixed_precision(resolved)
-    parameters = sum(parameter.numel() for parameter in MODELS.build(resolved.model).parameters())
-    (Path(work_dir) / 'parameters.json').write_text(json.dumps(parameters))
-    train(resolved)
-
-
-def _now() -> datetime.datetime:
-    return datetime.datetime.now(datetime.timezone.utc)
-
-
-def _provenance(started: datetime.datetime, device: str) -> dict:
-    versions = dict(python=platform.python_version(), torch=torch.__version__)
-    return dict(commit=_commit(), date=started.isoformat(timespec='seconds'), device=device, versions=versions)
-
-
-def _write(path: Path, document: dict) -> None:
-    with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + '\n')
-
-
-def _commit() -> str | None:
-    run = subprocess.run(['git', '-C', str(ROOT), 'rev-parse', 'HEAD'], capture_output=True, text=True)
-    return run.stdout.strip() or None
+        raise UserError(f'{len(failed)} of {len(ended)} runs failed: {" ".join(failed)}')
 
 
 def tables_in_markdown(plan: dict, results: Path) -> str:

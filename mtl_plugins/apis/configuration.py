@@ -7,10 +7,10 @@ import torch
 from mmengine.config import Config
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.runs.record import LOCK_NAME
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
 from mtl_plugins.utils.files import hold_lock, make_folder, replacing
 
-LOCK_NAME = '.lock'
 # Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
 LAUNCH_NAME = '.launch'
 
@@ -36,8 +36,7 @@ def claim_work_dir(config: Config) -> None:
     Raises:
         ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
     """
-    # The launcher's own variables: the process group starts with the Runner, which writes into the work dir.
-    if config.get('launcher', 'none') != 'none' and int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0'))):
+    if not is_first_process(config):
         return
     work_dir = Path(config.work_dir)
     make_folder(work_dir, ConfigError)
@@ -63,6 +62,23 @@ def _is_restarted(work_dir: Path) -> bool:
         # torchrun's own default, the same for every launch.
         return launch != 'none' and (work_dir / LAUNCH_NAME).is_file() and (work_dir / LAUNCH_NAME).read_text() == launch
     return int(os.environ.get('SLURM_RESTART_COUNT', '0')) > 0
+
+
+def is_first_process(config: Config) -> bool:
+    """Whether this is the main process of a run, or its only one, by the launcher's own variables.
+
+    The process group starts with the Runner, which writes into the work dir.
+    """
+    return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
+
+
+def add_backend(config: Config, backend: dict) -> None:
+    """Let a run log to one more back end, beside the local files if the config names none; not twice to one of its type."""
+    if not config.get('visualizer'):
+        config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    backends = list(config.visualizer.get('vis_backends') or [])
+    if not any(each['type'] == backend['type'] for each in backends):
+        config.visualizer.vis_backends = [*backends, dict(backend)]
 
 
 def set_test_time_augmentation(config: Config) -> None:

@@ -1,16 +1,13 @@
-"""What the picture of depth bins shows: images, from files or of a data root with their labels, and the bins of a model."""
+"""What the picture of depth bins shows: images, from files or of a data root with their labels."""
 
 from collections.abc import Sequence
 
 import numpy as np
-import torch
 from PIL import Image, UnidentifiedImageError
-from torch import nn
 
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
-from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 
 
 def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:
@@ -50,34 +47,3 @@ def read_samples(data_root: str, split: str, indices: Sequence[int]) -> list[dic
             row['depth'] = kind.to_values(kind.decode(*info['label_paths']['depth']))
         rows.append(row)
     return rows
-
-
-def find_bins_head(model: nn.Module) -> BinsDepthHead:
-    """The depth head with bins inside a model's decode head.
-
-    Raises:
-        ConfigError: If there is none.
-    """
-    for module in model.decode_head.modules():
-        if isinstance(module, BinsDepthHead):
-            return module
-    raise ConfigError(
-        'The model should have a depth head with bins, as AdaptiveDepthHead or FixedBinsDepthHead. Found '
-        f'{type(model.decode_head).__name__} without one.'
-    )
-
-
-@torch.inference_mode()
-def predict_bins(model: nn.Module, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Metres ``(H, W)`` and the bins' metres ``(K,)``, in the order of the bins, of an RGB image ``(H, W, 3)`` uint8."""
-    head = find_bins_head(model)
-    inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(image)[None]))['inputs']
-    seen = []
-    handle = head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
-    try:
-        depth = model.predict_arrays(inputs)['depth'][0]
-    finally:
-        handle.remove()
-    bins = head.predict(seen[0])[1][0]
-    height, width = image.shape[:2]
-    return depth[:height, :width].cpu().numpy(), bins.cpu().numpy()

@@ -1,16 +1,19 @@
 """Training from start to submission."""
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from mtl_plugins.apis.configuration import claim_work_dir
+from mtl_plugins.apis.configuration import claim_work_dir, is_first_process
 from mtl_plugins.apis.prediction import predict_split
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.runs.recording import recorded_session, update_session
 from mtl_plugins.submission import make_run_name
 
 
@@ -26,6 +29,8 @@ class TrainingResult:
 def train(config: Config) -> TrainingResult:
     """Train, validate, predict the test split with the best checkpoint and pack the submission.
 
+    The work dir holds a record of it, see :mod:`mtl_plugins.runs.record`, of a training that failed or was ended, too.
+
     Args:
         config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
 
@@ -34,6 +39,13 @@ def train(config: Config) -> TrainingResult:
         UserError: If data, checkpoint or disk fail; what was saved before is intact.
     """
     claim_work_dir(config)
+    with contextlib.ExitStack() as stack:
+        if is_first_process(config):
+            stack.enter_context(recorded_session(config.work_dir, config.to_dict(), config.filename))
+        return _train(config)
+
+
+def _train(config: Config) -> TrainingResult:
     runner: MultiTaskRunner = RUNNERS.build(config)
     submission = config.get('submission', {})
     wanted = submission.get('enabled', False) and config.get('test_dataloader') is not None
@@ -64,5 +76,8 @@ def train(config: Config) -> TrainingResult:
             rounding=submission.get('rounding', 'nearest'),
         )
     if is_main_process():
+        if archive:
+            with contextlib.suppress(UserError):
+                update_session(runner.work_dir, dict(archive=archive.name))
         runner.logger.info(f'Best checkpoint: {checkpoint}' + (f' | submission: {archive}' if archive else ''))
     return TrainingResult(run_name=infos['run_name'], checkpoint=checkpoint, archive=archive)

@@ -1,9 +1,16 @@
 """One readable line per validation."""
 
+import sys
+
 from mmengine.runner import LogProcessor
 
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES, SUMMARY_UNCLIPPED
 from mtl_plugins.registry import LOG_PROCESSORS
+
+try:
+    import resource
+except ImportError:  # Windows has none.
+    resource = None
 
 SUMMARY = 'metrics_summary/'
 
@@ -12,8 +19,17 @@ SUMMARY = 'metrics_summary/'
 class SummaryLogProcessor(LogProcessor):
     """mmengine's ``LogProcessor`` whose validation line shows the summary; all metrics still reach the log backends.
 
-    Validation times are logged as ``val/time`` and ``val/data_time``: mmengine mixes them with the training's.
+    Validation times are logged as ``val/time`` and ``val/data_time``: mmengine mixes them with the training's. ``memory`` is the
+    peak in MiB: what torch had allocated on the GPU, or, without one, what the process had resident.
     """
+
+    def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
+        tag, line = super().get_log_after_iter(runner, batch_idx, mode)
+        if resource is not None:
+            # Linux counts in KiB, macOS in bytes.
+            unit = 2**20 if sys.platform == 'darwin' else 2**10
+            tag.setdefault('memory', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
+        return tag, line
 
     def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:
         tag, _ = super().get_log_after_epoch(runner, batch_idx, mode, with_non_scalar)

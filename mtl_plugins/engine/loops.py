@@ -3,6 +3,8 @@
 import torch
 from mmengine.runner import TestLoop, ValLoop
 
+from mtl_plugins.engine.prediction_tap import PredictionTap
+from mtl_plugins.engine.validation_losses import ValidationLosses
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
 
@@ -17,6 +19,11 @@ class _InferenceCopy:
         self.dtype = getattr(torch, dtype)
         self._copy: torch.nn.Module | None = None
 
+    @property
+    def inference_model(self) -> torch.nn.Module | None:
+        """The copy, from the first batch to the end of the hooks after the last one."""
+        return self._copy
+
     def run(self) -> dict:
         try:
             return super().run()
@@ -26,10 +33,14 @@ class _InferenceCopy:
     def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
         return prepare_for_inference(model, dtype=self.dtype)
 
+    def begin(self) -> None:
+        """Called when the copy is made."""
+
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
         if self._copy is None:
             self._copy = self.make_copy(getattr(model, 'module', model))
+            self.begin()
         self.runner.model = self._copy
         try:
             super().run_iter(idx, data_batch)
@@ -39,17 +50,44 @@ class _InferenceCopy:
 
 @LOOPS.register_module()
 class InferenceValLoop(_InferenceCopy, ValLoop):
-    """mmengine's ``ValLoop`` on an inference copy of the model.
+    """mmengine's ``ValLoop`` on an inference copy of the model, with the losses of the validation split beside its scores.
+
+    The losses, ``val/loss`` and ``val/<task>/loss_<name>``, are computed from the predictions, see :class:`ValidationLosses`.
+    Models with losses of their own, :class:`MMSegSegmentor` and :class:`ClassConditionalSegmentor`, have none here.
 
     Args:
         runner: The runner.
         dataloader: A data loader or its config.
         evaluator: An evaluator or its config.
         dtype: Precision of the weights; ``'float32'`` gives the model's own predictions to rounding.
+        losses: Whether to compute the losses.
     """
 
-    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32') -> None:
+    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32', losses: bool = True) -> None:
         super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
+        self.losses = losses
+        self._losses: ValidationLosses | None = None
+
+    def begin(self) -> None:
+        if self.losses and PredictionTap.fits(self._copy):
+            self._losses = ValidationLosses(self._copy)
+
+    def run(self) -> dict:
+        runner = self.runner
+        try:
+            runner.call_hook('before_val')
+            runner.call_hook('before_val_epoch')
+            runner.model.eval()
+            for index, batch in enumerate(self.dataloader):
+                self.run_iter(index, batch)
+            metrics = self.evaluator.evaluate(len(self.dataloader.dataset))
+            if self._losses is not None:
+                metrics.update(self._losses.means())
+            runner.call_hook('after_val_epoch', metrics=metrics)
+            runner.call_hook('after_val')
+            return metrics
+        finally:
+            self._copy = self._losses = None
 
 
 @LOOPS.register_module()

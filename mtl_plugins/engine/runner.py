@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
+from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
@@ -24,6 +26,7 @@ from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
 
@@ -43,6 +46,7 @@ class MultiTaskRunner(Runner):
     * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now. Several processes
       take the one that the main process finds.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
+    * Without ``visualizer``, the local files are the only log back end.
     """
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
@@ -58,6 +62,22 @@ class MultiTaskRunner(Runner):
             if not isinstance(handler, logging.FileHandler):
                 handler.addFilter(lambda record: re.search(left_out, record.getMessage()) is None)
         return logger
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'MultiTaskRunner':
+        """As mmengine's.
+
+        Raises:
+            ConfigError: If the config holds a password: it is written into the work dir and the log.
+        """
+        refuse_secrets(cfg)
+        return super().from_cfg(cfg)
+
+    def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
+        """As mmengine's; None are the local files."""
+        if visualizer is None:
+            visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+        return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict) -> None:
         """Start gloo where there is no CUDA; mmengine's launchers need a GPU."""
@@ -121,7 +141,7 @@ class MultiTaskRunner(Runner):
         )
 
     def train(self) -> torch.nn.Module:
-        """As mmengine's.
+        """As mmengine's; the log back ends are closed however it ends.
 
         Raises:
             ConfigError: If the training has no epoch or iteration.
@@ -133,6 +153,9 @@ class MultiTaskRunner(Runner):
                 raise ConfigError(f'`train_cfg.{name}` should be a positive integer. Found {value!r}.')
         try:
             return super().train()
+        except BaseException:
+            self.visualizer.close()
+            raise
         finally:
             for hook in self.hooks:
                 if isinstance(hook, PreemptionHook):

@@ -7,11 +7,12 @@ import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, DataError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
+from mtl_plugins.evaluation.functional.pixel_errors import probability_error
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 
@@ -31,6 +32,7 @@ class BoundaryMap(LabelKind):
 
     invalid = IGNORE_LABEL
     titles = ('boundaries', 'predicted boundaries')
+    pixel_error_names = ('error of the probability (%)',)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
@@ -91,3 +93,14 @@ class BoundaryMap(LabelKind):
         picture = colour_values(np.where(valid, values, 0), valid, 'gray')
         picture[~valid] = INVALID
         return picture
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.pixel_error_names[0]: probability_error(values, prediction)}
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """From dark (none) to yellow."""
+        error = probability_error(values, prediction)
+        return colour_values(np.nan_to_num(error) / 100, values != IGNORE_LABEL, 'inferno')
+
+    def error_bar(self) -> ColourBar:
+        return even_bar('error of the probability of a boundary (%)', 'inferno', (0, 50, 100))

@@ -1,5 +1,6 @@
 """Depth in metres per pixel."""
 
+import itertools
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -8,11 +9,13 @@ import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.evaluation.functional.grouped_errors import groups_between, log_edges
+from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 if TYPE_CHECKING:
@@ -21,6 +24,9 @@ if TYPE_CHECKING:
 ENCODINGS = ('code', 'metres', 'disparity')
 QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
+MAX_RELATIVE_ERROR = 50.0
+NUM_DISTANCES = 12
+_TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 class DepthMap(LabelKind):
@@ -53,6 +59,8 @@ class DepthMap(LabelKind):
     titles = ('depth', 'predicted depth')
     error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
+    pixel_error_names = ('absolute relative error (%)', 'log error (above 0: predicted too far)')
+    group_title = 'distance (m)'
 
     def __init__(
         self,
@@ -179,12 +187,49 @@ class DepthMap(LabelKind):
         nearest, farthest = self.depth_range
         return f'depth: bright {nearest:g} m .. dark {farthest:g} m, log scale, grey unknown'
 
+    def colour_bar(self) -> ColourBar:
+        """Metres, near on the left."""
+        nearest, farthest = self.depth_range
+        colours = self.colour(np.geomspace(nearest, farthest, 256)[None])[0]
+        # A round number too close to an end is left out.
+        inner = [tick for tick in _TICKS if 1.15 * nearest < tick < farthest / 1.15]
+        places = [
+            (float(np.log(tick / nearest) / np.log(farthest / nearest)), f'{tick:g}') for tick in (nearest, *inner, farthest)
+        ]
+        return ColourBar(f'{self.name} (m)', colours, places)
+
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         """From dark (none) to yellow (a factor of 2 and more)."""
         valid = values > 0
         error = np.abs(np.log(np.maximum(prediction, 0.01)) - np.log(np.maximum(values, 0.01)))
         picture[valid] = colour_values(error / MAX_LOG_ERROR, valid, 'inferno')[valid]
         picture[~valid] = INVALID
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        errors = (np.abs(relative_depth_error(values, prediction)), log_depth_error(values, prediction))
+        return dict(zip(self.pixel_error_names, errors, strict=True))
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """The signed relative error from blue (too near) over white to red (too far)."""
+        position = 0.5 + relative_depth_error(values, prediction) / (2 * MAX_RELATIVE_ERROR)
+        return colour_values(np.nan_to_num(position), values > 0, 'bwr')
+
+    def error_bar(self) -> ColourBar:
+        limit = MAX_RELATIVE_ERROR
+        title = 'relative depth error (%): blue predicted too near, red too far'
+        return even_bar(title, 'bwr', (-limit, -limit / 2, 0, limit / 2, limit))
+
+    def group_edges(self) -> np.ndarray:
+        """Metres between the groups, which are equally wide on a logarithmic scale over ``depth_range``."""
+        return log_edges(*self.depth_range, NUM_DISTANCES)
+
+    def group_names(self) -> list[str]:
+        edges = self.group_edges()
+        return [f'{near:.3g} - {far:.3g}' for near, far in itertools.pairwise(edges)]
+
+    def groups(self, values: np.ndarray) -> np.ndarray:
+        """By distance; what lies beyond the range falls into the outer groups."""
+        return groups_between(values, self.group_edges())
 
 
 def read_baseline_times_focal(path: str) -> float:

@@ -1,12 +1,13 @@
 """What a kind of label has to say about itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.labels.colours import colour_values
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -15,6 +16,28 @@ if TYPE_CHECKING:
 
 # A name with a colour, or a note without.
 Entry = tuple[str, tuple[int, ...] | None]
+
+
+class ColourBar(NamedTuple):
+    """What the colours of numbers mean.
+
+    Attributes:
+        title: The quantity and its unit.
+        colours: ``(N, 3)`` uint8, from left to right.
+        ticks: Places on the bar, 0 (left) to 1, and what stands there.
+    """
+
+    title: str
+    colours: np.ndarray
+    ticks: list[tuple[float, str]]
+
+
+def even_bar(title: str, colormap: str, numbers: Sequence[float]) -> ColourBar:
+    """A bar of a colour map of matplotlib with evenly spaced ascending ``numbers``, from end to end."""
+    colours = colour_values(np.linspace(0, 1, 256)[None], np.ones((1, 256), bool), colormap)[0]
+    places = np.linspace(0, 1, len(numbers)).tolist()
+    return ColourBar(title, colours, [(place, f'{number:g}') for place, number in zip(places, numbers, strict=True)])
+
 
 # mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
 _RESULTS_KEYS = dict(semseg='gt_seg_map')
@@ -207,6 +230,10 @@ class LabelKind(ABC):
         """A sentence on the colours."""
         return None
 
+    def colour_bar(self) -> ColourBar | None:
+        """What the colours of numbers mean."""
+        return None
+
     error_note: str | None = None
     """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
 
@@ -216,3 +243,43 @@ class LabelKind(ABC):
 
     error_rank = 0
     """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""
+
+    # Analyses: how far the prediction of each pixel is off, and by what errors are grouped.
+
+    pixel_error_names: tuple[str, ...] = ()
+    """Names of :meth:`pixel_errors`, with units; a kind that names some gives and colours them. The first one ranks images: 0 is
+    the best."""
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        """Errors of each pixel by name, ``(H, W)`` float64, NaN where the label does not count; none by default.
+
+        Raises:
+            ValueError: If the shapes differ or a predicted value is not finite.
+        """
+        return {}
+
+    colour_errors_note: str | None = None
+    """A sentence on the colours of :meth:`colour_errors`, where they stand for no numbers."""
+
+    def error_bar(self) -> ColourBar | None:
+        """What they mean, where they stand for numbers."""
+        return None
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """Colours ``(H, W, 3)`` of the errors of this label alone, grey where it does not count."""
+        raise NotImplementedError(f'{type(self).__name__} has `pixel_error_names` and should colour its errors.')
+
+    group_title: str | None = None
+    """What the labels of a pixel tell by which errors are grouped, such as its class; None groups nothing."""
+
+    def group_names(self) -> list[str]:
+        """Names of the groups."""
+        return []
+
+    def group_edges(self) -> np.ndarray | None:
+        """Where the groups are ranges of numbers, the ascending positive numbers around them, one more than groups."""
+        return None
+
+    def groups(self, values: np.ndarray) -> np.ndarray:
+        """The group of each pixel, ``(H, W)`` integers; what is out of range belongs to none."""
+        raise NotImplementedError(f'{type(self).__name__} has a `group_title` and should tell the groups.')

@@ -7,10 +7,11 @@ import numpy as np
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
+from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.normal_codec import DECODE_TABLE, decode_normals, encode_normals
 from mtl_plugins.labels.png_codec import decode_png, encode_rgb_png
 
@@ -42,6 +43,7 @@ class SurfaceNormals(LabelKind):
     titles = ('normals', 'predicted normals')
     error_rank = -2
     error_note = f'dark .. yellow: normal off by 0 .. {MAX_ANGLE:g} degrees'
+    pixel_error_names = ('angle (degrees)',)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', axes: Sequence[str] = ('x', 'y', 'z')) -> None:
         super().__init__(name=name, path=path)
@@ -138,3 +140,14 @@ class SurfaceNormals(LabelKind):
         valid = values.any(-1)
         angle = np.rad2deg(np.arccos((values * prediction).sum(-1).clip(-1, 1)))
         picture[valid] = colour_values(angle / MAX_ANGLE, valid, 'inferno')[valid]
+
+    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
+        return {self.pixel_error_names[0]: normal_angle(values, prediction)}
+
+    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+        """From dark (none) to yellow."""
+        angle = normal_angle(values, prediction)
+        return colour_values(np.nan_to_num(angle) / MAX_ANGLE, values.any(-1), 'inferno')
+
+    def error_bar(self) -> ColourBar:
+        return even_bar('angle between true and predicted normal (degrees)', 'inferno', (0, MAX_ANGLE / 2, MAX_ANGLE))

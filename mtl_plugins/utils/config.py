@@ -1,6 +1,7 @@
 """Loading a config with overrides that cannot silently miss."""
 
 import argparse
+import copy
 import difflib
 import inspect
 import os
@@ -15,6 +16,7 @@ from mmengine.registry import Registry
 from mtl_plugins import registry as registries
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.mmseg_config import PACKAGE, fill_in, template_for
+from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
@@ -32,7 +34,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
 
     Raises:
         ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
-            not take, or a class of this package is given an argument it does not know.
+            not take, a class of this package is given an argument it does not know, or the config holds a password.
     """
     if not path.startswith(PACKAGE) and not Path(path).is_file():
         raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
@@ -47,6 +49,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
         for name in DATALOADERS:
             if config.get(name):
                 config[name].dataset.data_root = data_root
+    refuse_secrets(config)
     check_arguments(config)
     link_labels(config)
     return config
@@ -144,7 +147,7 @@ def check_arguments(config: Config) -> None:
             continue
         for key in node:
             if key not in accepted and key not in ('type', '_scope_', '_delete_'):
-                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{_suggest(key, accepted)}')
+                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{suggest(key, accepted)}')
 
 
 def accepted_arguments(cls: type | None) -> set[str] | None:
@@ -200,7 +203,8 @@ def _any_class(name: str) -> type | None:
     return next((found for item in _registries() if (found := item.root.get(name)) is not None), None)
 
 
-def _suggest(key: str, known: Any) -> str:
+def suggest(key: str, known: Any) -> str:
+    """Sentences to follow an error about an unknown ``key``: the nearest of those that are known, and all of them."""
     known = sorted(str(name) for name in known)
     close = difflib.get_close_matches(key, known, n=1)
     listed = ', '.join(known)
@@ -208,6 +212,8 @@ def _suggest(key: str, known: Any) -> str:
 
 
 def _apply_options(config: Config, options: dict[str, Any]) -> None:
+    # mmengine takes `_delete_` out of the values.
+    options = copy.deepcopy(options)
     # Another class takes other arguments: types first.
     types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
     for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
@@ -239,7 +245,7 @@ def _takes(node: Any, key: str, dotted: str) -> bool:
         return False
     accepted = accepted_arguments(_any_class(node['type']))
     if accepted is not None and key not in accepted:
-        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{_suggest(key, accepted)}')
+        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{suggest(key, accepted)}')
     return True
 
 
@@ -250,5 +256,5 @@ def _child(node: Any, key: str, place: str, dotted: str) -> Any:
         return node[int(key)]
     if not isinstance(node, dict) or key not in node:
         known = node if isinstance(node, dict) else ()
-        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{_suggest(key, known)}')
+        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{suggest(key, known)}')
     return node[key]

@@ -1,51 +1,80 @@
-"""Two models side by side: the table of their scores and the picture of their predictions."""
+"""Models side by side: the tables of their scores and the pictures of their predictions."""
 
+import itertools
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from mtl_plugins.labels.colours import Colours, colour_labels, legend_of
+from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.tiles import render_tiles
 
 TILE_WIDTH = 240
+# A table: what stands above its first column, and a line of values per row, of each model one; None where it has none.
+ScoreTable = tuple[str, list[tuple[str, list[float | None]]]]
 
 
-def score_rows(document: Mapping) -> list[tuple[str, float, float]]:
-    """Name, IoU of the first model and IoU of the second, per class and for the mean."""
-    names = {name: name for name in document['data']['classes']} | {'mIoU': 'mean_iou'}
+def score_tables(document: Mapping) -> list[ScoreTable]:
+    """The tables of a comparison: the summaries, then those of each label, its classes first where it has some."""
     scores = [model['scores'] for model in document['models']]
-    return [
-        (label, *(score[f'metrics_task_{document["data"]["label"]}/{key}'] for score in scores)) for label, key in names.items()
-    ]
+    names = list(dict.fromkeys(name for each in scores for name in each))
+    summaries = [name for name in names if name.startswith('metrics_summary/')]
+    tables = [('summary', [_row(SUMMARY_TITLES.get(name, name.split('/')[1]), name, scores) for name in summaries])]
+    for label in document['data']['labels']:
+        own = [name for name in names if name.startswith(f'metrics_task_{label}/')]
+        if own:
+            tables.append((label, [_row(name.split('/', 1)[1], name, scores) for name in own]))
+    return tables
+
+
+def _row(title: str, name: str, scores: Sequence[Mapping]) -> tuple[str, list[float | None]]:
+    return title, [each.get(name) for each in scores]
+
+
+def _cells(values: Sequence[float | None]) -> list[str]:
+    """The values, and of two models the difference; four decimals where all of them are below 1."""
+    known = [value for value in values if value is not None]
+    digits = 4 if 0 < max(map(abs, known), default=0) < 1 else 2
+    cells = ['' if value is None else f'{value:.{digits}f}' for value in values]
+    if len(values) == 2:
+        cells.append(f'{values[1] - values[0]:+.{digits}f}' if len(known) == 2 else '')
+    return cells
+
+
+def _headings(document: Mapping) -> list[str]:
+    names = [model['name'] for model in document['models']]
+    return [*names, 'difference'] if len(names) == 2 else names
 
 
 def print_comparison(document: Mapping) -> None:
-    """Print the table."""
-    first, second = (model['name'] for model in document['models'])
-    table = Table(title=f'IoU on {document["data"]["images"]} images of {document["data"]["split"]}')
-    table.add_column('class')
-    for heading in (first, second, 'difference'):
-        table.add_column(heading, justify='right')
-    for label, a, b in score_rows(document):
-        table.add_row(label, f'{a:.2f}', f'{b:.2f}', f'{b - a:+.2f}', style='bold' if label == 'mIoU' else None)
-    Console().print(table)
+    """Print the tables."""
+    data = document['data']
+    for number, (heading, rows) in enumerate(score_tables(document)):
+        table = Table(title=None if number else f'{data["images"]} images of {data["split"]}')
+        table.add_column(heading)
+        for name in _headings(document):
+            table.add_column(name, justify='right')
+        for title, values in rows:
+            table.add_row(title, *_cells(values))
+        Console().print(table)
 
 
 def comparison_in_markdown(document: Mapping) -> str:
-    """The table with what it was made from."""
-    first, second = document['models']
+    """The tables with what they were made from."""
     data, made = document['data'], document['provenance']
-    lines = [f'| class | {first["name"]} | {second["name"]} | difference |', '|---|---:|---:|---:|']
-    for label, a, b in score_rows(document):
-        cells = [label, f'{a:.2f}', f'{b:.2f}', f'{b - a:+.2f}']
-        lines.append('| ' + ' | '.join(f'**{cell}**' if label == 'mIoU' else cell for cell in cells) + ' |')
+    lines = []
+    for heading, rows in score_tables(document):
+        names = _headings(document)
+        lines += [f'| {heading} | {" | ".join(names)} |', '|---|' + '---:|' * len(names)]
+        lines += [f'| {title} | {" | ".join(_cells(values))} |' for title, values in rows]
+        lines.append('')
     changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
     lines += [
-        '',
-        f'IoU in per cent, one confusion matrix over all {data["images"]} images of the split `{data["split"]}` of '
+        f'Classes: IoU in per cent, one confusion matrix over all {data["images"]} images of the split `{data["split"]}` of '
         f'`{data["root"]}`. Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["device"]}, torch '
         f'{made["versions"]["torch"]}.',
         '',
@@ -60,46 +89,82 @@ def comparison_in_markdown(document: Mapping) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def render_comparison(
-    examples: Sequence[Mapping],
-    names: Sequence[str],
-    attention: Sequence[Mapping[str, np.ndarray]],
-    classes: Sequence[str],
-    palette: Colours,
-) -> np.ndarray:
-    """Draw one row per example: image, label, each model's prediction, each attention over the image.
+def draw_comparisons(
+    examples: Sequence[Any], names: Sequence[str], labels: Mapping[str, LabelKind], largest: Sequence[int | None]
+) -> dict[str, np.ndarray]:
+    """The picture ``comparison_<label>`` of each label that an example has and a model predicts.
 
     Args:
-        examples: As :func:`~mtl_plugins.apis.comparison.compare` gives them.
+        examples: Each with ``name``, ``image``, ``values``, and of each model ``predictions`` and ``attention``.
         names: Of the models.
-        attention: Of each model, maps by name of the image, of the classes after the first; empty for none.
-        classes: Names of the labels.
-        palette: Their colours.
+        labels: The kinds by name.
+        largest: Of each example the class whose attention is shown.
+    """
+    pictures = {}
+    for label, kind in labels.items():
+        rows = []
+        for example, shown in zip(examples, largest, strict=True):
+            predictions = [each.get(label) for each in example.predictions]
+            if label not in example.values or all(prediction is None for prediction in predictions):
+                continue
+            row = dict(image=example.image, values=example.values[label], predictions=predictions, caption=example.name)
+            if kind.is_class_map and shown:
+                # Attention is that of the classes after the first.
+                row['attention'] = [None if maps is None else maps[shown - 1] for maps in example.attention]
+                row['frame'] = kind.palette[shown]
+            rows.append(row)
+        if rows:
+            pictures[f'comparison_{label}'] = render_label_comparison(rows, names, kind)
+    return pictures
+
+
+def render_label_comparison(
+    rows: Sequence[Mapping], names: Sequence[str], kind: LabelKind, note: str | None = None
+) -> np.ndarray:
+    """Draw the predictions of one label by several models: image, label, predictions, their errors, attention where there is.
+
+    Args:
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``values``, ``predictions``: of each model values or None, and
+            ``caption``; optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
+        names: Of the models.
+        kind: Of the label.
+        note: A sentence below.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
 
     Raises:
-        ValueError: If there is no example.
+        ValueError: If there is no row.
     """
-    rows = []
-    for example in examples:
-        row = dict(image=example['image'], label=colour_labels(example['label_map'], palette))
-        for name, prediction in zip(names, example['predictions'], strict=True):
-            row[name] = colour_labels(prediction, palette)
-        for name, maps in zip(names, attention, strict=True):
-            if maps:
-                shown = maps[example['name']][example['label'] - 1].astype(np.float32)
-                row[_attention_heading(name, attention)] = overlay_attention(
-                    example['image'], shown, frame=palette[example['label']]
-                )
-        rows.append(row)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    attended = [_attention_heading(name, attention) for name, maps in zip(names, attention, strict=True) if maps]
-    notes = [f'{NOTE}, for the class of the frame, which has the most pixels in the label'] if attended else []
-    legend = legend_of(classes, palette)
-    return render_tiles(rows, columns, tile_width=TILE_WIDTH, legend=legend, notes=notes, smooth=('image', *attended))
+    tiles, attended = [], set()
+    for row in rows:
+        tile = {'image': row['image'], kind.titles[0]: kind.colour(row['values'])}
+        for name, prediction in zip(names, row['predictions'], strict=True):
+            if prediction is not None:
+                tile[name] = kind.colour(prediction)
+                if kind.pixel_error_names:
+                    tile[_errors_of(name, names)] = kind.colour_errors(row['values'], prediction)
+        for name, attention in zip(names, row.get('attention', ()), strict=False):
+            if attention is not None:
+                heading = f'attention of {name}'
+                attended.add(heading)
+                tile[heading] = overlay_attention(row['image'], attention.astype(np.float32), frame=row['frame'])
+        tiles.append(tile)
+    headings = itertools.chain(names, (_errors_of(name, names) for name in names), sorted(attended))
+    columns = [name for name in ('image', kind.titles[0], *headings) if any(name in tile for tile in tiles)]
+    attention_note = f'{NOTE}, for the class of the frame, which has the most pixels in the label'
+    notes = [kind.note(), kind.colour_errors_note, attention_note if attended else None, note]
+    return render_tiles(
+        tiles,
+        columns,
+        tile_width=TILE_WIDTH,
+        legend=kind.legend(),
+        notes=[each for each in notes if each],
+        smooth=('image', *attended),
+        captions=[row['caption'] for row in rows],
+        bars=[bar for bar in (kind.colour_bar(), kind.error_bar()) if bar],
+    )
 
 
-def _attention_heading(name: str, attention: Sequence[Mapping]) -> str:
-    return f'attention of {name}' if sum(map(bool, attention)) > 1 else 'attention'
+def _errors_of(name: str, names: Sequence[str]) -> str:
+    return f'{name}, errors' if len(names) > 1 else 'errors'

@@ -1,4 +1,4 @@
-"""A metric of several runs over their iterations, and when each run reaches a value."""
+"""A metric of several runs over iterations, epochs or time, and when each run reaches a value."""
 
 import math
 from collections.abc import Sequence
@@ -10,19 +10,23 @@ from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.visualization.plots import distinct_colours, to_array
+
+AXES = dict(iter='iteration', epoch='epoch', hours='time (hours)')
 
 
 @dataclass(frozen=True)
 class Curve:
-    """Values of a metric, one per validation, and the iterations that were done by then."""
+    """Values of a metric, the iterations that were done by then, and their places on the axis."""
 
     name: str
     iterations: np.ndarray
     values: np.ndarray
+    places: np.ndarray
 
     def reaches(self, value: float, lower_is_better: bool = False) -> int | None:
-        """The iteration of the first validation that is as good as ``value``; None if there is none."""
+        """The iteration of the first value that is as good as ``value``; None if there is none."""
         good = self.values <= value if lower_is_better else self.values >= value
         return int(self.iterations[good.argmax()]) if good.any() else None
 
@@ -31,49 +35,105 @@ class Curve:
         return float((np.nanmin if lower_is_better else np.nanmax)(self.values))
 
 
-def read_curve(run: Path, metric: str, name: str) -> Curve:
-    """A metric of a run's ``metrics.csv``; validations without it are left out.
+@dataclass(frozen=True)
+class Band:
+    """The mean of several curves and what lies between the lowest and the highest of them, at the iterations they share."""
+
+    places: np.ndarray
+    mean: np.ndarray
+    lowest: np.ndarray
+    highest: np.ndarray
+
+
+def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
+    """A metric of a run: of the validations in its ``metrics.csv``, or else of the training in its log, such as ``loss``.
+
+    Args:
+        run: The work dir.
+        metric: Column of ``metrics.csv``, or entry of the lines of ``scalars.json``. Where it is absent, no value is read.
+        name: Of the curve.
+        axis: One of ``AXES``. Epochs of the training's log are reckoned from those of the validations.
 
     Raises:
-        DataNotFoundError: If the run has no such file, or no validation yet.
-        ConfigError: If no validation has the metric.
+        DataNotFoundError: If the run has no validation and no log.
+        ConfigError: If it has no such metric, or epochs are asked for and it counts none.
         CorruptFileError: If a value is not a number.
     """
     path = run / FILE_NAME
-    rows = read_metrics(path)
-    if not rows:
+    rows, logged = read_metrics(path), read_scalars(run)
+    if not rows and not logged:
         raise DataNotFoundError(f"'{path}' does not exist or is empty: '{run}' is no work dir of a run that was validated.")
-    known = [row for row in rows if row.get(metric)]
+    known = [row for row in rows if row.get(metric)] or [row for row in logged if metric in row]
     if not known:
-        listed = ', '.join(column for column in rows[0] if column not in ('epoch', 'iter'))
-        raise ConfigError(f"`--metric` should be one of those in '{path}': {listed}. Found {metric}.")
+        columns = dict.fromkeys(key for row in (*rows[:1], *logged[:1]) for key in row if key not in ('epoch', 'iter', 'step'))
+        raise ConfigError(f"`--metric` should be one of those in '{path}' or the log: {', '.join(columns)}. Found {metric}.")
     try:
         iterations, values = ([kind(row[key]) for row in known] for kind, key in ((int, 'iter'), (float, metric)))
-    except (KeyError, ValueError) as error:
+        last_epoch, last_iteration = (int(rows[-1].get(key) or 0) if rows else 0 for key in ('epoch', 'iter'))
+    except (KeyError, ValueError, TypeError) as error:
         raise CorruptFileError(f"'{path}' holds something else than numbers ({error}).") from error
     if all(math.isnan(value) for value in values):
         raise ConfigError(f"'{metric}' is not a number at any validation in '{path}'.")
-    return Curve(name, np.array(iterations), np.array(values))
+    places = np.array(iterations)
+    if axis == 'epoch':
+        if not last_epoch:
+            raise ConfigError(
+                f"'{path}' should count epochs. Found none: the run was trained by iterations, or not validated yet."
+            )
+        places = places * (last_epoch / last_iteration)
+    elif axis == 'hours':
+        places = wall_hours(run, places)
+    return Curve(name, np.array(iterations), np.array(values), places)
 
 
-def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None) -> np.ndarray:
-    """Draw the curves; those of one name share a colour. A dashed line at ``value``. uint8 RGB ``(height, width, 3)``."""
+def average(curves: Sequence[Curve]) -> Band:
+    """The band of curves, such as those of several seeds, at the iterations that all of them have.
+
+    Raises:
+        ConfigError: If there is no such iteration.
+    """
+    shared = sorted(set.intersection(*(set(curve.iterations.tolist()) for curve in curves)))
+    if not shared:
+        raise ConfigError(f'The runs named {curves[0].name} should share iterations. Found none: give them different --names.')
+    chosen = [np.isin(curve.iterations, shared) for curve in curves]
+    values = np.stack([curve.values[mask] for curve, mask in zip(curves, chosen, strict=True)])
+    places = np.stack([curve.places[mask] for curve, mask in zip(curves, chosen, strict=True)])
+    return Band(places.mean(0), values.mean(0), values.min(0), values.max(0))
+
+
+def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None, axis: str = 'iter') -> np.ndarray:
+    """Draw the curves. Those of one name are one: their mean, and a band from the lowest to the highest of them.
+
+    Args:
+        curves: As :func:`read_curve` gives them.
+        metric: What they show.
+        value: Where a dashed line lies; None draws none.
+        axis: One of ``AXES``, as for :func:`read_curve`.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ConfigError: If curves of one name share no iteration.
+    """
     names = list(dict.fromkeys(curve.name for curve in curves))
-    colours = dict(zip(names, distinct_colours(len(names)), strict=True))
     figure = Figure(figsize=(8.4, 4.8), dpi=110, layout='constrained')
-    axis = figure.subplots()
-    labelled = set()
-    for curve in curves:
-        label = None if curve.name in labelled else curve.name
-        labelled.add(curve.name)
-        axis.plot(curve.iterations, curve.values, '.-', color=colours[curve.name], label=label, linewidth=1.5)
+    chart = figure.subplots()
+    for name, colour in zip(names, distinct_colours(len(names)), strict=True):
+        own = [curve for curve in curves if curve.name == name]
+        band = average(own)
+        label = name if len(own) == 1 else f'{name} (mean of {len(own)})'
+        marker = '.-' if len(band.places) <= 60 else '-'
+        chart.plot(band.places, band.mean, marker, color=colour, label=label, linewidth=1.5)
+        if len(own) > 1:
+            chart.fill_between(band.places, band.lowest, band.highest, color=colour, alpha=0.2, linewidth=0)
     if value is not None:
-        axis.axhline(value, color='#606468', linestyle='--', linewidth=1)
-    axis.set_xlabel('iteration')
-    axis.set_ylabel(metric)
-    axis.set_xlim(left=0)
-    axis.grid(color='#e4e6e8')
+        chart.axhline(value, color='#606468', linestyle='--', linewidth=1)
+    chart.set_xlabel(AXES[axis])
+    chart.set_ylabel(metric)
+    chart.set_xlim(left=0)
+    chart.grid(color='#e4e6e8')
     for side in ('top', 'right'):
-        axis.spines[side].set_visible(False)
-    axis.legend(frameon=False)
+        chart.spines[side].set_visible(False)
+    chart.legend(frameon=False)
     return to_array(figure)

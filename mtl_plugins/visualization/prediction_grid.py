@@ -13,7 +13,8 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
     """Draw one row per sample with a header and a legend.
 
     Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some.
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some;
+            and, if it has a name, ``caption``.
         labels: The kinds by name. The order is that of the columns.
         tile_width: Width of a picture in pixels.
 
@@ -38,7 +39,10 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
         words = [kind.error_note for kind in sorted(drawn, key=lambda kind: -kind.error_rank)]
         notes.append('error: ' + '; '.join(dict.fromkeys(words)))
     legend = [entry for name in shown for entry in labels[name].legend()]
-    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=[note for note in notes if note])
+    bars = [bar for name in shown if (bar := labels[name].colour_bar())]
+    captions = [row.get('caption', '') for row in rows] if any('caption' in row for row in rows) else ()
+    notes = [note for note in notes if note]
+    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=notes, bars=bars, captions=captions)
 
 
 def titles_of(name: str, kind: LabelKind, labels: Mapping[str, LabelKind]) -> tuple[str, str]:

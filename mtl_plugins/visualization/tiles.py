@@ -6,13 +6,15 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from mtl_plugins.labels.label_kind import Entry
+from mtl_plugins.labels.label_kind import ColourBar, Entry
 
 MARGIN = 4
 HEADER = 26
 LINE_HEIGHT = 18
 FONT_SIZES = range(16, 8, -1)
 LEGEND_SIZE = 12
+BAR_WIDTH = 420
+BAR_HEIGHT = 2 * LINE_HEIGHT
 BACKGROUND = (255, 255, 255)
 
 
@@ -24,6 +26,8 @@ def render_tiles(
     legend: Sequence[Entry] = (),
     notes: Sequence[str] = (),
     smooth: Collection[str] = ('image',),
+    bars: Sequence[ColourBar] = (),
+    captions: Sequence[str] = (),
 ) -> np.ndarray:
     """Draw rows of pictures with a header and a legend.
 
@@ -35,6 +39,8 @@ def render_tiles(
         legend: Names and colours.
         notes: Sentences below them.
         smooth: Columns that are resampled smoothly; the others hold labels.
+        bars: Colour bars, below the notes.
+        captions: A word on each row, written into the corner of its first tile.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
@@ -48,7 +54,7 @@ def render_tiles(
     tile_height = round(tile_width * height / width)
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)
     lines = _wrap(legend, canvas_width) + _wrap([(note, None) for note in notes], canvas_width)
-    canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + MARGIN
+    canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + BAR_HEIGHT * len(bars) + MARGIN
     canvas = np.full((canvas_height, canvas_width, 3), BACKGROUND, np.uint8)
     for y, row in enumerate(rows):
         for x, name in enumerate(columns):
@@ -64,6 +70,10 @@ def render_tiles(
         draw.text((centre, HEADER / 2), name, fill='black', font=_font_that_fits(name, tile_width), anchor='mm')
     for number, line in enumerate(lines):
         _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
+    for number, bar in enumerate(bars):
+        _draw_bar(picture, bar, canvas_height - MARGIN - (len(bars) - number) * BAR_HEIGHT)
+    for y, caption in enumerate(captions):
+        _draw_caption(draw, caption, HEADER + y * (tile_height + MARGIN))
     return np.asarray(picture)
 
 
@@ -104,3 +114,32 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> No
             draw.rectangle((x, top + 2, x + 12, top + 14), fill=colour, outline='black')
         draw.text((x + (0 if colour is None else 16), top + 8), name, fill='black', font=font, anchor='lm')
         x += _width((name, colour))
+
+
+def _draw_bar(picture: Image.Image, bar: ColourBar, top: int) -> None:
+    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LEGEND_SIZE)
+    draw.text((MARGIN, top + 8), bar.title, fill='black', font=font, anchor='lm')
+    # The last tick's text hangs over the end.
+    left = MARGIN + round(font.getlength(bar.title)) + 12
+    width = min(BAR_WIDTH, picture.width - left - 16)
+    if width < 1:
+        return
+    strip = Image.fromarray(np.ascontiguousarray(bar.colours[None])).resize((width, 12))
+    picture.paste(strip, (left, top + 2))
+    draw.rectangle((left - 1, top + 1, left + width, top + 14), outline='black')
+    free = 0.0
+    for place, text in sorted(bar.ticks, key=lambda tick: (tick[0] not in (0, 1), tick[0])):
+        x, half = left + place * (width - 1), font.getlength(text) / 2 + 3
+        # The ends come first; what would run into a neighbour or the last one is left out.
+        if 0 < place < 1 and not free < x - half < x + half < left + width - font.getlength(bar.ticks[-1][1]) / 2 - 3:
+            continue
+        if place < 1:
+            free = x + half
+        draw.line((x, top + 14, x, top + 18), fill='black')
+        draw.text((x, top + 26), text, fill='black', font=font, anchor='mm')
+
+
+def _draw_caption(draw: ImageDraw.ImageDraw, caption: str, top: int) -> None:
+    font = ImageFont.load_default(LEGEND_SIZE)
+    draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
+    draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')

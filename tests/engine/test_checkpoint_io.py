@@ -167,5 +167,5 @@ def test_checkpoints_hold_no_pickled_objects(trained):
     # Plain `torch.load` reads them: no log history, no config objects.
     checkpoint = torch.load(find_latest_checkpoint(trained.work_dir), weights_only=True)
     assert checkpoint['meta']['epoch'] == 2
-    assert checkpoint['message_hub']['runtime_info']['best_score'] >= 0
+    assert type(checkpoint['message_hub']['runtime_info']['best_score']) is float
     assert sorted(name for name in os.listdir(trained.work_dir) if name.startswith('epoch')) == ['epoch_2.pth']

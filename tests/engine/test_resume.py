@@ -67,6 +67,14 @@ def _compare(straight: Path, resumed: Path) -> None:
     assert rows[0] == rows[1]
 
 
+def _watch(config) -> None:
+    """Histograms and pictures wherever there may be one, in every log back end."""
+    for hook, interval in dict(histograms=2, training_images=3, observed_samples=2, confusion_matrix=2).items():
+        config.default_hooks[hook].interval = interval
+    backends = [dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend', mode='offline')]
+    config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), *backends])
+
+
 _HOMOGRAPHY = dict(type='RandomHomography', crop_size=32, scale=(0.8, 1.5), max_tilt_deg=10.0, max_wiggle=0.1, flip_prob=0.5)
 _EMA = [dict(type='EMAHook', momentum=0.1)]
 
@@ -74,7 +82,9 @@ _EMA = [dict(type='EMAHook', momentum=0.1)]
 @pytest.mark.parametrize('worker_type', ['thread', 'process'])
 def test_epochs_straight_or_resumed_after_a_kill_are_bit_identical(data_root, tmp_path, worker_type):
     # mmengine restores neither the RNG nor the workers' streams: 4 epochs and 2 + 2 differed.
-    def config(work_dir, **overrides):
+    watched = worker_type == 'thread'
+
+    def config(work_dir, watched=watched, **overrides):
         cfg = tiny_config(
             data_root,
             work_dir,
@@ -86,9 +96,12 @@ def test_epochs_straight_or_resumed_after_a_kill_are_bit_identical(data_root, tm
         )
         cfg.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
         cfg.custom_hooks = _EMA
+        if watched:
+            _watch(cfg)
         return cfg
 
-    straight = _run(config(tmp_path / 'straight'))
+    # The one that is not interrupted is not watched either: what looks at a run does not change it.
+    straight = _run(config(tmp_path / 'straight', watched=False))
     # Eight images in batches of two: four steps an epoch; killed in the third epoch's second step.
     killed = _run(config(tmp_path / 'resumed'), stop_at=9)
     # The folder may move in between.
@@ -101,6 +114,10 @@ def test_epochs_straight_or_resumed_after_a_kill_are_bit_identical(data_root, tm
     assert resumed == straight[8:]
     assert len({tuple(samples) for _, samples, _ in straight}) > 8
     _compare(tmp_path / 'straight', tmp_path / 'moved')
+    if watched:
+        # The run of Weights & Biases goes on as well.
+        files = list((tmp_path / 'moved').glob('*/vis_data/wandb/offline-run-*/run-*.wandb'))
+        assert len(files) == 2 and len({path.name for path in files}) == 1
 
 
 def test_iterations_resume_in_mid_epoch_without_replaying_the_loader(data_root, tmp_path, monkeypatch):

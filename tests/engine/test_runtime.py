@@ -226,25 +226,6 @@ def test_averaged_weights_are_validated_and_saved(data_root, tmp_path):
     assert torch.equal(checkpoint['ema_state_dict'][f'module.{name}'], live)
 
 
-def test_tensorboard_and_offline_wandb_record_the_run(data_root, tmp_path, monkeypatch):
-    monkeypatch.setenv('WANDB_MODE', 'offline')
-    monkeypatch.setenv('WANDB_SILENT', 'true')
-    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
-    config.visualizer.vis_backends = [
-        dict(type='LocalVisBackend'),
-        dict(type='TensorboardVisBackend'),
-        dict(type='IterationWandbVisBackend', init_kwargs=dict(project='test')),
-    ]
-    _train(config)
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    (events,) = tmp_path.rglob('events.out.tfevents.*')
-    accumulator = EventAccumulator(str(events)).Reload()
-    assert 'metrics_summary/multitask' in accumulator.Tags()['scalars']
-    assert [event.step for event in accumulator.Scalars('metrics_summary/multitask')] == [4]
-    assert list(tmp_path.rglob('offline-run-*/*.wandb'))
-
-
 def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path / 'train', train_cfg__max_epochs=2)
     config.custom_hooks = [dict(type='EMAHook', momentum=0.1)]

@@ -21,26 +21,30 @@ def load_tool(name: str):
     return module
 
 
+def call_tool(tool: str, *arguments: object) -> int:
+    """Run ``tools/<tool>.py`` and give its exit code."""
+    forget_experiments()
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
+        patch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
+        run_tool(load_tool(tool).main)
+    return caught.value.code
+
+
 @pytest.fixture
-def run_cli(monkeypatch, capsys):
+def run_cli(capsys):
     """``run_cli('train', arg, ...)`` gives exit code, standard output and standard error."""
 
     def run(tool: str, *arguments: object) -> SimpleNamespace:
-        monkeypatch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
         capsys.readouterr()
-        forget_experiments()
-        with pytest.raises(SystemExit) as caught:
-            run_tool(load_tool(tool).main)
+        code = call_tool(tool, *arguments)
         captured = capsys.readouterr()
-        return SimpleNamespace(code=caught.value.code, out=captured.out, err=captured.err)
+        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return run
 
 
-@pytest.fixture
-def tiny_config_file(tmp_path) -> Path:
+def write_tiny_config(path: Path) -> Path:
     """A config file like a user's: two epochs of a tiny model, inheriting the real joint config."""
-    path = tmp_path / 'tiny.py'
     path.write_text(
         f"""_base_ = ['{ROOT}/configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
 custom_imports = dict(imports=['tests.tiny'])
@@ -64,3 +68,18 @@ train_cfg = dict(max_epochs=2)
 """
     )
     return path
+
+
+@pytest.fixture
+def tiny_config_file(tmp_path) -> Path:
+    """:func:`write_tiny_config` for one test."""
+    return write_tiny_config(tmp_path / 'tiny.py')
+
+
+@pytest.fixture(scope='session')
+def finished_run(data_root, tmp_path_factory) -> Path:
+    """The work dir of one `tools/train.py` with :func:`write_tiny_config`, to look at and to copy."""
+    folder = tmp_path_factory.mktemp('finished')
+    config = write_tiny_config(folder / 'tiny.py')
+    assert call_tool('train', config, '--work-dir', folder / 'run', '--data-root', data_root) == 0
+    return folder / 'run'

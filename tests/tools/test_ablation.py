@@ -5,7 +5,7 @@ import statistics
 
 import pytest
 
-from mtl_plugins.apis.ablation import read_plan, runs_of, tables_in_markdown
+from mtl_plugins.apis.ablation import PlannedTrials, read_plan, tables_in_markdown
 from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT
 
@@ -25,6 +25,10 @@ def write_plan(folder, rows, seeds=(0,)):
     path = folder / 'plan.json'
     path.write_text(json.dumps(plan))
     return path
+
+
+def runs_of(path):
+    return PlannedTrials(read_plan(path), path.parent / 'results', path.parent).all_runs()
 
 
 def fake_result(results, row, seed, **metrics):
@@ -48,7 +52,7 @@ def test_rows_are_trained_once_each_and_a_failing_one_is_named(run_cli, tiny_con
     arguments = (plan, '--data-root', data_root, '--work-dir', tmp_path / 'runs', '--jobs', 2)
     failed = run_cli('analysis_tools/ablation', *arguments)
     assert failed.code == 1
-    assert '1 of 2 runs failed: broken-row_seed0' in failed.err and 'output.txt' in failed.err
+    assert '1 of 2 runs failed: broken-row_seed0: Config nowhere.py does not exist.' in failed.err
     result = json.loads((tmp_path / 'results' / 'sound-row_seed0.json').read_text())
     assert result['options'] == {**BUDGET, 'randomness.seed': 0} and result['parameters'] > 0
     assert {'metrics_summary/semseg', 'metrics_summary/depth'} <= result['metrics'].keys()
@@ -62,7 +66,7 @@ def test_rows_are_trained_once_each_and_a_failing_one_is_named(run_cli, tiny_con
 
 @pytest.mark.parametrize('path', PLANS, ids=lambda path: path.parent.name)
 def test_the_configs_of_a_documented_plan_take_its_options(path):
-    runs = [run for run in runs_of(read_plan(path)) if run.seed == 0]
+    runs = [run for run in runs_of(path) if run.seed == 0]
     assert runs
     for run in runs:
         config = load_config(str(ROOT / run.config), run.options)
@@ -88,7 +92,7 @@ def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(tmp
 
 def test_options_of_a_row_replace_the_common_ones(tmp_path):
     path = write_plan(tmp_path, {'x': dict(config='a.py', options={'param_scheduler.0.end': 3})}, seeds=(4,))
-    (run,) = runs_of(read_plan(path))
+    (run,) = runs_of(path)
     assert run.options == {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 3, 'randomness.seed': 4}
 
 

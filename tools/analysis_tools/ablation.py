@@ -1,4 +1,4 @@
-"""Train every row of a plan with every seed, a JSON file per run, and write the table with mean and spread."""
+"""Train every row of a plan with every seed as a sweep, a JSON file per run, and write the table with mean and spread."""
 
 import argparse
 from pathlib import Path
@@ -8,7 +8,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog='Runs that have a result are not repeated: interrupt and start again at will.',
+        epilog='Runs that have a result are not repeated: interrupt and start again at will, also on several machines.',
     )
     parser.add_argument('plan', type=Path, nargs='?', default=Path('docs/ablation/plan.json'), help='what to run')
     parser.add_argument('--data-root', type=Path, help='data set; by default one is generated below --work-dir as the plan says')
@@ -22,23 +22,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.apis.ablation import read_plan, run_all, tables_in_markdown
-    from mtl_plugins.apis.demo import ensure_data
+    from mtl_plugins.apis.sweeps.data import data_for
     from mtl_plugins.utils.files import replacing
 
     plan = read_plan(args.plan)
     results = args.results or args.plan.parent / 'results'
     if not args.table_only:
-        data = plan['data']
-        data_root = args.data_root or ensure_data(
-            args.work_dir,
-            data['train'],
-            data['val'],
-            data['test'],
-            tuple(data['size']),
-            data['seed'],
-            tuple(data.get('labels', ('semseg', 'depth'))),
-        )
-        run_all(plan, results, args.work_dir.resolve(), data_root.resolve(), args.jobs)
+        data_root = data_for(plan['data'], args.data_root, args.work_dir)
+        run_all(plan, results, args.work_dir.resolve(), data_root, args.jobs)
     with replacing(results.parent / 'table.md') as temporary:
         temporary.write_text(tables_in_markdown(plan, results))
 

@@ -1,6 +1,7 @@
-"""Draw a metric of several runs over their iterations, and say when each run reaches a value."""
+"""Draw a metric of several runs over iterations, epochs or time, and say when each run reaches a value."""
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
@@ -8,15 +9,20 @@ from pathlib import Path
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Runs of one name, such as several seeds of a config, share a colour. A value counts as reached at the first '
-        'validation that is as good.',
+        epilog='Runs of one name, such as several seeds of a config, are one curve: their mean at the iterations they share, and '
+        'a band from the lowest to the highest. A value counts as reached at the first one that is as good. Hours are those of '
+        'run.json, validations included; without it, iterations times the median of their seconds in '
+        '<timestamp>/vis_data/scalars.json.',
     )
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir with metrics.csv')
-    parser.add_argument('--metric', required=True, help='column of metrics.csv')
+    parser.add_argument('--metric', required=True, help='column of metrics.csv, or what the training logs, such as loss')
+    parser.add_argument('--x', choices=('iter', 'epoch', 'hours'), default='iter', help='what the axis shows (default: iter)')
     parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png or .jpg; none without')
-    parser.add_argument('--names', nargs='+', metavar='NAME', help='one for each run; the folders by default')
+    parser.add_argument(
+        '--names', nargs='+', metavar='NAME', help='one for each run; the folders without _seed<number> by default'
+    )
     parser.add_argument('--reach', type=float, metavar='VALUE', help='value to be reached')
-    parser.add_argument('--lower-is-better', action='store_true', help='for errors')
+    parser.add_argument('--lower-is-better', action='store_true', help='for errors; known for summaries and losses')
     args = parser.parse_args()
     if args.names and len(args.names) != len(args.runs):
         parser.error(f'--names should name each of the {len(args.runs)} runs. Found {len(args.names)}')
@@ -28,24 +34,26 @@ def main() -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
     from mtl_plugins.visualization.feature_report import write_picture
     from mtl_plugins.visualization.metric_curves import read_curve, render_curves
 
-    names = args.names or [run.resolve().name for run in args.runs]
-    curves = [read_curve(run, args.metric, name) for run, name in zip(args.runs, names, strict=True)]
+    names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
+    curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
+    lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.metric) == 'less' or 'loss' in args.metric
     table = Table(title=args.metric)
     table.add_column('run')
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
-    for heading in ('validations', 'last', 'best', *reach):
+    for heading in ('values', 'last', 'best', *reach):
         table.add_column(heading, justify='right')
     for curve in curves:
-        row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(args.lower_is_better):.2f}']
+        row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(lower_is_better):.2f}']
         if reach:
-            row.append(str(curve.reaches(args.reach, args.lower_is_better) or 'never'))
+            row.append(str(curve.reaches(args.reach, lower_is_better) or 'never'))
         table.add_row(curve.name, *row)
     Console().print(table)
     if args.out:
-        write_picture(args.out, render_curves(curves, args.metric, args.reach))
+        write_picture(args.out, render_curves(curves, args.metric, args.reach, args.x))
         print(args.out)
 
 

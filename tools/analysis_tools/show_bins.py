@@ -31,7 +31,8 @@ def main() -> None:
     args = parse_args()
     from PIL import Image
 
-    from mtl_plugins.apis.depth_bins import find_bins_head, predict_bins, read_images, read_samples
+    from mtl_plugins.apis.depth_bins import read_images, read_samples
+    from mtl_plugins.models.utils.bins import find_bins_head, predict_bins
     from mtl_plugins.models.utils.checkpoint import load_pretrained
     from mtl_plugins.registry import MODELS
     from mtl_plugins.utils.config import load_config, parse_options

@@ -29,6 +29,8 @@ def main() -> None:
     args = parse_args()
     import json
 
+    from mtl_plugins.errors import UserError
+    from mtl_plugins.runs.recording import change_record, is_archive_of_record
     from mtl_plugins.submission.grader import grade_submission
     from mtl_plugins.submission.score_table import format_score_table
     from mtl_plugins.utils.files import make_folder, replacing
@@ -40,6 +42,12 @@ def main() -> None:
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(scores, indent=2, allow_nan=False) + '\n')
     print(format_score_table(scores))
+    if is_archive_of_record(args.archive):
+        try:
+            change_record(Path(args.archive).parent, lambda record: record.update(graded=scores))
+            print('Noted in the record of the run.')
+        except UserError as error:
+            print(f'Not noted in the record of the run: {error}')
 
 
 if __name__ == '__main__':

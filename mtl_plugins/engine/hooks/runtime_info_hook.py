@@ -3,9 +3,11 @@
 import numpy as np
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.model import is_model_wrapper
 
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
 from mtl_plugins.registry import HOOKS
+from mtl_plugins.visualization.visualizer import Visualizer
 
 _MAX_HISTORY = 1000
 
@@ -14,13 +16,35 @@ def _is_free_to_read(value: torch.Tensor) -> bool:
     return value.device.type == 'cpu'
 
 
+def learned_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The parameters of a model's task balancing as scalars.
+
+    ``task_balancing/<parameter>`` of one value, ``task_balancing/<parameter>/<task>`` of one per task, else a number at the end.
+    """
+    model = model.module if is_model_wrapper(model) else model
+    balancing = getattr(model, 'task_balancing', None)
+    scalars = {}
+    for name, parameter in balancing.named_parameters() if balancing is not None else ():
+        values = parameter.detach().flatten()
+        if len(values) == 1:
+            scalars[f'task_balancing/{name}'] = values[0]
+            continue
+        ends = list(model.tasks) if len(values) == len(model.tasks) else range(len(values))
+        scalars |= {f'task_balancing/{name}/{end}': value for end, value in zip(ends, values, strict=True)}
+    return scalars
+
+
 @HOOKS.register_module()
 class IntervalRuntimeInfoHook(RuntimeInfoHook):
     """mmengine's ``RuntimeInfoHook`` without a device synchronisation and a growing copy per scalar and iteration.
 
     Losses, and the norms of the gradients that an :class:`OptimWrapper` leaves, stay on the device until the :class:`LoggerHook`
-    prints; then their mean since the last print goes to the message hub. On CPU each is checked at once, on a GPU at each print
-    and before each checkpoint.
+    prints; then their mean since the last print goes to the message hub, the norm as ``grad_norm``. On CPU each is checked at
+    once, on a GPU at each print and before each checkpoint. ``lr`` is the rate of the first group of parameters; where the
+    groups differ, ``min_lr`` and ``max_lr`` stand beside it. What the task balancing learns has the names of
+    :func:`learned_weights`.
+
+    When training begins, the run is known, and the log back ends start.
 
     Raises:
         NonFiniteGradientError: If a norm is NaN or infinite and the wrapper's ``non_finite`` is ``'stop'``; with ``'skip'`` the
@@ -39,6 +63,8 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=50)
+        if isinstance(runner.visualizer, Visualizer):
+            runner.visualizer.start()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         runner.message_hub.update_info('iter', runner.iter)
@@ -72,19 +98,30 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
         if not self._pending:
             return
         names = list(self._pending[-1][1])
-        values = [losses[name] for _, losses, _ in self._pending for name in names] + [norm for _, norm in self._norms]
+        learned = learned_weights(runner.model)
+        groups = (
+            [losses[name] for _, losses, _ in self._pending for name in names],
+            [norm for _, norm in self._norms],
+            list(learned.values()),
+        )
         # One transfer for the whole interval.
-        values = torch.stack([value.float() for value in values]).cpu()
-        rows, norms = values[: len(self._pending) * len(names)].reshape(-1, len(names)), values[len(self._pending) * len(names) :]
+        values = torch.stack([value.float() for group in groups for value in group]).cpu()
+        rows, norms, weights = values.split([len(group) for group in groups])
+        rows = rows.reshape(-1, len(names))
         for (step, _, samples), row in zip(self._pending, rows, strict=True):
             self._check(step, dict(zip(names, row.tolist(), strict=True)), samples)
         self._pending.clear()
         hub = runner.message_hub
         for name, mean in zip(names, rows.double().mean(0).tolist(), strict=True):
             hub.update_scalar(f'train/{name}', mean)
+        for name, weight in zip(learned, weights.tolist(), strict=True):
+            hub.update_scalar(f'train/{name}', weight)
         self._flush_norms(runner, norms)
         for name, values in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', values[0])
+            if len(set(values)) > 1:
+                hub.update_scalar(f'train/min_{name}', min(values))
+                hub.update_scalar(f'train/max_{name}', max(values))
         for history in hub.log_scalars.values():
             history.max_length = _MAX_HISTORY
 
@@ -101,7 +138,7 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
             runner.logger.warning(
                 f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
             )
-        if runner.optim_wrapper.clips_by_norm and len(finite):
+        if len(finite):
             runner.message_hub.update_scalar('train/grad_norm', float(finite.double().mean()))
 
     @staticmethod

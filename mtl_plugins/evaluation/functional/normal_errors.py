@@ -42,12 +42,21 @@ def image_normal_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray
     if not valid.any():
         return None
     truth, guess = label[valid].astype(np.float64), prediction[valid].astype(np.float64)
+    angle = angles_between(truth, guess)
+    within = [100 * np.count_nonzero(angle < limit) / len(angle) for limit in _LIMITS]
+    return np.array([angle.mean(), np.median(angle), np.sqrt(np.square(angle).mean()), *within])
+
+
+def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
+    """Degrees ``(N,)`` between float64 vectors ``(N, 3)`` of any length.
+
+    Raises:
+        ValueError: If a guess is zero.
+    """
     if not guess.any(-1).all():
         raise ValueError('`prediction` should hold vectors of any length but zero. Found zero.')
     across = np.linalg.norm(np.cross(truth, guess), axis=-1)
-    angle = np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
-    within = [100 * np.count_nonzero(angle < limit) / len(angle) for limit in _LIMITS]
-    return np.array([angle.mean(), np.median(angle), np.sqrt(np.square(angle).mean()), *within])
+    return np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
 
 
 class NormalScorer(Scorer):

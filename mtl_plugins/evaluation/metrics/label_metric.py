@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from mmengine.logging import print_log
 
+from mtl_plugins.evaluation.functional.scorer import Scorer
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
@@ -22,6 +23,9 @@ class LabelMetric(StreamingMetric):
         tasks: Names of the labels; by default all that the data set reads, ``load_config`` fills in those of the model. Without
             a data set the labels are MiniScapes'.
 
+    Attributes:
+        scorers: The counters by label; those of the last evaluation, summed over processes, until the next sample comes.
+
     Raises:
         ConfigError: If the data set has no label of a name.
     """
@@ -32,6 +36,7 @@ class LabelMetric(StreamingMetric):
         if isinstance(tasks, str) or (tasks is not None and not tasks):
             raise ValueError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
         self.tasks = None if tasks is None else tuple(tasks)
+        self.scorers: dict[str, Scorer] = {}
         super().__init__()
 
     def reset(self) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.model import BaseModule
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder
@@ -74,8 +75,25 @@ def count_flops(model: nn.Module, images: torch.Tensor) -> int:
     not. mmengine's ``get_model_complexity_info`` takes a multiply-add for one and knows no attention (torch's fused one counts
     as nothing), hence torch's own counter. The model stays as it is.
     """
-    # The counter's hooks trip over a module whose input is a view of a trainable parameter.
-    frozen = copy.deepcopy(model).eval().requires_grad_(False)
+    frozen = _frozen_copy(model)
     with FlopCounterMode(display=False) as counter:
         frozen(images)
     return counter.get_total_flops()
+
+
+def count_flops_of_size(model: nn.Module, size: tuple[int, int]) -> int:
+    """As :func:`count_flops` for one RGB image of a height and width, without computing anything: tensors without values."""
+    frozen = _frozen_copy(model)
+    device = next((parameter.device for parameter in model.parameters()), 'cpu')
+    with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
+        frozen(torch.empty(1, 3, *size, device=device))
+    return counter.get_total_flops()
+
+
+def _frozen_copy(model: nn.Module) -> nn.Module:
+    """In evaluation mode, and not trainable: the counter's hooks trip over a module whose input is a view of a parameter."""
+    frozen = copy.deepcopy(model)
+    frozen.eval()
+    # Not chained: what `eval` returns may be a wrapper's original.
+    frozen.requires_grad_(False)
+    return frozen

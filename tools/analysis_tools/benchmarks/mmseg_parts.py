@@ -230,9 +230,9 @@ def check(make: Callable[[Path, int], Config], data_root: Path, work_dir: Path) 
 def _train(config: Config, work_dir: Path) -> tuple[Any, list[float]]:
     set_work_dir(config, str(work_dir))
     config.experiment_name = f'{work_dir.parent.name}-{work_dir.name}-{time.monotonic_ns()}'
-    config.visualizer.name = config.experiment_name
     config.log_level = 'ERROR'
-    config.default_hooks.pop('prediction_images', None)
+    for name in ('prediction_images', 'observed_samples', 'confusion_matrix'):
+        config.default_hooks.pop(name, None)
     for split in ('train', 'val', 'test'):
         config[f'{split}_dataloader'].batch_size = 2
     config.train_dataloader.dataset.pipeline[1].crop_size = CROP

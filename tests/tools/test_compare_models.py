@@ -15,6 +15,7 @@ from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT
+from tests.tools.conftest import write_tiny_config
 
 CLASSES = ['background', 'person', 'car', 'bicycle', 'cat', 'dog']
 CONFIG = """_base_ = ['{root}/configs/{system}/{system}_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
@@ -32,6 +33,7 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_epochs=2)
 """
+MODEL_OF_ONE = "model.update(tasks=dict(_delete_=True, {task}), task_balancing=dict(_delete_=True, type='FixedWeights'))\n"
 
 
 @pytest.fixture(scope='module')
@@ -91,22 +93,30 @@ def test_a_resumed_run_asks_for_the_same_classes(trained, config_files, coco_roo
 def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_files, coco_root, tmp_path):
     pairs = [item for system in config_files for item in (config_files[system], trained[system] / 'epoch_2.pth')]
     out = tmp_path / 'out'
-    result = run_cli('analysis_tools/compare_segmentation', *pairs, '--data-root', coco_root, '--out', out, '--num-examples', 3)
+    result = run_cli('analysis_tools/compare_models', *pairs, '--data-root', coco_root, '--out', out, '--num-examples', 3)
     assert result.code == 0, result.err
     assert all(word in result.out for word in (*CLASSES, 'mIoU', 'deeplabv3', 'class_attention'))
     document = json.loads((out / 'comparison.json').read_text())
-    assert document['data'] == dict(root=str(coco_root), split='val', images=5, classes=CLASSES, label='semseg')
+    assert document['data'] == dict(root=str(coco_root), split='val', images=5, labels=dict(semseg=CLASSES))
     # What validation said at the end of training, through another path.
     for model in document['models']:
         rows = read_metrics(trained[model['name']] / 'metrics.csv')
         for name, value in model['scores'].items():
             assert float(rows[-1][name]) == pytest.approx(value, abs=1e-9)
         assert len(model['checkpoint_sha256']) == 64
+        confusion = np.array(model['confusion']['semseg'])
+        assert model['scores']['metrics_task_semseg/background'] == pytest.approx(
+            100 * confusion[0, 0] / (confusion[0].sum() + confusion[:, 0].sum() - confusion[0, 0])
+        )
     assert document['provenance']['commit'] and len(document['examples']) == 3
     markdown = (out / 'comparison.md').read_text()
-    assert markdown.count('\n| ') == 1 + 6 + 1 + 1 + 2 - 1 and 'all 5 images' in markdown
-    with Image.open(out / 'comparison.png') as picture:
-        assert picture.width > 5 * 240 and len(picture.getcolors(2**24)) > 100
+    assert 'all 5 images' in markdown and all(f'\n| {name} | ' in markdown for name in CLASSES)
+    with Image.open(out / 'comparison_semseg.png') as picture:
+        # Image, label, two predictions, their errors, the attention of one.
+        assert picture.width == 4 + 7 * 244 and len(picture.getcolors(2**24)) > 100
+    pictures = ['confusion_semseg_1', 'confusion_semseg_2', 'confusion_semseg_2_minus_1', 'iou_semseg', 'comparison_semseg']
+    pictures += ['error_semseg_by_semseg', 'error_semseg_by_place']
+    assert sorted(path.stem for path in out.glob('*.png')) == sorted(pictures)
     with np.load(out / 'attention_2.npz') as maps:
         assert len(maps.files) == 5
         # 40x56 pixels, padded to 48x64, at stride 16: only cells with pixels are kept.
@@ -114,29 +124,38 @@ def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_file
     assert not (out / 'attention_1.npz').exists()
 
 
-def test_two_miniscapes_models_can_be_compared_too(run_cli, tiny_config_file, data_root, tmp_path):
-    checkpoint = tmp_path / 'tiny.pth'
-    torch.save(dict(state_dict=MODELS.build(load_config(str(tiny_config_file)).model).state_dict()), checkpoint)
-    pair = (tiny_config_file, checkpoint)
-    result = run_cli(
-        'analysis_tools/compare_segmentation', *pair, *pair, '--data-root', data_root, '--names', 'one', 'two', '--out', tmp_path
-    )
-    assert result.code == 0, result.err
-    assert 'road' in result.out and '+0.00' in result.out
-    assert (tmp_path / 'comparison.png').exists() and not list(tmp_path.glob('*.npz'))
-
-
-def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files, coco_root, tmp_path):
-    depth = tmp_path / 'depth.py'
-    depth.write_text(f"_base_ = ['{ROOT}/configs/deeplabv3plus/deeplabv3plus-depth_r18-d16_1xb16-32e_miniscapes-256x256.py']\n")
+def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files, coco_root, data_root, tmp_path):
     pair = (config_files['deeplabv3'], trained['deeplabv3'] / 'epoch_2.pth')
-    for other, words in (
-        ((depth, 'none.pth'), 'should have a task with classes'),
-        ((config_files['class_attention'], pair[1]), 'do not fit ClassConditionalSegmentor'),
-        ((pair[0], tmp_path / 'none.pth'), 'does not exist'),
-    ):
-        result = run_cli('analysis_tools/compare_segmentation', *pair, *other, '--data-root', coco_root)
-        assert result.code == 1 and words in result.err and result.err.count('\n') == 1
+
+    def compare(*arguments, root=coco_root):
+        result = run_cli('analysis_tools/compare_models', *arguments, '--data-root', root)
+        assert result.code == 1 and result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
+        return result.err
+
+    assert 'do not fit ClassConditionalSegmentor' in compare(*pair, config_files['class_attention'], pair[1])
+    assert 'does not exist' in compare(*pair, pair[0], tmp_path / 'none.pth')
     options = ['--cfg-options', 'val_dataloader.dataset.classes=[person,car]']
-    result = run_cli('analysis_tools/compare_segmentation', *pair, *pair, '--data-root', coco_root, *options)
-    assert result.code == 1 and 'should know the 3 classes of the data set. Found 6' in result.err
+    assert 'should know the 3 classes of the data set. Found 6' in compare(*pair, *pair, *options)
+    assert '`--indices` should lie in 0..4' in compare(*pair, *pair, '--indices', 5)
+    street = write_tiny_config(tmp_path / 'street.py')
+    checkpoint = save_random_weights(street, tmp_path)
+    error = compare(*pair, street, checkpoint)
+    assert 'All data sets should have the classes background, person' in error and 'Found road, sidewalk' in error
+    depth = tmp_path / 'depth.py'
+    depth.write_text(street.read_text() + MODEL_OF_ONE.format(task="depth=dict(type='DepthTask')"))
+    semseg = tmp_path / 'semseg.py'
+    semseg.write_text(street.read_text() + MODEL_OF_ONE.format(task="semseg=dict(type='SemSegTask')"))
+    others = [item for path in (semseg, depth) for item in (path, save_random_weights(path, tmp_path))]
+    error = compare(*others, '--names', 'a', 'b', root=data_root)
+    assert 'a label in common. Found semseg (a); depth (b)' in error
+
+
+@pytest.mark.parametrize('arguments', [['a.py'], ['a.py', 'a.pth'], ['a.py', 'a.pth', 'b.py', 'b.pth', '--names', 'x', 'x']])
+def test_models_are_given_in_pairs_and_told_apart(run_cli, arguments):
+    assert run_cli('analysis_tools/compare_models', *arguments).code == 2
+
+
+def save_random_weights(config, folder):
+    path = folder / f'{config.stem}.pth'
+    torch.save(dict(state_dict=MODELS.build(load_config(str(config)).model).state_dict()), path)
+    return path

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.apis.depth_bins import find_bins_head, predict_bins
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.utils.bins import find_bins_head, predict_bins
 from mtl_plugins.registry import MODELS
 from tests import tiny  # noqa: F401  # registers the backbone
 

@@ -1,0 +1,1 @@
+"""Many trainings from one file: what is tried, who runs it, what came out."""

@@ -1,0 +1,186 @@
+"""One training in a process of its own: started or continued, watched, and written down when it ends."""
+
+import datetime
+import hashlib
+import json
+import os
+import platform
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mtl_plugins.apis.sweeps.clock import begin_attempt, end_attempt
+from mtl_plugins.apis.sweeps.run import Run
+from mtl_plugins.apis.sweeps.training import FACTS_NAME, ORDER_NAME
+from mtl_plugins.errors import UserError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.utils.config import load_config
+from mtl_plugins.utils.files import make_folder, replacing
+
+ROOT = Path(__file__).resolve().parents[3]
+OUTPUT_NAME = 'output.txt'
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
+# mmengine reads configs through files and modules that are the process's.
+_loading = threading.Lock()
+
+
+class GivenUp(Exception):
+    """The training was ended because its scores were worse than those of others."""
+
+
+class Stopped(Exception):
+    """The training was ended because the whole sweep is to end; it can be continued."""
+
+
+Progress = Callable[[float, Mapping[str, float]], bool]
+
+
+def train_to_result(
+    run: Run,
+    data_root: Path | None,
+    data: dict | None,
+    amp: bool,
+    environment: Mapping[str, str],
+    progress: Progress,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """The content of ``run.result``, trained for if it is not there.
+
+    Args:
+        run: What to train.
+        data_root: As for :func:`load_config`.
+        data: What the result says about the data.
+        amp: bfloat16 where the device has it.
+        environment: Variables of the process beside those of this one.
+        progress: Called after each validation with the share of the training that is done and the scores; True gives up.
+        stop: When set, the training is ended.
+
+    Raises:
+        UserError: If the training fails; the sentence is its own.
+        GivenUp, Stopped: As they say.
+    """
+    if run.result.exists():
+        return json.loads(run.result.read_text())
+    with _loading:
+        config = load_config(run.config, run.options, data_root and str(data_root))
+    order = dict(
+        config=run.config,
+        options=run.options,
+        data_root=data_root and str(data_root),
+        amp=amp,
+        config_sha256=hashlib.sha256(json.dumps(config.to_dict(), default=str).encode()).hexdigest(),
+    )
+    _prepare(run.folder, order)
+    length = (
+        ('epoch', config.train_cfg.max_epochs) if config.train_cfg.get('max_epochs') else ('iter', config.train_cfg.max_iters)
+    )
+    started = begin_attempt(run.folder)
+    process = start_process(run.folder, environment)
+    try:
+        _watch(process, run.folder, length, progress, stop)
+    finally:
+        _end(process)
+    if process.returncode:
+        raise UserError(_sentence(process.returncode, run.folder / OUTPUT_NAME))
+    seconds = end_attempt(run.folder)
+    facts = json.loads((run.folder / FACTS_NAME).read_text())
+    document = dict(
+        row=run.label,
+        config=run.config.removeprefix(f'{ROOT}{os.sep}'),
+        options=run.options,
+        seed=run.seed,
+        data=data,
+        split='val',
+        amp=amp,
+        metrics=_scores(read_metrics(run.folder / METRICS_FILE)[-1]),
+        parameters=facts['parameters'],
+        memory=facts['memory'],
+        seconds=seconds,
+        **provenance(datetime.datetime.fromtimestamp(started, datetime.timezone.utc), facts['device']),
+    )
+    write_document(run.result, document)
+    return document
+
+
+def start_process(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """The training process of ``folder``. It ends when this process does, and not by the terminal's interrupt."""
+    with (folder / OUTPUT_NAME).open('a') as output:
+        return subprocess.Popen(
+            [sys.executable, '-m', 'mtl_plugins.apis.sweeps.training', str(folder / ORDER_NAME)],
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *filter(None, sys.path)]), **environment},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def provenance(started: datetime.datetime, device: str) -> dict[str, Any]:
+    """Commit, time, device and versions, as the results state them."""
+    git = subprocess.run(['git', '-C', str(ROOT), 'rev-parse', 'HEAD'], capture_output=True, text=True)
+    versions = dict(python=platform.python_version(), torch=torch.__version__)
+    return dict(commit=git.stdout.strip() or None, date=started.isoformat(timespec='seconds'), device=device, versions=versions)
+
+
+def write_document(path: Path, document: Any) -> None:
+    """JSON that appears whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(document, indent=2) + '\n')
+
+
+def _prepare(folder: Path, order: dict) -> None:
+    """Write the order; what another one left in the folder goes, since it cannot be continued."""
+    path = folder / ORDER_NAME
+    if path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(order)):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    write_document(path, order)
+
+
+def _watch(process: subprocess.Popen, folder: Path, length: tuple[str, int], progress: Progress, stop: threading.Event) -> None:
+    seen = 0
+    while True:
+        ended = process.poll() is not None
+        rows = read_metrics(folder / METRICS_FILE)
+        for row in rows[seen:]:
+            done = int(row[length[0]]) / length[1]
+            if progress(done, _scores(row)) and done < 1:
+                raise GivenUp
+        seen = len(rows)
+        if ended:
+            return
+        if stop.wait(POLL_SECONDS):
+            raise Stopped
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    process.stdin.close()
+
+
+def _scores(row: Mapping[str, str]) -> dict[str, float]:
+    return {name: float(value) for name, value in row.items() if value}
+
+
+def _sentence(code: int, output: Path) -> str:
+    """Why a training ended with ``code``: the last line that it wrote, in a house sentence or an exception's."""
+    if code < 0:
+        return f'The training was ended by {signal.Signals(-code).name}.'
+    lines = [line.strip() for line in output.read_text(errors='replace').splitlines() if line.strip()]
+    return lines[-1].removeprefix('error: ') if lines else f'The training ended with exit status {code}.'

@@ -1,0 +1,28 @@
+"""What the engine of sweeps knows of a training."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training: a config with overrides and a seed, the folder it works in, and the JSON file that it leaves."""
+
+    name: str
+    label: str
+    seed: int
+    config: str
+    options: dict[str, Any]
+    folder: Path
+    result: Path
+
+
+@dataclass(frozen=True)
+class Point:
+    """A trial that is known before anything ran. With ``result``, that file says whether it is still to be done."""
+
+    name: str
+    seed: int
+    params: dict[str, Any] = field(default_factory=dict)
+    result: Path | None = None

@@ -1,0 +1,235 @@
+"""``run.json`` in the work dir, kept up to date."""
+
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.dist import get_world_size, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.model import is_model_wrapper
+
+from mtl_plugins.datasets.loading.fingerprint import fingerprint
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
+from mtl_plugins.registry import HOOKS
+from mtl_plugins.runs.best_validation import best_validation, read_row
+from mtl_plugins.runs.provenance import processor_name
+from mtl_plugins.runs.record import LOCK_NAME, read_record_file
+from mtl_plugins.runs.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
+from mtl_plugins.utils.files import hold_lock
+
+_MIB = 2**20
+
+
+@HOOKS.register_module()
+class RunRecordHook(Hook):
+    """Keep the record of a run, see :mod:`mtl_plugins.runs.record`: after each validation, every few seconds, at the end.
+
+    Nothing is read from a GPU that the log has not read. A record that cannot be written costs a warning, not the training.
+
+    Args:
+        interval: Seconds between two updates within an epoch.
+
+    Raises:
+        ConfigError: If another process trains in the work dir.
+    """
+
+    # After the hook of the checkpoints, which knows the best one.
+    priority = 'LOWEST'
+
+    def __init__(self, interval: float = 10.0) -> None:
+        self.interval = interval
+        self._active = False
+        self._warned = False
+
+    def before_train(self, runner) -> None:
+        self._active = is_main_process()
+        if not self._active:
+            return
+        # Held already where `mtl_plugins.apis.training.train` is at work. A free lock tells that the run is over.
+        if not hold_lock(Path(runner.work_dir) / LOCK_NAME, ConfigError):
+            raise ConfigError(f'Another process is training in {runner.work_dir}. Wait for it to end, or take another work dir.')
+        self._owns_session = not is_session_open(runner.work_dir)
+        if self._owns_session:
+            self._write(runner, start_session, runner.cfg.to_dict(), runner.cfg.filename)
+        earlier = _read(runner.work_dir)
+        self._earlier_sessions = earlier.get('sessions', [{}])[:-1]
+        self._memory = earlier.get('memory_mib') or 0.0
+        device = _describe_device()
+        self._session = dict(
+            from_iter=runner.iter, iterations=0, train_seconds=0.0, validations=0, val_seconds=0.0, device=device
+        )
+        self._phase, self._mark = 'train_seconds', time.monotonic()
+        kept = [row for row in earlier.get('validations') or [] if row['iter'] <= runner.iter]
+        self._update(
+            runner,
+            run_name=runner.message_hub.runtime_info.get('run_name'),
+            device=device,
+            data=_describe_data(runner),
+            parameters=count_parameters(runner.model),
+            validations=kept,
+        )
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
+        if self._active and not self._session['iterations']:
+            self._update(runner, **_count_flops(runner.model, data_batch))
+            # Neither this nor the wait for the first batch is a part of what an epoch costs.
+            self._session['train_seconds'] = 0.0
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
+        if not self._active:
+            return
+        self._session['iterations'] += 1
+        self._look_at_gpu()
+        if time.monotonic() - self._updated >= self.interval:
+            # The runner counts the iteration after its hooks.
+            self._update(runner, done=runner.iter + 1)
+
+    def before_val(self, runner) -> None:
+        self._enter('val_seconds')
+
+    def after_val_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
+        if self._active:
+            self._session['validations'] += 1
+            self._update(runner, **self._describe_scores(runner, metrics or {}))
+
+    def after_val(self, runner) -> None:
+        self._enter('train_seconds')
+
+    def after_train(self, runner) -> None:
+        if self._active:
+            self._update(runner)
+            self._active = False
+            if self._owns_session:
+                self._write(runner, end_session, 'finished')
+
+    def _enter(self, phase: str) -> None:
+        if self._active:
+            self._count_time()
+            self._phase = phase
+
+    def _count_time(self) -> None:
+        now = time.monotonic()
+        self._session[self._phase] += now - self._mark
+        self._mark = now
+
+    def _update(self, runner, done: int | None = None, **fields: Any) -> None:
+        self._count_time()
+        self._updated = time.monotonic()
+        infos = runner.message_hub.runtime_info
+        names = dict(best=infos.get('best_ckpt'), last=infos.get('last_ckpt'))
+        loss = runner.message_hub.log_scalars.get('train/loss')
+        progress = dict(
+            epoch=runner.epoch,
+            iter=runner.iter if done is None else done,
+            max_epochs=runner.cfg.train_cfg.get('max_epochs'),
+            max_iters=runner.max_iters,
+            loss=float(loss.current()) if loss is not None and len(loss.data[0]) else None,
+        )
+        fields.update(
+            progress=progress,
+            checkpoints={which: Path(name).name for which, name in names.items() if name},
+            epoch_seconds=self._epoch_seconds(len(runner.train_dataloader)),
+            memory_mib=self._peak_memory(),
+            memory_of='gpu' if torch.cuda.is_available() else 'process',
+        )
+        session = {name: round(value, 3) if isinstance(value, float) else value for name, value in self._session.items()}
+        self._write(runner, update_session, fields, session)
+
+    def _write(self, runner, function: Callable, *arguments: Any) -> None:
+        try:
+            function(runner.work_dir, *arguments)
+        except UserError as error:
+            if not self._warned:
+                runner.logger.warning(f'The record of this run is not kept up to date: {error}')
+                self._warned = True
+
+    def _epoch_seconds(self, iterations_per_epoch: int) -> float | None:
+        sessions = [*self._earlier_sessions, self._session]
+        iterations = sum(session.get('iterations', 0) for session in sessions)
+        seconds = sum(session.get('train_seconds', 0.0) for session in sessions)
+        return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
+
+    def _look_at_gpu(self) -> None:
+        # The log resets the device's own maximum whenever it prints. Cheaper than `torch.cuda.max_memory_allocated`.
+        if torch.cuda.is_available():
+            peak = torch.cuda.memory_stats_as_nested_dict().get('allocated_bytes', {}).get('all', {}).get('peak', 0)
+            self._memory = max(self._memory, peak / _MIB)
+
+    def _peak_memory(self) -> float | None:
+        self._look_at_gpu()
+        if not torch.cuda.is_available():
+            try:
+                import resource
+            except ImportError:
+                return None
+            # In bytes on macOS, else in KiB.
+            unit = 1 if sys.platform == 'darwin' else 1024
+            self._memory = max(self._memory, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB)
+        return round(self._memory, 1)
+
+    def _describe_scores(self, runner, metrics: Mapping[str, float]) -> dict[str, Any]:
+        rows = [row for row in read_metrics(Path(runner.work_dir) / FILE_NAME) if int(row['iter']) < runner.iter]
+        rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
+        scores = [read_row(row) for row in rows]
+        monitor, rule = _monitor(runner)
+        best = best_validation(scores, monitor, rule)
+        known = _read(runner.work_dir)
+        here = dict(
+            epoch=runner.epoch, iter=runner.iter, seconds=elapsed_seconds(known) if known else None, value=scores[-1].get(monitor)
+        )
+        earlier = [row for row in known.get('validations') or [] if row['iter'] < runner.iter]
+        description = dict(
+            last_scores=scores[-1], scores=scores[-1 if best is None else best], validations=[*earlier, here], best=None
+        )
+        if best is not None:
+            steps = {name: int(rows[best][name]) for name in ('epoch', 'iter')}
+            description['best'] = dict(monitor=monitor, rule=rule, **steps, value=scores[best][monitor])
+        return description
+
+
+def _read(work_dir: str) -> dict[str, Any]:
+    try:
+        return read_record_file(Path(work_dir))
+    except UserError:
+        return {}
+
+
+def _monitor(runner) -> tuple[str | None, str | None]:
+    """The score that decides which checkpoint is kept, and which of two values is the better."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook) and hook.save_best:
+            return hook.key_indicators[0], hook.rules[0]
+    return None, None
+
+
+def _describe_device() -> dict[str, Any]:
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
+    return dict(name=name, processes=get_world_size(), threads=torch.get_num_threads())
+
+
+def _describe_data(runner) -> dict[str, dict]:
+    loaders = dict(train=runner.train_dataloader)
+    if runner.val_loop is not None:
+        loaders['val'] = runner.val_dataloader
+    return {
+        split: dict(samples=len(loader.dataset), fingerprint=fingerprint(loader.dataset)) for split, loader in loaders.items()
+    }
+
+
+def _count_flops(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
+    """``flops`` and ``flops_size`` where a batch is a stack of images and the model takes one."""
+    inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
+    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
+        return dict(flops=None, flops_size=None)
+    # Images wait for the data preprocessor with their channels last, or as mmseg has them.
+    size = tuple(inputs.shape[1:3] if inputs.shape[-1] == 3 else inputs.shape[2:])
+    try:
+        return dict(flops=count_flops_of_size(model.module if is_model_wrapper(model) else model, size), flops_size=size)
+    except Exception:
+        # Any model may do anything that has no meaning without values; its training goes on.
+        return dict(flops=None, flops_size=None)

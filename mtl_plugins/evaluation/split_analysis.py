@@ -1,0 +1,143 @@
+"""What a model did on the images of a split: its scores, and its errors by distance, by class and by place in the image."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
+from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
+from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_SEMSEG, multitask_scores
+from mtl_plugins.labels.label_kind import LabelKind
+
+# Rows and columns into which images of any size are divided.
+PLACES = (12, 24)
+PLACE = 'place'
+
+
+@dataclass(frozen=True)
+class ErrorTable:
+    """The errors of one label in the groups of another one, or in the places of the image.
+
+    Attributes:
+        label: Whose predictions are off.
+        error: Which of its errors, with the unit, see :attr:`LabelKind.pixel_error_names`.
+        by: Name of the label that groups them, or ``'place'``: cells of ``PLACES``, row by row.
+        sums: The running sums.
+    """
+
+    label: str
+    error: str
+    by: str
+    sums: GroupedErrors
+
+    def describe(self) -> dict:
+        """As plain numbers; None is the mean of a group without a pixel."""
+        means = [None if np.isnan(mean) else float(mean) for mean in self.sums.means]
+        return dict(
+            label=self.label,
+            error=self.error,
+            by=self.by,
+            groups=list(self.sums.names),
+            pixels=self.sums.counts.tolist(),
+            means=means,
+        )
+
+
+class SplitAnalysis:
+    """Adds up images one by one in constant memory.
+
+    Args:
+        labels: The kinds of the data by name; those with a :attr:`LabelKind.group_title` group errors.
+        predicted: Names of those that the model predicts.
+
+    Attributes:
+        scorers: By label.
+        tables: An :class:`ErrorTable` for each error of each label and each grouping.
+    """
+
+    def __init__(self, labels: Mapping[str, LabelKind], predicted: Sequence[str]) -> None:
+        self.labels = dict(labels)
+        self.predicted = [name for name in labels if name in predicted]
+        self.scorers = {name: labels[name].scorer() for name in self.predicted}
+        names = {name: kind.group_names() for name, kind in labels.items() if kind.group_title is not None}
+        names[PLACE] = [f'row {row}, column {column}' for row in range(PLACES[0]) for column in range(PLACES[1])]
+        self.tables = [
+            ErrorTable(label, error, by, GroupedErrors(groups))
+            for label in self.predicted
+            for error in labels[label].pixel_error_names
+            for by, groups in names.items()
+        ]
+
+    def add(self, values: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """Add an image.
+
+        Args:
+            values: True values by label; a label that the image lacks is absent.
+            predictions: Predicted values by label.
+
+        Returns:
+            What ranks the image: its own scores, as validation names them, and ``error/<label>``, the mean of the first of the
+            label's pixel errors. NaN where nothing counts.
+
+        Raises:
+            TypeError: If a map is of a wrong type.
+            ValueError: If shapes differ or a value is out of its range.
+        """
+        own: dict[str, float] = {}
+        groups = {name: self.labels[name].groups(values[name]) for name in values if self.labels[name].group_title is not None}
+        for name in self.predicted:
+            if name not in values:
+                continue
+            kind, prediction = self.labels[name], predictions[name]
+            alone, measured = kind.scorer(), self.scorers[name].measure(values[name], prediction)
+            alone.add(measured)
+            self.scorers[name].add(measured)
+            scores = alone.scores()
+            own |= dict.fromkeys(scores, float('nan')) if alone.is_empty() else scores
+            errors = kind.pixel_errors(values[name], prediction)
+            groups[PLACE] = groups_of_places(values[name].shape[:2], PLACES)
+            for table in self.tables:
+                if table.label == name and table.by in groups:
+                    table.sums.add(errors[table.error], groups[table.by])
+            if errors:
+                first = errors[kind.pixel_error_names[0]]
+                counted = ~np.isnan(first)
+                own[f'error/{name}'] = float(first[counted].mean()) if counted.any() else float('nan')
+        return own | _in_common(own)
+
+    def scores(self) -> dict[str, float]:
+        """The scores of validation over all images so far; those of a label that no image had are NaN."""
+        scores: dict[str, float] = {}
+        for scorer in self.scorers.values():
+            found = scorer.scores()
+            scores |= dict.fromkeys(found, float('nan')) if scorer.is_empty() else found
+        return scores | _in_common(scores)
+
+    def confusions(self) -> dict[str, np.ndarray]:
+        """The confusion matrix of each class map by its name, rows are labels, columns predictions."""
+        return {name: scorer.confusion for name, scorer in self.scorers.items() if isinstance(scorer, ConfusionScorer)}
+
+    def tables_by(self, by: str) -> list[ErrorTable]:
+        """The tables of one grouping."""
+        return [table for table in self.tables if table.by == by]
+
+
+def _in_common(scores: Mapping[str, float]) -> dict[str, float]:
+    """The multitask scores, where both of their tasks are scored."""
+    return multitask_scores(scores) if {SUMMARY_SEMSEG, SUMMARY_DEPTH} <= scores.keys() else {}
+
+
+def choose_best_median_worst(values: np.ndarray, count: int, lower_is_better: bool) -> dict[str, np.ndarray]:
+    """Positions of the ``best``, ``median`` and ``worst`` of some values, NaN left out; each position occurs once.
+
+    The best come best first, the worst worst first, the median in the order of rank, in the middle of all. With less than ``3
+    count`` values there are fewer of each.
+    """
+    order = np.argsort(values if lower_is_better else -values, kind='stable')
+    order = order[~np.isnan(values[order])]
+    count = min(count, -(-len(order) // 3))
+    best, worst = order[:count], order[::-1][: min(count, len(order) - count)]
+    rest = order[len(best) : len(order) - len(worst)]
+    start = (len(rest) - min(count, len(rest))) // 2
+    return dict(best=best, median=rest[start : start + count], worst=worst)

@@ -1,0 +1,1 @@
+"""What trainings leave about themselves, and lists of it. Needs neither torch nor mmengine."""

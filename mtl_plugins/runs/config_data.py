@@ -1,0 +1,86 @@
+"""Configs as plain data: what a record holds, the hash of what matters, and the keys in which configs differ."""
+
+import ast
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+# What says where and under which name a run took place, how it was started and shown, and not what was computed.
+IRRELEVANT = frozenset(
+    ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
+)
+IRRELEVANT_ANYWHERE = frozenset(
+    ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory')
+)
+
+
+def as_data(node: Any) -> Any:
+    """``node`` of dicts, lists, tuples, plain values as JSON knows it: what is something else becomes its text, what is not
+    finite null."""
+    if isinstance(node, Mapping):
+        return {str(key): as_data(value) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return [as_data(value) for value in node]
+    if isinstance(node, float):
+        return float(node) if math.isfinite(node) else None
+    return node if isinstance(node, (str, int, type(None))) else str(node)
+
+
+def hash_config(config: Mapping[str, Any]) -> str:
+    """Twelve hexadecimal digits, the same for runs that differ in seed, names, places, loader workers and what is shown only.
+
+    Args:
+        config: As data.
+    """
+    kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
+    if config.get('resume'):
+        # Then it names the checkpoint to go on from, and not other weights to start from.
+        kept.pop('load_from', None)
+    kept['randomness'] = {key: value for key, value in (config.get('randomness') or {}).items() if key != 'seed'}
+    kept = {key: value for key, value in _without_places(kept).items() if value is not None}
+    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _without_places(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_places(value) for key, value in node.items() if key not in IRRELEVANT_ANYWHERE}
+    return [_without_places(value) for value in node] if isinstance(node, list) else node
+
+
+def flatten(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
+    """Dotted keys and values; a list counts as one value unless it holds dicts."""
+    if isinstance(node, dict) and node:
+        for key, value in node.items():
+            yield from flatten(value, f'{prefix}.{key}' if prefix else key)
+    elif isinstance(node, list) and any(isinstance(item, dict) for item in node):
+        for index, value in enumerate(node):
+            yield from flatten(value, f'{prefix}.{index}' if prefix else str(index))
+    else:
+        yield prefix, node
+
+
+def read_config_dump(path: Path) -> dict[str, Any]:
+    """The config that the Runner wrote into a work dir, read without running it.
+
+    Raises:
+        ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
+    """
+    config = {}
+    for statement in ast.parse(path.read_text(encoding='utf-8')).body:
+        if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
+            raise ValueError(f'`{path}` should be a resolved config. Found line {statement.lineno}.')
+        config[statement.targets[0].id] = as_data(_value_of(statement.value))
+    return config
+
+
+def _value_of(node: ast.expr) -> Any:
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
+        return {item.arg: _value_of(item.value) for item in node.keywords if item.arg}
+    if isinstance(node, ast.Dict) and None not in node.keys:
+        return {ast.literal_eval(key): _value_of(value) for key, value in zip(node.keys, node.values, strict=True)}
+    if isinstance(node, (ast.List, ast.Tuple)):
+        return [_value_of(item) for item in node.elts]
+    return ast.literal_eval(node)

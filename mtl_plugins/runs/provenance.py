@@ -1,0 +1,65 @@
+"""Where the numbers of a run come from: code, packages, computer."""
+
+import os
+import platform
+import shlex
+import socket
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGES = ('mtl_plugins', 'torch', 'torchvision', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'numpy', 'timm')
+_PATIENCE_SECONDS = 10
+
+
+def provenance() -> dict[str, Any]:
+    """The fields of a session that hold for all of it: ``host``, ``pid``, ``command``, ``code`` and ``versions``."""
+    return dict(
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        command=shlex.join(sys.argv),
+        code=code_state(),
+        versions=package_versions(),
+    )
+
+
+def code_state(folder: Path = PACKAGE) -> dict[str, Any]:
+    """``commit`` and ``clean`` of the git repository that tracks ``folder``; both None if none does, or without git."""
+    # A package that was installed into an environment inside another repository is not of that repository.
+    tracked = _git(folder, 'ls-files')
+    commit = _git(folder, 'rev-parse', 'HEAD') if tracked else None
+    changes = _git(folder, 'status', '--porcelain') if commit else None
+    return dict(commit=commit or None, clean=None if changes is None else not changes)
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    command = ['git', '-C', str(folder), *arguments]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, timeout=_PATIENCE_SECONDS)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return run.stdout.strip() if run.returncode == 0 else None
+
+
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that decide what is computed, those that are installed."""
+    versions = dict(python=platform.python_version())
+    for name in _PACKAGES:
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return versions
+
+
+def processor_name() -> str:
+    """What the computer calls its CPU."""
+    try:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+    except OSError:
+        lines = []
+    named = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]
+    return named[0] if named else platform.processor() or platform.machine()

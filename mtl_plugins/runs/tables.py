@@ -1,0 +1,132 @@
+"""Lists of runs as text: for terminals and pipes, CSV, Markdown and LaTeX, and the score sheet of the courses."""
+
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_MULTITASK, SUMMARY_SEMSEG
+from mtl_plugins.runs.columns import differing_keys, headings, summary_keys
+from mtl_plugins.runs.record import RunRecord
+
+FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
+_SHEET = {'multitask': SUMMARY_MULTITASK, 'semseg': SUMMARY_SEMSEG, 'depth': SUMMARY_DEPTH}
+_LATEX = {
+    '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
+    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RunTable:
+    """Keys, what stands over their columns, and a row of values for each run; None where a run does not know."""
+
+    keys: list[str]
+    titles: list[str]
+    rows: list[list[Any]]
+
+    @property
+    def is_number(self) -> list[bool]:
+        """Whether a column holds numbers only."""
+        columns = [[row[place] for row in self.rows if row[place] is not None] for place in range(len(self.keys))]
+        return [bool(c) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in c) for c in columns]
+
+    def texts(self) -> list[list[str]]:
+        """The values as people read them."""
+        return [[_text(key, value) for key, value in zip(self.keys, row, strict=True)] for row in self.rows]
+
+
+def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
+    """Name, state, progress and scores of runs, the config keys that differ, time, note; or name and the keys given."""
+    root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
+    names = [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
+    if keys is None:
+        summaries, differing = summary_keys(runs), differing_keys(runs)
+        notes = [key for key in ('tags', 'note') if any(run.get(key) for run in runs)]
+        keys = ['state', 'progress.epoch', *summaries, *differing, 'seconds', *notes]
+        titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *notes]
+    else:
+        titles = headings(keys)
+    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(names, runs, strict=True)]
+    return RunTable(['run', *keys], ['run', *titles], rows)
+
+
+def _text(key: str, value: Any) -> str:
+    if value is None:
+        return ''
+    if key == 'seconds':
+        minutes, seconds = divmod(round(value), 60)
+        return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
+    if isinstance(value, float):
+        return f'{value:.2f}' if '/' in key else f'{value:.4g}'
+    return ', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split())
+
+
+def to_plain(table: RunTable) -> str:
+    """Aligned columns, for pipes."""
+    rows = [table.titles, *table.texts()]
+    widths = [max(len(row[place]) for row in rows) for place in range(len(table.titles))]
+    pad = [str.rjust if number else str.ljust for number in table.is_number]
+    lines = ['  '.join(p(cell, width) for p, cell, width in zip(pad, row, widths, strict=True)).rstrip() for row in rows]
+    return '\n'.join(lines) + '\n'
+
+
+def to_csv(table: RunTable) -> str:
+    """Full keys and full precision."""
+    rows = [[', '.join(map(str, v)) if isinstance(v, list) else v for v in row] for row in table.rows]
+    return _csv([table.keys, *rows])
+
+
+def _csv(rows: Sequence[Sequence[Any]]) -> str:
+    text = io.StringIO(newline='')
+    csv.writer(text, lineterminator='\n').writerows(rows)
+    return text.getvalue()
+
+
+def to_markdown(table: RunTable) -> str:
+    """A table of GitHub's Markdown."""
+    rule = ['--:' if number else '---' for number in table.is_number]
+    rows = [[cell.replace('\\', '\\\\').replace('|', '\\|') for cell in row] for row in [table.titles, *table.texts()]]
+    return '\n'.join(f'| {" | ".join(row)} |' for row in [rows[0], rule, *rows[1:]]) + '\n'
+
+
+def to_latex(table: RunTable) -> str:
+    """A ``tabular`` that needs the package ``booktabs``."""
+    rows = [' & '.join(map(escape_latex, row)) + r' \\' for row in [table.titles, *table.texts()]]
+    columns = ''.join('r' if number else 'l' for number in table.is_number)
+    lines = [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', rows[0], r'\midrule', *rows[1:], r'\bottomrule', r'\end{tabular}']
+    return '\n'.join(lines) + '\n'
+
+
+def escape_latex(text: str) -> str:
+    """``text`` with every letter that means something to LaTeX written so that it is printed."""
+    return ''.join(_LATEX.get(letter, letter) for letter in text)
+
+
+def export(table: RunTable, form: str | None, path: Path | None) -> str:
+    """The table as ``'csv'``, ``'md'`` or ``'tex'``; None takes what the file's name says, or CSV without one.
+
+    Raises:
+        ConfigError: If the name says nothing known.
+    """
+    if form is None:
+        form = FORMATS.get(path.suffix) if path else 'csv'
+    if form is None:
+        raise ConfigError(f"`--out` should end in {', '.join(FORMATS)}, or `--format` say the format. Found '{path}'.")
+    return dict(csv=to_csv, md=to_markdown, tex=to_latex)[form](table)
+
+
+def score_sheet(runs: Sequence[RunRecord]) -> str:
+    """CSV: task, run name, notes, the three scores of validation and those of the grader; runs without scores are left out."""
+    header = ['task', 'run name', 'notes', *(f'{origin} {name}' for origin in ('validation', 'grader') for name in _SHEET)]
+    rows = []
+    for run in runs:
+        if run.scores or run.data.get('graded'):
+            scores = [part.get(key, '') for part in (run.scores, run.data.get('graded') or {}) for key in _SHEET.values()]
+            task = run.data.get('task') or '+'.join(run.config.get('model', {}).get('tasks') or ())
+            rows.append([task, run.run_name or run.path.absolute().name, run.data.get('note') or '', *scores])
+    return _csv([header, *rows])

@@ -1,0 +1,93 @@
+"""Runs in a terminal."""
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mtl_plugins.runs.columns import summary_keys
+from mtl_plugins.runs.record import RunRecord
+from mtl_plugins.runs.tables import make_table
+
+_STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
+_FIELDS = (
+    'run_name', 'state', 'error', 'started', 'ended', 'seconds', 'progress', 'best', 'epoch_seconds', 'memory_mib', 'memory_of',
+    'parameters', 'flops', 'flops_size', 'seed', 'device', 'data', 'config_file', 'config_hash', 'code', 'versions',
+    'checkpoints', 'archive', 'task', 'tags', 'note',
+)  # fmt: skip
+_WIDEST_NAME = 40
+
+
+def print_table(
+    runs: Sequence[RunRecord], keys: Sequence[str] | None, most: int | None, all_columns: bool, console: Console | None = None
+) -> None:
+    """The newest runs, with as many columns as the terminal is wide for."""
+    console = console or Console()
+    hidden = max(len(runs) - most, 0) if most else 0
+    table = make_table(runs[hidden:], keys)
+    texts = table.texts()
+    widths = [max(len(row[place]) for row in [table.titles, *texts]) + 3 for place in range(len(table.titles))]
+    widths[0] = min(widths[0], _WIDEST_NAME)
+    shown, used = [], 1
+    for place, width in enumerate(widths):
+        if all_columns or place == 0 or used + width <= console.width:
+            shown.append(place)
+            used += width
+    drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for place in shown:
+        justify = 'right' if table.is_number[place] else 'left'
+        drawn.add_column(table.titles[place], justify=justify, overflow='ellipsis' if place == 0 else 'fold', no_wrap=place == 0)
+    for row in texts:
+        drawn.add_row(*(Text(row[place], style=_STYLES.get(row[place], '')) for place in shown))
+    console.print(drawn)
+    left_out = [title for place, title in enumerate(table.titles) if place not in shown]
+    if hidden:
+        console.print(f'{hidden} earlier runs are not shown: --all, --where or --sort.')
+    if left_out:
+        console.print(Text(f'Columns that found no room: {", ".join(left_out)}. Choose with --columns, or --all.'))
+
+
+def live_table(runs: Sequence[RunRecord]) -> Table:
+    """What runs now: how far it is, its loss, its best scores, time so far and to go."""
+    running = [run for run in runs if run.state == 'running']
+    summaries = summary_keys(running)
+    table = Table(box=box.SIMPLE_HEAD, title=f'{len(running)} of {len(runs)} runs are running')
+    for title in ('run', 'iteration', 'loss', *summaries.values(), 'to go'):
+        table.add_column(title, justify='left' if title == 'run' else 'right')
+    for run in running:
+        done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
+        loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
+        steps = done - (session.get('from_iter') or 0)
+        left = f'{(total - done) * (session.get("seconds") or 0) / steps / 60:.0f} min' if steps > 0 else ''
+        scores = [run.get(key) for key in summaries]
+        cells = [
+            f'{done}/{total}',
+            '' if loss is None else f'{loss:.3f}',
+            *('' if s is None else f'{s:.2f}' for s in scores),
+            left,
+        ]
+        table.add_row(Text(str(run.path)), *cells)
+    return table
+
+
+def print_run(run: RunRecord, console: Console | None = None) -> None:
+    """Everything of a record but the config."""
+    console = console or Console()
+    table = Table(box=None, show_header=False)
+    for name in _FIELDS:
+        value = run.state if name == 'state' else run.data.get(name)
+        if isinstance(value, dict):
+            value = ', '.join(f'{key} {item}' for key, item in value.items())
+        if value not in (None, '', []):
+            table.add_row(Text(name, style='bold'), Text(str(value)))
+    console.print(Text(str(run.path), style='bold'))
+    console.print(table)
+    scores = Table('score', 'best validation', 'last', 'grader', box=box.SIMPLE_HEAD)
+    graded = run.data.get('graded') or {}
+    for name in dict.fromkeys([*run.scores, *run.last_scores, *graded]):
+        values = [part.get(name) for part in (run.scores, run.last_scores, graded)]
+        scores.add_row(Text(name), *('' if value is None else f'{value:.3f}' for value in values))
+    if scores.row_count:
+        console.print(scores)

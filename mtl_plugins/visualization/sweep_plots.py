@@ -1,0 +1,182 @@
+"""The plots that end a sweep, from arrays: scores over a parameter, losses, costs, importance. All give uint8 RGB images."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+
+from mtl_plugins.visualization.plots import COLOURS, distinct_colours, to_array
+
+LOG_FROM = 10.0
+GREY = '#606468'
+# Names in a legend beyond this are too many to tell apart: a colour scale says the score instead.
+MAX_NAMED = 8
+
+
+def render_scores(
+    values: Sequence, scores: np.ndarray, groups: Sequence[str], *, parameter: str, metric: str, higher_is_better: bool = True
+) -> np.ndarray:
+    """The score of each trial against a parameter, a line through the means of each group, a bar for each mean over names.
+
+    Args:
+        values: N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each.
+        scores: (N,), NaN for a trial without one: a cross on the lower edge (the upper one if lower is better).
+        groups: N names; those of one name share colour and line.
+        parameter: Label of the horizontal axis.
+        metric: Label of the vertical axis.
+        higher_is_better: Where the best trial, ringed, is.
+    """
+    figure, axis = _figure()
+    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    ticks = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
+    places = np.array(values, float) if numeric else np.array([ticks.index(str(value)) for value in values], float)
+    scores = np.asarray(scores, float)
+    names = list(dict.fromkeys(groups))
+    for row, (name, colour) in enumerate(zip(names, distinct_colours(len(names)), strict=True)):
+        chosen = np.array([group == name for group in groups])
+        known = chosen & ~np.isnan(scores)
+        spots = np.unique(places[known])
+        means = [scores[known & (places == spot)].mean() for spot in spots]
+        if numeric:
+            axis.plot(spots, means, '-', color=colour, linewidth=1.5, label=name or None)
+        else:
+            # Names have no order for a line to follow.
+            axis.hlines(means, spots - 0.2, spots + 0.2, color=colour, linewidth=2.5, label=name or 'mean')
+        axis.plot(places[known], scores[known], 'o', color=colour, markersize=5, alpha=0.8)
+        failed = chosen & np.isnan(scores)
+        # One above the other: groups often fail at the same place.
+        edge = np.full(failed.sum(), 0.02 + 0.045 * row if higher_is_better else 0.98 - 0.045 * row)
+        axis.plot(places[failed], edge, 'x', color=colour, markersize=7, transform=axis.get_xaxis_transform(), clip_on=False)
+    if not np.isnan(scores).all():
+        best = (np.nanargmax if higher_is_better else np.nanargmin)(scores)
+        axis.plot(places[best], scores[best], 'o', color='black', fillstyle='none', markersize=11, label='best')
+    if np.isnan(scores).any():
+        axis.plot([], [], 'x', color=GREY, label='failed or pruned')
+    if numeric and min(ticks) > 0 and max(ticks) / min(ticks) >= LOG_FROM:
+        axis.set_xscale('log')
+    elif len(ticks) <= 12:
+        axis.xaxis.set_major_locator(FixedLocator(ticks if numeric else range(len(ticks))))
+        axis.set_xticklabels([f'{tick:g}' if numeric else tick for tick in ticks])
+        axis.margins(x=0.08)
+    if not numeric and sum(map(len, ticks)) > 70:
+        axis.tick_params(axis='x', labelrotation=25)
+    _label(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
+    axis.legend(frameon=False)
+    return to_array(figure)
+
+
+def render_losses(
+    curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
+    scores: np.ndarray,
+    *,
+    metric: str,
+    higher_is_better: bool = True,
+    smoothing: int = 5,
+) -> np.ndarray:
+    """Training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
+
+    Args:
+        curves: Name, iterations (K,) and losses (K,) of each trial.
+        scores: Score of each, by which more than eight are coloured, the better the darker; those without one are grey.
+        metric: Name of the score.
+        higher_is_better: Which are the better ones.
+        smoothing: Length of the running mean.
+    """
+    figure, axis = _figure()
+    scores = np.asarray(scores, float)
+    named = len(curves) <= MAX_NAMED
+    mappable = None
+    if not named:
+        mappable = figure.colorbar(_scale(scores, higher_is_better), ax=axis, label=metric).mappable
+    colours = (
+        distinct_colours(len(curves)) if named else [GREY if np.isnan(score) else mappable.to_rgba(score) for score in scores]
+    )
+    highest, lowest = 0.0, np.inf
+    for (name, iterations, losses), colour in zip(curves, colours, strict=True):
+        smooth = running_mean(np.asarray(losses, float), smoothing)
+        axis.plot(iterations, smooth, color=colour, linewidth=1.4, label=name if named else None)
+        finite = smooth[np.isfinite(smooth)]
+        if finite.size:
+            highest, lowest = max(highest, finite.max()), min(lowest, finite.min())
+    if lowest > 0 and highest / lowest >= LOG_FROM:
+        axis.set_yscale('log')
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
+        axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlim(left=0)
+    _label(axis, 'iteration', 'training loss')
+    if named:
+        axis.legend(frameon=False, fontsize='small')
+    return to_array(figure)
+
+
+def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray, *, parameter: str = 'batch size') -> np.ndarray:
+    """Time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
+    figure = _blank(9.6, 4.2)
+    sizes = np.asarray(sizes, float)
+    ticks = np.unique(sizes)
+    for axis, values, label, colour in zip(
+        figure.subplots(1, 2), (seconds, memory), ('time of a run (s)', 'peak memory (MiB)'), COLOURS, strict=False
+    ):
+        values = np.asarray(values, float)
+        axis.plot(ticks, [values[sizes == tick].mean() for tick in ticks], '-', color=colour, linewidth=1.5)
+        axis.plot(sizes, values, 'o', color=colour, markersize=5, alpha=0.8)
+        axis.set_xscale('log', base=2)
+        axis.xaxis.set_major_locator(FixedLocator(ticks))
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xticklabels([f'{tick:g}' for tick in ticks])
+        axis.set_ylim(bottom=0)
+        _label(axis, parameter, label)
+    return to_array(figure)
+
+
+def render_importance(importance: Mapping[str, float], metric: str) -> np.ndarray:
+    """Shares of the variance of the score that each parameter explains, as bars, the greatest on top."""
+    names = sorted(importance, key=importance.get)
+    shares = [importance[name] for name in names]
+    figure = _blank(8.4, 1.4 + 0.45 * len(names))
+    axis = figure.subplots()
+    bars = axis.barh(names, shares, color=COLOURS[0], height=0.6)
+    axis.bar_label(bars, [f'{share:.2f}' for share in shares], padding=4)
+    axis.set_xlim(0, 1.08 * max(1e-9, *shares, 0))
+    _label(axis, f'share of the variance of {metric}', '')
+    axis.grid(visible=False, axis='y')
+    return to_array(figure)
+
+
+def running_mean(values: np.ndarray, length: int) -> np.ndarray:
+    """Mean of each value (N,) and the ``length - 1`` before it, of fewer at the beginning."""
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    ends = np.arange(1, len(values) + 1)
+    starts = np.maximum(ends - length, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+def _scale(scores: np.ndarray, higher_is_better: bool) -> ScalarMappable:
+    known = scores[~np.isnan(scores)]
+    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+    return ScalarMappable(Normalize(low, high), 'viridis_r' if higher_is_better else 'viridis')
+
+
+def _figure() -> tuple[Figure, Axes]:
+    figure = _blank(8.4, 4.8)
+    return figure, figure.subplots()
+
+
+def _blank(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=110, layout='constrained')
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
+    return figure
+
+
+def _label(axis: Axes, x: str, y: str) -> None:
+    axis.set_xlabel(x)
+    axis.set_ylabel(y)
+    axis.set_axisbelow(True)
+    axis.grid(color='#e4e6e8')
+    for side in ('top', 'right'):
+        axis.spines[side].set_visible(False)

@@ -1,0 +1,132 @@
+"""The site as `make docs` builds it: strict, whole, without a network; and that its hooks refuse what is wrong."""
+
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+import repository_pages
+from tests.tiny import ROOT
+
+pytest.importorskip('mkdocs')
+
+FETCHING = {'img': 'src', 'script': 'src', 'link': 'href', 'iframe': 'src', 'source': 'src'}
+
+
+class Page(HTMLParser):
+    """What a page refers to, and what can be referred to in it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.targets, self.fetched, self.anchors = [], [], {'', '__top'}
+        self.feed(path.read_text())
+
+    def handle_starttag(self, tag: str, attributes: list) -> None:
+        attributes = dict(attributes)
+        self.anchors |= {attributes.get('id'), attributes.get('name')}
+        if tag in FETCHING and attributes.get('rel') != 'canonical':
+            self.fetched.append(attributes.get(FETCHING[tag]) or '')
+        if tag == 'a' and 'href' in attributes:
+            self.targets.append(attributes['href'])
+
+
+@pytest.fixture(scope='module')
+def site(tmp_path_factory) -> Path:
+    from mkdocs.commands.build import build
+    from mkdocs.config import load_config
+
+    folder = tmp_path_factory.mktemp('docs') / 'site'
+    # Strict: a warning raises.
+    build(load_config(str(ROOT / 'mkdocs.yml'), strict=True, site_dir=str(folder)))
+    return folder
+
+
+@pytest.fixture(scope='module')
+def pages(site) -> dict[Path, Page]:
+    return {path: Page(path) for path in site.rglob('*.html') if path.name != '404.html'}
+
+
+def test_links_and_anchors_lead_somewhere(pages):
+    assert len(pages) > 40
+    for path, page in pages.items():
+        for target in page.targets:
+            parts = urlsplit(target)
+            if not parts.scheme:
+                found = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+                found = found / 'index.html' if found.is_dir() else found
+                assert found.is_file(), f'{path}: {target}'
+                assert found not in pages or unquote(parts.fragment) in pages[found].anchors, f'{path}: {target}'
+
+
+def test_nothing_is_fetched_from_a_network(site, pages):
+    for path, page in pages.items():
+        for target in page.fetched:
+            assert not urlsplit(target).netloc and (path.parent / unquote(urlsplit(target).path)).exists(), f'{path}: {target}'
+    for style in site.rglob('*.css'):
+        assert not re.search(r'url\(\s*["\']?(https?:)?//|@import', style.read_text()), style
+
+
+def test_every_readme_is_a_page(site):
+    readmes = [path for folder in ('configs', 'examples', 'sweeps', 'tools') for path in (ROOT / folder).rglob('*.md')]
+    assert len(readmes) > 12
+    for path in readmes:
+        name = 'index.html' if path.name == 'README.md' else f'{path.stem}.html'
+        assert (site / path.relative_to(ROOT).parent / name).is_file(), path
+    assert (site / 'CHANGELOG.html').is_file() and (site / 'CONTRIBUTING.html').is_file()
+
+
+def test_every_registered_class_has_an_entry_with_its_arguments(site, pages):
+    entries = set.union(*(pages[site / f'reference/{name}.html'].anchors for name in ('data', 'models', 'training')))
+    pattern = re.compile(r'^@[A-Z_]+\.register_module\((?:name=\'(\w+)\')?.*\)\n(?:@.*\n)*class (\w+)', re.MULTILINE)
+    sources = [path.read_text() for path in (ROOT / 'mtl_plugins').rglob('*.py')]
+    classes = {name or own for source in sources for name, own in pattern.findall(source)}
+    assert len(classes) > 70 and classes <= entries, classes - entries
+    models = (site / 'reference/models.html').read_text()
+    assert 'lambda_' in models and '0.15' in models
+
+
+def test_every_tool_has_an_entry_with_its_flags(site, pages):
+    page = (site / 'reference/tools.html').read_text()
+    tools = [path for path in (ROOT / 'tools').rglob('*') if path.suffix == '.sh' or "__name__ == '__main__'" in _text(path)]
+    assert len(tools) > 20
+    for path in tools:
+        anchor = path.relative_to(ROOT).as_posix().replace('/', '-')
+        assert anchor in pages[site / 'reference/tools.html'].anchors
+        entry = page.split(f'id="{anchor}"')[1].split('<h3')[0]
+        hidden = re.findall(r"add_argument\('(--[\w-]+)'[^)]*SUPPRESS", _text(path))
+        for flag in set(re.findall(r"add_argument\(\s*'(--[\w-]+)'", _text(path))) - set(hidden):
+            assert flag in entry, f'{path}: {flag}'
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.suffix == '.py' else ''
+
+
+def rewrite(markdown: str, uri: str) -> str:
+    files = [SimpleNamespace(src_uri=name) for name in ('README.md', 'metrics.md', 'configs/joint/README.md', 'images/a.png')]
+    return repository_pages.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=uri)), None, files)
+
+
+@pytest.mark.parametrize(
+    ('uri', 'markdown', 'expected'),
+    [
+        ('configs/joint/README.md', '[a](../../docs/metrics.md#depth)', '[a](../../metrics.md#depth)'),
+        ('metrics.md', '[a](../configs/joint)', '[a](configs/joint/README.md)'),
+        ('README.md', '![a](docs/images/a.png)', '![a](images/a.png)'),
+        # Not in the site.
+        ('metrics.md', 'See [`tools`](../tools).', 'See `tools`.'),
+        ('metrics.md', '```\n[a](../tools)\n```', '```\n[a](../tools)\n```'),
+        ('metrics.md', '[a](https://arxiv.org) [b](#depth)', '[a](https://arxiv.org) [b](#depth)'),
+    ],
+)
+def test_links_of_the_repository_become_links_of_the_site(uri, markdown, expected):
+    assert rewrite(markdown, uri) == expected
+
+
+def test_a_link_to_nothing_is_a_warning_which_strict_makes_an_error(caplog):
+    rewrite('[a](../no/such/file.md)', 'metrics.md')
+    (record,) = caplog.records
+    assert record.name.startswith('mkdocs.') and 'docs/metrics.md links to ../no/such/file.md' in record.message

@@ -1,0 +1,250 @@
+"""Records of runs: what a training writes, what lists, filters, exports and prunes make of it."""
+
+import csv
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from mtl_plugins.apis.training import train
+from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.runs.columns import differing_keys, headings, select
+from mtl_plugins.runs.config_data import hash_config
+from mtl_plugins.runs.index import RunIndex
+from mtl_plugins.runs.pruning import superfluous_checkpoints
+from mtl_plugins.runs.query import Query
+from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, read_record_file
+from mtl_plugins.runs.recording import Terminated, change_record, recorded_session, start_session
+from mtl_plugins.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
+from mtl_plugins.runs.work_dirs import find_runs, read_older_run, read_run
+from tests.mmengine_state import forget_experiments
+from tests.tiny import tiny_config
+
+MULTITASK = 'metrics_summary/multitask'
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
+
+
+@pytest.fixture(scope='module')
+def trained(data_root, tmp_path_factory):
+    """Work dir of two epochs, killed by an error in the middle of the first start and resumed."""
+    work_dir = tmp_path_factory.mktemp('runs') / 'run'
+    config = tiny_config(data_root, work_dir, train_cfg__max_epochs=1)
+    config.submission.enabled = False
+    train(config)
+    first = read_record_file(work_dir)
+    change_record(work_dir, lambda record: record.update(note='mine', of_the_future=[1]))
+    forget_experiments()
+    config = tiny_config(data_root, work_dir, train_cfg__max_epochs=2)
+    config.resume = True
+    train(config)
+    return work_dir, first
+
+
+def _write(folder, **fields):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / RECORD_NAME).write_text(json.dumps(dict(state='finished', started=folder.name) | fields))
+    # Older than the index distrusts.
+    os.utime(folder / RECORD_NAME, (1e9, 1e9))
+    return folder
+
+
+def test_a_training_and_its_resume_are_one_record(trained):
+    work_dir, first = trained
+    record = read_record_file(work_dir)
+    rows = [{k: float(v) for k, v in row.items() if k not in ('epoch', 'iter')} for row in read_metrics(work_dir / 'metrics.csv')]
+    assert record['last_scores'] == rows[-1]
+    # All multitask scores are 0 after two epochs: the larger unclipped sum is the better.
+    assert record['scores'] == max(rows, key=lambda row: row['metrics_summary/multitask_unclipped'])
+    assert record['best']['epoch'] == int(record['checkpoints']['best'].split('epoch_')[1].removesuffix('.pth'))
+    assert [row['epoch'] for row in record['validations']] == [1, 2]
+    assert [(s['from_iter'], s['iterations'], s['state']) for s in record['sessions']] == [(0, 4, 'finished'), (4, 4, 'finished')]
+    assert record['seconds'] == pytest.approx(sum(session['seconds'] for session in record['sessions']))
+    assert record['started'] == first['started'] and record['run_name'] == first['run_name']
+    assert (record['note'], record['of_the_future']) == ('mine', [1])
+    assert record['state'] == 'finished' and record['progress']['iter'] == record['progress']['max_iters'] == 8
+    assert (work_dir / record['archive']).is_file() and first['archive'] is None
+    assert record['parameters'] == first['parameters'] > 0 and record['flops'] == first['flops'] > 0
+    assert record['flops_size'] == [32, 32] and record['memory_mib'] > 100
+    assert record['data']['train']['samples'] == 8 and record['data'] == first['data']
+    assert record['config']['train_cfg']['max_epochs'] == 2
+
+
+def test_the_record_of_an_older_work_dir_is_what_its_files_tell(trained):
+    work_dir, _ = trained
+    record, older = read_record_file(work_dir), read_older_run(work_dir)
+    assert older.scores == record['scores'] and older.last_scores == record['last_scores']
+    for key in ('run_name', 'archive', 'seed', 'checkpoints', 'config_hash'):
+        assert older.data[key] == record[key], key
+
+
+def test_errors_and_signals_end_in_the_record(tmp_path):
+    config = dict(randomness=dict(seed=3))
+    with pytest.raises(ConfigError), recorded_session(tmp_path, config, None):
+        assert read_run(tmp_path).data['state'] == 'running'
+        raise ConfigError('The sentence.')
+    with pytest.raises(ZeroDivisionError), recorded_session(tmp_path, config, None):
+        raise ZeroDivisionError('division')
+    with pytest.raises(KeyboardInterrupt), recorded_session(tmp_path, config, None):
+        raise KeyboardInterrupt
+    with pytest.raises(Terminated), recorded_session(tmp_path, config, None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+    sessions = [(session['state'], session['error']) for session in read_record_file(tmp_path)['sessions']]
+    assert sessions == [
+        ('failed', 'The sentence.'), ('failed', 'ZeroDivisionError: division'), ('interrupted', None), ('interrupted', None),
+    ]  # fmt: skip
+
+
+def test_a_killed_run_is_found_by_its_lock(tmp_path):
+    start_session(tmp_path, {}, None)
+    code = (
+        'import sys, time; from pathlib import Path; from mtl_plugins.utils.files import hold_lock\n'
+        'assert hold_lock(Path(sys.argv[1])); print("held", flush=True); time.sleep(60)'
+    )
+    with subprocess.Popen([sys.executable, '-c', code, tmp_path / LOCK_NAME], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b'held\n'
+        assert read_run(tmp_path).state == 'running'
+        process.kill()
+    assert read_run(tmp_path).state == 'killed'
+    start_session(tmp_path, {}, None)
+    assert [session['state'] for session in read_record_file(tmp_path)['sessions']] == ['killed', 'running']
+
+
+def test_the_hash_is_of_what_matters():
+    config = dict(randomness=dict(seed=0), work_dir='a', model=dict(depth=18), train_dataloader=dict(dataset=dict(data_root='d')))
+    same = dict(config, work_dir='b', randomness=dict(seed=1), train_dataloader=dict(num_workers=4, dataset=dict(data_root='e')))
+    assert hash_config(config) == hash_config(same)
+    assert hash_config(config) != hash_config(dict(config, model=dict(depth=34)))
+
+
+def test_conditions_are_those_of_python(tmp_path):
+    rng = random.Random(0)
+    runs = []
+    for index in range(40):
+        optimizer = dict(lr=10 ** rng.uniform(-5, -1), type=rng.choice(['SGD', 'Adam']))
+        scores = {MULTITASK: rng.uniform(0, 30), 'metrics_task_semseg/traffic light': rng.uniform(0, 1)}
+        config = dict(optim_wrapper=dict(optimizer=optimizer), model=dict(parts=[dict(width=rng.choice([1, 2]))]))
+        fields = dict(config=config, scores=scores, note=rng.choice(['', 'Good one']), seed=rng.choice([0, 1, None]))
+        runs.append(read_run(_write(tmp_path / str(index), **fields)))
+    lr, kind = 'optim_wrapper.optimizer.lr', 'optim_wrapper.optimizer.type'
+    references = {
+        f'{lr}<1e-3': lambda run: run.config['optim_wrapper']['optimizer']['lr'] < 1e-3,
+        f'scores.{MULTITASK}>10': lambda run: run.scores[MULTITASK] > 10,
+        'multitask <= 10 and seed = 1': lambda run: run.scores[MULTITASK] <= 10 and run.data['seed'] == 1,
+        'seed=none': lambda run: run.data['seed'] is None,
+        'seed>=0': lambda run: run.data['seed'] is not None,
+        f'not ({kind}=SGD or seed!=0)': lambda run: (
+            run.config['optim_wrapper']['optimizer']['type'] == 'Adam' and run.data['seed'] == 0
+        ),
+        '`scores.metrics_task_semseg/traffic light` > 0.5': lambda run: run.scores['metrics_task_semseg/traffic light'] > 0.5,
+        'note ~ "good o"': lambda run: 'Good o' in run.data['note'],
+        'model.parts.0.width == 2': lambda run: run.config['model']['parts'][0]['width'] == 2,
+    }
+    for text, reference in references.items():
+        expected = [run.path for run in runs if reference(run)]
+        assert 0 < len(expected) < len(runs), text
+        assert [run.path for run in select(runs, [text])] == expected, text
+    ordered = [run.scores[MULTITASK] for run in select(runs, [], 'multitask')]
+    assert ordered == sorted(ordered, reverse=True)
+    with pytest.raises(ConfigError, match=r'optim_wrapper\.optimizer\.lr'):
+        select(runs, ['optim_wrapper.optimiser.lr<1'])
+
+
+@pytest.mark.parametrize('text', ['', 'seed', 'seed<', '(seed=1', 'seed=1 seed=2', '__import__("os")', 'seed=1)'])
+def test_a_condition_that_cannot_be_read_is_refused(text):
+    with pytest.raises(ConfigError, match='KEY OP VALUE'):
+        Query(text)
+
+
+def test_only_what_differs_is_a_column(tmp_path):
+    configs = (
+        dict(model=dict(head=dict(type='A', width=1, bins=3), depth=18), work_dir='a', optim_wrapper=dict(lr=1)),
+        dict(model=dict(head=dict(type='B', width=2), depth=18), work_dir='b', optim_wrapper=dict(lr=2)),
+    )
+    runs = [read_run(_write(tmp_path / str(index), config=config)) for index, config in enumerate(configs)]
+    keys = differing_keys(runs)
+    assert keys == ['model.head.type', 'model.head.width', 'optim_wrapper.lr']
+    assert headings(keys) == ['head.type', 'width', 'lr']
+    assert headings(['a.x.lr', 'b.x.lr', 'p.1']) == ['a.x.lr', 'b.x.lr', 'p.1']
+
+
+def test_tables_are_escaped(tmp_path):
+    note = 'a|b & 5% of "x_y", {\\alpha}~^$#<>\nnext'
+    _write(tmp_path / 'a', note=note, scores={MULTITASK: 1 / 3})
+    runs = [read_run(_write(tmp_path / 'b', scores={MULTITASK: 12.0}, run_name='T00', task='2a', graded={MULTITASK: 7.0}))]
+    table = make_table([read_run(tmp_path / 'a'), *runs], ['note', 'multitask'])
+    rows = list(csv.reader(io.StringIO(to_csv(table))))
+    assert rows == [['run', 'note', 'multitask'], ['a', note, repr(1 / 3)], ['b', '', '12.0']]
+    latex = to_latex(table).splitlines()
+    printed = r'a & a|b \& 5\% of "x\_y", \{\textbackslash{}alpha\}\textasciitilde{}\textasciicircum{}\$\#'
+    printed += r'\textless{}\textgreater{} next'
+    assert latex[4] == rf'{printed} & 0.3333 \\' and latex[0] == r'\begin{tabular}{llr}'
+    assert to_markdown(table).splitlines()[2].startswith(r'| a | a\|b & 5% of "x_y", {\\alpha}~^$#<> next |')
+    assert to_plain(table).splitlines()[2].split() == ['b', '12']
+    assert list(csv.DictReader(io.StringIO(score_sheet(runs)))) == [
+        {
+            'task': '2a', 'run name': 'T00', 'notes': '',
+            'validation multitask': '12.0', 'validation semseg': '', 'validation depth': '',
+            'grader multitask': '7.0', 'grader semseg': '', 'grader depth': '',
+        }
+    ]  # fmt: skip
+
+
+def test_the_index_never_differs_from_the_files(tmp_path):
+    index, folder = tmp_path / 'index.sqlite', tmp_path / 'runs'
+    for name in 'abc':
+        _write(folder / 'deep' / name, seed=0, config=dict(model=dict(name=name)))
+    _write(tmp_path / 'runs0', seed=5)
+
+    def listed():
+        return {run.path.name: (run.data, run.config) for run in find_runs([folder], index)}
+
+    def truth():
+        runs = [read_run(path.parent) for path in folder.rglob(RECORD_NAME)]
+        return {run.path.name: (run.data, run.config) for run in runs}
+
+    assert listed() == truth() == listed() and len(truth()) == 3
+    # The second time nothing is read: what the index says counts as long as size and time of the file are the same.
+    path = folder / 'deep' / 'a' / RECORD_NAME
+    text = path.read_text()
+    path.write_text(text.replace('"seed": 0', '"seed": 1'))
+    os.utime(path, (1e9, 1e9))
+    assert listed()['a'][0]['seed'] == 0
+    os.utime(path, (1e9 + 1, 1e9 + 1))
+    assert listed()['a'][0]['seed'] == 1 and listed() == truth()
+    (folder / 'deep' / 'b' / RECORD_NAME).unlink()
+    assert listed() == truth() and len(truth()) == 2
+    (folder / 'deep' / 'c' / RECORD_NAME).write_text('{')
+    (broken,) = (run for run in find_runs([folder], index) if run.state == 'unreadable')
+    assert 'no JSON' in broken.data['error']
+    (folder / 'deep' / 'c' / RECORD_NAME).unlink()
+    index.write_bytes(b'nonsense' * 1000)
+    assert listed() == truth() == listed()
+    assert RunIndex('/dev/null/index').load('/', {}) == {}
+
+
+def test_pruning_keeps_the_best_the_last_and_what_runs(tmp_path):
+    names = ['best_depth_epoch_1.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'T00_run.zip', 'last_checkpoint']
+    _write(tmp_path, checkpoints=dict(best='best_depth_epoch_1.pth', last='epoch_3.pth'))
+    for name in names:
+        (tmp_path / name).write_text('epoch_3.pth')
+    assert [path.name for path in superfluous_checkpoints(read_run(tmp_path))] == ['epoch_1.pth', 'epoch_2.pth']
+    (tmp_path / 'epoch_3.pth').unlink()
+    assert superfluous_checkpoints(read_run(tmp_path)) == []
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(DataNotFoundError, match='nowhere'):
+        find_runs([tmp_path / 'nowhere'])

@@ -1,0 +1,144 @@
+"""Pictures of errors mean what their legends say: signs, empty groups, order, and what no cheaper run beats."""
+
+import numpy as np
+import pytest
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.labels.colours import INVALID
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
+from mtl_plugins.visualization.comparison import render_label_comparison
+from mtl_plugins.visualization.confusion_picture import render_confusion_difference
+from mtl_plugins.visualization.cost_plot import CostPoint, best_trade_offs, render_score_against_cost
+from mtl_plugins.visualization.error_plots import render_class_bars, render_error_by_place, render_error_by_range
+from mtl_plugins.visualization.metric_curves import Curve, average
+from mtl_plugins.visualization.resource_table import resource_rows
+
+LABELS = build_labels(MINISCAPES_LABELS)
+FIRST, SECOND = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)
+
+
+def area(picture, colour):
+    """Pixels of exactly this colour."""
+    return int((picture.reshape(-1, 3) == colour).all(1).sum())
+
+
+def test_a_depth_that_is_too_near_is_blue_too_far_red_and_unknown_grey():
+    truth, guess = np.array([[10.0, 10.0, 10.0, 10.0, 10.0, 0.0]]), np.array([[1.0, 8.0, 10.0, 12.0, 90.0, 5.0]])
+    near, nearer, exact, farther, far, unknown = LABELS['depth'].colour_errors(truth, guess)[0].astype(int)
+    assert near.tolist() == [0, 0, 255] and far.tolist() == [255, 0, 0] and tuple(unknown) == INVALID
+    assert exact.min() >= 253
+    # 20 % of an error that ends at 50 %: two fifths of the way from white.
+    np.testing.assert_allclose(nearer, [153, 153, 255], atol=3)
+    np.testing.assert_allclose(farther, [255, 153, 153], atol=3)
+
+
+def test_wrong_classes_show_what_was_predicted():
+    kind = LABELS['semseg']
+    picture = kind.colour_errors(np.array([[3, 3, 255]], np.uint8), np.array([[3, 13, 4]], np.uint8))
+    assert [tuple(pixel) for pixel in picture[0]] == [(255, 255, 255), tuple(kind.palette[13]), INVALID]
+
+
+@pytest.mark.parametrize('name', list(LABELS))
+def test_every_kind_with_errors_gives_and_colours_them(name):
+    rng, kind = np.random.default_rng(0), LABELS[name]
+    values = dict(semseg=rng.integers(0, 19, (6, 8)).astype(np.uint8), depth=rng.uniform(4, 300, (6, 8)).astype(np.float32))
+    values |= dict(normals=np.full((6, 8, 3), [0, 0, 1], np.float32), boundary=rng.integers(0, 2, (6, 8)).astype(np.uint8))
+    values = values[name]
+    values[0, 0] = kind.to_values(kind.blank((1, 1)))[0, 0]
+    prediction = np.zeros_like(values) + values[::-1]
+    prediction[prediction == 255] = 0
+    prediction[-1, 0] = values[1, 1]
+    errors = kind.pixel_errors(values, prediction)
+    assert tuple(errors) == kind.pixel_error_names != ()
+    for error in errors.values():
+        assert error.dtype == np.float64 and error.shape == (6, 8) and np.isnan(error).sum() == 1 and np.isnan(error[0, 0])
+    assert tuple(kind.colour_errors(values, prediction)[0, 0]) == INVALID
+    assert (kind.error_bar() is None) == (kind.colour_errors_note is not None)
+
+
+def test_where_the_second_model_predicts_more_is_red_and_a_label_without_pixels_grey():
+    first = np.array([[50, 50, 0], [0, 10, 0], [0, 0, 0]])
+    second = np.array([[100, 0, 0], [0, 10, 0], [0, 0, 0]])
+    picture = render_confusion_difference(first, second, ['road', 'sky', 'car'], ('a', 'b'))
+    red, blue, grey = (area(picture, colour) for colour in ((255, 0, 0), (0, 0, 255), (226, 228, 230)))
+    # One cell of +50 points, one of -50 (less where their numbers are written), three of the empty row.
+    assert red > 500 and blue > 500 and abs(red - blue) < 0.3 * red and 2.4 < grey / max(red, blue) < 4.5
+    turned = render_confusion_difference(second, first, ['road', 'sky', 'car'])
+    assert area(turned, (255, 0, 0)) == pytest.approx(red, rel=0.2)
+    with pytest.raises(ValueError, match='`second` should have the shape'):
+        render_confusion_difference(first, second[:2, :2], ['road', 'sky', 'car'])
+
+
+def test_bars_are_as_high_as_their_values():
+    panels = {'IoU (%)': dict(one=[80.0, 40.0, np.nan], two=[20.0, 20.0, 20.0])}
+    picture = render_class_bars(panels, ['road', 'sky', 'car'], title='validation')
+    # Bars are equally wide; the legend has a patch of each colour.
+    patch = area(render_class_bars({'IoU (%)': dict(one=[0.0] * 3, two=[0.0] * 3)}, ['a', 'b', 'c']), FIRST)
+    assert (area(picture, FIRST) - patch) / (area(picture, SECOND) - patch) == pytest.approx(2, rel=0.1)
+    with pytest.raises(ValueError, match='should hold 2 values'):
+        render_class_bars(panels, ['road', 'sky'])
+
+
+def test_curves_over_distance_and_maps_over_places_are_drawn_with_what_is_missing():
+    panels = {'relative error (%)': dict(a=[np.nan, 2.0, 3.0], b=[1.0, 2.0, np.nan]), 'log error': dict(a=[0.1, -0.1, 0.0])}
+    picture = render_error_by_range(panels, np.array([4.0, 10, 100, 300]), [0, 10, 5], 'distance (m)', 'depth')
+    assert area(picture, FIRST) > 300 and area(picture, SECOND) > 100
+    cells = {'wrong (%)': dict(a=[0.0, 50, 100, np.nan]), 'log error': dict(a=[-1.0, 1.0, 0.0, 0.0])}
+    picture = render_error_by_place(cells, (2, 2), 2.0)
+    grey, blue, red = (area(picture, colour) for colour in ((191, 191, 191), (0, 0, 255), (255, 0, 0)))
+    assert min(grey, blue, red) > 5000 and max(grey, blue, red) < 1.5 * min(grey, blue, red)
+    with pytest.raises(ValueError, match='should hold 6 values'):
+        render_error_by_place(cells, (2, 3), 2.0)
+
+
+def test_the_columns_of_a_comparison_and_a_model_that_does_not_predict_the_label():
+    image, depth = np.full((32, 64, 3), 90, np.uint8), np.full((32, 64), 10.0)
+    row = dict(image=image, values=depth, predictions=[depth * 9, None], caption='7')
+    one = render_label_comparison([row], ['a', 'b'], LABELS['depth'])
+    both = render_label_comparison([{**row, 'predictions': [depth * 9, depth / 9]}], ['a', 'b'], LABELS['depth'])
+    assert (one.shape[1], both.shape[1]) == (4 + 4 * 244, 4 + 6 * 244)
+    assert area(one, (255, 0, 0)) > 120 * 240 * 0.99 > area(one, (0, 0, 255))
+    assert area(both, (0, 0, 255)) > 120 * 240 * 0.99
+
+
+def test_mean_and_band_of_curves_at_the_iterations_that_all_have():
+    iterations = np.array([10, 20, 30])
+    curves = [
+        Curve('run', iterations, np.array([1.0, 2.0, 6.0]), iterations / 10),
+        Curve('run', iterations[[0, 2]], np.array([3.0, 8.0]), iterations[[0, 2]] / 5),
+    ]
+    band = average(curves)
+    assert [item.tolist() for item in (band.places, band.mean, band.lowest, band.highest)] == [
+        [1.5, 4.5],
+        [2.0, 7.0],
+        [1.0, 6.0],
+        [3.0, 8.0],
+    ]
+    with pytest.raises(ConfigError, match='should share iterations'):
+        average([curves[0], Curve('run', np.array([7]), np.array([1.0]), np.array([7]))])
+
+
+def test_no_cheaper_run_beats_those_of_the_dashed_line():
+    points = [CostPoint('abcdef'[index], *pair) for index, pair in enumerate([(1, 5), (2, 4), (3, 7), (3, 9), (4, 9), (5, 9.5)])]
+    for lower_is_better in (False, True):
+        front = best_trade_offs(points, lower_is_better)
+        better = (lambda a, b: a < b) if lower_is_better else (lambda a, b: a > b)
+        for point in points:
+            beaten = any(
+                (other.cost <= point.cost and better(other.score, point.score))
+                or (other.cost < point.cost and other.score == point.score)
+                for other in points
+            )
+            assert (point in front) == (not beaten)
+    picture = render_score_against_cost(points, 'parameters (M)', 'mIoU', title='validation')
+    assert area(picture, FIRST) > 30 and area(picture, SECOND) > 30
+    with pytest.raises(ValueError, match='at least one run'):
+        render_score_against_cost([], 'parameters (M)', 'mIoU')
+
+
+def test_the_table_of_costs_leaves_out_what_no_run_knows():
+    run = dict(name='a', parts=dict(encoder=1.5, ASPP=0.0), parameters=1.5, gflops=2.0, memory=None, epoch=3.0, hours=None)
+    other = dict(run, name='b', parts=None, epoch=None, scores={})
+    headings, rows = resource_rows([dict(run, scores=dict(mIoU=50.0)), other], 'mIoU')
+    assert headings == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
+    assert rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]

@@ -1,0 +1,193 @@
+"""List, show, annotate, export and tidy up the runs in work dirs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+_RECENT = 40
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Keys are those of the record (state, seed, epoch_seconds, scores.metrics_summary/depth, or depth for short) or '
+        'of the config (optim_wrapper.optimizer.lr). Conditions: '
+        'KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), and, or, not, ().',
+    )
+    commands = parser.add_subparsers(dest='command', required=True)
+    several = argparse.ArgumentParser(add_help=False)
+    several.add_argument(
+        'folders', nargs='+', type=Path, metavar='FOLDER', help='work dirs, or folders that hold some at any depth'
+    )
+    several.add_argument(
+        '--where', action='append', default=[], metavar='CONDITION', help='e.g. "seed = 0 and multitask > 10"; repeatable'
+    )
+    several.add_argument('--sort', metavar='KEY', help='by start without; best scores first, other values ascending')
+    several.add_argument('--reverse', action='store_true', help='the other way round')
+    tabular = argparse.ArgumentParser(add_help=False)
+    tabular.add_argument('--columns', nargs='+', metavar='KEY', help='instead of scores and the config keys that differ')
+
+    one = commands.add_parser('list', parents=[several, tabular], help='a table of runs')
+    one.add_argument('--watch', action='store_true', help='a live view of those that run; Ctrl-C ends it')
+    one.add_argument('--every', type=float, default=2.0, metavar='SECONDS', help='how often --watch looks (default: %(default)s)')
+    one.add_argument('--all', action='store_true', help=f'all runs, not only the last {_RECENT}, and all columns; so in pipes')
+    one = commands.add_parser('show', help='all that is known of a run')
+    one.add_argument('run', type=Path, metavar='RUN', help='work dir')
+    one.add_argument('--json', action='store_true', help='the record as it is, with the config')
+    one = commands.add_parser('note', help='add a text, tags, the task, or scores of the grader to a run')
+    one.add_argument('run', type=Path, metavar='RUN', help='work dir')
+    one.add_argument('text', nargs='?', help='replaces the note of the run')
+    one.add_argument('--tag', action='append', default=[], metavar='WORD', help='add a tag; repeatable')
+    one.add_argument('--task', help='for the score sheet; the trained tasks without')
+    one.add_argument('--graded', type=Path, metavar='JSON', help='scores that grade_submission.py --json wrote')
+    one = commands.add_parser('export', parents=[several, tabular], help='the table as CSV, Markdown or LaTeX')
+    one.add_argument('--format', choices=['csv', 'md', 'tex'], help='by the name of --out, else csv')
+    one.add_argument('--out', type=Path, metavar='FILE', help='standard output without')
+    one = commands.add_parser('score-sheet', parents=[several], help='CSV of task, run name, notes, validation and grader scores')
+    one.add_argument('--out', type=Path, metavar='FILE', help='standard output without')
+    one = commands.add_parser('prune', parents=[several], help='remove checkpoints that are neither the best nor the last')
+    one.add_argument('--yes', action='store_true', help='do it; without, only what would be removed is shown')
+    args = parser.parse_args()
+    if args.command == 'list' and not args.every > 0:
+        parser.error(f'--every should be positive. Found {args.every:g}')
+    if args.command == 'note' and args.text is None and not (args.tag or args.task or args.graded):
+        parser.error('note should be given a text, --tag, --task or --graded')
+    return args
+
+
+def selected(args: argparse.Namespace) -> list:
+    from mtl_plugins.runs.columns import select
+    from mtl_plugins.runs.work_dirs import find_runs
+
+    return select(find_runs(args.folders), args.where, args.sort, args.reverse)
+
+
+def list_runs(args: argparse.Namespace) -> None:
+    from mtl_plugins.errors import ConfigError
+    from mtl_plugins.runs.tables import make_table, to_plain
+
+    if args.watch:
+        if not sys.stdout.isatty():
+            raise ConfigError('`--watch` needs a terminal. Leave it out where the output goes into a file or a pipe.')
+        return watch(args)
+    runs = selected(args)
+    if not runs:
+        print('No runs.')
+    elif not sys.stdout.isatty():
+        print(to_plain(make_table(runs, args.columns)), end='')
+    else:
+        from mtl_plugins.runs.terminal import print_table
+
+        print_table(runs, args.columns, None if args.all or args.sort else _RECENT, args.all)
+
+
+def watch(args: argparse.Namespace) -> None:
+    import time
+
+    from rich.live import Live
+
+    from mtl_plugins.runs.terminal import live_table
+
+    try:
+        with Live(live_table(selected(args)), auto_refresh=False) as live:
+            while True:
+                time.sleep(args.every)
+                live.update(live_table(selected(args)), refresh=True)
+    except KeyboardInterrupt:
+        return
+
+
+def show(args: argparse.Namespace) -> None:
+    import json
+
+    from mtl_plugins.errors import DataNotFoundError
+    from mtl_plugins.runs.record import read_record_file
+    from mtl_plugins.runs.terminal import print_run
+    from mtl_plugins.runs.work_dirs import find_runs
+
+    if args.json:
+        print(json.dumps(read_record_file(args.run), indent=1))
+        return
+    runs = [run for run in find_runs([args.run]) if run.path == args.run]
+    if not runs:
+        raise DataNotFoundError(f"'{args.run}' is no work dir of a run: it holds neither run.json nor metrics.csv.")
+    print_run(runs[0])
+
+
+def note(args: argparse.Namespace) -> None:
+    import json
+
+    from mtl_plugins.errors import CorruptFileError
+    from mtl_plugins.runs.recording import change_record
+
+    graded = None
+    if args.graded:
+        try:
+            graded = json.loads(args.graded.read_text())
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"'{args.graded}' cannot be read as JSON: {error}.") from error
+        if not isinstance(graded, dict) or 'metrics_summary/multitask' not in graded:
+            raise CorruptFileError(f"'{args.graded}' should hold the scores that grade_submission.py --json writes.")
+
+    def change(record: dict) -> None:
+        if args.text is not None:
+            record['note'] = args.text
+        if args.task:
+            record['task'] = args.task
+        if graded:
+            record['graded'] = graded
+        record['tags'] = list(dict.fromkeys([*(record.get('tags') or []), *args.tag]))
+
+    change_record(args.run, change)
+
+
+def write(text: str, path: Path | None) -> None:
+    from mtl_plugins.utils.files import make_folder, replacing
+
+    if path is None:
+        print(text, end='')
+        return
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+    print(path)
+
+
+def export_runs(args: argparse.Namespace) -> None:
+    from mtl_plugins.runs.tables import export, make_table
+
+    write(export(make_table(selected(args), args.columns), args.format, args.out), args.out)
+
+
+def write_score_sheet(args: argparse.Namespace) -> None:
+    from mtl_plugins.runs.tables import score_sheet
+
+    write(score_sheet(selected(args)), args.out)
+
+
+def prune(args: argparse.Namespace) -> None:
+    from mtl_plugins.runs.pruning import superfluous_checkpoints
+
+    count = size = 0
+    for run in selected(args):
+        for path in superfluous_checkpoints(run):
+            bytes_here = path.stat().st_size
+            print(f'{bytes_here / 2**20:9.1f} MiB  {path}')
+            count, size = count + 1, size + bytes_here
+            if args.yes:
+                path.unlink(missing_ok=True)
+    done = 'Removed' if args.yes else 'Would remove'
+    print(f'{done} {count} checkpoints, {size / 2**20:.1f} MiB.' + ('' if args.yes or not count else ' Pass --yes to do it.'))
+
+
+def main() -> None:
+    args = parse_args()
+    commands = dict(list=list_runs, show=show, note=note, export=export_runs, prune=prune)
+    commands.get(args.command, write_score_sheet)(args)
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
