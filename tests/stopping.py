@@ -2,12 +2,14 @@
 
 import os
 import signal
+import time
 from pathlib import Path
 
 from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from mtl_plugins.registry import HOOKS
+from mtl_plugins.utils.launcher import is_asked_to_stop
 
 
 @HOOKS.register_module()
@@ -19,7 +21,7 @@ class HurtOnceHook(Hook):
         iteration: Before which iteration, counted from 0.
         name: Of the signal.
         rank: Which process sends it.
-        pid_file: Names the process that gets it; the sender itself by default.
+        pid_file: Names the process that gets it, and on whose launcher the training then waits; the sender itself by default.
     """
 
     priority = 'HIGHEST'
@@ -35,3 +37,6 @@ class HurtOnceHook(Hook):
         if runner.iter == self.iteration and get_rank() == self.rank and not self.marker.exists():
             self.marker.touch()
             os.kill(int(Path(self.pid_file).read_text()) if self.pid_file else os.getpid(), self.signal)
+            deadline = time.monotonic() + 60
+            while self.pid_file and not is_asked_to_stop() and time.monotonic() < deadline:
+                time.sleep(0.02)

@@ -214,23 +214,23 @@ def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm, run_cli, tiny_config_file, data_root, tmp_path):
+def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm, tiny_config_file, data_root, tmp_path):
     root = shutil.copytree(data_root, tmp_path / 'data')
     write_packed(list_miniscapes(root, 'train'))
-    straight = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'straight', '--data-root', root, '--no-submission')
-    assert straight.code == 0, straight.err
-    _hurt(
-        tiny_config_file,
-        marker=str(tmp_path / 'marker'),
-        iteration=5,
-        name='SIGUSR1',
-        pid_file=f'{slurm["FAKE_SLURM"]}/batch_pid',
-    )
-    job = _submit(
-        slurm, tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', root, '--no-submission',
-        PYTHON=sys.executable, PYTHONPATH=str(ROOT), GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
-    )  # fmt: skip
-    output, _ = job.communicate(timeout=300)
-    assert job.returncode == 0, output[-3000:]
-    assert 'Interrupted: back into the queue.' in output and 'Not using' not in output
-    _assert_same_runs(tmp_path / 'straight', tmp_path / 'run')
+
+    def train(work_dir: str) -> str:
+        job = _submit(
+            slurm, tiny_config_file, '--work-dir', tmp_path / work_dir, '--data-root', root, '--no-submission',
+            PYTHON=sys.executable, PYTHONPATH=str(ROOT), GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
+        )  # fmt: skip
+        output, _ = job.communicate(timeout=300)
+        assert job.returncode == 0, output[-3000:]
+        assert 'Not using' not in output, 'the packed copy counts as stale'
+        return output
+
+    assert 'Interrupted' not in train('straight')
+    batch = f'{slurm["FAKE_SLURM"]}/batch_pid'
+    _hurt(tiny_config_file, marker=str(tmp_path / 'marker'), iteration=5, name='SIGUSR1', pid_file=batch)
+    output = train('requeued')
+    assert 'Interrupted: back into the queue.' in output and 'after iteration 5. The state is in' in output
+    _assert_same_runs(tmp_path / 'straight', tmp_path / 'requeued')

@@ -92,7 +92,7 @@ def test_two_processes_train_validate_and_submit_as_one_does(run_cli, tiny_confi
 
 
 def test_the_shell_scripts_explain_themselves():
-    for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test'):
+    for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test', 'slurm_job', 'slurm_node'):
         run = subprocess.run(['bash', ROOT / 'tools' / f'{name}.sh'], capture_output=True, text=True)
         assert run.returncode == 2
-        assert f'Usage: tools/{name}.sh' in run.stderr
+        assert 'Usage: ' in run.stderr and f'tools/{name}.sh' in run.stderr

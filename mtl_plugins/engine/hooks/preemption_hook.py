@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 import torch
-from mmengine.dist import is_distributed
+from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
@@ -55,7 +55,7 @@ class PreemptionHook(Hook):
         self._pending: tuple[object, torch.Tensor] | None = None
 
     def before_train(self, runner) -> None:
-        if is_distributed():
+        if get_world_size() > 1:
             self._group = torch.distributed.new_group(backend='gloo')
         # Python takes signals in the main thread only.
         if threading.current_thread() is threading.main_thread():

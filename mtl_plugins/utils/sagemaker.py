@@ -1,0 +1,176 @@
+"""A training job of SageMaker as a call of ``tools/train.py``.
+
+The container gives hyper-parameters in ``SM_HPS`` (JSON), the folder of each input channel in ``SM_CHANNEL_<NAME>``, and collects
+two folders at the end: ``SM_MODEL_DIR`` and ``SM_OUTPUT_DATA_DIR``. What lies in the checkpoint folder is kept while the job
+runs, and is there again when a job on spot instances starts anew.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.utils.files import make_folder
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+CHECKPOINT_FOLDER = '/opt/ml/checkpoints'
+LINK_FOLDER = '/tmp/mtl_data'
+# Hyper-parameters that are not keys of the config.
+_OWN = ('config', 'amp', 'no-submission', 'data-channel', 'checkpoint-dir')
+# The service's own, such as the name of the entry point.
+_FOREIGN_PREFIX = 'sagemaker_'
+_SPLITS = dict(train='train', training='train', val='val', validation='val', test='test')
+
+
+def train() -> int:
+    """Train as the variables of the container say, and leave the results where the service collects them.
+
+    Returns:
+        The exit status of the training; 75 if it was interrupted and saved its state.
+    """
+    environment = os.environ
+    work_dir = Path(_parameters(environment).get('checkpoint-dir', CHECKPOINT_FOLDER))
+    code = run(training_command(environment, work_dir))
+    if code == 0 and _node_rank(environment) == 0:
+        model_dir = environment.get('SM_MODEL_DIR', '/opt/ml/model')
+        collect(work_dir, Path(model_dir), Path(environment.get('SM_OUTPUT_DATA_DIR', '/opt/ml/output/data')))
+    return code if code >= 0 else 128 - code
+
+
+def run(command: list[str]) -> int:
+    """Run a command and pass SIGTERM, the notice of two minutes before a spot instance goes, on to it."""
+    process = subprocess.Popen(command)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, lambda received, _: process.send_signal(received))
+    return process.wait()
+
+
+def training_command(environment: Mapping[str, str], work_dir: Path, links: Path = Path(LINK_FOLDER)) -> list[str]:
+    """The command that trains on this node.
+
+    ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false), ``data-channel`` and
+    ``checkpoint-dir``. Any other one is a key of the config, ``train_dataloader.batch_size`` for instance. ``$SM_CHANNEL_<NAME>``
+    in a value stands for the folder of a channel.
+
+    Args:
+        environment: The variables of the container.
+        work_dir: The checkpoint folder. A run that it holds is continued.
+        links: Folder to make for channels that hold a split each.
+
+    Raises:
+        ConfigError: If the hyper-parameters cannot be read, name no config, or a flag is neither true nor false.
+        DataNotFoundError: If no channel holds a data set.
+    """
+    parameters = _parameters(environment)
+    if not parameters.get('config'):
+        raise ConfigError('The hyper-parameter `config` should name a config file, such as configs/joint/NAME.py. Found none.')
+    command = [str(parameters['config']), '--work-dir', str(work_dir)]
+    command += ['--data-root', str(find_data(environment, parameters.get('data-channel'), links))]
+    checkpoint = resume_point(work_dir)
+    if checkpoint is not None:
+        command += ['--resume', str(checkpoint)]
+    command += [f'--{name}' for name in ('amp', 'no-submission') if _is_true(name, parameters.get(name, False))]
+    options = [f'{key}={_option(value, environment)}' for key, value in parameters.items() if key not in _OWN]
+    if options:
+        command += ['--cfg-options', *options]
+    hosts = json.loads(environment.get('SM_HOSTS', '[]'))
+    processes = max(int(environment.get('SM_NUM_GPUS', '0')), 1)
+    if processes == 1 and len(hosts) < 2:
+        return [sys.executable, str(TOOLS / 'train.py'), *command]
+    rendezvous = ['--standalone']
+    if len(hosts) > 1:
+        # The main process, which writes, is that of the first host.
+        rendezvous = [f'--nnodes={len(hosts)}', f'--node-rank={_node_rank(environment)}']
+        rendezvous += [f'--master-addr={sorted(hosts)[0]}', '--master-port=29400']
+    launcher = [sys.executable, str(TOOLS / 'launch.py'), *rendezvous, f'--nproc-per-node={processes}']
+    return [*launcher, str(TOOLS / 'train.py'), *command, '--launcher', 'pytorch']
+
+
+def find_data(environment: Mapping[str, str], channel: str | None, links: Path) -> Path:
+    """The data root: a channel that holds ``train/``, or a folder of links to channels named after the splits.
+
+    Raises:
+        DataNotFoundError: If there is neither; the message lists the channels.
+    """
+    prefix = 'SM_CHANNEL_'
+    folders = {name[len(prefix) :].lower(): Path(path) for name, path in environment.items() if name.startswith(prefix)}
+    wanted = {name: path for name, path in folders.items() if channel is None or name == channel.lower()}
+    for path in wanted.values():
+        if (path / 'train').is_dir():
+            return path
+    splits = {_SPLITS[name]: path for name, path in wanted.items() if name in _SPLITS and (path / 'rgb').is_dir()}
+    if 'train' not in splits:
+        raise DataNotFoundError(
+            'A channel should hold a data set with a folder train/, or the channels train, val and test a split each with a '
+            f'folder rgb/. Found {", ".join(f"{name} ({path})" for name, path in sorted(wanted.items())) or "no channel"}.'
+        )
+    make_folder(links, DataNotFoundError)
+    for split, path in splits.items():
+        (links / split).unlink(missing_ok=True)
+        (links / split).symlink_to(path)
+    return links
+
+
+def resume_point(work_dir: Path) -> str | Path | None:
+    """``'auto'`` if the newest checkpoint of the folder is there; else the newest that is; None if there is none.
+
+    The service copies the files of the folder one by one: the pointer to the newest may have come along without it.
+    """
+    from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
+
+    latest = find_latest_checkpoint(work_dir)
+    if latest is not None and Path(latest).is_file():
+        return 'auto'
+    numbered = {path: re.fullmatch(r'(?:epoch|iter)_(\d+)', path.stem) for path in work_dir.glob('*.pth')}
+    steps = {path: int(match[1]) for path, match in numbered.items() if match}
+    return max(steps, key=steps.get) if steps else None
+
+
+def collect(work_dir: Path, model_dir: Path, output_dir: Path) -> None:
+    """Copy config and best checkpoints, or the newest, to ``model_dir``; archives and ``metrics.csv`` to ``output_dir``.
+
+    Raises:
+        UserError: If a folder cannot be made.
+    """
+    best = sorted(work_dir.glob('best_*.pth')) or sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)[-1:]
+    model, output = [*best, *work_dir.glob('*.py')], [*work_dir.glob('*.zip'), *work_dir.glob('*.csv')]
+    for folder, paths in ((model_dir, model), (output_dir, output)):
+        make_folder(folder)
+        for path in paths:
+            shutil.copy2(path, folder / path.name)
+
+
+def _parameters(environment: Mapping[str, str]) -> dict:
+    text = environment.get('SM_HPS', '{}')
+    try:
+        parameters = json.loads(text)
+    except json.JSONDecodeError:
+        parameters = None
+    if not isinstance(parameters, dict):
+        raise ConfigError(f'`SM_HPS` should be a JSON object of hyper-parameters. Found {text!r}.')
+    return {key: value for key, value in parameters.items() if not key.startswith(_FOREIGN_PREFIX)}
+
+
+def _node_rank(environment: Mapping[str, str]) -> int:
+    hosts = sorted(json.loads(environment.get('SM_HOSTS', '[]')))
+    return hosts.index(environment['SM_CURRENT_HOST']) if len(hosts) > 1 else 0
+
+
+def _is_true(name: str, value: object) -> bool:
+    text = str(value).lower()
+    if text not in ('true', 'false', '1', '0'):
+        raise ConfigError(f'The hyper-parameter `{name}` should be true or false. Found {value!r}.')
+    return text in ('true', '1')
+
+
+def _option(value: object, environment: Mapping[str, str]) -> str:
+    """A value as ``--cfg-options`` reads it."""
+    if isinstance(value, str):
+        return re.sub(r'\$(SM_CHANNEL_\w+)', lambda match: environment.get(match[1], match[0]), value)
+    return str(value).replace(' ', '')

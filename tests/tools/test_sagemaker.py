@@ -1,0 +1,127 @@
+"""A training job in the folders of SageMaker."""
+
+import json
+import shutil
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.utils import sagemaker
+from mtl_plugins.utils.sagemaker import resume_point, training_command
+from tests.tools.conftest import load_tool
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _environment(ml: Path, parameters: dict, **channels) -> dict[str, str]:
+    """The variables of a container whose /opt/ml is ``ml``."""
+    folders = {f'SM_CHANNEL_{name.upper()}': str(path) for name, path in channels.items()}
+    return dict(
+        SM_HPS=json.dumps(parameters),
+        SM_CHANNELS=json.dumps(sorted(channels)),
+        SM_MODEL_DIR=str(ml / 'model'),
+        SM_OUTPUT_DATA_DIR=str(ml / 'output' / 'data'),
+        SM_NUM_GPUS='0',
+        SM_HOSTS='["algo-1"]',
+        SM_CURRENT_HOST='algo-1',
+        **folders,
+    )
+
+
+def test_a_job_trains_leaves_its_results_and_goes_on_on_another_machine(
+    run_cli, tiny_config_file, data_root, tmp_path, monkeypatch
+):
+    ml, channel = tmp_path / 'ml', tmp_path / 'ml' / 'input' / 'data' / 'training'
+    shutil.copytree(data_root, channel)
+    parameters = {
+        'config': str(tiny_config_file),
+        'checkpoint-dir': str(ml / 'checkpoints'),
+        'train_cfg.max_epochs': 1,
+        'sagemaker_program': 'tools/cloud/sagemaker_train.py',
+    }
+
+    def start(**changes) -> None:
+        for name, value in _environment(ml, {**parameters, **changes}, training=channel).items():
+            monkeypatch.setenv(name, value)
+        # The toolkit of the container passes the hyper-parameters as arguments, too.
+        result = run_cli('cloud/sagemaker_train', '--config', tiny_config_file, '--train_cfg.max_epochs', '1')
+        assert result.code == 0, result.err
+
+    def run_here(command: list[str]) -> int:
+        assert command[:2] == [sys.executable, str(ROOT / 'tools' / 'train.py')]
+        monkeypatch.setattr(sys, 'argv', command[1:])
+        load_tool('train').main()
+        return 0
+
+    monkeypatch.setattr(sagemaker, 'run', run_here)
+    start()
+    (archive,) = (ml / 'output' / 'data').glob('*.zip')
+    with zipfile.ZipFile(archive) as content:
+        assert {f'predictions/semseg/{index}.png' for index in range(3)} <= set(content.namelist())
+    assert len(list((ml / 'model').glob('best_*_epoch_1.pth'))) == 1
+    assert 'max_epochs=1' in (ml / 'model' / 'tiny.py').read_text()
+
+    # On a new machine there is the checkpoint folder, and nothing else.
+    shutil.rmtree(ml / 'output')
+    shutil.rmtree(ml / 'model')
+    start(**{'train_cfg.max_epochs': 2})
+    rows = (ml / 'output' / 'data' / 'metrics.csv').read_text().splitlines()
+    assert [row.split(',')[0] for row in rows] == ['epoch', '1', '2']
+
+
+def test_hyper_parameters_channels_and_hosts_become_arguments(tmp_path):
+    for split in ('training', 'validation'):
+        (tmp_path / split / 'rgb').mkdir(parents=True)
+    parameters = {
+        'config': 'configs/joint/any.py',
+        'amp': 'true',
+        'no-submission': False,
+        'train_dataloader.batch_size': 8,
+        'model.backbone.out_indices': [0, 1],
+        'model.backbone.init_cfg.checkpoint': '$SM_CHANNEL_WEIGHTS/r18.pth',
+    }
+    channels = dict(training=tmp_path / 'training', validation=tmp_path / 'validation', weights=tmp_path / 'weights')
+    environment = _environment(tmp_path, parameters, **channels)
+    command = training_command(environment, tmp_path / 'checkpoints', tmp_path / 'links')
+    assert command == [
+        sys.executable, str(ROOT / 'tools/train.py'), 'configs/joint/any.py', '--work-dir', str(tmp_path / 'checkpoints'),
+        '--data-root', str(tmp_path / 'links'), '--amp', '--cfg-options', 'train_dataloader.batch_size=8',
+        'model.backbone.out_indices=[0,1]', f'model.backbone.init_cfg.checkpoint={tmp_path}/weights/r18.pth',
+    ]  # fmt: skip
+    assert {path.name: path.resolve() for path in (tmp_path / 'links').iterdir()} == {
+        'train': tmp_path / 'training',
+        'val': tmp_path / 'validation',
+    }
+
+    environment.update(SM_NUM_GPUS='4', SM_HOSTS='["algo-2", "algo-1"]', SM_CURRENT_HOST='algo-2')
+    command = training_command(environment, tmp_path / 'checkpoints', tmp_path / 'links')
+    assert command[1] == str(ROOT / 'tools/launch.py') and command[-2:] == ['--launcher', 'pytorch']
+    assert {'--nnodes=2', '--node-rank=1', '--master-addr=algo-1', '--nproc-per-node=4'} <= set(command)
+
+
+def test_a_pointer_without_its_checkpoint_gives_way_to_the_newest_there_is(tmp_path):
+    assert resume_point(tmp_path) is None
+    for name in ('epoch_9.pth', 'epoch_10.pth', 'best_score_epoch_11.pth'):
+        (tmp_path / name).touch()
+    (tmp_path / 'last_checkpoint').write_text('interrupted.pth')
+    assert resume_point(tmp_path) == tmp_path / 'epoch_10.pth'
+    (tmp_path / 'interrupted.pth').touch()
+    assert resume_point(tmp_path) == 'auto'
+
+
+def test_what_a_job_lacks_is_said_in_a_sentence(tmp_path):
+    def command(parameters, **channels):
+        return training_command(_environment(tmp_path, parameters, **channels), tmp_path / 'checkpoints', tmp_path / 'links')
+
+    with pytest.raises(ConfigError, match=r'hyper-parameter `config` should name a config file.*Found none'):
+        command({})
+    with pytest.raises(DataNotFoundError, match=r'A channel should hold a data set.*Found other \('):
+        command({'config': 'c.py'}, other=tmp_path)
+    (tmp_path / 'data' / 'train').mkdir(parents=True)
+    with pytest.raises(ConfigError, match=r"hyper-parameter `amp` should be true or false. Found 'maybe'"):
+        command({'config': 'c.py', 'amp': 'maybe'}, training=tmp_path / 'data')
+    with pytest.raises(ConfigError, match=r"`SM_HPS` should be a JSON object.*Found '\['"):
+        training_command({'SM_HPS': '['}, tmp_path, tmp_path)
