@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, SplitAnalysis
@@ -12,20 +13,20 @@ from mtl_plugins.visualization.confusion_picture import render_confusion_differe
 from mtl_plugins.visualization.error_plots import render_class_bars, render_error_by_place, render_error_by_range
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
-Pictures = dict[str, np.ndarray]
+Figures = dict[str, Figure]
 
 
-def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Pictures:
+def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
     """IoU bars and confusion matrices of each class map: of one model shares and counts, of several shares and differences.
 
     Args:
         splits: By the name of the model.
 
     Returns:
-        uint8 RGB ``(height, width, 3)`` by name: ``iou_<label>``, ``confusion_<label>``, ``confusion_<label>_counts``, or with
+        Figures by name: ``iou_<label>``, ``confusion_<label>``, ``confusion_<label>_counts``, or with
         several models ``confusion_<label>_<number>`` and ``confusion_<label>_<number>_minus_1``.
     """
-    pictures: Pictures = {}
+    pictures: Figures = {}
     matrices: dict[str, dict[str, np.ndarray]] = {}
     for model, split in splits.items():
         for label, matrix in split.confusions().items():
@@ -48,7 +49,7 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Pictures:
     return pictures
 
 
-def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Pictures:
+def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
     """The errors of every label by every grouping that has a pixel.
 
     Args:
@@ -56,9 +57,9 @@ def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Pictures:
         aspect: Width of the images over their height.
 
     Returns:
-        uint8 RGB ``(height, width, 3)`` by name: ``error_<label>_by_<label or place>``.
+        Figures by name: ``error_<label>_by_<label or place>``.
     """
-    pictures: Pictures = {}
+    pictures: Figures = {}
     labels = next(iter(splits.values())).labels
     for by in (*labels, PLACE):
         tables = [(model, table) for model, split in splits.items() for table in split.tables_by(by)]

@@ -7,8 +7,6 @@ import numpy as np
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
-from mtl_plugins.visualization.plots import to_array
-
 # Beyond so many classes numbers would not be legible.
 MAX_WRITTEN = 30
 _CELL = 0.36
@@ -34,7 +32,7 @@ def short_count(count: float) -> str:
 
 def render_confusion_matrix(
     matrix: np.ndarray, classes: Sequence[str], normalised: bool = True, title: str | None = None
-) -> np.ndarray:
+) -> Figure:
     """Draw a confusion matrix: a row per label, a column per prediction, the share or number of pixels in each cell.
 
     Args:
@@ -44,8 +42,6 @@ def render_confusion_matrix(
             grey. Otherwise counts, their colours on a logarithmic scale.
         title: Above everything.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If the matrix is not square, its size is not the number of classes, or a count is negative.
@@ -64,7 +60,7 @@ def render_confusion_matrix(
 
 def render_confusion_difference(
     first: np.ndarray, second: np.ndarray, classes: Sequence[str], names: tuple[str, str] | None = None
-) -> np.ndarray:
+) -> Figure:
     """Draw the difference of two confusion matrices of the same images, in points of per cent of each label's pixels.
 
     Red is where the second model predicts a class more often than the first, blue where it does so less often: better is red on
@@ -76,8 +72,6 @@ def render_confusion_difference(
         classes: C names.
         names: Of the two models, for the title.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If a matrix is not square, its size is not the number of classes, or a count is negative.
@@ -109,7 +103,7 @@ def _draw_cells(
     unit: str,
     texts: Sequence[Sequence[str]],
     title: str | None,
-) -> np.ndarray:
+) -> Figure:
     """``texts`` are written into the cells, unless there are too many of them."""
     number = len(classes)
     written = number <= MAX_WRITTEN
@@ -142,4 +136,4 @@ def _draw_cells(
     bar.outline.set_visible(False)
     if title:
         axis.set_title(title, fontsize=12, pad=10)
-    return to_array(figure)
+    return figure

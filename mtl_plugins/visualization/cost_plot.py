@@ -3,10 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_plugins.visualization.plots import distinct_colours, to_array
+from mtl_plugins.visualization.plots import distinct_colours
 
 _FRONT, _GRID = '#9aa0a6', '#e4e6e8'
 
@@ -32,7 +31,7 @@ def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) 
 
 def render_score_against_cost(
     points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False, title: str | None = None
-) -> np.ndarray:
+) -> Figure:
     """Draw a point per run, and a dashed line through those that no cheaper run beats.
 
     Args:
@@ -42,8 +41,6 @@ def render_score_against_cost(
         lower_is_better: Whether the score is an error.
         title: Above everything.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If there is no point.
@@ -71,4 +68,4 @@ def render_score_against_cost(
     figure.legend(frameon=False, loc='outside right upper', fontsize=9)
     if title:
         figure.suptitle(title, fontsize=12)
-    return to_array(figure)
+    return figure

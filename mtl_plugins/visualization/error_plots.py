@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from mtl_plugins.visualization.plots import distinct_colours, to_array
+from mtl_plugins.visualization.plots import distinct_colours
 
 # Values by the name of the model, by what they measure, such as 'IoU (%)'.
 Panels = Mapping[str, Mapping[str, Sequence[float]]]
@@ -15,7 +15,7 @@ _GRID, _PIXELS, _ZERO = '#e4e6e8', '#9aa0a6', '#606468'
 _MAP_WIDTH = 4.4
 
 
-def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None = None) -> np.ndarray:
+def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None = None) -> Figure:
     """Draw a bar per class and model, one panel below the other for each of the measures.
 
     Args:
@@ -23,8 +23,6 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
         classes: Names.
         title: Above everything.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If a model has another number of values.
@@ -47,12 +45,12 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
     axes[-1].set_xticks(range(len(classes)), labels=classes, rotation=90 if len(classes) > 8 else 0)
     axes[-1].set_xlim(-0.6, len(classes) - 0.4)
     _finish(figure, axes[0], names, title)
-    return to_array(figure)
+    return figure
 
 
 def render_error_by_range(
     panels: Panels, edges: np.ndarray, pixels: Sequence[int], unit: str, title: str | None = None
-) -> np.ndarray:
+) -> Figure:
     """Draw errors over ranges of a quantity on a logarithmic axis, and below them how many labelled pixels each range has.
 
     Args:
@@ -62,8 +60,6 @@ def render_error_by_range(
         unit: What the axis shows, such as 'distance (m)'.
         title: Above everything.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If a model has another number of values than there are ranges.
@@ -94,10 +90,10 @@ def render_error_by_range(
     axes[-1].set_xlabel(unit)
     _strip(axes[-1])
     _finish(figure, axes[0], names, title)
-    return to_array(figure)
+    return figure
 
 
-def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, title: str | None = None) -> np.ndarray:
+def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, title: str | None = None) -> Figure:
     """Draw mean errors over the places of the image as heat maps: a row per measure, a column per model.
 
     Measures that are negative somewhere are drawn from blue over white to red, the others from dark to bright.
@@ -108,8 +104,6 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
         aspect: Width of the image over its height.
         title: Above everything.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ValueError: If a model has another number of values than there are cells.
@@ -138,7 +132,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
         bar.outline.set_visible(False)
     if title:
         figure.suptitle(title, fontsize=12)
-    return to_array(figure)
+    return figure
 
 
 def _names(panels: Panels) -> dict[str, str]:

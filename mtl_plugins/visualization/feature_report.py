@@ -1,24 +1,19 @@
-"""From features to pictures: embedding, neighbours and files. For the hook and the tools alike."""
+"""From features to pictures: embedding and neighbours. For the hook and the tools alike."""
 
 import dataclasses
 import math
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 from torch.utils.data import Dataset
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
-from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.errors import DataError
 from mtl_plugins.evaluation.embedding import PERPLEXITY, embed
 from mtl_plugins.evaluation.feature_record import FeatureRecord
 from mtl_plugins.evaluation.feature_scores import nearest_neighbours
 from mtl_plugins.evaluation.features import choose_evenly
-from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.feature_pictures import NeighbourRow, Scatter, render_embedding, render_neighbours, render_strip
-
-FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG'}
 
 
 def add_embedding(
@@ -111,17 +106,3 @@ def draw_neighbours(bank: FeatureSet, queries: FeatureSet, positions: np.ndarray
         for position, row, cosines in zip(positions, neighbours, similarities, strict=True)
     ]
     return render_neighbours(rows, queries.classes, title)
-
-
-def write_picture(path: Path, picture: np.ndarray) -> None:
-    """Write a PNG or, by its suffix, a JPEG.
-
-    Raises:
-        ConfigError: If the suffix is neither.
-        UserError: If the operating system refuses.
-    """
-    file_format = FORMATS.get(path.suffix.lower())
-    if file_format is None:
-        raise ConfigError(f'A picture should end in {", ".join(FORMATS)}. Found {path}.')
-    with replacing(path) as temporary:
-        Image.fromarray(picture).save(temporary, format=file_format, **(dict(quality=90) if file_format == 'JPEG' else {}))

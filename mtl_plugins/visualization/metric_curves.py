@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.runs.training_log import read_scalars, wall_hours
-from mtl_plugins.visualization.plots import distinct_colours, to_array
+from mtl_plugins.visualization.plots import distinct_colours
 
 AXES = dict(iter='iteration', epoch='epoch', hours='time (hours)')
 
@@ -101,7 +101,7 @@ def average(curves: Sequence[Curve]) -> Band:
     return Band(places.mean(0), values.mean(0), values.min(0), values.max(0))
 
 
-def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None, axis: str = 'iter') -> np.ndarray:
+def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None, axis: str = 'iter') -> Figure:
     """Draw the curves. Those of one name are one: their mean, and a band from the lowest to the highest of them.
 
     Args:
@@ -110,8 +110,6 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
         value: Where a dashed line lies; None draws none.
         axis: One of ``AXES``, as for :func:`read_curve`.
 
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
 
     Raises:
         ConfigError: If curves of one name share no iteration.
@@ -136,4 +134,4 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
     for side in ('top', 'right'):
         chart.spines[side].set_visible(False)
     chart.legend(frameon=False)
-    return to_array(figure)
+    return figure

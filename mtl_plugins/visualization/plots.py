@@ -1,9 +1,17 @@
-"""What plots share: colours, and the pixels of a figure."""
+"""What plots share: colours, the pixels of a figure, and files."""
+
+from pathlib import Path
 
 import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from PIL import Image
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.files import replacing
+
+FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.pdf': 'PDF'}
 
 # Told apart with colour-vision deficiencies too (Okabe and Ito).
 COLOURS = ('#0072b2', '#e69f00', '#009e73', '#d55e00', '#cc79a7', '#56b4e9', '#8c6d31', '#000000')
@@ -21,3 +29,26 @@ def to_array(figure: Figure) -> np.ndarray:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
+    """Write a PNG or, by its suffix, a JPEG or PDF; lines and letters of a figure stay such in a PDF.
+
+    Args:
+        path: The file.
+        picture: A figure, or uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ConfigError: If the suffix is none of these.
+        UserError: If the operating system refuses.
+    """
+    file_format = FORMATS.get(path.suffix.lower())
+    if file_format is None:
+        raise ConfigError(f'A picture should end in {", ".join(FORMATS)}. Found {path}.')
+    with replacing(path) as temporary:
+        if isinstance(picture, Figure) and file_format == 'PDF':
+            # Without a date, the same figure is the same file.
+            picture.savefig(temporary, format='pdf', metadata=dict(CreationDate=None))
+            return
+        pixels = to_array(picture) if isinstance(picture, Figure) else picture
+        Image.fromarray(pixels).save(temporary, format=file_format, **(dict(quality=90) if file_format == 'JPEG' else {}))

@@ -1,4 +1,4 @@
-"""The plots that end a sweep, from arrays: scores over a parameter, losses, costs, importance. All give uint8 RGB images."""
+"""The plots that end a sweep, from arrays: scores over a parameter, losses, costs, importance. All give figures."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,7 +9,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from mtl_plugins.visualization.plots import COLOURS, distinct_colours, to_array
+from mtl_plugins.visualization.plots import COLOURS, distinct_colours
 
 LOG_FROM = 10.0
 GREY = '#606468'
@@ -19,7 +19,7 @@ MAX_NAMED = 8
 
 def render_scores(
     values: Sequence, scores: np.ndarray, groups: Sequence[str], *, parameter: str, metric: str, higher_is_better: bool = True
-) -> np.ndarray:
+) -> Figure:
     """The score of each trial against a parameter, a line through the means of each group, a bar for each mean over names.
 
     Args:
@@ -66,7 +66,7 @@ def render_scores(
         axis.tick_params(axis='x', labelrotation=25)
     _label(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
     axis.legend(frameon=False)
-    return to_array(figure)
+    return figure
 
 
 def render_losses(
@@ -76,7 +76,7 @@ def render_losses(
     metric: str,
     higher_is_better: bool = True,
     smoothing: int = 5,
-) -> np.ndarray:
+) -> Figure:
     """Training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
 
     Args:
@@ -111,10 +111,10 @@ def render_losses(
     _label(axis, 'iteration', 'training loss')
     if named:
         axis.legend(frameon=False, fontsize='small')
-    return to_array(figure)
+    return figure
 
 
-def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray, *, parameter: str = 'batch size') -> np.ndarray:
+def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray, *, parameter: str = 'batch size') -> Figure:
     """Time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
     figure = _blank(9.6, 4.2)
     sizes = np.asarray(sizes, float)
@@ -131,10 +131,10 @@ def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray,
         axis.set_xticklabels([f'{tick:g}' for tick in ticks])
         axis.set_ylim(bottom=0)
         _label(axis, parameter, label)
-    return to_array(figure)
+    return figure
 
 
-def render_importance(importance: Mapping[str, float], metric: str) -> np.ndarray:
+def render_importance(importance: Mapping[str, float], metric: str) -> Figure:
     """Shares of the variance of the score that each parameter explains, as bars, the greatest on top."""
     names = sorted(importance, key=importance.get)
     shares = [importance[name] for name in names]
@@ -145,7 +145,7 @@ def render_importance(importance: Mapping[str, float], metric: str) -> np.ndarra
     axis.set_xlim(0, 1.08 * max(1e-9, *shares, 0))
     _label(axis, f'share of the variance of {metric}', '')
     axis.grid(visible=False, axis='y')
-    return to_array(figure)
+    return figure
 
 
 def running_mean(values: np.ndarray, length: int) -> np.ndarray:

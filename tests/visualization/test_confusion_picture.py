@@ -5,6 +5,7 @@ import pytest
 
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.visualization.confusion_picture import normalise_rows, render_confusion_matrix, short_count
+from mtl_plugins.visualization.plots import to_array
 
 
 def test_rows_are_shares_of_the_label_and_a_class_without_pixels_has_none():
@@ -22,7 +23,7 @@ def test_counts_are_written_in_four_characters(count, text):
 def test_a_larger_share_is_drawn_darker_and_an_empty_row_grey():
     matrix = np.diag([100, 100, 0])
     matrix[0, 1] = 100
-    picture = render_confusion_matrix(matrix, ['road', 'sky', 'car']).astype(int)
+    picture = to_array(render_confusion_matrix(matrix, ['road', 'sky', 'car'])).astype(int)
     assert picture.dtype.kind == 'i' and picture.shape[2] == 3
     full, half = np.array([8, 48, 107]), np.array([106, 174, 214])
     areas = [(np.abs(picture - colour).max(-1) <= 6).sum() for colour in (full, half, (226, 228, 230))]
@@ -35,7 +36,7 @@ def test_both_forms_and_any_number_of_classes_are_drawn():
     for classes in (CLASSES, [f'class {index}' for index in range(40)], ['one']):
         matrix = generator.integers(0, 10**6, (len(classes), len(classes)))
         for normalised in (True, False):
-            picture = render_confusion_matrix(matrix, classes, normalised=normalised, title='validation')
+            picture = to_array(render_confusion_matrix(matrix, classes, normalised=normalised, title='validation'))
             assert picture.dtype == np.uint8 and picture.std() > 10
 
 

@@ -11,6 +11,7 @@ from mtl_plugins.visualization.confusion_picture import render_confusion_differe
 from mtl_plugins.visualization.cost_plot import CostPoint, best_trade_offs, render_score_against_cost
 from mtl_plugins.visualization.error_plots import render_class_bars, render_error_by_place, render_error_by_range
 from mtl_plugins.visualization.metric_curves import Curve, average
+from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.resource_table import resource_rows
 
 LABELS = build_labels(MINISCAPES_LABELS)
@@ -59,11 +60,11 @@ def test_every_kind_with_errors_gives_and_colours_them(name):
 def test_where_the_second_model_predicts_more_is_red_and_a_label_without_pixels_grey():
     first = np.array([[50, 50, 0], [0, 10, 0], [0, 0, 0]])
     second = np.array([[100, 0, 0], [0, 10, 0], [0, 0, 0]])
-    picture = render_confusion_difference(first, second, ['road', 'sky', 'car'], ('a', 'b'))
+    picture = to_array(render_confusion_difference(first, second, ['road', 'sky', 'car'], ('a', 'b')))
     red, blue, grey = (area(picture, colour) for colour in ((255, 0, 0), (0, 0, 255), (226, 228, 230)))
     # One cell of +50 points, one of -50 (less where their numbers are written), three of the empty row.
     assert red > 500 and blue > 500 and abs(red - blue) < 0.3 * red and 2.4 < grey / max(red, blue) < 4.5
-    turned = render_confusion_difference(second, first, ['road', 'sky', 'car'])
+    turned = to_array(render_confusion_difference(second, first, ['road', 'sky', 'car']))
     assert area(turned, (255, 0, 0)) == pytest.approx(red, rel=0.2)
     with pytest.raises(ValueError, match='`second` should have the shape'):
         render_confusion_difference(first, second[:2, :2], ['road', 'sky', 'car'])
@@ -71,9 +72,9 @@ def test_where_the_second_model_predicts_more_is_red_and_a_label_without_pixels_
 
 def test_bars_are_as_high_as_their_values():
     panels = {'IoU (%)': dict(one=[80.0, 40.0, np.nan], two=[20.0, 20.0, 20.0])}
-    picture = render_class_bars(panels, ['road', 'sky', 'car'], title='validation')
+    picture = to_array(render_class_bars(panels, ['road', 'sky', 'car'], title='validation'))
     # Bars are equally wide; the legend has a patch of each colour.
-    patch = area(render_class_bars({'IoU (%)': dict(one=[0.0] * 3, two=[0.0] * 3)}, ['a', 'b', 'c']), FIRST)
+    patch = area(to_array(render_class_bars({'IoU (%)': dict(one=[0.0] * 3, two=[0.0] * 3)}, ['a', 'b', 'c'])), FIRST)
     assert (area(picture, FIRST) - patch) / (area(picture, SECOND) - patch) == pytest.approx(2, rel=0.1)
     with pytest.raises(ValueError, match='should hold 2 values'):
         render_class_bars(panels, ['road', 'sky'])
@@ -81,10 +82,10 @@ def test_bars_are_as_high_as_their_values():
 
 def test_curves_over_distance_and_maps_over_places_are_drawn_with_what_is_missing():
     panels = {'relative error (%)': dict(a=[np.nan, 2.0, 3.0], b=[1.0, 2.0, np.nan]), 'log error': dict(a=[0.1, -0.1, 0.0])}
-    picture = render_error_by_range(panels, np.array([4.0, 10, 100, 300]), [0, 10, 5], 'distance (m)', 'depth')
+    picture = to_array(render_error_by_range(panels, np.array([4.0, 10, 100, 300]), [0, 10, 5], 'distance (m)', 'depth'))
     assert area(picture, FIRST) > 300 and area(picture, SECOND) > 100
     cells = {'wrong (%)': dict(a=[0.0, 50, 100, np.nan]), 'log error': dict(a=[-1.0, 1.0, 0.0, 0.0])}
-    picture = render_error_by_place(cells, (2, 2), 2.0)
+    picture = to_array(render_error_by_place(cells, (2, 2), 2.0))
     grey, blue, red = (area(picture, colour) for colour in ((191, 191, 191), (0, 0, 255), (255, 0, 0)))
     assert min(grey, blue, red) > 5000 and max(grey, blue, red) < 1.5 * min(grey, blue, red)
     with pytest.raises(ValueError, match='should hold 6 values'):
@@ -130,7 +131,7 @@ def test_no_cheaper_run_beats_those_of_the_dashed_line():
                 for other in points
             )
             assert (point in front) == (not beaten)
-    picture = render_score_against_cost(points, 'parameters (M)', 'mIoU', title='validation')
+    picture = to_array(render_score_against_cost(points, 'parameters (M)', 'mIoU', title='validation'))
     assert area(picture, FIRST) > 30 and area(picture, SECOND) > 30
     with pytest.raises(ValueError, match='at least one run'):
         render_score_against_cost([], 'parameters (M)', 'mIoU')

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
 
 from mtl_plugins.evaluation.feature_record import FeatureRecord
 from mtl_plugins.visualization import feature_pictures
@@ -18,8 +19,8 @@ from mtl_plugins.visualization.feature_pictures import (
     render_neighbours,
     render_strip,
 )
-from mtl_plugins.visualization.feature_report import choose_queries, draw_strip, embed_all, write_picture
-from mtl_plugins.visualization.plots import COLOURS, distinct_colours
+from mtl_plugins.visualization.feature_report import choose_queries, draw_strip, embed_all
+from mtl_plugins.visualization.plots import COLOURS, distinct_colours, write_picture
 
 CLASSES = ('cat', 'dog')
 
@@ -120,10 +121,16 @@ def test_a_strip_of_records_is_of_the_same_images(monkeypatch):
         embed_all([make_record(1), make_record(2, seed=1)], 3)
 
 
-def test_pictures_are_png_or_jpeg(tmp_path):
+def test_pictures_are_png_jpeg_or_pdf(tmp_path):
     picture = np.zeros((4, 4, 3), np.uint8)
-    write_picture(tmp_path / 'a.png', picture)
-    write_picture(tmp_path / 'a.JPG', picture)
-    assert (tmp_path / 'a.png').read_bytes()[:4] == b'\x89PNG' and (tmp_path / 'a.JPG').read_bytes()[:2] == b'\xff\xd8'
+    for name, start in (('a.png', b'\x89PNG'), ('a.JPG', b'\xff\xd8'), ('a.pdf', b'%PDF')):
+        write_picture(tmp_path / name, picture)
+        assert (tmp_path / name).read_bytes().startswith(start)
+    figure = Figure()
+    figure.text(0.5, 0.5, 'distance')
+    write_picture(tmp_path / 'figure.pdf', figure)
+    pdf = (tmp_path / 'figure.pdf').read_bytes()
+    # Letters are drawn with a font, not as pixels.
+    assert pdf.startswith(b'%PDF') and b'/Font' in pdf and b'/Subtype /Image' not in pdf
     with pytest.raises(RuntimeError, match=r'should end in \.png'):
         write_picture(tmp_path / 'a.gif', picture)

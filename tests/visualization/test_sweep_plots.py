@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mtl_plugins.visualization.plots import COLOURS
+from mtl_plugins.visualization.plots import COLOURS, to_array
 from mtl_plugins.visualization.sweep_plots import render_cost, render_importance, render_losses, render_scores, running_mean
 
 
@@ -23,19 +23,19 @@ def test_a_line_for_each_group_and_a_cross_for_a_failure():
     rates = [0.1, 0.01, 0.001] * 2
     groups = ['SGD'] * 3 + ['Adam'] * 3
     names = dict(parameter='learning rate', metric='multitask')
-    image = render_scores(rates, np.array([3.0, 2, 1, 1, 2, 3]), groups, **names)
+    image = to_array(render_scores(rates, np.array([3.0, 2, 1, 1, 2, 3]), groups, **names))
     assert image.dtype == np.uint8 and image.ndim == 3
     assert count(image, COLOURS[0]) > 300 and count(image, COLOURS[1]) > 300 and count(image, COLOURS[2]) == 0
-    failed = render_scores(rates, np.array([3.0, 2, 1, math.nan, math.nan, math.nan]), groups, **names)
+    failed = to_array(render_scores(rates, np.array([3.0, 2, 1, math.nan, math.nan, math.nan]), groups, **names))
     assert 0 < count(failed, COLOURS[1]) < count(image, COLOURS[1])
-    nothing = render_scores(rates, np.full(6, math.nan), groups, **names)
+    nothing = to_array(render_scores(rates, np.full(6, math.nan), groups, **names))
     assert nothing.shape == image.shape
 
 
 def test_rates_are_drawn_on_a_logarithmic_axis():
     # On a linear one the middle of 1e-6 .. 1e-1 would lie at the left edge.
     rates = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
-    image = render_scores(rates, np.arange(6.0), ['one'] * 3 + ['other'] * 3, parameter='learning rate', metric='score')
+    image = to_array(render_scores(rates, np.arange(6.0), ['one'] * 3 + ['other'] * 3, parameter='learning rate', metric='score'))
     middle = columns(image[60:], COLOURS[1]).min() / image.shape[1]
     assert 0.5 < middle < 0.7
 
@@ -43,19 +43,19 @@ def test_rates_are_drawn_on_a_logarithmic_axis():
 @pytest.mark.parametrize('number', [3, 12])
 def test_losses_are_named_or_coloured_by_score(number):
     curves = [(f'trial {index}', np.arange(10, 60, 10), np.linspace(2, 1 + index / 10, 5)) for index in range(number)]
-    image = render_losses(curves, np.arange(number, dtype=float), metric='score')
+    image = to_array(render_losses(curves, np.arange(number, dtype=float), metric='score'))
     assert (count(image, COLOURS[0]) > 0) == (number <= 8)
 
 
 def test_the_longest_bar_is_that_of_the_greatest_share():
-    image = render_importance({'small': 0.25, 'great': 0.75}, 'score')
+    image = to_array(render_importance({'small': 0.25, 'great': 0.75}, 'score'))
     blue = (image == np.round(np.array(to_rgb(COLOURS[0])) * 255).astype(np.uint8)).all(-1).sum(1)
     lengths = blue[blue > 0]
     assert lengths[0] == lengths.max() and lengths.min() / lengths.max() == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_time_and_memory_stand_side_by_side():
-    image = render_cost([2, 4, 8], np.array([30.0, 20, 10]), np.array([100.0, 200, 400]))
+    image = to_array(render_cost([2, 4, 8], np.array([30.0, 20, 10]), np.array([100.0, 200, 400])))
     half = image.shape[1] // 2
     assert count(image[:, :half], COLOURS[0]) > 300 and count(image[:, half:], COLOURS[0]) == 0
     assert count(image[:, half:], COLOURS[1]) > 300 and count(image[:, :half], COLOURS[1]) == 0

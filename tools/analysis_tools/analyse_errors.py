@@ -54,7 +54,7 @@ def main() -> None:
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.visualization.comparison import print_comparison
-    from mtl_plugins.visualization.feature_report import write_picture
+    from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     contender = load_contender('model', config, args.checkpoint)

@@ -61,7 +61,7 @@ def main() -> None:
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.analysis_pictures import draw_confusions, draw_errors
     from mtl_plugins.visualization.comparison import comparison_in_markdown, draw_comparisons, print_comparison
-    from mtl_plugins.visualization.feature_report import write_picture
+    from mtl_plugins.visualization.plots import write_picture
 
     paths, checkpoints = args.models[::2], args.models[1::2]
     names = args.names or default_names([Path(path) for path in paths])

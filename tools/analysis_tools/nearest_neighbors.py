@@ -34,7 +34,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.apis.features import find_neighbours, load_configs
-    from mtl_plugins.visualization.feature_report import write_picture
+    from mtl_plugins.visualization.plots import write_picture
 
     config, data_config = load_configs(args.config, args.data_config, args.cfg_options, args.data_root)
     picture, summary = find_neighbours(

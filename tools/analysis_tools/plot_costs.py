@@ -36,7 +36,7 @@ def main() -> None:
     from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.cost_plot import CostPoint, render_score_against_cost
-    from mtl_plugins.visualization.feature_report import write_picture
+    from mtl_plugins.visualization.plots import write_picture
     from mtl_plugins.visualization.resource_table import resource_rows, rows_in_markdown
 
     costs = read_costs(args.runs, args.size)

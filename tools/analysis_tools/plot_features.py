@@ -31,7 +31,8 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.evaluation.feature_record import FOLDER, read_records
     from mtl_plugins.utils.files import make_folder
-    from mtl_plugins.visualization.feature_report import draw_embedding, draw_strip, embed_all, write_picture
+    from mtl_plugins.visualization.feature_report import draw_embedding, draw_strip, embed_all
+    from mtl_plugins.visualization.plots import write_picture
 
     folder = args.folder / FOLDER if (args.folder / FOLDER).is_dir() else args.folder
     records = embed_all(read_records(folder), args.max_panels, perplexity=args.perplexity, seed=args.seed)

@@ -35,8 +35,8 @@ def main() -> None:
     from rich.table import Table
 
     from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
-    from mtl_plugins.visualization.feature_report import write_picture
     from mtl_plugins.visualization.metric_curves import read_curve, render_curves
+    from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
     curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]

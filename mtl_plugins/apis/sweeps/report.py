@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import optuna
+from matplotlib.figure import Figure
 from optuna.trial import FrozenTrial, TrialState
 
 from mtl_plugins.apis.sweeps.definition import Sweep, shorten
@@ -17,7 +18,7 @@ from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.utils.files import replacing
-from mtl_plugins.visualization.feature_report import write_picture
+from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.sweep_plots import render_cost, render_importance, render_losses, render_scores
 
 ENOUGH_FOR_IMPORTANCE = 4
@@ -127,7 +128,7 @@ def _importance(sweep: Sweep, study: SharedStudy) -> dict[str, float]:
     return optuna.importance.get_param_importances(study.study, evaluator=evaluator, params=varied)
 
 
-def _pictures(sweep: Sweep, records: Sequence[dict], importance: dict[str, float]) -> dict[str, np.ndarray]:
+def _pictures(sweep: Sweep, records: Sequence[dict], importance: dict[str, float]) -> dict[str, Figure]:
     ended = [record for record in records if record['state'] != 'running']
     scores = np.array([math.nan if record['score'] is None else record['score'] for record in ended])
     title = SUMMARY_TITLES.get(sweep.metric, sweep.metric)

@@ -7,6 +7,7 @@ from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.metrics.label_metric import LabelMetric
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
+from mtl_plugins.visualization.plots import to_array
 
 
 @HOOKS.register_module()
@@ -42,5 +43,5 @@ class ConfusionMatrixHook(Hook):
                 if isinstance(scorer, ConfusionScorer) and not scorer.is_empty():
                     title = f'{name}, validation at iteration {runner.iter}'
                     for suffix, normalised in (('', True), ('_counts', False)):
-                        picture = render_confusion_matrix(scorer.confusion, scorer.classes, normalised, title)
+                        picture = to_array(render_confusion_matrix(scorer.confusion, scorer.classes, normalised, title))
                         runner.visualizer.add_image(f'confusion/{name}{suffix}', picture, step=runner.iter)

@@ -26,8 +26,8 @@ from mtl_plugins.visualization.feature_report import (
     draw_embedding,
     draw_neighbours,
     draw_strip,
-    write_picture,
 )
+from mtl_plugins.visualization.plots import write_picture
 
 
 @HOOKS.register_module()
