@@ -14,8 +14,9 @@ EXTRAS = {
     'nyuv2': ['h5py>=3.11', 'scipy>=1.11'],
     'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
     'sweep': ['optuna>=4.2', 'scikit-learn>=1.5'],
+    'report': ['jinja2>=3.1', 'plotly>=6'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
-    'test': ['pytest>=8', 'pytest-xdist>=3.6', 'efficientnet-lite-pytorch==0.1.0'],
+    'test': ['pytest>=8', 'pytest-xdist>=3.6', 'playwright>=1.49', 'efficientnet-lite-pytorch==0.1.0'],
     'docs': ['mkdocs-material>=9.6', 'griffelib>=2'],
     'dev': ['ruff>=0.9'],
 }
@@ -25,6 +26,7 @@ setup(
     version=VERSION,
     description='Multi-task dense prediction (semantic segmentation and depth) on the MMSegmentation ecosystem',
     packages=find_packages(include=['mtl_plugins', 'mtl_plugins.*']),
+    package_data={'mtl_plugins.apis.report': ['templates/*']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.4',

@@ -5,14 +5,32 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
+from mmengine.registry import init_default_scope
+from mmengine.utils import import_modules_from_strings
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.runs.record import LOCK_NAME
+from mtl_plugins.runs.record import LOCK_NAME, RunRecord
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
 from mtl_plugins.utils.files import hold_lock, make_folder, replacing
 
 # Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
 LAUNCH_NAME = '.launch'
+
+
+def recorded_config(run: RunRecord) -> Config:
+    """The config of a run as its record holds it, with the modules imported that it names and its scope the default one.
+
+    Raises:
+        ConfigError: If the work dir holds no config of a model.
+    """
+    config = Config(run.config, filename=str(run.data.get('config_file') or run.path))
+    if not config.get('model'):
+        reason = run.data.get('error') or 'none'
+        raise ConfigError(f'The work dir {run.path} should hold the config of its model. Found {reason}.')
+    if config.get('custom_imports'):
+        import_modules_from_strings(**config.custom_imports)
+    init_default_scope(config.get('default_scope', 'mtl_plugins'))
+    return config
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:

@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from mmengine.config import ConfigDict
-from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
-from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.apis.configuration import recorded_config
+from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
 from mtl_plugins.registry import MODELS
 from mtl_plugins.runs.record import RunRecord
@@ -58,11 +56,7 @@ class RunCost:
 
 
 def read_costs(folders: Sequence[Path], size: tuple[int, int]) -> list[RunCost]:
-    """The costs of all runs at or below some folders.
-
-    Args:
-        folders: Work dirs, or folders that hold some.
-        size: Height and width of the image whose operations are counted.
+    """The costs of all runs at or below some folders, see :func:`read_cost`.
 
     Raises:
         DataNotFoundError: If there is no such folder, or no run.
@@ -72,18 +66,20 @@ def read_costs(folders: Sequence[Path], size: tuple[int, int]) -> list[RunCost]:
     if not runs:
         listed = ', '.join(map(str, folders))
         raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')
-    return [_read_cost(run, size) for run in runs]
+    return [read_cost(run, size) for run in runs]
 
 
-def _read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
-    config = run.config
-    if not config.get('model'):
-        reason = run.data.get('error') or 'none'
-        raise ConfigError(f'The work dir {run.path} should hold the config of its model. Found {reason}.')
-    if config.get('custom_imports'):
-        import_modules_from_strings(**config['custom_imports'])
-    init_default_scope(config.get('default_scope', 'mtl_plugins'))
-    model = MODELS.build(ConfigDict(config['model']))
+def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
+    """The costs of a run.
+
+    Args:
+        run: The run.
+        size: Height and width of the image whose operations are counted.
+
+    Raises:
+        ConfigError: If its config is not there, or describes no model.
+    """
+    model = MODELS.build(recorded_config(run).model)
     parts = parameters_by_kind(model) if hasattr(model, 'decode_head') and hasattr(model, 'neck') else None
     scalars = read_scalars(run.path)
     memory = [row['memory'] for row in scalars if row.get('memory')]

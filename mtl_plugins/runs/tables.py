@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from mtl_plugins.runs.record import RunRecord
 
 FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
 _SHEET = {'multitask': SUMMARY_MULTITASK, 'semseg': SUMMARY_SEMSEG, 'depth': SUMMARY_DEPTH}
+# 12.3, 1,234, 1e-4, 12.3 ± 0.4, 0:12:34
+_NUMBER = re.compile(r'[-+]?[\d.,]+(e[-+]?\d+)?( ± [\d.]+)?|\d+:\d\d:\d\d')
 _LATEX = {
     '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
-    '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
+    '~': r'\textasciitilde{}', '±': r'$\pm$', 'Δ': r'$\Delta$', '↑': r'$\uparrow$', '↓': r'$\downarrow$',
+    '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
 }  # fmt: skip
 
 
@@ -38,6 +42,30 @@ class RunTable:
     def texts(self) -> list[list[str]]:
         """The values as people read them."""
         return [[_text(key, value) for key, value in zip(self.keys, row, strict=True)] for row in self.rows]
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """What stands over the columns, and the cells as people read them."""
+
+    titles: list[str]
+    rows: list[list[str]]
+
+    @property
+    def keys(self) -> list[str]:
+        return self.titles
+
+    @property
+    def is_number(self) -> list[bool]:
+        """Whether a column holds numbers, with what belongs to them, only."""
+        columns = [[row[place] for row in self.rows if row[place]] for place in range(len(self.titles))]
+        return [bool(column) and all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
+
+    def texts(self) -> list[list[str]]:
+        return self.rows
+
+
+Table = RunTable | TextTable
 
 
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
@@ -66,7 +94,7 @@ def _text(key: str, value: Any) -> str:
     return ', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split())
 
 
-def to_plain(table: RunTable) -> str:
+def to_plain(table: Table) -> str:
     """Aligned columns, for pipes."""
     rows = [table.titles, *table.texts()]
     widths = [max(len(row[place]) for row in rows) for place in range(len(table.titles))]
@@ -75,7 +103,7 @@ def to_plain(table: RunTable) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def to_csv(table: RunTable) -> str:
+def to_csv(table: Table) -> str:
     """Full keys and full precision."""
     rows = [[', '.join(map(str, v)) if isinstance(v, list) else v for v in row] for row in table.rows]
     return _csv([table.keys, *rows])
@@ -87,14 +115,14 @@ def _csv(rows: Sequence[Sequence[Any]]) -> str:
     return text.getvalue()
 
 
-def to_markdown(table: RunTable) -> str:
+def to_markdown(table: Table) -> str:
     """A table of GitHub's Markdown."""
     rule = ['--:' if number else '---' for number in table.is_number]
     rows = [[cell.replace('\\', '\\\\').replace('|', '\\|') for cell in row] for row in [table.titles, *table.texts()]]
     return '\n'.join(f'| {" | ".join(row)} |' for row in [rows[0], rule, *rows[1:]]) + '\n'
 
 
-def to_latex(table: RunTable) -> str:
+def to_latex(table: Table) -> str:
     """A ``tabular`` that needs the package ``booktabs``."""
     rows = [' & '.join(map(escape_latex, row)) + r' \\' for row in [table.titles, *table.texts()]]
     columns = ''.join('r' if number else 'l' for number in table.is_number)

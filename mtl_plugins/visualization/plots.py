@@ -21,7 +21,10 @@ def distinct_colours(number: int) -> list:
     """So many colours, always the same for the same number."""
     if number <= len(COLOURS):
         return list(COLOURS[:number])
-    return [matplotlib.colormaps['hsv'](position / number) for position in range(number)]
+    if number <= 20:
+        # The ten strong ones first, then their lighter twins.
+        return [matplotlib.colormaps['tab20'](2 * place % 20 + place // 10) for place in range(number)]
+    return [matplotlib.colormaps['hsv'](place / number) for place in range(number)]
 
 
 def to_array(figure: Figure) -> np.ndarray:

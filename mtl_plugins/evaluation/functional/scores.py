@@ -7,6 +7,8 @@ SUMMARY_SEMSEG = 'metrics_summary/semseg'
 SUMMARY_DEPTH = 'metrics_summary/depth'
 SUMMARY_MULTITASK = 'metrics_summary/multitask'
 SUMMARY_UNCLIPPED = 'metrics_summary/multitask_unclipped'
+# What the multitask score sums up.
+MULTITASK_PARTS = (SUMMARY_SEMSEG, SUMMARY_DEPTH)
 # What people call the summaries of the labels of MiniScapes.
 SUMMARY_TITLES = {
     SUMMARY_SEMSEG: 'mIoU',

@@ -1,0 +1,144 @@
+"""Runs by row: those that differ in their seed only are one row of a table and one curve."""
+
+import json
+import re
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from mtl_plugins.evaluation.functional.scores import MULTITASK_PARTS, SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES
+from mtl_plugins.runs.columns import differing_keys, headings
+from mtl_plugins.runs.record import RunRecord
+from mtl_plugins.runs.tables import TextTable
+
+TRIALS_NAME = 'trials.json'
+_SEED = re.compile(r'[_-]seed[_-]?\d+$')
+
+
+@dataclass(frozen=True)
+class RunGroup:
+    """The runs of one name, in the order of their seeds."""
+
+    name: str
+    runs: list[RunRecord]
+
+    def values(self, key: str) -> list[float]:
+        """What the runs know of a key, see :meth:`RunRecord.get`."""
+        return [value for run in self.runs if isinstance(value := run.get(key), (int, float))]
+
+    def scores(self, metric: str) -> list[float]:
+        """A metric of the best validation of each run that has it."""
+        return [run.scores[metric] for run in self.runs if run.scores.get(metric) is not None]
+
+    def mean(self, metric: str) -> float | None:
+        return statistics.mean(self.scores(metric)) if self.scores(metric) else None
+
+    @property
+    def representative(self) -> RunRecord | None:
+        """The run of the lowest seed that still has a checkpoint."""
+        return next((run for run in self.runs if run.checkpoint('best') or run.checkpoint('last')), None)
+
+
+def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
+    """The groups, in the order in which their first runs started: runs whose folders differ in ``_seed<number>`` only.
+
+    Trials of a sweep are called by what they tried. Folders of one name in several places keep the place in their name.
+    """
+    names: dict[str, list[RunRecord]] = {}
+    places = {run.path: _SEED.sub('', run.path.absolute().name) for run in runs}
+    parents: dict[str, set] = {}
+    for run in runs:
+        parents.setdefault(places[run.path], set()).add(run.path.absolute().parent)
+    tried = _trial_names(runs)
+    for run in runs:
+        name = places[run.path]
+        if len(parents[name]) > 1:
+            name = f'{run.path.absolute().parent.name}/{name}'
+        names.setdefault(tried.get(run.path, name), []).append(run)
+    return [RunGroup(name, sorted(own, key=lambda run: run.get('seed') or 0)) for name, own in names.items()]
+
+
+def _trial_names(runs: Sequence[RunRecord]) -> dict:
+    """What the trials of sweeps among the runs tried."""
+    names = {}
+    for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
+        if (folder / TRIALS_NAME).is_file():
+            for trial in json.loads((folder / TRIALS_NAME).read_text())['trials']:
+                tried = ', '.join(f'{name.split(".")[-1]} {_short(value)}' for name, value in trial['params'].items())
+                names |= {folder / path: tried for path in trial['folders']}
+    return names
+
+
+def _short(value) -> str:
+    return f'{value:.3g}' if isinstance(value, float) else str(value)
+
+
+def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
+    """The summaries that the groups have, with what people call them.
+
+    The common score only where a run has all that it sums up: it is 0 by definition for the others.
+    """
+    return {name: title for name, title in SUMMARY_TITLES.items() if any(has_metric(group, name) for group in groups)}
+
+
+def has_metric(group: RunGroup, metric: str) -> bool:
+    """Whether a metric of a group says something, see :func:`metrics_of`."""
+    needed = (metric, *MULTITASK_PARTS) if metric == SUMMARY_MULTITASK else (metric,)
+    return all(group.scores(name) for name in needed)
+
+
+def ladder_table(groups: Sequence[RunGroup]) -> TextTable:
+    """A row for each group: mean and standard deviation over seeds, and the change from the row above."""
+    metrics = metrics_of(groups)
+    columns: dict[str, list[str]] = {'row': [group.name for group in groups], 'seeds': [str(len(group.runs)) for group in groups]}
+    columns['parameters (M)'] = [_cell(group.values('parameters'), 1e-6) for group in groups]
+    for name, title in metrics.items():
+        own = [group.scores(name) if has_metric(group, name) else [] for group in groups]
+        columns[f'{title} {"↓" if SUMMARY_RULES[name] == "less" else "↑"}'] = [_cell(values, spread=True) for values in own]
+        above: list[list[float]] = [[], *own[:-1]]
+        columns[f'Δ {title}'] = [
+            f'{statistics.mean(values) - statistics.mean(before):+.2f}' if values and before else ''
+            for values, before in zip(own, above, strict=True)
+        ]
+    columns['epoch (s)'] = [_cell(group.values('epoch_seconds'), digits=1) for group in groups]
+    columns['memory (MiB)'] = [_cell(group.values('memory_mib'), digits=0) for group in groups]
+    columns = {title: cells for title, cells in columns.items() if any(cells)}
+    return TextTable(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+
+
+def _cell(values: Sequence[float], scale: float = 1, digits: int = 2, spread: bool = False) -> str:
+    if not values:
+        return ''
+    mean = f'{scale * statistics.mean(values):.{digits}f}'
+    return f'{mean} ± {scale * statistics.stdev(values):.{digits}f}' if spread and len(values) > 1 else mean
+
+
+def config_table(groups: Sequence[RunGroup]) -> TextTable:
+    """A row for each config key in which the first runs of the groups differ, a column for each group."""
+    runs = [group.runs[0] for group in groups]
+    keys = differing_keys(runs)
+    cells = [[heading, *(_text(run.get(key)) for run in runs)] for key, heading in zip(keys, headings(keys), strict=True)]
+    return TextTable(['key', *(group.name for group in groups)], cells)
+
+
+def _text(value) -> str:
+    return '' if value is None else json.dumps(value) if isinstance(value, (list, dict)) else str(value)
+
+
+def provenance_table(groups: Sequence[RunGroup]) -> TextTable:
+    """Where each run comes from: code, data, device, versions and time."""
+    rows = []
+    for group in groups:
+        for run in group.runs:
+            code, device, data = (run.data.get(key) or {} for key in ('code', 'device', 'data'))
+            commit = (code.get('commit') or '')[:7] + ('' if code.get('clean', True) in (True, None) else ' + changes')
+            prints = ', '.join(f'{split} {(entry.get("fingerprint") or "")[:8]}' for split, entry in data.items())
+            processes = f'{device.get("processes", 1)} x ' if device.get('processes', 1) != 1 else ''
+            threads = f', {device["threads"]} thread{"s" * (device["threads"] != 1)}' if device.get('threads') else ''
+            versions = run.data.get('versions') or {}
+            texts = (group.name, _text(run.get('seed')), run.state, commit, str(run.data.get('config_hash') or ''), prints)
+            machine = f'{processes}{device.get("name", "")}{threads}'
+            rows.append(
+                [*texts, machine, str(versions.get('torch', '')), str(run.data.get('started') or '')[:16].replace('T', ' ')]
+            )
+    return TextTable(['row', 'seed', 'state', 'commit', 'config', 'data', 'device', 'torch', 'started (UTC)'], rows)

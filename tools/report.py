@@ -1,0 +1,72 @@
+"""Write a report on runs: one page with tables, curves, confusion matrices, a gallery and errors, and the same as files."""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def positive(text: str) -> int:
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
+    return number
+
+
+def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import image_size
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='DIR/index.html needs no network and no other file. Runs whose folders differ in _seed<number> only are one row. '
+        'The best checkpoint of the first seed of each row predicts the validation split. Beside the page: report.json, tables '
+        'as Markdown, LaTeX and CSV, figures as PNG and PDF.',
+    )
+    parser.add_argument(
+        'runs', nargs='+', type=Path, metavar='RUN', help='work dir, or a folder that holds some at any depth, such as a sweep'
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the report')
+    parser.add_argument('--title', default='Report', help='above the page (default: Report)')
+    parser.add_argument(
+        '--names', nargs='+', metavar='NAME', help='one for each row; the folders without _seed<number> by default'
+    )
+    parser.add_argument('--data-root', help='folder of the data (or set MTL_DATA_ROOT); that of the first run by default')
+    parser.add_argument('--split', help='split with labels; that of the validation by default')
+    parser.add_argument('--num-examples', type=positive, default=6, metavar='N', help='images of the gallery (default: 6)')
+    parser.add_argument('--no-predictions', action='store_true', help='from the work dirs alone: no checkpoint, no data')
+    parser.add_argument(
+        '--size', type=image_size, default=(256, 256), metavar='HxW', help='image whose FLOPs count (default: 256x256)'
+    )
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mtl_plugins.apis.report.page import check_packages
+
+    check_packages()
+    import os
+
+    from mtl_plugins.apis.report.write import ReportOptions, write_report
+    from mtl_plugins.utils.config import DATA_ROOT_VARIABLE
+    from mtl_plugins.utils.files import shorten_paths
+
+    options = ReportOptions(
+        title=args.title,
+        names=args.names,
+        data_root=args.data_root or os.environ.get(DATA_ROOT_VARIABLE),
+        split=args.split,
+        examples=args.num_examples,
+        predictions=not args.no_predictions,
+        size=args.size,
+        progress=sys.stderr.isatty(),
+    )
+    page, *others = write_report(args.runs, args.out, options)
+    print(shorten_paths(f'{page.absolute()} ({page.stat().st_size / 2**20:.1f} MiB), and {len(others)} files beside it'))
+
+
+if __name__ == '__main__':
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
