@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: env demo test lint docs lock clean
+.PHONY: env demo report test lint docs lock clean
 
 env: $(VENV)/.installed
 
@@ -20,6 +20,11 @@ $(VENV)/.installed: requirements/lock.txt requirements/bootstrap.txt setup.py
 
 demo: env
 	@$(BIN)/python tools/demo.py $(DEMO_ARGS)
+
+# Two short trainings and the page on them.
+report: env
+	@$(BIN)/python tools/analysis_tools/ablation.py docs/ablation/quick_plan.json --results work_dirs/report/results --work-dir work_dirs/report/runs --jobs 2
+	@$(BIN)/python tools/report.py work_dirs/report/runs --out work_dirs/report/page --title 'Two quick runs' --size 128x256
 
 test: env
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)

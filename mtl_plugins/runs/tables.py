@@ -83,6 +83,22 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
     return RunTable(['run', *keys], ['run', *titles], rows)
 
 
+def progress_table(runs: Sequence[RunRecord]) -> TextTable:
+    """The runs that run now: how far they are, their loss, their best scores so far, the time that they will still take."""
+    running = [run for run in runs if run.state == 'running']
+    summaries = summary_keys(running)
+    rows = []
+    for run in running:
+        done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
+        loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
+        steps = done - (session.get('from_iter') or 0)
+        left = f'{(total - done) * (session.get("seconds") or 0) / steps / 60:.0f} min' if steps > 0 else ''
+        scores = [run.get(key) for key in summaries]
+        cells = ['' if loss is None else f'{loss:.3f}', *('' if score is None else f'{score:.2f}' for score in scores), left]
+        rows.append([str(run.path), f'{done}/{total}', *cells])
+    return TextTable(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+
+
 def _text(key: str, value: Any) -> str:
     if value is None:
         return ''

@@ -7,9 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtl_plugins.runs.columns import summary_keys
 from mtl_plugins.runs.record import RunRecord
-from mtl_plugins.runs.tables import make_table
+from mtl_plugins.runs.tables import make_table, progress_table
 
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
 _FIELDS = (
@@ -51,24 +50,12 @@ def print_table(
 
 def live_table(runs: Sequence[RunRecord]) -> Table:
     """What runs now: how far it is, its loss, its best scores, time so far and to go."""
-    running = [run for run in runs if run.state == 'running']
-    summaries = summary_keys(running)
-    table = Table(box=box.SIMPLE_HEAD, title=f'{len(running)} of {len(runs)} runs are running')
-    for title in ('run', 'iteration', 'loss', *summaries.values(), 'to go'):
+    progress = progress_table(runs)
+    table = Table(box=box.SIMPLE_HEAD, title=f'{len(progress.rows)} of {len(runs)} runs are running')
+    for title in progress.titles:
         table.add_column(title, justify='left' if title == 'run' else 'right')
-    for run in running:
-        done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
-        loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
-        steps = done - (session.get('from_iter') or 0)
-        left = f'{(total - done) * (session.get("seconds") or 0) / steps / 60:.0f} min' if steps > 0 else ''
-        scores = [run.get(key) for key in summaries]
-        cells = [
-            f'{done}/{total}',
-            '' if loss is None else f'{loss:.3f}',
-            *('' if s is None else f'{s:.2f}' for s in scores),
-            left,
-        ]
-        table.add_row(Text(str(run.path)), *cells)
+    for name, *cells in progress.rows:
+        table.add_row(Text(name), *cells)
     return table
 
 
