@@ -1,0 +1,339 @@
+"""The page on runs and the page while they run: what they say, and what they do in a browser."""
+
+import csv
+import http.client
+import json
+import shutil
+import statistics
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+from mtl_plugins.apis.report.dashboard import Dashboard, make_server
+from mtl_plugins.runs.record import RECORD_NAME
+
+MIOU, DEPTH, MULTITASK = (f'metrics_summary/{name}' for name in ('semseg', 'depth', 'multitask'))
+# Names of rows, and by how much the scores of each run differ from those that were measured.
+ROWS = {'first_seed0': 0.0, 'first_seed1': 2.0, 'second_seed0': 10.0}
+
+
+def change_run(folder, change):
+    record = json.loads((folder / RECORD_NAME).read_text())
+    change(record)
+    (folder / RECORD_NAME).write_text(json.dumps(record))
+
+
+@pytest.fixture(scope='module')
+def runs(finished_run, tmp_path_factory):
+    """A row of two seeds and a row of one: copies of a run, whose records tell other seeds and scores."""
+    folder = tmp_path_factory.mktemp('report') / 'runs'
+    for number, (name, more) in enumerate(ROWS.items()):
+        shutil.copytree(finished_run, folder / name)
+
+        def change(record, number=number, name=name, more=more):
+            record['seed'], record['started'] = int(name[-1]), f'2026-01-0{number + 1}T00:00:00.000+00:00'
+            record['scores'] = {MIOU: 20.0 + more, DEPTH: 40.0 - more, MULTITASK: 10.0 + more}
+            record['config']['optim_wrapper']['optimizer']['lr'] = 0.1 if name.startswith('second') else 0.2
+
+        change_run(folder / name, change)
+    return folder
+
+
+@pytest.fixture(scope='module')
+def report(runs, data_root, tmp_path_factory):
+    """The folder of a report."""
+    from tests.tools.conftest import call_tool
+
+    out = tmp_path_factory.mktemp('page')
+    arguments = ['--out', out, '--title', 'A & B </script>', '--num-examples', 2, '--size', '32x64', '--data-root', data_root]
+    assert call_tool('report', runs, *arguments) == 0
+    return out
+
+
+def page_data(report):
+    html = (report / 'index.html').read_text()
+    start = html.index('<script type="application/json" id="data">') + len('<script type="application/json" id="data">')
+    return json.loads(html[start : html.index('</script>', start)])
+
+
+def test_tables_hold_means_spreads_and_changes(report):
+    with open(report / 'tables' / 'rows.csv', newline='') as file:
+        first, second = csv.DictReader(file)
+    spread = statistics.stdev([20.0, 22.0])
+    assert (first['row'], first['seeds'], second['row'], second['seeds']) == ('first', '2', 'second', '1')
+    assert first['mIoU ↑'] == f'21.00 ± {spread:.2f}' and second['mIoU ↑'] == '30.00'
+    assert second['Δ mIoU'] == '+9.00' and second['Δ SI-logRMSE'] == '-9.00' and first['Δ mIoU'] == ''
+    assert '$\\pm$' in (report / 'tables' / 'rows.tex').read_text()
+    assert (report / 'tables' / 'rows.md').read_text().splitlines()[1].startswith('| --- | --: |')
+    with open(report / 'tables' / 'configs.csv', newline='') as file:
+        rows = {row['key']: row for row in csv.DictReader(file)}
+    assert rows['lr']['first'] == '0.2' and rows['lr']['second'] == '0.1'
+    with open(report / 'tables' / 'provenance.csv', newline='') as file:
+        assert [row['seed'] for row in csv.DictReader(file)] == ['0', '1', '0']
+
+
+def test_numbers_are_those_of_the_validation(report, runs):
+    document = json.loads((report / 'report.json').read_text())
+    assert document['best'] == 'second' and document['monitor'] == MULTITASK
+    assert document['rows'][0]['means'][DEPTH] == pytest.approx(39.0)
+    with open(runs / 'first_seed0' / 'metrics.csv', newline='') as file:
+        validations = list(csv.DictReader(file))
+    models = document['predictions']['models']
+    best = max(validations, key=lambda row: float(row['metrics_summary/multitask_unclipped']))
+    assert models['first']['scores'][MIOU] == pytest.approx(float(best[MIOU]), abs=1e-9)
+    data = page_data(report)
+    curve = data['curves']['runs'][0]['validation']
+    assert curve['iter'] == [int(row['iter']) for row in validations] and curve['epoch'] == [1, 2]
+    assert curve['values'][DEPTH] == pytest.approx([float(row[DEPTH]) for row in validations], rel=1e-4)
+    shares = np.array(data['charts']['confusion-semseg']['figures']['0,0']['data'][0]['z'], float)
+    confusion = np.array(models['first']['confusion']['semseg'])
+    known = confusion.sum(1) > 0
+    assert np.allclose(shares[known], 100 * confusion[known] / confusion[known].sum(1, keepdims=True), rtol=1e-4)
+    assert np.isnan(shares[~known]).all()
+    # Both are the same checkpoint.
+    change = np.array(data['charts']['confusion-semseg']['figures']['1,2']['data'][0]['z'], float)
+    assert np.nanmax(np.abs(change)) == 0
+
+
+def test_the_page_is_one_file_and_figures_lie_beside_it(report):
+    html = (report / 'index.html').read_text()
+    assert '<title>A &amp; B &lt;/script&gt;</title>' in html and html.count('</script>') == html.count('<script')
+    assert 'src="http' not in html and 'href="http' not in html and len(html) < 10 * 2**20
+    figures = {path.name for path in (report / 'figures').iterdir()}
+    for name in (
+        'iou_semseg',
+        'confusion_semseg_1',
+        'error_depth_by_depth',
+        'score_against_parameters',
+        'curves_loss',
+        'ranked_depth',
+    ):
+        assert {f'{name}.png', f'{name}.pdf'} <= figures
+    gallery = page_data(report)['gallery']
+    assert len(gallery['examples']) == 2
+    assert {'image', 'semseg/true', 'semseg/0', 'depth/1/errors'} <= set(gallery['examples'][0]['pictures'])
+
+
+def test_what_cannot_be_reported_is_said_in_one_sentence(run_cli, runs, tmp_path, monkeypatch):
+    out = tmp_path / 'out'
+    (tmp_path / 'empty').mkdir()
+    for arguments, sentence in (
+        ([tmp_path / 'empty'], 'should be a work dir with run.json'),
+        ([runs, '--names', 'one'], '`--names` should name each of the 2 rows differently: first, second. Found 1.'),
+        ([runs, '--data-root', tmp_path / 'nowhere'], 'Found nothing there: give --data-root, or --no-predictions'),
+    ):
+        result = run_cli('report', *arguments, '--out', out)
+        assert result.code == 1 and sentence in result.err and result.err.count('\n') == 1, result.err
+        assert not out.exists()
+    for tool in ('report', 'dashboard'):
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, 'plotly', None)
+            result = run_cli(tool, runs, *(['--out', out] if tool == 'report' else []))
+        assert result.code == 1 and "pip install -e '.[report]'" in result.err
+
+
+def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
+    sweep = tmp_path / 'sweep'
+    trials = []
+    for number, name in enumerate(('first_seed0', 'second_seed0')):
+        folder = sweep / 'trials' / f'{number:04d}_seed0'
+        folder.mkdir(parents=True)
+        for file in (RECORD_NAME, 'metrics.csv'):
+            shutil.copy(runs / name / file, folder / file)
+        costs = dict(score=12.5, seconds=3.0, memory=10.0, parameters=1234, error=None)
+        point = dict(params={'optim_wrapper.optimizer.lr': 0.1 + number}, seeds=[0], folders=[f'trials/{number:04d}_seed0'])
+        trials.append(dict(number=number, state='complete', **point, **costs))
+    trials.append(dict(trials[0], number=2, state='fail', error='It broke.', score=None, folders=[]))
+    (sweep / 'trials.json').write_text(json.dumps(dict(sweep='rates', metric=MULTITASK, importance={}, trials=trials)))
+    (sweep / 'losses.png').write_bytes(b'\x89PNG')
+    result = run_cli('report', sweep, '--out', tmp_path / 'out', '--no-predictions')
+    assert result.code == 0, result.err
+    html = (tmp_path / 'out' / 'index.html').read_text()
+    assert 'It broke.' in html and 'data:image/png;base64,iVBORw==' in html and '1,234' in html
+    with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
+        assert [row['row'] for row in csv.DictReader(file)] == ['lr 0.1', 'lr 1.1']
+    assert page_data(tmp_path / 'out')['gallery'] is None
+
+
+# In a browser
+
+
+@pytest.fixture(scope='module')
+def browser():
+    """Chromium without a window."""
+    program = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip('needs Chromium: apt-get install chromium')
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """``visit(address, width, scheme)`` gives a page; at the end nothing must have been complained about or asked elsewhere."""
+    pages, complaints = [], []
+
+    def elsewhere(request):
+        complaints.append(request.url)
+
+    def open_page(address, width=1280, scheme='light'):
+        page = browser.new_context(viewport=dict(width=width, height=900), color_scheme=scheme).new_page()
+        page.on('console', lambda message: complaints.append(message.text) if message.type in ('error', 'warning') else None)
+        page.on('pageerror', lambda error: complaints.append(str(error)))
+        page.on('request', lambda request: None if request.url.startswith((address, 'data:', 'blob:')) else elsewhere(request))
+        page.goto(address)
+        page.wait_for_selector('html[data-ready=yes]', timeout=60000)
+        pages.append(page)
+        return page
+
+    yield open_page
+    for page in pages:
+        page.context.close()
+    assert not complaints
+
+
+def first_cells(page, table):
+    return page.eval_on_selector_all(f'#{table} tbody tr', 'rows => rows.map(row => row.cells[0].textContent)')
+
+
+def test_the_report_in_a_browser(visit, report):
+    page = visit((report / 'index.html').as_uri())
+    # Tables sort, with the keyboard too, and numbers as numbers.
+    header = page.locator('#rows-table thead th', has_text='SI-logRMSE ↓')
+    header.locator('button').click()
+    assert first_cells(page, 'rows-table') == ['second', 'first'] and header.get_attribute('aria-sort') == 'ascending'
+    header.locator('button').press('Enter')
+    assert first_cells(page, 'rows-table') == ['first', 'second'] and header.get_attribute('aria-sort') == 'descending'
+
+    # A row of several seeds is a mean with a band; each can be left out; a part can be enlarged.
+    plot = page.locator('#curve-chart .plot')
+    page.select_option('#metric', f'validation:{DEPTH}')
+    fills = plot.evaluate('node => node.data.map(trace => trace.fill ?? null)')
+    assert fills == [None, 'tonexty', None, None]
+    page.locator('#legend button', has_text='first').press(' ')
+    assert plot.evaluate('node => node.data.length') == 1
+    page.locator('#legend button', has_text='first').click()
+    page.check('#seeds')
+    assert plot.evaluate('node => node.data.map(trace => trace.name)') == ['first, seed 0', 'first, seed 1', 'second']
+    whole = plot.evaluate('node => node.layout.xaxis.range')
+    plot.scroll_into_view_if_needed()
+    box = plot.bounding_box()
+    page.mouse.move(box['x'] + 0.4 * box['width'], box['y'] + 0.4 * box['height'])
+    page.mouse.down()
+    page.mouse.move(box['x'] + 0.6 * box['width'], box['y'] + 0.6 * box['height'], steps=4)
+    page.mouse.up()
+    page.wait_for_function('whole => document.querySelector("#curve-chart .plot").layout.xaxis.range[0] > whole[0]', arg=whole)
+    page.click('#reset')
+    page.wait_for_function('whole => document.querySelector("#curve-chart .plot").layout.xaxis.range[0] === whole[0]', arg=whole)
+
+    # Charts with choices.
+    matrix = page.locator('[data-chart="confusion-semseg"]')
+    matrix.scroll_into_view_if_needed()
+    page.wait_for_function('() => document.querySelector(\'[data-chart="confusion-semseg"] .plot\').data?.length === 1')
+    matrix.locator('[data-choice="1"]').select_option('2')
+    assert matrix.locator('.plot').evaluate('node => node.data[0].zmid ?? node.data[0].zmin') == -1
+
+    # The slider moves with mouse and keys; other pictures can be chosen.
+    slider = page.locator('.slider').first
+    slider.scroll_into_view_if_needed()
+    box = slider.bounding_box()
+    page.mouse.click(box['x'] + 0.2 * box['width'], box['y'] + 0.5 * box['height'])
+    clipped = slider.locator('img.right').evaluate('image => getComputedStyle(image).clipPath')
+    assert 15 < float(clipped.split()[-1].rstrip('%)')) < 25
+    before = slider.locator('input').input_value()
+    slider.locator('input').press('ArrowRight')
+    assert int(slider.locator('input').input_value()) == int(before) + 1
+    left = slider.locator('img.left')
+    shown = left.get_attribute('src')
+    page.select_option('#left-layer', 'depth/0/errors')
+    assert left.get_attribute('src') != shown and left.evaluate('image => image.decode().then(() => image.naturalWidth)') == 64
+    assert 'relative' in page.inner_text('#legends').lower()
+    assert len(page.pdf(format='A4')) > 50_000
+
+
+def test_the_report_on_a_phone_and_in_the_dark(visit, report):
+    page = visit((report / 'index.html').as_uri(), width=390, scheme='dark')
+    assert page.evaluate('document.documentElement.scrollWidth') == 390
+    colours = 'node => [node.layout.font.color, getComputedStyle(document.body).backgroundColor]'
+    assert page.locator('#curve-chart .plot').evaluate(colours) == ['#e4e8eb', 'rgb(20, 24, 27)']
+    page.emulate_media(color_scheme='light')
+    page.wait_for_function('() => document.querySelector("#curve-chart .plot").layout.font.color === "#1d2429"')
+
+
+@pytest.fixture
+def served(runs, tmp_path):
+    """Copies of runs, and the address of their page."""
+    folder = tmp_path / 'runs'
+    shutil.copytree(runs, folder)
+    server = make_server(Dashboard([folder], every=0.2, fresh=0.0), 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield folder, f'http://127.0.0.1:{server.server_address[1]}/'
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def listing(folder):
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob('*')}
+
+
+def test_the_page_of_running_trainings_refreshes_itself(served, visit):
+    folder, address = served
+    before = listing(folder)
+    page = visit(address)
+    assert page.inner_text('#summary') == '3 runs, 0 running.'
+    page.locator('#runs-table thead th', has_text='mIoU').locator('button').click()
+    assert first_cells(page, 'runs-table') == ['first_seed0', 'first_seed1', 'second_seed0']
+    page.locator('#latest img').first.scroll_into_view_if_needed()
+    assert page.locator('#latest img').first.evaluate('image => image.decode().then(() => image.naturalWidth)') > 50
+    assert listing(folder) == before
+    change_run(folder / 'first_seed0', lambda record: record['scores'].update({MIOU: 77.25}))
+    page.wait_for_function('() => document.querySelector("#runs-table").textContent.includes("77.25")')
+    # Sorted as before.
+    assert first_cells(page, 'runs-table') == ['first_seed1', 'second_seed0', 'first_seed0']
+
+
+def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(served):
+    folder, address = served
+    host, port = address.removeprefix('http://').rstrip('/').split(':')
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+
+    def ask(path, **headers):
+        connection.request('GET', path, headers={'Host': f'{host}:{port}'} | headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer, body
+
+    answer, body = ask('/state')
+    state = json.loads(body)
+    assert answer.status == 200 and state['summary'] == '3 runs, 0 running.'
+    assert ask('/state', **{'If-None-Match': answer.headers['ETag']})[0].status == 304
+    url = state['pictures'].split('src="')[1].split('"')[0]
+    assert ask('/' + url)[1].startswith(b'\x89PNG')
+    for path in (
+        '/../run.json',
+        '/picture/../../first_seed0/run.json',
+        '/picture//etc/passwd',
+        f'/{folder}/first_seed0/run.json',
+    ):
+        assert ask(path)[0].status == 404
+    answer, body = ask('/', Host='elsewhere.example:80')
+    assert answer.status == 403 and b'<table' not in body
+    shutil.rmtree(folder)
+    answer, body = ask('/state')
+    assert answer.status == 503 and b'does not exist' in body
+
+
+def test_a_taken_port_is_said(run_cli, served):
+    folder, address = served
+    result = run_cli('dashboard', folder, '--port', address.rstrip('/').rpartition(':')[2])
+    assert result.code == 1 and 'Give another --port' in result.err
