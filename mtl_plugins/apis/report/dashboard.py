@@ -14,7 +14,7 @@ from typing import Any
 from mtl_plugins.apis.report.charts import colours_of
 from mtl_plugins.apis.report.curves import curves_of
 from mtl_plugins.apis.report.groups import group_runs
-from mtl_plugins.apis.report.page import render, render_part
+from mtl_plugins.apis.report.page import render, render_page
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
@@ -55,7 +55,7 @@ class Dashboard:
     def page(self) -> str:
         """The whole page."""
         state = self.state()
-        return render(
+        return render_page(
             'dashboard.html',
             title='Runs',
             sources="'self'",
@@ -87,8 +87,8 @@ class Dashboard:
         )
         return dict(
             summary=f'{len(runs)} run{"s" * (len(runs) != 1)}, {running} running.',
-            table=render_part('state_table.html', progress=progress_table(shown), runs=table, note=note),
-            pictures=render_part('state_pictures.html', latest=latest[:MOST_PICTURED]),
+            table=render('state_table.html', progress=progress_table(shown), runs=table, note=note),
+            pictures=render('state_pictures.html', latest=latest[:MOST_PICTURED]),
             data=as_data(data),
         )
 

@@ -1,6 +1,7 @@
 """From data to HTML: the templates, and what a page needs packed into it."""
 
 import base64
+import functools
 import gzip
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,8 @@ def check_packages() -> None:
 
 
 def render(template: str, **values: Any) -> str:
-    """A page, with style, script and Plotly inside.
-
-    Args:
-        template: Name of a file in ``templates``.
-        values: What it shows.
-    """
+    """HTML of a file in ``templates``, with what it shows."""
     import jinja2
-    from plotly.offline import get_plotlyjs
 
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
@@ -40,17 +35,18 @@ def render(template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    parts = {name: (_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js')}
-    # A third of its size; every browser of the last years unpacks it.
-    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    return environment.get_template(template).render(style=parts['style.css'], script=parts['page.js'], plotly=plotly, **values)
-
-
-def render_part(template: str, **values: Any) -> str:
-    """A part of a page, without what is packed."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, undefined=jinja2.StrictUndefined
-    )
     return environment.get_template(template).render(**values)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """As :func:`render`, with style, script and Plotly inside: a page that needs no other file."""
+    style, script = ((_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js'))
+    return render(template, style=style, script=script, plotly=_packed_plotly(), **values)
+
+
+@functools.cache
+def _packed_plotly() -> str:
+    """Plotly's script, compressed to a third: every browser of the last years unpacks it."""
+    from plotly.offline import get_plotlyjs
+
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()

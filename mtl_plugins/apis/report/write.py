@@ -24,7 +24,7 @@ from mtl_plugins.apis.report.groups import (
     metrics_of,
     provenance_table,
 )
-from mtl_plugins.apis.report.page import render
+from mtl_plugins.apis.report.page import render_page
 from mtl_plugins.apis.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.apis.resources import COSTS, RunCost, read_cost
 from mtl_plugins.errors import ConfigError, DataNotFoundError
@@ -272,7 +272,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
     sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
     sections += [('resources', 'Resources')] if 'resources' in tables else []
     sections += [('configs', 'Configs')] if tables['configs'].texts() else []
-    return render(
+    return render_page(
         'report.html',
         title=options.title,
         sources='',
