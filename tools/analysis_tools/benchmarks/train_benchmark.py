@@ -9,7 +9,7 @@ from benchmarks.joint_model import CONFIG
 from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import render_arrays, write_scenes
 from benchmarks.timing import interleave
-from benchmarks.training_loop import time_training_loop
+from benchmarks.training_loop import WITH_PICTURES, time_training_loop
 from benchmarks.training_steps import Batch, MMSegStep, SegmentorStep, SmpStep, TrainingStep
 
 # Iterations between two bare steps of the loop; one of them logs.
@@ -65,5 +65,6 @@ def run(options: Options) -> Result:
             Ratio('saved: ours fp32 / smp fp32', memory, 'ours fp32', 'smp fp32', target=0.75, bound='most'),
             Ratio('saved: ours bf16 / smp fp32', memory, 'ours bf16', 'smp fp32'),
             Ratio('whole loop / bare step', whole, 'loop', 'bare step', target=1.08, bound='most'),
+            Ratio(f'{WITH_PICTURES} / without', whole, WITH_PICTURES, 'loop', target=1.03, bound='most'),
         ],
     )
