@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_MULTITASK, SUMMARY_SEMSEG
+from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings, summary_keys
 from mtl_plugins.runs.record import RunRecord
 
 FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
-_SHEET = {'multitask': SUMMARY_MULTITASK, 'semseg': SUMMARY_SEMSEG, 'depth': SUMMARY_DEPTH}
+_SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
 _LATEX = {
     '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
     '~': r'\textasciitilde{}', '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',

@@ -23,7 +23,7 @@ _DEFAULT_MONITOR = 'metrics_summary/multitask'
 
 
 def find_runs(folders: Sequence[str | Path], index_path: Path | None = None) -> list[RunRecord]:
-    """All runs at or below ``folders``, at any depth, each once, in the order of their start.
+    """All runs at or below ``folders``, however far down, each once, in the order of their start.
 
     A work dir has a ``run.json``, or else, from an older version, a ``metrics.csv``. One that cannot be read is listed with the
     state ``unreadable`` and the sentence as its ``error``. Symbolic links below the folders are not followed.
