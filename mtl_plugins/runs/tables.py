@@ -40,10 +40,14 @@ class RunTable:
         return [[_text(key, value) for key, value in zip(self.keys, row, strict=True)] for row in self.rows]
 
 
+def run_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Paths of the work dirs below the folder that holds all of them; of a single one its name."""
+    root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
+    return [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
+
+
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
     """Name, state, progress and scores of runs, the config keys that differ, time, note; or name and the keys given."""
-    root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
-    names = [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
     if keys is None:
         summaries, differing = summary_keys(runs), differing_keys(runs)
         notes = [key for key in ('tags', 'note') if any(run.get(key) for run in runs)]
@@ -51,7 +55,7 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
         titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *notes]
     else:
         titles = headings(keys)
-    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(names, runs, strict=True)]
+    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(run_names(runs), runs, strict=True)]
     return RunTable(['run', *keys], ['run', *titles], rows)
 
 

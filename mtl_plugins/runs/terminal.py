@@ -9,7 +9,7 @@ from rich.text import Text
 
 from mtl_plugins.runs.columns import summary_keys
 from mtl_plugins.runs.record import RunRecord
-from mtl_plugins.runs.tables import make_table
+from mtl_plugins.runs.tables import make_table, run_names
 
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
 _FIELDS = (
@@ -51,16 +51,18 @@ def print_table(
 
 def live_table(runs: Sequence[RunRecord]) -> Table:
     """What runs now: how far it is, its loss, its best scores, time so far and to go."""
+    names = {run.path: name for run, name in zip(runs, run_names(runs), strict=True)}
     running = [run for run in runs if run.state == 'running']
     summaries = summary_keys(running)
     table = Table(box=box.SIMPLE_HEAD, title=f'{len(running)} of {len(runs)} runs are running')
     for title in ('run', 'iteration', 'loss', *summaries.values(), 'to go'):
-        table.add_column(title, justify='left' if title == 'run' else 'right')
+        # Where there is little room, the name of the run is cut, not its numbers.
+        table.add_column(title, justify='left' if title == 'run' else 'right', no_wrap=title != 'run')
     for run in running:
         done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
         loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
-        steps = done - (session.get('from_iter') or 0)
-        left = f'{(total - done) * (session.get("seconds") or 0) / steps / 60:.0f} min' if steps > 0 else ''
+        steps, seconds = done - (session.get('from_iter') or 0), session.get('seconds') or 0
+        left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
         scores = [run.get(key) for key in summaries]
         cells = [
             f'{done}/{total}',
@@ -68,7 +70,7 @@ def live_table(runs: Sequence[RunRecord]) -> Table:
             *('' if s is None else f'{s:.2f}' for s in scores),
             left,
         ]
-        table.add_row(Text(str(run.path)), *cells)
+        table.add_row(Text(names[run.path], no_wrap=True, overflow='ellipsis'), *cells)
     return table
 
 
