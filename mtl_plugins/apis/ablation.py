@@ -158,11 +158,12 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
                 parameters = f'{runs[0]["parameters"]:,}' if 'parameters' in runs[0] else ''
                 lines.append(f'| {row} | {parameters} | {" | ".join(cells)} | {"" if row == BASELINE else len(runs)} |')
         lines.append('')
+    trainings = [d for d in documents if d['row'] != BASELINE]
     commits = sorted({d['commit'][:7] for d in documents if d['commit']})
     dates = sorted(d['date'][:10] for d in documents)
-    devices = sorted({d['device'] for d in documents})
+    devices = sorted({d['device'] for d in trainings or documents})
     lines.append(
-        f'{len(documents)} runs; commit {", ".join(commits)}; {dates[0]} to {dates[-1]}; {", ".join(devices)}; '
+        f'{len(trainings)} runs; commit {", ".join(commits)}; {dates[0]} to {dates[-1]}; {", ".join(devices)}; '
         f'torch {documents[0]["versions"]["torch"]}. Mean and standard deviation over seeds, last epoch, validation split.'
     )
     return '\n'.join(lines) + '\n'

@@ -11,10 +11,10 @@ from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
 from mtl_plugins.evaluation.functional.scores import (
-    SUMMARY_DEPTH,
     SUMMARY_MULTITASK,
-    SUMMARY_SEMSEG,
+    SUMMARY_RULES,
     SUMMARY_TITLES,
+    TASK_SUMMARIES,
     with_ties_broken,
 )
 from mtl_plugins.evaluation.label_folder import find_labels
@@ -27,7 +27,7 @@ from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
-SUMMARY = {SUMMARY_TITLES[name]: name for name in (SUMMARY_SEMSEG, SUMMARY_DEPTH, SUMMARY_MULTITASK)}
+SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
 BEST_METRIC = SUMMARY_MULTITASK
 PICTURE_ROWS = 5
 
@@ -74,12 +74,14 @@ def report(
         'per-position baseline, validation': score_position_baseline(baseline, data_root / 'val'),
         'per-position baseline, graded test': score_position_baseline(baseline, grader_labels),
     }
-    table = Table('', *(f'{label} {"↓" if label == "SI-logRMSE" else "↑"}' for label in SUMMARY), title=result.run_name)
+    arrows = dict(greater='↑', less='↓')
+    headings = [f'{label} {arrows[SUMMARY_RULES[name]]}' for label, name in SUMMARY.items()]
+    table = Table('', *headings, title=result.run_name)
     for label, scores in rows.items():
         table.add_row(label, *(f'{scores[name]:.2f}' for name in SUMMARY.values()))
     console = Console()
     console.print(table)
-    console.print('Baseline: the most frequent class and the median depth of each pixel position in the training labels.')
+    console.print('Baseline: for each pixel position the best guess from the training labels, without looking at the image.')
     model, guess = rows['model, graded test'], rows['per-position baseline, graded test']
     gain = model[SUMMARY['mIoU']] - guess[SUMMARY['mIoU']]
     reduction = 100 * (1 - model[SUMMARY['SI-logRMSE']] / guess[SUMMARY['SI-logRMSE']])

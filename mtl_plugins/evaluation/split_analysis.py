@@ -7,7 +7,7 @@ import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
-from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_SEMSEG, multitask_scores
+from mtl_plugins.evaluation.functional.scores import TASK_SUMMARIES, multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 
 # Rows and columns into which images of any size are divided.
@@ -125,7 +125,7 @@ class SplitAnalysis:
 
 def _in_common(scores: Mapping[str, float]) -> dict[str, float]:
     """The multitask scores, where both of their tasks are scored."""
-    return multitask_scores(scores) if {SUMMARY_SEMSEG, SUMMARY_DEPTH} <= scores.keys() else {}
+    return multitask_scores(scores) if scores.keys() >= set(TASK_SUMMARIES) else {}
 
 
 def choose_best_median_worst(values: np.ndarray, count: int, lower_is_better: bool) -> dict[str, np.ndarray]:

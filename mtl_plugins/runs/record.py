@@ -104,8 +104,8 @@ class RunRecord:
         return self.path / name if name and (self.path / name).is_file() else None
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What stands at a dotted key, of the record, else of the config: ``'scores.metrics_summary/depth'``, ``'seed'``,
-        ``'optim_wrapper.optimizer.lr'``, ``'train_dataloader.dataset.pipeline.1.crop_size'``.
+        """What stands at a dotted key, of the record, else of the config: ``'scores.metrics_summary/multitask'``,
+        ``'seed'``, ``'optim_wrapper.optimizer.lr'``, ``'train_dataloader.dataset.pipeline.1.crop_size'``.
 
         ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
         a score may be called by its last word: ``'multitask'``.

@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_DEPTH, SUMMARY_MULTITASK, SUMMARY_SEMSEG
+from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings, summary_keys
 from mtl_plugins.runs.record import RunRecord
 
 FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
-_SHEET = {'multitask': SUMMARY_MULTITASK, 'semseg': SUMMARY_SEMSEG, 'depth': SUMMARY_DEPTH}
+_SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
 # 12.3, 1,234, 1e-4, 12.3 ± 0.4, 0:12:34
 _NUMBER = re.compile(r'[-+]?[\d.,]+(e[-+]?\d+)?( ± [\d.]+)?|\d+:\d\d:\d\d')
 _LATEX = {
@@ -68,10 +68,14 @@ class TextTable:
 Table = RunTable | TextTable
 
 
+def run_names(runs: Sequence[RunRecord]) -> list[str]:
+    """Paths of the work dirs below the folder that holds all of them; of a single one its name."""
+    root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
+    return [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
+
+
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
     """Name, state, progress and scores of runs, the config keys that differ, time, note; or name and the keys given."""
-    root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
-    names = [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
     if keys is None:
         summaries, differing = summary_keys(runs), differing_keys(runs)
         notes = [key for key in ('tags', 'note') if any(run.get(key) for run in runs)]
@@ -79,23 +83,24 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
         titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *notes]
     else:
         titles = headings(keys)
-    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(names, runs, strict=True)]
+    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(run_names(runs), runs, strict=True)]
     return RunTable(['run', *keys], ['run', *titles], rows)
 
 
 def progress_table(runs: Sequence[RunRecord]) -> TextTable:
     """The runs that run now: how far they are, their loss, their best scores so far, the time that they will still take."""
+    names = {run.path: name for run, name in zip(runs, run_names(runs), strict=True)}
     running = [run for run in runs if run.state == 'running']
     summaries = summary_keys(running)
     rows = []
     for run in running:
         done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
         loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
-        steps = done - (session.get('from_iter') or 0)
-        left = f'{(total - done) * (session.get("seconds") or 0) / steps / 60:.0f} min' if steps > 0 else ''
+        steps, seconds = done - (session.get('from_iter') or 0), session.get('seconds') or 0
+        left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
         scores = [run.get(key) for key in summaries]
         cells = ['' if loss is None else f'{loss:.3f}', *('' if score is None else f'{score:.2f}' for score in scores), left]
-        rows.append([str(run.path), f'{done}/{total}', *cells])
+        rows.append([names[run.path], f'{done}/{total}', *cells])
     return TextTable(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
 
 

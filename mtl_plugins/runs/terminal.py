@@ -53,9 +53,10 @@ def live_table(runs: Sequence[RunRecord]) -> Table:
     progress = progress_table(runs)
     table = Table(box=box.SIMPLE_HEAD, title=f'{len(progress.rows)} of {len(runs)} runs are running')
     for title in progress.titles:
-        table.add_column(title, justify='left' if title == 'run' else 'right')
+        # Where there is little room, the name of the run is cut, not its numbers.
+        table.add_column(title, justify='left' if title == 'run' else 'right', no_wrap=title != 'run')
     for name, *cells in progress.rows:
-        table.add_row(Text(name), *cells)
+        table.add_row(Text(name, no_wrap=True, overflow='ellipsis'), *cells)
     return table
 
 

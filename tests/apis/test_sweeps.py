@@ -14,8 +14,10 @@ import time
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 
 from mtl_plugins.apis.sweeps import clock, launch
+from mtl_plugins.apis.sweeps.couplings import couplings_of
 from mtl_plugins.apis.sweeps.definition import read_sweep
 from mtl_plugins.apis.sweeps.report import write_report
 from mtl_plugins.apis.sweeps.study import SharedStudy
@@ -288,6 +290,9 @@ def test_the_shipped_sweeps_vary_what_they_say():
     weights = sweeps['task_weights']
     config = load_config(weights.config, weights.options_of({'semseg weight': 0.3}, 0))
     assert config.model.task_balancing.weights == dict(semseg=0.3, depth=0.7)
+    three = Config(dict(model=dict(tasks=dict(a={}, b={}, c={}))))
+    shares = couplings_of(three)['b_weight'](0.5, three)
+    assert shares == {f'model.task_balancing.weights.{task}': share for task, share in dict(b=0.5, a=0.25, c=0.25).items()}
 
     dino = sweeps['dino']
     params = {'teacher temperature': 0.04, 'model.student_temperature': 0.2, 'model.centring': 'mean'}

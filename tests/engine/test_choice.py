@@ -7,6 +7,7 @@ import pytest
 
 from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME, format_metrics
 from mtl_plugins.registry import HOOKS
 
 MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'
@@ -37,6 +38,29 @@ def test_a_run_that_gets_better_below_the_thresholds_is_not_stopped():
     for _ in range(3):
         hook.after_val_epoch(runner, {MULTITASK: 0.0, UNCLIPPED: -30.0})
     assert loop.stop_training
+
+
+def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted(tmp_path):
+    # mmengine's hook begins anew: a run that is killed often enough never stopped.
+    unclipped = (-60.0, -30.0, -40.0, -35.0, -50.0)
+    rows = [{'epoch': n, 'iter': 10 * n, MULTITASK: 0.0, UNCLIPPED: score} for n, score in enumerate(unclipped, 1)]
+    (tmp_path / FILE_NAME).write_text(format_metrics(rows))
+
+    def stops_after(iteration: int) -> int:
+        """The validation that stops a run that is resumed at an iteration."""
+        loop = SimpleNamespace(stop_training=False)
+        runner = SimpleNamespace(train_loop=loop, logger=SimpleNamespace(info=str), work_dir=str(tmp_path), iter=iteration)
+        hook = EarlyStoppingHook(monitor=MULTITASK, patience=3)
+        hook.before_run(runner)
+        hook.before_train(runner)
+        for row in rows:
+            if row['iter'] > iteration:
+                hook.after_val_epoch(runner, row)
+                if loop.stop_training:
+                    return row['epoch']
+
+    # The second is the best; the third, fourth and fifth are not, wherever the run was killed.
+    assert [stops_after(iteration) for iteration in (0, 15, 20, 30, 40)] == [5] * 5
 
 
 @pytest.mark.parametrize(('monitor', 'rule'), [('metrics_task_semseg/road', None), (MULTITASK, 'more')])

@@ -31,7 +31,7 @@ def runs_of(path):
     return PlannedTrials(read_plan(path), path.parent / 'results', path.parent).all_runs()
 
 
-def fake_result(results, row, seed, **metrics):
+def fake_result(results, row, seed, device='cpu', **metrics):
     results.mkdir(exist_ok=True)
     document = dict(
         row=row,
@@ -40,7 +40,7 @@ def fake_result(results, row, seed, **metrics):
         metrics={f'metrics_summary/{name}': value for name, value in metrics.items()},
         commit='0123456789',
         date='2026-01-01T00:00:00',
-        device='cpu',
+        device=device,
         versions=dict(torch='2'),
     )
     (results / f'{row}_{seed}.json').write_text(json.dumps(document))
@@ -88,6 +88,16 @@ def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(tmp
     assert f'| one | 1,234 | 21.50 ± {statistics.stdev(depths):.2f} | 2 |' in table
     assert '| two | 1,234 | 30.00 | 1 |' in table
     assert 'multitask' not in table and 'mIoU' not in table and '0123456' in table
+
+
+def test_the_baseline_is_a_row_and_no_run(tmp_path):
+    # Its file was counted as one, and its device named among those of the trainings.
+    plan = read_plan(write_plan(tmp_path, {'one': dict(config='a.py')})) | dict(baseline=True)
+    fake_result(tmp_path / 'results', 'per-position baseline', 0, depth=48.0)
+    fake_result(tmp_path / 'results', 'one', 0, device='gpu', depth=20.0)
+    table = tables_in_markdown(plan, tmp_path / 'results')
+    assert [line.split('|')[1].strip() for line in table.splitlines()[4:6]] == ['per-position baseline', 'one']
+    assert '\n1 runs; commit 0123456; 2026-01-01 to 2026-01-01; gpu; torch 2.' in table
 
 
 def test_options_of_a_row_replace_the_common_ones(tmp_path):

@@ -3,8 +3,18 @@
 import csv
 import io
 import json
+import os
+import pty
+import select
+import signal
+import subprocess
+import sys
 
 import pytest
+
+from mtl_plugins.runs.record import LOCK_NAME
+from mtl_plugins.utils.files import hold_lock
+from tests.tiny import ROOT
 
 
 @pytest.fixture
@@ -42,6 +52,39 @@ def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
     )
     result = run_cli('runs', 'export', work_dirs, '--out', tmp_path / 'table.tex')
     assert result.code == 0 and r'\toprule' in (tmp_path / 'table.tex').read_text()
+
+
+def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(work_dirs):
+    # Whole paths were shown, and a narrow terminal cut the numbers as well as them.
+    running = work_dirs / ('a_name_that_is_too_long_for_the_terminal_' * 2)
+    running.mkdir()
+    progress = dict(iter=12345, max_iters=40000, loss=0.25)
+    scores = {'metrics_summary/semseg': 44.7, 'metrics_summary/depth': 26.4, 'metrics_summary/multitask': 12.5}
+    (running / 'run.json').write_text(json.dumps(dict(state='running', progress=progress, scores=scores)))
+    assert hold_lock(running / LOCK_NAME)
+    ours, terminal = pty.openpty()
+    command = [sys.executable, ROOT / 'tools/runs.py', 'list', '--watch', '--every', '0.05', work_dirs]
+    environment = {**os.environ, 'COLUMNS': '80', 'TERM': 'xterm'}
+    process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    os.close(terminal)
+    text, interrupted = b'', False
+    try:
+        while select.select([ours], [], [], 30)[0]:
+            text += os.read(ours, 2**16)
+            if text.count(b'running') >= 3 and not interrupted:
+                process.send_signal(signal.SIGINT)
+                interrupted = True
+    except OSError:
+        # What reading from a terminal gives when its last program has ended.
+        assert process.wait(30) == 0, text.decode()
+    finally:
+        process.kill()
+        os.close(ours)
+    shown = text.decode()
+    assert '1 of 3 runs are running' in shown and 'Traceback' not in shown
+    # Of the view as it was drawn last.
+    (row,) = [line for line in shown.rpartition('runs are running')[2].splitlines() if 'a_name' in line]
+    assert row.split()[0].endswith('…') and row.split()[1:] == ['12345/40000', '0.250', '44.70', '26.40', '12.50']
 
 
 def test_prune_removes_nothing_unless_told_to(run_cli, work_dirs):

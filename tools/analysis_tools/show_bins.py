@@ -31,23 +31,28 @@ def main() -> None:
     args = parse_args()
     from PIL import Image
 
-    from mtl_plugins.apis.depth_bins import read_images, read_samples
-    from mtl_plugins.models.utils.bins import find_bins_head, predict_bins
+    from mtl_plugins.apis.bins import read_images, read_samples
+    from mtl_plugins.models.decode_heads.model_bins import require_bins
     from mtl_plugins.models.utils.checkpoint import load_pretrained
     from mtl_plugins.registry import MODELS
     from mtl_plugins.utils.config import load_config, parse_options
     from mtl_plugins.utils.files import replacing
-    from mtl_plugins.visualization.depth_bins import render_depth_bins
+    from mtl_plugins.visualization.bins import render_bins
 
     config = load_config(args.config, parse_options(args.cfg_options))
     # The checkpoint replaces what `init_cfg` would load.
     model = MODELS.build(config.model).eval()
-    head = find_bins_head(model)
+    model_bins = require_bins(model)
     load_pretrained(model, args.checkpoint)
-    rows = read_samples(args.data_root, args.split, args.indices) if args.data_root else read_images(args.images)
+    if args.data_root:
+        rows = read_samples(args.data_root, args.split, args.indices, model_bins.label)
+    else:
+        rows = read_images(args.images)
     for row in rows:
-        row['pred_depth'], row['bins'] = predict_bins(model, row['image'])
-    picture = render_depth_bins(rows, head.scale.depth_range, title=f'{type(head).__name__}, {head.scale.spacing} spacing')
+        row['prediction'], row['bins'] = model_bins.predict(row['image'])
+    title = f'{type(model_bins.head).__name__}, {model_bins.head.scale.spacing} spacing'
+    kind = model.data_preprocessor.labels[model_bins.label]
+    picture = render_bins(rows, kind, model_bins.value_range, title)
     with replacing(args.out) as temporary:
         file_format = 'PNG' if args.out.suffix.lower() == '.png' else 'JPEG'
         Image.fromarray(picture).save(temporary, format=file_format, **({} if file_format == 'PNG' else dict(quality=88)))

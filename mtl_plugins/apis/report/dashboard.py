@@ -19,7 +19,7 @@ from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.record import RunRecord
-from mtl_plugins.runs.tables import make_table, progress_table
+from mtl_plugins.runs.tables import make_table, progress_table, run_names
 from mtl_plugins.runs.work_dirs import find_runs
 
 LOOPBACK = '127.0.0.1'
@@ -81,7 +81,7 @@ class Dashboard:
         note = f'The newest {MOST_RUNS} of {len(runs)} runs; tools/runs.py lists all.' if len(runs) > MOST_RUNS else ''
         monitor = next((name for name in reversed(SUMMARY_TITLES) if any(run.scores.get(name) for run in shown)), 'loss')
         table = make_table(shown) if shown else None
-        latest = [(self._name(run), pictures) for run in shown if (pictures := self._latest(run))]
+        latest = [(name, pictures) for run, name in zip(shown, run_names(shown), strict=True) if (pictures := self._latest(run))]
         data = dict(
             curves=curves_of(groups), colours=list(colours_of([group.name for group in groups]).values()), monitor=monitor
         )
@@ -91,9 +91,6 @@ class Dashboard:
             pictures=render('state_pictures.html', latest=latest[:MOST_PICTURED]),
             data=as_data(data),
         )
-
-    def _name(self, run: RunRecord) -> str:
-        return run.path.absolute().name
 
     def _latest(self, run: RunRecord) -> list[dict[str, Any]]:
         """The newest picture of each name that a run has drawn."""

@@ -6,7 +6,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from mtl_plugins.evaluation.functional.scores import MULTITASK_PARTS, SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES
+from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import TextTable
@@ -83,7 +83,7 @@ def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
 
 def has_metric(group: RunGroup, metric: str) -> bool:
     """Whether a metric of a group says something, see :func:`metrics_of`."""
-    needed = (metric, *MULTITASK_PARTS) if metric == SUMMARY_MULTITASK else (metric,)
+    needed = (metric, *TASK_SUMMARIES) if metric == SUMMARY_MULTITASK else (metric,)
     return all(group.scores(name) for name in needed)
 
 

@@ -1,5 +1,7 @@
 """Values that stand for several entries of a config: ``function(value, config)`` gives overrides by dotted key."""
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 from mmengine.config import Config
@@ -36,7 +38,15 @@ def batch_size_with_epochs(value: int, config: Config) -> dict[str, Any]:
     }
 
 
-def semseg_weight(value: float, config: Config) -> dict[str, Any]:
-    """The weight of segmentation in the loss; depth gets the rest of 1."""
+def task_weight(task: str, value: float, config: Config) -> dict[str, Any]:
+    """The weight of one task in the loss; the others share the rest of 1 equally."""
     place = 'model.task_balancing.weights'
-    return {f'{place}.semseg': value, f'{place}.depth': round(1 - value, 12)}
+    others = [name for name in config.model.tasks if name != task]
+    return {f'{place}.{task}': value, **{f'{place}.{name}': round((1 - value) / len(others), 12) for name in others}}
+
+
+def couplings_of(config: Config) -> dict[str, Callable[[Any, Config], dict[str, Any]]]:
+    """The functions by the names that sweeps call them: :func:`task_weight` is ``<task>_weight`` for each task of the model."""
+    tasks = config.model.get('tasks') or {}
+    weights = {f'{task}_weight': functools.partial(task_weight, task) for task in tasks} if len(tasks) > 1 else {}
+    return dict(batch_size_with_epochs=batch_size_with_epochs, **weights)

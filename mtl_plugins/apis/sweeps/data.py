@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from mtl_plugins.apis.demo import ensure_data
+from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.utils.config import DATA_ROOT_VARIABLE
 
 
@@ -18,6 +19,6 @@ def data_for(numbers: dict | None, given: Path | None, folder: Path) -> Path | N
     given = given or os.environ.get(DATA_ROOT_VARIABLE)
     if given or not numbers:
         return Path(given).resolve() if given else None
-    labels = tuple(numbers.get('labels', ('semseg', 'depth')))
+    labels = tuple(numbers.get('labels', MINISCAPES_TASKS))
     sizes = (numbers['train'], numbers['val'], numbers['test'], tuple(numbers['size']), numbers['seed'])
     return ensure_data(folder, *sizes, labels).resolve()

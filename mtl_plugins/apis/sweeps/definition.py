@@ -10,7 +10,7 @@ from typing import Any
 
 from mmengine.config import Config
 
-from mtl_plugins.apis.sweeps import couplings
+from mtl_plugins.apis.sweeps.couplings import couplings_of
 from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.config import accepted_arguments, load_config, suggest
@@ -197,14 +197,14 @@ class Sweep:
 
     def _function(self, name: str, entry: dict) -> Callable[[Any], dict[str, Any]]:
         given = entry['function']
-        function = getattr(couplings, str(given), None)
+        known = couplings_of(self.base)
+        function = known.get(str(given))
         if function is None and ':' in str(given):
             try:
                 function = pkgutil.resolve_name(given)
             except (ImportError, AttributeError, ValueError):
                 function = None
         if not callable(function):
-            known = [key for key, value in vars(couplings).items() if callable(value) and value.__module__ == couplings.__name__]
             raise ConfigError(
                 f'`function` of `space[{name!r}]` in {self.path} should be a coupling or `module:function`. Found {given!r}.'
                 f'{suggest(str(given), known)}'

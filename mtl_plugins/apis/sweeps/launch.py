@@ -22,6 +22,7 @@ from mtl_plugins.apis.sweeps.training import FACTS_NAME, ORDER_NAME
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.runs.provenance import code_state
 from mtl_plugins.utils.config import load_config
 from mtl_plugins.utils.files import make_folder, replacing
 
@@ -126,9 +127,9 @@ def start_process(folder: Path, environment: Mapping[str, str]) -> subprocess.Po
 
 def provenance(started: datetime.datetime, device: str) -> dict[str, Any]:
     """Commit, time, device and versions, as the results state them."""
-    git = subprocess.run(['git', '-C', str(ROOT), 'rev-parse', 'HEAD'], capture_output=True, text=True)
     versions = dict(python=platform.python_version(), torch=torch.__version__)
-    return dict(commit=git.stdout.strip() or None, date=started.isoformat(timespec='seconds'), device=device, versions=versions)
+    date = started.isoformat(timespec='seconds')
+    return dict(commit=code_state()['commit'], date=date, device=device, versions=versions)
 
 
 def write_document(path: Path, document: Any) -> None:

@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.models.tasks.depth import DepthTask
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.histogram import Histogram
 from mtl_plugins.visualization.visualizer import Visualizer
@@ -34,12 +33,11 @@ def spread_values(tensor: Tensor, limit: int = MAX_VALUES) -> Tensor:
 
 @HOOKS.register_module()
 class HistogramHook(Hook):
-    """Histograms of weights, gradients and activations of some layers, and of depth, in every log back end that takes them.
+    """Histograms of weights, gradients and activations of layers, and of what tasks predict, in all back ends that take them.
 
     * ``weights/<layer>.<parameter>``, ``gradients/<layer>.<parameter>`` (as the optimizer gets them: of all accumulated
       iterations, after clipping) and ``activations/<layer>``, the layer's output.
-    * ``<task>/label_metres``, ``<task>/prediction_metres`` and both as they are represented, ``.._represented``, for each
-      :class:`DepthTask`, over the pixels of the batch with a label.
+    * ``<task>/<quantity>`` for each quantity of :meth:`DenseTask.distributions`, over the pixels of the batch with a label.
 
     Of each at most 65,536 evenly spread values of one batch of the main process count. Outside the iterations that draw, nothing
     is computed, kept or waited for. A run with this hook takes exactly the steps that it takes without.
@@ -48,7 +46,7 @@ class HistogramHook(Hook):
         interval: Draw at every so many iterations; 0 never.
         layers: Regular expression, of which a part of the layer's name has to match, as ``'backbone.layer4|predictor'``. By
             default the first and the last convolution or linear layer of each part of the model.
-        depth: Whether to draw depth.
+        depth: Whether to draw the quantities of the tasks, which for depth are its metres.
 
     Raises:
         ValueError: If ``interval`` is negative or ``layers`` is no regular expression.
@@ -105,10 +103,8 @@ class HistogramHook(Hook):
             self._handles.append(layer.register_forward_hook(self._activations_of(name)))
         if self.depth and PredictionTap.fits(runner.model):
             model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            tasks = {name: task for name, task in model.tasks.items() if isinstance(task, DepthTask)}
-            labels = model.labels
             self._handles.append(
-                PredictionTap(runner.model, lambda predictions, targets: self._keep_depth(tasks, labels, predictions, targets))
+                PredictionTap(runner.model, lambda predictions, targets: self._keep_quantities(model, predictions, targets))
             )
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if optimizer is not None:
@@ -134,25 +130,15 @@ class HistogramHook(Hook):
         ]
 
     @torch.no_grad()
-    def _keep_depth(
-        self, tasks: dict[str, DepthTask], labels: dict[str, str], predictions: Predictions, targets: Targets
-    ) -> None:
-        for name, task in tasks.items():
-            if name not in predictions or labels[name] not in targets:
+    def _keep_quantities(self, model: nn.Module, predictions: Predictions, targets: Targets) -> None:
+        for name, task in model.tasks.items():
+            target = targets.get(model.labels[name])
+            if name not in predictions or target is None:
                 continue
-            target = targets[labels[name]]
-            output = task.upsample(predictions[name][-1].float(), target.shape[-2:]).squeeze(1)
-            # Of one shape, and so of the same pixels.
-            output, target = spread_values(output.contiguous()), spread_values(target.contiguous())
-            unknown = target <= 0
-            found = dict(
-                label_metres=target,
-                label_represented=task.representation.from_metres(target),
-                prediction_metres=task.representation.to_metres(output),
-                prediction_represented=output,
-            )
-            # What is not finite does not count.
-            self._values |= {f'{name}/{key}': value.masked_fill(unknown, math.nan) for key, value in found.items()}
+            valid = task.valid_mask(target)
+            for quantity, values in task.distributions(predictions[name][-1], target).items():
+                # What is not finite does not count.
+                self._values[f'{name}/{quantity}'] = spread_values(values.masked_fill(~valid, math.nan))
 
     @master_only
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:

@@ -11,10 +11,9 @@ from mmengine.model import is_model_wrapper
 from mtl_plugins.evaluation.metrics.streaming_metric import to_values
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
-from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
-from mtl_plugins.models.utils.bins import find_bins_head, predict_bins
+from mtl_plugins.models.decode_heads.model_bins import ModelBins, find_bins
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.visualization.depth_bins import render_depth_bins
+from mtl_plugins.visualization.bins import render_bins
 from mtl_plugins.visualization.histogram import Histogram
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 from mtl_plugins.visualization.visualizer import Visualizer
@@ -24,9 +23,9 @@ from mtl_plugins.visualization.visualizer import Visualizer
 class ObservedSampleHook(Hook):
     """Draw whole samples of the training and the validation split, always the same, with labels, predictions and errors.
 
-    The pictures are ``observed/train`` and ``observed/val``. Where a depth head has bins, ``observed/bins`` shows those of the
-    validation samples under the distribution of depth, and the histogram ``bins`` has their metres. The network is the one of the
-    validation: averaged weights where there are any.
+    The pictures are ``observed/train`` and ``observed/val``. Where a head has bins, ``observed/bins`` shows those of the
+    validation samples under the distribution of the values, and the histogram ``bins`` has their metres. The network is the one
+    of the validation: averaged weights where there are any.
 
     Args:
         samples: Positions in the split; those beyond its end are left out.
@@ -74,9 +73,9 @@ class ObservedSampleHook(Hook):
             labels = build_labels(dataset.metainfo['labels'])
             rows = [self.look(model, dataset.read_sample(position), labels, f'{split} {position}') for position in positions]
             runner.visualizer.add_image(f'observed/{split}', render_prediction_grid(rows, labels), step=runner.iter)
-            has_bins = any(isinstance(module, BinsDepthHead) for module in model.decode_head.modules())
-            if split == 'val' and has_bins and 'depth' in model.label_names:
-                self.draw_bins(runner, model, rows)
+            bins = find_bins(model) if split == 'val' else None
+            if bins is not None and bins.label in labels:
+                self.draw_bins(runner, bins, labels[bins.label], rows)
 
     @staticmethod
     @torch.no_grad()
@@ -93,15 +92,15 @@ class ObservedSampleHook(Hook):
         return row
 
     @staticmethod
-    def draw_bins(runner, model: torch.nn.Module, rows: Sequence[Mapping]) -> None:
+    def draw_bins(runner, model_bins: ModelBins, kind: LabelKind, rows: Sequence[Mapping]) -> None:
         """Where the bins of each sample are."""
         shown = []
         for row in rows:
-            depth, bins = predict_bins(model, row['image'])
-            shown.append(dict(image=row['image'], pred_depth=depth, bins=bins))
-            if 'depth' in row['labels']:
-                shown[-1]['depth'] = row['labels']['depth']
-        picture = render_depth_bins(shown, find_bins_head(model).scale.depth_range)
+            prediction, bins = model_bins.predict(row['image'])
+            shown.append(dict(image=row['image'], prediction=prediction, bins=bins))
+            if kind.name in row['labels']:
+                shown[-1]['label'] = row['labels'][kind.name]
+        picture = render_bins(shown, kind, model_bins.value_range)
         runner.visualizer.add_image('observed/bins', picture, step=runner.iter)
         if isinstance(runner.visualizer, Visualizer):
             histogram = Histogram.of(np.concatenate([row['bins'] for row in shown]))

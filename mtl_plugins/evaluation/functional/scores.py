@@ -7,8 +7,8 @@ SUMMARY_SEMSEG = 'metrics_summary/semseg'
 SUMMARY_DEPTH = 'metrics_summary/depth'
 SUMMARY_MULTITASK = 'metrics_summary/multitask'
 SUMMARY_UNCLIPPED = 'metrics_summary/multitask_unclipped'
-# What the multitask score sums up.
-MULTITASK_PARTS = (SUMMARY_SEMSEG, SUMMARY_DEPTH)
+# Those of which the multitask score is made, in the order of tables.
+TASK_SUMMARIES = (SUMMARY_SEMSEG, SUMMARY_DEPTH)
 # What people call the summaries of the labels of MiniScapes.
 SUMMARY_TITLES = {
     SUMMARY_SEMSEG: 'mIoU',
@@ -37,7 +37,7 @@ def multitask_scores(scores: Mapping[str, float]) -> dict[str, float]:
     The former is ``max(mean_iou - 50, 0) + max(50 - si_log_rmse, 0)``, 0 if one of the two tasks is absent, NaN if one is NaN;
     the latter is the same sum without the two maxima.
     """
-    if SUMMARY_SEMSEG not in scores or SUMMARY_DEPTH not in scores:
+    if not scores.keys() >= set(TASK_SUMMARIES):
         return {SUMMARY_MULTITASK: 0.0}
     gains = (scores[SUMMARY_SEMSEG] - _MEAN_IOU_OFFSET, _SI_LOG_RMSE_OFFSET - scores[SUMMARY_DEPTH])
     multitask = math.nan if any(map(math.isnan, gains)) else sum(max(gain, 0.0) for gain in gains)

@@ -55,6 +55,15 @@ class DenseTask(BaseModule):
         """Which pixels of a target count: bool ``(B, H, W)``; all by default."""
         return torch.ones(target.shape, dtype=torch.bool, device=target.device)
 
+    def distributions(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Quantities of which a training draws histograms, ``(B, H, W)`` each, by name; none by default.
+
+        Args:
+            prediction: ``(B, out_channels, h, w)``.
+            target: ``(B, H, W)``; what it says of pixels that do not count is of no matter.
+        """
+        return {}
+
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """What the user asked for, ``(B, *size)`` or ``(B, C, *size)``, of one prediction ``(B, out_channels, h, w)``."""

@@ -85,6 +85,16 @@ class DepthTask(DenseTask):
     def valid_mask(self, target: Tensor) -> Tensor:
         return target > 0
 
+    def distributions(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Label and prediction in metres and as they are represented."""
+        output = self.upsample(prediction.float(), target.shape[-2:]).squeeze(1)
+        return dict(
+            label_metres=target,
+            label_represented=self.representation.from_metres(target),
+            prediction_metres=self.representation.to_metres(output),
+            prediction_represented=output,
+        )
+
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """float32 metres."""
         with torch.autocast(prediction.device.type, enabled=False):

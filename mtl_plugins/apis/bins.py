@@ -1,4 +1,4 @@
-"""What the picture of depth bins shows: images, from files or of a data root with their labels."""
+"""What the picture of bins shows: images, from files or of a data root with their labels."""
 
 from collections.abc import Sequence
 
@@ -29,21 +29,21 @@ def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:
     return rows
 
 
-def read_samples(data_root: str, split: str, indices: Sequence[int]) -> list[dict[str, np.ndarray]]:
-    """``image`` and, where labelled, ``depth`` ``(H, W)`` metres, 0 = unknown, of samples in MiniScapes format.
+def read_samples(data_root: str, split: str, indices: Sequence[int], label: str) -> list[dict[str, np.ndarray]]:
+    """``image`` and, where labelled, ``label`` ``(H, W)``, the values of that label, of samples in MiniScapes format.
 
     Raises:
         DataError: If data are missing or broken, or the split has no such sample.
     """
-    dataset = MiniScapesDataset(data_root, split, tasks=('depth',), test_mode=True)
+    dataset = MiniScapesDataset(data_root, split, tasks=(label,), test_mode=True)
     rows = []
     for index in indices:
         if not 0 <= index < len(dataset):
             raise DataError(f'`--indices` should lie in 0..{len(dataset) - 1}, the samples of {split}. Found {index}.')
         info = dataset.get_data_info(index)
         row = dict(image=decode_image(info['img_path']))
-        if 'depth' in info['label_paths']:
-            kind = dataset.labels['depth']
-            row['depth'] = kind.to_values(kind.decode(*info['label_paths']['depth']))
+        if label in info['label_paths']:
+            kind = dataset.labels[label]
+            row['label'] = kind.to_values(kind.decode(*info['label_paths'][label]))
         rows.append(row)
     return rows

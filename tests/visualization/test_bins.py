@@ -1,10 +1,12 @@
-"""The picture of depth bins."""
+"""The picture of bins."""
 
 import numpy as np
 import pytest
 
-from mtl_plugins.visualization.depth_bins import render_depth_bins, shares
+from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.visualization.bins import render_bins, shares
 
+KIND = DepthMap(name='depth')
 BINS = np.array([5.0, 6.0, 40.0, 200.0])
 
 
@@ -15,23 +17,24 @@ def test_shares_are_per_cent_and_outer_cells_take_what_lies_beyond():
 
 
 def test_unlabelled_pixels_count_in_no_histogram(monkeypatch):
-    from mtl_plugins.visualization import depth_bins
+    from mtl_plugins.visualization import bins
 
     seen = []
-    monkeypatch.setattr(depth_bins, 'shares', lambda values, edges: seen.append(np.sort(values)) or shares(values, edges))
-    depth, predicted = np.array([[0.0, 8.0]]), np.array([[70.0, 9.0]])
-    render_depth_bins([dict(image=np.zeros((1, 2, 3), np.uint8), depth=depth, pred_depth=predicted, bins=BINS)], (4.0, 300.0))
+    monkeypatch.setattr(bins, 'shares', lambda values, edges: seen.append(np.sort(values)) or shares(values, edges))
+    label, predicted = np.array([[0.0, 8.0]]), np.array([[70.0, 9.0]])
+    row = dict(image=np.zeros((1, 2, 3), np.uint8), label=label, prediction=predicted, bins=BINS)
+    render_bins([row], KIND, (4.0, 300.0))
     np.testing.assert_array_equal(seen[0], [8.0])
     np.testing.assert_array_equal(seen[1], [9.0])
     np.testing.assert_array_equal(seen[2], BINS)
 
 
 def test_samples_lie_beside_each_other_and_wrap_after_three():
-    row = dict(image=np.zeros((16, 32, 3), np.uint8), pred_depth=np.full((16, 32), 9.0), bins=BINS)
-    one, four = (render_depth_bins([row] * count, (4.0, 300.0)).shape for count in (1, 4))
+    row = dict(image=np.zeros((16, 32, 3), np.uint8), prediction=np.full((16, 32), 9.0), bins=BINS)
+    one, four = (render_bins([row] * count, KIND, (4.0, 300.0)).shape for count in (1, 4))
     assert four[:2] == (2 * one[0], 3 * one[1])
 
 
 def test_no_row_is_an_error():
     with pytest.raises(ValueError, match='at least one sample'):
-        render_depth_bins([], (4.0, 300.0))
+        render_bins([], KIND, (4.0, 300.0))

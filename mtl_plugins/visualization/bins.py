@@ -1,4 +1,4 @@
-"""A picture of where a depth head puts its bins: image, prediction, and bins under the histogram of depths."""
+"""A picture of where a head puts its bins: image, prediction, and bins under the histogram of the values."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mtl_plugins.labels.depth_map import DepthMap
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.plots import to_array
 
 COLUMNS = 3
@@ -21,18 +21,19 @@ def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return 100 * counts / max(len(values), 1)
 
 
-def render_depth_bins(
-    rows: Sequence[Mapping[str, np.ndarray]], depth_range: tuple[float, float], title: str | None = None
+def render_bins(
+    rows: Sequence[Mapping[str, np.ndarray]], kind: LabelKind, value_range: tuple[float, float], title: str | None = None
 ) -> np.ndarray:
-    """Draw samples beside each other: image, predicted depth, histogram of metres on a log axis, bins below it.
+    """Draw samples beside each other: image, prediction, histogram of its metres on a log axis, bins below it.
 
     Where a sample has labels, the histograms count labelled pixels only. Every bin is a tick at its metres; the line over the
     ticks is the share of bins per cell, on the cells of the histogram.
 
     Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``pred_depth`` ``(H, W)`` metres, ``bins`` ``(K,)`` metres and,
-            if known, ``depth`` ``(H, W)`` metres, 0 = unknown.
-        depth_range: Metres at the ends of the axis, as of the head's bins.
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``prediction`` ``(H, W)`` metres, ``bins`` ``(K,)`` metres and,
+            if known, ``label`` ``(H, W)`` metres, 0 = unknown.
+        kind: What is predicted; gives colours and names.
+        value_range: Metres at the ends of the axis, as of the head's bins.
         title: Above everything.
 
     Returns:
@@ -47,23 +48,25 @@ def render_depth_bins(
     blocks = -(-len(rows) // columns)
     height, width = rows[0]['image'].shape[:2]
     picture_height = 4.4 * height / width
+    bar = kind.colour_bar()
     figure = Figure(figsize=(4.6 * columns, blocks * (2 * picture_height + 3.5)), dpi=110, layout='constrained')
     ratios = [picture_height, picture_height, 1.9, 1.0] * blocks
     axes = figure.subplots(4 * blocks, columns, squeeze=False, height_ratios=ratios)
-    edges = np.geomspace(*depth_range, NUM_CELLS + 1)
+    edges = np.geomspace(*value_range, NUM_CELLS + 1)
     for axis in axes.flat:
         axis.set_axis_off()
     for index, row in enumerate(rows):
         block, column = divmod(index, columns)
-        image, depth, histogram, ticks = axes[4 * block : 4 * block + 4, column]
+        image, prediction, histogram, ticks = axes[4 * block : 4 * block + 4, column]
         for axis, content, name in (
             (image, row['image'], 'image'),
-            (depth, DepthMap(name='depth').colour(row['pred_depth']), 'predicted depth (bright: near)'),
+            (prediction, kind.colour(row['prediction']), kind.titles[1]),
         ):
             axis.imshow(content, interpolation='antialiased')
             axis.set_title(name, fontsize=10, pad=3)
         _draw_histogram(histogram, row, edges)
         _draw_bins(ticks, row['bins'], edges)
+        ticks.set_xlabel(bar.title if bar else kind.name)
         if column == 0:
             histogram.set_ylabel('pixels (%)')
             ticks.set_ylabel('bins (%)')
@@ -74,11 +77,11 @@ def render_depth_bins(
 
 def _draw_histogram(axis, row: Mapping[str, np.ndarray], edges: np.ndarray) -> None:
     axis.set_axis_on()
-    predicted = row['pred_depth'].ravel()
-    if 'depth' in row:
-        known = row['depth'] > 0
-        predicted = row['pred_depth'][known]
-        axis.stairs(shares(row['depth'][known], edges), edges, fill=True, color=_LABEL, label='label')
+    predicted = row['prediction'].ravel()
+    if 'label' in row:
+        known = row['label'] > 0
+        predicted = row['prediction'][known]
+        axis.stairs(shares(row['label'][known], edges), edges, fill=True, color=_LABEL, label='label')
     axis.stairs(shares(predicted, edges), edges, color=_PREDICTION, linewidth=1.6, label='prediction')
     _scale(axis, edges)
     axis.tick_params(labelbottom=False)
@@ -104,7 +107,6 @@ def _draw_bins(axis, bins: np.ndarray, edges: np.ndarray) -> None:
         va='top',
         fontsize=9,
     )
-    axis.set_xlabel('depth (m)')
 
 
 def _scale(axis, edges: np.ndarray) -> None:
