@@ -7,15 +7,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
-    return number
-
-
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import image_size
+    from mtl_plugins.utils.cli import image_size, positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,

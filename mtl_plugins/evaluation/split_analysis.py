@@ -123,6 +123,15 @@ class SplitAnalysis:
         return [table for table in self.tables if table.by == by]
 
 
+def confusions_by_label(splits: Mapping[str, SplitAnalysis]) -> dict[str, dict[str, np.ndarray]]:
+    """The confusion matrices of several models, by class map and name of the model."""
+    matrices: dict[str, dict[str, np.ndarray]] = {}
+    for model, split in splits.items():
+        for label, matrix in split.confusions().items():
+            matrices.setdefault(label, {})[model] = matrix
+    return matrices
+
+
 def _in_common(scores: Mapping[str, float]) -> dict[str, float]:
     """The multitask scores, where both of their tasks are scored."""
     return multitask_scores(scores) if scores.keys() >= set(TASK_SUMMARIES) else {}

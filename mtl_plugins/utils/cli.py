@@ -32,6 +32,19 @@ def image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def positive(text: str) -> int:
+    """A whole number from 1, as the ``type`` of an argument.
+
+    Raises:
+        ArgumentTypeError: If it is less.
+        ValueError: If it is no whole number.
+    """
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
+    return number
+
+
 def run_tool(main: Callable[[], int | None]) -> None:
     """Run ``main`` and leave the process: 0 or its return value, 1 with one line on stderr when the user must act.
 

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
-from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, SplitAnalysis
+from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.comparison import render_label_comparison
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
@@ -27,11 +27,7 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
         several models ``confusion_<label>_<number>`` and ``confusion_<label>_<number>_minus_1``.
     """
     pictures: Figures = {}
-    matrices: dict[str, dict[str, np.ndarray]] = {}
-    for model, split in splits.items():
-        for label, matrix in split.confusions().items():
-            matrices.setdefault(label, {})[model] = matrix
-    for label, by_model in matrices.items():
+    for label, by_model in confusions_by_label(splits).items():
         classes = next(iter(splits.values())).labels[label].classes
         scores = {model: class_iou(matrix) for model, matrix in by_model.items()}
         values = {model: [*iou, iou.mean()] for model, iou in scores.items()}

@@ -5,15 +5,12 @@ import json
 import sys
 from pathlib import Path
 
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
-    return number
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import positive
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='The folder gets errors.json with all numbers; images.csv with the scores of each image alone; for each class map '
@@ -89,7 +86,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from mtl_plugins.utils.cli import run_tool
 
     run_tool(main)

@@ -5,15 +5,12 @@ import json
 import sys
 from pathlib import Path
 
-
-def positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
-    return number
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import positive
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='All models see the images of the validation loader of the first config. The folder gets comparison.json and '
@@ -97,7 +94,6 @@ def main() -> None:
 
 
 if __name__ == '__main__':
-    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from mtl_plugins.utils.cli import run_tool
 
     run_tool(main)

@@ -11,7 +11,7 @@ from matplotlib.colors import to_hex
 from mtl_plugins.apis.report.groups import RunGroup, has_metric, metrics_of
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
-from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis
+from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours
@@ -123,11 +123,7 @@ def cost_chart(
 def confusion_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
     """Of each class map its IoU by class and its confusion matrices: shares, counts, and the difference to the first model."""
     charts: dict[str, list[Chart]] = {}
-    matrices: dict[str, dict[str, np.ndarray]] = {}
-    for model, split in splits.items():
-        for label, matrix in split.confusions().items():
-            matrices.setdefault(label, {})[model] = matrix
-    for label, by_model in matrices.items():
+    for label, by_model in confusions_by_label(splits).items():
         classes = list(next(iter(splits.values())).labels[label].classes)
         charts[label] = [
             _iou_chart(f'iou-{label}', by_model, classes, colours),
