@@ -12,7 +12,10 @@ import numpy as np
 import pytest
 
 from mtl_plugins.apis.report.dashboard import Dashboard, make_server
+from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.record import RECORD_NAME
+from mtl_plugins.utils.config import load_config
+from tests.tools.conftest import ROOT
 
 MIOU, DEPTH, MULTITASK = (f'metrics_summary/{name}' for name in ('semseg', 'depth', 'multitask'))
 # Names of rows, and by how much the scores of each run differ from those that were measured.
@@ -155,6 +158,24 @@ def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
     with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
         assert [row['row'] for row in csv.DictReader(file)] == ['lr 0.1', 'lr 1.1']
     assert page_data(tmp_path / 'out')['gallery'] is None
+
+
+def test_runs_without_labels_are_ranked_by_the_score_that_chose_their_checkpoint(run_cli, runs, tmp_path):
+    config = as_data(load_config(str(ROOT / 'configs/dino/dino_r18-d32_1xb64-20e_synthetic-coco-48x48.py')).to_dict())
+    for number, (name, mistakes) in enumerate((('worse', 4.0), ('better', 3.0))):
+        folder = tmp_path / 'runs' / name
+        folder.mkdir(parents=True)
+        best = dict(monitor='mistakes', rule='less', epoch=2, iter=8, value=mistakes)
+        record = dict(json.loads((runs / 'first_seed0' / RECORD_NAME).read_text()), config=config, best=best)
+        record |= dict(scores=dict(mistakes=mistakes), started=f'2026-01-0{number + 1}')
+        (folder / RECORD_NAME).write_text(json.dumps(record))
+        (folder / 'metrics.csv').write_text(f'epoch,iter,mistakes\n1,4,9\n2,8,{mistakes}\n')
+    result = run_cli('report', tmp_path / 'runs', '--out', tmp_path / 'out', '--size', '48x48')
+    assert result.code == 0, result.err
+    document = json.loads((tmp_path / 'out' / 'report.json').read_text())
+    assert document['best'] == 'better' and document['monitor'] == 'mistakes' and document['predictions'] is None
+    with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
+        assert [row['mistakes ↓'] for row in csv.DictReader(file)] == ['4.00', '3.00']
 
 
 # In a browser

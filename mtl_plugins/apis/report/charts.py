@@ -8,9 +8,8 @@ import matplotlib
 import numpy as np
 from matplotlib.colors import to_hex
 
-from mtl_plugins.apis.report.groups import RunGroup, has_metric, metrics_of
+from mtl_plugins.apis.report.groups import RunGroup, has_metric, lower_is_better, metrics_of
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
 from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
@@ -80,7 +79,7 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
                 ),
             ],
             layout=dict(
-                xaxis=dict(title=f'{title} ({"lower" if SUMMARY_RULES[metric] == "less" else "higher"} is better)'),
+                xaxis=dict(title=f'{title} ({"lower" if lower_is_better(groups, metric) else "higher"} is better)'),
                 yaxis=dict(autorange='reversed', type='category'),
             ),
         )
@@ -110,7 +109,7 @@ def cost_chart(
             for cost in costs
             if cost[key] is not None and has_metric(by_name[cost['name']], metric)
         ]
-        worse = ' (lower is better)' if SUMMARY_RULES[metric] == 'less' else ''
+        worse = ' (lower is better)' if lower_is_better(groups, metric) else ''
         layout = dict(
             xaxis=dict(title=headings[key], rangemode='tozero'), yaxis=dict(title=metrics[metric] + worse), showlegend=True
         )

@@ -13,10 +13,9 @@ from typing import Any
 
 from mtl_plugins.apis.report.charts import colours_of
 from mtl_plugins.apis.report.curves import curves_of
-from mtl_plugins.apis.report.groups import group_runs
+from mtl_plugins.apis.report.groups import group_runs, metrics_of
 from mtl_plugins.apis.report.page import render, render_page
 from mtl_plugins.errors import UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import make_table, progress_table, run_names
@@ -79,7 +78,7 @@ class Dashboard:
         shown = runs[:MOST_RUNS]
         groups = group_runs(shown)[:MOST_CURVES]
         note = f'The newest {MOST_RUNS} of {len(runs)} runs; tools/runs.py lists all.' if len(runs) > MOST_RUNS else ''
-        monitor = next((name for name in reversed(SUMMARY_TITLES) if any(run.scores.get(name) for run in shown)), 'loss')
+        monitor = next(reversed(metrics_of(groups)), 'loss')
         table = make_table(shown) if shown else None
         latest = [(name, pictures) for run, name in zip(shown, run_names(shown), strict=True) if (pictures := self._latest(run))]
         data = dict(

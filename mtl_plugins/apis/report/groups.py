@@ -35,7 +35,9 @@ class RunGroup:
 
     @property
     def representative(self) -> RunRecord | None:
-        """The run of the lowest seed that still has a checkpoint."""
+        """The run of the lowest seed that still has a checkpoint, and a model that predicts labels."""
+        if not self.runs[0].config.get('model', {}).get('tasks'):
+            return None
         return next((run for run in self.runs if run.checkpoint('best') or run.checkpoint('last')), None)
 
 
@@ -74,11 +76,19 @@ def _short(value) -> str:
 
 
 def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
-    """The summaries that the groups have, with what people call them.
+    """The summaries that the groups have, with what people call them; without any, the scores that chose their best checkpoints.
 
     The common score only where a run has all that it sums up: it is 0 by definition for the others.
     """
-    return {name: title for name, title in SUMMARY_TITLES.items() if any(has_metric(group, name) for group in groups)}
+    known = {name: title for name, title in SUMMARY_TITLES.items() if any(has_metric(group, name) for group in groups)}
+    monitored = dict.fromkeys(run.get('best.monitor') for group in groups for run in group.runs)
+    return known or {name: name for name in monitored if name and any(has_metric(group, name) for group in groups)}
+
+
+def lower_is_better(groups: Sequence[RunGroup], metric: str) -> bool:
+    """For a metric of :func:`metrics_of`."""
+    rules = {run.get('best.monitor'): run.get('best.rule') for group in groups for run in group.runs}
+    return SUMMARY_RULES.get(metric, rules.get(metric)) == 'less'
 
 
 def has_metric(group: RunGroup, metric: str) -> bool:
@@ -94,7 +104,7 @@ def ladder_table(groups: Sequence[RunGroup]) -> TextTable:
     columns['parameters (M)'] = [_cell(group.values('parameters'), 1e-6) for group in groups]
     for name, title in metrics.items():
         own = [group.scores(name) if has_metric(group, name) else [] for group in groups]
-        columns[f'{title} {"↓" if SUMMARY_RULES[name] == "less" else "↑"}'] = [_cell(values, spread=True) for values in own]
+        columns[f'{title} {"↓" if lower_is_better(groups, name) else "↑"}'] = [_cell(values, spread=True) for values in own]
         above: list[list[float]] = [[], *own[:-1]]
         columns[f'Δ {title}'] = [
             f'{statistics.mean(values) - statistics.mean(before):+.2f}' if values and before else ''

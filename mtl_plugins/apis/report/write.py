@@ -21,6 +21,7 @@ from mtl_plugins.apis.report.groups import (
     group_runs,
     has_metric,
     ladder_table,
+    lower_is_better,
     metrics_of,
     provenance_table,
 )
@@ -28,7 +29,7 @@ from mtl_plugins.apis.report.page import render_page
 from mtl_plugins.apis.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.apis.resources import COSTS, RunCost, read_cost
 from mtl_plugins.errors import ConfigError, DataNotFoundError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES
+from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.provenance import code_state
 from mtl_plugins.runs.record import RunRecord
@@ -84,6 +85,11 @@ class _Report:
     found: Predictions | None = None
     without: list[str] = field(default_factory=list)
 
+    @property
+    def title(self) -> str:
+        """What people call the score that ranks the rows."""
+        return metrics_of(self.groups)[self.monitor]
+
 
 def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> list[Path]:
     """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``.
@@ -138,7 +144,7 @@ def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
         raise ConfigError(f'One of the {len(runs)} runs should have been validated. Found no score in any of them.')
     # The one that most rows have; of those the last, which sums up the others.
     monitor = max(reversed(metrics), key=lambda name: sum(has_metric(group, name) for group in groups))
-    sign = -1 if SUMMARY_RULES[monitor] == 'less' else 1
+    sign = -1 if lower_is_better(groups, monitor) else 1
     scored = [group for group in groups if has_metric(group, monitor)]
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
     sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
@@ -171,7 +177,7 @@ def _tables(report: _Report) -> dict[str, Table]:
     tables: dict[str, Table] = {'rows': ladder_table(report.groups), 'runs': make_table(report.runs)}
     if report.costs:
         headings, rows = resource_rows([cost.describe() for cost in report.costs], report.monitor)
-        tables['resources'] = TextTable([SUMMARY_TITLES.get(heading, heading) for heading in headings], rows)
+        tables['resources'] = TextTable([report.title if heading == report.monitor else heading for heading in headings], rows)
     tables['configs'] = config_table(report.groups)
     tables['provenance'] = provenance_table(report.groups)
     return tables
@@ -180,8 +186,8 @@ def _tables(report: _Report) -> dict[str, Table]:
 def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
     """The figures of the page as files."""
     figures: dict[str, Figure | np.ndarray] = {}
-    lower = SUMMARY_RULES[report.monitor] == 'less'
-    for metric, name in ((report.monitor, SUMMARY_TITLES[report.monitor]), ('loss', 'loss')):
+    lower = lower_is_better(report.groups, report.monitor)
+    for metric, name in ((report.monitor, report.title), ('loss', 'loss')):
         curves = []
         for group in report.groups:
             for run in group.runs:
@@ -202,8 +208,7 @@ def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
             if group.name == cost.name and getattr(cost, key) is not None and has_metric(group, report.monitor)
         ]
         if points:
-            score = SUMMARY_TITLES[report.monitor]
-            figures[f'score_against_{key}'] = render_score_against_cost(points, title, score, lower)
+            figures[f'score_against_{key}'] = render_score_against_cost(points, title, report.title, lower)
     if report.found:
         splits = {name: analysis.split for name, analysis in report.found.analyses.items()}
         figures |= draw_confusions(splits) | draw_errors(splits, report.found.aspect)
@@ -298,14 +303,14 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
 
 
 def _summary(report: _Report) -> str:
-    title, group = SUMMARY_TITLES[report.monitor], next(each for each in report.groups if each.name == report.best)
+    group = next(each for each in report.groups if each.name == report.best)
     scores = ', '.join(
-        f'{SUMMARY_TITLES[name]} {group.mean(name):.2f}' for name in metrics_of([group]) if has_metric(group, name)
+        f'{title} {group.mean(name):.2f}' for name, title in metrics_of([group]).items() if has_metric(group, name)
     )
     runs, rows = len(report.runs), len(report.groups)
     unfinished = [run for run in report.runs if run.state not in ('finished', 'unknown')]
     text = f'{runs} run{"s" * (runs != 1)} in {rows} row{"s" * (rows != 1)}. '
-    text += f'Best {title}: {report.best} ({scores}).' if rows > 1 else f'{report.best}: {scores}.'
+    text += f'Best {report.title}: {report.best} ({scores}).' if rows > 1 else f'{report.best}: {scores}.'
     return text + (f' {len(unfinished)} did not finish: see the list of runs.' if unfinished else '')
 
 
@@ -322,7 +327,7 @@ def _predictions_note(report: _Report) -> str:
         return ''
     images = f'All {report.found.number} images of the split {report.found.split}'
     text = f'{images}, by the best checkpoint of the first seed of each row.'
-    return text + (f' Without a checkpoint: {", ".join(report.without)}.' if report.without else '')
+    return text + (f' Without a checkpoint, or without labels: {", ".join(report.without)}.' if report.without else '')
 
 
 def _chart_titles(confusions: Mapping, errors: Mapping, found: Predictions | None) -> dict[str, str]:
