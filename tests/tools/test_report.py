@@ -338,6 +338,10 @@ def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(served):
     state = json.loads(body)
     assert answer.status == 200 and state['summary'] == '3 runs, 0 running.'
     assert ask('/state', **{'If-None-Match': answer.headers['ETag']})[0].status == 304
+    (folder.parent / 'secret.png').write_bytes(b'\x89PNG of somebody else')
+    drawn = next((folder / 'second_seed0').glob('*/vis_data/vis_image'))
+    (drawn / 'secret_99.png').symlink_to(folder.parent / 'secret.png')
+    assert 'secret' not in json.loads(ask('/state')[1])['pictures'] and 'predictions' in state['pictures']
     url = state['pictures'].split('src="')[1].split('"')[0]
     assert ask('/' + url)[1].startswith(b'\x89PNG')
     for path in (

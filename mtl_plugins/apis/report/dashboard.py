@@ -1,5 +1,6 @@
 """A page on the runs below some folders that refreshes by itself, for the browser of the same machine. It only reads."""
 
+import contextlib
 import hashlib
 import json
 import re
@@ -80,32 +81,41 @@ class Dashboard:
         note = f'The newest {MOST_RUNS} of {len(runs)} runs; tools/runs.py lists all.' if len(runs) > MOST_RUNS else ''
         monitor = next(reversed(metrics_of(groups)), 'loss')
         table = make_table(shown) if shown else None
-        latest = [(name, pictures) for run, name in zip(shown, run_names(shown), strict=True) if (pictures := self._latest(run))]
+        latest: list[tuple[str, list[dict[str, Any]]]] = []
+        found: dict[str, Path] = {}
+        for run, name in zip(shown, run_names(shown), strict=True):
+            if len(latest) < MOST_PICTURED and (pictures := _latest_pictures(run, found)):
+                latest.append((name, pictures))
+        self._pictures = found
         data = dict(
             curves=curves_of(groups), colours=list(colours_of([group.name for group in groups]).values()), monitor=monitor
         )
         return dict(
             summary=f'{len(runs)} run{"s" * (len(runs) != 1)}, {running} running.',
             table=render('state_table.html', progress=progress_table(shown), runs=table, note=note),
-            pictures=render('state_pictures.html', latest=latest[:MOST_PICTURED]),
+            pictures=render('state_pictures.html', latest=latest),
             data=as_data(data),
         )
 
-    def _latest(self, run: RunRecord) -> list[dict[str, Any]]:
-        """The newest picture of each name that a run has drawn."""
-        newest: dict[str, tuple[int, Path]] = {}
-        for folder in sorted(run.path.glob('*/vis_data/vis_image')):
-            for path in folder.rglob('*.png'):
-                match = _PICTURE.fullmatch(str(path.relative_to(folder)))
-                if match and path.is_file() and not path.is_symlink():
-                    newest[match[1]] = max(newest.get(match[1], (-1, path)), (int(match[2]), path))
-        pictures = []
-        for name, (step, path) in sorted(newest.items(), key=lambda item: -item[1][0])[:MOST_PICTURES]:
+
+def _latest_pictures(run: RunRecord, found: dict[str, Path]) -> list[dict[str, Any]]:
+    """The newest picture of each name that a run has drawn; the files go into ``found`` by the keys that the page calls them."""
+    newest: dict[str, tuple[int, Path]] = {}
+    work_dir = run.path.resolve()
+    for folder in sorted(run.path.glob('*/vis_data/vis_image')):
+        for path in folder.rglob('*.png'):
+            match = _PICTURE.fullmatch(str(path.relative_to(folder)))
+            # A link may lead anywhere.
+            if match and path.is_file() and path.resolve().is_relative_to(work_dir):
+                newest[match[1]] = max(newest.get(match[1], (-1, path)), (int(match[2]), path))
+    pictures = []
+    for name, (step, path) in sorted(newest.items(), key=lambda item: -item[1][0])[:MOST_PICTURES]:
+        with contextlib.suppress(FileNotFoundError):
             status = path.stat()
             key = hashlib.sha256(f'{path.absolute()} {status.st_mtime_ns} {status.st_size}'.encode()).hexdigest()[:24]
-            self._pictures[key] = path
+            found[key] = path
             pictures.append(dict(name=name, step=step, url=f'picture/{key}.png'))
-        return pictures
+    return pictures
 
 
 def make_server(dashboard: Dashboard, port: int) -> ThreadingHTTPServer:
