@@ -63,7 +63,8 @@ def render_scores(
         axis.set_xticklabels([f'{tick:g}' if numeric else tick for tick in ticks])
         axis.margins(x=0.08)
     if not numeric and sum(map(len, ticks)) > 70:
-        axis.tick_params(axis='x', labelrotation=25)
+        for label in axis.get_xticklabels():
+            label.set(rotation=25, horizontalalignment='right', rotation_mode='anchor')
     _label(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
     axis.legend(frameon=False)
     return figure

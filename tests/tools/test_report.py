@@ -111,6 +111,7 @@ def test_the_page_is_one_file_and_figures_lie_beside_it(report):
         'error_depth_by_depth',
         'score_against_parameters',
         'curves_loss',
+        'rows_mIoU',
         'ranked_depth',
     ):
         assert {f'{name}.png', f'{name}.pdf'} <= figures

@@ -41,6 +41,7 @@ from mtl_plugins.visualization.cost_plot import CostPoint, render_score_against_
 from mtl_plugins.visualization.metric_curves import average, read_curve, render_curves
 from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.resource_table import resource_rows
+from mtl_plugins.visualization.sweep_plots import render_scores
 
 PAGE = 'index.html'
 WIDEST_RANKED = 1100
@@ -200,6 +201,17 @@ def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
         curves = [curve for curve in curves if curve.name in shared]
         if curves and max(len(curve.values) for curve in curves) > 1:
             figures[f'curves_{_file_name(name)}'] = render_curves(curves, metric)
+    for metric, title in metrics_of(report.groups).items():
+        shown = [(group.name, score) for group in report.groups if has_metric(group, metric) for score in group.scores(metric)]
+        names, scores = zip(*shown, strict=True)
+        figures[f'rows_{_file_name(title)}'] = render_scores(
+            names,
+            np.array(scores),
+            [''] * len(scores),
+            parameter='row',
+            metric=title,
+            higher_is_better=not lower_is_better(report.groups, metric),
+        )
     for key, title in COSTS.items():
         points = [
             CostPoint(cost.name, getattr(cost, key), group.mean(report.monitor))
