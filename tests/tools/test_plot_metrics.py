@@ -52,7 +52,7 @@ def test_runs_of_one_name_share_a_colour(run_cli, runs, tmp_path):
     [
         (('--metric', 'mIoU'), [METRIC, 'Found mIoU']),
         (('--metric', METRIC, '--names', 'one'), ['each of the 2 runs']),
-        (('--metric', METRIC, '--out', 'curves.pdf'), ['.png', 'curves.pdf']),
+        (('--metric', METRIC, '--out', 'curves.svg'), ['.png', 'curves.svg']),
     ],
 )
 def test_what_cannot_be_drawn_is_refused(run_cli, runs, arguments, words):
