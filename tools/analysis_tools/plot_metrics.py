@@ -17,7 +17,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir with metrics.csv')
     parser.add_argument('--metric', required=True, help='column of metrics.csv, or what the training logs, such as loss')
     parser.add_argument('--x', choices=('iter', 'epoch', 'hours'), default='iter', help='what the axis shows (default: iter)')
-    parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png or .jpg; none without')
+    parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png, .jpg or .pdf; none without')
     parser.add_argument(
         '--names', nargs='+', metavar='NAME', help='one for each run; the folders without _seed<number> by default'
     )
