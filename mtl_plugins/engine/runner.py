@@ -4,6 +4,7 @@ import datetime
 import logging
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
@@ -29,6 +31,10 @@ from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
+
+
+def _parameters(module: torch.nn.Module | None) -> Iterator[torch.nn.Parameter]:
+    return module.parameters() if module is not None else iter(())
 
 
 def _shorten_paths(record: logging.LogRecord) -> bool:
@@ -93,6 +99,21 @@ class MultiTaskRunner(Runner):
         if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available() and not is_model_wrapper(model):
             return MMDistributedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
+        """As mmengine's; what the task balancing learns has the learning rate times its ``lr_mult``, and no weight decay.
+
+        A constructor of another library, and a ``paramwise_cfg`` that says something of ``task_balancing``, stay as they are.
+        """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        balancing = getattr(model, 'task_balancing', None)
+        own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
+        if isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor', own[0]) in own and any(_parameters(balancing)):
+            paramwise = dict(optim_wrapper.get('paramwise_cfg') or {})
+            rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
+            paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
+            optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
+        return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:

@@ -1,3 +1,23 @@
+from mtl_plugins.task_balancing.bounded_uncertainty_weights import BoundedUncertaintyWeights
+from mtl_plugins.task_balancing.dynamic_task_priority import DynamicTaskPriority
+from mtl_plugins.task_balancing.dynamic_weight_average import DynamicWeightAverage
 from mtl_plugins.task_balancing.fixed_weights import FixedWeights
+from mtl_plugins.task_balancing.geometric_mean import GeometricMean
+from mtl_plugins.task_balancing.imtl_loss_weights import IMTLLossWeights
+from mtl_plugins.task_balancing.log_losses import LogLosses
+from mtl_plugins.task_balancing.random_weights import RandomWeights
+from mtl_plugins.task_balancing.scheduled_weights import ScheduledWeights
+from mtl_plugins.task_balancing.uncertainty_weights import UncertaintyWeights
 
-__all__ = ['FixedWeights']
+__all__ = [
+    'BoundedUncertaintyWeights',
+    'DynamicTaskPriority',
+    'DynamicWeightAverage',
+    'FixedWeights',
+    'GeometricMean',
+    'IMTLLossWeights',
+    'LogLosses',
+    'RandomWeights',
+    'ScheduledWeights',
+    'UncertaintyWeights',
+]

@@ -249,7 +249,9 @@ class MultiTaskSegmentor(BaseModel):
             if name.startswith('loss_'):
                 task_losses[task] = task_losses[task] + value if task in task_losses else value
         total = self.task_balancing(task_losses)
-        return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+        logged = {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+        # What the task balancing tells of itself.
+        return total, {**logged, **getattr(self.task_balancing, 'logged', {})} if self.training else logged
 
     def predict_arrays(self, inputs: Tensor) -> dict[str, Tensor]:
         """What each task predicts of normalised images, by label: uint8 classes or float32 metres ``(B, H, W)``, and so on."""
