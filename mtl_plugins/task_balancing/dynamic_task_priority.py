@@ -13,8 +13,8 @@ from mtl_plugins.task_balancing.loss_balancing import LossBalancing
 class DynamicTaskPriority(LossBalancing):
     """DTP (Guo et al., "Dynamic task prioritization for multitask learning", ECCV 2018): weight = ``-(1 - k) ** gamma * log(k)``.
 
-    ``k`` is a moving average of how well a task does, from 0 to 1. The paper takes its metric; here it is ``exp(-loss)``, known in
-    every iteration: for a cross-entropy, the geometric mean of the probabilities of the right classes.
+    ``k`` is a moving average of how well a task does, from 0 to 1. The paper takes its metric; here it is ``exp(-loss)``, which
+    is known in every iteration: for a cross-entropy, the geometric mean of the probabilities of the right classes.
 
     Args:
         tasks: Names of the tasks that are trained.

@@ -13,8 +13,8 @@ from mtl_plugins.task_balancing.loss_balancing import LossBalancing, sum_where
 class UncertaintyWeights(LossBalancing):
     """Learned noise of each task (Kendall et al., arXiv 1705.07115).
 
-    Total = sum of ``loss * exp(-s) / 2 + s / 2`` with the learned ``s = log(sigma ** 2)``, which starts at 0; the loss of a task of
-    classes is not halved, as in the paper. Without bound: a loss that is negative, or comes near 0, makes the weight grow.
+    Total = sum of ``loss * exp(-s) / 2 + s / 2`` with the learned ``s = log(sigma ** 2)``, which starts at 0; the loss of a task
+    of classes is not halved, as in the paper. The weight has no bound: it grows as the loss comes near 0.
 
     Args:
         tasks: Names of the tasks that are trained.
