@@ -18,7 +18,7 @@ from tests.mmengine_state import forget_experiments
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 PLANS = sorted((ROOT / 'docs/task_balancing').rglob('plan.json'))
-EQUAL, UNCERTAINTY = dict(type='FixedWeights'), dict(type='UncertaintyWeights')
+EQUAL, GEOMETRIC = dict(type='FixedWeights'), dict(type='GeometricMean')
 METRICS = {'semseg': {'metrics_summary/semseg': 'greater'}, 'depth': {'metrics_summary/depth': 'less'}}
 
 
@@ -30,7 +30,7 @@ def write_plan(folder, config=EPOCH_CONFIG, seeds=(0,), **entries):
         amp=False,
         common={},
         config=str(config),
-        strategies=dict(equal=EQUAL, uncertainty=UNCERTAINTY),
+        strategies=dict(equal=EQUAL, geometric=GEOMETRIC),
     )
     path = folder / 'plan.json'
     path.write_text(json.dumps({**plan, **entries}))
@@ -77,7 +77,7 @@ def test_all_rows_are_trained_alike_and_compared(run_cli, in_process, tiny_confi
     result = run_cli('analysis_tools/benchmark_balancing', *arguments)
     assert result.code == 0, result.err
     runs = {path.stem: json.loads(path.read_text()) for path in (tmp_path / 'results').iterdir()}
-    assert runs.keys() == {'semseg-alone_seed0', 'depth-alone_seed0', 'equal_seed0', 'uncertainty_seed0'}
+    assert runs.keys() == {'semseg-alone_seed0', 'depth-alone_seed0', 'equal_seed0', 'geometric_seed0'}
     single = runs['semseg-alone_seed0']['metrics'] | runs['depth-alone_seed0']['metrics']
     assert 'metrics_summary/depth' not in runs['semseg-alone_seed0']['metrics']
     for name in runs:
@@ -85,17 +85,17 @@ def test_all_rows_are_trained_alike_and_compared(run_cli, in_process, tiny_confi
         (session,) = record['sessions']
         assert runs[name]['step_seconds'] == pytest.approx(session['train_seconds'] / session['iterations'], abs=1e-3)
         assert session['iterations'] == 4
-    # What the uncertainty learns is the only difference.
-    assert runs['uncertainty_seed0']['parameters'] == runs['equal_seed0']['parameters'] + 2
+    # The last 1x1 convolution of 16 channels has a row and a bias for depth.
+    assert runs['equal_seed0']['parameters'] == runs['semseg-alone_seed0']['parameters'] + 17
     summary = json.loads((tmp_path / 'summary.json').read_text())
     rows = {row['name']: row for row in summary['rows']}
-    for name in ('equal', 'uncertainty'):
+    for name in ('equal', 'geometric'):
         own = runs[f'{name}_seed0']['metrics']
         semseg, depth = (own[f'metrics_summary/{task}'] / single[f'metrics_summary/{task}'] - 1 for task in ('semseg', 'depth'))
         assert rows[name]['delta_m']['mean'] == pytest.approx(100 * (semseg - depth) / 2)
     steps = [runs[f'{task}-alone_seed0']['step_seconds'] for task in ('semseg', 'depth')]
     assert rows['a network per task']['step_seconds']['mean'] == pytest.approx(sum(steps))
-    assert '| uncertainty |' in (tmp_path / 'table.md').read_text() and '| uncertainty |' in result.out
+    assert '| geometric |' in (tmp_path / 'table.md').read_text() and '| geometric |' in result.out
     picture = np.asarray(Image.open(tmp_path / 'delta_m_against_step.png'))
     assert picture.std() > 0
 
@@ -114,19 +114,19 @@ def test_each_seed_is_compared_with_networks_of_one_task_of_its_own(tmp_path):
     # 20, 30 and 10 % better in classes, depth as it was.
     gains = [20.0, 30.0, 10.0]
     for seed, (semseg, depth) in enumerate([(48.0, 20.0), (65.0, 25.0), (22.0, 40.0)]):
-        fake_result(benchmark, 'uncertainty', seed, semseg=semseg, depth=depth)
+        fake_result(benchmark, 'geometric', seed, semseg=semseg, depth=depth)
     rows = {row['name']: row for row in benchmark.summarise()['rows']}
     assert rows['equal']['delta_m']['mean'] == pytest.approx(3) and rows['equal']['delta_m']['half_width'] == pytest.approx(
         0, abs=1e-9
     )
     assert rows['equal']['changes']['depth']['mean'] == pytest.approx(-4)
-    assert rows['uncertainty']['delta_m']['mean'] == pytest.approx(np.mean(gains) / 2)
+    assert rows['geometric']['delta_m']['mean'] == pytest.approx(np.mean(gains) / 2)
     # 4.303 is the quantile of t for two degrees of freedom.
     spread = np.std(gains, ddof=1) / 2 * 4.303 / 3**0.5
-    assert rows['uncertainty']['delta_m']['half_width'] == pytest.approx(spread, rel=1e-3)
-    assert rows['uncertainty']['against_first']['values'] == pytest.approx([7, 12, 2])
+    assert rows['geometric']['delta_m']['half_width'] == pytest.approx(spread, rel=1e-3)
+    assert rows['geometric']['against_first']['values'] == pytest.approx([7, 12, 2])
     # Both metrics are better with each of the first two seeds; the last has equal classes.
-    assert rows['uncertainty']['mean_rank']['values'] == pytest.approx([1, 1, 1.25])
+    assert rows['geometric']['mean_rank']['values'] == pytest.approx([1, 1, 1.25])
     assert rows['equal']['mean_rank']['values'] == pytest.approx([2, 2, 1.75])
     single = rows['a network per task']
     assert single['step_seconds']['values'] == pytest.approx([0.3, 1.3, 2.3]) and single['memory_mib']['mean'] == 200
