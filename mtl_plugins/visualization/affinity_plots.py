@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullLocator
 
 from mtl_plugins.visualization.metric_curves import Curve, average
 from mtl_plugins.visualization.plots import distinct_colours
@@ -104,16 +105,21 @@ def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figur
         right.set_title(f'{first} / {second}', fontsize=10, loc='left')
         left.set_yticks(range(len(groups)), groups, fontsize=9)
         left.set_ylim(len(groups) - 0.4, -0.6)
-        left.axhline(len(groups) - 1.5, color=_GRID)
-        right.axhline(len(groups) - 1.5, color=_GRID)
+        left.axhline(len(groups) - 1.5, color=_GRID, zorder=0.5)
+        right.axhline(len(groups) - 1.5, color=_GRID, zorder=0.5)
         for axis in (left, right):
             _tidy(axis)
     axes[-1, 0].set_xlim(-1.05, 1.05)
     axes[-1, 0].set_xlabel('cosine of gradients')
     axes[-1, 1].set_xlabel('ratio of norms of gradients')
-    axes[-1, 1].set_xscale('log')
+    for axis in axes[:, 1]:
+        axis.set_xscale('log')
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
+        axis.xaxis.set_minor_locator(NullLocator())
     if len(measured) > 1:
-        figure.legend(*axes[0, 0].get_legend_handles_labels(), frameon=False, loc='outside right upper', fontsize=9)
+        handles = axes[0, 0].get_legend_handles_labels()
+        figure.legend(*handles, frameon=False, loc='outside upper center', fontsize=9, ncols=min(len(measured), 3))
     return figure
 
 
