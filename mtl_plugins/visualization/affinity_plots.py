@@ -45,6 +45,7 @@ def render_affinity_over_training(runs: Sequence[Mapping[str, Curve]]) -> Figure
     axes[0].axhline(0, color=_ZERO, linewidth=1, zorder=1)
     axes[0].set_ylim(-1.02, 1.02)
     axes[1].set_yscale('log')
+    _set_ticks(axes[1].yaxis)
     axes[1].set_xlabel('iteration')
     axes[1].set_xlim(left=0)
     return figure
@@ -112,15 +113,26 @@ def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figur
     axes[-1, 0].set_xlim(-1.05, 1.05)
     axes[-1, 0].set_xlabel('cosine of gradients')
     axes[-1, 1].set_xlabel('ratio of norms of gradients')
+    ratios = [
+        pair['ratio'] or 1 for each in measured.values() for group in each['groups'].values() for pair in group['pairs'].values()
+    ]
+    # The line at 1 in the middle, and ticks beside it however small the differences are.
+    limit = max(2.2, 1.3 * max(ratios), 1.3 / min(ratios))
     for axis in axes[:, 1]:
         axis.set_xscale('log')
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter(lambda value, _: f'{value:g}')
-        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set_xlim(1 / limit, limit)
+        _set_ticks(axis.xaxis)
     if len(measured) > 1:
         handles = axes[0, 0].get_legend_handles_labels()
         figure.legend(*handles, frameon=False, loc='outside upper center', fontsize=9, ncols=min(len(measured), 3))
     return figure
+
+
+def _set_ticks(axis: Any) -> None:
+    """Plain numbers on a logarithmic axis."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(lambda value, _: f'{value:g}')
+    axis.set_minor_locator(NullLocator())
 
 
 def _tidy(axis: Any) -> None:
