@@ -4,7 +4,6 @@ import datetime
 import logging
 import re
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +31,6 @@ from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
-
-
-def _parameters(module: torch.nn.Module | None) -> Iterator[torch.nn.Parameter]:
-    return module.parameters() if module is not None else iter(())
 
 
 def _shorten_paths(record: logging.LogRecord) -> bool:
@@ -120,8 +115,9 @@ class MultiTaskRunner(Runner):
         """
         model = self.model.module if is_model_wrapper(self.model) else self.model
         balancing = getattr(model, 'task_balancing', None)
+        learns = isinstance(balancing, torch.nn.Module) and any(True for _ in balancing.parameters())
         own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
-        if isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor', own[0]) in own and any(_parameters(balancing)):
+        if learns and isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor', own[0]) in own:
             paramwise = dict(optim_wrapper.get('paramwise_cfg') or {})
             rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
             paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}

@@ -144,21 +144,25 @@ class GradientBalancing(nn.Module):
         if self.place == 'features':
             self._pass_features(passes, sharing, cut)
         else:
-            self._pass_parameters(passes, sharing)
+            order = {id(p): place for place, p in enumerate(_parameters_of(optim_wrapper))}
+            shared = sorted((p for p in sharing.shared if id(p) in order), key=lambda p: order[id(p)])
+            self._pass_parameters(passes, shared, sharing.own)
         optim_wrapper._inner_count += 1
         if optim_wrapper.should_update():
             self._finish(optim_wrapper)
             optim_wrapper.step()
             optim_wrapper.zero_grad()
 
-    def _pass_parameters(self, passes: list[tuple[str, Tensor, int]], sharing: Sharing) -> None:
-        if self._rows is None or not self._rows.fits(sharing.shared):
-            self._rows = FlatRows(sharing.shared, len(self.tasks))
+    def _pass_parameters(
+        self, passes: list[tuple[str, Tensor, int]], shared: list[nn.Parameter], owned: list[list[nn.Parameter]]
+    ) -> None:
+        if self._rows is None or not self._rows.fits(shared):
+            self._rows = FlatRows(shared, len(self.tasks))
         for left, (task, loss, index) in enumerate(passes, 1 - len(passes)):
-            own = sharing.own[index]
-            gradients = torch.autograd.grad(loss, [*sharing.shared, *own], retain_graph=left < 0, allow_unused=True)
-            self._rows.add(self.tasks.index(task), gradients[: len(sharing.shared)])
-            _accumulate(own, gradients[len(sharing.shared) :])
+            own = owned[index]
+            gradients = torch.autograd.grad(loss, [*shared, *own], retain_graph=left < 0, allow_unused=True)
+            self._rows.add(self.tasks.index(task), gradients[: len(shared)])
+            _accumulate(own, gradients[len(shared) :])
 
     def _pass_features(self, passes: list[tuple[str, Tensor, int]], sharing: Sharing, cut: list[tuple[Tensor, Tensor]]) -> None:
         edges = sharing.features
@@ -252,9 +256,8 @@ class GradientBalancing(nn.Module):
 
     def _finish(self, optim_wrapper: OptimWrapper) -> None:
         """Fill ``grad`` of all parameters of the optimizer."""
-        parameters = [p for group in optim_wrapper.optimizer.param_groups for p in group['params']]
         if get_world_size() > 1:
-            _average([p.grad for p in parameters if p.grad is not None])
+            _average([p.grad for p in _parameters_of(optim_wrapper) if p.grad is not None])
         rows = self._rows
         if rows is None or not rows.filled:
             return
@@ -280,6 +283,10 @@ class GradientBalancing(nn.Module):
 
 def _loss_scale(optim_wrapper: OptimWrapper) -> float:
     return optim_wrapper.loss_scaler.get_scale() if hasattr(optim_wrapper, 'loss_scaler') else 1.0
+
+
+def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
+    return [parameter for group in optim_wrapper.optimizer.param_groups for parameter in group['params']]
 
 
 def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:

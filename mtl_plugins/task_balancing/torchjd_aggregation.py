@@ -122,19 +122,20 @@ class TorchJDAggregation:
         """
         aggregator = self._for(tasks)
         with torch.no_grad(), _seeded(seed, gramian.device):
-            if hasattr(aggregator, 'gramian_weighting'):
+            if isinstance(aggregator, _torchjd().GramianWeightedAggregator):
                 return aggregator.gramian_weighting(gramian)
             # Rows in T dimensions that have the same products.
             values, vectors = torch.linalg.eigh(gramian)
             rows = vectors * values.clamp(min=0).sqrt() @ vectors.T
-            if hasattr(aggregator, 'weighting'):
+            if isinstance(aggregator, _torchjd().WeightedAggregator):
                 return aggregator.weighting(rows)
             return torch.linalg.lstsq(rows.T, aggregator(rows)[:, None], driver='gelsd').solution[:, 0]
 
     def combine(self, rows: Tensor, tasks: Sequence[str], seed: int) -> Tensor:
         """The result ``(n,)`` for the rows ``(T, n)``."""
+        aggregator = self._for(tasks)
         with torch.no_grad(), _seeded(seed, rows.device):
-            return self._for(tasks)(rows)
+            return aggregator(rows)
 
     def state(self) -> Tensor:
         """What the aggregators remember, as bytes."""
