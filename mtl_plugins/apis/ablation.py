@@ -4,7 +4,7 @@ import datetime
 import hashlib
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from mtl_plugins.evaluation.position_baseline import fit_position_baseline, scor
 from mtl_plugins.utils.files import make_folder
 
 COLUMNS = {title: name for name, title in SUMMARY_TITLES.items()}
+ENTRIES = ('about', 'data', 'seeds', 'amp', 'common', 'tables')
 BASELINE, BASELINE_FILE = 'per-position baseline', 'per-position-baseline.json'
 
 
@@ -88,11 +89,16 @@ class PlannedTrials:
         return runs
 
 
-def read_plan(path: Path) -> dict:
+def read_plan(path: Path, entries: Collection[str] = ENTRIES, example: str = 'docs/ablation/plan.json') -> dict:
     """The plan: ``about``, ``data``, ``seeds``, ``amp``, ``common`` options and ``tables`` of rows with config and options.
 
     ``metric`` names another score than the multitask one for the journal. With ``"baseline": true`` each table gets the row of
     the per-position baseline; a row may have ``seeds`` of its own.
+
+    Args:
+        path: Of the file.
+        entries: What it must have.
+        example: A plan that an error names.
 
     Raises:
         ConfigError: If the file is missing, is not JSON, or lacks one of these.
@@ -101,9 +107,9 @@ def read_plan(path: Path) -> dict:
         plan = json.loads(path.read_text())
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigError(f'The plan {path} cannot be read: {error}.') from error
-    missing = {'about', 'data', 'seeds', 'amp', 'common', 'tables'} - plan.keys()
+    missing = set(entries) - plan.keys()
     if missing:
-        raise ConfigError(f'The plan {path} should hold {sorted(missing)}. docs/ablation/plan.json is an example.')
+        raise ConfigError(f'The plan {path} should hold {sorted(missing)}. {example} is an example.')
     return plan
 
 

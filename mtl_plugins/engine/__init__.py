@@ -1,3 +1,4 @@
+from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
 from mtl_plugins.engine.bf16_optim_wrapper import Bf16OptimWrapper
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks import (
@@ -27,6 +28,7 @@ from mtl_plugins.engine.runner import MultiTaskRunner
 
 __all__ = [
     'AtomicCheckpointHook',
+    'BalancedDataParallel',
     'Bf16OptimWrapper',
     'CollapseHook',
     'ConfusionMatrixHook',

@@ -12,7 +12,8 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
-from mmengine.model import MMDistributedDataParallel, is_model_wrapper
+from mmengine.model import is_model_wrapper
+from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
@@ -20,6 +21,7 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
+from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, ConfigError
@@ -89,10 +91,38 @@ class MultiTaskRunner(Runner):
         super().setup_env(env_cfg)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
-        """Distributed data parallel without device ids on CPU; mmengine's way otherwise."""
-        if self.distributed and model_wrapper_cfg is None and not torch.cuda.is_available() and not is_model_wrapper(model):
-            return MMDistributedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
+        """:class:`BalancedDataParallel`, without device ids on CPU; another wrapper if the config names one.
+
+        Raises:
+            ConfigError: If it names another one, and the task balancing takes the gradients itself.
+        """
+        if self.distributed and not is_model_wrapper(model):
+            if model_wrapper_cfg is None and not torch.cuda.is_available():
+                return BalancedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
+            unused = self.cfg.get('find_unused_parameters', False)
+            model_wrapper_cfg = dict(model_wrapper_cfg or dict(broadcast_buffers=False, find_unused_parameters=unused))
+            kind = model_wrapper_cfg.setdefault('type', BalancedDataParallel)
+            if getattr(model, 'balances_gradients', False) and kind not in (BalancedDataParallel, BalancedDataParallel.__name__):
+                raise ConfigError(
+                    f'`model_wrapper_cfg.type` should be BalancedDataParallel for a task balancing by gradients. Found {kind}.'
+                )
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
+        """As mmengine's; what the task balancing learns has the learning rate times its ``lr_mult``, and no weight decay.
+
+        A constructor of another library, and a ``paramwise_cfg`` that says something of ``task_balancing``, stay as they are.
+        """
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        balancing = getattr(model, 'task_balancing', None)
+        learns = isinstance(balancing, torch.nn.Module) and any(True for _ in balancing.parameters())
+        own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
+        if learns and isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor', own[0]) in own:
+            paramwise = dict(optim_wrapper.get('paramwise_cfg') or {})
+            rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
+            paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
+            optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
+        return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:

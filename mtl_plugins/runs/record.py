@@ -144,6 +144,13 @@ def look_up(node: Any, key: str) -> Any:
     return MISSING
 
 
+def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
+    """Training time of an iteration over all sessions, without validation; None before the first."""
+    sessions = record.get('sessions') or ()
+    iterations = sum(session.get('iterations', 0) for session in sessions)
+    return sum(session.get('train_seconds', 0.0) for session in sessions) / iterations if iterations else None
+
+
 def read_record_file(work_dir: Path) -> dict[str, Any]:
     """The fields of ``run.json``.
 

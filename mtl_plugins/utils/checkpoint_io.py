@@ -102,11 +102,16 @@ def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
 def find_mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
     """How the names and shapes of two state dicts differ: counts and the first of each kind, or ``None``.
 
-    A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it.
+    A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it. The further
+    state of a module has any size.
     """
     missing = [name for name in expected if name not in found and not name.endswith('num_batches_tracked')]
     unknown = [name for name in found if name not in expected]
-    reshaped = [name for name in expected if name in found and found[name].shape != expected[name].shape]
+    reshaped = [
+        name
+        for name, value in expected.items()
+        if name in found and found[name].shape != value.shape and not name.endswith('_extra_state')
+    ]
     details = [
         f'{len(names)} {label} (first: {names[0]})' for names, label in ((missing, 'missing'), (unknown, 'unknown')) if names
     ]

@@ -43,6 +43,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     except (SyntaxError, NameError, KeyError, TypeError, FileNotFoundError) as error:
         raise ConfigError(f'Config {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
     fill_in(config)
+    place_task_balancing(config)
     _apply_options(config, options or {})
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:
@@ -53,6 +54,22 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     check_arguments(config)
     link_labels(config)
     return config
+
+
+def place_task_balancing(config: Config) -> None:
+    """Move a top-level ``task_balancing`` to the model, whose own it replaces.
+
+    At the top level a further base may set it, as ``_base_/task_balancing/*.py`` do: two bases cannot both hold ``model``.
+
+    Raises:
+        ConfigError: If there is no model.
+    """
+    balancing = config.pop('task_balancing', None)
+    if balancing is None:
+        return
+    if not config.get('model'):
+        raise ConfigError('`task_balancing` should stand in the config of a model. Found no `model`.')
+    config.model.task_balancing = balancing
 
 
 def link_labels(config: Config) -> None:

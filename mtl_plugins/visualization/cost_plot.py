@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from matplotlib.figure import Figure
 
-from mtl_plugins.visualization.plots import distinct_colours
+from mtl_plugins.visualization.plots import COLOURS
 
 _FRONT, _GRID = '#9aa0a6', '#e4e6e8'
 
@@ -53,10 +53,11 @@ def render_score_against_cost(
     front = best_trade_offs(points, lower_is_better)
     places = dict(color=_FRONT, linestyle='--', linewidth=1, zorder=1)
     axis.step([point.cost for point in front], [point.score for point in front], where='post', **places)
-    for number, (name, colour) in enumerate(zip(names, distinct_colours(len(names)), strict=True)):
+    for number, name in enumerate(names):
         own = [point for point in points if point.name == name]
-        marker = 'os^Dv'[number // 8 % 5]
-        axis.scatter([point.cost for point in own], [point.score for point in own], s=44, color=colour, marker=marker, label=name)
+        # Eight colours that can be told apart, and then other shapes.
+        look = dict(color=COLOURS[number % len(COLOURS)], marker='os^Dv'[number // len(COLOURS) % 5])
+        axis.scatter([point.cost for point in own], [point.score for point in own], s=44, label=name, **look)
     axis.set_xlabel(cost)
     axis.set_ylabel(f'{score} (lower is better)' if lower_is_better else score)
     axis.margins(0.08)

@@ -23,6 +23,7 @@ from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.runs.provenance import code_state
+from mtl_plugins.runs.record import read_record_file, seconds_per_iteration
 from mtl_plugins.utils.config import load_config
 from mtl_plugins.utils.files import make_folder, replacing
 
@@ -106,6 +107,7 @@ def train_to_result(
         parameters=facts['parameters'],
         memory=facts['memory'],
         seconds=seconds,
+        step_seconds=_step_seconds(run.folder),
         **provenance(datetime.datetime.fromtimestamp(started, datetime.timezone.utc), facts['device']),
     )
     write_document(run.result, document)
@@ -177,6 +179,14 @@ def _end(process: subprocess.Popen) -> None:
 
 def _scores(row: Mapping[str, str]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value}
+
+
+def _step_seconds(folder: Path) -> float | None:
+    """Time of a training iteration; None where the config keeps no record."""
+    try:
+        return seconds_per_iteration(read_record_file(folder))
+    except UserError:
+        return None
 
 
 def _sentence(code: int, output: Path) -> str:

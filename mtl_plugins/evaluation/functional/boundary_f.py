@@ -74,6 +74,7 @@ class BoundaryScorer(Scorer):
     """
 
     empty = 'no boundary'
+    rules = {'f_best': 'greater', 'f_0.5': 'greater'}
 
     def __init__(self, name: str, tolerance: int) -> None:
         super().__init__(name)

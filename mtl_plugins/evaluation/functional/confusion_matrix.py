@@ -81,6 +81,7 @@ class ConfusionScorer(Scorer):
     """
 
     empty = 'no pixel of any class'
+    rules = {'mean_iou': 'greater', 'nan_mean_iou': 'greater'}
 
     def __init__(self, name: str, classes: Sequence[str]) -> None:
         super().__init__(name)

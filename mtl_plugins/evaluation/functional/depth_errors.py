@@ -117,6 +117,7 @@ class DepthScorer(Scorer):
     """
 
     empty = 'no valid pixel'
+    rules = {name: 'greater' if name.startswith('delta') else 'less' for name in DEPTH_METRICS}
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

@@ -66,6 +66,7 @@ class NormalScorer(Scorer):
     """
 
     empty = 'no valid pixel'
+    rules = {name: 'greater' if name.startswith('within') else 'less' for name in NORMAL_METRICS}
 
     def __init__(self, name: str) -> None:
         super().__init__(name)

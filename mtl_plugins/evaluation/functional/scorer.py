@@ -1,6 +1,7 @@
 """What adds up the scores of one label over the images of a split."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,9 @@ class Scorer(ABC):
 
     empty: str
     """What the data lack where :meth:`is_empty`."""
+
+    rules: Mapping[str, str] = {}
+    """``'greater'`` or ``'less'``, whichever is better, by the last word of a score; scores of single classes have none."""
 
     def __init__(self, name: str) -> None:
         self.name = name

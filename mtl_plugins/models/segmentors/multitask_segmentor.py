@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from mmengine.dist import all_reduce, get_world_size
 from mmengine.model import BaseModel, ModuleDict, ModuleList, revert_sync_batchnorm
+from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
@@ -199,6 +200,8 @@ class MultiTaskSegmentor(BaseModel):
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
         """Losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
         features = self.encode(inputs)
+        if self.balances_gradients:
+            features = self.task_balancing.cut(features)
         losses = self.losses_of(self.decode_head(features), targets)
         for number, head in enumerate(self.auxiliary_heads):
             place = f'aux{number}' if len(self.auxiliary_heads) > 1 else 'aux'
@@ -237,19 +240,42 @@ class MultiTaskSegmentor(BaseModel):
         all_reduce(total)
         return dict(zip(self.tasks, flags * get_world_size() / total.clamp(min=1), strict=True))
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
+    @property
+    def balances_gradients(self) -> bool:
+        """Whether the task balancing takes the gradients of the tasks itself, and averages them over the processes."""
+        return hasattr(self.task_balancing, 'take_step')
 
-        A task's loss is the sum of its entries ``<task>/loss_*``; others are only logged. mmengine calls this in
-        ``train_step``, alone and wrapped for distributed training.
-        """
+    def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
+        """As mmengine's, but for a task balancing by gradients, which does the backward passes; what is logged is the same."""
+        if not self.balances_gradients:
+            return super().train_step(data, optim_wrapper)
+        self.task_balancing.begin_step()
+        with optim_wrapper.optim_context(self):
+            data = self.data_preprocessor(data, True)
+            losses = self._run_forward(data, mode='loss')
+        self.task_balancing.take_step(self.task_losses(losses), optim_wrapper)
+        with torch.no_grad():
+            return self.parse_losses(losses)[1]
+
+    @staticmethod
+    def task_losses(losses: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of each task: the sum of its entries ``<task>/loss_*``; others are only logged."""
         task_losses = {}
         for key, value in losses.items():
             task, name = key.split('/')
             if name.startswith('loss_'):
                 task_losses[task] = task_losses[task] + value if task in task_losses else value
-        total = self.task_balancing(task_losses)
-        return total, {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+        return task_losses
+
+    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
+
+        mmengine calls this in ``train_step``, alone and wrapped for distributed training.
+        """
+        total = self.task_balancing(self.task_losses(losses))
+        logged = {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
+        # What the task balancing tells of itself.
+        return total, {**logged, **getattr(self.task_balancing, 'logged', {})} if self.training else logged
 
     def predict_arrays(self, inputs: Tensor) -> dict[str, Tensor]:
         """What each task predicts of normalised images, by label: uint8 classes or float32 metres ``(B, H, W)``, and so on."""

@@ -1,0 +1,2 @@
+# Weights by hand.
+task_balancing = dict(type='FixedWeights', weights=dict(semseg=0.5, depth=0.5))

@@ -1,0 +1,2 @@
+# UPGrad (arXiv 2406.16232), on the parameters that tasks share.
+task_balancing = dict(type='AggregatedGradients', aggregator='UPGrad', place='parameters')

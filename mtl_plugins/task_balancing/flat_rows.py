@@ -1,0 +1,89 @@
+"""Gradients of several tasks as the rows of one matrix."""
+
+from collections.abc import Sequence
+
+import torch
+from mmengine.dist import all_reduce
+from torch import Tensor, nn
+
+
+class FlatRows:
+    """The gradients of the same parameters for each task, each a row that lies in memory as the parameters do.
+
+    Args:
+        parameters: On one device and in one precision.
+        num_rows: Number of tasks.
+
+    Attributes:
+        filled: The rows that hold a gradient, in ascending order.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], num_rows: int) -> None:
+        self.parameters = list(parameters)
+        like = self.parameters[0] if self.parameters else torch.empty(0)
+        self._matrix = like.new_zeros(num_rows, sum(p.numel() for p in self.parameters))
+        self._views = [self._views_of(row) for row in self._matrix]
+        self.filled: list[int] = []
+
+    def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Whether these are the parameters."""
+        return len(parameters) == len(self.parameters) and all(a is b for a, b in zip(parameters, self.parameters, strict=True))
+
+    def _views_of(self, row: Tensor) -> list[Tensor]:
+        views, start = [], row.storage_offset()
+        for parameter in self.parameters:
+            # Dense, whatever the order of the dimensions.
+            strides = torch.empty_like(parameter, device='meta').stride()
+            views.append(row.as_strided(parameter.shape, strides, start))
+            start += parameter.numel()
+        return views
+
+    def add(self, index: int, gradients: Sequence[Tensor | None]) -> None:
+        """Add gradients to a row; None is 0."""
+        if not self.parameters:
+            return
+        if index not in self.filled:
+            self.filled = sorted([*self.filled, index])
+            missing = [view for view, gradient in zip(self._views[index], gradients, strict=True) if gradient is None]
+            for view in missing:
+                view.zero_()
+            function = torch._foreach_copy_
+        else:
+            function = torch._foreach_add_
+        pairs = [(view, g) for view, g in zip(self._views[index], gradients, strict=True) if g is not None]
+        if pairs:
+            function(*map(list, zip(*pairs, strict=True)))
+
+    def matrix(self) -> Tensor:
+        """The rows that are filled."""
+        return self._matrix if len(self.filled) == len(self._matrix) else self._matrix[self.filled]
+
+    def average(self) -> None:
+        """The mean over all processes, which have filled the same rows."""
+        for index in self.filled:
+            all_reduce(self._matrix[index], op='mean')
+
+    def hand_over(self, gradient: Tensor) -> None:
+        """Let the parameters have a combined gradient ``(n,)``, in addition to any that they have, and empty the rows."""
+        for parameter, view in zip(self.parameters, self._views_of(gradient.contiguous()), strict=True):
+            view = view.to(parameter.dtype)
+            parameter.grad = view if parameter.grad is None else parameter.grad + view
+        self.filled = []
+
+
+def products_of(rows: Sequence[Sequence[Tensor]]) -> Tensor:
+    """The products ``(T, T)`` of ``T`` rows, each given as the same sequence of tensors, in float32."""
+    products = torch.zeros(len(rows), len(rows), device=rows[0][0].device)
+    for tensors in zip(*rows, strict=True):
+        flat = [_flat(tensor, tensors[0]).float() for tensor in tensors]
+        for i, first in enumerate(flat):
+            for j, second in enumerate(flat[: i + 1]):
+                products[i, j] += torch.dot(first, second)
+    return products + products.tril(-1).T
+
+
+def _flat(tensor: Tensor, like: Tensor) -> Tensor:
+    """All values in the order in which those of ``like`` lie in memory."""
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).reshape(-1)
+    return tensor.reshape(-1)

@@ -1,0 +1,155 @@
+"""What several losses share, read from the autograd graph."""
+
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from typing import NamedTuple
+
+from torch import Tensor
+from torch.autograd.graph import GradientEdge, Node
+from torch.nn import Parameter
+
+_SPLITS = ('SplitWithSizesBackward0', 'SplitBackward0')
+# Operations whose weights have a row for each channel of the output.
+_ROWWISE = ('ConvolutionBackward0', 'AddmmBackward0')
+
+
+class Sharing(NamedTuple):
+    """What :func:`find_sharing` finds. Parameters and edges stand in the order in which the graph is walked: the same each time.
+
+    Attributes:
+        shared: Parameters on which several losses depend, but for rows that serve one task each.
+        features: The edges of the graph where what serves one loss reads what serves several.
+        own: For each loss, the parameters that it reaches before any of ``features``: those of its own and rows of its own.
+        tied: For each loss, those of ``shared`` that it uses in an operation of its own, as another loss does.
+        reread: Whether two losses pass through the same operation before ``features``.
+    """
+
+    shared: list[Parameter]
+    features: list[GradientEdge]
+    own: list[list[Parameter]]
+    tied: list[list[Parameter]]
+    reread: bool
+
+
+def find_sharing(losses: Sequence[Tensor], inputs: Collection[Tensor] = ()) -> Sharing:
+    """What the scalars ``losses`` share.
+
+    Where an operation for several tasks ends in a split of its channels by task, as the last convolution of a joint head, it
+    counts as one operation per task: its weights have rows of each task, and what it reads is the shared feature. With
+    ``inputs``, none of the features depends on another one: where it would, the features are those of ``inputs`` that are
+    reached, and all parameters above them are own.
+
+    Args:
+        losses: One per task, each with a graph.
+        inputs: Leaves that are no parameters.
+    """
+    first: dict[Node, int] = {}
+    meeting: dict[Node, None] = {}
+    for index, loss in enumerate(losses):
+        stack = [loss.grad_fn]
+        while stack:
+            node = stack.pop()
+            if node in first:
+                if first[node] != index:
+                    meeting[node] = None
+                continue
+            first[node] = index
+            stack.extend(child for child, _ in node.next_functions if child is not None)
+    opened = _open_splits(first, meeting)
+    leaves = {id(leaf) for leaf in inputs}
+    # What lies behind an input serves them all, though one alone may read it.
+    meeting |= {node: None for node in first if _is_leaf(node) and id(node.variable) in leaves}
+    shared = dict.fromkeys(_walk(meeting))
+
+    edges: dict[tuple[Node, int], None] = {}
+    own: list[dict[Node, None]] = []
+    tied: list[dict[Node, None]] = []
+    for loss in losses:
+        own.append({})
+        tied.append({})
+        seen, stack = set(), [(loss.grad_fn, 0)]
+        while stack:
+            node, number = stack.pop()
+            if node in shared:
+                leaf = _leaf_of(node)
+                if leaf is None or id(leaf.variable) in leaves:
+                    edges[node, number] = None
+                else:
+                    tied[-1][leaf] = None
+            elif node not in seen:
+                seen.add(node)
+                if _is_leaf(node):
+                    own[-1][node] = None
+                stack.extend(edge for edge in node.next_functions if edge[0] is not None)
+    if leaves and _is_nested(edges):
+        reached = [dict.fromkeys(filter(_is_leaf, _walk([loss.grad_fn]))) for loss in losses]
+        features = {node: None for nodes in reached for node in nodes if id(node.variable) in leaves}
+        own = [_variables(nodes, leaves) for nodes in reached]
+        return Sharing([], _edges((node, 0) for node in features), own, [[] for _ in losses], True)
+    return Sharing(
+        _variables(filter(_is_leaf, shared), leaves),
+        _edges(edges),
+        [_variables(nodes, leaves) for nodes in own],
+        [_variables(nodes, leaves) for nodes in tied],
+        bool(opened),
+    )
+
+
+def _open_splits(first: dict[Node, int], meeting: dict[Node, None]) -> list[Node]:
+    """Take splits by task, and what they split, out of the nodes where losses meet, and put what the latter reads there."""
+    splits = {
+        node: node.next_functions[0][0]
+        for node in meeting
+        if node.name() in _SPLITS and node._saved_dim == 1 and node.next_functions[0][0].name() in _ROWWISE
+    }
+    if not splits:
+        return []
+    users: dict[tuple[Node, int], set[int]] = {}
+    for node, index in first.items():
+        for child, number in node.next_functions:
+            if child in splits:
+                users.setdefault((child, number), set()).add(index)
+    # What only one loss reaches is visited on its behalf alone, so that an output of two has two users.
+    opened = [node for node in splits if all(len(tasks) == 1 for (child, _), tasks in users.items() if child is node)]
+    for node in opened:
+        del meeting[node]
+        for child, _ in splits[node].next_functions:
+            if child is not None and _leaf_of(child) is None:
+                meeting[child] = None
+    return opened
+
+
+def _walk(nodes: Iterable[Node]) -> Iterator[Node]:
+    """All nodes that are reached from some, themselves included, each once."""
+    seen, stack = set(), list(nodes)
+    while stack:
+        node = stack.pop()
+        if node not in seen:
+            seen.add(node)
+            yield node
+            stack.extend(child for child, _ in node.next_functions if child is not None)
+
+
+def _is_leaf(node: Node) -> bool:
+    return not node.next_functions and hasattr(node, 'variable')
+
+
+def _leaf_of(node: Node) -> Node | None:
+    """The leaf that a node is or, by a cast or a view, stands for."""
+    while len(node.next_functions) == 1 and node.next_functions[0][0] is not None:
+        node = node.next_functions[0][0]
+    return node if _is_leaf(node) else None
+
+
+def _is_nested(edges: Collection[tuple[Node, int]]) -> bool:
+    nodes = {node for node, _ in edges}
+    if len(nodes) < 2:
+        return False
+    return any(below in nodes and below is not node for node in nodes for below in _walk([node]))
+
+
+def _edges(edges: Iterable[tuple[Node, int]]) -> list[GradientEdge]:
+    return [GradientEdge(node, number) for node, number in edges]
+
+
+def _variables(nodes: Iterable[Node], leaves: set[int]) -> list[Parameter]:
+    return [node.variable for node in nodes if id(node.variable) not in leaves]

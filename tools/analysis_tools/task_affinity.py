@@ -1,0 +1,121 @@
+"""Conflict between tasks: cosines and norms of their gradients, over training by the log and by layer of checkpoints."""
+
+import argparse
+import json
+import re
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+
+def positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f'should be a whole number of at least 1. Found {text!r}')
+    return int(text)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Over training: what strategies that look at gradients log as balance/cosine/<task>-<task> and '
+        'balance/norm/<task>; runs of one name, such as several seeds, are one curve. By layer: for each tensor that tasks '
+        "share, the gradients of the tasks' losses on batches of the training split, their cosine and the ratio of their norms, "
+        'grouped by the first words of its name. The folder gets affinity.json, affinity_over_training and affinity_by_layer.',
+    )
+    parser.add_argument(
+        'items',
+        nargs='+',
+        metavar='RUN | CONFIG CKPT',
+        help='work dirs, with all of their checkpoints, and configs, each before a checkpoint',
+    )
+    parser.add_argument('--batches', type=positive, default=8, metavar='N', help='batches of a checkpoint (default: 8)')
+    parser.add_argument('--level', type=positive, default=3, metavar='N', help='words of a name that make a group (default: 3)')
+    parser.add_argument('--seed', type=int, default=0, help='of the order of the data (default: 0)')
+    parser.add_argument('--curves-only', action='store_true', help='leave out the layers')
+    parser.add_argument('--data-root', help='folder with the data of all (or set MTL_DATA_ROOT)')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of the configs that are given')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
+    parser.add_argument('--format', choices=('png', 'pdf'), default='png', help='of the pictures (default: png)')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    import os
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from mtl_plugins.apis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
+    from mtl_plugins.errors import ConfigError
+    from mtl_plugins.runs.provenance import provenance
+    from mtl_plugins.utils.config import DATA_ROOT_VARIABLE, load_config, parse_options
+    from mtl_plugins.utils.files import make_folder, replacing
+    from mtl_plugins.visualization.affinity_plots import render_affinity_by_layer, render_affinity_over_training
+    from mtl_plugins.visualization.plots import write_picture
+
+    data_root = args.data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    curves, tasks, items = {}, [], list(args.items)
+    while items:
+        item = items.pop(0)
+        if Path(item).is_dir():
+            run = Path(item)
+            curves[item] = read_affinity_curves(run, re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name))
+            if not args.curves_only:
+                tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
+        elif not items or Path(items[0]).suffix != '.pth':
+            raise ConfigError(
+                f'{item} should be the folder of a run, or a config followed by a checkpoint, *.pth. Found neither.'
+            )
+        else:
+            tasks.append((load_config(item, parse_options(args.cfg_options), data_root), Path(items.pop(0))))
+    measured = {str(path): measure_layers(config, path, args.batches, args.level, args.seed) for config, path in tasks}
+    logged = [own for own in curves.values() if own]
+    if not logged and not measured:
+        raise ConfigError('The runs should have logged balance/cosine/<task>-<task>, as strategies by gradients do. Found none.')
+
+    console = Console()
+    for name, each in measured.items():
+        for pair in next(iter(each['groups'].values()))['pairs']:
+            table = Table(title=f'{name}: {pair}')
+            for heading in ('part', 'cosine', '±', 'conflicts %', 'ratio of norms'):
+                table.add_column(heading, justify='left' if heading == 'part' else 'right')
+            for group, values in each['groups'].items():
+                own = values['pairs'][pair]
+                percent = None if own['conflicts'] is None else 100 * own['conflicts']
+                numbers = zip((own['cosine'], own['deviation'], percent, own['ratio']), '2203', strict=True)
+                table.add_row(group, *('' if value is None else f'{value:.{digits}f}' for value, digits in numbers))
+            console.print(table)
+    for item, own in curves.items():
+        for key, curve in own.items():
+            later = curve.values[len(curve.values) // 2 :]
+            console.print(f'{item}: {key} {later.mean():.3f} over the second half of {len(curve.values)} values', soft_wrap=True)
+    if args.out is None:
+        return
+    make_folder(args.out)
+    document = dict(
+        schema_version=1,
+        provenance=provenance(),
+        seed=args.seed,
+        level=args.level,
+        curves={
+            item: {key: dict(iterations=c.iterations.tolist(), values=c.values.tolist()) for key, c in own.items()}
+            for item, own in curves.items()
+        },
+        checkpoints=measured,
+    )
+    with replacing(args.out / 'affinity.json') as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + '\n')
+    if logged:
+        write_picture(args.out / f'affinity_over_training.{args.format}', render_affinity_over_training(logged))
+    if measured:
+        short = os.path.commonpath([Path(name).parent for name in measured]) if len(measured) > 1 else None
+        titles = {str(Path(name).relative_to(short)) if short else name: each for name, each in measured.items()}
+        write_picture(args.out / f'affinity_by_layer.{args.format}', render_affinity_by_layer(titles))
+
+
+if __name__ == '__main__':
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
