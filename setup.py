@@ -12,6 +12,7 @@ EXTRAS = {
     'coco': ['pycocotools>=2.0.8', 'scikit-learn>=1.5'],
     'exr': ['OpenEXR>=3.3'],
     'nyuv2': ['h5py>=3.11', 'scipy>=1.11'],
+    'balancing': ['torchjd[full]>=0.18', 'clarabel>=0.11'],
     'tracking': ['wandb>=0.18', 'tensorboard>=2.14'],
     'sweep': ['optuna>=4.2', 'scikit-learn>=1.5'],
     'report': ['jinja2>=3.1', 'plotly>=6'],

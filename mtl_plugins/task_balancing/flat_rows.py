@@ -1,6 +1,7 @@
 """Gradients of several tasks as the rows of one matrix."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from mmengine.dist import all_reduce
@@ -38,21 +39,17 @@ class FlatRows:
             start += parameter.numel()
         return views
 
-    def add(self, index: int, gradients: Sequence[Tensor | None]) -> None:
-        """Add gradients to a row; None is 0."""
-        if not self.parameters:
-            return
+    @contextlib.contextmanager
+    def adding_to(self, index: int) -> Iterator[None]:
+        """Let a backward pass within add to a row, in place."""
         if index not in self.filled:
             self.filled = sorted([*self.filled, index])
-            missing = [view for view, gradient in zip(self._views[index], gradients, strict=True) if gradient is None]
-            for view in missing:
-                view.zero_()
-            function = torch._foreach_copy_
-        else:
-            function = torch._foreach_add_
-        pairs = [(view, g) for view, g in zip(self._views[index], gradients, strict=True) if g is not None]
-        if pairs:
-            function(*map(list, zip(*pairs, strict=True)))
+            self._matrix[index].zero_()
+        for parameter, view in zip(self.parameters, self._views[index], strict=True):
+            parameter.grad = view
+        yield
+        for parameter in self.parameters:
+            parameter.grad = None
 
     def matrix(self) -> Tensor:
         """The rows that are filled."""
@@ -63,11 +60,22 @@ class FlatRows:
         for index in self.filled:
             all_reduce(self._matrix[index], op='mean')
 
+    def hand_over_sum(self, weights: Sequence[float]) -> None:
+        """Let the parameters have the weighted sum of the rows, and empty these."""
+        first, *others = self.filled
+        total = self._matrix[first]
+        total *= weights[0]
+        for index, weight in zip(others, weights[1:], strict=True):
+            total.add_(self._matrix[index], alpha=weight)
+        self._hand_over(self._views[first])
+
     def hand_over(self, gradient: Tensor) -> None:
-        """Let the parameters have a combined gradient ``(n,)``, in addition to any that they have, and empty the rows."""
-        for parameter, view in zip(self.parameters, self._views_of(gradient.contiguous()), strict=True):
-            view = view.to(parameter.dtype)
-            parameter.grad = view if parameter.grad is None else parameter.grad + view
+        """Let the parameters have a gradient ``(n,)``, and empty the rows."""
+        self._hand_over(self._views_of(gradient.contiguous()))
+
+    def _hand_over(self, views: list[Tensor]) -> None:
+        for parameter, view in zip(self.parameters, views, strict=True):
+            parameter.grad = view
         self.filled = []
 
 

@@ -159,10 +159,8 @@ class GradientBalancing(nn.Module):
         if self._rows is None or not self._rows.fits(shared):
             self._rows = FlatRows(shared, len(self.tasks))
         for left, (task, loss, index) in enumerate(passes, 1 - len(passes)):
-            own = owned[index]
-            gradients = torch.autograd.grad(loss, [*shared, *own], retain_graph=left < 0, allow_unused=True)
-            self._rows.add(self.tasks.index(task), gradients[: len(shared)])
-            _accumulate(own, gradients[len(shared) :])
+            with self._rows.adding_to(self.tasks.index(task)):
+                loss.backward(inputs=[*shared, *owned[index]], retain_graph=left < 0)
 
     def _pass_features(self, passes: list[tuple[str, Tensor, int]], sharing: Sharing, cut: list[tuple[Tensor, Tensor]]) -> None:
         edges = sharing.features
@@ -265,20 +263,18 @@ class GradientBalancing(nn.Module):
             rows.average()
         scale = self._loss_scale
         tasks = [self.tasks[index] for index in rows.filled]
-        matrix = rows.matrix()
         weights = combined = None
         if len(tasks) > 1:
+            matrix = rows.matrix()
             gramian = (matrix @ matrix.T).double().cpu() / scale**2
             if gramian.isfinite().all():
                 if scale != 1 and not self.by_products:
                     matrix = matrix / scale
                 weights, combined = self._count(gramian, matrix, tasks)
-                if combined is not None:
-                    combined *= scale
-        if combined is None:
-            weights = torch.ones(len(tasks)) if weights is None else weights
-            combined = weights.to(matrix) @ matrix
-        rows.hand_over(combined)
+        if combined is not None:
+            rows.hand_over(combined * scale)
+        else:
+            rows.hand_over_sum([1.0] * len(tasks) if weights is None else weights.tolist())
 
 
 def _loss_scale(optim_wrapper: OptimWrapper) -> float:

@@ -1,5 +1,5 @@
-"""Measure speed and memory beside the peers, in one run: data pipeline, training step, inference, metrics, submission; and the
-memory of attention."""
+"""Measure speed and memory beside the peers, in one run: data pipeline, training step, inference, metrics, submission; the
+memory of attention; and the cost of task balancing."""
 
 import argparse
 import json
@@ -7,7 +7,7 @@ import os
 import sys
 from pathlib import Path
 
-BENCHMARKS = ('data', 'train', 'infer', 'eval', 'submit', 'attention')
+BENCHMARKS = ('data', 'train', 'infer', 'eval', 'submit', 'attention', 'balancing')
 
 
 def positive(text: str) -> int:
@@ -30,7 +30,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--repeats', type=positive, help='rounds that count, after warming up (default: 11; 2 with --quick)')
     parser.add_argument('--quick', action='store_true', help='tiny inputs: only checks that everything runs')
     parser.add_argument(
-        '--device', default='cpu', help='device of models in train, infer and attention, e.g. cuda:0 (default: cpu)'
+        '--device', default='cpu', help='device of models in train, infer, attention and balancing, e.g. cuda:0 (default: cpu)'
     )
     parser.add_argument('--seed', type=int, default=0, help='seed of scenes and weights (default: 0)')
     return parser.parse_args()
