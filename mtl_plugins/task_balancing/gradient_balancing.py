@@ -293,7 +293,8 @@ def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor |
 
 def _average(gradients: list[Tensor]) -> None:
     """The mean over the processes, in place, with one transfer per precision."""
-    for dtype in {gradient.dtype for gradient in gradients}:
+    # In the same order in all processes, which that of a set would not be.
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
         group = [gradient for gradient in gradients if gradient.dtype == dtype]
         flat = torch.cat([gradient.flatten() for gradient in group])
         all_reduce(flat, op='mean')
