@@ -16,14 +16,15 @@ class FlatRows:
         num_rows: Number of tasks.
 
     Attributes:
+        storage: The matrix, filled or not.
         filled: The rows that hold a gradient, in ascending order.
     """
 
     def __init__(self, parameters: Sequence[nn.Parameter], num_rows: int) -> None:
         self.parameters = list(parameters)
         like = self.parameters[0] if self.parameters else torch.empty(0)
-        self._matrix = like.new_zeros(num_rows, sum(p.numel() for p in self.parameters))
-        self._views = [self._views_of(row) for row in self._matrix]
+        self.storage = like.new_zeros(num_rows, sum(p.numel() for p in self.parameters))
+        self._views = [self._views_of(row) for row in self.storage]
         self.filled: list[int] = []
 
     def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
@@ -44,7 +45,7 @@ class FlatRows:
         """Let a backward pass within add to a row, in place."""
         if index not in self.filled:
             self.filled = sorted([*self.filled, index])
-            self._matrix[index].zero_()
+            self.storage[index].zero_()
         for parameter, view in zip(self.parameters, self._views[index], strict=True):
             parameter.grad = view
         yield
@@ -53,20 +54,20 @@ class FlatRows:
 
     def matrix(self) -> Tensor:
         """The rows that are filled."""
-        return self._matrix if len(self.filled) == len(self._matrix) else self._matrix[self.filled]
+        return self.storage if len(self.filled) == len(self.storage) else self.storage[self.filled]
 
     def average(self) -> None:
         """The mean over all processes, which have filled the same rows."""
         for index in self.filled:
-            all_reduce(self._matrix[index], op='mean')
+            all_reduce(self.storage[index], op='mean')
 
     def hand_over_sum(self, weights: Sequence[float]) -> None:
         """Let the parameters have the weighted sum of the rows, and empty these."""
         first, *others = self.filled
-        total = self._matrix[first]
+        total = self.storage[first]
         total *= weights[0]
         for index, weight in zip(others, weights[1:], strict=True):
-            total.add_(self._matrix[index], alpha=weight)
+            total.add_(self.storage[index], alpha=weight)
         self._hand_over(self._views[first])
 
     def hand_over(self, gradient: Tensor) -> None:

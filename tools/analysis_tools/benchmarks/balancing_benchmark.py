@@ -50,10 +50,10 @@ class BalancedStep:
         self.model.train_step(self.data, self.wrapper)
 
     def peak_mib(self, device: str) -> float:
-        """Most MiB at any moment of a step: weights, optimizer state, what the task balancing keeps, and the step's own."""
+        """Most MiB within a step: of weights, the optimizer's state, what the task balancing keeps, and the step itself."""
         state = [value for values in self.wrapper.optimizer.state.values() for value in values.values()]
         rows = getattr(self.model.task_balancing, '_rows', None)
-        kept = [rows.matrix()] if rows else []
+        kept = [rows.storage] if rows else []
         return peak_mib(self, device) + held_mib([*self.model.parameters(), *self.model.buffers(), *state, *kept])
 
 
