@@ -13,8 +13,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='DIR/index.html needs no network and no other file. Runs whose folders differ in _seed<number> only are one row. '
-        'The best checkpoint of the first seed of each row predicts the validation split. Beside the page: report.json, tables '
-        'as Markdown, LaTeX and CSV, figures as PNG and PDF.',
+        'Rows stand in the order of RUN, within a folder by their start. The best checkpoint of the first seed of each row '
+        'predicts the validation split. Beside the page: report.json, tables as Markdown, LaTeX and CSV, figures as PNG and PDF.',
     )
     parser.add_argument(
         'runs', nargs='+', type=Path, metavar='RUN', help='work dir, or a folder that holds some at any depth, such as a sweep'

@@ -58,7 +58,7 @@ def render_scores(
         axis.plot([], [], 'x', color=GREY, label='failed or pruned')
     if numeric and min(ticks) > 0 and max(ticks) / min(ticks) >= LOG_FROM:
         axis.set_xscale('log')
-    elif len(ticks) <= 12:
+    elif not numeric or _have_room(ticks):
         axis.xaxis.set_major_locator(FixedLocator(ticks if numeric else range(len(ticks))))
         axis.set_xticklabels([f'{tick:g}' if numeric else tick for tick in ticks])
         axis.margins(x=0.08)
@@ -68,6 +68,12 @@ def render_scores(
     _label(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
     axis.legend(frameon=False)
     return figure
+
+
+def _have_room(ticks: Sequence[float]) -> bool:
+    """Whether each number may stand below its place: those that a sampler drew may lie anywhere."""
+    gaps = np.diff(ticks)
+    return not gaps.size or gaps.min() >= (ticks[-1] - ticks[0]) / 15
 
 
 def render_losses(
@@ -99,7 +105,9 @@ def render_losses(
     highest, lowest = 0.0, np.inf
     for (name, iterations, losses), colour in zip(curves, colours, strict=True):
         smooth = running_mean(np.asarray(losses, float), smoothing)
-        axis.plot(iterations, smooth, color=colour, linewidth=1.4, label=name if named else None)
+        # A line through one point would not be seen.
+        marker = 'o' if len(smooth) == 1 else None
+        axis.plot(iterations, smooth, color=colour, linewidth=1.4, marker=marker, label=name if named else None)
         finite = smooth[np.isfinite(smooth)]
         if finite.size:
             highest, lowest = max(highest, finite.max()), min(lowest, finite.min())

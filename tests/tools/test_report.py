@@ -179,6 +179,16 @@ def test_runs_without_labels_are_ranked_by_the_score_that_chose_their_checkpoint
         assert [row['mistakes ↓'] for row in csv.DictReader(file)] == ['4.00', '3.00']
 
 
+def test_rows_stand_in_the_order_in_which_runs_are_given(run_cli, runs, tmp_path):
+    given = [runs / 'second_seed0', runs, runs / 'first_seed1']
+    assert run_cli('report', *given, '--out', tmp_path, '--no-predictions', '--size', '32x64').code == 0
+    document = json.loads((tmp_path / 'report.json').read_text())
+    assert [(row['name'], [run['seed'] for run in row['runs']]) for row in document['rows']] == [
+        ('second', [0]),
+        ('first', [0, 1]),
+    ]
+
+
 # In a browser
 
 

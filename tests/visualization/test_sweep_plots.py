@@ -1,5 +1,6 @@
 """The plots of a sweep show what they are given: colours of groups, crosses of failures, bars as long as the shares."""
 
+import itertools
 import math
 
 import numpy as np
@@ -30,6 +31,23 @@ def test_a_line_for_each_group_and_a_cross_for_a_failure():
     assert 0 < count(failed, COLOURS[1]) < count(image, COLOURS[1])
     nothing = to_array(render_scores(rates, np.full(6, math.nan), groups, **names))
     assert nothing.shape == image.shape
+
+
+@pytest.mark.parametrize('values', [[0.532, 0.9259, 0.557, 0.4813, 0.4754, 0.4339], [16, 32, 48, 64, 128], [1, 2, 3], [0.05]])
+def test_numbers_below_the_axis_do_not_overlap(values):
+    figure = render_scores(values, np.arange(float(len(values))), [''] * len(values), parameter='weight', metric='score')
+    to_array(figure)
+    low, high = figure.axes[0].get_xlim()
+    labels = [label for label in figure.axes[0].get_xticklabels() if label.get_text() and low <= label.get_position()[0] <= high]
+    boxes = sorted((label.get_window_extent() for label in labels), key=lambda box: box.x0)
+    assert boxes and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
+
+
+def test_a_loss_that_was_logged_once_is_a_point():
+    image = to_array(render_losses([('short', np.array([8]), np.array([1.8]))], np.array([1.0]), metric='score'))
+    alone = to_array(render_losses([('short', np.array([]), np.array([]))], np.array([1.0]), metric='score'))
+    # Beyond the line in the legend.
+    assert count(image, COLOURS[0]) > count(alone, COLOURS[0])
 
 
 def test_rates_are_drawn_on_a_logarithmic_axis():

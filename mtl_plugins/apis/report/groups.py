@@ -42,7 +42,7 @@ class RunGroup:
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
-    """The groups, in the order in which their first runs started: runs whose folders differ in ``_seed<number>`` only.
+    """The groups, in the order of their first runs: runs whose folders differ in ``_seed<number>`` only.
 
     Trials of a sweep are called by what they tried. Folders of one name in several places keep the place in their name.
     """

@@ -135,7 +135,8 @@ def _write_text(path: Path, text: str) -> Path:
 
 
 def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
-    runs = find_runs(folders)
+    # As they are given, and each once; within a folder by start.
+    runs = list({run.path.resolve(): run for folder in folders for run in find_runs([folder])}.values())
     if not runs:
         listed = ', '.join(map(str, folders))
         raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')

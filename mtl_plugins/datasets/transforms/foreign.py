@@ -6,6 +6,7 @@ import inspect
 import os
 import random
 import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -93,9 +94,9 @@ class ForeignTransform(BaseTransform):
         self.name = name
         self.foreign = transform
 
+    @abstractmethod
     def apply(self, results: dict, numbers: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray | None:
         """Change ``results['img']`` and give the moved numbers; the class map is there to be read."""
-        raise NotImplementedError
 
     def transform(self, results: dict) -> dict:
         labels = {key: invalid for key, invalid in self.labels(results).items() if key in results}
