@@ -25,9 +25,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.report.page import check_packages
-
-    check_packages()
     from mtl_plugins.apis.report.dashboard import LOOPBACK, Dashboard, make_server
 
     dashboard = Dashboard(args.folders, args.every)

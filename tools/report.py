@@ -36,9 +36,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.report.page import check_packages
-
-    check_packages()
     import os
 
     from mtl_plugins.apis.report.write import ReportOptions, write_report

@@ -17,6 +17,8 @@ DEBUG_VARIABLE = 'MTL_DEBUG'
 
 # What a wrong argument of one of our classes says: "`x` should be ... . Found ...".
 _HOUSE_STYLE = re.compile(r' should .*\. Found ')
+# Packages that only some tools need, and the extra that brings them.
+_EXTRAS = dict(optuna='sweep', sklearn='sweep', scipy='sweep', torchjd='balancing', jinja2='report', plotly='report')
 _UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
 
 
@@ -76,6 +78,8 @@ def explain(error: BaseException) -> str | None:
             return text
         if isinstance(seen, KeyError) and (unknown := _UNKNOWN_TYPE.search(text)):
             return f'Unknown `type` in the config: there is no {unknown[2]} named {unknown[1]}. Check the spelling.'
+        if isinstance(seen, ModuleNotFoundError) and (extra := _EXTRAS.get((seen.name or '').partition('.')[0])):
+            return f"This needs the package {seen.name.partition('.')[0]}. Install it: pip install -e '.[{extra}]'."
         if isinstance(seen, pickle.UnpicklingError):
             return 'A downloaded checkpoint holds objects other than weights and was refused, since loading them could run code.'
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):

@@ -1,6 +1,7 @@
 """Whatever is wrong with the input: one sentence on standard error, exit code 1, nothing half-written."""
 
 import shutil
+import sys
 
 import cv2
 import numpy as np
@@ -156,3 +157,24 @@ def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_ro
             result = run_cli(*arguments, '--data-root', data_root)
             assert result.code == 1
             assert words in result.err and result.err.count('\n') == 1, result.err
+
+
+@pytest.mark.parametrize(
+    ('tool', 'package', 'extra', 'arguments'),
+    [
+        ('report', 'plotly', 'report', ['work_dirs', '--out', 'out']),
+        ('dashboard', 'jinja2', 'report', ['work_dirs']),
+        ('analysis_tools/ablation', 'optuna', 'sweep', ['--table-only']),
+        ('analysis_tools/benchmark_balancing', 'scipy', 'sweep', ['plan.json']),
+    ],
+)
+def test_a_package_that_is_not_installed_is_named_with_its_extra(run_cli, monkeypatch, tool, package, extra, arguments):
+    # As if nothing had imported it yet.
+    gone = ('mtl_plugins.apis.', 'mtl_plugins.evaluation.functional.task_gains', f'{package}.')
+    for name in [name for name in sys.modules if name.startswith(gone)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, package, None)
+    result = run_cli(tool, *arguments)
+    assert (
+        result.code == 1 and result.err == f"error: This needs the package {package}. Install it: pip install -e '.[{extra}]'.\n"
+    )

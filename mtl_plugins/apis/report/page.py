@@ -6,28 +6,14 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ConfigError
+import jinja2
+from plotly.offline import get_plotlyjs
 
 _TEMPLATES = Path(__file__).parent / 'templates'
 
 
-def check_packages() -> None:
-    """Refuse early.
-
-    Raises:
-        ConfigError: If Jinja2 or Plotly is not installed.
-    """
-    try:
-        import jinja2  # noqa: F401
-        import plotly  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(f"Reports need the package {error.name}. Install it: pip install -e '.[report]'.") from error
-
-
 def render(template: str, **values: Any) -> str:
     """HTML of a file in ``templates``, with what it shows."""
-    import jinja2
-
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -47,6 +33,4 @@ def render_page(template: str, **values: Any) -> str:
 @functools.cache
 def _packed_plotly() -> str:
     """Plotly's script, compressed to a third: every browser of the last years unpacks it."""
-    from plotly.offline import get_plotlyjs
-
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
