@@ -266,7 +266,9 @@ class GradientBalancing(nn.Module):
         weights = combined = None
         if len(tasks) > 1:
             matrix = rows.matrix()
-            gramian = (matrix @ matrix.T).double().cpu() / scale**2
+            # A matrix product may run in TF32 on a GPU, which the aggregators' decompositions would feel.
+            products = products_of([[row] for row in matrix]) if matrix.is_cuda else matrix @ matrix.T
+            gramian = products.double().cpu() / scale**2
             if gramian.isfinite().all():
                 if scale != 1 and not self.by_products:
                     matrix = matrix / scale
@@ -288,7 +290,10 @@ def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
 def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            gradient = gradient if parameter.grad is None else parameter.grad + gradient
+            # As autograd itself would leave it: fused optimizers need the layout of the parameter.
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
 
 
 def _average(gradients: list[Tensor]) -> None:
