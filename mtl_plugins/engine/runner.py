@@ -214,6 +214,17 @@ class MultiTaskRunner(Runner):
                 if isinstance(hook, PreemptionHook):
                     hook.release()
 
+    def _maybe_compile(self, target: str) -> None:
+        """The config's ``compile``, True or arguments of :func:`torch.compile`, is for the network; mmengine compiles the step.
+
+        A model without ``compile_network`` is compiled as mmengine does it.
+        """
+        options = self.cfg.get('compile')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if not options or not hasattr(model, 'compile_network'):
+            return super()._maybe_compile(target)
+        model.compile_network(**(options if isinstance(options, dict) else {}))
+
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As mmengine's; ``by_epoch=True`` without a type is the :class:`EpochBasedTrainLoop` of this package."""
         if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch'):

@@ -287,37 +287,39 @@ def _metrics(table: _Table, model: nn.Module, images: Tensor) -> None:
 
 def _parts(table: _Table, batch_size: int, size: tuple[int, int]) -> None:
     """Forward and backward of what has two forms, at the sizes of the joint model."""
-    device = table.options.device
-    coarse, fine = [[length // stride for length in size] for stride in (16, 4)]
     for precision, dtype in (('tf32', torch.float32), ('bf16', torch.bfloat16)):
-
-        def random(*shape: int, dtype: torch.dtype = dtype) -> Tensor:
-            values = torch.randn(*shape, device=device, dtype=dtype)
-            return values.to(memory_format=torch.channels_last).requires_grad_()
-
-        forms: dict[str, Callable[[], object]] = {}
         with table.contender(f'parts, {precision}', precision):
-            features, skip = random(batch_size, 256, *coarse), random(batch_size, 48, *fine)
-            weight = random(256, 304, 3, 3)
-            logits = random(batch_size, peers.NUM_CLASSES, *fine)
-            labels = torch.randint(0, peers.NUM_CLASSES, (batch_size, *size), device=device, dtype=torch.uint8)
-            long = labels.long()
-
-            def convolve(form: Callable[..., Tensor], features=features, skip=skip, weight=weight) -> None:
-                output = form(features, skip, weight, None)
-                torch.autograd.grad(output, (features, skip, weight), output)
-
-            def dense(logits=logits, long=long) -> None:
-                wide = F.interpolate(logits.float(), size=long.shape[1:], mode='bilinear', align_corners=False)
-                torch.autograd.grad(F.cross_entropy(wide, long, ignore_index=255), logits)
-
-            forms['convolution, plain'] = lambda: convolve(plain_upsampled_conv3x3)
-            forms['convolution, factored'] = lambda: convolve(factored_upsampled_conv3x3)
-            forms['cross-entropy, dense'] = dense
-            forms['cross-entropy, one pass'] = lambda: torch.autograd.grad(upsampled_cross_entropy(logits, labels), logits)
-            for name, call in forms.items():
+            for name, call in _forms(batch_size, size, table.options.device, dtype).items():
                 times = [1e3 * seconds for seconds in time_calls(call, table.options)]
                 table.note('parts, forward and backward', 'ms', f'{name}, {precision}', times)
+
+
+def _forms(batch_size: int, size: tuple[int, int], device: str, dtype: torch.dtype) -> dict[str, Callable[[], object]]:
+    coarse, fine = [[length // stride for length in size] for stride in (16, 4)]
+
+    def random(*shape: int) -> Tensor:
+        values = torch.randn(*shape, device=device, dtype=dtype)
+        return values.to(memory_format=torch.channels_last).requires_grad_()
+
+    features, skip, weight = random(batch_size, 256, *coarse), random(batch_size, 48, *fine), random(256, 304, 3, 3)
+    logits = random(batch_size, peers.NUM_CLASSES, *fine)
+    labels = torch.randint(0, peers.NUM_CLASSES, (batch_size, *size), device=device, dtype=torch.uint8)
+    long = labels.long()
+
+    def convolve(form: Callable[..., Tensor]) -> None:
+        output = form(features, skip, weight, None)
+        torch.autograd.grad(output, (features, skip, weight), output)
+
+    def dense() -> None:
+        wide = F.interpolate(logits.float(), size=size, mode='bilinear', align_corners=False)
+        torch.autograd.grad(F.cross_entropy(wide, long, ignore_index=255), logits)
+
+    return {
+        'convolution, plain': lambda: convolve(plain_upsampled_conv3x3),
+        'convolution, factored': lambda: convolve(factored_upsampled_conv3x3),
+        'cross-entropy, dense': dense,
+        'cross-entropy, one pass': lambda: torch.autograd.grad(upsampled_cross_entropy(logits, labels), logits),
+    }
 
 
 def _host(table: _Table, size: tuple[int, int], batch_size: int) -> None:
