@@ -285,4 +285,7 @@ def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
 def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
+            gradient = gradient if parameter.grad is None else parameter.grad + gradient
+            # As autograd itself would leave it: fused optimizers need the layout of the parameter.
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
