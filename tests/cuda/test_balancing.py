@@ -34,7 +34,7 @@ def model(request, system, data_root):
 
 
 def test_the_steps_are_those_of_the_cpu(model, device):
-    """In float32: what is logged to 1e-3, weights to 2e-3 of the largest movement."""
+    """In float32: what is logged to 1e-3, weights to a hundredth of the largest movement."""
     cpu, gpu = pair(model, device)
     before = {name: value.clone() for name, value in cpu.state_dict().items()}
     expected, found = train_steps(cpu, sgd(cpu), steps=3), train_steps(gpu, sgd(gpu), steps=3)
@@ -44,7 +44,7 @@ def test_the_steps_are_those_of_the_cpu(model, device):
         if value.is_floating_point():
             moved = (value - before[name]).abs().max().item()
             torch.testing.assert_close(
-                gpu.state_dict()[name].cpu(), value, rtol=1e-4, atol=2e-3 * moved + 1e-6, msg=lambda m, n=name: f'{n}: {m}'
+                gpu.state_dict()[name].cpu(), value, rtol=1e-4, atol=1e-2 * moved + 1e-6, msg=lambda m, n=name: f'{n}: {m}'
             )
 
 

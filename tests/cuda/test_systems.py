@@ -23,7 +23,7 @@ def model(request, data_root):
 
 
 def test_two_steps_and_predictions_are_those_of_the_cpu(model, device):
-    """In float32 without TF32: losses to 2e-4, weights to 1e-3 of what moved them, 99.5 % of the predictions."""
+    """In float32 without TF32: losses to 2e-4, weights to a hundredth of the largest movement, 99.5 % of the predictions."""
     cpu, gpu = pair(model, device)
     before = {name: value.clone() for name, value in cpu.state_dict().items()}
     expected, found = train_steps(cpu, sgd(cpu)), train_steps(gpu, sgd(gpu))
@@ -35,7 +35,7 @@ def test_two_steps_and_predictions_are_those_of_the_cpu(model, device):
         if value.is_floating_point():
             moved = (value - before[name]).abs().max().item()
             torch.testing.assert_close(
-                state[name].cpu(), value, rtol=1e-4, atol=1e-3 * moved + 1e-6, msg=lambda text, name=name: f'{name}: {text}'
+                state[name].cpu(), value, rtol=1e-4, atol=1e-2 * moved + 1e-6, msg=lambda text, name=name: f'{name}: {text}'
             )
     assert_predictions_agree(predict(gpu), predict(cpu), share=0.995, relative=1e-3)
 
