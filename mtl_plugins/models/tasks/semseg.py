@@ -69,11 +69,21 @@ class SemSegTask(DenseTask):
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels. Image by image: the upsampled logits of a batch never exist at once."""
+        if torch.compiler.is_compiling():
+            # A graph for batches of any size has no loop over their images.
+            return self.upsample(prediction.float(), size).max(1).indices.to(torch.uint8)
         labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
         for image, label in zip(prediction, labels, strict=True):
             # `max` and not `argmax`: many times faster on CPU.
             label.copy_(self.upsample(image[None].float(), size)[0].max(0).indices)
         return labels
+
+    def margin(self, output: Tensor) -> Tensor:
+        """Between the two largest logits."""
+        if self.num_classes == 1:
+            return torch.full_like(output[:, 0], torch.inf)
+        best, second = output.topk(2, dim=1).values.unbind(1)
+        return best - second
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
         """Probabilities ``(num_classes, H, W)``."""
