@@ -26,7 +26,7 @@ FLOORS = (
     ('datasets', 'models', 'task_balancing'),
     ('synthetic', 'evaluation'),
     ('runs',),
-    ('submission', 'visualization'),
+    ('submission', 'visualization', 'deployment'),
     ('engine',),
     ('apis',),
 )

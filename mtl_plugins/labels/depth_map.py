@@ -57,6 +57,7 @@ class DepthMap(LabelKind):
 
     invalid = 0
     titles = ('depth', 'predicted depth')
+    unit = 'm'
     error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
     pixel_error_names = ('absolute relative error (%)', 'log error (above 0: predicted too far)')

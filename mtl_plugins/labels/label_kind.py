@@ -234,6 +234,10 @@ class LabelKind(ABC):
         """What the colours of numbers mean."""
         return None
 
+    unit: str | None = None
+    """Of the values, as ``'m'``; None where they have none. Two values with a unit differ by their ratio, others by their
+    difference."""
+
     error_note: str | None = None
     """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
 

@@ -52,3 +52,25 @@ def test_bfloat16_predictions_agree(trained, inputs):
 def test_bad_type(trained):
     with pytest.raises(ValueError, match=r'`dtype` should be torch.float32, torch.bfloat16 or torch.float16'):
         prepare_for_inference(trained, dtype=torch.float64)
+
+
+def test_a_model_that_was_exported_first_predicts_and_learns_after():
+    """The first forward pass of a process, inside an export, used to leave constants of the trace for all later ones."""
+    model = build_segmentor(head='JointHead', channels=16).eval()
+    decoders = [module for module in model.modules() if hasattr(module, 'factored_upsampling')]
+    for decoder in decoders:
+        decoder.factored_upsampling = True
+    # A size of no other test.
+    inputs = torch.randn(1, 3, 112, 208)
+    program = torch.export.export(model, (inputs,), strict=False)
+    with torch.inference_mode():
+        predicted = model(inputs)
+        assert all(torch.equal(each, model(inputs)[name]) for name, each in predicted.items())
+        for decoder in decoders:
+            decoder.factored_upsampling = False
+        for found in (predicted, program.module()(inputs)):
+            torch.testing.assert_close(dict(found), model(inputs), rtol=1e-4, atol=1e-4)
+    for decoder in decoders:
+        decoder.factored_upsampling = True
+    model.train()(inputs.repeat(2, 1, 1, 1))['semseg'].sum().backward()
+    assert decoders[0].convs[0].conv.weight.grad.isfinite().all()

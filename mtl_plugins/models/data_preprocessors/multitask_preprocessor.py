@@ -13,8 +13,10 @@ from mtl_plugins.registry import MODELS
 
 def pad_to_multiple(maps: Tensor, divisor: int, value: int) -> Tensor:
     """Pad axes 1 and 2 of ``(B, H, W, ...)`` at their ends to multiples of ``divisor``."""
-    bottom, right = -maps.shape[1] % divisor, -maps.shape[2] % divisor
-    if not bottom and not right:
+    # Written so that a graph for images of any size knows the padded one as a multiple.
+    bottom, right = ((length + divisor - 1) // divisor * divisor - length for length in maps.shape[1:3])
+    # A graph for images of any size cannot ask whether this one needs it.
+    if not torch.compiler.is_compiling() and not bottom and not right:
         return maps
     return F.pad(maps, (*(0, 0) * (maps.ndim - 3), 0, right, 0, bottom), value=value)
 
@@ -55,7 +57,8 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         self.size_divisor = size_divisor
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
-        self.labels = build_labels(MINISCAPES_LABELS if labels is None else labels)
+        self.label_configs = MINISCAPES_LABELS if labels is None else labels
+        self.labels = build_labels(self.label_configs)
         for name, kind in self.labels.items():
             table = kind.table()
             self.register_buffer(f'{name}_table', None if table is None else torch.from_numpy(table.copy()), persistent=False)
@@ -66,15 +69,24 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         if images.ndim != 4 or images.shape[-1] != 3:
             raise ValueError(f'`inputs` should have the shape (B, H, W, 3). Found {tuple(images.shape)}.')
         targets = data.get('targets') or {}
+        targets = {name: self.to_target(name, stored, data.get('length_scale')) for name, stored in targets.items()}
+        others = {key: data[key] for key in ('sample_idx', 'metainfo') if key in data}
+        return dict(inputs=self.to_inputs(images), targets=targets, **others)
+
+    def to_inputs(self, images: Tensor) -> Tensor:
+        """What the network reads of images ``(B, H, W, 3)`` uint8: padded, normalised, ``(B, 3, H, W)`` float32.
+
+        Exported models hold the graph of it.
+        """
         if self.size_divisor is not None:
             images = pad_to_multiple(images, self.size_divisor, 0)
-        targets = {name: self.to_target(name, stored, data.get('length_scale')) for name, stored in targets.items()}
+        if torch.compiler.is_compiling():
+            return (images.permute(0, 3, 1, 2).to(torch.float32) - self.mean) / self.std
         # Broadcasting along an innermost axis of 3 is not vectorised on a CPU (5 times slower); along whole rows it is.
         mean, std = (values.flatten().repeat(images.shape[2]) for values in (self.mean, self.std))
         rows = images.flatten(2).to(torch.float32, copy=True).sub_(mean).div_(std)
         # The permuted view of (B, H, W, 3) is what torch calls channels-last: the conversion to float is the only copy.
-        inputs = rows.view(images.shape).permute(0, 3, 1, 2)
-        return dict(inputs=inputs, targets=targets, **{key: data[key] for key in ('sample_idx', 'metainfo') if key in data})
+        return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def to_target(self, name: str, stored: Tensor, length_scale: Tensor | None) -> Tensor:
         """The target of a batch of stored maps, padded."""

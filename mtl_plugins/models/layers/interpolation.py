@@ -34,19 +34,23 @@ def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
-def _place(device: torch.device) -> torch.device:
-    """Where to compute: the CPU, once; within a compiled graph the device itself, as a copy in each step would make it wait."""
-    return device if torch.compiler.is_compiling() else torch.device('cpu')
-
-
 @_kept
 def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
+    if torch.compiler.is_compiling():
+        return _interpolation_weights(source, size, device).to(dtype)
     # Made in inference mode, a tensor that outlives it in the cache could not serve training.
     with torch.inference_mode(False):
-        identity = torch.eye(source, dtype=torch.float64, device=_place(device))
+        identity = torch.eye(source, dtype=torch.float64, device='cpu')
         matrix = F.interpolate(identity[None], size=size, mode='linear', align_corners=False)[0].t()
         return matrix.to(device, dtype).contiguous()
+
+
+def _interpolation_weights(source: int, size: int, device: torch.device) -> Tensor:
+    """The same in float64 and in operations that every runtime of exported models has, where lengths may be symbols."""
+    places = (2 * torch.arange(size, device=device) + 1).double() * source / (2 * size) - 0.5
+    distances = places.clamp(0, source - 1)[:, None] - torch.arange(source, device=device)
+    return (1 - distances.abs()).clamp(min=0)
 
 
 @_kept
@@ -63,6 +67,7 @@ def shifted_interpolation_matrix(source: int, size: int, device: torch.device, d
         kernel_first: Whether the columns are ordered ``(tap, source)``, else ``(source, tap)``.
     """
     with torch.inference_mode(False):
-        matrix = F.pad(interpolation_matrix(source, size, _place(device), torch.float64), (0, 0, 1, 1))
+        place = device if torch.compiler.is_compiling() else torch.device('cpu')
+        matrix = F.pad(interpolation_matrix(source, size, place, torch.float64), (0, 0, 1, 1))
         taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
         return taps.reshape(size, 3 * source).to(device, dtype)

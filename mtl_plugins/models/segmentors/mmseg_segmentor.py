@@ -154,7 +154,9 @@ class MMSegSegmentor(MultiTaskSegmentor):
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
         """Logits at the size of the inputs."""
         size = inputs.shape[-2:]
-        metas = [dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4) for _ in inputs]
+        meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4)
+        # A graph for batches of any size does not count their images; all of them have the same entry.
+        metas = [meta] if torch.compiler.is_compiling() else [dict(meta) for _ in inputs]
         return {self.task_name: [self.segmentor.inference(self.to_network(inputs), metas)]}
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:

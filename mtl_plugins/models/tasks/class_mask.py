@@ -87,6 +87,9 @@ class ClassMaskTask(DenseTask):
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels of the logits of all classes ``(B, out_channels, h, w)``, image by image."""
         least = math.log(self.threshold / (1 - self.threshold))
+        if torch.compiler.is_compiling():
+            # A graph for batches of any size has no loop over their images.
+            return self.merge(self.upsample(prediction.float(), size), least).to(torch.uint8)
         labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
         for image, label in zip(prediction, labels, strict=True):
             label.copy_(self.merge(self.upsample(image[None].float(), size)[0], least))
@@ -94,9 +97,20 @@ class ClassMaskTask(DenseTask):
 
     @staticmethod
     def merge(confidences: Tensor, least: float) -> Tensor:
-        """The label of the largest of the confidences ``(out_channels, H, W)``, 0 where it is not above ``least``."""
-        largest, number = confidences.max(0)
+        """The label of the largest of the confidences ``(..., out_channels, H, W)``, 0 where it is not above ``least``."""
+        largest, number = confidences.max(-3)
         return (number + 1) * (largest > least)
+
+    def margin(self, output: Tensor) -> Tensor:
+        """Between the largest logit and the threshold or the second largest one, whichever is nearer."""
+        least = math.log(self.threshold / (1 - self.threshold))
+        # A class below the threshold decides nothing.
+        largest = output.amax(1)
+        threshold = (largest - least).abs()
+        if self.out_channels == 1:
+            return threshold
+        best, second = output.topk(2, dim=1).values.unbind(1)
+        return torch.where(largest > least, torch.minimum(threshold, best - second), threshold)
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
         """Probabilities ``(out_channels, H, W)``."""

@@ -85,6 +85,19 @@ class DenseTask(BaseModule):
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
         """What the user asked for, ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
 
+    def margin(self, output: Tensor) -> Tensor | None:
+        """How much one of the numbers that decide a pixel's class would have to change for another class.
+
+        Where that is no more than rounding, two ways to compute the same function may differ.
+
+        Args:
+            output: Upsampled float32 predictions ``(B, out_channels, H, W)``.
+
+        Returns:
+            ``(B, H, W)``, not negative, or None, the default, of a task that decides nothing.
+        """
+        return None
+
     def mirror(self, prediction: Tensor) -> Tensor:
         """The prediction ``(B, out_channels, h, w)`` for an image, of that for the image mirrored left to right."""
         return prediction.flip(-1)

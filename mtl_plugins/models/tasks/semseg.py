@@ -69,12 +69,22 @@ class SemSegTask(DenseTask):
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels. Few images at once: the upsampled logits of a large batch never exist together."""
+        if torch.compiler.is_compiling():
+            # A graph for batches of any size has no loop over their images.
+            return self.upsample(prediction.float(), size).max(1).indices.to(torch.uint8)
         labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
         at_once = self.images_at_once(prediction, size)
         for images, some in zip(prediction.split(at_once), labels.split(at_once), strict=True):
             # `max` and not `argmax`: many times faster on CPU.
             some.copy_(self.upsample(images.float(), size).max(1).indices)
         return labels
+
+    def margin(self, output: Tensor) -> Tensor:
+        """Between the two largest logits."""
+        if self.num_classes == 1:
+            return torch.full_like(output[:, 0], torch.inf)
+        best, second = output.topk(2, dim=1).values.unbind(1)
+        return best - second
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
         """Probabilities ``(num_classes, H, W)``."""

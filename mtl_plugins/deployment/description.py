@@ -1,0 +1,88 @@
+"""What an exported file says of itself: its outputs with their units and classes, and what it takes."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_label
+
+# Where a file keeps it: the key of ONNX' metadata and of OpenVINO's `rt_info`, the name of the extra file in a `.pt2`.
+KEY = 'mtl_plugins'
+FORMAT = 1
+# The input by its content: what a graph that prepares its images takes, and what the bare network does.
+INPUTS = dict(images='images', network='inputs')
+PRECISIONS = ('float32', 'bfloat16', 'float16', 'int8')
+
+
+@dataclass(frozen=True)
+class Description:
+    """What an exported file holds.
+
+    Attributes:
+        labels: Config of the kind of label of each output, by the name of the output, in their order.
+        content: ``'images'``: uint8 RGB ``(N, H, W, 3)`` in, values of the labels out. ``'network'``: normalised float32 ``(N, 3,
+            H, W)`` in, the network's upsampled raw outputs ``(N, C, H, W)`` out.
+        precision: One of ``PRECISIONS``, in which the network computes.
+        size: Height and width of the only images that it takes; None for any.
+        batch: The only number of images that it takes; None for any.
+        network_input: ``mean``, ``std`` and ``size_divisor`` of what ``'network'`` takes.
+        made: Where it comes from: config, checkpoint, versions.
+    """
+
+    labels: dict[str, dict[str, Any]]
+    content: str = 'images'
+    precision: str = 'float32'
+    size: tuple[int, int] | None = None
+    batch: int | None = None
+    network_input: dict[str, Any] = field(default_factory=dict)
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """The text in the file. Besides the attributes it has ``outputs``, which name kind, unit and classes for any reader."""
+        kinds = self.build_labels()
+        outputs = [
+            dict(name=name, kind=type(kind).__name__, unit=kind.unit, classes=list(getattr(kind, 'classes', ())) or None)
+            for name, kind in kinds.items()
+        ]
+        return json.dumps(dict(format=FORMAT, outputs=outputs, **asdict(self)))
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Any) -> 'Description':
+        """The description in the file ``path``.
+
+        Raises:
+            CorruptFileError: If there is none, or it is not one of this version.
+        """
+        try:
+            found = json.loads(text or '')
+            if found.pop('format') != FORMAT:
+                raise ValueError(f'another `format` than {FORMAT}')
+            outputs = found.pop('outputs')
+            # Objects of JSON keep their order, those of other writers may not.
+            found['labels'] = {output['name']: dict(found['labels'][output['name']]) for output in outputs}
+            found['size'] = tuple(found['size']) if found['size'] else None
+            description = cls(**found)
+            if description.content not in INPUTS or description.precision not in PRECISIONS or not outputs:
+                raise ValueError('unknown content or precision')
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(
+                f"'{path}' should be written by tools/deployment/export.py, whose files describe themselves. Found no such "
+                f'description ({type(error).__name__}: {error}).'
+            ) from error
+        return description
+
+    def build_labels(self) -> dict[str, LabelKind]:
+        """The kinds of the outputs.
+
+        Raises:
+            ConfigError: If a kind is that of a plug-in which is not imported.
+        """
+        return {name: build_label(name, config) for name, config in self.labels.items()}
+
+
+def plain_labels(labels: Mapping[str, Mapping[str, Any]], names: list[str]) -> dict[str, dict[str, Any]]:
+    """Configs of the named labels as JSON gives them back: lists for tuples, strings for keys."""
+    return {name: json.loads(json.dumps(dict(labels[name]))) for name in names}

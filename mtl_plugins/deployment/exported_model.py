@@ -1,0 +1,95 @@
+"""The function that an exported file holds, and its graph."""
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.layers.skip_decoder import SkipDecoder
+from mtl_plugins.models.utils.inference import prepare_for_inference
+
+# Neither is a multiple of a stride, so that a graph for any size pads; small, for the graph is all that counts.
+EXAMPLE_SIZE = (135, 199)
+EXAMPLE_BATCH = 2
+
+
+class ExportedModel(nn.Module):
+    """A trained model as one function of tensors: preparing images, network, decoding.
+
+    Args:
+        model: A :class:`MultiTaskSegmentor`; it stays as it is.
+        content: See :class:`Description`.
+        dtype: Of the weights.
+        factored_upsampling: How decoders compute their first convolution, where they choose by the size of the image, which a
+            graph for any size cannot.
+    """
+
+    def __init__(
+        self, model: nn.Module, content: str = 'images', dtype: torch.dtype = torch.float32, factored_upsampling: bool = True
+    ) -> None:
+        super().__init__()
+        self.content = content
+        self.model = prepare_for_inference(model, dtype=dtype)
+        for module in self.model.modules():
+            if isinstance(module, SkipDecoder) and module.factored_upsampling is None:
+                module.factored_upsampling = factored_upsampling
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """The values of each label ``(N, H, W)`` or ``(N, H, W, C)``; with the content ``'network'`` its raw outputs."""
+        model = self.model
+        if self.content == 'network':
+            outputs = model(images)
+            return {model.labels[task]: output.float() for task, output in outputs.items()}
+        height, width = images.shape[1:3]
+        maps = model.predict_arrays(model.data_preprocessor.to_inputs(images))
+        rows, columns = (torch.arange(length, device=images.device) for length in (height, width))
+        # Chosen by number, not as a slice: of a slice torch asks how it lies in memory, and the graph would hold that answer
+        # for this size.
+        return {
+            name: (each if each.ndim == 3 else each.permute(0, 2, 3, 1)).index_select(1, rows).index_select(2, columns)
+            for name, each in maps.items()
+        }
+
+
+def example_images(content: str, batch: int | None, size: tuple[int, int] | None, divisor: int | None) -> Tensor:
+    """Input to trace with: of the given batch and size, where they are fixed."""
+    height, width = size or EXAMPLE_SIZE
+    number = batch or EXAMPLE_BATCH
+    if content == 'images':
+        return torch.zeros(number, height, width, 3, dtype=torch.uint8)
+    height, width = (-(-length // (divisor or 1)) * (divisor or 1) for length in (height, width))
+    return torch.zeros(number, 3, height, width)
+
+
+def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int, int] | None = None) -> ExportedProgram:
+    """The graph of a model.
+
+    Args:
+        function: What to trace.
+        batch: The only number of images that the graph takes; None for any.
+        size: Height and width of the only images that it takes; None for any.
+
+    Raises:
+        ConfigError: If torch cannot trace it; the message says at what.
+    """
+    divisor = getattr(function.model.data_preprocessor, 'size_divisor', None)
+    example = example_images(function.content, batch, size, divisor)
+    rows = 1 if function.content == 'images' else 2
+    free = {} if batch else {0: Dim.DYNAMIC}
+    if size is None:
+        free |= {rows: Dim.DYNAMIC, rows + 1: Dim.DYNAMIC}
+    try:
+        with torch.no_grad():
+            return torch.export.export(function, (example,), dynamic_shapes=(free,), strict=False)
+    except Exception as error:
+        raise ConfigError(
+            f'The model cannot be traced {"for images of any size" if size is None else "at this size"}: '
+            f'{reason_of(error)}' + (' A fixed size may work: pass `--size HxW`.' if size is None else '')
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """The first sentence of an error of an exporter, which may be pages long."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = lines[0] if lines else type(error).__name__
+    return f'{first[:300].rstrip(".")}.'

@@ -1,0 +1,290 @@
+"""Exported files compute what the models compute, say what they hold, and are refused where they do not."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from mtl_plugins.apis.exporting import Calibration, Form, export, refuse_losses, write
+from mtl_plugins.deployment import load_runtime
+from mtl_plugins.deployment.description import Description
+from mtl_plugins.deployment.exported_model import ExportedModel, trace
+from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
+from mtl_plugins.deployment.runtime import Runtime
+from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
+from mtl_plugins.deployment.writing import to_onnx, to_openvino, write_onnx, write_openvino, write_torch
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.models.tasks.class_mask import ClassMaskTask
+from mtl_plugins.models.tasks.semseg import SemSegTask
+from mtl_plugins.utils.cli import explain
+from tests.models.builders import MEAN, STD, build_segmentor
+from tests.tiny import TinyBackbone
+
+# All kinds of label.
+TASKS = dict(
+    semseg=dict(type='SemSegTask', num_classes=19),
+    depth=dict(type='DepthTask'),
+    normals=dict(type='NormalsTask'),
+    boundary=dict(type='BoundaryTask'),
+)
+# Multiples of the divisor and not, one and several, all but one of other sizes than the traced one.
+SHAPES = ((1, 32, 48), (2, 49, 75), (3, 64, 32))
+
+
+def make_images(shape, seed=0):
+    """Smooth noise, uint8 ``(N, H, W, 3)``."""
+    number, height, width = shape
+    coarse = torch.rand(number, 3, 5, 7, generator=torch.Generator().manual_seed(seed)) * 255
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode='bicubic', align_corners=False)
+    return smooth.clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+
+
+@pytest.fixture(scope='module')
+def model():
+    torch.manual_seed(0)
+    preprocessor = dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
+    model = build_segmentor(backbone=dict(type=TinyBackbone.__name__), data_preprocessor=preprocessor, tasks=TASKS, channels=8)
+    with torch.no_grad():
+        model.train()(model.data_preprocessor(dict(inputs=torch.from_numpy(make_images((4, 64, 64)))))['inputs'])
+    return model.eval()
+
+
+@pytest.fixture(scope='module')
+def files(model, tmp_path_factory):
+    """The model in each format, of one trace for images of any number and size."""
+    pytest.importorskip('onnxscript')
+    folder = tmp_path_factory.mktemp('files')
+    program, description = trace(ExportedModel(model)), describe(model, made=dict(config='tiny.py'))
+    graph = to_onnx(program, description)
+    write_onnx(graph, description, folder / 'model.onnx')
+    write_openvino(to_openvino(graph), description, folder / 'model.xml')
+    write_torch(program, description, folder / 'model.pt2')
+    return folder
+
+
+@pytest.mark.parametrize('suffix, package', [('.onnx', 'onnxruntime'), ('.xml', 'openvino'), ('.pt2', 'torch')])
+def test_files_compute_what_the_model_computes(model, files, suffix, package):
+    pytest.importorskip(package)
+    runtime = load_runtime(files / f'model{suffix}', threads=2)
+    rows = compare(model, runtime, [make_images(shape, seed) for seed, shape in enumerate(SHAPES)], LIMITS['float32'])
+    assert len(rows) == len(SHAPES) * len(TASKS) and all(row.passed for row in rows), rows
+    assert {row.label for row in rows if row.is_class} == {'semseg'}
+    assert max(row.error for row in rows if not row.is_class) < 1e-4
+    found = runtime(make_images((2, 33, 50)))
+    assert list(found) == list(TASKS)
+    shapes = {name: (values.dtype, values.shape) for name, values in found.items()}
+    assert shapes == dict(
+        semseg=(np.uint8, (2, 33, 50)),
+        depth=(np.float32, (2, 33, 50)),
+        normals=(np.float32, (2, 33, 50, 3)),
+        boundary=(np.float32, (2, 33, 50)),
+    )
+    np.testing.assert_allclose(np.linalg.norm(found['normals'], axis=-1), 1, rtol=1e-5)
+    # The caller's own: the next call does not change them.
+    before = found['depth'].copy()
+    runtime(make_images((2, 33, 50), seed=5))
+    assert (found['depth'] == before).all() and found['depth'].flags.writeable
+    assert runtime.labels['semseg'].classes[0] == 'road' and runtime.labels['depth'].unit == 'm'
+    assert runtime.description.made == dict(config='tiny.py')
+
+
+def test_an_onnx_file_describes_itself_to_other_programs(files):
+    onnx = pytest.importorskip('onnx')
+    graph = onnx.load(files / 'model.onnx')
+    names = {
+        value.name: [axis.dim_param or axis.dim_value for axis in value.type.tensor_type.shape.dim] for value in graph.graph.input
+    }
+    assert names == dict(images=['batch', 'height', 'width', 3])
+    assert [value.name for value in graph.graph.output] == list(TASKS)
+    (entry,) = [each.value for each in graph.metadata_props if each.key == 'mtl_plugins']
+    outputs = {output['name']: output for output in json.loads(entry)['outputs']}
+    assert outputs['depth'] == dict(name='depth', kind='DepthMap', unit='m', classes=None)
+    assert len(outputs['semseg']['classes']) == 19
+    # No paths of the machine where it was written.
+    assert b'site-packages' not in (files / 'model.onnx').read_bytes()
+
+
+def test_the_bare_network_of_one_size(model, tmp_path):
+    form = Form('torch', content='network', size=(48, 64), batch=1)
+    path = tmp_path / 'network.pt2'
+    rows = export(model, form, path)
+    assert [row.shape for row in rows[:: len(TASKS)]] == [(1, 48, 64)] * 3
+    with pytest.raises(ConfigError, match='bare network: export it without `--network-only`'):
+        load_runtime(path)
+
+
+def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):
+    import mtl_plugins.apis.exporting as exporting
+
+    path = tmp_path / 'model.pt2'
+    path.write_bytes(b'an earlier file')
+
+    class Other(ExportedModel):
+        def forward(self, images):
+            values = super().forward(images)
+            return {**values, 'depth': values['depth'] * 1.001}
+
+    monkeypatch.setattr(exporting, 'ExportedModel', Other)
+    with pytest.raises(
+        UserError, match=r'`depth` should agree in 100 % of the pixels. Found 0.000 % at 1x48x64. Nothing was written'
+    ):
+        export(model, Form('torch', size=(48, 64), batch=1), path)
+    assert path.read_bytes() == b'an earlier file' and list(tmp_path.iterdir()) == [path]
+
+
+class Altered(Runtime):
+    """The model itself, with the classes of some pixels changed."""
+
+    def __init__(self, model, change):
+        self.eager, self.change = EagerRuntime(model, folded=False), change
+        self.description = self.eager.description
+
+    def run(self, inputs):
+        values = self.eager.run(inputs)
+        self.change(values['semseg'])
+        return values
+
+
+def test_only_pixels_that_rounding_decides_may_differ(model):
+    images = make_images((1, 32, 48))
+    raw = model(EagerRuntime(model, folded=False).prepare(images))['semseg']
+    best, second = raw[0].topk(2, dim=0).values
+    # Two classes that are alike everywhere are tied everywhere.
+    flipped = Altered(model, lambda classes: classes.__setitem__((0, 3, 4), (classes[0, 3, 4] + 1) % 19))
+    (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.is_class]
+    assert best[3, 4] - second[3, 4] > 1e-3 * raw.abs().max() and not row.passed and row.ties == 0
+    assert row.share == pytest.approx(1 - 1 / (32 * 48))
+    predictor = model.decode_head.head.predictor
+    weight, bias = predictor.weight.detach().clone(), predictor.bias.detach().clone()
+    try:
+        with torch.no_grad():
+            predictor.weight[1:19], predictor.bias[1:19] = weight[0], bias[0]
+        (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.is_class]
+        assert row.passed and row.ties == 1
+    finally:
+        with torch.no_grad():
+            predictor.weight.copy_(weight)
+            predictor.bias.copy_(bias)
+
+
+def test_differences():
+    found, expected = np.float32([2.0, 0.0, np.inf, np.nan, np.inf]), np.float32([1.0, 0.0, np.inf, 1.0, -np.inf])
+    np.testing.assert_array_equal(difference(found, expected, relative=False), [1, 0, 0, np.inf, np.inf])
+    found, expected = np.float32([101, 0.0, 1.0]), np.float32([100, 0.0, 0.0])
+    np.testing.assert_allclose(difference(found, expected, relative=True), [0.01, 0, np.inf])
+
+
+@pytest.mark.parametrize('task', [SemSegTask(num_classes=4), ClassMaskTask(num_classes=4), ClassMaskTask(num_classes=2)])
+def test_the_margin_is_the_least_change_of_one_number_that_changes_the_class(task):
+    output = torch.randn(1, task.out_channels, 20, 20, generator=torch.Generator().manual_seed(0))
+    margin, before = task.margin(output), task.predict(output, (20, 20))
+    changes = {}
+    for share in (0.999, 1.001):
+        changed = torch.zeros_like(before, dtype=torch.bool)
+        for channel in range(task.out_channels):
+            for sign in (-1, 1):
+                moved = output.clone()
+                moved[:, channel] += sign * share * margin
+                changed |= task.predict(moved, (20, 20)) != before
+        changes[share] = changed
+    assert not changes[0.999].any() and changes[1.001].all()
+
+
+class Scored(Runtime):
+    """Predicts what it is told."""
+
+    def __init__(self, description, values):
+        self.description, self.values = description, values
+
+    def run(self, inputs):
+        return self.values
+
+
+def test_int8_that_scores_worse_is_refused(model, monkeypatch):
+    import mtl_plugins.apis.exporting as exporting
+
+    labels = {name: model.data_preprocessor.label_configs[name] for name in ('semseg', 'depth')}
+    codes = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)
+    targets = dict(semseg=codes % 19, depth=codes + 100)
+    batch = dict(inputs=torch.zeros(1, 8, 8, 3, dtype=torch.uint8), targets=targets, metainfo=[dict(ori_shape=(8, 8))])
+    dataset = SimpleNamespace(metainfo=dict(labels=labels), split='val', data_root='data')
+
+    class Loader(list):
+        pass
+
+    loader = Loader([batch])
+    loader.dataset = dataset
+    description = Description(labels=labels)
+    metres = description.build_labels()['depth'].to_values(targets['depth'].numpy())
+    right = dict(semseg=targets['semseg'].numpy(), depth=metres)
+    # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
+    wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
+    loss = 50 * np.log(1.1)
+    monkeypatch.setattr(exporting, 'EagerRuntime', lambda model: Scored(description, right))
+    refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=loss + 0.01))
+    with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
+        refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=4.7))
+
+
+def test_what_cannot_be_is_refused_in_a_sentence(model, files, tmp_path, monkeypatch):
+    for form, message in (
+        (
+            Form('onnx', 'bfloat16'),
+            r'`--precision` of onnx should be one of float32, float16, int8. Found bfloat16: ONNX Runtime',
+        ),
+        (Form('torch', 'int8'), r'Found int8: torch.export would need'),
+        (Form('openvino', 'int8'), 'int8 needs training images'),
+        (Form('openvino'), r'`--out` of openvino should end with .xml. Found '),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            export(model, form, tmp_path / 'model.pt2')
+    runtime = load_runtime(files / 'model.pt2')
+    with pytest.raises(ConfigError, match=r'`images` should be uint8 \(N, H, W, 3\), RGB. Found float32 \(1, 3, 8, 8\)'):
+        runtime(np.zeros((1, 3, 8, 8), np.float32))
+    with pytest.raises(ConfigError, match='not as small'):
+        runtime(np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r'should be a file with the suffix .onnx, .xml, .pt2. Found'):
+        load_runtime(tmp_path / 'model.pth')
+    with pytest.raises(DataNotFoundError, match='does not exist'):
+        load_runtime(tmp_path / 'model.onnx')
+    (tmp_path / 'model.pt2').write_bytes(b'no archive')
+    with pytest.raises(CorruptFileError, match='cannot be loaded by torch'):
+        load_runtime(tmp_path / 'model.pt2')
+    with pytest.raises(CorruptFileError, match=r'should be written by tools/deployment/export.py'):
+        Description.from_json(None, 'model.onnx')
+
+    class Untraceable(ExportedModel):
+        def forward(self, images):
+            return {'depth': images.float() if images.sum() > 0 else images}
+
+    with pytest.raises(ConfigError, match=r'cannot be traced for images of any size: .* A fixed size may work'):
+        trace(Untraceable(model))
+
+
+def test_a_missing_package_is_named_with_its_extra(monkeypatch):
+    error = ModuleNotFoundError("No module named 'openvino'", name='openvino')
+    assert explain(error) == "This needs the package openvino. Install it: pip install -e '.[deploy]'."
+
+
+def test_limits_of_each_precision_are_ordered():
+    assert LIMITS['float32'] == Limits(classes=1.0, tolerance=1e-4, values=1.0)
+    shares = [LIMITS[name].classes for name in ('float32', 'float16', 'bfloat16', 'int8')]
+    assert shares == sorted(shares, reverse=True)
+
+
+def test_int8_with_nncf(model, tmp_path):
+    pytest.importorskip('nncf')
+    form = Form('openvino', 'int8', size=(32, 48), batch=1)
+    path = tmp_path / 'model.xml'
+    write(
+        model,
+        form,
+        describe(model, precision='int8', size=(32, 48), batch=1),
+        path,
+        [make_images((1, 32, 48), seed) for seed in range(4)],
+    )
+    rows = compare(model, load_runtime(path), [make_images((1, 32, 48))], LIMITS['int8'])
+    assert all(row.passed for row in rows), rows
+    assert path.read_text().count('FakeQuantize') > 10

@@ -1,0 +1,70 @@
+"""Compare the runtimes of a trained model in one run: speed beside accuracy, both beside eager PyTorch."""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import image_size, positive
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='The runtimes take turns on the same images, so that a busy machine slows all of them alike; compare ratios, not '
+        'times. Scores and int8 need a data set; without one they are left out.',
+    )
+    parser.add_argument('config', help='config file that the checkpoint was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--only', nargs='+', metavar='TEXT', help='runtimes whose name holds one of these, such as OpenVINO int8')
+    parser.add_argument('--size', type=image_size, default=(256, 512), metavar='HxW', help='of the images (default: 256x512)')
+    parser.add_argument('--batch-size', type=positive, default=1, metavar='N', help='images per call (default: 1)')
+    parser.add_argument('--threads', type=positive, default=2, help='of every runtime (default: 2)')
+    parser.add_argument('--repeats', type=positive, default=15, help='rounds that count (default: 15)')
+    parser.add_argument('--score-images', type=positive, metavar='N', help='validation images that are scored (default: all)')
+    parser.add_argument('--calibration-images', type=positive, default=100, metavar='N', help='for int8 (default: 100)')
+    parser.add_argument('--json', type=Path, metavar='OUT', help='write all numbers and where they were made to this file')
+    parser.add_argument('--data-root', help='folder with train/ and val/ (or set MTL_DATA_ROOT)')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries; unknown keys are refused')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    import torch
+
+    from benchmarks.provenance import provenance
+    from benchmarks.results import Options
+    from benchmarks.runtimes import Setting, benchmark, print_benchmark
+    from mtl_plugins.apis.exporting import load
+    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.utils.files import replacing
+
+    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    model = load(config, args.checkpoint)
+    torch.set_num_threads(args.threads)
+    if os.getloadavg()[0] > os.cpu_count() / 2:
+        print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)
+    options = Options(threads=args.threads, repeats=args.repeats)
+    setting = Setting(
+        size=args.size,
+        batch_size=args.batch_size,
+        only=args.only,
+        score_images=args.score_images,
+        calibration_images=args.calibration_images,
+    )
+    made = provenance(options)
+    document = dict(provenance=made, config=args.config, **benchmark(model, config, setting, options))
+    print_benchmark(document)
+    if args.json:
+        with replacing(args.json) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    ROOT = Path(__file__).resolve().parents[2]
+    sys.path[:0] = [str(ROOT), str(ROOT / 'tools/analysis_tools')]
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)

@@ -1,0 +1,66 @@
+"""Export a trained model as ONNX, OpenVINO or torch.export, proved to compute the same."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import image_size, positive
+
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='By default a file takes uint8 RGB images (N, H, W, 3) of any number and size and gives the values of each label '
+        'by name. It is written only if it agrees with the model on three batches of generated images.',
+    )
+    parser.add_argument('config', help='config file that the checkpoint was trained with')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--format', choices=['onnx', 'torch', 'openvino'], required=True, help='what to write')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the file: .onnx, .pt2 or .xml')
+    parser.add_argument(
+        '--precision',
+        choices=['float32', 'bfloat16', 'float16', 'int8'],
+        default='float32',
+        help='in which the network computes (default: float32); int8 reads training and validation images',
+    )
+    parser.add_argument(
+        '--network-only',
+        action='store_true',
+        help='the bare network: normalised float32 images in, upsampled raw outputs out',
+    )
+    parser.add_argument('--size', type=image_size, metavar='HxW', help='for images of this size alone')
+    parser.add_argument('--batch-size', type=positive, metavar='N', help='for this number of images alone')
+    parser.add_argument('--calibration-images', type=positive, default=100, metavar='N', help='for int8 (default: 100)')
+    parser.add_argument(
+        '--max-loss', type=float, default=1.0, metavar='POINTS', help='how much worse int8 may score on validation (default: 1)'
+    )
+    parser.add_argument('--data-root', help='folder with train/ and val/, for int8 (or set MTL_DATA_ROOT)')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries; unknown keys are refused')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    from mtl_plugins.apis.exporting import Form, export, load, load_calibration, print_parity, provenance
+    from mtl_plugins.deployment.writing import check_precision
+    from mtl_plugins.utils.config import load_config, parse_options
+
+    check_precision(args.format, args.precision)
+    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    model = load(config, args.checkpoint)
+    content = 'network' if args.network_only else 'images'
+    form = Form(args.format, args.precision, content, args.size, args.batch_size)
+    calibration = None
+    if args.precision == 'int8':
+        calibration = load_calibration(config, model, args.calibration_images, args.max_loss)
+    rows = export(model, form, args.out, calibration=calibration, made=provenance(config, args.checkpoint))
+    print_parity(rows)
+    written = [args.out, *([args.out.with_suffix('.bin')] if args.format == 'openvino' else [])]
+    print(f'Wrote {" and ".join(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written)}')
+
+
+if __name__ == '__main__':
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)

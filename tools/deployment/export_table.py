@@ -1,0 +1,58 @@
+"""Try every config of configs/ in every exported format, and write the table of docs/deployment.md."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        epilog='Models have random weights, and configs with the same graph are tried once. Rows that the JSON file holds '
+        'already are not tried again: interrupt and start again at will. All take about half an hour on two cores.',
+    )
+    parser.add_argument('--only', nargs='+', metavar='TEXT', help='configs whose path holds one of these')
+    parser.add_argument('--json', type=Path, default=Path('docs/deployment_table.json'), help='results, row by row')
+    parser.add_argument('--page', type=Path, default=Path('docs/deployment.md'), help='the page that holds the table')
+    parser.add_argument('--again', action='store_true', help='try configs that have a result, too')
+    parser.add_argument('--threads', type=int, default=2, help='of torch')
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse_args()
+    import torch
+
+    from benchmarks.export_table import fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
+    from benchmarks.provenance import ROOT, provenance
+    from benchmarks.results import Options
+    from mtl_plugins.utils.config import load_config
+    from mtl_plugins.utils.files import replacing
+
+    torch.set_num_threads(args.threads)
+    known = json.loads(args.json.read_text())['results'] if args.json.is_file() and not args.again else {}
+    configs = {str(path.relative_to(ROOT / 'configs')): path for path in leaf_configs()}
+    same: dict[str, str] = {}
+    made = provenance(Options(threads=args.threads))
+    for name, path in configs.items():
+        first = same.setdefault(fingerprint(load_config(str(path))), name)
+        wanted = not args.only or any(text in name for text in args.only)
+        if wanted and name not in known:
+            known[name] = dict(known[first], same_graph_as=first) if first in known else try_config(path)
+            print(f'{name}: {outcome_of(known[name])}', flush=True)
+        document = dict(provenance=made, results={each: known[each] for each in configs if each in known})
+        with replacing(args.json) as temporary:
+            temporary.write_text(json.dumps(document, indent=1) + '\n')
+    page = insert(args.page.read_text(), to_markdown(document))
+    with replacing(args.page) as temporary:
+        temporary.write_text(page)
+
+
+if __name__ == '__main__':
+    ROOT = Path(__file__).resolve().parents[2]
+    sys.path[:0] = [str(ROOT), str(ROOT / 'tools/analysis_tools')]
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
