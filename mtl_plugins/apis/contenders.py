@@ -76,8 +76,8 @@ class Sample:
     attention: list[np.ndarray | None]
 
 
-def load_contender(name: str, config: Config, checkpoint: str) -> Contender:
-    """Build the model of a config and load a checkpoint into it.
+def build_trained(config: Config, checkpoint: str) -> nn.Module:
+    """The model of a config with the weights of a checkpoint, on the CPU.
 
     Raises:
         ConfigError: If the model predicts no labels.
@@ -86,8 +86,19 @@ def load_contender(name: str, config: Config, checkpoint: str) -> Contender:
     init_default_scope(config.get('default_scope', 'mtl_plugins'))
     model = MODELS.build(config.model)
     if not hasattr(model, 'label_names'):
-        raise ConfigError(f'The model of {config.filename} should predict labels. Found {type(model).__name__}.')
+        raise ConfigError(f'The model of {config.filename or checkpoint} should predict labels. Found {type(model).__name__}.')
     load_pretrained(model, checkpoint)
+    return model
+
+
+def load_contender(name: str, config: Config, checkpoint: str) -> Contender:
+    """Build the model of a config and load a checkpoint into it.
+
+    Raises:
+        ConfigError: If the model predicts no labels.
+        CheckpointError: If the checkpoint does not fit.
+    """
+    model = build_trained(config, checkpoint)
     parameters = count_parameters(model)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return Contender(name, str(config.filename), checkpoint, parameters, prepare_for_inference(model).to(device))

@@ -68,10 +68,23 @@ def read_config_dump(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
+    return read_config_text(path.read_text(encoding='utf-8'), str(path))
+
+
+def read_config_text(text: str, name: str) -> dict[str, Any]:
+    """The text of a resolved config as data, read without running it.
+
+    Args:
+        text: Python of the text style.
+        name: For the error.
+
+    Raises:
+        ValueError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
+    """
     config = {}
-    for statement in ast.parse(path.read_text(encoding='utf-8')).body:
+    for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f'`{path}` should be a resolved config. Found line {statement.lineno}.')
+            raise ValueError(f'`{name}` should be a resolved config. Found line {statement.lineno}.')
         config[statement.targets[0].id] = as_data(_value_of(statement.value))
     return config
 
