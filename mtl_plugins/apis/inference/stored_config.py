@@ -97,8 +97,8 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
         trained: The labels of the training data in the order of the tasks, where the model does not state its ``task_order``.
 
     Raises:
-        ConfigError: If it has no model, the order of its tasks is not known, asks for modules that are not imported, for something that is no registered class, or
-            names files or addresses.
+        ConfigError: If it has no model, the order of its tasks is not known, or it asks for modules that are not imported, for
+            something that is no registered class, or for files or addresses.
     """
     if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
         raise ConfigError(f'{place} should hold the config of a model. Found {json.dumps(data.get("model"))[:80]}. {ADVICE}')

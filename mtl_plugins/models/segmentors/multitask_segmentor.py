@@ -53,8 +53,8 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, ``task_order`` names others, two learn the same label, the head's channels differ from the tasks', or a task would
-            misread the head's output.
+        ValueError: If there is no task, ``task_order`` names others, two learn the same label, the head's channels differ from
+            the tasks', or a task would misread the head's output.
     """
 
     def __init__(
