@@ -90,8 +90,12 @@ def read_config_text(text: str, name: str) -> dict[str, Any]:
 
 
 def _value_of(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {item.arg: _value_of(item.value) for item in node.keywords if item.arg}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        # Keys that are no names, as the ids of a mapping, stand in a dict of their own.
+        if not all(isinstance(item, ast.Dict) for item in node.args):
+            raise ValueError(f'`dict` should get plain values. Found line {node.lineno}.')
+        others = {key: value for item in node.args for key, value in _value_of(item).items()}
+        return {**others, **{item.arg: _value_of(item.value) for item in node.keywords if item.arg}}
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {ast.literal_eval(key): _value_of(value) for key, value in zip(node.keys, node.values, strict=True)}
     if isinstance(node, (ast.List, ast.Tuple)):

@@ -123,7 +123,14 @@ class MultiTaskInferencer:
         """The predictions of all images; arguments and errors are those of :meth:`stream`."""
         return list(self.stream(inputs, on_error=on_error, max_frames=max_frames))
 
-    def stream(self, inputs: Any, *, on_error: OnError | None = None, max_frames: int | None = None) -> Iterator[Prediction]:
+    def stream(
+        self,
+        inputs: Any,
+        *,
+        on_error: OnError | None = None,
+        max_frames: int | None = None,
+        stop: Callable[[], bool] | None = None,
+    ) -> Iterator[Prediction]:
         """The predictions of images, one after the other in their order.
 
         Of ``inputs`` no more than a batch and eight images are in memory, and of the predictions a batch.
@@ -133,13 +140,14 @@ class MultiTaskInferencer:
                 3)`` uint8 RGB, a picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
             on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
             max_frames: Of each video or camera.
+            stop: Asked before each frame of a video or camera; True ends it there.
 
         Raises:
             DataNotFoundError: If an input does not exist.
             ConfigError: If an input is none of these, or a runtime does not predict what its labels say.
             CorruptFileError: If a file cannot be used and there is no ``on_error``.
         """
-        for frames in self._batches(read_frames(inputs, on_error, max_frames)):
+        for frames in self._batches(read_frames(inputs, on_error, max_frames, stop)):
             yield from self.predict(frames)
 
     def _batches(self, frames: Iterable[Frame]) -> Iterator[list[tuple[Frame, tuple[int, int]]]]:

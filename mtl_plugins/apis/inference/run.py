@@ -1,8 +1,11 @@
 """Inputs to files, with a bar that tells how fast."""
 
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,16 +56,12 @@ def run(
         def write(prediction: Prediction) -> tuple[Prediction, Pictures]:
             return prediction, writer.write(prediction)
 
-        predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames)
-        try:
+        with _interrupt_ends(any(CAMERA.fullmatch(each) for each in inputs)) as stop:
+            predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames, stop=stop)
             for prediction, frames in map_in_order(write, predictions, WRITERS):
                 writer.add_frame(prediction, frames)
                 done += 1
                 progress.update(bar, advance=1, rate=f'{_rate(done, start):.1f} images/s')
-        except KeyboardInterrupt:
-            # The usual end of a camera: its videos are complete.
-            if not any(CAMERA.fullmatch(str(each)) for each in inputs):
-                raise
     found = f'{done} image{"" if done == 1 else "s"}'
     left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
     seconds = time.perf_counter() - start
@@ -74,6 +73,24 @@ def run(
         soft_wrap=True,
     )
     return skipped
+
+
+@contextmanager
+def _interrupt_ends(has_camera: bool) -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed: the usual end of a camera, whose frames are still written. A second one is an error."""
+    pressed = False
+
+    def press(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press) if has_camera else None
+    try:
+        yield lambda: pressed
+    finally:
+        if has_camera:
+            signal.signal(signal.SIGINT, before)
 
 
 def _rate(done: int, start: float) -> float:

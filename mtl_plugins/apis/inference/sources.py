@@ -59,7 +59,9 @@ class _Item:
     stream: Stream | None = None
 
 
-def read_frames(inputs: Any, on_error: OnError | None = None, max_frames: int | None = None) -> Iterator[Frame]:
+def read_frames(
+    inputs: Any, on_error: OnError | None = None, max_frames: int | None = None, stop: Callable[[], bool] | None = None
+) -> Iterator[Frame]:
     """The images of inputs, decoded by threads that are at most eight images ahead.
 
     Args:
@@ -68,13 +70,14 @@ def read_frames(inputs: Any, on_error: OnError | None = None, max_frames: int | 
             of PIL, or an iterable of any of these.
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
         max_frames: Of each video or camera.
+        stop: Asked before each frame of a video or camera; True ends it there.
 
     Raises:
         DataNotFoundError: If a path does not exist or holds nothing, or a camera cannot be opened.
         ConfigError: If an input is something else.
         CorruptFileError: If a file cannot be used and there is no ``on_error``.
     """
-    for frame in map_in_order(_load, _Lister(on_error, max_frames).items(inputs), DECODERS):
+    for frame in map_in_order(_load, _Lister(on_error, max_frames, stop).items(inputs), DECODERS):
         if isinstance(frame, Frame):
             yield frame
         elif on_error is None:
@@ -96,9 +99,10 @@ def _load(item: _Item) -> Frame | DataError:
 class _Lister:
     """Goes through inputs and gives each image a name of its own."""
 
-    def __init__(self, on_error: OnError | None, max_frames: int | None) -> None:
+    def __init__(self, on_error: OnError | None, max_frames: int | None, stop: Callable[[], bool] | None) -> None:
         self.on_error = on_error
-        self.max_frames = max_frames
+        self.max_frames = sys.maxsize if max_frames is None else max_frames
+        self.stop = stop or (lambda: False)
         self._names: dict[str, int] = {}
 
     def items(self, inputs: Any) -> Iterator[_Item]:
@@ -157,13 +161,13 @@ class _Lister:
             fps = capture.get(cv2.CAP_PROP_FPS)
             stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND)
             number = 0
-            while self.max_frames is None or number < self.max_frames:
+            while number < self.max_frames and not self.stop():
                 found, image = capture.read()
                 if not found:
                     break
                 yield _Item(f'{name}_{number:06d}', cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stream)
                 number += 1
-            if not number:
+            if not number and not self.stop():
                 raise CorruptFileError(f"'{source}' should have frames. None could be read.")
         finally:
             capture.release()
