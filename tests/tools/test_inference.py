@@ -302,7 +302,7 @@ def test_an_exported_model_goes_to_the_runtimes(run_cli, tmp_path, monkeypatch):
     arguments = [tmp_path / 'photo.png', '--out', tmp_path / 'out', '--save', 'npy']
     opened = []
 
-    def load_runtime(path):
+    def load_runtime(path, device='cpu'):
         opened.append(Path(path).name)
         runtime = FakeRuntime()
         return runtime

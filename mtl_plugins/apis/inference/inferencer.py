@@ -87,10 +87,11 @@ class MultiTaskInferencer:
             self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, tta, probabilities)
         else:
             given = dict(config=config, cfg_options=cfg_options, tta=tta, probabilities=probabilities)
+            given['precision'] = precision != 'float32'
             superfluous = [name for name, value in given.items() if value]
             if superfluous:
                 raise ConfigError(f'`{superfluous[0]}` should be left out with an exported model, which has it built in.')
-            self.runtime = open_exported(model) if isinstance(model, (str, Path)) else model
+            self.runtime = open_exported(model, device) if isinstance(model, (str, Path)) else model
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
         self.labels: dict[str, LabelKind] = labels_of_runtime(self.runtime, labels)

@@ -130,8 +130,8 @@ def find_device(device: str | torch.device | None) -> torch.device:
     return found
 
 
-def open_exported(path: str | Path) -> Runtime:
-    """The runtime of an exported file.
+def open_exported(path: str | Path, device: str | torch.device | None = None) -> Runtime:
+    """The runtime of an exported file, on a device where one is named.
 
     Raises:
         ConfigError: If this installation runs no exported models.
@@ -142,7 +142,7 @@ def open_exported(path: str | Path) -> Runtime:
         if error.name != 'mtl_plugins.deployment':
             raise
         raise ConfigError(f'{path} should be a checkpoint (.pth): this installation runs no exported models.') from error
-    return deployment.load_runtime(path)
+    return deployment.load_runtime(path, **({} if device is None else dict(device=str(device))))
 
 
 def labels_of_runtime(runtime: Runtime, labels: Mapping[str, Any] | None = None) -> dict[str, LabelKind]:
