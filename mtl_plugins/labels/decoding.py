@@ -56,16 +56,24 @@ def decode_photograph(data: bytes, name: str) -> np.ndarray:
         CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than 179 million pixels by its
             header.
     """
+    is_known = data.startswith((_PNG_START, _JPEG_START))
     try:
         # The header alone: what would not fit into memory is refused before it is decoded.
         Image.open(io.BytesIO(data)).close()
+        is_known = True
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         # Not a format of PIL, or a damaged file: OpenCV says.
         pass
     _check_complete(data, name)
-    return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+    try:
+        return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+    except CorruptFileError as error:
+        if is_known:
+            raise
+        expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file'
+        raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
 
 
 def _check_complete(data: bytes, path: str) -> None:

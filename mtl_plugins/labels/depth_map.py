@@ -143,7 +143,7 @@ class DepthMap(LabelKind):
 
     def to_raw_png(self, values: np.ndarray) -> bytes:
         """A 16-bit grey PNG of whole millimetres: 0 is unknown, and 65535 what is farther than 65.534 m."""
-        return cv2.imencode('.png', (values * 1000).round().clip(0, np.iinfo(np.uint16).max).astype(np.uint16))[1].tobytes()
+        return cv2.imencode('.png', np.nan_to_num(values * 1000).round().clip(0, 65535).astype(np.uint16))[1].tobytes()
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return self._table[codes]

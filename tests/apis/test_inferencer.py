@@ -93,8 +93,11 @@ def test_a_bad_file_raises_unless_someone_listens(tmp_path):
 
 
 def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
-    Image.fromarray(np.zeros((20000, 20000), bool)).save(tmp_path / 'x.png')
-    Image.fromarray(np.zeros((14000, 14000), bool)).save(tmp_path / 'y.tif', compression='group4')
+    for name, place, order in (('x.png', 16, 'big'), ('y.bmp', 18, 'little')):
+        Image.fromarray(picture((8, 8))).save(tmp_path / name)
+        content = bytearray((tmp_path / name).read_bytes())
+        content[place : place + 8] = (20000).to_bytes(4, order) * 2
+        (tmp_path / name).write_bytes(content)
     monkeypatch.setattr(cv2, 'imdecode', lambda *_: pytest.fail('decoded'))
     sentences = []
     assert MultiTaskInferencer(Local())(tmp_path, on_error=sentences.append) == []

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
@@ -39,6 +39,7 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     folder, images = photographs
     out = tmp_path / 'out'
     result = run_cli('inference', checkpoint, folder, '--out', out, '--save', 'pictures', 'side-by-side', 'png', 'npy', 'points')
+    assert "7_notes.txt' should be a JPEG, PNG, WebP, BMP or TIFF file. Found other content (13 bytes)." in result.err
     # What cannot be used is named and left out, and the exit status says so.
     assert result.code == 1
     skipped = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
@@ -85,6 +86,16 @@ def test_photographs_are_read_upright_and_as_they_are(photographs):
         found = decode_photograph(path.read_bytes(), path.name)
         assert found.dtype == np.uint8 and found.shape == image.shape
         assert np.abs(found.astype(int) - image).max() <= tolerance, stem
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_every_orientation_of_exif(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture((24, 40))).save(tmp_path / 'x.jpg', exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'x.jpg'))).astype(int)
+    found = decode_photograph((tmp_path / 'x.jpg').read_bytes(), 'x.jpg')
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 4
 
 
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):

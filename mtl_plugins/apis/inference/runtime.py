@@ -88,7 +88,9 @@ class TorchRuntime:
             else:
                 predictions = self.model.predict_arrays(inputs)
             return {name: _to_values(maps[..., :height, :width]) for name, maps in predictions.items()}
-        except torch.cuda.OutOfMemoryError as error:
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
             raise UserError(
                 f'{self.device} has not enough memory for a batch of {len(images)} at {width}x{height}. Use a smaller batch, '
                 'tiles (`--tile 1024`) or a smaller image (`--short-side 512`).'

@@ -72,9 +72,15 @@ def _read_beside(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
         config = read_record_file(folder).get('config')
         if config:
             return config, f'The config in {folder / RECORD_NAME}'
+    refused = None
     for path in sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime, reverse=True):
         place = f'The config {path}'
-        return _as_data(lambda path=path: read_config_dump(path), place), place
+        try:
+            return _as_data(lambda path=path: read_config_dump(path), place), place
+        except ConfigError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
     return None
 
 
