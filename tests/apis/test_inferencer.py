@@ -45,7 +45,7 @@ def test_arrays_pictures_batches_and_generators():
     image = picture((20, 30))
     batch = np.stack([image] * 2)
     found = inferencer([image, image[..., 0], Image.fromarray(image), batch, (each for each in [image[:10]])])
-    assert [prediction.name for prediction in found] == ['image', 'image_2', 'image_3', 'image_4', 'image_5', 'image_6']
+    assert [prediction.name for prediction in found] == [f'image_{number:06d}' for number in range(6)]
     np.testing.assert_array_equal(found[1].image, np.stack([image[..., 0]] * 3, axis=-1))
     # Only images of one size that follow one another share a batch.
     assert inferencer.runtime.shapes == [(3, 20, 30, 3), (2, 20, 30, 3), (1, 10, 30, 3)]

@@ -15,7 +15,8 @@ class Prediction:
     """The predictions of one image.
 
     Attributes:
-        name: That of its file without the suffix, with a number if another one had it; of a video's frame with its number.
+        name: That of its file without the suffix, with a number if another one had it; of an array or a video's frame with its
+            number.
         image: ``(H, W, 3)`` uint8 RGB, as the model saw it: upright, and resized if it was to be.
         values: By name of the label: class ids ``(H, W)`` uint8, metres ``(H, W)`` float32, unit vectors ``(H, W, 3)`` float32,
             probabilities ``(H, W)`` float32, or what else the kind of label defines.

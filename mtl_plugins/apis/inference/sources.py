@@ -1,6 +1,7 @@
 """Images from files, folders, patterns, lists, videos, cameras, arrays and generators of any of these, one after the other."""
 
 import glob
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -104,6 +105,7 @@ class _Lister:
         self.max_frames = sys.maxsize if max_frames is None else max_frames
         self.stop = stop or (lambda: False)
         self._names: dict[str, int] = {}
+        self._arrays = itertools.count()
 
     def items(self, inputs: Any) -> Iterator[_Item]:
         if isinstance(inputs, (str, Path)):
@@ -112,7 +114,7 @@ class _Lister:
             yield from self._items_of_array(inputs)
         elif isinstance(inputs, Image.Image):
             image = np.asarray(ImageOps.exif_transpose(inputs).convert('RGB'))
-            yield _Item(self._name(Path(getattr(inputs, 'filename', '') or 'image').stem), image)
+            yield from self._items_of_array(image)
         elif isinstance(inputs, Iterable) and not isinstance(inputs, (bytes, dict)):
             for each in inputs:
                 yield from self.items(each)
@@ -127,7 +129,7 @@ class _Lister:
                 f'An image should be an array (H, W, 3), RGB, or (H, W), grey, of uint8. Found {array.dtype} {array.shape}.'
             )
         for image in array if array.ndim == 4 else [array]:
-            yield _Item(self._name('image'), np.stack([image] * 3, axis=-1) if image.ndim == 2 else image)
+            yield _Item(f'image_{next(self._arrays):06d}', np.stack([image] * 3, axis=-1) if image.ndim == 2 else image)
 
     def _items_of_path(self, text: str) -> Iterator[_Item]:
         camera = CAMERA.fullmatch(text)
