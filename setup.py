@@ -28,7 +28,7 @@ setup(
     version=VERSION,
     description='Multi-task dense prediction (semantic segmentation and depth) on the MMSegmentation ecosystem',
     packages=find_packages(include=['mtl_plugins', 'mtl_plugins.*']),
-    package_data={'mtl_plugins.apis.report': ['templates/*']},
+    package_data={'mtl_plugins.apis.report': ['templates/*'], 'mtl_plugins.visualization': ['templates/*']},
     python_requires='>=3.10',
     install_requires=[
         'torch>=2.7',

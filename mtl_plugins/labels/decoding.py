@@ -36,15 +36,54 @@ def decode_image(path: str) -> np.ndarray:
     if path.endswith(_ARRAYS):
         return _to_bytes(_read_array(path, 'image'), path)
     data = read_bytes(path)
+    if not data.startswith((_PNG_START, _JPEG_START)):
+        raise CorruptFileError(f"The image '{path}' should be a JPEG or PNG file. Found other content ({len(data)} bytes).")
+    _check_complete(data, path)
+    return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
+
+
+def decode_photograph(data: bytes, name: str) -> np.ndarray:
+    """The picture in a file that OpenCV reads, such as JPEG, PNG, WebP, BMP or TIFF, as ``(H, W, 3)`` uint8 RGB, upright.
+
+    It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
+    pictures the first. A JPEG or PNG without orientation gives the same pixels as :func:`decode_image`.
+
+    Args:
+        data: Content of the file.
+        name: For the error.
+
+    Raises:
+        CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than 179 million pixels by its
+            header.
+    """
+    is_known = data.startswith((_PNG_START, _JPEG_START))
+    try:
+        # The header alone: what would not fit into memory is refused before it is decoded.
+        Image.open(io.BytesIO(data)).close()
+        is_known = True
+    except Image.DecompressionBombError as error:
+        raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
+        # Not a format of PIL, or a damaged file: OpenCV says.
+        pass
+    _check_complete(data, name)
+    try:
+        return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+    except CorruptFileError as error:
+        if is_known:
+            raise
+        expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file'
+        raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
+
+
+def _check_complete(data: bytes, path: str) -> None:
+    """Refuse a truncated PNG or JPEG; other formats pass."""
     if data.startswith(_PNG_START):
         _png_header(data, 'image', path)
-    elif not data.startswith(_JPEG_START):
-        raise CorruptFileError(f"The image '{path}' should be a JPEG or PNG file. Found other content ({len(data)} bytes).")
     # Some decoders fill the missing rows of a truncated file with grey and report success. Inside a scan an end marker cannot
     # occur, and an embedded thumbnail has its own before the last scan starts.
-    elif not data.endswith(_JPEG_END) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
+    elif data.startswith(_JPEG_START) and not data.endswith(_JPEG_END) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
         raise CorruptFileError(f"The image '{path}' is truncated: its JPEG data ends early, after {len(data)} bytes.")
-    return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
 
 
 def read_ids(path: str, size: Size | None = None) -> np.ndarray:

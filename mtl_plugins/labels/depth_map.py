@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import cv2
 import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
@@ -56,6 +57,7 @@ class DepthMap(LabelKind):
     """
 
     invalid = 0
+    is_depth = True
     titles = ('depth', 'predicted depth')
     unit = 'm'
     error_rank = -1
@@ -139,6 +141,10 @@ class DepthMap(LabelKind):
         if codes.min() == 0:
             raise InvalidPredictionError('should hold depth codes 1..255. Found 0.')
         return codes
+
+    def to_raw_png(self, values: np.ndarray) -> bytes:
+        """A 16-bit grey PNG of whole millimetres: 0 is unknown, and 65535 what is farther than 65.534 m."""
+        return cv2.imencode('.png', np.nan_to_num(values * 1000).round().clip(0, 65535).astype(np.uint16))[1].tobytes()
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return self._table[codes]

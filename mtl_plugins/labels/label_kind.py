@@ -71,12 +71,14 @@ class LabelKind(ABC):
     Attributes:
         invalid: The stored value that does not count.
         is_class_map: Whether a value is the id of a class.
+        is_depth: Whether a value is the distance of a pixel along the axis of the camera, in metres.
         key: Key in the dictionary of a pipeline.
         templates: Templates of the files that a map is made of.
     """
 
     invalid: int = 0
     is_class_map = False
+    is_depth = False
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png') -> None:
         if not name.isidentifier():
@@ -165,6 +167,23 @@ class LabelKind(ABC):
     @abstractmethod
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         """The values of codes."""
+
+    def to_raw_png(self, values: np.ndarray) -> bytes:
+        """The PNG of a prediction for other programs; by default that of a submission, of the nearest codes."""
+        return self.to_png(self.encode(values, 'nearest'))
+
+    def mix(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """What lies between two predictions of the same pixels: of numbers the weighted mean, of anything else the nearer one.
+
+        Args:
+            first: Values ``(H, W)`` or ``(H, W, C)``.
+            second: Others of the same shape and type.
+            share: Of the second, 0 to 1, of a shape that spreads to ``(H, W)``. At 0 and 1 the values are taken as they are.
+        """
+        share = share.reshape(*share.shape, *[1] * (first.ndim - 2)).astype(np.float32)
+        if first.dtype.kind != 'f':
+            return np.where(share > 0.5, second, first)
+        return np.where(share < 1, first + (second - first) * share, second)
 
     def plain_config(self) -> dict[str, Any]:
         """Config of the same label in a folder of MiniScapes' layout, where a file is a PNG of bytes at the default path.

@@ -107,6 +107,13 @@ class SurfaceNormals(LabelKind):
     def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
         return decode_png(data, 'rgb', size)
 
+    def mix(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
+        """The direction of the weighted mean; of opposite vectors the second."""
+        mean = super().mix(first, second, share)
+        length = np.linalg.norm(mean, axis=-1, keepdims=True)
+        whole = np.isin(share, (0, 1))[..., None] | (first == second).all(-1, keepdims=True)
+        return np.where(whole, mean, np.where(length > 1e-6, mean / np.maximum(length, 1e-6), second))
+
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return decode_normals(codes)
 

@@ -68,17 +68,34 @@ def read_config_dump(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
+    return read_config_text(path.read_text(encoding='utf-8'), str(path))
+
+
+def read_config_text(text: str, name: str) -> dict[str, Any]:
+    """The text of a resolved config as data, read without running it.
+
+    Args:
+        text: Python of the text style.
+        name: For the error.
+
+    Raises:
+        ValueError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
+    """
     config = {}
-    for statement in ast.parse(path.read_text(encoding='utf-8')).body:
+    for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f'`{path}` should be a resolved config. Found line {statement.lineno}.')
+            raise ValueError(f'`{name}` should be a resolved config. Found line {statement.lineno}.')
         config[statement.targets[0].id] = as_data(_value_of(statement.value))
     return config
 
 
 def _value_of(node: ast.expr) -> Any:
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict' and not node.args:
-        return {item.arg: _value_of(item.value) for item in node.keywords if item.arg}
+    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
+        # Keys that are no names, as the ids of a mapping, stand in a dict of their own.
+        if not all(isinstance(item, ast.Dict) for item in node.args):
+            raise ValueError(f'`dict` should get plain values. Found line {node.lineno}.')
+        others = {key: value for item in node.args for key, value in _value_of(item).items()}
+        return {**others, **{item.arg: _value_of(item.value) for item in node.keywords if item.arg}}
     if isinstance(node, ast.Dict) and None not in node.keys:
         return {ast.literal_eval(key): _value_of(value) for key, value in zip(node.keys, node.values, strict=True)}
     if isinstance(node, (ast.List, ast.Tuple)):

@@ -76,8 +76,8 @@ def link_labels(config: Config) -> None:
     """Fill in what follows from the data: the labels that the model and the metrics read, and the number of classes.
 
     The data set says which labels there are; the tasks of the model say which of them are learned. So the data preprocessor gets
-    the labels, a task of a class map ``num_classes``, and data sets and :class:`MultiTaskMetric` the names as ``tasks``, each
-    only where the config leaves it out.
+    the labels, the model the order of its tasks, which no file of a config keeps, a task of a class map ``num_classes``, and data
+    sets and :class:`MultiTaskMetric` the names as ``tasks``, each only where the config leaves it out.
 
     Raises:
         ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
@@ -95,6 +95,8 @@ def link_labels(config: Config) -> None:
                 f'`model.tasks.{task}.label`.'
             )
         _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
+    if len(learned) > 1 and 'task_order' in (accepted_arguments(_own_class(model['type'])) or ()):
+        model.setdefault('task_order', list(learned))
     preprocessor = model.get('data_preprocessor')
     if preprocessor and 'labels' in (accepted_arguments(_own_class(preprocessor['type'])) or ()):
         preprocessor.setdefault('labels', offered)

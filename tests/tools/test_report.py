@@ -186,45 +186,6 @@ def test_rows_stand_in_the_order_in_which_runs_are_given(run_cli, runs, tmp_path
 # In a browser
 
 
-@pytest.fixture(scope='module')
-def browser():
-    """Chromium without a window."""
-    program = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip('needs Chromium: apt-get install chromium')
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-        started = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield started
-        started.close()
-
-
-@pytest.fixture
-def visit(browser):
-    """``visit(address, width, scheme)`` gives a page; at the end nothing must have been complained about or asked elsewhere."""
-    pages, complaints = [], []
-
-    def elsewhere(request):
-        complaints.append(request.url)
-
-    def open_page(address, width=1280, scheme='light'):
-        page = browser.new_context(viewport=dict(width=width, height=900), color_scheme=scheme).new_page()
-        page.on('console', lambda message: complaints.append(message.text) if message.type in ('error', 'warning') else None)
-        page.on('pageerror', lambda error: complaints.append(str(error)))
-        page.on('request', lambda request: None if request.url.startswith((address, 'data:', 'blob:')) else elsewhere(request))
-        page.goto(address)
-        page.wait_for_selector('html[data-ready=yes]', timeout=60000)
-        pages.append(page)
-        return page
-
-    yield open_page
-    for page in pages:
-        page.context.close()
-    assert not complaints
-
-
 def first_cells(page, table):
     return page.eval_on_selector_all(f'#{table} tbody tr', 'rows => rows.map(row => row.cells[0].textContent)')
 

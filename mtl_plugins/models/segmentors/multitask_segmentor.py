@@ -40,6 +40,8 @@ class MultiTaskSegmentor(BaseModel):
         decode_head: Config. A head for one map, of this package or of mmseg, stands for ``dict(type='JointHead', head=...)``.
         tasks: Config of each task by its name; the order is that of the predictions' channels. A task learns the label of the
             data that its ``label`` names, by default the one of its own name; predictions bear the name of the label.
+        task_order: Names of the tasks in the order of the predictions' channels, since a config that is written down and read
+            again has its keys sorted; that of ``tasks`` by default. ``load_config`` fills it in.
         neck: Config or None.
         auxiliary_head: Config of a further head for one map, or a list of them, charged in training and absent in predictions.
             Besides the head's arguments it may have ``tasks``, the names of those it predicts (all by default), and
@@ -51,8 +53,8 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, two learn the same label, the head's channels differ from the tasks', or a task would
-            misread the head's output.
+        ValueError: If there is no task, ``task_order`` names others, two learn the same label, the head's channels differ from
+            the tasks', or a task would misread the head's output.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class MultiTaskSegmentor(BaseModel):
         backbone: dict,
         decode_head: dict,
         tasks: dict[str, dict],
+        task_order: Sequence[str] | None = None,
         neck: dict | None = None,
         auxiliary_head: dict | Sequence[dict] | None = None,
         task_balancing: dict | None = None,
@@ -71,6 +74,10 @@ class MultiTaskSegmentor(BaseModel):
         if isinstance(data_preprocessor, dict):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
+        if task_order is not None:
+            if sorted(task_order) != sorted(tasks):
+                raise ValueError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
+            tasks = {name: tasks[name] for name in task_order}
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
         if len(set(self.labels.values())) < len(self.labels):

@@ -1,0 +1,164 @@
+"""What computes predictions from images: the model in PyTorch, or an exported one in another runtime."""
+
+import importlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_labels
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.registry import MODELS
+
+PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
+# Files of exported models.
+EXPORTED = ('.onnx', '.xml', '.pt2')
+# Before the name of a class map, the key of the probabilities of its classes.
+PROBABILITIES = 'probabilities/'
+
+
+class Runtime(Protocol):
+    """What an inferencer calls. It prepares the images and decodes the network's outputs itself.
+
+    An object may have an attribute ``labels``: the configs of the kinds of what it predicts, by name, as
+    :func:`~mtl_plugins.labels.presets.build_labels` takes them, or the kinds themselves.
+    """
+
+    def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB, of any size.
+
+        Returns:
+            The values by name of the label, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
+            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. Under ``probabilities/<name>`` there may be those of the
+            classes of a class map, ``(N, H, W, classes)`` float32.
+        """
+        ...
+
+
+class TorchRuntime:
+    """A trained model in PyTorch, its BatchNorm folded, as ``tools/test.py`` runs it.
+
+    Args:
+        model: Built and loaded; it stays as it is.
+        device: Where to run.
+        precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+        tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
+        probabilities: Whether to give those of the classes, too; of one view only.
+
+    Raises:
+        ConfigError: If an argument is none of those, or the device is not there.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'float32',
+        tta_model: Mapping[str, Any] | None = None,
+        probabilities: bool = False,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise ConfigError(f'`precision` should be one of {list(PRECISIONS)}. Found {precision!r}.')
+        if probabilities and tta_model:
+            raise ConfigError('`probabilities` should be False with test-time augmentation, which merges several. Found True.')
+        self.device = find_device(device)
+        self.model = prepare_for_inference(model, dtype=PRECISIONS[precision]).to(self.device)
+        self.labels: dict[str, LabelKind] = {name: model.data_preprocessor.labels[name] for name in model.label_names}
+        self.augmented = MODELS.build({**tta_model, 'model': self.model}) if tta_model else None
+        self.probabilities = probabilities
+
+    @torch.inference_mode()
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = images.shape[1:3]
+        try:
+            inputs = self.model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
+            if self.augmented is not None:
+                predictions = self.augmented.predict_arrays(inputs, [(height, width)] * len(images))
+            elif self.probabilities:
+                predictions = self._predict_with_probabilities(inputs)
+            else:
+                predictions = self.model.predict_arrays(inputs)
+            return {name: _to_values(maps[..., :height, :width]) for name, maps in predictions.items()}
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            raise UserError(
+                f'{self.device} has not enough memory for a batch of {len(images)} at {width}x{height}. Use a smaller batch, '
+                'tiles (`--tile 1024`) or a smaller image (`--short-side 512`).'
+            ) from error
+
+    def _predict_with_probabilities(self, inputs: Tensor) -> dict[str, Tensor]:
+        decoded, size = self.model.decode(inputs), tuple(inputs.shape[-2:])
+        predictions = {}
+        for task_name, task in self.model.tasks.items():
+            name, last = self.model.labels[task_name], decoded[task_name][-1]
+            predictions[name] = task.predict(last, size)
+            kind = self.labels[name]
+            if kind.is_class_map and last.shape[1] == len(kind.classes):
+                views = (task.view_values(task.upsample(one[None].float(), size)[0], task.mergings[0], 1.0) for one in last)
+                predictions[f'{PROBABILITIES}{name}'] = torch.stack(list(views))
+        return predictions
+
+
+def _to_values(maps: Tensor) -> np.ndarray:
+    """``(N, H, W)`` or ``(N, H, W, C)`` of a batch of maps ``(N, H, W)`` or ``(N, C, H, W)``; half precision becomes float32."""
+    maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+    return (maps if maps.ndim == 3 else maps.permute(0, 2, 3, 1)).contiguous().cpu().numpy()
+
+
+def find_device(device: str | torch.device | None) -> torch.device:
+    """The device of a name; by default the GPU, if there is one.
+
+    Raises:
+        ConfigError: If there is no such device.
+    """
+    try:
+        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f'`device` should be one that this machine and this torch have, such as cpu or cuda:0. Found {device!r} '
+            f'({str(error).splitlines()[0]}).'
+        ) from error
+    return found
+
+
+def open_exported(path: str | Path, device: str | torch.device | None = None) -> Runtime:
+    """The runtime of an exported file, on a device where one is named.
+
+    Raises:
+        ConfigError: If this installation runs no exported models.
+    """
+    try:
+        deployment = importlib.import_module('mtl_plugins.deployment')
+    except ModuleNotFoundError as error:
+        if error.name != 'mtl_plugins.deployment':
+            raise
+        raise ConfigError(f'{path} should be a checkpoint (.pth): this installation runs no exported models.') from error
+    return deployment.load_runtime(path, **({} if device is None else dict(device=str(device))))
+
+
+def labels_of_runtime(runtime: Runtime, labels: Mapping[str, Any] | None = None) -> dict[str, LabelKind]:
+    """The kinds of what a runtime predicts: those given, else its own.
+
+    Raises:
+        ConfigError: If there are none, or a config is wrong.
+    """
+    labels = labels or getattr(runtime, 'labels', None)
+    if not labels:
+        raise ConfigError(
+            f'`labels` should hold the config of each label that {type(runtime).__name__} predicts, as '
+            "dict(zones=dict(type='ClassMap', classes=['near', 'far'])). Found none."
+        )
+    configs = {name: label for name, label in labels.items() if not isinstance(label, LabelKind)}
+    built = build_labels(configs)
+    return {name: built.get(name, label) for name, label in labels.items()}

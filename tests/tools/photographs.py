@@ -1,0 +1,83 @@
+"""A folder of photographs as people have them, a video, and checkpoints with their configs inside."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import torch
+from PIL import Image
+
+from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config import load_config
+from tests.tiny import CONFIGS, shrink_head
+
+JOINT = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+SIZES = {
+    '1_rotated': (48, 32),
+    '2_grey': (33, 47),
+    '3_clear': (40, 40),
+    '4_deep': (17, 90),
+    '5_plain': (32, 64),
+    '10_plain': (32, 64),
+}
+
+
+def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """A smooth RGB picture, so that JPEG keeps it."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def write_photographs(folder: Path) -> dict[str, np.ndarray]:
+    """Six images, three files that are none, a hidden one and a subfolder. Gives the upright RGB pixels of each image by stem.
+
+    The pixels are those of the lossless formats as they were written, and of the JPEGs as PIL decodes them.
+    """
+    folder.mkdir(parents=True)
+    images = {stem: picture(size, seed) for seed, (stem, size) in enumerate(SIZES.items())}
+    exif = Image.Exif()
+    exif[0x0112] = 6  # The upper edge of the picture is at the right of the file's.
+    turned = Image.fromarray(np.rot90(images['1_rotated']).copy())
+    turned.save(folder / '1_rotated.jpg', exif=exif, quality=95)
+    images['1_rotated'] = np.rot90(np.asarray(Image.open(folder / '1_rotated.jpg')), -1)
+    grey = images['2_grey'][..., 0]
+    Image.fromarray(grey).save(folder / '2_grey.png')
+    images['2_grey'] = np.stack([grey] * 3, axis=-1)
+    alpha = np.random.default_rng(0).integers(0, 256, (*SIZES['3_clear'], 1), dtype=np.uint8)
+    Image.fromarray(np.concatenate([images['3_clear'], alpha], axis=-1)).save(folder / '3_clear.png')
+    deep = images['4_deep'].astype(np.uint16) * 256 + 77
+    cv2.imwrite(str(folder / '4_deep.png'), deep[..., ::-1])
+    Image.fromarray(images['5_plain']).save(folder / '5_plain.webp', lossless=True)
+    Image.fromarray(images['10_plain']).save(folder / '10_plain.bmp')
+    whole = (folder / '1_rotated.jpg').read_bytes()
+    (folder / '6_broken.jpg').write_bytes(whole[: len(whole) // 2])
+    (folder / '7_notes.txt').write_text('Not an image.')
+    (folder / '8_empty.png').write_bytes(b'')
+    (folder / '.hidden').write_bytes(b'')
+    (folder / 'more').mkdir()
+    return images
+
+
+def write_video(path: Path, size: tuple[int, int] = (48, 64), number: int = 9, fps: float = 10.0) -> Path:
+    """A video of so many different frames."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, size[::-1])
+    for seed in range(number):
+        writer.write(picture(size, seed))
+    writer.release()
+    return path
+
+
+def save_checkpoint(path: Path, config: Path = JOINT, **meta) -> Path:
+    """Random weights of a config with a tiny backbone, with the text of the config as mmengine's runner stores it."""
+    plain = load_config(str(config))
+    options = shrink_head(plain.model.decode_head, 'model.decode_head')
+    resolved = load_config(str(config), options)
+    resolved.model.backbone = dict(type='TinyBackbone')
+    torch.manual_seed(0)
+    model = MODELS.build(resolved.model)
+    for name, parameter in model.named_parameters():
+        # Predictions that differ from place to place without training.
+        if name.endswith('predictor.weight'):
+            parameter.data *= 50
+    torch.save(dict(state_dict=model.state_dict(), meta={'cfg': resolved.pretty_text, **meta}), path)
+    return path

@@ -1,0 +1,392 @@
+"""`tools/inference.py` from files to files."""
+
+import signal
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from mtl_plugins.labels.cityscapes_classes import PALETTE
+from mtl_plugins.labels.decoding import decode_photograph
+from tests.tiny import CONFIGS, ROOT
+from tests.tools.photographs import SIZES, picture, save_checkpoint, write_photographs, write_video
+
+FOUR_TASKS = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_normals-boundary_miniscapes-256x256.py'
+
+
+@pytest.fixture(scope='module')
+def checkpoint(tmp_path_factory):
+    """Four kinds of label."""
+    return save_checkpoint(tmp_path_factory.mktemp('weights') / 'four.pth', FOUR_TASKS)
+
+
+@pytest.fixture
+def photographs(tmp_path):
+    folder = tmp_path / 'photos'
+    return folder, write_photographs(folder)
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob('*') if path.is_file()}
+
+
+def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
+    folder, images = photographs
+    out = tmp_path / 'out'
+    result = run_cli('inference', checkpoint, folder, '--out', out, '--save', 'pictures', 'side-by-side', 'png', 'npy', 'points')
+    assert "7_notes.txt' should be a JPEG, PNG, WebP, BMP or TIFF file. Found other content (13 bytes)." in result.err
+    # What cannot be used is named and left out, and the exit status says so.
+    assert result.code == 1
+    skipped = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
+    assert [next(name for name in ('6_broken', '7_notes', '8_empty') if name in line) for line in skipped] == [
+        '6_broken',
+        '7_notes',
+        '8_empty',
+    ]
+    assert 'Predicted 6 images' in result.out and '3 files could not be used' in result.out
+    labels = ('semseg', 'depth', 'normals', 'boundary')
+    expected = {f'{kind}/{label}/{stem}.{kind}' for kind in ('png', 'npy') for label in labels for stem in SIZES}
+    expected |= {f'pictures/{label}/{stem}.png' for label in labels for stem in SIZES}
+    expected |= {f'side-by-side/{stem}.png' for stem in SIZES} | {
+        f'points/{stem}.{kind}' for kind in ('ply', 'html') for stem in SIZES
+    }
+    assert files_below(out) == expected
+    for stem, image in images.items():
+        size = image.shape[:2]
+        values = {label: np.load(out / 'npy' / label / f'{stem}.npy') for label in labels}
+        assert {label: array.dtype.name for label, array in values.items()} == dict(
+            semseg='uint8', depth='float32', normals='float32', boundary='float32'
+        )
+        assert [array.shape for array in values.values()] == [size, size, (*size, 3), size]
+        stored = {label: np.asarray(Image.open(out / 'png' / label / f'{stem}.png')) for label in labels}
+        np.testing.assert_array_equal(stored['semseg'], values['semseg'])
+        np.testing.assert_array_equal(stored['depth'], np.minimum(np.round(values['depth'] * 1000), 65535))
+        assert stored['depth'].dtype == np.uint16
+        np.testing.assert_allclose(stored['normals'] / 127 - 128 / 127, values['normals'], atol=1 / 250)
+        np.testing.assert_allclose(stored['boundary'] / 255, values['boundary'], atol=1 / 500)
+        np.testing.assert_allclose(np.linalg.norm(values['normals'], axis=-1), 1, atol=1e-5)
+    # The picture of classes is the image under the colours of the predicted ones.
+    shown = np.asarray(Image.open(out / 'pictures/semseg/5_plain.png'))[26 : 26 + 240, 4 : 4 + 480]
+    palette = np.array(PALETTE)[np.load(out / 'npy/semseg/5_plain.npy')]
+    blended = cv2.resize((0.4 * images['5_plain'] + 0.6 * palette).round().astype(np.uint8), (480, 240))
+    np.testing.assert_allclose(shown.astype(int), blended, atol=1)
+
+
+def test_photographs_are_read_upright_and_as_they_are(photographs):
+    folder, images = photographs
+    for stem, image in images.items():
+        (path,) = folder.glob(f'{stem}.*')
+        # Decoders of JPEG round in their own ways.
+        tolerance = 4 if path.suffix == '.jpg' else 0
+        found = decode_photograph(path.read_bytes(), path.name)
+        assert found.dtype == np.uint8 and found.shape == image.shape
+        assert np.abs(found.astype(int) - image).max() <= tolerance, stem
+
+
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_every_orientation_of_exif(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture((24, 40))).save(tmp_path / 'x.jpg', exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'x.jpg'))).astype(int)
+    found = decode_photograph((tmp_path / 'x.jpg').read_bytes(), 'x.jpg')
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 4
+
+
+def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
+    import zipfile
+
+    (best,) = finished_run.glob('best_*.pth')
+    for flags in ([], ['--tta']):
+        archive = tmp_path / 'test.zip'
+        result = run_cli(
+            'test', finished_run / 'tiny.py', best, '--split', 'test', '--submission', archive, '--data-root', data_root,
+            '--work-dir', tmp_path / 'work', *flags,
+        )  # fmt: skip
+        assert result.code == 0, result.err
+        out = tmp_path / f'out{len(flags)}'
+        result = run_cli('inference', best, data_root / 'test/rgb', '--out', out, '--save', 'npy', '--batch-size', 2, *flags)
+        assert result.code == 0, result.err
+        from tests.fake_miniscapes import LABELS
+
+        with zipfile.ZipFile(archive) as content:
+            for label, kind in LABELS.items():
+                for stem in range(3):
+                    codes = kind.from_png(content.read(f'predictions/{label}/{stem}.png'), (32, 64))
+                    np.testing.assert_array_equal(kind.encode(np.load(out / f'npy/{label}/{stem}.npy'), 'nearest'), codes)
+
+
+def test_a_video_becomes_a_video(run_cli, checkpoint, tmp_path):
+    folder = tmp_path / 'videos'
+    folder.mkdir()
+    video = write_video(folder / 'street.avi')
+    (folder / 'zz_broken.mp4').write_bytes(b'no video')
+    out = tmp_path / 'out'
+    result = run_cli('inference', checkpoint, folder, '--out', out, '--save', 'side-by-side', 'npy', '--max-frames', 7)
+    assert result.code == 1 and 'zz_broken.mp4' in result.err and 'Predicted 7 images' in result.out
+    assert {path.stem for path in (out / 'npy/depth').iterdir()} == {f'street_{number:06d}' for number in range(7)}
+    capture = cv2.VideoCapture(str(out / 'side-by-side/street.mp4'))
+    assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
+    found, frame = capture.read()
+    assert found and frame.std() > 10
+    # Nothing is left of the temporary file.
+    assert [path.name for path in (out / 'side-by-side').iterdir()] == ['street.mp4']
+    # The frame is the one of the file.
+    from mtl_plugins.apis.inference import MultiTaskInferencer
+
+    first = cv2.cvtColor(cv2.VideoCapture(str(video)).read()[1], cv2.COLOR_BGR2RGB)
+    (alone,) = MultiTaskInferencer(checkpoint)(first)
+    np.testing.assert_allclose(np.load(out / 'npy/depth/street_000000.npy'), alone.values['depth'], rtol=1e-4)
+
+
+def test_a_camera_until_ctrl_c(run_cli, checkpoint, tmp_path, monkeypatch):
+    class Camera:
+        def __init__(self, source):
+            assert source == 3
+            self.number = 0
+
+        def isOpened(self):
+            return True
+
+        def get(self, key):
+            return 0.0
+
+        def read(self):
+            self.number += 1
+            if self.number == 14:
+                signal.raise_signal(signal.SIGINT)
+            return True, picture((32, 48), self.number)
+
+        def release(self):
+            pass
+
+    monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', Camera)
+    result = run_cli('inference', checkpoint, 'camera:3', '--out', tmp_path / 'out', '--save', 'side-by-side')
+    assert result.code == 0, result.err
+    monkeypatch.undo()
+    assert 'Predicted 14 images' in result.out
+    assert cv2.VideoCapture(str(tmp_path / 'out/side-by-side/camera3.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == 14
+
+
+def test_lists_patterns_and_names_that_occur_twice(run_cli, checkpoint, tmp_path):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture((32, 48))).save(tmp_path / folder / 'x.png')
+    (tmp_path / 'list.txt').write_text('# two\na/x.png\n\nb/x.png\nno/such.png\n')
+    arguments = ['--out', tmp_path / 'out', '--save', 'png']
+    result = run_cli('inference', checkpoint, tmp_path / 'list.txt', tmp_path / '*' / 'x.png', *arguments)
+    assert result.code == 1 and result.err.count('skipped') == 1 and "no/such.png' does not exist" in result.err
+    assert {path.name for path in (tmp_path / 'out/png/depth').iterdir()} == {'x.png', 'x_2.png', 'x_3.png', 'x_4.png'}
+
+
+@pytest.mark.parametrize(
+    ('arguments', 'words'),
+    [
+        (['no/such/folder'], ["'no/such/folder' does not exist"]),
+        (['none*.jpg'], ['Found no file']),
+        (['{photo}', '--tile', '100'], ['`tile` should be a multiple of 32', 'Found 100']),
+        (['{photo}', '--overlap', '32'], ['`overlap` should be given with `tile`']),
+        (['{photo}', '--tile', '128', '--overlap', '96'], ['`overlap` should be', 'Found 96, tile 128']),
+        (['{photo}', '--device', 'cuda:77'], ['`device` should be one', "'cuda:77'"]),
+        (['{photo}', '--batch-size', '0'], ['`batch_size` should be at least 1']),
+        (['{photo}', '--fov', '180', '--save', 'points'], ['between 0 and 180 degrees']),
+        (['{photo}', '--intrinsics', '0', '1', '1', '1', '--save', 'points'], ['`intrinsics` should be finite']),
+        (['{photo}', '--tta', '--probabilities', '--save', 'npy'], ['`probabilities` should be False']),
+        (['camera:99'], ['The camera 99 cannot be opened']),
+    ],
+)
+def test_what_cannot_be_done_is_one_sentence(run_cli, checkpoint, tmp_path, arguments, words):
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
+    arguments = [argument.format(photo=tmp_path / 'photo.png') for argument in arguments]
+    result = run_cli('inference', checkpoint, *arguments, '--out', tmp_path / 'out')
+    errors = [line for line in result.err.splitlines() if line.startswith('error: ')]
+    assert result.code == 1 and len(errors) == 1, result.err
+    assert all(word in errors[0] for word in words), errors
+
+
+# The config that comes with a checkpoint
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda text: 'import os\nos.system("touch {trace}")\n' + text, ['plain values only', 'is not run']),
+        (lambda text: text + '\nx = __import__("os").system("touch {trace}")\n', ['plain values only']),
+        (lambda text: text.replace("type='TinyBackbone'", "type='os.system', command='touch {trace}'"), ["'os.system'"]),
+        (lambda text: text.replace("type='TinyBackbone'", "type='mmengine.rmtree', dir_path='{trace}'"), ["'mmengine.rmtree'"]),
+        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', _scope_='os'"), ["no key '_scope_'"]),
+        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', a='x.pkl'"), ['no files', "'x.pkl'"]),
+        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', a='http://x'"), ['no files']),
+        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', unknown=1"), ['cannot be built', 'unknown']),
+        (lambda text: text + "\ncustom_imports = dict(imports=['antigravity'])\n", ['antigravity', 'not imported yet']),
+        (lambda text: 'model = 3\n', ['should hold the config of a model']),
+        (lambda text: '', ['Found none']),
+    ],
+)
+def test_a_stored_config_is_data(run_cli, checkpoint, tmp_path, change, words):
+    content = torch.load(checkpoint)
+    trace = tmp_path / 'trace'
+    content['meta']['cfg'] = change(content['meta']['cfg']).replace('{trace}', str(trace))
+    (tmp_path / 'folder').mkdir()
+    torch.save(content, tmp_path / 'folder/evil.pth')
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
+    result = run_cli('inference', tmp_path / 'folder/evil.pth', tmp_path / 'photo.png', '--out', tmp_path / 'out')
+    assert result.code == 1 and result.err.count('\n') == 1 and result.err.startswith('error: '), result.err
+    assert '--config' in result.err and all(word in result.err for word in words), result.err
+    assert not trace.exists() and 'antigravity' not in sys.modules
+    # The same text beside the checkpoint is not run either.
+    if content['meta']['cfg'] and 'import' in content['meta']['cfg']:
+        (tmp_path / 'folder/dump.py').write_text(content['meta'].pop('cfg'))
+        torch.save(content, tmp_path / 'folder/evil.pth')
+        result = run_cli('inference', tmp_path / 'folder/evil.pth', tmp_path / 'photo.png', '--out', tmp_path / 'out')
+        assert result.code == 1 and 'dump.py' in result.err and not trace.exists()
+
+
+def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_root, tmp_path):
+    (best,) = finished_run.glob('best_*.pth')
+    content = torch.load(best, weights_only=False)
+    inside, weights = content['meta']['cfg'], dict(state_dict=content['state_dict'])
+    # Keys of a config that was written down are sorted; channels are not.
+    assert inside.index('depth=dict(') < inside.index('semseg=dict(') and "task_order=[\n        'semseg'" in inside
+    older = '\n'.join(line for line in inside.split('\n')).replace(
+        "task_order=[\n        'semseg',\n        'depth',\n    ],", ''
+    )
+    assert 'task_order' not in older
+    cases = {
+        'inside': (dict(weights, meta=dict(cfg=inside)), {}, []),
+        'inside, of an older version': (
+            dict(weights, meta=dict(cfg=older, dataset_meta=content['meta']['dataset_meta'])),
+            {},
+            [],
+        ),
+        'in the record': (weights, {'run.json': (finished_run / 'run.json').read_text()}, []),
+        'in the dump': (weights, {'x.py': (finished_run / 'tiny.py').read_text()}, []),
+        'given': (weights, {}, ['--config', finished_run.parent / 'tiny.py']),
+        'given, as it was written down': (weights, {}, ['--config', finished_run / 'tiny.py']),
+    }
+    values = {}
+    for number, (name, (saved, files, arguments)) in enumerate(cases.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        torch.save(saved, folder / 'x.pth')
+        for file, text in files.items():
+            (folder / file).write_text(text)
+        image = data_root / 'test/rgb/0.jpg'
+        result = run_cli('inference', folder / 'x.pth', image, '--out', folder / 'out', '--save', 'npy', *arguments)
+        assert result.code == 0, (name, result.err)
+        values[name] = {label: np.load(folder / f'out/npy/{label}/0.npy') for label in ('semseg', 'depth')}
+    for name in cases:
+        for label, array in values[name].items():
+            np.testing.assert_array_equal(array, values['inside'][label], err_msg=name)
+    torch.save(dict(weights, meta=dict(cfg=older)), tmp_path / 'x.pth')
+    result = run_cli('inference', tmp_path / 'x.pth', data_root / 'test/rgb/0.jpg', '--out', tmp_path / 'out')
+    assert result.code == 1 and 'in which order its tasks depth, semseg have their channels' in result.err
+
+
+def test_kinds_of_a_plugin(run_cli, tmp_path):
+    # Its modules are imported by the config that is given, never by the one in the checkpoint.
+    example = ROOT / 'examples/distance_zones/joint_zones.py'
+    config = tmp_path / 'zones.py'
+    config.write_text(
+        f"_base_ = ['{example}']\ncustom_imports = dict(imports=['tests.tiny', 'examples.distance_zones.distance_zones'])\n"
+        "model = dict(backbone=dict(_delete_=True, type='TinyBackbone'))\n"
+        "model['decode_head'] = dict(head=dict(channels=16, skip_channels=8))\n"
+    )
+    path = save_checkpoint(tmp_path / 'zones.pth', config)
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
+    arguments = [tmp_path / 'photo.png', '--out', tmp_path / 'out', '--save', 'pictures', 'png']
+    for more in (['--config', config], []):
+        assert run_cli('inference', path, *arguments, *more).code == 0
+    zones = np.asarray(Image.open(tmp_path / 'out/png/zones/photo.png'))
+    assert zones.shape == (32, 48) and set(np.unique(zones)) <= {0, 1, 2}
+    result = run_cli('inference', path, *arguments[:3], '--save', 'points')
+    assert result.code == 1 and 'leave out points for a model without depth' in result.err
+
+
+def test_an_exported_model_goes_to_the_runtimes(run_cli, tmp_path, monkeypatch):
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
+    arguments = [tmp_path / 'photo.png', '--out', tmp_path / 'out', '--save', 'npy']
+    opened = []
+
+    def load_runtime(path, device='cpu'):
+        opened.append(Path(path).name)
+        runtime = FakeRuntime()
+        return runtime
+
+    class FakeRuntime:
+        labels = dict(brightness=dict(type='ClassMap', classes=['dark', 'bright']))
+
+        def __call__(self, images):
+            return dict(brightness=(images.mean(-1) > 127).astype(np.uint8))
+
+    monkeypatch.setitem(sys.modules, 'mtl_plugins.deployment', SimpleNamespace(load_runtime=load_runtime))
+    assert run_cli('inference', 'model.onnx', *arguments).code == 0
+    assert opened == ['model.onnx']
+    expected = picture((32, 48)).mean(-1) > 127
+    np.testing.assert_array_equal(np.load(tmp_path / 'out/npy/brightness/photo.npy'), expected)
+    result = run_cli('inference', 'model.onnx', *arguments, '--tta')
+    assert result.code == 1 and '`tta` should be left out with an exported model' in result.err
+
+
+# The view in space
+
+
+def test_points_in_a_browser(visit, run_cli, checkpoint, tmp_path):
+    Image.fromarray(picture((48, 64))).save(tmp_path / 'a &amp; <i> b.png')
+    result = run_cli('inference', checkpoint, tmp_path / '*.png', '--out', tmp_path / 'out', '--save', 'points', 'npy')
+    assert result.code == 0, result.err
+    (path,) = (tmp_path / 'out/points').glob('*.html')
+    text = path.read_text()
+    assert 'eval(' not in text and 'Function(' not in text and 'http' not in text.replace('http-equiv', '')
+    depth = np.load(next((tmp_path / 'out/npy/depth').iterdir()))
+    page = visit(path.as_uri())
+    assert page.text_content('h1') == 'a &amp; <i> b'
+    assert f'{int((depth <= 80).sum()):,} points' in page.text_content('footer')
+
+    def colours():
+        shot = cv2.imdecode(np.frombuffer(page.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        return len(np.unique(shot[100:-100].reshape(-1, 3), axis=0))
+
+    assert colours() > 500
+    box = page.locator('#view').bounding_box()
+    centre = (box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
+    page.mouse.move(*centre)
+    metres = float(page.text_content('#here').removesuffix(' m'))
+    around = depth[20:28, 28:36]
+    assert around.min() - 0.1 <= metres <= around.max() + 0.1
+    before = page.screenshot()
+    page.mouse.down()
+    page.mouse.move(centre[0] + 120, centre[1] + 40, steps=3)
+    page.mouse.up()
+    page.wait_for_timeout(200)
+    assert page.screenshot() != before
+    page.select_option('#colours', 'boundary')
+    page.wait_for_timeout(200)
+    assert colours() <= 257
+    page.locator('#view').press('ArrowLeft')
+    page.click('#reset')
+    page.select_option('#colours', 'image')
+    page.mouse.move(*centre)
+    page.wait_for_timeout(200)
+    assert colours() > 500
+
+
+# From Python
+
+
+def test_the_example(checkpoint, photographs, capsys, monkeypatch):
+    import runpy
+
+    folder, images = photographs
+    monkeypatch.setattr(sys, 'argv', ['predict_photos.py', str(checkpoint), str(folder)])
+    runpy.run_path(str(ROOT / 'examples/predict_photos/predict_photos.py'), run_name='__main__')
+    lines = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith('left out: ') for line in lines) == 3
+    for stem, image in images.items():
+        (line,) = [line for line in lines if line.startswith(f'{stem} ({image.shape[1]}x{image.shape[0]}): ')]
+        assert 'semseg: ' in line and ' m' in line and 'boundary: median' in line

@@ -1,0 +1,96 @@
+"""Predict one's own images with a trained model: what it knows of them as pictures, arrays, videos and points in space."""
+
+import argparse
+from pathlib import Path
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
+    )
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='image, folder, pattern such as "photos/*.jpg", list of paths (.txt), video, or camera:0',
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
+    parser.add_argument(
+        '--save',
+        nargs='+',
+        choices=['pictures', 'side-by-side', 'png', 'npy', 'points'],
+        default=['pictures', 'side-by-side'],
+        help='pictures: a label over the image or in colours; png: class ids, depth in millimetres, ...; npy: the values; '
+        'points: PLY and a page in 3-D (default: pictures side-by-side)',
+    )
+    parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of --config')
+    parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
+    parser.add_argument(
+        '--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights (default: %(default)s)'
+    )
+    parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
+    parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
+    parser.add_argument('--probabilities', action='store_true', help='those of classes, too, with --save npy')
+    parser.add_argument('--short-side', type=int, metavar='N', help='resize images first: N pixels on the shorter side')
+    parser.add_argument('--tile', type=int, metavar='N', help='predict larger images in tiles of N x N pixels')
+    parser.add_argument('--overlap', type=int, metavar='N', help='of tiles, a quarter by default')
+    parser.add_argument('--max-frames', type=int, metavar='N', help='of each video or camera')
+    parser.add_argument(
+        '--intrinsics', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), help='of the camera, in pixels, for points'
+    )
+    parser.add_argument(
+        '--fov', type=float, default=60.0, metavar='DEGREES', help='without: angle of view (default: %(default)g)'
+    )
+    parser.add_argument('--max-depth', type=float, default=80.0, metavar='M', help='farthest points (default: %(default)g)')
+    args = parser.parse_args()
+    if args.cfg_options and not args.config:
+        parser.error('--cfg-options should come with --config')
+    if args.probabilities and 'npy' not in args.save:
+        parser.error('--probabilities should come with --save npy')
+    return args
+
+
+def main() -> int:
+    args = parse_args()
+    from rich.console import Console
+
+    from mtl_plugins.apis.inference import MultiTaskInferencer
+    from mtl_plugins.apis.inference.output import PredictionWriter
+    from mtl_plugins.apis.inference.run import run
+    from mtl_plugins.utils.config import parse_options
+    from mtl_plugins.visualization.point_cloud import Intrinsics
+
+    inferencer = MultiTaskInferencer(
+        args.model,
+        config=args.config,
+        cfg_options=parse_options(args.cfg_options),
+        device=args.device,
+        precision=args.precision,
+        tta=args.tta,
+        probabilities=args.probabilities,
+        batch_size=args.batch_size,
+        tile=args.tile,
+        overlap=args.overlap,
+        short_side=args.short_side,
+    )
+    writer = PredictionWriter(
+        args.out,
+        inferencer.labels,
+        args.save,
+        intrinsics=Intrinsics(*args.intrinsics) if args.intrinsics else None,
+        angle=args.fov,
+        max_depth=args.max_depth,
+    )
+    return 1 if run(inferencer, writer, args.inputs, Console(), args.max_frames) else 0
+
+
+if __name__ == '__main__':
+    import sys
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)
