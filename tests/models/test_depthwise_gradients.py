@@ -32,7 +32,7 @@ def test_the_gradients_are_those_of_torch(geometry):
     found = value_and_gradients(lambda x, w: depthwise_conv2d(x, w, *rest), inputs, weight)
     assert torch.equal(found[0], expected[0])
     for a, b in zip(found[1:], expected[1:], strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6 * b.abs().max().item())
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * b.abs().max().item())
 
 
 @pytest.mark.parametrize('geometry', GEOMETRIES[1:6:2], ids=str)
