@@ -75,6 +75,8 @@ def test_the_name_of_a_config_says_what_is_in_it(path):
         assert match['backbone'] == f'r{backbone.depth}'
     elif backbone.type == 'DilatedResNet':
         assert match['backbone'] == f'r{backbone.depth}'
+    elif backbone.type == 'mmseg.MixVisionTransformer':
+        assert (match['backbone'], backbone.embed_dims, backbone.num_layers) == ('mit-b0', 32, [2, 2, 2, 2])
     else:
         assert backbone.name.replace('_', '-').startswith(match['backbone'])
     stride = int(match['stride'])
@@ -115,7 +117,8 @@ def test_a_config_reads_and_judges_what_it_trains(path):
 def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(path):
     model = build(path)
     channels = {name: task.out_channels for name, task in model.tasks.items()}
-    assert model.backbone.output_stride == int(re.search(r'-d(\d+)_', path.stem)[1])
+    stride = model.backbone_order.strides[-1] if model.backbone_order else model.backbone.output_stride
+    assert stride == int(re.search(r'-d(\d+)_', path.stem)[1])
     values = dict(semseg=(0, channels.get('semseg')), depth=(0, 256), normals=(1, 256), boundary=(0, 2))
     sizes = {task: (2, 64, 64, 3) if task == 'normals' else (2, 64, 64) for task in channels}
     batch = dict(

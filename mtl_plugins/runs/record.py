@@ -10,7 +10,8 @@
 ``seconds``         wall time of all sessions together, validation and prediction of the test split included
 ``sessions``        a list, one entry for each start of the training: ``started``, ``updated``, ``state``, ``error``, ``seconds``,
                     ``from_iter``, ``iterations``, ``train_seconds`` (without validations), ``validations``, ``val_seconds``,
-                    ``host``, ``pid``, ``command``, ``code``, ``device``, ``versions`` by package
+                    ``train_cpu_seconds`` and ``val_cpu_seconds`` (of all threads of the main process), ``host``, ``pid``,
+                    ``command``, ``code``, ``device``, ``versions`` by package
 ``code``            ``commit`` of the repository that holds the package, and ``clean``: whether nothing was changed or untracked
                     in it; null both outside git. This, ``device`` and ``versions`` are those of the newest session
 ``config_file``     relative to the folder it was started in, if below it; null if the config was made in memory
@@ -30,7 +31,8 @@
 ``scores``          all metrics of the best validation; of the last one if no score decides
 ``last_scores``     all metrics of the last validation
 ``best``            ``monitor``, ``rule``, ``epoch``, ``iter`` and ``value`` of the best validation; null without one
-``validations``     ``epoch``, ``iter``, ``seconds`` of the run by then, and ``value`` of the monitored score, for each
+``validations``     ``epoch``, ``iter``, ``seconds`` of the run by then, ``train_seconds`` and ``train_cpu_seconds`` without
+                    validations and without the wait for the first batch, and ``value`` of the monitored score, for each
 ``checkpoints``     file names of the ``best`` and the ``last``
 ``archive``         file name of the submission
 ``note``, ``tags``, ``task``, ``graded``

@@ -21,6 +21,7 @@ SYSTEMS = {
     'linear': (dict(type='JointHead', head=dict(type='LinearHead', channels=8)), TASKS),
     'aspp': (dict(type='JointHead', head=dict(type='ASPPHead', channels=8, rates=(1, 2))), TASKS),
     'joint': (dict(type='JointHead', head=NARROW), TASKS),
+    'separable': (dict(type='JointHead', head={**NARROW, 'separable': True, 'num_convs': 2}), TASKS),
     'squeeze': (dict(type='JointHead', head={**NARROW, 'squeeze_excitation': 4}), TASKS),
     'skips': (dict(type='JointHead', head={**NARROW, 'skip_indices': (2, 1), 'decoder_channels': (12, 8)}), TASKS),
     'branched': (dict(type='BranchedHead', head=NARROW), TASKS),

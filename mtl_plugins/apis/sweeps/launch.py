@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +95,7 @@ def train_to_result(
         raise UserError(_sentence(process.returncode, run.folder / OUTPUT_NAME))
     seconds = end_attempt(run.folder)
     facts = json.loads((run.folder / FACTS_NAME).read_text())
+    rows = read_metrics(run.folder / METRICS_FILE)
     document = dict(
         row=run.label,
         config=run.config.removeprefix(f'{ROOT}{os.sep}'),
@@ -103,7 +104,8 @@ def train_to_result(
         data=data,
         split='val',
         amp=amp,
-        metrics=_scores(read_metrics(run.folder / METRICS_FILE)[-1]),
+        metrics=_scores(rows[-1]),
+        validations=_validations(run.folder, rows),
         parameters=facts['parameters'],
         memory=facts['memory'],
         seconds=seconds,
@@ -179,6 +181,27 @@ def _end(process: subprocess.Popen) -> None:
 
 def _scores(row: Mapping[str, str]) -> dict[str, float]:
     return {name: float(value) for name, value in row.items() if value}
+
+
+def _validations(folder: Path, rows: Sequence[Mapping[str, str]]) -> list[dict[str, float]]:
+    """Iteration and summaries of each validation and, where the config keeps a record, the training time by then."""
+    try:
+        known = {entry['iter']: entry for entry in read_record_file(folder).get('validations') or ()}
+    except UserError:
+        known = {}
+    found = []
+    for row in rows:
+        scores = {name: value for name, value in _scores(row).items() if name.startswith('metrics_summary/')}
+        times = known.get(int(row['iter']), {})
+        found.append(
+            dict(
+                iter=int(row['iter']),
+                train_seconds=times.get('train_seconds'),
+                train_cpu_seconds=times.get('train_cpu_seconds'),
+                **scores,
+            )
+        )
+    return found
 
 
 def _step_seconds(folder: Path) -> float | None:

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -61,9 +62,16 @@ class RunRecordHook(Hook):
         self._memory = earlier.get('memory_mib') or 0.0
         device = _describe_device()
         self._session = dict(
-            from_iter=runner.iter, iterations=0, train_seconds=0.0, validations=0, val_seconds=0.0, device=device
+            from_iter=runner.iter,
+            iterations=0,
+            train_seconds=0.0,
+            train_cpu_seconds=0.0,
+            validations=0,
+            val_seconds=0.0,
+            val_cpu_seconds=0.0,
+            device=device,
         )
-        self._phase, self._mark = 'train_seconds', time.monotonic()
+        self._phase, self._mark = 'train', (time.monotonic(), time.process_time())
         kept = [row for row in earlier.get('validations') or [] if row['iter'] <= runner.iter]
         self._update(
             runner,
@@ -78,7 +86,7 @@ class RunRecordHook(Hook):
         if self._active and not self._session['iterations']:
             self._update(runner, **_count_flops(runner.model, data_batch))
             # Neither this nor the wait for the first batch is a part of what an epoch costs.
-            self._session['train_seconds'] = 0.0
+            self._session.update(train_seconds=0.0, train_cpu_seconds=0.0)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
         if not self._active:
@@ -90,7 +98,7 @@ class RunRecordHook(Hook):
             self._update(runner, done=runner.iter + 1)
 
     def before_val(self, runner) -> None:
-        self._enter('val_seconds')
+        self._enter('val')
 
     def after_val_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
         if self._active:
@@ -98,7 +106,7 @@ class RunRecordHook(Hook):
             self._update(runner, **self._describe_scores(runner, metrics or {}))
 
     def after_val(self, runner) -> None:
-        self._enter('train_seconds')
+        self._enter('train')
 
     def after_train(self, runner) -> None:
         if self._active:
@@ -113,8 +121,9 @@ class RunRecordHook(Hook):
             self._phase = phase
 
     def _count_time(self) -> None:
-        now = time.monotonic()
-        self._session[self._phase] += now - self._mark
+        now = time.monotonic(), time.process_time()
+        for name, end, begin in zip(('seconds', 'cpu_seconds'), now, self._mark, strict=True):
+            self._session[f'{self._phase}_{name}'] += end - begin
         self._mark = now
 
     def _update(self, runner, done: int | None = None, **fields: Any) -> None:
@@ -154,6 +163,16 @@ class RunRecordHook(Hook):
         seconds = sum(session.get('train_seconds', 0.0) for session in sessions)
         return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
 
+    def _training_time(self, name: str) -> float:
+        """Seconds of the training up to here; of a session, the share of those iterations that the next one did not repeat."""
+        sessions = [*self._earlier_sessions, self._session]
+        total = self._session[name]
+        for session, following in pairwise(sessions):
+            done = session.get('iterations', 0)
+            kept = min(following.get('from_iter', 0) - session.get('from_iter', 0), done)
+            total += session.get(name, 0.0) * kept / done if done else 0.0
+        return round(total, 3)
+
     def _look_at_gpu(self) -> None:
         # The log resets the device's own maximum whenever it prints. Cheaper than `torch.cuda.max_memory_allocated`.
         if torch.cuda.is_available():
@@ -180,7 +199,12 @@ class RunRecordHook(Hook):
         best = best_validation(scores, monitor, rule)
         known = _read(runner.work_dir)
         here = dict(
-            epoch=runner.epoch, iter=runner.iter, seconds=elapsed_seconds(known) if known else None, value=scores[-1].get(monitor)
+            epoch=runner.epoch,
+            iter=runner.iter,
+            seconds=elapsed_seconds(known) if known else None,
+            train_seconds=self._training_time('train_seconds'),
+            train_cpu_seconds=self._training_time('train_cpu_seconds'),
+            value=scores[-1].get(monitor),
         )
         earlier = [row for row in known.get('validations') or [] if row['iter'] < runner.iter]
         description = dict(

@@ -44,6 +44,13 @@ def multitask_scores(scores: Mapping[str, float]) -> dict[str, float]:
     return {SUMMARY_MULTITASK: multitask, SUMMARY_UNCLIPPED: sum(gains)}
 
 
+def reaches(scores: Mapping[str, float], targets: Mapping[str, float]) -> bool:
+    """Whether each summary is at least as good as its target, by the rule of the summary."""
+    return all(
+        scores[name] >= target if SUMMARY_RULES[name] == 'greater' else scores[name] <= target for name, target in targets.items()
+    )
+
+
 def with_ties_broken(scores: Mapping[str, float]) -> dict[str, float]:
     """The scores by which checkpoints are chosen: while the multitask score is 0, its place is taken by the unclipped sum.
 

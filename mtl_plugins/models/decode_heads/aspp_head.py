@@ -18,6 +18,7 @@ class ASPPHead(MapHead):
         out_channels: Channels of the prediction.
         channels: Width of the ASPP.
         rates: Dilations of its branches.
+        separable: Whether the 3x3 convolutions among them are depthwise separable.
         init_cfg: As in every mmengine module.
     """
 
@@ -28,11 +29,12 @@ class ASPPHead(MapHead):
         out_channels: int,
         channels: int = 256,
         rates: Sequence[int] = (3, 6, 9),
+        separable: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.context_channels = self.channels = channels
-        self.aspp = ASPP(width_of(in_channels, -1), channels, tuple(rates))
+        self.aspp = ASPP(width_of(in_channels, -1), channels, tuple(rates), separable=separable)
         self.predictor = nn.Conv2d(channels, out_channels, 1)
 
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:

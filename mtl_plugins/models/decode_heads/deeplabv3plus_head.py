@@ -42,6 +42,7 @@ class DeepLabV3PlusHead(MapHead):
         num_convs: Number of 3x3 convolutions after each skip.
         squeeze_excitation: Factor by which a squeeze-and-excitation (arXiv 1709.01507) of the embedding narrows it; None for
             none.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in the paper.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -61,6 +62,7 @@ class DeepLabV3PlusHead(MapHead):
         decoder_channels: int | Sequence[int] | None = None,
         num_convs: int = 2,
         squeeze_excitation: int | None = None,
+        separable: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -72,7 +74,7 @@ class DeepLabV3PlusHead(MapHead):
         decoder_channels = widths_of_stages('decoder_channels', decoder_channels or channels, len(skip_indices))
         self.skip_indices = tuple(skip_indices)
         coarsest = width_of(in_channels, -1)
-        self.aspp = ASPP(coarsest, channels, tuple(rates)) if rates else None
+        self.aspp = ASPP(coarsest, channels, tuple(rates), separable=separable) if rates else None
         self.context_channels = channels if rates else coarsest
         self.channels = decoder_channels[-1]
         inputs = [self.context_channels, *decoder_channels]
@@ -83,6 +85,7 @@ class DeepLabV3PlusHead(MapHead):
                 skip_channels=skip_channels[stage],
                 channels=decoder_channels[stage],
                 num_convs=num_convs,
+                separable=separable,
             )
             for stage, index in enumerate(skip_indices)
         )

@@ -33,6 +33,7 @@ class TransformerSegHead(MapHead):
         skip_index: Which map of the pyramid is the skip; 1 is the one at stride 4.
         skip_channels: Channels to which it is reduced.
         num_convs: Number of 3x3 convolutions in the decoder.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable.
         init_cfg: As in every mmengine module.
     """
 
@@ -53,12 +54,13 @@ class TransformerSegHead(MapHead):
         skip_index: int = 1,
         skip_channels: int = 48,
         num_convs: int = 2,
+        separable: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.context_channels = self.channels = channels
         self.skip_index = skip_index
-        self.aspp = ASPP(width_of(in_channels, -1), channels, tuple(rates))
+        self.aspp = ASPP(width_of(in_channels, -1), channels, tuple(rates), separable=separable)
         self.tokens = GridTokens(
             channels,
             num_tokens=num_tokens,
@@ -72,7 +74,12 @@ class TransformerSegHead(MapHead):
             position_added_to=position_added_to,
         )
         self.decoder = SkipDecoder(
-            channels, width_of(in_channels, skip_index), skip_channels=skip_channels, channels=channels, num_convs=num_convs
+            channels,
+            width_of(in_channels, skip_index),
+            skip_channels=skip_channels,
+            channels=channels,
+            num_convs=num_convs,
+            separable=separable,
         )
         self.predictor = nn.Conv2d(channels, out_channels, 1)
 

@@ -17,17 +17,20 @@ class ASPP(nn.Module):
         in_channels: Channels in.
         out_channels: Channels of each branch and of the result.
         rates: Dilations of the 3x3 branches.
+        separable: Whether these are depthwise separable, as in DeepLabV3+ (arXiv 1802.02611).
 
     Raises:
         ValueError: If a rate is not positive.
     """
 
-    def __init__(self, in_channels: int, out_channels: int = 256, rates: tuple[int, ...] = (3, 6, 9)) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int = 256, rates: tuple[int, ...] = (3, 6, 9), *, separable: bool = False
+    ) -> None:
         super().__init__()
         if any(rate < 1 for rate in rates):
             raise ValueError(f'`rates` should be positive integers. Found {tuple(rates)}.')
         branches = [ConvNormAct(in_channels, out_channels, 1)]
-        branches += [ConvNormAct(in_channels, out_channels, 3, dilation=rate) for rate in rates]
+        branches += [ConvNormAct(in_channels, out_channels, 3, dilation=rate, separable=separable) for rate in rates]
         self.branches = nn.ModuleList(branches)
         self.pooled_branch = ConvNormAct(in_channels, out_channels, 1, norm=GlobalBatchNorm2d)
         self.fuse = nn.Conv2d(out_channels * (len(branches) + 1), out_channels, 1)

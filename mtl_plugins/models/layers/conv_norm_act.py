@@ -7,6 +7,10 @@ from torch import Tensor, nn
 class ConvNormAct(nn.Module):
     """Size-preserving convolution, BatchNorm, ReLU.
 
+    A separable convolution (Xception, arXiv 1610.02357) is one of each channel alone, :attr:`depthwise`, and a 1x1, the
+    :attr:`conv`. As in the paper nothing stands between them; mmcv's ``DepthwiseSeparableConvModule`` normalises and activates
+    there, too.
+
     Args:
         in_channels: Channels in.
         out_channels: Channels out.
@@ -14,6 +18,7 @@ class ConvNormAct(nn.Module):
         dilation: Distance of the kernel's taps.
         bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
         norm: The normalisation of ``out_channels``; ``nn.BatchNorm2d`` by default.
+        separable: Whether the convolution is depthwise separable; one of 1x1 has nothing to separate and stays as it is.
     """
 
     def __init__(
@@ -25,14 +30,21 @@ class ConvNormAct(nn.Module):
         dilation: int = 1,
         bias: bool = False,
         norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+        separable: bool = False,
     ) -> None:
         super().__init__()
-        padding = dilation * (kernel_size // 2)
-        self.conv = nn.Conv2d(in_channels, out_channels, kernel_size, padding=padding, dilation=dilation, bias=bias)
+        window = dict(kernel_size=kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation)
+        self.depthwise = None
+        if separable and kernel_size > 1:
+            self.depthwise = nn.Conv2d(in_channels, in_channels, **window, groups=in_channels, bias=False)
+            window = dict(kernel_size=1)
+        self.conv = nn.Conv2d(in_channels, out_channels, **window, bias=bias)
         self.norm = norm(out_channels)
         self.act = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
+        if self.depthwise is not None:
+            features = self.depthwise(features)
         return self.act(self.norm(self.conv(features)))
 
 

@@ -61,3 +61,26 @@ def upsampled_conv3x3(
     if factored is None:
         factored = factored_is_cheaper(features.shape[1], features.shape[-2:], skip.shape[-2:])
     return (factored_upsampled_conv3x3 if factored else plain_upsampled_conv3x3)(features, skip, weight, bias)
+
+
+def upsampled_separable_conv3x3(
+    features: Tensor, skip: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None
+) -> Tensor:
+    """A depthwise separable 3x3 convolution, with zero border, over upsampled features beside a finer skip.
+
+    The depthwise part treats each channel alone and the pointwise part sums over them, so that the two sources need no
+    concatenation. To mix channels on the coarse grid, as in :func:`factored_upsampled_conv3x3`, would not pay: it takes nine
+    products with a ``(C, O)`` matrix there, and one on the fine grid is as cheap.
+
+    Args:
+        features: ``(B, C, h, w)``.
+        skip: ``(B, S, H, W)``.
+        depthwise: ``(C + S, 1, 3, 3)``.
+        pointwise: ``(O, C + S, 1, 1)``.
+        bias: ``(O,)`` or None.
+    """
+    channels = features.shape[1]
+    upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
+    spread = F.conv2d(upsampled, depthwise[:channels], padding=1, groups=channels)
+    skip = F.conv2d(skip, depthwise[channels:], padding=1, groups=skip.shape[1])
+    return F.conv2d(spread, pointwise[:, :channels], bias).add_(F.conv2d(skip, pointwise[:, channels:]))

@@ -1,6 +1,7 @@
 """The model: backbone, neck, decode head, tasks. It knows no architecture."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 
 import torch
 from mmengine.dist import all_reduce, get_world_size
@@ -15,6 +16,7 @@ from mtl_plugins.models.backbones.foreign_backbone import find_pyramid, gives_py
 from mtl_plugins.models.decode_heads.auxiliary_head import AuxiliaryHead
 from mtl_plugins.models.decode_heads.map_head import check_reads_pyramid, is_map_head
 from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
+from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients
 from mtl_plugins.models.necks.foreign_neck import build_neck
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
@@ -50,6 +52,8 @@ class MultiTaskSegmentor(BaseModel):
         data_preprocessor: Config.
         channels_last: Whether weights and activations lie channels-last in memory: faster on CPU and on tensor cores, and the
             same function. A part of another library that cannot compute so keeps the model from it.
+        fast_depthwise: Whether depthwise convolutions are trained with the gradients of :class:`FastDepthwiseGradients` on CPUs:
+            the same function, with gradients that differ by rounding.
         init_cfg: As in every mmengine module.
 
     Raises:
@@ -69,6 +73,7 @@ class MultiTaskSegmentor(BaseModel):
         task_balancing: dict | None = None,
         data_preprocessor: dict | None = None,
         channels_last: bool = True,
+        fast_depthwise: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         if isinstance(data_preprocessor, dict):
@@ -78,6 +83,7 @@ class MultiTaskSegmentor(BaseModel):
             if sorted(task_order) != sorted(tasks):
                 raise ValueError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
             tasks = {name: tasks[name] for name in task_order}
+        self.fast_depthwise = fast_depthwise
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
         if len(set(self.labels.values())) < len(self.labels):
@@ -168,7 +174,8 @@ class MultiTaskSegmentor(BaseModel):
             ValueError: If ``mode`` is none of the three.
         """
         if mode == 'loss':
-            return self.loss(inputs, targets or {})
+            with FastDepthwiseGradients() if self.fast_depthwise else nullcontext():
+                return self.loss(inputs, targets or {})
         if mode == 'predict':
             return self.predict(inputs, targets or {}, sample_idx, metainfo)
         if mode == 'tensor':

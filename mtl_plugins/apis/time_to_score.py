@@ -1,0 +1,97 @@
+"""How long recipes train until they reach given scores: the trainings of a plan, and their table."""
+
+import json
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES, reaches
+
+TITLES = {title: name for name, title in SUMMARY_TITLES.items()}
+EXAMPLE = 'docs/time_to_score/plan.json'
+
+
+def read_targets(targets: Mapping[str, float]) -> dict[str, float]:
+    """The targets by the names of the summaries, from their titles or names.
+
+    Raises:
+        ConfigError: If there is none, or one is no summary.
+    """
+    found = {TITLES.get(title, title): float(value) for title, value in targets.items()}
+    unknown = [name for name in found if name not in SUMMARY_RULES]
+    if unknown or not found:
+        raise ConfigError(
+            f'`targets` should be scores by name, among {", ".join(TITLES)}. Found {unknown[0] if unknown else "none"}.'
+        )
+    return found
+
+
+def with_targets(plan: dict[str, Any], targets: Mapping[str, float], val_iters: int) -> dict[str, Any]:
+    """The plan whose trainings validate after every ``val_iters`` iterations and end when one reaches all targets."""
+    common = {**plan['common'], 'train_cfg.val_iters': val_iters, 'train_cfg.stop_at': dict(targets)}
+    return {**plan, 'common': common}
+
+
+def first_to_reach(document: Mapping[str, Any], targets: Mapping[str, float]) -> dict[str, Any] | None:
+    """The first validation of a result that has reached all targets; None if none has."""
+    for validation in document['validations']:
+        if targets.keys() <= validation.keys() and reaches(validation, targets):
+            return validation
+    return None
+
+
+def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[str, float], val_iters: int) -> str:
+    """A row for each recipe: how many seeds reached the targets, and mean and standard deviation of what it took them.
+
+    The ratio is that of the first row's mean processor seconds to this one's. Of a recipe whose seeds did not all reach the
+    targets nothing is averaged.
+
+    Raises:
+        UserError: If there is no result.
+    """
+    documents = [json.loads(path.read_text()) for path in sorted(results.glob('*.json'))]
+    rows = {row: [d for d in documents if d['row'] == row] for table in plan['tables'] for row in table['rows']}
+    if not any(rows.values()):
+        raise UserError(f'There is no result in {results}. Run the plan first.')
+    names = ' and '.join(f'{value:g} {SUMMARY_TITLES[name]}' for name, value in targets.items())
+    lines = [
+        f'| recipe, to {names} | parameters | seeds that got there | iterations | seconds | processor seconds | times as fast |',
+        '|---|---:|---:|---:|---:|---:|---:|',
+    ]
+    reference = None
+    for row, runs in rows.items():
+        if not runs:
+            continue
+        reached = [found for run in runs if (found := first_to_reach(run, targets))]
+        cells = [row, f'{runs[0]["parameters"]:,}', f'{len(reached)} of {len(runs)}']
+        if len(reached) == len(runs):
+            keys = ('iter', 'train_seconds', 'train_cpu_seconds')
+            columns = [[entry[key] for entry in reached if entry[key] is not None] for key in keys]
+            cells += [_mean_and_spread(values) for values in columns]
+            mean = statistics.mean(columns[-1]) if columns[-1] else None
+            reference = reference or mean
+            cells.append(f'{reference / mean:.2f}' if mean else '')
+        else:
+            last = max(run['validations'][-1]['iter'] for run in runs)
+            cells += [f'more than {last}', '', '', '']
+        lines.append(f'| {" | ".join(cells)} |')
+    found = [document for runs in rows.values() for document in runs]
+    commits = sorted({d['commit'][:7] for d in found if d['commit']})
+    dates = sorted(d['date'][:10] for d in found)
+    lines += [
+        '',
+        f'{len(found)} runs; commit {", ".join(commits)}; {dates[0]} to {dates[-1]}; '
+        f'{", ".join(sorted({d["device"] for d in found}))}; torch {found[0]["versions"]["torch"]}. Training time without '
+        f'validation, start of the process and wait for the first batch; validated every {val_iters} iterations. Mean and '
+        'standard deviation over seeds. The last column compares processor seconds with the first row.',
+    ]
+    return '\n'.join(lines) + '\n'
+
+
+def _mean_and_spread(values: Sequence[float]) -> str:
+    if not values:
+        return ''
+    spread = f' ± {statistics.stdev(values):.0f}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):.0f}{spread}'
