@@ -27,6 +27,7 @@ from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import (
     SUFFIXES,
     check_precision,
+    import_packages,
     to_onnx,
     to_openvino,
     write_onnx,
@@ -99,10 +100,16 @@ def export(
         UserError: If the file would not compute what the model computes, or cannot be written; an earlier file is unchanged.
     """
     check_precision(form.name, form.precision)
-    if form.precision == 'int8' and (calibration is None or form.content != 'images'):
-        raise ConfigError('int8 needs training images for its scales, and preparation and decoding inside the file.')
+    if form.precision == 'int8' and calibration is None:
+        raise ConfigError('int8 should be given training images for its scales. Found none.')
+    if form.precision == 'int8' and (form.content, form.size, form.batch) != ('images', None, None):
+        raise ConfigError(
+            'int8 is for whole files that take any images: leave out `--network-only`, `--size` and `--batch-size`. Found '
+            f'{form.content}, {form.size}, {form.batch}.'
+        )
     if out.suffix != SUFFIXES[form.name]:
         raise ConfigError(f"`--out` of {form.name} should end with {SUFFIXES[form.name]}. Found '{out}'.")
+    import_packages(form.name, form.precision)
     description = describe(
         model,
         content=form.content,

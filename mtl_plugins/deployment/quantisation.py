@@ -13,6 +13,9 @@ from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
 from mtl_plugins.errors import ConfigError
 
+# NNCF reports its use to its makers otherwise. Read when it is imported.
+os.environ.setdefault('NNCF_CI', '1')
+
 
 def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
     """An ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
@@ -27,8 +30,6 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
         ConfigError: If NNCF cannot do it.
         ModuleNotFoundError: If NNCF is missing.
     """
-    # NNCF reports its use to its makers otherwise. Read when it is imported.
-    os.environ.setdefault('NNCF_CI', '1')
     import nncf
 
     nncf.set_log_level(logging.ERROR)

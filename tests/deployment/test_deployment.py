@@ -106,15 +106,6 @@ def test_an_onnx_file_describes_itself_to_other_programs(files):
     assert b'site-packages' not in (files / 'model.onnx').read_bytes()
 
 
-def test_the_bare_network_of_one_size(model, tmp_path):
-    form = Form('torch', content='network', size=(48, 64), batch=1)
-    path = tmp_path / 'network.pt2'
-    rows = export(model, form, path)
-    assert [row.shape for row in rows[:: len(TASKS)]] == [(1, 48, 64)] * 3
-    with pytest.raises(ConfigError, match='bare network: export it without `--network-only`'):
-        load_runtime(path)
-
-
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):
     import mtl_plugins.apis.exporting as exporting
 
@@ -235,7 +226,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, files, tmp_path, monkeyp
             r'`--precision` of onnx should be one of float32, float16, int8. Found bfloat16: ONNX Runtime',
         ),
         (Form('torch', 'int8'), r'Found int8: torch.export would need'),
-        (Form('openvino', 'int8'), 'int8 needs training images'),
+        (Form('openvino', 'int8'), 'int8 should be given training images'),
         (Form('openvino'), r'`--out` of openvino should end with .xml. Found '),
     ):
         with pytest.raises(ConfigError, match=message):
