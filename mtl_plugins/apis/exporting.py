@@ -21,12 +21,13 @@ from mtl_plugins.apis.contenders import Contender, build_loader, build_trained
 from mtl_plugins.deployment.description import Description
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Row, compare
-from mtl_plugins.deployment.quantisation import quantise
+from mtl_plugins.deployment.quantisation import quantise_onnx, quantise_openvino
 from mtl_plugins.deployment.runtime import Runtime, open_graph
 from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import (
     SUFFIXES,
     check_precision,
+    import_packages,
     to_onnx,
     to_openvino,
     write_onnx,
@@ -43,7 +44,6 @@ from mtl_plugins.utils.files import describe_os_error, make_folder
 
 # Images (number, height, width) of the gate: a multiple of all strides, none, and a larger one.
 GATE = ((1, 64, 96), (2, 97, 131), (1, 128, 256))
-_TYPES = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16, int8=torch.float32)
 
 
 @dataclass(frozen=True)
@@ -100,10 +100,16 @@ def export(
         UserError: If the file would not compute what the model computes, or cannot be written; an earlier file is unchanged.
     """
     check_precision(form.name, form.precision)
-    if form.precision == 'int8' and (calibration is None or form.content != 'images'):
-        raise ConfigError('int8 needs training images for its scales, and preparation and decoding inside the file.')
+    if form.precision == 'int8' and calibration is None:
+        raise ConfigError('int8 should be given training images for its scales. Found none.')
+    if form.precision == 'int8' and (form.content, form.size, form.batch) != ('images', None, None):
+        raise ConfigError(
+            'int8 is for whole files that take any images: leave out `--network-only`, `--size` and `--batch-size`. Found '
+            f'{form.content}, {form.size}, {form.batch}.'
+        )
     if out.suffix != SUFFIXES[form.name]:
         raise ConfigError(f"`--out` of {form.name} should end with {SUFFIXES[form.name]}. Found '{out}'.")
+    import_packages(form.name, form.precision)
     description = describe(
         model,
         content=form.content,
@@ -143,24 +149,23 @@ def write(model: nn.Module, form: Form, description: Description, path: Path, im
     Raises:
         ConfigError: If it cannot be exported so.
     """
-    program = trace(ExportedModel(model, form.content, _TYPES[stored_precision(form)]), batch=form.batch, size=form.size)
+    # In int8 a plain convolution is faster than the products that are fewer; in float it is the other way round.
+    function = ExportedModel(model, form.content, _traced_dtype(form), factored_upsampling=form.precision != 'int8')
+    program = trace(function, batch=form.batch, size=form.size)
     if form.name == 'torch':
         write_torch(program, description, path)
         return
     graph = to_onnx(program, description)
-    if form.name == 'openvino':
-        graph = to_openvino(graph)
-    if form.precision == 'int8':
-        graph = quantise(graph, images, form.content)
-    if form.name == 'openvino':
-        write_openvino(graph, description, path)
-    else:
-        write_onnx(graph, description, path)
+    if form.name == 'onnx':
+        write_onnx(quantise_onnx(graph, images) if form.precision == 'int8' else graph, description, path)
+        return
+    graph = to_openvino(graph)
+    write_openvino(quantise_openvino(graph, images) if form.precision == 'int8' else graph, description, path)
 
 
-def stored_precision(form: Form) -> str:
-    """The precision of the traced weights. OpenVINO rounds them itself."""
-    return 'float32' if form.name == 'openvino' else form.precision
+def _traced_dtype(form: Form) -> torch.dtype:
+    """Of the traced weights. What OpenVINO rounds, and what is quantised, is traced in float32."""
+    return torch.float32 if form.name == 'openvino' or form.precision == 'int8' else getattr(torch, form.precision)
 
 
 def gate_images(form: Form) -> Iterator[np.ndarray]:

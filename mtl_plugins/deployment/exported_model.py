@@ -72,6 +72,8 @@ def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int,
     Raises:
         ConfigError: If torch cannot trace it; the message says at what.
     """
+    if not hasattr(Dim, 'DYNAMIC'):
+        raise ConfigError(f'Exporting needs PyTorch 2.6 or newer. Found {torch.__version__}.')
     divisor = getattr(function.model.data_preprocessor, 'size_divisor', None)
     example = example_images(function.content, batch, size, divisor)
     rows = 1 if function.content == 'images' else 2

@@ -2,7 +2,9 @@
 
 import logging
 import os
+import tempfile
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,34 +13,82 @@ from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
 from mtl_plugins.errors import ConfigError
 
+# NNCF reports its use to its makers otherwise. Read when it is imported.
+os.environ.setdefault('NNCF_CI', '1')
 
-def quantise(model: Any, images: Sequence[np.ndarray], content: str = 'images') -> Any:
-    """An ``openvino.Model`` or ONNX ``ModelProto`` whose convolutions and products compute in int8.
 
-    Weights have a scale per channel, activations one per tensor, found on ``images`` (NNCF's post-training quantisation, mixed
-    preset with its bias correction). Preparation and decoding stay as they are.
+def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
+    """An ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
+
+    Weights have a scale per channel, activations one per tensor, found on ``images``. Preparation and decoding stay as they are.
 
     Args:
-        model: In float32; it may be changed.
-        images: Inputs of the model, a batch each.
-        content: See :class:`Description`.
+        model: In float32, with the content ``'images'``; it may be changed.
+        images: A batch each.
 
     Raises:
         ConfigError: If NNCF cannot do it.
-        ModuleNotFoundError: If the packages of the extra `deploy` are missing.
+        ModuleNotFoundError: If NNCF is missing.
     """
-    # NNCF reports its use to its makers otherwise. Read when it is imported.
-    os.environ.setdefault('NNCF_CI', '1')
     import nncf
 
     nncf.set_log_level(logging.ERROR)
-    name = INPUTS[content]
     try:
         return nncf.quantize(
             model,
-            nncf.Dataset(images, lambda image: {name: image}),
+            nncf.Dataset(images, lambda image: {INPUTS['images']: image}),
             preset=nncf.QuantizationPreset.MIXED,
             subset_size=len(images),
         )
     except Exception as error:
         raise ConfigError(f'NNCF cannot quantise the graph: {reason_of(error)}') from error
+
+
+def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
+    """An ONNX ``ModelProto`` whose convolutions compute in int8, by ONNX Runtime's own tool: NNCF's fails on free axes.
+
+    Weights have a scale per channel, activations one per tensor, from the least to the largest value on ``images``.
+
+    Args:
+        model: In float32, with the content ``'images'``.
+        images: A batch each.
+
+    Raises:
+        ConfigError: If ONNX Runtime cannot do it.
+        ModuleNotFoundError: If ONNX Runtime is missing.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    class Reader(CalibrationDataReader):
+        """Gives an image after the other, and None at the end."""
+
+        def __init__(self) -> None:
+            self.images = iter(images)
+
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(self.images, None)
+            return None if image is None else {INPUTS['images']: image}
+
+    advice = logging.getLogger()
+    disabled = advice.disabled
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
+        source.write_bytes(model.SerializeToString())
+        try:
+            advice.disabled = True
+            quantize_static(
+                source,
+                target,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                op_types_to_quantize=['Conv'],
+                per_channel=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+            )
+        except Exception as error:
+            raise ConfigError(f'ONNX Runtime cannot quantise the graph: {reason_of(error)}') from error
+        finally:
+            advice.disabled = disabled
+        return onnx.load(target)

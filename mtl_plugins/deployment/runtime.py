@@ -25,7 +25,7 @@ class Runtime(ABC):
     .. code-block:: python
 
         runtime = load_runtime('model.onnx', threads=2)
-        metres = runtime(images)['depth']
+        values = runtime(images)
 
     Attributes:
         description: What the file says of itself.

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.deployment.description import KEY, Description, plain_labels
 from mtl_plugins.deployment.runtime import Runtime
+from mtl_plugins.deployment.writing import quiet_exporter
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.models.utils.inference import prepare_for_inference
 
@@ -21,7 +22,8 @@ class TorchExportRuntime(Runtime):
             raise ConfigError(f'`device` should be cpu, or cuda on a machine with CUDA. Found {device!r}.')
         files = {KEY: ''}
         try:
-            program = torch.export.load(path, extra_files=files)
+            with quiet_exporter():
+                program = torch.export.load(path, extra_files=files)
         except Exception as error:
             raise CorruptFileError(
                 f"'{path}' cannot be loaded by torch {torch.__version__}: {str(error).splitlines()[0]}"

@@ -1,6 +1,7 @@
 """Writing a traced model as ONNX, OpenVINO's files or ``.pt2``."""
 
 import contextlib
+import importlib
 import logging
 import tempfile
 import warnings
@@ -41,6 +42,17 @@ def check_precision(form: str, precision: str) -> None:
         )
 
 
+def import_packages(form: str, precision: str) -> None:
+    """Import what a format needs, before minutes are spent on a graph.
+
+    Raises:
+        ModuleNotFoundError: If a package is missing; the tools say which extra brings it.
+    """
+    needed = {'torch': (), 'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino')}[form]
+    for name in (*needed, *(['nncf'] if (form, precision) == ('openvino', 'int8') else [])):
+        importlib.import_module(name)
+
+
 def write_torch(program: ExportedProgram, description: Description, path: Path) -> None:
     """A ``.pt2`` of ``torch.export``, which PyTorch alone reads, from Python or, compiled, from C++."""
     for node in program.graph.nodes:
@@ -57,7 +69,6 @@ def to_onnx(program: ExportedProgram, description: Description) -> Any:
         ConfigError: If an operation has no counterpart in ONNX.
         ModuleNotFoundError: If the packages of the extra `deploy` are missing.
     """
-    import onnxscript  # noqa: F401, which torch asks for later, in a longer sentence
 
     names = list(description.labels)
     try:

@@ -123,3 +123,18 @@ def test_constants_made_in_an_export_are_not_kept():
     with torch.device('cpu'):
         kept = interpolation_matrix(11, 37, row.device, torch.float32)
     assert kept is interpolation_matrix(11, 37, row.device, torch.float32)
+
+
+@pytest.mark.parametrize('source, size', [(1, 4), (3, 11), (5, 5), (16, 64), (7, 3)])
+def test_what_stands_in_a_graph_for_interpolation_and_pooling_is_the_same(monkeypatch, source, size):
+    """Exporters have no operations for them that hold for any size."""
+    from mtl_plugins.models.layers.grid_tokens import pool_to_grid
+    from mtl_plugins.models.layers.interpolation import interpolation_matrix
+
+    row, maps = torch.randn(1, 1, source, dtype=torch.float64), torch.randn(2, 3, source, size)
+    interpolated = torch.nn.functional.interpolate(row, size=size, mode='linear', align_corners=False)
+    pooled = torch.nn.functional.adaptive_avg_pool2d(maps, 4)
+    monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+    matrix = interpolation_matrix(source, size, torch.device('cpu'), torch.float64)
+    torch.testing.assert_close(row @ matrix.t(), interpolated)
+    torch.testing.assert_close(pool_to_grid(maps, 4), pooled)

@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,24 @@ def grid_edge(num_tokens: int, name: str) -> int:
             f'Found {num_tokens}.'
         )
     return edge
+
+
+def pool_to_grid(features: Tensor, edge: int) -> Tensor:
+    """``(B, C, H, W)`` averaged to ``(B, C, edge, edge)``, as ``F.adaptive_avg_pool2d`` does."""
+    if not torch.compiler.is_compiling():
+        return F.adaptive_avg_pool2d(features, edge)
+    # Exporters write down the windows of the size that they see; products are those of any size.
+    rows, columns = (_averages(length, edge, features) for length in features.shape[-2:])
+    return rows @ features @ columns.t()
+
+
+def _averages(length: int, edge: int, like: Tensor) -> Tensor:
+    """``(edge, length)``: the matrix that averages one axis in ``edge`` windows, which may overlap by one."""
+    number = torch.arange(edge, device=like.device)[:, None]
+    start, end = number * length // edge, ((number + 1) * length + edge - 1) // edge
+    place = torch.arange(length, device=like.device)
+    inside = ((place >= start) & (place < end)).to(like.dtype)
+    return inside / (end - start)
 
 
 class GridTokens(nn.Module):
@@ -84,7 +103,7 @@ class GridTokens(nn.Module):
         """Tokens ``(B, N, channels)``, row by row of the grid."""
         if self.conv_reducer is not None:
             features = self.conv_reducer(features)
-        tokens = F.adaptive_avg_pool2d(features, self.edge).flatten(2).transpose(1, 2)
+        tokens = pool_to_grid(features, self.edge).flatten(2).transpose(1, 2)
         if self.linear_reducer is not None:
             tokens = self.linear_reducer(tokens)
         tokens, query_position = self.position(tokens)
