@@ -18,7 +18,16 @@ DEBUG_VARIABLE = 'MTL_DEBUG'
 # What a wrong argument of one of our classes says: "`x` should be ... . Found ...".
 _HOUSE_STYLE = re.compile(r' should .*\. Found ')
 # Packages that only some tools need, and the extra that brings them.
-_EXTRAS = dict(optuna='sweep', sklearn='sweep', scipy='sweep', torchjd='balancing', jinja2='report', plotly='report')
+_EXTRAS = dict(
+    optuna='sweep',
+    sklearn='sweep',
+    scipy='sweep',
+    torchjd='balancing',
+    jinja2='report',
+    plotly='report',
+    fastapi='serve',
+    uvicorn='serve',
+)
 _UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
 
 
