@@ -42,7 +42,7 @@ def decode_image(path: str) -> np.ndarray:
     return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
 
 
-def decode_photograph(data: bytes, name: str) -> np.ndarray:
+def decode_photograph(data: bytes, name: str, max_pixels: int | None = None) -> np.ndarray:
     """The picture in a file that OpenCV reads, such as JPEG, PNG, WebP, BMP or TIFF, as ``(H, W, 3)`` uint8 RGB, upright.
 
     It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
@@ -51,21 +51,27 @@ def decode_photograph(data: bytes, name: str) -> np.ndarray:
     Args:
         data: Content of the file.
         name: For the error.
+        max_pixels: Of a file from a stranger, whose header must then be one that PIL reads.
 
     Raises:
-        CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than 179 million pixels by its
-            header.
+        CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than ``max_pixels`` by its header,
+            or 179 million.
     """
     is_known = data.startswith((_PNG_START, _JPEG_START))
     try:
         # The header alone: what would not fit into memory is refused before it is decoded.
-        Image.open(io.BytesIO(data)).close()
+        with Image.open(io.BytesIO(data)) as image:
+            width, height = image.size
         is_known = True
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error):
         # Not a format of PIL, or a damaged file: OpenCV says.
-        pass
+        width = height = 0
+        is_known = is_known and max_pixels is None
+    if max_pixels is not None and not 0 < width * height <= max_pixels:
+        found = f'{width}x{height}' if width else f'no header of one ({len(data)} bytes)'
+        raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {found}.")
     _check_complete(data, name)
     try:
         return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)

@@ -26,6 +26,8 @@ _EXTRAS = dict(
     jinja2='report',
     plotly='report',
     **dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'), 'deploy'),
+    fastapi='serve',
+    uvicorn='serve',
 )
 _UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
 
