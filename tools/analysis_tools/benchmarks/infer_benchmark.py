@@ -36,7 +36,13 @@ def run(options: Options) -> Result:
         'smp bf16 autocast, channels last': _peer(smp_channels_last, images, torch.channels_last, bf16=True),
     }
     with torch.inference_mode():
-        times = interleave(contenders, options.repeats, device=options.device, scale=1e3 / batch_size)
+        times = interleave(
+            contenders,
+            options.repeats,
+            device=options.device,
+            scale=1e3 / batch_size,
+            processor_time=options.processor_time,
+        )
     time = Measurement('time per image', 'ms', times)
     return Result(
         name='infer',

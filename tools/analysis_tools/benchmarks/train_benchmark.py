@@ -34,7 +34,7 @@ def run(options: Options) -> Result:
         'mmseg fp32': MMSegStep(batch),
     }
     saved = {name: [contender.saved_mib() / batch_size] for name, contender in contenders.items()}
-    times = interleave(contenders, options.repeats, device=options.device)
+    times = interleave(contenders, options.repeats, device=options.device, processor_time=options.processor_time)
     with tempfile.TemporaryDirectory() as folder:
         num_scenes = 8 if options.quick else 64
         root = write_scenes(Path(folder, 'data'), num_scenes, (crop, 2 * crop), options.seed, options.threads)
