@@ -2,6 +2,7 @@
 
 import json
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -130,6 +131,14 @@ def test_a_missing_peer_is_named_with_its_remedy(run_cli, monkeypatch):
     result = run_cli('analysis_tools/benchmark', 'infer', '--quick')
     assert result.code == 1
     assert 'pip install -e .[benchmark]' in result.err.splitlines()[-1]
+
+
+def test_processor_time_does_not_count_waiting():
+    end = []
+    contenders = dict(waiting=lambda: time.sleep(0.1), working=lambda: end.append(sum(range(1_000_000))))
+    times = interleave(contenders, repeats=3, warmup=0, processor_time=True)
+    assert max(times['waiting']) < 50 and max(times['waiting']) < min(times['working'])
+    assert min(interleave(contenders, repeats=1, warmup=0)['waiting']) >= 100
 
 
 def test_contenders_take_turns_and_none_always_follows_the_same_one():

@@ -34,6 +34,12 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--compile', action='store_true', help='gpu: torch.compile takes part, too')
     parser.add_argument('--seed', type=int, default=0, help='seed of scenes and weights (default: 0)')
+    parser.add_argument(
+        '--processor-time',
+        action='store_true',
+        help='time train and infer by processor seconds, on a machine that others use as well; with --threads 1, as waiting '
+        'threads count too',
+    )
     return parser.parse_args()
 
 
@@ -56,7 +62,9 @@ def main() -> None:
         if path and not path.parent.is_dir():
             raise ConfigError(f'`{option}` should lie in an existing folder. Found {path}.')
     repeats = args.repeats or (2 if args.quick else 11)
-    options = Options(threads=args.threads, repeats=repeats, quick=args.quick, device=args.device, seed=args.seed)
+    if args.processor_time and args.device != 'cpu':
+        raise ConfigError(f'`--processor-time` needs `--device cpu`: no other device counts in it. Found {args.device}.')
+    options = Options(args.threads, repeats, args.quick, args.device, args.seed, args.processor_time)
     torch.set_num_threads(args.threads)
     if os.getloadavg()[0] > os.cpu_count() / 2:
         print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.joint_model import build_joint_model
+from benchmarks.joint_model import NARROW_CONFIG, SEPARABLE_CONFIG, build_joint_model
 from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import render_arrays
 from benchmarks.timing import interleave
@@ -21,18 +21,28 @@ def run(options: Options) -> Result:
     images = torch.from_numpy(render_arrays(batch_size, size, options.seed).images).to(options.device)
     torch.manual_seed(options.seed)
     model = build_joint_model().to(options.device).eval()
+    separable, narrow = (build_joint_model(config).to(options.device).eval() for config in (SEPARABLE_CONFIG, NARROW_CONFIG))
     smp = peers.build_smp_model().to(options.device).eval()
     smp_channels_last = peers.build_smp_model().to(options.device, memory_format=torch.channels_last).eval()
     contenders = {
         'ours, training model': infer_ours(model, images),
         'ours fp32': infer_ours(prepare_for_inference(model), images),
         'ours bf16': infer_ours(prepare_for_inference(model, dtype=torch.bfloat16), images),
+        'ours separable fp32': infer_ours(prepare_for_inference(separable), images),
+        'ours separable bf16': infer_ours(prepare_for_inference(separable, dtype=torch.bfloat16), images),
+        'ours separable, 128 channels, fp32': infer_ours(prepare_for_inference(narrow), images),
         PEER: infer_peer(smp, images, torch.contiguous_format),
         'smp fp32, channels last': infer_peer(smp_channels_last, images, torch.channels_last),
         'smp bf16 autocast, channels last': infer_peer(smp_channels_last, images, torch.channels_last, bf16=True),
     }
     with torch.inference_mode():
-        times = interleave(contenders, options.repeats, device=options.device, scale=1e3 / batch_size)
+        times = interleave(
+            contenders,
+            options.repeats,
+            device=options.device,
+            scale=1e3 / batch_size,
+            processor_time=options.processor_time,
+        )
     time = Measurement('time per image', 'ms', times)
     return Result(
         name='infer',
@@ -41,8 +51,18 @@ def run(options: Options) -> Result:
         ratios=[
             Ratio('smp fp32 / ours fp32', time, PEER, 'ours fp32', target=1.5),
             Ratio('smp fp32 / ours bf16', time, PEER, 'ours bf16', target=2.8),
+            Ratio('smp fp32 / ours separable fp32', time, PEER, 'ours separable fp32', target=1.5),
+            Ratio('smp fp32 / ours separable bf16', time, PEER, 'ours separable bf16', target=2.8),
+            Ratio('smp fp32 / ours separable, 128 channels, fp32', time, PEER, 'ours separable, 128 channels, fp32'),
             Ratio('smp fp32, channels last / ours fp32', time, 'smp fp32, channels last', 'ours fp32'),
+            Ratio('smp fp32, channels last / ours separable fp32', time, 'smp fp32, channels last', 'ours separable fp32'),
             Ratio('smp bf16, channels last / ours bf16', time, 'smp bf16 autocast, channels last', 'ours bf16'),
+            Ratio(
+                'smp bf16, channels last / ours separable bf16',
+                time,
+                'smp bf16 autocast, channels last',
+                'ours separable bf16',
+            ),
         ],
     )
 

@@ -1,4 +1,4 @@
-"""The model that every benchmark runs: the joint config as it is."""
+"""The models that benchmarks run: joint configs as they are."""
 
 from mmengine.config import Config
 
@@ -8,6 +8,9 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 
 CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+# Separable as segmentation-models-pytorch's, and with as many convolutions in the decoder; and of half the width.
+SEPARABLE_CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_separable-1conv_miniscapes-256x256.py'
+NARROW_CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_separable-128_miniscapes-256x256.py'
 
 
 def joint_config(data_root: str | None = None, **options: object) -> Config:
@@ -15,6 +18,6 @@ def joint_config(data_root: str | None = None, **options: object) -> Config:
     return load_config(str(ROOT / CONFIG), {key.replace('__', '.'): value for key, value in options.items()}, data_root)
 
 
-def build_joint_model() -> MultiTaskSegmentor:
+def build_joint_model(config: str = CONFIG) -> MultiTaskSegmentor:
     """ResNet-18, output stride 16, random weights."""
-    return MODELS.build(joint_config().model)
+    return MODELS.build(load_config(str(ROOT / config)).model)

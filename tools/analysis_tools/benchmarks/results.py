@@ -16,6 +16,7 @@ class Options:
         quick: Tiny inputs: checks that everything runs, says nothing about speed.
         device: Where models run.
         seed: Of scenes and weights.
+        processor_time: Whether training steps and inference are timed by the processor seconds of this process.
     """
 
     threads: int = 2
@@ -23,6 +24,7 @@ class Options:
     quick: bool = False
     device: str = 'cpu'
     seed: int = 0
+    processor_time: bool = False
 
 
 @dataclass(frozen=True)

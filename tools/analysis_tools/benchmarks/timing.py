@@ -14,6 +14,7 @@ def interleave(
     device: str = 'cpu',
     scale: Mapping[str, float] | float = 1e3,
     prepare: Callable[[], object] | None = None,
+    processor_time: bool = False,
 ) -> dict[str, list[float]]:
     """Time contenders in turns, so that a busy neighbour hits all of them alike.
 
@@ -24,11 +25,14 @@ def interleave(
         device: Calls end when its queue is empty.
         scale: Factor on seconds, for all contenders or for each, e.g. 1000 / images per call.
         prepare: Called before each contender, outside the time.
+        processor_time: Count the processor seconds of all threads of this process instead of wall time: what others do on the
+            machine then hardly matters, but work that runs elsewhere, as on a GPU, does not count.
 
     Returns:
         One number per round and contender.
     """
     names = list(contenders)
+    clock = time.process_time if processor_time else time.perf_counter
     times: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(warmup + repeats):
         # A contender that always follows the same one would always meet the same caches.
@@ -37,10 +41,10 @@ def interleave(
             if prepare is not None:
                 prepare()
             _synchronise(device)
-            start = time.perf_counter()
+            start = clock()
             contenders[name]()
             _synchronise(device)
-            seconds = time.perf_counter() - start
+            seconds = clock() - start
             if turn >= warmup:
                 times[name].append(seconds * (scale if isinstance(scale, (int, float)) else scale[name]))
     return times
