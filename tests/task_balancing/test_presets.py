@@ -15,6 +15,8 @@ from tests.models.builders import build_segmentor, make_batch
 from tests.tiny import CONFIGS, EPOCH_CONFIG, ITER_CONFIG, tiny_config
 
 PRESETS = sorted((CONFIGS / '_base_/task_balancing').glob('*.py'))
+# By loss, learned or not; by gradient, of rows or products, on parameters or features; with another package.
+ONE_OF_EACH = ('equal', 'uncertainty', 'dwa', 'gradnorm', 'graddrop', 'pcgrad', 'nash_mtl', 'upgrad_features')
 README = (CONFIGS / '_base_/task_balancing/README.md').read_text()
 
 
@@ -30,7 +32,11 @@ def test_there_are_presets_and_the_readme_lists_them():
     assert [path.name for path in PRESETS if f'`{path.name}`' not in README] == []
 
 
-@pytest.mark.parametrize('preset', PRESETS, ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    'preset',
+    [path if path.stem in ONE_OF_EACH else pytest.param(path, marks=pytest.mark.slow) for path in PRESETS],
+    ids=lambda path: path.stem,
+)
 def test_a_preset_is_a_further_base_of_a_leaf_and_trains(preset, tmp_path):
     config = load_config(str(with_preset(tmp_path, preset.stem)))
     assert 'task_balancing' not in config

@@ -192,7 +192,8 @@ def test_the_page_in_a_browser(visit, tmp_path):
         assert page.text_content('#state').startswith('photo.png, ')
         # Dropped.
         data = page.evaluate_handle(
-            '() => { const data = new DataTransfer(); data.items.add(new File(["x"], "a.png", { type: "image/png" })); return data; }'
+            '() => { const data = new DataTransfer(); '
+            'data.items.add(new File(["x"], "a.png", { type: "image/png" })); return data; }'
         )
         with page.expect_response(lambda response: response.status == 400):
             page.dispatch_event('#drop', 'drop', dict(dataTransfer=data))
