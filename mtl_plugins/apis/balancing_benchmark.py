@@ -248,7 +248,7 @@ class BalancingBenchmark:
             runs=len(used),
             commits=sorted({run['commit'] for run in used if run['commit']}),
             dates=sorted({run['date'][:10] for run in used}),
-            devices=sorted({run['device'] for run in used}),
+            devices=list(dict.fromkeys(run['device'] for run in sorted(used, key=lambda run: run['seed']))),
             torch=sorted({run['versions']['torch'] for run in used}),
             rows=rows,
         )
@@ -293,9 +293,13 @@ def _describe(values: Sequence[float]) -> dict[str, Any] | None:
 
 
 def _costs(networks: Sequence[Mapping[int, dict[str, Any]]]) -> dict[str, Any]:
-    """Of networks that are trained one after another: parameters and seconds in sum, memory of the largest."""
+    """Of networks that are trained one after another: parameters and seconds in sum, memory of the largest.
+
+    Seconds and memory are those of seeds on the device of the first one.
+    """
     parameters = sum(next(iter(runs.values()))['parameters'] for runs in networks)
-    seeds = list(networks[0])
+    device = next(iter(networks[0].values()))['device']
+    seeds = [seed for seed in networks[0] if all(runs[seed]['device'] == device for runs in networks)]
     steps = [[runs[seed].get('step_seconds') for runs in networks] for seed in seeds]
     return dict(
         parameters=parameters,
@@ -345,10 +349,11 @@ def summary_in_markdown(summary: Mapping[str, Any]) -> str:
             ]
         )
     table = to_markdown(RunTable(['row', *titles], ['row', *titles], cells))
+    costs = f' Steps and memory are those on {summary["devices"][0]}.' if len(summary['devices']) > 1 else ''
     return (
         f'{table}\n{summary["runs"]} runs; commit {", ".join(commit[:7] for commit in summary["commits"])}; '
         f'{summary["dates"][0]} to {summary["dates"][-1]}; {", ".join(summary["devices"])}; torch {", ".join(summary["torch"])}. '
-        f'Last epoch, validation split; {summary["spread"]}.\n'
+        f'Last epoch, validation split; {summary["spread"]}.{costs}\n'
     )
 
 
