@@ -86,11 +86,11 @@ def test_the_table_has_a_row_per_config_and_a_note_per_reason():
     fixed = {**passed, 'sizes': 'fixed', 'why_fixed': 'A reason'}
     differs = {**passed, 'passed': False}
     results = {
-        'x/one.py': dict(formats=dict(onnx=passed, openvino=differs, torch=fixed)),
+        'x/one.py': dict(formats=dict(onnx=passed, openvino=differs, torch=fixed), commit='0123456789'),
         'x/two.py': dict(formats=dict(onnx=passed, openvino=dict(reason='Another'), torch=fixed)),
         'y.py': dict(reason='None at all'),
     }
-    made = dict(command='run', commit='0123456789abcdef', date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
+    made = dict(command='run', date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
     table = to_markdown(dict(results=results, provenance=made))
     assert '| `x/one.py` | any size (3 px, 2e-06) | **differs** (3 px, 2e-06) | one size (3 px, 2e-06) [1] |' in table
     assert '| `x/two.py` | any size (3 px, 2e-06) | no [2] | one size (3 px, 2e-06) [1] |' in table
