@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.export_table import BEGIN, END, FORMATS, fingerprint, insert, leaf_configs, to_markdown, try_config
+from benchmarks.export_table import BEGIN, END, FORMATS, PENDING, fingerprint, insert, leaf_configs, to_markdown, try_config
 from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.runtime import open_graph
 from mtl_plugins.errors import ConfigError
@@ -115,6 +115,8 @@ def test_the_table_in_the_documents_has_all_configs():
 def test_every_config_exports_as_the_table_says(path):
     pytest.importorskip('openvino')
     expected = json.loads(TABLE.read_text())['results'][str(path.relative_to(CONFIGS))]
+    if expected == PENDING:
+        pytest.skip('the table does not know it yet')
     if 'same_graph_as' in expected:
         pytest.skip(f'the graph of {expected["same_graph_as"]}')
     found = try_config(path)
