@@ -180,6 +180,9 @@ def to_markdown(document: Mapping) -> str:
     ]
     notes: dict[str, int] = {}
     for path, result in results.items():
+        if result == PENDING:
+            lines.append(f'| `{path}` | ' + ' | '.join(['not tried yet'] * len(FORMATS)) + ' |')
+            continue
         cells = []
         for name in FORMATS:
             cell = result if 'reason' in result else result['formats'][name]
