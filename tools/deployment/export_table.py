@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog='Models have random weights, and configs with the same graph are tried once. Rows that the JSON file holds '
-        'already are not tried again: interrupt and start again at will. All take about half an hour on two cores.',
+        'already are not tried again: interrupt and start again at will. A config takes about half a minute of a core.',
     )
     parser.add_argument('--only', nargs='+', metavar='TEXT', help='configs whose path holds one of these')
     parser.add_argument('--json', type=Path, default=Path('docs/deployment_table.json'), help='results, row by row')
