@@ -4,7 +4,9 @@ BIN := $(VENV)/bin
 DEMO_ARGS ?=
 TEST_ARGS ?=
 
-.PHONY: env demo report test lint docs lock clean
+GPU_ARGS ?= --compile
+
+.PHONY: env demo report test gpu lint docs lock clean
 
 env: $(VENV)/.installed
 
@@ -28,6 +30,12 @@ report: env
 
 test: env
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)
+
+# On a machine with a CUDA device: the tests that need one, and the figures. The one goes on where the other fails.
+gpu: env
+	@mkdir -p work_dirs/gpu
+	$(BIN)/python -m pytest -n 0 -m cuda $(TEST_ARGS); tested=$$?; \
+	$(BIN)/python tools/analysis_tools/benchmark.py gpu --repeats 5 --json work_dirs/gpu/gpu.json --markdown work_dirs/gpu/gpu.md $(GPU_ARGS) && exit $$tested
 
 lint: env
 	$(BIN)/ruff check . && $(BIN)/ruff format --check .

@@ -31,8 +31,8 @@ setup(
     package_data={'mtl_plugins.apis.report': ['templates/*']},
     python_requires='>=3.10',
     install_requires=[
-        'torch>=2.4',
-        'torchvision>=0.19',
+        'torch>=2.7',
+        'torchvision>=0.22',
         'onedl-mmengine>=0.10.12,<0.11',
         'onedl-mmcv>=2.3.6,<2.4',
         'onedl-mmsegmentation>=1.4.2,<1.5',

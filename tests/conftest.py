@@ -24,6 +24,11 @@ def fresh_mmengine_state(monkeypatch):
     forget_experiments()
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker('cuda') and not torch.cuda.is_available():
+        pytest.skip('needs a CUDA device')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def two_threads():
     torch.set_num_threads(2)

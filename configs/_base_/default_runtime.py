@@ -36,6 +36,7 @@ tta_model = dict(type='MultiTaskTTAModel', scales=(0.75, 1.0, 1.25), flip=True, 
 
 env_cfg = dict(
     cudnn_benchmark=True,
+    tf32=True,
     mp_cfg=dict(mp_start_method='fork', opencv_num_threads=0),
     dist_cfg=dict(backend='nccl', timeout=1800),
 )

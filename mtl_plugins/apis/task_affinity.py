@@ -19,7 +19,7 @@ from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.registry import MODELS
 from mtl_plugins.runs.training_log import read_scalars
 from mtl_plugins.runs.work_dirs import read_run
-from mtl_plugins.task_balancing.flat_rows import products_of
+from mtl_plugins.task_balancing.gradient_rows import products_of
 from mtl_plugins.task_balancing.sharing import find_sharing
 from mtl_plugins.visualization.metric_curves import Curve, read_curve
 

@@ -2,6 +2,7 @@
 
 import datetime
 import logging
+import os
 import re
 import sys
 from pathlib import Path
@@ -31,6 +32,9 @@ from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
+# Of torch's optimizers, those with a kernel for the whole step, and what in their configs chooses another one.
+FUSED_OPTIMIZERS = ('Adam', 'AdamW', 'SGD')
+STEP_KINDS = ('fused', 'foreach', 'capturable', 'differentiable')
 
 
 def _shorten_paths(record: logging.LogRecord) -> bool:
@@ -48,6 +52,9 @@ class MultiTaskRunner(Runner):
     * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now. Several processes
       take the one that the main process finds.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
+    * With CUDA, float32 products run in TF32 unless ``env_cfg.tf32=False``, loaders give batches in pinned memory unless their
+      ``pin_memory`` is False, Adam, AdamW and SGD are the fused ones unless their config says otherwise, and
+      ``randomness.deterministic=True`` asks cuBLAS for it, too.
     * Without ``visualizer``, the local files are the only log back end.
     """
 
@@ -88,7 +95,17 @@ class MultiTaskRunner(Runner):
                 raise ConfigError(f'`--launcher {self._launcher}` needs CUDA, and none was found. Use `--launcher pytorch`.')
             timeout = datetime.timedelta(seconds=env_cfg.get('dist_cfg', {}).get('timeout', 1800))
             torch.distributed.init_process_group('gloo', timeout=timeout)
+        if torch.cuda.is_available():
+            tf32 = env_cfg.get('tf32', True)
+            torch.set_float32_matmul_precision('high' if tf32 else 'highest')
+            torch.backends.cudnn.allow_tf32 = tf32
         super().setup_env(env_cfg)
+
+    def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
+        """As mmengine's; cuBLAS, which reads the environment once, learns of ``deterministic`` before its first product."""
+        if deterministic:
+            os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
+        super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
         """:class:`BalancedDataParallel`, without device ids on CPU; another wrapper if the config names one.
@@ -109,7 +126,8 @@ class MultiTaskRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
-        """As mmengine's; what the task balancing learns has the learning rate times its ``lr_mult``, and no weight decay.
+        """As mmengine's, with a fused optimizer on a GPU; what the task balancing learns has the learning rate times its
+        ``lr_mult``, and no weight decay.
 
         A constructor of another library, and a ``paramwise_cfg`` that says something of ``task_balancing``, stay as they are.
         """
@@ -122,6 +140,10 @@ class MultiTaskRunner(Runner):
             rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
             paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
             optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
+        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        if isinstance(optimizer, dict) and optimizer.get('type') in FUSED_OPTIMIZERS and not optimizer.keys() & set(STEP_KINDS):
+            if all(parameter.is_cuda for parameter in model.parameters()):
+                optim_wrapper = {**optim_wrapper, 'optimizer': {**optimizer, 'fused': True}}
         return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
@@ -152,6 +174,7 @@ class MultiTaskRunner(Runner):
 
     @staticmethod
     def _build_loader(config: dict, worker_type: str, num_workers: int, seed: int | None, diff_rank_seed: bool) -> DataLoader:
+        config.setdefault('pin_memory', torch.cuda.is_available())
         if worker_type == 'process' or num_workers == 0:
             return Runner.build_dataloader(config, seed, diff_rank_seed)
         prefetch_factor = config.pop('prefetch_factor', None)
@@ -190,6 +213,17 @@ class MultiTaskRunner(Runner):
             for hook in self.hooks:
                 if isinstance(hook, PreemptionHook):
                     hook.release()
+
+    def _maybe_compile(self, target: str) -> None:
+        """The config's ``compile``, True or arguments of :func:`torch.compile`, is for the network; mmengine compiles the step.
+
+        A model without ``compile_network`` is compiled as mmengine does it.
+        """
+        options = self.cfg.get('compile')
+        model = self.model.module if is_model_wrapper(self.model) else self.model
+        if not options or not hasattr(model, 'compile_network'):
+            return super()._maybe_compile(target)
+        model.compile_network(**(options if isinstance(options, dict) else {}))
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """As mmengine's; ``by_epoch=True`` without a type is the :class:`EpochBasedTrainLoop` of this package."""

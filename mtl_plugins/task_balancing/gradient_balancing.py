@@ -9,7 +9,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mtl_plugins.task_balancing.flat_rows import FlatRows, products_of
+from mtl_plugins.task_balancing.gradient_rows import GradientRows, average, products_of
 from mtl_plugins.task_balancing.sharing import Sharing, find_sharing
 
 PLACES = ('parameters', 'features')
@@ -54,7 +54,7 @@ class GradientBalancing(nn.Module):
         self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
         self._iteration = 0
         self.logged: dict[str, Tensor] = {}
-        self._rows: FlatRows | None = None
+        self._rows = GradientRows([])
         self._cutting = False
         self._cut: list[tuple[Tensor, Tensor]] = []
         self._loss_scale = 1.0
@@ -63,7 +63,7 @@ class GradientBalancing(nn.Module):
 
     def __getstate__(self) -> dict:
         # Copies, as for each validation, are made between steps and take none.
-        return {**self.__dict__, '_rows': None, '_cut': []}
+        return {**self.__dict__, '_rows': GradientRows([]), '_cut': []}
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -156,8 +156,8 @@ class GradientBalancing(nn.Module):
     def _pass_parameters(
         self, passes: list[tuple[str, Tensor, int]], shared: list[nn.Parameter], owned: list[list[nn.Parameter]]
     ) -> None:
-        if self._rows is None or not self._rows.fits(shared):
-            self._rows = FlatRows(shared, len(self.tasks))
+        if not self._rows.rows:
+            self._rows = GradientRows(shared)
         for left, (task, loss, index) in enumerate(passes, 1 - len(passes)):
             with self._rows.adding_to(self.tasks.index(task)):
                 loss.backward(inputs=[*shared, *owned[index]], retain_graph=left < 0)
@@ -255,22 +255,19 @@ class GradientBalancing(nn.Module):
     def _finish(self, optim_wrapper: OptimWrapper) -> None:
         """Fill ``grad`` of all parameters of the optimizer."""
         if get_world_size() > 1:
-            _average([p.grad for p in _parameters_of(optim_wrapper) if p.grad is not None])
+            average([p.grad for p in _parameters_of(optim_wrapper) if p.grad is not None])
         rows = self._rows
-        if rows is None or not rows.filled:
+        if not rows.rows:
             return
         if get_world_size() > 1:
             rows.average()
         scale = self._loss_scale
-        tasks = [self.tasks[index] for index in rows.filled]
+        tasks = [self.tasks[index] for index in rows.rows]
         weights = combined = None
         if len(tasks) > 1:
-            matrix = rows.matrix()
-            gramian = (matrix @ matrix.T).double().cpu() / scale**2
+            gramian = rows.products().double().cpu() / scale**2
             if gramian.isfinite().all():
-                if scale != 1 and not self.by_products:
-                    matrix = matrix / scale
-                weights, combined = self._count(gramian, matrix, tasks)
+                weights, combined = self._count(gramian, None if self.by_products else rows.matrix() / scale, tasks)
         if combined is not None:
             rows.hand_over(combined * scale)
         else:
@@ -288,15 +285,7 @@ def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
 def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
-            parameter.grad = gradient if parameter.grad is None else parameter.grad + gradient
-
-
-def _average(gradients: list[Tensor]) -> None:
-    """The mean over the processes, in place, with one transfer per precision."""
-    # In the same order in all processes, which that of a set would not be.
-    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
-        group = [gradient for gradient in gradients if gradient.dtype == dtype]
-        flat = torch.cat([gradient.flatten() for gradient in group])
-        all_reduce(flat, op='mean')
-        pieces = flat.split([gradient.numel() for gradient in group])
-        torch._foreach_copy_(group, [piece.view(gradient.shape) for piece, gradient in zip(pieces, group, strict=True)])
+            gradient = gradient if parameter.grad is None else parameter.grad + gradient
+            # As autograd itself would leave it: fused optimizers need the layout of the parameter.
+            same = gradient.stride() == parameter.stride()
+            parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)

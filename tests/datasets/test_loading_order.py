@@ -213,8 +213,7 @@ def test_only_a_few_batches_are_made_ahead():
     assert len(taken) == 2 * (2 * 3 + 1)
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason='needs a CUDA device')
+@pytest.mark.cuda
 def test_batches_are_pinned(dataset):
     loader = ThreadDataLoader(dataset, batch_size=4, num_workers=2, collate_fn=multitask_collate, pin_memory=True)
     assert all(maps.is_pinned() for batch in loader for maps in flatten(batch).values())

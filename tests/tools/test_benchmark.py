@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks import gpu_benchmark
 from benchmarks.attention_benchmark import WrittenOutAttention
-from benchmarks.results import Measurement, Ratio
+from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from benchmarks.training_steps import Batch, TrainingStep
 from mtl_plugins.models.layers.attention import Attention
@@ -168,3 +169,38 @@ def test_saved_memory_counts_each_storage_once_and_no_parameter():
     batch = Batch(images, torch.zeros(2, 64, 64), torch.zeros(2, 64, 64))
     step = Squares(torch.nn.Conv2d(3, 16, 1), batch, torch.contiguous_format)
     assert step.saved_mib() == pytest.approx((images.numel() + 2 * 16 * 64 * 64) * 4 / 2**20)
+
+
+def test_a_contender_that_fails_on_a_gpu_does_not_take_the_others_with_it():
+    saved = []
+    settings = dict(peak_tflops=dict(fp32=2e-6, tf32=4e-6))
+    table = gpu_benchmark._Table(Options(repeats=2, quick=True), settings, saved.append)
+    values = torch.zeros(4)
+    for name, precision in (('plain fp32', 'fp32'), ('ours tf32', 'tf32'), ('smp tf32', 'tf32')):
+        with table.contender(f'training, {name}', precision):
+            assert torch.backends.cudnn.allow_tf32 is (precision == 'tf32')
+            if name == 'smp tf32':
+                raise RuntimeError('out of memory')
+            table.measure('training', name, precision, lambda: values.add_(1), flops=8.0, images=4)
+    result = saved[-1].to_dict()
+    assert len(saved) == 3 and result['settings']['failures'] == {'training, smp tf32': 'RuntimeError: out of memory'}
+    (row,) = result['ratios']
+    assert (row['numerator'], row['denominator'], row['target']) == ('training, plain fp32', 'training, ours tf32', 3.0)
+    median = result['measurements'][0]['contenders']['training, ours tf32']['median'] / 1e3
+    assert result['settings']['throughput']['training, ours tf32'] == pytest.approx(1 / median, rel=1e-3, abs=0.1)
+    assert result['settings']['share_of_peak']['training, ours tf32'] == pytest.approx(8 / median / 4e6, abs=1e-4, rel=1e-3)
+    text = gpu_benchmark.summary_in_markdown(result)
+    assert '| training, plain fp32 |' in text and '* training, smp tf32 failed: RuntimeError: out of memory' in text
+
+
+def test_the_plain_code_is_the_joint_model():
+    torch.manual_seed(0)
+    ours = gpu_benchmark.build_joint_model().eval()
+    plain = gpu_benchmark.build_plain_model().eval()
+    plain.load_state_dict(ours.state_dict())
+    images = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        logits, metres = gpu_benchmark.plain_outputs(plain, images)
+        expected = ours.predict_arrays(images)
+    assert (logits.argmax(1) == expected['semseg']).float().mean() > 0.999
+    torch.testing.assert_close(metres, expected['depth'], rtol=1e-3, atol=1e-3)

@@ -5,12 +5,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import torch
 from mmengine.logging import print_log
 
+from mtl_plugins.evaluation.functional.on_device import start_measuring
 from mtl_plugins.evaluation.functional.scorer import Scorer
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
+
+GPU = 'cuda'
 
 
 class LabelMetric(StreamingMetric):
@@ -18,6 +22,7 @@ class LabelMetric(StreamingMetric):
 
     What the scores of a label are is up to its kind: IoU, errors in metres, angles, F-measures. The kinds are those of the data
     set. A sample without a label does not count for it; the scores of a label that no sample has are NaN, with a warning.
+    Classes and depth that lie on a GPU are compared there, and a batch waits for it once.
 
     Args:
         tasks: Names of the labels; by default all that the data set reads, ``load_config`` fills in those of the model. Without
@@ -37,6 +42,7 @@ class LabelMetric(StreamingMetric):
             raise ValueError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
         self.tasks = None if tasks is None else tuple(tasks)
         self.scorers: dict[str, Scorer] = {}
+        self._measured: dict[tuple[int, str], Any] = {}
         super().__init__()
 
     def reset(self) -> None:
@@ -55,9 +61,41 @@ class LabelMetric(StreamingMetric):
         """The configs of the labels, given those of the data set."""
         return configs
 
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        self._start()
+        self._measured = self._measure_on_device(data_samples)
+        try:
+            super().process(data_batch, data_samples)
+        finally:
+            self._measured = {}
+
+    def _measure_on_device(self, samples: Sequence[Mapping[str, Any]]) -> dict[tuple[int, str], Any]:
+        """Results of :meth:`Scorer.measure` by the identity of the sample and the name of the label, of valid maps on a GPU."""
+        started = []
+        for sample in samples:
+            for name, scorer in self.scorers.items():
+                maps = [sample.get(f'{prefix}_{sample_field(name)}') for prefix in ('gt', 'pred')]
+                if None not in maps and all(each['data'].device.type == GPU for each in maps):
+                    measuring = start_measuring(scorer, *(each['data'].detach() for each in maps))
+                    if measuring is not None:
+                        started.append(((id(sample), name), *measuring))
+        if not started:
+            return {}
+        vectors = torch.cat([vector for _, vector, _ in started]).cpu().numpy()
+        ends = np.cumsum([len(vector) for _, vector, _ in started])
+        measured = {}
+        for (key, _, finish), vector in zip(started, np.split(vectors, ends[:-1]), strict=True):
+            # What is invalid is measured again on the host, which says why.
+            if vector[0] == 0:
+                measured[key] = finish(vector)
+        return measured
+
     def update(self, sample: Mapping[str, Any]) -> None:
         self._start()
         for name, scorer in self.scorers.items():
+            if (id(sample), name) in self._measured:
+                scorer.add(self._measured[id(sample), name])
+                continue
             field = sample_field(name)
             prediction = get_map(sample, f'pred_{field}')
             if f'gt_{field}' in sample:

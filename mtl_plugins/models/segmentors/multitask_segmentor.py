@@ -179,6 +179,19 @@ class MultiTaskSegmentor(BaseModel):
             raise ValueError('`tasks` should name at least one task. Found none.')
         return ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
 
+    def compile_network(self, **options) -> None:
+        """Compile backbone, neck and decode head for training, in place and under the same names of weights; copies are not.
+
+        Losses, metrics and the optimizer stay as they are. What looks into a compiled part by a hook on one of its layers, as
+        :class:`HistogramHook` does, may see nothing.
+
+        Args:
+            options: As in :func:`torch.compile`.
+        """
+        for part in (self.backbone, self.neck, self.decode_head):
+            if part is not None:
+                part.compile(**options)
+
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
         """The feature pyramid that the decode head reads."""
         weight = next(self.backbone.parameters())

@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+# Upsampled numbers that exist at once on a GPU: half a gigabyte.
+ELEMENTS_AT_ONCE_GPU = 2**27
+
 
 class DenseTask(BaseModule):
     """One value or class per pixel, predicted at a coarser grid.
@@ -125,6 +128,12 @@ class DenseTask(BaseModule):
                 name = key.removeprefix('loss_')
                 named.update({f'{name}_{place}': term[key].detach() for place, term in zip(places, terms, strict=True)})
         return named
+
+    def images_at_once(self, prediction: Tensor, size: tuple[int, int]) -> int:
+        """How many images to upsample to ``size`` together: one on a CPU, whose cache it stays in, many on a GPU."""
+        if prediction.device.type == 'cpu':
+            return 1
+        return max(ELEMENTS_AT_ONCE_GPU // (prediction.shape[1] * size[0] * size[1]), 1)
 
     @staticmethod
     def upsample(prediction: Tensor, size: tuple[int, int]) -> Tensor:

@@ -68,14 +68,15 @@ class SemSegTask(DenseTask):
         return target != IGNORED_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """uint8 labels. Image by image: the upsampled logits of a batch never exist at once."""
+        """uint8 labels. Few images at once: the upsampled logits of a large batch never exist together."""
         if torch.compiler.is_compiling():
             # A graph for batches of any size has no loop over their images.
             return self.upsample(prediction.float(), size).max(1).indices.to(torch.uint8)
         labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
-        for image, label in zip(prediction, labels, strict=True):
+        at_once = self.images_at_once(prediction, size)
+        for images, some in zip(prediction.split(at_once), labels.split(at_once), strict=True):
             # `max` and not `argmax`: many times faster on CPU.
-            label.copy_(self.upsample(image[None].float(), size)[0].max(0).indices)
+            some.copy_(self.upsample(images.float(), size).max(1).indices)
         return labels
 
     def margin(self, output: Tensor) -> Tensor:

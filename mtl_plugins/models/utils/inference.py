@@ -28,7 +28,7 @@ def fold_batch_norm(module: nn.Module) -> None:
         fold_batch_norm(child)
 
 
-def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float32) -> nn.Module:
+def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float32, compile: dict | None = None) -> nn.Module:
     """A frozen copy of a :class:`MultiTaskSegmentor` in evaluation mode, BatchNorm folded, weights in ``dtype``.
 
     In float32 the predictions are those of ``model`` to rounding; in bfloat16 99.9 % of the labels of the demo's model agree.
@@ -38,6 +38,8 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
     Args:
         model: The model; it stays as it is.
         dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
+        compile: Arguments of :func:`torch.compile` for the network, from images to the predictions of the tasks at their coarse
+            size, or None. ``dict(mode='reduce-overhead')`` replays CUDA graphs. Every size of image is compiled for itself.
 
     Raises:
         ValueError: If ``dtype`` is none of the three.
@@ -50,4 +52,7 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
             fold_batch_norm(part)
             part.to(dtype=dtype)
     fast.auxiliary_heads = None  # charged in training only
-    return fast.to(memory_format=fast.memory_format)
+    fast.to(memory_format=fast.memory_format)
+    if compile is not None:
+        fast.decode = torch.compile(fast.decode, **compile)
+    return fast

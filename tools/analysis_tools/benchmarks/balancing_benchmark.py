@@ -50,11 +50,9 @@ class BalancedStep:
         self.model.train_step(self.data, self.wrapper)
 
     def peak_mib(self, device: str) -> float:
-        """Most MiB within a step: of weights, the optimizer's state, what the task balancing keeps, and the step itself."""
+        """Most MiB within a step: of weights, the optimizer's state, and the step itself."""
         state = [value for values in self.wrapper.optimizer.state.values() for value in values.values()]
-        rows = getattr(self.model.task_balancing, '_rows', None)
-        kept = [rows.storage] if rows else []
-        return peak_mib(self, device) + held_mib([*self.model.parameters(), *self.model.buffers(), *state, *kept])
+        return peak_mib(self, device) + held_mib([*self.model.parameters(), *self.model.buffers(), *state])
 
 
 def run(options: Options) -> Result:

@@ -24,12 +24,12 @@ def run(options: Options) -> Result:
     smp = peers.build_smp_model().to(options.device).eval()
     smp_channels_last = peers.build_smp_model().to(options.device, memory_format=torch.channels_last).eval()
     contenders = {
-        'ours, training model': _ours(model, images),
-        'ours fp32': _ours(prepare_for_inference(model), images),
-        'ours bf16': _ours(prepare_for_inference(model, dtype=torch.bfloat16), images),
-        PEER: _peer(smp, images, torch.contiguous_format),
-        'smp fp32, channels last': _peer(smp_channels_last, images, torch.channels_last),
-        'smp bf16 autocast, channels last': _peer(smp_channels_last, images, torch.channels_last, bf16=True),
+        'ours, training model': infer_ours(model, images),
+        'ours fp32': infer_ours(prepare_for_inference(model), images),
+        'ours bf16': infer_ours(prepare_for_inference(model, dtype=torch.bfloat16), images),
+        PEER: infer_peer(smp, images, torch.contiguous_format),
+        'smp fp32, channels last': infer_peer(smp_channels_last, images, torch.channels_last),
+        'smp bf16 autocast, channels last': infer_peer(smp_channels_last, images, torch.channels_last, bf16=True),
     }
     with torch.inference_mode():
         times = interleave(contenders, options.repeats, device=options.device, scale=1e3 / batch_size)
@@ -47,11 +47,13 @@ def run(options: Options) -> Result:
     )
 
 
-def _ours(model: nn.Module, images: Tensor) -> Callable[[], object]:
+def infer_ours(model: nn.Module, images: Tensor) -> Callable[[], object]:
+    """Our predictions of uint8 images ``(B, H, W, 3)``."""
     return lambda: model.predict_arrays(model.data_preprocessor(dict(inputs=images))['inputs'])
 
 
-def _peer(model: nn.Module, images: Tensor, memory_format: torch.memory_format, bf16: bool = False) -> Callable[[], object]:
+def infer_peer(model: nn.Module, images: Tensor, memory_format: torch.memory_format, bf16: bool = False) -> Callable[[], object]:
+    """smp's."""
     mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
 
     def predict() -> tuple[Tensor, Tensor]:

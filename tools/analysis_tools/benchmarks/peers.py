@@ -70,6 +70,7 @@ def build_mmseg_model() -> nn.Module:
     """mmseg's EncoderDecoder with the stock DeepLabV3+ head, 256 channels, no auxiliary head; labels only, no depth."""
     with quiet():
         import mmseg.models  # noqa: F401
+        from mmengine.config import ConfigDict
         from mmseg.registry import MODELS
 
         norm = dict(type='mmseg.BN', requires_grad=True)
@@ -99,7 +100,8 @@ def build_mmseg_model() -> nn.Module:
                     loss_decode=dict(type='mmseg.CrossEntropyLoss', use_sigmoid=False),
                 ),
                 train_cfg=dict(),
-                test_cfg=dict(mode='whole'),
+                # Read by attributes.
+                test_cfg=ConfigDict(mode='whole'),
             )
         )
 

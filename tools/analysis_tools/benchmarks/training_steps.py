@@ -22,10 +22,11 @@ class Batch:
     depths: Tensor
 
     @classmethod
-    def from_scenes(cls, scenes: SceneArrays, crop: int, device: str) -> 'Batch':
+    def from_scenes(cls, scenes: SceneArrays, crop: int | tuple[int, int], device: str) -> 'Batch':
         """The lower middle of each scene."""
-        left = (scenes.labels.shape[2] - crop) // 2
-        area = (slice(None), slice(-crop, None), slice(left, left + crop))
+        height, width = (crop, crop) if isinstance(crop, int) else crop
+        left = (scenes.labels.shape[2] - width) // 2
+        area = (slice(None), slice(-height, None), slice(left, left + width))
         images = torch.from_numpy(scenes.images[area]).to(device).permute(0, 3, 1, 2).float()
         mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
         labels, depths = (torch.from_numpy(maps[area].copy()).to(device) for maps in (scenes.labels, scenes.depths))
@@ -40,14 +41,22 @@ class TrainingStep(ABC):
         batch: The same for every step.
         memory_format: Of weights and images.
         bf16: Forward under bfloat16 autocast.
+        adam: Further arguments of Adam.
     """
 
-    def __init__(self, model: nn.Module, batch: Batch, memory_format: torch.memory_format, bf16: bool = False) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        batch: Batch,
+        memory_format: torch.memory_format,
+        bf16: bool = False,
+        adam: dict | None = None,
+    ) -> None:
         self.device = batch.images.device.type
         self.model = model.to(batch.images.device, memory_format=memory_format).train()
         self.images = batch.images.contiguous(memory_format=memory_format)
         self.bf16 = bf16
-        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE)
+        self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, **(adam or {}))
 
     @abstractmethod
     def loss(self) -> Tensor:
@@ -81,9 +90,9 @@ class TrainingStep(ABC):
 class SegmentorStep(TrainingStep):
     """This package: the tasks of any of its models, by default labels and depth of the joint one."""
 
-    def __init__(self, batch: Batch, model: nn.Module | None = None, bf16: bool = False) -> None:
+    def __init__(self, batch: Batch, model: nn.Module | None = None, bf16: bool = False, adam: dict | None = None) -> None:
         model = build_joint_model() if model is None else model
-        super().__init__(model, batch, model.memory_format, bf16)
+        super().__init__(model, batch, model.memory_format, bf16, adam)
         self.targets = dict(semseg=batch.labels, depth=batch.depths)
 
     def loss(self) -> Tensor:
@@ -93,8 +102,14 @@ class SegmentorStep(TrainingStep):
 class SmpStep(TrainingStep):
     """segmentation-models-pytorch: labels and depth."""
 
-    def __init__(self, batch: Batch, memory_format: torch.memory_format = torch.contiguous_format, bf16: bool = False) -> None:
-        super().__init__(peers.build_smp_model(), batch, memory_format, bf16)
+    def __init__(
+        self,
+        batch: Batch,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        bf16: bool = False,
+        adam: dict | None = None,
+    ) -> None:
+        super().__init__(peers.build_smp_model(), batch, memory_format, bf16, adam)
         self.labels, self.depths = batch.labels.long(), batch.depths
 
     def loss(self) -> Tensor:
