@@ -91,7 +91,8 @@ def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int,
 
 
 def reason_of(error: BaseException) -> str:
-    """The first sentence of an error of an exporter, which may be pages long."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    first = lines[0] if lines else type(error).__name__
-    return f'{first[:300].rstrip(".")}.'
+    """The sentence that matters in an error of an exporter, which may be pages long."""
+    lines = [line.strip(' -') for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # torch's first line of these says no more than which axis it is about.
+    told = lines[1] if lines[0].startswith('Constraints violated') and len(lines) > 1 else lines[0]
+    return f'{told[:300].rstrip(".")}.'

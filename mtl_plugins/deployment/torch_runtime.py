@@ -57,20 +57,21 @@ class EagerRuntime(Runtime):
         model: A :class:`MultiTaskSegmentor`.
         folded: Whether to run the copy of :func:`prepare_for_inference`, as validation does, or the model as it was trained.
         dtype: Of the weights of that copy.
-        compiled: Whether ``torch.compile`` makes code of network and decoding.
+        compiled: Whether ``torch.compile`` makes code of the network of that copy.
     """
 
     def __init__(
         self, model: nn.Module, *, folded: bool = True, dtype: torch.dtype = torch.float32, compiled: bool = False
     ) -> None:
-        self.model = prepare_for_inference(model, dtype=dtype) if folded else model.eval()
+        self.model = model.eval()
+        if folded:
+            self.model = prepare_for_inference(model, dtype=dtype, compile={} if compiled else None)
         self.description = describe(model)
-        self.predict = torch.compile(self.model.predict_arrays) if compiled else self.model.predict_arrays
 
     @torch.inference_mode()
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
         height, width = inputs.shape[1:3]
-        maps = self.predict(self.prepare(inputs))
+        maps = self.model.predict_arrays(self.prepare(inputs))
         return {name: _to_values(each[..., :height, :width]) for name, each in maps.items()}
 
     def prepare(self, images: np.ndarray) -> Tensor:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.export_table import BEGIN, END, FORMATS, fingerprint, insert, leaf_configs, to_markdown, try_config
+from benchmarks.export_table import BEGIN, END, FORMATS, PENDING, fingerprint, insert, leaf_configs, to_markdown, try_config
 from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.runtime import open_graph
 from mtl_plugins.errors import ConfigError
@@ -26,6 +26,7 @@ def checkpoint(tiny_config_file):
     return path
 
 
+@pytest.mark.skipif(not hasattr(torch.export.Dim, 'DYNAMIC'), reason='this PyTorch traces no model for any size')
 def test_export_prints_the_gate_and_writes_the_bare_network_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
     out = tmp_path / 'new/network.pt2'
     arguments = (tiny_config_file, checkpoint, '--format', 'torch', '--out', out)
@@ -85,15 +86,17 @@ def test_the_table_has_a_row_per_config_and_a_note_per_reason():
     fixed = {**passed, 'sizes': 'fixed', 'why_fixed': 'A reason'}
     differs = {**passed, 'passed': False}
     results = {
-        'x/one.py': dict(formats=dict(onnx=passed, openvino=differs, torch=fixed)),
+        'x/one.py': dict(formats=dict(onnx=passed, openvino=differs, torch=fixed), commit='0123456789'),
         'x/two.py': dict(formats=dict(onnx=passed, openvino=dict(reason='Another'), torch=fixed)),
         'y.py': dict(reason='None at all'),
+        'z.py': PENDING,
     }
-    made = dict(command='run', commit='0123456789abcdef', date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
+    made = dict(command='run', date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
     table = to_markdown(dict(results=results, provenance=made))
     assert '| `x/one.py` | any size (3 px, 2e-06) | **differs** (3 px, 2e-06) | one size (3 px, 2e-06) [1] |' in table
     assert '| `x/two.py` | any size (3 px, 2e-06) | no [2] | one size (3 px, 2e-06) [1] |' in table
     assert '| `y.py` | no [3] | no [3] | no [3] |' in table
+    assert '| `z.py` | not tried yet | not tried yet | not tried yet |' in table
     assert table.endswith('\n1. A reason.\n2. Another.\n3. None at all.\n') and 'commit 0123456789, 2026-01-02' in table
     page = f'before {BEGIN} old {END} after'
     assert insert(insert(page, 'first'), table) == f'before {BEGIN}\n\n{table}\n{END} after'
@@ -114,6 +117,8 @@ def test_the_table_in_the_documents_has_all_configs():
 def test_every_config_exports_as_the_table_says(path):
     pytest.importorskip('openvino')
     expected = json.loads(TABLE.read_text())['results'][str(path.relative_to(CONFIGS))]
+    if expected == PENDING:
+        pytest.skip('the table does not know it yet')
     if 'same_graph_as' in expected:
         pytest.skip(f'the graph of {expected["same_graph_as"]}')
     found = try_config(path)

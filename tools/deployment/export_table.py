@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog='Models have random weights, and configs with the same graph are tried once. Rows that the JSON file holds '
-        'already are not tried again: interrupt and start again at will. All take about half an hour on two cores.',
+        'already are not tried again: interrupt and start again at will. A config takes about half a minute of a core.',
     )
     parser.add_argument('--only', nargs='+', metavar='TEXT', help='configs whose path holds one of these')
     parser.add_argument('--json', type=Path, default=Path('docs/deployment_table.json'), help='results, row by row')
@@ -25,14 +25,15 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.export_table import fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
+    from benchmarks.export_table import PENDING, fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
     from benchmarks.provenance import ROOT, provenance
     from benchmarks.results import Options
     from mtl_plugins.utils.config import load_config
     from mtl_plugins.utils.files import replacing
 
     torch.set_num_threads(args.threads)
-    known = json.loads(args.json.read_text())['results'] if args.json.is_file() and not args.again else {}
+    before = json.loads(args.json.read_text())['results'] if args.json.is_file() and not args.again else {}
+    known = {name: result for name, result in before.items() if result != PENDING}
     configs = {str(path.relative_to(ROOT / 'configs')): path for path in leaf_configs()}
     same: dict[str, str] = {}
     made = provenance(Options(threads=args.threads))
@@ -41,13 +42,13 @@ def main() -> None:
         wanted = not args.only or any(text in name for text in args.only)
         if wanted and name not in known:
             known[name] = dict(known[first], same_graph_as=first) if first in known else try_config(path)
+            known[name]['commit'] = (made['commit'] or 'unknown')[:10]
             print(f'{name}: {outcome_of(known[name])}', flush=True)
-        document = dict(provenance=made, results={each: known[each] for each in configs if each in known})
-        with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n')
-    page = insert(args.page.read_text(), to_markdown(document))
-    with replacing(args.page) as temporary:
-        temporary.write_text(page)
+        document = dict(provenance=made, results={each: known.get(each, PENDING) for each in configs})
+        page = insert(args.page.read_text(), to_markdown(document))
+        for target, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.page, page)):
+            with replacing(target) as temporary:
+                temporary.write_text(text)
 
 
 if __name__ == '__main__':

@@ -65,7 +65,8 @@ class ClassAttentionHead(BaseModule):
 
     def all_classes(self, features: Sequence[Tensor]) -> Tensor:
         """Every class, for each image: int64 ``(B, num_classes)``."""
-        return torch.arange(self.num_classes, device=features[-1].device).expand(len(features[-1]), -1)
+        # Not `len`, which is a constant of an exported graph.
+        return torch.arange(self.num_classes, device=features[-1].device).expand(features[-1].shape[0], -1)
 
     def attend(self, features: Sequence[Tensor]) -> Tensor:
         """The attention of every class, ``(B, num_classes, H, W)`` on the grid of the coarsest features."""

@@ -58,7 +58,7 @@ class ClassTokenSegHead(BaseModule):
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         pixels_BCHW = self.head(features)
         pixels_BQC = pixels_BCHW.flatten(2).transpose(1, 2)
-        tokens_BNC = self.class_tokens.expand(len(pixels_BQC), -1, -1)
+        tokens_BNC = self.class_tokens.expand(pixels_BQC.shape[0], -1, -1)
         for block in self.blocks:
             tokens_BNC = block(tokens_BNC, pixels_BQC)
         queries_BQC = self.query_conv(pixels_BCHW).flatten(2).transpose(1, 2)

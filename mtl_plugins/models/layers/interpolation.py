@@ -34,6 +34,11 @@ def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
+def _place(device: torch.device) -> torch.device:
+    """Where to compute: the CPU, once; within a compiled graph the device itself, as a copy in each step would make it wait."""
+    return device if torch.compiler.is_compiling() else torch.device('cpu')
+
+
 @_kept
 def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
@@ -67,7 +72,6 @@ def shifted_interpolation_matrix(source: int, size: int, device: torch.device, d
         kernel_first: Whether the columns are ordered ``(tap, source)``, else ``(source, tap)``.
     """
     with torch.inference_mode(False):
-        place = device if torch.compiler.is_compiling() else torch.device('cpu')
-        matrix = F.pad(interpolation_matrix(source, size, place, torch.float64), (0, 0, 1, 1))
+        matrix = F.pad(interpolation_matrix(source, size, _place(device), torch.float64), (0, 0, 1, 1))
         taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
         return taps.reshape(size, 3 * source).to(device, dtype)

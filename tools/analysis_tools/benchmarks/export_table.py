@@ -31,6 +31,8 @@ FORMATS = {'onnx': 'ONNX', 'openvino': 'OpenVINO', 'torch': 'torch.export'}
 FIXED_SIZE = (224, 224)
 # Entries of a model that only its training reads.
 _TRAINING = ('loss', 'task_balancing', 'auxiliary_head', 'absent_prob', 'sampler')
+# The row of a config that an interrupted run has not come to.
+PENDING = dict(reason='Not tried yet: the run was interrupted')
 BEGIN, END = '<!-- Made by tools/deployment/export_table.py: begin -->', '<!-- end -->'
 
 
@@ -166,9 +168,10 @@ def to_markdown(document: Mapping) -> str:
     results, made = document['results'], document['provenance']
     sizes = ', '.join('x'.join(map(str, shape)) for shape in GATE)
     fixed = 'x'.join(map(str, FIXED_SIZE))
+    commits = ' and '.join(sorted({result['commit'] for result in results.values() if 'commit' in result}))
     lines = [
         f'All {len(results)} configs with random weights, in float32, at {sizes} (images, height, width), or three batches of '
-        f'{fixed} where the graph is for one size; `{made["command"]}`, commit {made["commit"][:10]}, {made["date"][:10]}, torch '
+        f'{fixed} where the graph is for one size; `{made["command"]}`, commit {commits}, {made["date"][:10]}, torch '
         f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
         'values, of all labels.',
         '',
@@ -177,6 +180,9 @@ def to_markdown(document: Mapping) -> str:
     ]
     notes: dict[str, int] = {}
     for path, result in results.items():
+        if result == PENDING:
+            lines.append(f'| `{path}` | ' + ' | '.join(['not tried yet'] * len(FORMATS)) + ' |')
+            continue
         cells = []
         for name in FORMATS:
             cell = result if 'reason' in result else result['formats'][name]
