@@ -70,8 +70,8 @@ def decode_photograph(data: bytes, name: str, max_pixels: int | None = None) -> 
         width = height = 0
         is_known = is_known and max_pixels is None
     if max_pixels is not None and not 0 < width * height <= max_pixels:
-        found = f'{width}x{height}' if width else f'no header of one ({len(data)} bytes)'
-        raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {found}.")
+        found = f'{width}x{height}' if width else f'other content ({len(data)} bytes)'
+        raise CorruptFileError(f"The file '{name}' should be an image of at most {max_pixels} pixels. Found {found}.")
     _check_complete(data, name)
     try:
         return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)

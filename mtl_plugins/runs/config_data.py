@@ -12,8 +12,9 @@ from typing import Any
 IRRELEVANT = frozenset(
     ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
 )
+# The order of channels too: it was always that of the tasks, which older records do not state.
 IRRELEVANT_ANYWHERE = frozenset(
-    ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory')
+    ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'task_order')
 )
 
 

@@ -94,8 +94,8 @@ BOMB[16:24] = (30000).to_bytes(4, 'big') * 2
 @pytest.mark.parametrize(
     ('status', 'arguments', 'words'),
     [
-        (400, dict(body=b''), 'no header'),
-        (400, dict(body=b'GIF89a, or is it'), 'no header'),
+        (400, dict(body=b''), 'other content'),
+        (400, dict(body=b'GIF89a, or is it'), 'other content'),
         (400, dict(body=png(picture((40, 40)))[:-40]), 'truncated'),
         (400, dict(body=bytes(BOMB)), 'at most 10000 pixels'),
         (400, dict(body=png(np.zeros((200, 200, 3), np.uint8))), 'at most 10000 pixels. Found 200x200'),
@@ -111,7 +111,7 @@ def test_bad_uploads_are_refused(address, status, arguments, words):
 
 
 def test_an_upload_that_grows_without_a_length_is_cut_off(address):
-    status, content, _ = ask(address, body=(bytes(50_000) for _ in range(100)), Transfer_Encoding='chunked')
+    status, content, _ = ask(address, body=(bytes(50_000) for _ in range(6)))
     assert status == 413 and 'at most 200000 bytes' in json.loads(content)['error']
 
 
@@ -183,20 +183,21 @@ def test_memory_is_flat_under_bad_uploads(address):
 
 def test_the_page_in_a_browser(visit, tmp_path):
     Image.fromarray(picture((30, 40))).save(tmp_path / 'photo.png')
-    (tmp_path / 'notes.txt').write_text('no image')
     with serving(Bright()) as (host, port):
         page = visit(f'http://{host}:{port}/')
         page.set_input_files('#file', tmp_path / 'photo.png')
         page.wait_for_selector('#result:not([hidden])')
-        page.wait_for_function('document.getElementById("result").naturalWidth > 900')
-        assert page.text_content('#state').startswith('photo.png, ')
+        # Playwright's waiting for functions needs eval, which the page forbids.
+        page.locator('#state', has_text='photo.png, ').wait_for()
+        picture_of = 'node => node.decode().then(() => node.naturalWidth)'
+        assert page.locator('#result').evaluate(picture_of) > 900
         # Dropped.
         data = page.evaluate_handle(
-            '() => { const data = new DataTransfer(); '
-            'data.items.add(new File(["x"], "a.png", { type: "image/png" })); return data; }'
+            'bytes => { const data = new DataTransfer();'
+            ' data.items.add(new File([new Uint8Array(bytes)], "b.png", { type: "image/png" })); return data; }',
+            list(png(picture((20, 40)))),
         )
-        with page.expect_response(lambda response: response.status == 400):
-            page.dispatch_event('#drop', 'drop', dict(dataTransfer=data))
-        page.wait_for_function('document.getElementById("state").textContent.includes("no header")')
-        assert page.locator('#result').is_hidden()
+        page.dispatch_event('#drop', 'drop', dict(dataTransfer=data))
+        page.locator('#state', has_text='b.png, ').wait_for()
+        assert page.locator('#result').evaluate(picture_of) > 900
         page.screenshot(path=tmp_path / 'page.png')
