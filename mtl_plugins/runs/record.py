@@ -44,8 +44,9 @@ Numbers that are not finite are null. Times of a process that was killed count u
 
 import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +152,21 @@ def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
     sessions = record.get('sessions') or ()
     iterations = sum(session.get('iterations', 0) for session in sessions)
     return sum(session.get('train_seconds', 0.0) for session in sessions) / iterations if iterations else None
+
+
+def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seconds') -> float:
+    """Seconds that the iterations took which led to the newest one: what a session did and the next one repeated is left out.
+
+    Args:
+        sessions: Of a record, from the first to the newest.
+        name: ``'train_seconds'`` or ``'train_cpu_seconds'``.
+    """
+    total = sessions[-1].get(name, 0.0)
+    for session, following in pairwise(sessions):
+        done = session.get('iterations', 0)
+        kept = min(following.get('from_iter', 0) - session.get('from_iter', 0), done)
+        total += session.get(name, 0.0) * kept / done if done else 0.0
+    return round(total, 3)
 
 
 def read_record_file(work_dir: Path) -> dict[str, Any]:

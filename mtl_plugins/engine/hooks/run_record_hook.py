@@ -3,7 +3,6 @@
 import sys
 import time
 from collections.abc import Callable, Mapping
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,7 @@ from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_para
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.runs.best_validation import best_validation, read_row
 from mtl_plugins.runs.provenance import processor_name
-from mtl_plugins.runs.record import LOCK_NAME, read_record_file
+from mtl_plugins.runs.record import LOCK_NAME, read_record_file, training_time
 from mtl_plugins.runs.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.utils.files import hold_lock
 
@@ -163,16 +162,6 @@ class RunRecordHook(Hook):
         seconds = sum(session.get('train_seconds', 0.0) for session in sessions)
         return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
 
-    def _training_time(self, name: str) -> float:
-        """Seconds of the training up to here; of a session, the share of those iterations that the next one did not repeat."""
-        sessions = [*self._earlier_sessions, self._session]
-        total = self._session[name]
-        for session, following in pairwise(sessions):
-            done = session.get('iterations', 0)
-            kept = min(following.get('from_iter', 0) - session.get('from_iter', 0), done)
-            total += session.get(name, 0.0) * kept / done if done else 0.0
-        return round(total, 3)
-
     def _look_at_gpu(self) -> None:
         # The log resets the device's own maximum whenever it prints. Cheaper than `torch.cuda.max_memory_allocated`.
         if torch.cuda.is_available():
@@ -198,12 +187,12 @@ class RunRecordHook(Hook):
         monitor, rule = _monitor(runner)
         best = best_validation(scores, monitor, rule)
         known = _read(runner.work_dir)
+        sessions = [*self._earlier_sessions, self._session]
         here = dict(
             epoch=runner.epoch,
             iter=runner.iter,
             seconds=elapsed_seconds(known) if known else None,
-            train_seconds=self._training_time('train_seconds'),
-            train_cpu_seconds=self._training_time('train_cpu_seconds'),
+            **{name: training_time(sessions, name) for name in ('train_seconds', 'train_cpu_seconds')},
             value=scores[-1].get(monitor),
         )
         earlier = [row for row in known.get('validations') or [] if row['iter'] < runner.iter]
