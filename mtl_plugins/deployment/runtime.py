@@ -89,7 +89,7 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
         ModuleNotFoundError: If the package of the runtime is missing; the tools say which extra brings it.
     """
     path = Path(path)
-    if path.suffix not in RUNTIMES:
+    if path.suffix.lower() not in RUNTIMES:
         raise ConfigError(f"An exported model should be a file with the suffix {', '.join(RUNTIMES)}. Found '{path}'.")
     if not path.is_file():
         raise DataNotFoundError(f"The exported model '{path}' does not exist.")
@@ -103,5 +103,5 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
 
 def open_graph(path: Path, *, device: str = 'cpu', threads: int | None = None) -> Runtime:
     """:func:`load_runtime` of a file that is known to exist, bare networks too, of which only :meth:`Runtime.run` is of use."""
-    module, name = RUNTIMES[path.suffix]
+    module, name = RUNTIMES[path.suffix.lower()]
     return getattr(importlib.import_module(module), name)(path, device=device, threads=threads)

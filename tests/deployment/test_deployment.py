@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from mtl_plugins.apis.exporting import Calibration, Form, export, refuse_losses, write
+from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.description import Description
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
@@ -102,6 +103,20 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
     assert (found['depth'] == before).all() and found['depth'].flags.writeable
     assert runtime.labels['semseg'].classes[0] == 'road' and runtime.labels['depth'].unit == 'm'
     assert runtime.description.made == dict(config='tiny.py')
+
+
+@pytest.mark.parametrize('suffix, package', [('.onnx', 'onnxruntime'), ('.xml', 'openvino')])
+def test_the_inferencer_runs_files(files, suffix, package):
+    pytest.importorskip(package)
+    path, images = files / f'model{suffix}', make_images((2, 49, 75))
+    expected = load_runtime(path)(images)
+    predictions = MultiTaskInferencer(path)(list(images))
+    for number, prediction in enumerate(predictions):
+        assert list(prediction.values) == list(TASKS)
+        for name, values in prediction.values.items():
+            np.testing.assert_array_equal(values, expected[name][number])
+    with pytest.raises(ConfigError, match='`tta` should be left out with an exported model'):
+        MultiTaskInferencer(path, tta=True)
 
 
 def test_an_onnx_file_describes_itself_to_other_programs(files):

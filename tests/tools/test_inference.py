@@ -3,7 +3,6 @@
 import signal
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -306,31 +305,6 @@ def test_kinds_of_a_plugin(run_cli, tmp_path):
     assert zones.shape == (32, 48) and set(np.unique(zones)) <= {0, 1, 2}
     result = run_cli('inference', path, *arguments[:3], '--save', 'points')
     assert result.code == 1 and 'leave out points for a model without depth' in result.err
-
-
-def test_an_exported_model_goes_to_the_runtimes(run_cli, tmp_path, monkeypatch):
-    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
-    arguments = [tmp_path / 'photo.png', '--out', tmp_path / 'out', '--save', 'npy']
-    opened = []
-
-    def load_runtime(path, device='cpu'):
-        opened.append(Path(path).name)
-        runtime = FakeRuntime()
-        return runtime
-
-    class FakeRuntime:
-        labels = dict(brightness=dict(type='ClassMap', classes=['dark', 'bright']))
-
-        def __call__(self, images):
-            return dict(brightness=(images.mean(-1) > 127).astype(np.uint8))
-
-    monkeypatch.setitem(sys.modules, 'mtl_plugins.deployment', SimpleNamespace(load_runtime=load_runtime))
-    assert run_cli('inference', 'model.onnx', *arguments).code == 0
-    assert opened == ['model.onnx']
-    expected = picture((32, 48)).mean(-1) > 127
-    np.testing.assert_array_equal(np.load(tmp_path / 'out/npy/brightness/photo.npy'), expected)
-    result = run_cli('inference', 'model.onnx', *arguments, '--tta')
-    assert result.code == 1 and '`tta` should be left out with an exported model' in result.err
 
 
 # The view in space

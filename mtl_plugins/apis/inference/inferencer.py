@@ -10,18 +10,17 @@ import torch
 from mtl_plugins.apis.contenders import build_trained
 from mtl_plugins.apis.inference.prediction import Prediction
 from mtl_plugins.apis.inference.runtime import (
-    EXPORTED,
     PROBABILITIES,
     Runtime,
     TorchRuntime,
     labels_of_runtime,
-    open_exported,
 )
 from mtl_plugins.apis.inference.sources import Frame, OnError, read_frames
 from mtl_plugins.apis.inference.stored_config import describe_failure, find_config, test_steps
 from mtl_plugins.apis.inference.tiles import check_tile, predict_in_tiles
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
+from mtl_plugins.deployment.runtime import RUNTIMES, load_runtime
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 
@@ -83,7 +82,7 @@ class MultiTaskInferencer:
         self.batch_size = batch_size
         self.tile, self.overlap = check_tile(tile, overlap)
         self.steps: list[Callable[[dict], dict]] = []
-        if isinstance(model, (str, Path)) and Path(model).suffix.lower() not in EXPORTED:
+        if isinstance(model, (str, Path)) and Path(model).suffix.lower() not in RUNTIMES:
             self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, tta, probabilities)
         else:
             given = dict(config=config, cfg_options=cfg_options, tta=tta, probabilities=probabilities)
@@ -91,7 +90,9 @@ class MultiTaskInferencer:
             superfluous = [name for name, value in given.items() if value]
             if superfluous:
                 raise ConfigError(f'`{superfluous[0]}` should be left out with an exported model, which has it built in.')
-            self.runtime = open_exported(model, device) if isinstance(model, (str, Path)) else model
+            if isinstance(model, (str, Path)):
+                model = load_runtime(model, **({} if device is None else dict(device=str(device))))
+            self.runtime = model
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
         self.labels: dict[str, LabelKind] = labels_of_runtime(self.runtime, labels)

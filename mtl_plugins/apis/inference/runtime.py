@@ -1,8 +1,6 @@
 """What computes predictions from images: the model in PyTorch, or an exported one in another runtime."""
 
-import importlib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,8 +14,6 @@ from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
 
 PRECISIONS = dict(float32=torch.float32, bfloat16=torch.bfloat16, float16=torch.float16)
-# Files of exported models.
-EXPORTED = ('.onnx', '.xml', '.pt2')
 # Before the name of a class map, the key of the probabilities of its classes.
 PROBABILITIES = 'probabilities/'
 
@@ -130,21 +126,6 @@ def find_device(device: str | torch.device | None) -> torch.device:
             f'({str(error).splitlines()[0]}).'
         ) from error
     return found
-
-
-def open_exported(path: str | Path, device: str | torch.device | None = None) -> Runtime:
-    """The runtime of an exported file, on a device where one is named.
-
-    Raises:
-        ConfigError: If this installation runs no exported models.
-    """
-    try:
-        deployment = importlib.import_module('mtl_plugins.deployment')
-    except ModuleNotFoundError as error:
-        if error.name != 'mtl_plugins.deployment':
-            raise
-        raise ConfigError(f'{path} should be a checkpoint (.pth): this installation runs no exported models.') from error
-    return deployment.load_runtime(path, **({} if device is None else dict(device=str(device))))
 
 
 def labels_of_runtime(runtime: Runtime, labels: Mapping[str, Any] | None = None) -> dict[str, LabelKind]:
