@@ -170,7 +170,7 @@ def to_markdown(document: Mapping) -> str:
     fixed = 'x'.join(map(str, FIXED_SIZE))
     commits = ' and '.join(sorted({result['commit'] for result in results.values() if 'commit' in result}))
     lines = [
-        f'All {len(results)} configs with random weights, in float32, at {sizes} (images, height, width), or three batches of '
+        f'{_share(results)} with random weights, in float32, at {sizes} (images, height, width), or three batches of '
         f'{fixed} where the graph is for one size; `{made["command"]}`, commit {commits}, {made["date"][:10]}, torch '
         f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
         'values, of all labels.',
@@ -181,7 +181,6 @@ def to_markdown(document: Mapping) -> str:
     notes: dict[str, int] = {}
     for path, result in results.items():
         if result == PENDING:
-            lines.append(f'| `{path}` | ' + ' | '.join(['not tried yet'] * len(FORMATS)) + ' |')
             continue
         cells = []
         for name in FORMATS:
@@ -192,6 +191,11 @@ def to_markdown(document: Mapping) -> str:
         lines.append(f'| `{path}` | ' + ' | '.join(cells) + ' |')
     lines += ['', *(f'{number}. {reason}.' for reason, number in notes.items())]
     return '\n'.join(lines) + '\n'
+
+
+def _share(results: Mapping[str, Mapping]) -> str:
+    tried = sum(result != PENDING for result in results.values())
+    return f'All {tried} configs' if tried == len(results) else f'The {tried} of {len(results)} configs that were tried yet,'
 
 
 def _cell(cell: Mapping) -> str:
