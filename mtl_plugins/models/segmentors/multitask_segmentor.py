@@ -57,7 +57,7 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, ``task_order`` names others, two learn the same label, the head's channels differ from
+        ValueError: If there is no task, ``task_order`` leaves one out, two learn the same label, the head's channels differ from
             the tasks', or a task would misread the head's output.
     """
 
@@ -80,9 +80,9 @@ class MultiTaskSegmentor(BaseModel):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if task_order is not None:
-            if sorted(task_order) != sorted(tasks):
+            if not set(tasks) <= set(task_order):
                 raise ValueError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
-            tasks = {name: tasks[name] for name in task_order}
+            tasks = {name: tasks[name] for name in task_order if name in tasks}
         self.fast_depthwise = fast_depthwise
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
