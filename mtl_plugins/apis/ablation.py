@@ -160,7 +160,7 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
         lines.append('|---|' + '---:|' * (len(columns) + 2))
         for row, runs in rows.items():
             if runs:
-                cells = [_mean_and_spread([d['metrics'][key] for d in runs if key in d['metrics']]) for key in columns.values()]
+                cells = [mean_and_spread([d['metrics'][key] for d in runs if key in d['metrics']]) for key in columns.values()]
                 parameters = f'{runs[0]["parameters"]:,}' if 'parameters' in runs[0] else ''
                 lines.append(f'| {row} | {parameters} | {" | ".join(cells)} | {"" if row == BASELINE else len(runs)} |')
         lines.append('')
@@ -175,8 +175,9 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
     return '\n'.join(lines) + '\n'
 
 
-def _mean_and_spread(values: Sequence[float]) -> str:
+def mean_and_spread(values: Sequence[float], form: str = '.2f') -> str:
+    """Mean and standard deviation as text, the latter of two values and more; nothing for none."""
     if not values:
         return ''
-    spread = f' ± {statistics.stdev(values):.2f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.2f}{spread}'
+    spread = f' ± {statistics.stdev(values):{form}}' if len(values) > 1 else ''
+    return f'{statistics.mean(values):{form}}{spread}'

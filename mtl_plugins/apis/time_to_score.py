@@ -2,10 +2,11 @@
 
 import json
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl_plugins.apis.ablation import mean_and_spread
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES, reaches
 
@@ -69,7 +70,7 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
         if len(reached) == len(runs):
             keys = ('iter', 'train_seconds', 'train_cpu_seconds')
             columns = [[entry[key] for entry in reached if entry[key] is not None] for key in keys]
-            cells += [_mean_and_spread(values) for values in columns]
+            cells += [mean_and_spread(values, '.0f') for values in columns]
             mean = statistics.mean(columns[-1]) if columns[-1] else None
             reference = reference or mean
             cells.append(f'{reference / mean:.2f}' if mean else '')
@@ -88,10 +89,3 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
         'standard deviation over seeds. The last column compares processor seconds with the first row.',
     ]
     return '\n'.join(lines) + '\n'
-
-
-def _mean_and_spread(values: Sequence[float]) -> str:
-    if not values:
-        return ''
-    spread = f' ± {statistics.stdev(values):.0f}' if len(values) > 1 else ''
-    return f'{statistics.mean(values):.0f}{spread}'
