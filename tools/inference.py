@@ -9,7 +9,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training')
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, or an exported model')
     parser.add_argument(
         'inputs',
         nargs='+',
@@ -30,6 +30,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
     parser.add_argument(
         '--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--backend',
+        choices=['torch', 'compile', 'onnx', 'openvino'],
+        default='torch',
+        help='what computes: PyTorch, torch.compile, ONNX Runtime or OpenVINO (default: %(default)s)',
     )
     parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
@@ -69,6 +75,7 @@ def main() -> int:
         cfg_options=parse_options(args.cfg_options),
         device=args.device,
         precision=args.precision,
+        backend=args.backend,
         tta=args.tta,
         probabilities=args.probabilities,
         batch_size=args.batch_size,

@@ -2,6 +2,7 @@
 
 import itertools
 import weakref
+from functools import partial
 
 import cv2
 import numpy as np
@@ -132,6 +133,29 @@ def test_half_precision(tmp_path, precision):
     assert half.values['depth'].dtype == np.float32
     assert (whole.values['semseg'] == half.values['semseg']).mean() > 0.9
     assert 0 < np.abs(whole.values['depth'] / half.values['depth'] - 1).mean() < 0.1
+
+
+@pytest.mark.parametrize(
+    ('backend', 'package'),
+    [('openvino', 'openvino'), pytest.param('onnx', 'onnxruntime', marks=pytest.mark.slow), ('compile', 'torch')],
+)
+def test_backends_predict_the_same(tmp_path, monkeypatch, backend, package):
+    pytest.importorskip(package)
+    if backend == 'compile':
+        # All but the code, which takes a compiler half a minute to make.
+        monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='eager'))
+    path, images = save_checkpoint(tmp_path / 'x.pth'), [picture((40, 60)), picture((33, 50), seed=1)]
+    expected = MultiTaskInferencer(path)(images)
+    inferencer = MultiTaskInferencer(path, backend=backend)
+    for one, other in zip(inferencer(images), expected, strict=True):
+        assert (one.values['semseg'] == other.values['semseg']).mean() > 0.999
+        np.testing.assert_allclose(one.values['depth'], other.values['depth'], rtol=1e-4)
+    if backend == 'openvino':
+        assert type(inferencer.runtime).__name__ == 'OpenVinoRuntime'
+        with pytest.raises(ConfigError, match='`tta` should be left out, or `backend` be torch. Found openvino'):
+            MultiTaskInferencer(path, backend=backend, tta=True)
+    with pytest.raises(ConfigError, match="`backend` should be one of torch, compile, onnx, openvino. Found 'tpu'"):
+        MultiTaskInferencer(path, backend='tpu')
 
 
 def test_images_are_resized_as_asked_for_and_as_the_config_tests(tmp_path):

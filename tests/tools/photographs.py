@@ -67,12 +67,13 @@ def write_video(path: Path, size: tuple[int, int] = (48, 64), number: int = 9, f
     return path
 
 
-def save_checkpoint(path: Path, config: Path = JOINT, **meta) -> Path:
-    """Random weights of a config with a tiny backbone, with the text of the config as mmengine's runner stores it."""
+def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True, **meta) -> Path:
+    """Random weights of a config with a small head and, if ``tiny``, a backbone that only the tests know, with the text of the config as mmengine's runner stores it."""
     plain = load_config(str(config))
     options = shrink_head(plain.model.decode_head, 'model.decode_head')
     resolved = load_config(str(config), options)
-    resolved.model.backbone = dict(type='TinyBackbone')
+    if tiny:
+        resolved.model.backbone = dict(type='TinyBackbone')
     torch.manual_seed(0)
     model = MODELS.build(resolved.model)
     for name, parameter in model.named_parameters():

@@ -10,12 +10,18 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog='curl --data-binary @photo.jpg -H "Content-Type: image/jpeg" -o out.png localhost:8000/predict',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training')
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, or an exported model')
     parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on; this machine alone by default')
     parser.add_argument('--port', type=int, default=8000, help='port (default: %(default)s)')
     parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
     parser.add_argument('--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights')
+    parser.add_argument(
+        '--backend',
+        choices=['torch', 'compile', 'onnx', 'openvino'],
+        default='torch',
+        help='what computes: PyTorch, torch.compile, ONNX Runtime or OpenVINO (default: %(default)s)',
+    )
     parser.add_argument('--batch-size', type=int, default=8, metavar='N', help='images at a time (default: %(default)s)')
     parser.add_argument('--short-side', type=int, metavar='N', help='resize images first: N pixels on the shorter side')
     parser.add_argument('--queue-size', type=int, default=16, metavar='N', help='images that may wait (default: %(default)s)')
@@ -36,6 +42,7 @@ def main() -> None:
         config=args.config,
         device=args.device,
         precision=args.precision,
+        backend=args.backend,
         batch_size=args.batch_size,
         short_side=args.short_side,
     )

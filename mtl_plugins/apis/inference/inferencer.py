@@ -1,11 +1,13 @@
 """A trained model as a function of images."""
 
+import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from mtl_plugins.apis.contenders import build_trained
 from mtl_plugins.apis.inference.prediction import Prediction
@@ -23,6 +25,9 @@ from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
 from mtl_plugins.deployment.runtime import RUNTIMES, load_runtime
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+
+# What may compute the predictions of a checkpoint.
+BACKENDS = ('torch', 'compile', 'onnx', 'openvino')
 
 
 class MultiTaskInferencer:
@@ -47,6 +52,9 @@ class MultiTaskInferencer:
         cfg_options: Overrides of ``config`` by dotted key.
         device: Such as ``'cpu'`` or ``'cuda:1'``; the first GPU by default, if there is one.
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+        backend: What computes the predictions of a checkpoint: ``'torch'``; ``'compile'``, torch.compile, which takes minutes for
+            the first image of each size; ``'onnx'`` (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to
+            a temporary file, and has to pass the gate of :func:`~mtl_plugins.apis.exporting.export`.
         tta: Whether to merge the scaled and mirrored views that ``tta_model`` of the config describes.
         probabilities: Whether to give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
@@ -68,6 +76,7 @@ class MultiTaskInferencer:
         cfg_options: Mapping[str, Any] | None = None,
         device: str | torch.device | None = None,
         precision: str = 'float32',
+        backend: str = 'torch',
         tta: bool = False,
         probabilities: bool = False,
         batch_size: int = 4,
@@ -79,14 +88,16 @@ class MultiTaskInferencer:
         for name, value in dict(batch_size=batch_size, short_side=short_side).items():
             if value is not None and value < 1:
                 raise ConfigError(f'`{name}` should be at least 1. Found {value}.')
+        if backend not in BACKENDS:
+            raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
         self.batch_size = batch_size
         self.tile, self.overlap = check_tile(tile, overlap)
         self.steps: list[Callable[[dict], dict]] = []
         if isinstance(model, (str, Path)) and Path(model).suffix.lower() not in RUNTIMES:
-            self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, tta, probabilities)
+            self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, backend, tta, probabilities)
         else:
             given = dict(config=config, cfg_options=cfg_options, tta=tta, probabilities=probabilities)
-            given['precision'] = precision != 'float32'
+            given |= dict(precision=precision != 'float32', backend=backend != 'torch')
             superfluous = [name for name, value in given.items() if value]
             if superfluous:
                 raise ConfigError(f'`{superfluous[0]}` should be left out with an exported model, which has it built in.')
@@ -104,9 +115,10 @@ class MultiTaskInferencer:
         cfg_options: Mapping[str, Any] | None,
         device: str | torch.device | None,
         precision: str,
+        backend: str,
         tta: bool,
         probabilities: bool,
-    ) -> TorchRuntime:
+    ) -> Runtime:
         found = find_config(checkpoint, config, cfg_options)
         try:
             model = build_trained(found, str(checkpoint))
@@ -118,8 +130,25 @@ class MultiTaskInferencer:
             if config is not None:
                 raise
             raise describe_failure(checkpoint, error) from error
+        if backend in ('onnx', 'openvino'):
+            superfluous = [name for name, value in dict(tta=tta, probabilities=probabilities).items() if value]
+            if superfluous:
+                raise ConfigError(f'`{superfluous[0]}` should be left out, or `backend` be torch. Found {backend}.')
+            return self._export(model.eval(), backend, precision, device)
         tta_model = (found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None
-        return TorchRuntime(model, device=device, precision=precision, tta_model=tta_model, probabilities=probabilities)
+        compile_network = {} if backend == 'compile' else None
+        options = dict(tta_model=tta_model, probabilities=probabilities, compile=compile_network)
+        return TorchRuntime(model, device=device, precision=precision, **options)
+
+    def _export(self, model: nn.Module, backend: str, precision: str, device: str | torch.device | None) -> Runtime:
+        """A model in a runtime of exported files, whose file lives as long as this object."""
+        # The packages of the extra `deploy`, which others do without.
+        from mtl_plugins.apis.exporting import SUFFIXES, Form, export
+
+        self._folder = tempfile.TemporaryDirectory()
+        path = Path(self._folder.name) / f'model{SUFFIXES[backend]}'
+        export(model, Form(backend, precision), path)
+        return load_runtime(path, device=str(device or 'cpu'))
 
     def __call__(self, inputs: Any, *, on_error: OnError | None = None, max_frames: int | None = None) -> list[Prediction]:
         """The predictions of all images; arguments and errors are those of :meth:`stream`."""

@@ -48,6 +48,7 @@ class TorchRuntime:
         precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
         probabilities: Whether to give those of the classes, too; of one view only.
+        compile: Arguments of :func:`torch.compile` for the network, or None.
 
     Raises:
         ConfigError: If an argument is none of those, or the device is not there.
@@ -61,13 +62,14 @@ class TorchRuntime:
         precision: str = 'float32',
         tta_model: Mapping[str, Any] | None = None,
         probabilities: bool = False,
+        compile: dict | None = None,
     ) -> None:
         if precision not in PRECISIONS:
             raise ConfigError(f'`precision` should be one of {list(PRECISIONS)}. Found {precision!r}.')
         if probabilities and tta_model:
             raise ConfigError('`probabilities` should be False with test-time augmentation, which merges several. Found True.')
         self.device = find_device(device)
-        self.model = prepare_for_inference(model, dtype=PRECISIONS[precision]).to(self.device)
+        self.model = prepare_for_inference(model, dtype=PRECISIONS[precision], compile=compile).to(self.device)
         self.labels: dict[str, LabelKind] = {name: model.data_preprocessor.labels[name] for name in model.label_names}
         self.augmented = MODELS.build({**tta_model, 'model': self.model}) if tta_model else None
         self.probabilities = probabilities

@@ -24,6 +24,9 @@ _DISTRIBUTIONS = (
     'numpy',
     'opencv-python',
     'pillow',
+    'onnxruntime',
+    'openvino',
+    'nncf',
 )
 
 
