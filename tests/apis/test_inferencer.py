@@ -152,9 +152,9 @@ def test_backends_predict_the_same(tmp_path, monkeypatch, backend, package):
         np.testing.assert_allclose(one.values['depth'], other.values['depth'], rtol=1e-4)
     if backend == 'openvino':
         assert type(inferencer.runtime).__name__ == 'OpenVinoRuntime'
-        with pytest.raises(ConfigError, match='`tta` should be left out, or `backend` be torch. Found openvino'):
+        with pytest.raises(ConfigError, match=r'`tta` should be left out, or `backend` be torch. Found openvino'):
             MultiTaskInferencer(path, backend=backend, tta=True)
-    with pytest.raises(ConfigError, match="`backend` should be one of torch, compile, onnx, openvino. Found 'tpu'"):
+    with pytest.raises(ConfigError, match=r"`backend` should be one of torch, compile, onnx, openvino. Found 'tpu'"):
         MultiTaskInferencer(path, backend='tpu')
 
 

@@ -68,7 +68,10 @@ def write_video(path: Path, size: tuple[int, int] = (48, 64), number: int = 9, f
 
 
 def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True, **meta) -> Path:
-    """Random weights of a config with a small head and, if ``tiny``, a backbone that only the tests know, with the text of the config as mmengine's runner stores it."""
+    """Random weights of a config with a small head, with the text of the config as mmengine's runner stores it.
+
+    ``tiny``: with a backbone that is registered in this process alone.
+    """
     plain = load_config(str(config))
     options = shrink_head(plain.model.decode_head, 'model.decode_head')
     resolved = load_config(str(config), options)
