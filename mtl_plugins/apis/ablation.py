@@ -141,6 +141,8 @@ def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: in
 def tables_in_markdown(plan: dict, results: Path) -> str:
     """A table for each of the plan's, of the runs that have a result: mean and standard deviation over the seeds.
 
+    The last column is the processor time of the training without validations, if all runs of the table recorded it.
+
     Raises:
         UserError: If there is no result at all.
     """
@@ -156,11 +158,15 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
         if not {COLUMNS['mIoU'], COLUMNS['SI-logRMSE']} <= shared:
             shared.discard(COLUMNS['multitask'])  # 0 by definition with one task
         columns = {name: key for name, key in COLUMNS.items() if key in shared}
-        lines += [f'## {table["title"]}', '', f'| row | parameters | {" | ".join(columns)} | seeds |']
-        lines.append('|---|' + '---:|' * (len(columns) + 2))
+        seconds = {id(d): d['validations'][-1].get('train_cpu_seconds') for d in found if d.get('validations')}
+        timed = bool(found) and all(seconds.get(id(d)) for d in found)
+        headings = [*columns, *(['processor seconds'] if timed else []), 'seeds']
+        lines += [f'## {table["title"]}', '', f'| row | parameters | {" | ".join(headings)} |']
+        lines.append('|---|' + '---:|' * (len(headings) + 1))
         for row, runs in rows.items():
             if runs:
                 cells = [mean_and_spread([d['metrics'][key] for d in runs if key in d['metrics']]) for key in columns.values()]
+                cells += [mean_and_spread([seconds[id(d)] for d in runs if id(d) in seconds], '.0f')] if timed else []
                 parameters = f'{runs[0]["parameters"]:,}' if 'parameters' in runs[0] else ''
                 lines.append(f'| {row} | {parameters} | {" | ".join(cells)} | {"" if row == BASELINE else len(runs)} |')
         lines.append('')

@@ -87,7 +87,13 @@ def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(tmp
     table = tables_in_markdown(plan, tmp_path / 'results')
     assert f'| one | 1,234 | 21.50 ± {statistics.stdev(depths):.2f} | 2 |' in table
     assert '| two | 1,234 | 30.00 | 1 |' in table
-    assert 'multitask' not in table and 'mIoU' not in table and '0123456' in table
+    assert 'multitask' not in table and 'mIoU' not in table and '0123456' in table and 'seconds' not in table
+    for path in (tmp_path / 'results').glob('*.json'):
+        document = json.loads(path.read_text())
+        document['validations'] = [dict(train_cpu_seconds=1.0), dict(train_cpu_seconds=10.0 * (1 + document['seed']))]
+        path.write_text(json.dumps(document))
+    table = tables_in_markdown(plan, tmp_path / 'results')
+    assert '| row | parameters | SI-logRMSE | processor seconds | seeds |' in table and '| 15 ± 7 | 2 |' in table
 
 
 def test_the_baseline_is_a_row_and_no_run(tmp_path):
