@@ -46,8 +46,8 @@ def first_to_reach(document: Mapping[str, Any], targets: Mapping[str, float]) ->
 def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[str, float], val_iters: int) -> str:
     """A row for each recipe: how many seeds reached the targets, and mean and standard deviation of what it took them.
 
-    The ratio is that of the first row's mean processor seconds to this one's. Of a recipe whose seeds did not all reach the
-    targets nothing is averaged.
+    The ratio is that of the first row's mean processor seconds to this one's. Seeds that did not reach the targets count with all
+    that they trained, and make their row's means lower bounds.
 
     Raises:
         UserError: If there is no result.
@@ -61,22 +61,24 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
         f'| recipe, to {names} | parameters | seeds that got there | iterations | seconds | processor seconds | times as fast |',
         '|---|---:|---:|---:|---:|---:|---:|',
     ]
-    reference = None
+    reference, reference_complete = None, False
     for row, runs in rows.items():
         if not runs:
             continue
-        reached = [found for run in runs if (found := first_to_reach(run, targets))]
-        cells = [row, f'{runs[0]["parameters"]:,}', f'{len(reached)} of {len(runs)}']
-        if len(reached) == len(runs):
-            keys = ('iter', 'train_seconds', 'train_cpu_seconds')
-            columns = [[entry[key] for entry in reached if entry[key] is not None] for key in keys]
-            cells += [mean_and_spread(values, '.0f') for values in columns]
-            mean = statistics.mean(columns[-1]) if columns[-1] else None
-            reference = reference or mean
-            cells.append(f'{reference / mean:.2f}' if mean else '')
-        else:
-            last = max(run['validations'][-1]['iter'] for run in runs)
-            cells += [f'more than {last}', '', '', '']
+        reached = [first_to_reach(run, targets) for run in runs]
+        entries = [found or run['validations'][-1] for found, run in zip(reached, runs, strict=True)]
+        complete = all(reached)
+        cells = [row, f'{runs[0]["parameters"]:,}', f'{sum(map(bool, reached))} of {len(runs)}']
+        keys = ('iter', 'train_seconds', 'train_cpu_seconds')
+        columns = [[entry[key] for entry in entries if entry[key] is not None] for key in keys]
+        means = [mean_and_spread(values, '.0f') for values in columns]
+        cells += means if complete else [f'more than {mean.partition(" ")[0]}' if mean else '' for mean in means]
+        mean = statistics.mean(columns[-1]) if columns[-1] else None
+        reference, reference_complete = reference or mean, reference_complete if reference else complete
+        # Of two bounds there is no ratio.
+        known = mean and (complete or reference_complete)
+        bound = {(True, False): 'more than ', (False, True): 'less than '}.get((complete, reference_complete), '')
+        cells.append(f'{bound}{reference / mean:.2f}' if known else '')
         lines.append(f'| {" | ".join(cells)} |')
     found = [document for runs in rows.values() for document in runs]
     commits = sorted({d['commit'][:7] for d in found if d['commit']})

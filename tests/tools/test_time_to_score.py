@@ -87,7 +87,10 @@ def test_the_table_counts_the_first_validation_that_reaches_both(tmp_path):
     assert lines[0].startswith('| recipe, to 30 mIoU and 36 SI-logRMSE |')
     assert lines[2] == '| slow | 1,234 | 2 of 2 | 150 ± 0 | 45 ± 21 | 90 ± 42 | 1.00 |'
     assert lines[3] == '| fast | 1,234 | 1 of 1 | 50 | 5 | 9 | 10.00 |'
-    assert lines[4] == '| never | 1,234 | 0 of 1 | more than 50 |  |  |  |'
+    assert lines[4] == '| never | 1,234 | 0 of 1 | more than 50 | more than 5 | more than 9 | less than 10.00 |'
+    plan = dict(tables=[dict(rows=dict(never={}, slow={}))])
+    lines = table_in_markdown(plan, tmp_path, targets, 50).splitlines()
+    assert lines[2].endswith('| more than 9 |  |') and lines[3].endswith('| more than 0.10 |')
 
 
 def test_a_target_that_is_no_score_is_refused():
