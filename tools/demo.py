@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-CONFIG = 'configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-3e_pretrained_synthetic-128x256.py'
+CONFIG = 'configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-6e_separable-pretrained_synthetic-128x256.py'
 
 
 def parse_args() -> argparse.Namespace:

@@ -1,4 +1,4 @@
-# Joint DeepLabV3+, EfficientNet-Lite0 from ImageNet weights, three epochs on a small generated data set: what `make demo` trains.
+# Joint DeepLabV3+, EfficientNet-Lite0 from ImageNet weights, three epochs on a small generated data set.
 # python tools/train.py configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-3e_pretrained_synthetic-128x256.py --data-root D
 _base_ = ['joint_r18-d16_1xb4-3e_synthetic-128x256.py']
 model = dict(
