@@ -154,6 +154,8 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
         names = [*([BASELINE] if plan.get('baseline') else []), *table['rows']]
         rows = {row: [d for d in documents if d['row'] == row] for row in names}
         found = [d for row in table['rows'] for d in rows[row]]
+        if not found:
+            continue
         shared = set(COLUMNS.values()).intersection(set().union(*(d['metrics'] for d in found)))
         if not {COLUMNS['mIoU'], COLUMNS['SI-logRMSE']} <= shared:
             shared.discard(COLUMNS['multitask'])  # 0 by definition with one task
