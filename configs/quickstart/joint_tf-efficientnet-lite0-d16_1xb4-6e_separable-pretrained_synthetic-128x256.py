@@ -1,4 +1,4 @@
-# Six epochs of the separable model take about as long as three of the dense one: what `make demo` trains.
+# Six epochs of the separable model cost the processor time of three of the dense one: what `make demo` trains.
 # python tools/train.py configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-6e_separable-pretrained_synthetic-128x256.py
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb4-3e_separable-pretrained_synthetic-128x256.py']
 param_scheduler = [
