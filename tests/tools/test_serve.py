@@ -165,6 +165,7 @@ def test_twice_the_capacity():
         assert line in counted.splitlines(), counted
 
 
+@pytest.mark.slow  # A slow client gets its answer after ten seconds.
 def test_the_load_tool_starts_a_server_and_counts_every_answer(run_cli, tmp_path):
     checkpoint, path = save_checkpoint(tmp_path / 'small.pth', tiny=False), tmp_path / 'load.json'
     times = ('--warm-up', 1, '--seconds', 2, '--clients', 4, '--load', 3)
