@@ -52,9 +52,10 @@ class MultiTaskInferencer:
         cfg_options: Overrides of ``config`` by dotted key.
         device: Such as ``'cpu'`` or ``'cuda:1'``; the first GPU by default, if there is one.
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
-        backend: What computes the predictions of a checkpoint: ``'torch'``; ``'compile'``, torch.compile, which takes minutes for
-            the first image of each size; ``'onnx'`` (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to
-            a temporary file, and has to pass the gate of :func:`~mtl_plugins.apis.exporting.export`.
+        backend: What computes the predictions of a checkpoint: ``'torch'``; ``'compile'``, torch.compile, which compiles for
+            each size of image; ``'onnx'`` (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to
+            a temporary file, and has to pass the gate of :func:`~mtl_plugins.apis.exporting.export`. Their default
+            device is the CPU.
         tta: Whether to merge the scaled and mirrored views that ``tta_model`` of the config describes.
         probabilities: Whether to give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.

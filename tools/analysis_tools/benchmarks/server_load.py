@@ -149,8 +149,9 @@ class Resident:
                 return
 
     def read(self) -> float:
+        # A process that ended, whose parent has not asked for its status, has none.
         lines = self.path.read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith('VmRSS:')) / 1024
+        return next((int(line.split()[1]) for line in lines if line.startswith('VmRSS:')), 0) / 1024
 
 
 def benchmark_server(
@@ -177,8 +178,8 @@ def benchmark_server(
         log: Gets a line on what happens.
 
     Returns:
-        ``capacity``, ``rate`` and ``served`` in requests per second; ``answers`` by kind and status; ``wrong``, how many got an
-        answer of another status, or none; ``seconds``, quantiles of the time to an answer by status; ``mebibytes`` of the process
+        ``capacity`` and ``rate`` in requests per second; ``served``, all predictions over ``seconds``; ``answers`` by kind and
+        status; ``wrong``, how many got an answer of another status, or none; ``seconds``, quantiles of the time to an answer by status; ``mebibytes`` of the process
         before, every second, and after.
     """
     good, bad = make_requests(size)
@@ -224,7 +225,7 @@ def print_load(document: dict) -> None:
     console.print(table)
     memory = document['mebibytes']
     console.print(
-        f'Predicted: {document["served"]:.1f} images per second, of {document["capacity"]:.1f}. Resident memory: '
+        f'Capacity: {document["capacity"]:.1f} images per second. Resident memory: '
         f'{memory["before"]:.0f} MiB before, at most {memory["largest"]:.0f}, {memory["after"]:.0f} after. Wrong or missing '
         f'answers: {document["wrong"]}.'
     )
