@@ -179,8 +179,8 @@ def benchmark_server(
 
     Returns:
         ``capacity`` and ``rate`` in requests per second; ``served``, all predictions over ``seconds``; ``answers`` by kind and
-        status; ``wrong``, how many got an answer of another status, or none; ``seconds``, quantiles of the time to an answer by status; ``mebibytes`` of the process
-        before, every second, and after.
+        status; ``wrong``, how many got an answer of another status, or none; ``seconds``, quantiles of the time to an
+        answer by status; ``mebibytes`` of the process before, every second, and after.
     """
     good, bad = make_requests(size)
     measure_capacity(address, good, clients, warm_up)
