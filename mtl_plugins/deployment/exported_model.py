@@ -33,6 +33,7 @@ class ExportedModel(nn.Module):
         for module in self.model.modules():
             if isinstance(module, SkipDecoder) and module.factored_upsampling is None:
                 module.factored_upsampling = factored_upsampling
+        self.model.fix_padding()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """The values of each label ``(N, H, W)`` or ``(N, H, W, C)``; with the content ``'network'`` its raw outputs."""

@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d, StdConv2d
 from torch import nn
 
 from mtl_plugins.models.backbones import TimmBackbone
-from mtl_plugins.models.backbones.timm_folding import fold_traced_batch_norm
+from mtl_plugins.models.backbones.timm_folding import PaddedConv2d, fold_traced_batch_norm
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from tests.models.builders import build_segmentor
 
@@ -70,6 +70,42 @@ def test_the_copy_for_inference_predicts_the_same():
     fast = prepare_for_inference(model)
     assert (count_norms(fast), count_norms(model)) == (0, before)
     torch.testing.assert_close(fast.predict_arrays(inputs)['depth'], model.predict_arrays(inputs)['depth'], rtol=1e-4, atol=0)
+
+
+@torch.no_grad()
+def test_padding_of_tensorflow_is_fixed_where_the_preprocessor_pads():
+    torch.manual_seed(0)
+    config = dict(type='TimmBackbone', name='tf_efficientnet_b0', output_stride=16)  # kernels of 3 and 5
+    model = as_if_trained(build_segmentor(backbone=config))
+    model.data_preprocessor.size_divisor = 16
+    fixed = copy.deepcopy(model)
+    fixed.fix_padding()
+    assert sum(isinstance(module, PaddedConv2d) for module in fixed.modules()) == 4  # the fifth stride became a dilation
+    assert list(fixed.state_dict()) == list(model.state_dict())
+    for size in ((64, 64), (80, 112)):
+        images = torch.randn(1, 3, *size)
+        for found, expected in zip(fixed.backbone(images), model.backbone(images), strict=True):
+            assert (found is None and expected is None) or torch.equal(found, expected)
+    before = count_norms(model)
+    assert (count_norms(prepare_for_inference(fixed)), before > 0) == (0, True)
+
+    model.data_preprocessor.size_divisor = 8  # less than the stride: sizes differ
+    model.fix_padding()
+    assert not any(isinstance(module, PaddedConv2d) for module in model.modules())
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_network_of_tensorflow_is_compiled_for_any_size():
+    config = dict(type='TimmBackbone', name='tf_efficientnet_lite0', output_stride=16)
+    model = as_if_trained(build_segmentor(backbone=config))
+    model.data_preprocessor.size_divisor = 16
+    expected = [model.backbone(torch.ones(1, 3, *size))[-1] for size in ((32, 48), (48, 32))]
+    model.fix_padding()
+    backbone = torch.compile(model.backbone, backend='eager', dynamic=True)  # without the padding it does not end
+    for each in expected:
+        size = [16 * length for length in each.shape[-2:]]
+        torch.testing.assert_close(backbone(torch.ones(1, 3, *size))[-1], each)
 
 
 class Twice(nn.Module):

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
-from mtl_plugins.models.backbones.timm_folding import fold_traced_batch_norm
+from mtl_plugins.models.backbones.timm_folding import fix_same_padding, fold_traced_batch_norm
 from mtl_plugins.models.backbones.timm_weights import to_feature_weights
 from mtl_plugins.models.utils.checkpoint import Weights
 from mtl_plugins.models.utils.timm_models import check_model_name, import_timm
@@ -129,6 +129,11 @@ class TimmBackbone(PretrainedBackbone):
     def fold_batch_norm(self) -> None:
         """What `prepare_for_inference` does to this part: timm's children need not stand in the order of their use."""
         fold_traced_batch_norm(self.network)
+
+    def fix_padding(self, divisor: int) -> None:
+        """What a graph for any size needs; the sides of all images have to be multiples of ``divisor``, else nothing is done."""
+        if divisor % self.output_stride == 0:
+            fix_same_padding(self.network)
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
         size = [-(-length // self.size_divisor) * self.size_divisor for length in inputs.shape[-2:]]

@@ -1,9 +1,10 @@
-"""BatchNorm folded into convolutions, where a trace of the network shows that nothing lies between."""
+"""Networks of timm made plainer: BatchNorm folded into convolutions, padding that is known beforehand."""
 
 import copy
 from collections import Counter
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
@@ -40,12 +41,52 @@ def fold_traced_batch_norm(network: nn.Module) -> None:
         if node.op != 'call_module' or type(modules[node.target]) not in (nn.BatchNorm2d, BatchNormAct2d):
             continue
         source, norm = node.args[0], modules[node.target]
-        if source.op != 'call_module' or type(modules[source.target]) not in (nn.Conv2d, Conv2dSame):
+        if source.op != 'call_module' or type(modules[source.target]) not in (nn.Conv2d, Conv2dSame, PaddedConv2d):
             continue
         if len(source.users) == calls[source.target] == calls[node.target] == 1:
             _replace(network, source.target, fuse_conv_bn_eval(modules[source.target], norm))
             with_activation = isinstance(norm, BatchNormAct2d)
             _replace(network, node.target, nn.Sequential(norm.drop, norm.act) if with_activation else nn.Identity())
+
+
+class PaddedConv2d(nn.Conv2d):
+    """A convolution with the weights of another one, which pads each side by its own number of zeros.
+
+    Args:
+        conv: The other one; its own padding does not count.
+        sides: Columns on the left and on the right, rows above and below.
+    """
+
+    def __init__(self, conv: nn.Conv2d, sides: tuple[int, int, int, int]) -> None:
+        widths = conv.in_channels, conv.out_channels
+        options = dict(stride=conv.stride, dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None)
+        super().__init__(*widths, conv.kernel_size, **options, device='meta')
+        self.weight, self.bias, self.sides = conv.weight, conv.bias, sides
+        self.train(conv.training)
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(F.pad(inputs, self.sides))
+
+
+def fix_same_padding(network: nn.Module) -> None:
+    """Pad by numbers, not by formulas of the image's size, in place, for images whose sides the network's stride divides.
+
+    TensorFlow's networks pad a strided convolution as much as its input's size asks for, which is the same for all sizes that
+    the stride divides. A graph for any size would hold the formulas, one within the next, and torch simplifies them for hours.
+
+    Args:
+        network: Of timm. Weights keep their names.
+    """
+    from timm.layers import Conv2dSame
+
+    for name, conv in list(network.named_modules()):
+        if type(conv) is Conv2dSame:
+            rows, columns = (
+                max((size - 1) * dilation + 1 - stride, 0)
+                for size, dilation, stride in zip(conv.kernel_size, conv.dilation, conv.stride, strict=True)
+            )
+            sides = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+            _replace(network, name, PaddedConv2d(conv, sides))
 
 
 def _replace(network: nn.Module, name: str, module: nn.Module) -> None:

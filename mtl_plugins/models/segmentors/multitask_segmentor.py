@@ -202,9 +202,16 @@ class MultiTaskSegmentor(BaseModel):
         Args:
             options: As in :func:`torch.compile`.
         """
+        self.fix_padding()
         for part in (self.backbone, self.neck, self.decode_head):
             if part is not None:
                 part.compile(**options)
+
+    def fix_padding(self) -> None:
+        """Let the backbone rely on the data preprocessor's padding, in place, before it becomes a graph for any size."""
+        divisor = getattr(self.data_preprocessor, 'size_divisor', None)
+        if divisor and hasattr(self.backbone, 'fix_padding'):
+            self.backbone.fix_padding(divisor)
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
         """The feature pyramid that the decode head reads."""

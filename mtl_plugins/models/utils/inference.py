@@ -54,5 +54,6 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
     fast.auxiliary_heads = None  # charged in training only
     fast.to(memory_format=fast.memory_format)
     if compile is not None:
+        fast.fix_padding()
         fast.decode = torch.compile(fast.decode, **compile)
     return fast
