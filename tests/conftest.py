@@ -1,5 +1,6 @@
 """Fixtures for all tests."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -22,6 +23,12 @@ def fresh_mmengine_state(monkeypatch):
     monkeypatch.delenv('MTL_DATA_ROOT', raising=False)
     yield
     forget_experiments()
+
+
+def pytest_collection_finish():
+    # mmengine collects garbage for each data set, which takes half a second where so much is imported.
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_runtest_setup(item):

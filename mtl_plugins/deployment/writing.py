@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch.export import ExportedProgram
 
@@ -119,7 +120,32 @@ def to_openvino(model: Any) -> Any:
             converted = openvino.Core().read_model(path)
         except RuntimeError as error:
             raise ConfigError(f'OpenVINO cannot read the graph: {str(error).splitlines()[-1]}') from error
+    _smooth_where_asked(converted)
     return converted
+
+
+def _smooth_where_asked(model: Any) -> None:
+    """Resize as PyTorch does with ``antialias``, in place: OpenVINO reads the attribute and smooths only in Pillow's modes."""
+    from openvino import opset11 as operations
+
+    pillow = dict(cubic='bicubic_pillow', linear='bilinear_pillow', linear_onnx='bilinear_pillow')
+    for node in model.get_ops():
+        if node.get_type_name() != 'Interpolate' or not node.get_attributes()['antialias']:
+            continue
+        attributes = node.get_attributes()
+        rows_and_columns = operations.constant(np.array([2, 3]))
+        resized = operations.interpolate(
+            node.input_value(0),
+            operations.gather(node.input_value(1), rows_and_columns, operations.constant(0)),
+            pillow[attributes['mode']],
+            attributes['shape_calculation_mode'],
+            pads_begin=[0, 0, 0, 0],
+            axes=rows_and_columns,
+            cube_coeff=-0.5,  # as in PyTorch where it smooths
+        )
+        resized.set_friendly_name(node.get_friendly_name())
+        node.output(0).replace(resized.output(0))
+    model.validate_nodes_and_infer_types()
 
 
 def write_openvino(model: Any, description: Description, path: Path) -> None:

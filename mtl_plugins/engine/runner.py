@@ -28,6 +28,7 @@ from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
+from mtl_plugins.utils.config import RunConfig
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
 
@@ -74,13 +75,13 @@ class MultiTaskRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'MultiTaskRunner':
-        """As mmengine's.
+        """As mmengine's, with a :class:`RunConfig`.
 
         Raises:
             ConfigError: If the config holds a password: it is written into the work dir and the log.
         """
         refuse_secrets(cfg)
-        return super().from_cfg(cfg)
+        return super().from_cfg(RunConfig.of(cfg))
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
         """As mmengine's; None are the local files."""

@@ -72,6 +72,29 @@ def write_traced(model, folder):
     write_torch(trace(ExportedModel(model)), describe(model, made=dict(config='tiny.py')), folder / 'model.pt2')
 
 
+@pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
+@pytest.mark.parametrize('by', ['sizes', 'scales'])
+def test_openvino_smooths_what_it_makes_smaller(mode, by):
+    """As the position embeddings of timm's vision transformers, in a graph as torch writes it."""
+    onnx, openvino = pytest.importorskip('onnx'), pytest.importorskip('openvino')
+    helper, values = onnx.helper, torch.randn(1, 2, 14, 14)
+    target = dict(sizes=np.array([1, 2, 4, 28]), scales=np.array([1, 1, 4 / 14, 2], np.float32))[by]
+    inputs = ['values', '', '', 'target'] if by == 'sizes' else ['values', '', 'target']
+    options = dict(antialias=1, exclude_outside=1, cubic_coeff_a=-0.5, coordinate_transformation_mode='half_pixel')
+    resize = helper.make_node('Resize', inputs, ['resized'], mode='cubic' if mode == 'bicubic' else 'linear', **options)
+    graph = helper.make_graph(
+        [resize],
+        'resize',
+        [helper.make_tensor_value_info('values', onnx.TensorProto.FLOAT, values.shape)],
+        [helper.make_tensor_value_info('resized', onnx.TensorProto.FLOAT, (1, 2, 4, 28))],
+        [onnx.numpy_helper.from_array(target, 'target')],
+    )
+    model = to_openvino(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10))
+    (found,) = openvino.compile_model(model, 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))(values.numpy()).values()
+    expected = torch.nn.functional.interpolate(values, (4, 28), mode=mode, antialias=True)
+    torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     'suffix, package', [('.onnx', 'onnxruntime'), ('.xml', 'openvino'), pytest.param('.pt2', 'torch', marks=pytest.mark.slow)]
 )

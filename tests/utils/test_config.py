@@ -1,11 +1,13 @@
 """Overrides reach what they name, and say so when they cannot."""
 
+import copy
 import re
 
 import pytest
+from yapf.yapflib import yapf_api
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.utils.config import load_config, parse_options
+from mtl_plugins.utils.config import RunConfig, load_config, parse_options
 from tests.tiny import EPOCH_CONFIG
 
 
@@ -28,6 +30,17 @@ def test_an_override_reaches_the_config(option):
     for key in path.split('.'):
         node = node[int(key)] if key.isdigit() else node[key]
     assert str(node).replace(' ', '') == value
+
+
+def test_the_text_of_a_run_is_mmengines_and_formatted_once(monkeypatch):
+    config = load_config(str(EPOCH_CONFIG))
+    run = copy.deepcopy(RunConfig.of(config))
+    assert run.pretty_text == config.pretty_text and len(run.pretty_text.splitlines()) > 100
+    with monkeypatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', lambda *arguments, **options: pytest.fail('formatted again'))
+        assert run.pretty_text
+    run.train_dataloader.batch_size = 77
+    assert 'batch_size=77' in run.pretty_text
 
 
 README = EPOCH_CONFIG.parents[1] / 'README.md'

@@ -32,15 +32,16 @@ def main() -> None:
     from mtl_plugins.utils.files import replacing
 
     torch.set_num_threads(args.threads)
-    before = json.loads(args.json.read_text())['results'] if args.json.is_file() and not args.again else {}
-    known = {name: result for name, result in before.items() if result != PENDING}
     configs = {str(path.relative_to(ROOT / 'configs')): path for path in leaf_configs()}
+    wanted = [name for name in configs if not args.only or any(text in name for text in args.only)]
+    before = json.loads(args.json.read_text())['results'] if args.json.is_file() else {}
+    forgotten = wanted if args.again else ()
+    known = {name: result for name, result in before.items() if result != PENDING and name not in forgotten}
     same: dict[str, str] = {}
     made = provenance(Options(threads=args.threads))
     for name, path in configs.items():
         first = same.setdefault(fingerprint(load_config(str(path))), name)
-        wanted = not args.only or any(text in name for text in args.only)
-        if wanted and name not in known:
+        if name in wanted and name not in known:
             known[name] = dict(known[first], same_graph_as=first) if first in known else try_config(path)
             known[name]['commit'] = (made['commit'] or 'unknown')[:10]
             print(f'{name}: {outcome_of(known[name])}', flush=True)
