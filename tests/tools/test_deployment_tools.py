@@ -91,7 +91,7 @@ def test_the_table_has_a_row_per_config_and_a_note_per_reason():
         'y.py': dict(reason='None at all'),
         'z.py': PENDING,
     }
-    made = dict(command='run', date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
+    made = dict(date='2026-01-02T00:00:00', versions=dict(torch='2.15'))
     table = to_markdown(dict(results=results, provenance=made))
     assert '| `x/one.py` | any size (3 px, 2e-06) | **differs** (3 px, 2e-06) | one size (3 px, 2e-06) [1] |' in table
     assert '| `x/two.py` | any size (3 px, 2e-06) | no [2] | one size (3 px, 2e-06) [1] |' in table

@@ -168,10 +168,11 @@ def to_markdown(document: Mapping) -> str:
     results, made = document['results'], document['provenance']
     sizes = ', '.join('x'.join(map(str, shape)) for shape in GATE)
     fixed = 'x'.join(map(str, FIXED_SIZE))
-    commits = ' and '.join(sorted({result['commit'] for result in results.values() if 'commit' in result}))
+    commits = ', '.join(sorted({result['commit'] for result in results.values() if 'commit' in result}))
     lines = [
         f'{_share(results)} with random weights, in float32, at {sizes} (images, height, width), or three batches of '
-        f'{fixed} where the graph is for one size; `{made["command"]}`, commit {commits}, {made["date"][:10]}, torch '
+        f'{fixed} where the graph is for one size; rows were made at the commits {commits}, the last one on '
+        f'{made["date"][:10]}, with torch '
         f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
         'values, of all labels.',
         '',
