@@ -1,20 +1,15 @@
 """A plan of strategies: matched trainings, a JSON per run, delta_m against networks of one task."""
 
-import io
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from mtl_plugins.apis.balancing_benchmark import BalancingBenchmark, points_of, read_benchmark_plan, summary_in_markdown
-from mtl_plugins.apis.sweeps import launch
-from mtl_plugins.apis.sweeps.training import ORDER_NAME, train_run
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.utils.config import load_config
-from tests.mmengine_state import forget_experiments
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 PLANS = sorted((ROOT / 'docs/task_balancing').rglob('plan.json'))
@@ -56,18 +51,6 @@ def fake_result(benchmark, row, seed, semseg=None, depth=None, step=0.1, memory=
 
 def benchmark_of(path):
     return BalancingBenchmark(read_benchmark_plan(path), path.parent / 'results')
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Train without a new process, which would import torch anew."""
-
-    def start(folder, environment):
-        forget_experiments()
-        train_run(json.loads((folder / ORDER_NAME).read_text()), folder)
-        return SimpleNamespace(poll=lambda: 0, returncode=0, stdin=io.BytesIO())
-
-    monkeypatch.setattr(launch, 'start_process', start)
 
 
 def test_all_rows_are_trained_alike_and_compared(run_cli, in_process, tiny_config_file, data_root, tmp_path):

@@ -17,7 +17,9 @@ SEMSEG, DEPTH = 'metrics_summary/semseg', 'metrics_summary/depth'
 PLANS = [ROOT / f'docs/{name}/plan.json' for name in ('time_to_score', 'recipe')]
 
 
-def test_a_training_ends_at_the_first_validation_that_reaches_the_targets(run_cli, tiny_config_file, data_root, tmp_path):
+def test_a_training_ends_at_the_first_validation_that_reaches_all_targets(
+    run_cli, in_process, tiny_config_file, data_root, tmp_path
+):
     plan = dict(
         about='a test', data={}, seeds=[0], amp=False, common={}, targets={'mIoU': 100}, val_iters=8,
         tables=[dict(title='', rows={'tiny': dict(config=str(tiny_config_file))})],
