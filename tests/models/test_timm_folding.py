@@ -8,7 +8,7 @@ from timm.layers import BatchNormAct2d, StdConv2d
 from torch import nn
 
 from mtl_plugins.models.backbones import TimmBackbone
-from mtl_plugins.models.backbones.timm_folding import PaddedConv2d, fold_traced_batch_norm
+from mtl_plugins.models.backbones.timm_folding import PaddedConv2d, SubsamplingConv2d, fold_traced_batch_norm
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from tests.models.builders import build_segmentor
 
@@ -70,6 +70,23 @@ def test_the_copy_for_inference_predicts_the_same():
     fast = prepare_for_inference(model)
     assert (count_norms(fast), count_norms(model)) == (0, before)
     torch.testing.assert_close(fast.predict_arrays(inputs)['depth'], model.predict_arrays(inputs)['depth'], rtol=1e-4, atol=0)
+
+
+def test_strided_convolutions_of_few_channels_see_a_part_of_the_pixels():
+    """torch's gradient of them writes where it must not, which crashes a training at random."""
+    torch.manual_seed(0)
+    backbone = TimmBackbone(name='repvgg_a0')
+    (conv,) = [module for module in backbone.modules() if isinstance(module, SubsamplingConv2d)]
+    plain = nn.Conv2d(3, conv.out_channels, 1, stride=2, bias=False)
+    assert conv.in_channels == 3 and conv.weight.shape == plain.weight.shape
+    plain.weight = conv.weight
+    for size in ((64, 96), (33, 47)):
+        images = torch.randn(2, 3, *size)
+        assert_same(conv(images), plain(images))
+        (found,), (expected,) = (torch.autograd.grad(each(images).pow(2).sum(), each.weight) for each in (conv, plain))
+        torch.testing.assert_close(found, expected)
+    names = TimmBackbone.build_whole(backbone).state_dict()
+    assert {name.removeprefix('network.').replace('stages_', 'stages.') for name in backbone.state_dict()} <= set(names)
 
 
 @torch.no_grad()

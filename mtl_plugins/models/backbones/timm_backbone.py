@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
-from mtl_plugins.models.backbones.timm_folding import fix_same_padding, fold_traced_batch_norm
+from mtl_plugins.models.backbones.timm_folding import avoid_overrun, fix_same_padding, fold_traced_batch_norm
 from mtl_plugins.models.backbones.timm_weights import to_feature_weights
 from mtl_plugins.models.utils.checkpoint import Weights
 from mtl_plugins.models.utils.timm_models import check_model_name, import_timm
@@ -73,6 +73,7 @@ class TimmBackbone(PretrainedBackbone):
             source.pop(0, None)
         self.levels = tuple(sorted(source))
         self.network = self.build_features(whole, [source[level] for level in self.levels], own_stride, output_stride)
+        avoid_overrun(self.network)
         self.channels_first = getattr(self.network, 'output_fmt', 'NCHW') != 'NHWC'
         self.output_stride = output_stride or own_stride
         self.size_divisor = size_divisor or (own_stride if is_plain else 1)

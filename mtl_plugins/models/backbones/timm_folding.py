@@ -1,4 +1,4 @@
-"""Networks of timm made plainer: BatchNorm folded into convolutions, padding that is known beforehand."""
+"""Convolutions of timm's networks changed: BatchNorm folded into them, padding known beforehand, a crash of torch avoided."""
 
 import copy
 from collections import Counter
@@ -41,7 +41,12 @@ def fold_traced_batch_norm(network: nn.Module) -> None:
         if node.op != 'call_module' or type(modules[node.target]) not in (nn.BatchNorm2d, BatchNormAct2d):
             continue
         source, norm = node.args[0], modules[node.target]
-        if source.op != 'call_module' or type(modules[source.target]) not in (nn.Conv2d, Conv2dSame, PaddedConv2d):
+        if source.op != 'call_module' or type(modules[source.target]) not in (
+            nn.Conv2d,
+            Conv2dSame,
+            PaddedConv2d,
+            SubsamplingConv2d,
+        ):
             continue
         if len(source.users) == calls[source.target] == calls[node.target] == 1:
             _replace(network, source.target, fuse_conv_bn_eval(modules[source.target], norm))
@@ -49,23 +54,63 @@ def fold_traced_batch_norm(network: nn.Module) -> None:
             _replace(network, node.target, nn.Sequential(norm.drop, norm.act) if with_activation else nn.Identity())
 
 
-class PaddedConv2d(nn.Conv2d):
-    """A convolution with the weights of another one, which pads each side by its own number of zeros.
+class SameWeightsConv2d(nn.Conv2d):
+    """A convolution with the weights of another one, under the same names.
 
     Args:
-        conv: The other one; its own padding does not count.
+        conv: The other one.
+        stride: Instead of its own.
+    """
+
+    def __init__(self, conv: nn.Conv2d, stride: tuple[int, int]) -> None:
+        widths = conv.in_channels, conv.out_channels
+        options = dict(stride=stride, dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None)
+        super().__init__(*widths, conv.kernel_size, **options, device='meta')
+        self.weight, self.bias = conv.weight, conv.bias
+        self.train(conv.training)
+
+
+class PaddedConv2d(SameWeightsConv2d):
+    """A convolution that pads each side by its own number of zeros.
+
+    Args:
+        conv: Whose weights, stride and dilation it has.
         sides: Columns on the left and on the right, rows above and below.
     """
 
     def __init__(self, conv: nn.Conv2d, sides: tuple[int, int, int, int]) -> None:
-        widths = conv.in_channels, conv.out_channels
-        options = dict(stride=conv.stride, dilation=conv.dilation, groups=conv.groups, bias=conv.bias is not None)
-        super().__init__(*widths, conv.kernel_size, **options, device='meta')
-        self.weight, self.bias, self.sides = conv.weight, conv.bias, sides
-        self.train(conv.training)
+        super().__init__(conv, conv.stride)
+        self.sides = sides
 
     def forward(self, inputs: Tensor) -> Tensor:
         return super().forward(F.pad(inputs, self.sides))
+
+
+class SubsamplingConv2d(SameWeightsConv2d):
+    """A strided 1x1 convolution as one with stride 1 of the pixels that it sees.
+
+    Args:
+        conv: Whose weights and stride it has.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__(conv, (1, 1))
+        self.rows, self.columns = conv.stride
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        return super().forward(inputs[..., :: self.rows, :: self.columns])
+
+
+def avoid_overrun(network: nn.Module) -> None:
+    """Replace strided 1x1 convolutions of fewer than 16 channels, as in the stems of FastViT, MobileOne and RepVGG, in place.
+
+    On CPUs torch 2.15 writes beyond the end of memory where it computes the gradient by the weights of such a one in
+    channels-last: the process crashes, or not, at some other place.
+    """
+    for name, conv in list(network.named_modules()):
+        if type(conv) is nn.Conv2d and conv.kernel_size == (1, 1) and max(conv.stride) > 1 and conv.in_channels < 16:
+            if conv.padding == (0, 0):
+                _replace(network, name, SubsamplingConv2d(conv))
 
 
 def fix_same_padding(network: nn.Module) -> None:
