@@ -147,6 +147,9 @@ def test_contenders_take_turns_and_none_always_follows_the_same_one():
     times = interleave(contenders, repeats=4, warmup=2)
     assert {name: len(values) for name, values in times.items()} == dict(a=4, b=4, c=4)
     assert ''.join(calls) == 'abcbcacab' * 2
+    calls.clear()
+    times = interleave(contenders, repeats=1, warmup=0, settle=2)
+    assert ''.join(calls) == 'aaabbbccc' and [len(values) for values in times.values()] == [1, 1, 1]
 
 
 def test_differences_and_bounds():

@@ -11,6 +11,7 @@ def interleave(
     repeats: int,
     *,
     warmup: int = 2,
+    settle: int = 0,
     device: str = 'cpu',
     scale: Mapping[str, float] | float = 1e3,
     prepare: Callable[[], object] | None = None,
@@ -22,6 +23,8 @@ def interleave(
         contenders: What to call, by name.
         repeats: Rounds that count; each calls every contender once, starting with another one each time.
         warmup: Rounds before that.
+        settle: Calls of each contender right before its timed one. They outlast what another contender leaves behind: threads
+            that still spin, and its weights in the caches.
         device: Calls end when its queue is empty.
         scale: Factor on seconds, for all contenders or for each, e.g. 1000 / images per call.
         prepare: Called before each contender, outside the time.
@@ -40,6 +43,8 @@ def interleave(
         for name in names[first:] + names[:first]:
             if prepare is not None:
                 prepare()
+            for _ in range(settle):
+                contenders[name]()
             _synchronise(device)
             start = clock()
             contenders[name]()
