@@ -33,7 +33,7 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.apis.resources import COSTS, read_costs
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
+    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.cost_plot import CostPoint, render_score_against_cost
     from mtl_plugins.visualization.plots import write_picture
@@ -65,7 +65,7 @@ def main() -> None:
         ]
         if points:
             pictures.append(f'score_against_{key}.png')
-            picture = render_score_against_cost(points, title, args.score, lower_is_better)
+            picture = render_score_against_cost(points, title, SUMMARY_TITLES.get(args.score, args.score), lower_is_better)
             write_picture(args.out / pictures[-1], picture)
     print(f'{args.out}: {", ".join([*texts, *pictures])}')
 
