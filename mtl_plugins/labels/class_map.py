@@ -148,14 +148,24 @@ class ClassMap(LabelKind):
         return np.bincount(stored.ravel(), minlength=256)
 
     def summarise(self, counts: np.ndarray) -> dict[str, Any]:
-        """``frequencies``: share of each class among the pixels that count (NaN without any); ``ignored_share`` of all pixels."""
+        """``frequencies``, ``ignored_share`` and ``class_weight``.
+
+        ``frequencies`` are the shares of the classes among the pixels that count (NaN without any), ``ignored_share`` that of the
+        others among all. ``class_weight`` weighs a loss (None without a pixel): 1 / log(1.1 + share), times what makes 1 of the
+        mean over the pixels, after ENet (Paszke et al. 2016, arXiv:1606.02147; 1.02 there, which lifts rare classes further).
+        """
         known = counts[: len(self.classes)]
         shares = known / known.sum() if known.any() else np.full(len(self.classes), np.nan)
         frequencies = dict(zip(self.classes, shares.tolist(), strict=True))
-        return dict(frequencies=frequencies, ignored_share=float(counts[IGNORE_LABEL] / counts.sum()))
+        weights = 1 / np.log(1.1 + shares)
+        weights = np.round(weights / (weights * shares).sum(), 2).tolist() if known.any() else None
+        return dict(frequencies=frequencies, ignored_share=float(counts[IGNORE_LABEL] / counts.sum()), class_weight=weights)
 
     def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows = [(f'{self.name}, {name}', f'{100 * share:.3f} %') for name, share in summary['frequencies'].items()]
+        if summary['class_weight']:
+            # Without spaces, as it goes into a command line.
+            rows.append((f'{self.name}, class_weight', str(summary['class_weight']).replace(' ', '')))
         return [*super().summary_rows(summary), *rows]
 
     def colour(self, values: np.ndarray) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Losses and layers with an implementation of their own, on a GPU, against the plain one of torch."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -40,12 +42,13 @@ def test_cross_entropy_in_one_pass(device, layout, elements, monkeypatch):
     target = torch.randint(0, 19, (3, 33, 40), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     target[0, :5] = target[2] = 255
     target = target.to(device)
+    for weight in (None, torch.linspace(0, 2, 19, device=device)):
 
-    def plain(logits):
-        wide = F.interpolate(logits, size=(33, 40), mode='bilinear', align_corners=False)
-        return F.cross_entropy(wide, target.long(), ignore_index=255)
+        def plain(logits, weight=weight):
+            wide = F.interpolate(logits, size=(33, 40), mode='bilinear', align_corners=False)
+            return F.cross_entropy(wide, target.long(), weight, ignore_index=255)
 
-    assert_same(lambda logits: upsampled_cross_entropy(logits, target), plain, [logits], 1e-5)
+        assert_same(partial(upsampled_cross_entropy, target=target, class_weight=weight), plain, [logits], 1e-5)
     nothing = upsampled_cross_entropy(logits, torch.full_like(target, 255))
     assert nothing.item() == 0 and not torch.autograd.grad(nothing, logits)[0].any()
 

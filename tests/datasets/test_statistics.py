@@ -12,6 +12,7 @@ from PIL import Image
 from mtl_plugins.datasets.packing.statistics import collect_histograms, summarise
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.counts import mean_and_std
+from mtl_plugins.models.tasks import SemSegTask
 from tests.fake_miniscapes import write_fake_miniscapes
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools'
@@ -51,8 +52,14 @@ def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, cap
     )
     assert summary['semseg']['ignored_share'] == pytest.approx((labels == 255).mean(), abs=1e-15)
 
+    shares = np.array(list(summary['semseg']['frequencies'].values()))
+    weights = 1 / np.log(1.1 + shares)
+    assert summary['semseg']['class_weight'] == pytest.approx(weights / (weights * shares).sum(), abs=0.0051)
+
     table = capsys.readouterr().out
     assert f'{metres.mean():.6f}' in table and 'semseg, bicycle' in table
+    printed = json.loads(table.split('class_weight')[1].split()[0])
+    assert SemSegTask(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=printed)).criteria[0].class_weight.shape == (19,)
 
 
 def test_split_without_labels(tmp_path):

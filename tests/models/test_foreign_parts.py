@@ -361,6 +361,14 @@ def test_mmseg_s_depth_loss_passes_over_images_without_depth():
         (lambda: SemSegTask(loss=dict(type='torch.NoLoss')), '`loss` should be a loss of this package, of mmseg or of torch.nn'),
         (lambda: SemSegTask(loss=[dict(type='mmseg.DiceLoss')] * 2), r'losses with different names; .* Found \[.dice., .dice.\]'),
         (lambda: SemSegTask(loss=dict(type='mmseg.DiceLoss', x=1)), 'The arguments of mmseg.DiceLoss should be what it takes'),
+        (
+            lambda: SemSegTask(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=[1.0, 2.0])),
+            '`class_weight` should have 19 entries, one per class. Found 2.',
+        ),
+        (
+            lambda: SemSegTask(loss=dict(type='torch.CrossEntropyLoss', weight=[1.0, 2.0])),
+            '`class_weight` should have 19 entries, one per class. Found 2.',
+        ),
         (lambda: SemSegTask(sampler=dict(type='OHEMPixelSampler')), '`sampler` needs losses of mmseg'),
         (lambda: DepthTask(loss=dict(type='torch.CrossEntropyLoss')), 'should give a value per pixel or per image'),
         (lambda: DepthTask(loss=dict(type='torch.L1Loss', space='codes')), "`space` should be 'metres' or 'representation'"),

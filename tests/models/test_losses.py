@@ -1,4 +1,5 @@
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,9 @@ from mtl_plugins.models.losses.silog_loss import silog_loss
 from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy
 
 
-def plain_cross_entropy(logits, target):
+def plain_cross_entropy(logits, target, class_weight=None):
     upsampled = F.interpolate(logits, size=target.shape[-2:], mode='bilinear', align_corners=False)
-    return F.cross_entropy(upsampled, target.long(), ignore_index=255)
+    return F.cross_entropy(upsampled, target.long(), class_weight, ignore_index=255)
 
 
 def with_gradient(function, logits, target):
@@ -22,17 +23,19 @@ def with_gradient(function, logits, target):
     return loss.detach(), torch.autograd.grad(loss * 3, logits)[0]
 
 
+@pytest.mark.parametrize('class_weight', [None, [0.5, 2.0, 0.0, 1.0, 3.0, 0.1, 0.7]])
 @pytest.mark.parametrize('elements_at_once', [1, 500, 2**17])
 @pytest.mark.parametrize(('coarse', 'fine'), [((8, 8), (32, 32)), ((13, 17), (49, 67)), ((1, 1), (4, 3)), ((6, 5), (6, 5))])
-def test_cross_entropy_equals_upsampling_first(coarse, fine, elements_at_once, monkeypatch):
+def test_cross_entropy_equals_upsampling_first(coarse, fine, elements_at_once, class_weight, monkeypatch):
     monkeypatch.setattr(module, 'ELEMENTS_AT_ONCE_CPU', elements_at_once)
     torch.manual_seed(0)
     logits = torch.randn(3, 7, *coarse) * 4
     target = torch.randint(0, 7, (3, *fine), dtype=torch.uint8)
     target[torch.rand(3, *fine) < 0.3] = 255
     target[1] = 255
-    expected, expected_gradient = with_gradient(plain_cross_entropy, logits, target)
-    found, gradient = with_gradient(upsampled_cross_entropy, logits, target)
+    weights = None if class_weight is None else torch.tensor(class_weight)
+    expected, expected_gradient = with_gradient(partial(plain_cross_entropy, class_weight=weights), logits, target)
+    found, gradient = with_gradient(UpsampledCrossEntropyLoss(class_weight=class_weight), logits, target)
     torch.testing.assert_close(found, expected, rtol=2e-6, atol=1e-7)
     torch.testing.assert_close(gradient, expected_gradient, rtol=1e-5, atol=1e-5 * expected_gradient.abs().max().item())
 
@@ -44,9 +47,12 @@ def test_cross_entropy_of_a_numpy_oracle():
     assert loss.item() == pytest.approx(math.log(1 + math.exp(-1) + math.exp(-2)), rel=1e-6)
 
 
-def test_cross_entropy_without_a_valid_pixel_is_zero():
-    loss, gradient = with_gradient(upsampled_cross_entropy, torch.randn(2, 5, 3, 3), torch.full((2, 9, 9), 255))
-    assert loss == 0 and not gradient.any()
+@pytest.mark.parametrize(('class_weight', 'label'), [(None, 255), ([1.0] * 5, 255), ([0.0, 1.0, 1.0, 1.0, 1.0], 0)])
+def test_cross_entropy_without_a_pixel_that_counts_is_zero(class_weight, label):
+    loss = UpsampledCrossEntropyLoss(class_weight=class_weight)
+    value, gradient = with_gradient(loss, torch.randn(2, 5, 3, 3), torch.full((2, 9, 9), label))
+    assert value == 0 and not gradient.any()
+    assert not loss.state_dict()
 
 
 def test_cross_entropy_of_half_precision_logits():
@@ -163,6 +169,10 @@ def test_depth_regression(norm):
     [
         (lambda: SILogLoss(lambda_=2), r'`lambda_` should be in \[0, 1\]. Found 2.'),
         (lambda: SILogLoss(reduction='sum'), "`reduction` should be 'batch' or 'image'. Found 'sum'."),
+        (
+            lambda: UpsampledCrossEntropyLoss(class_weight=[1.0, -1.0]),
+            r'`class_weight` should be finite numbers of at least 0, not all 0. Found \[1.0, -1.0\].',
+        ),
         (lambda: DepthRegressionLoss(norm='l3'), "`norm` should be 'l1' or 'l2'. Found 'l3'."),
     ],
 )

@@ -119,11 +119,17 @@ class LabelLoss(nn.Module):
         if sampler is not None and self.way != '_compare':
             raise ValueError(f'`sampler` needs a loss of whole batches, as mmseg.CrossEntropyLoss. Found {config["type"]}.')
 
+    @property
+    def class_weight(self) -> Sequence[float] | Tensor | None:
+        """A weight per class, of losses that have them."""
+        weights = getattr(self.loss_decode, 'class_weight', None)
+        return getattr(self.loss_decode, 'weight', None) if weights is None else weights
+
     def _choose(self, kind: str) -> str:
         """How to call the loss: with the batch, or with the valid pixels of one image after the other. Tried on an example."""
         generator = torch.Generator().manual_seed(0)
-        weighted = getattr(self.loss_decode, 'class_weight', None) or getattr(self.loss_decode, 'weight', None)
-        logits = torch.randn(2, len(weighted) if weighted is not None else 3, 4, 4, generator=generator)
+        classes = len(self.class_weight) if self.class_weight is not None else 3
+        logits = torch.randn(2, classes, 4, 4, generator=generator)
         labels = torch.randint(logits.shape[1], (2, 4, 4), generator=generator)
         labels[:, 0] = IGNORED_LABEL
         changed = logits.clone()

@@ -1,5 +1,7 @@
 """Cross-entropy of coarse logits against a finer label map, without the upsampled logits of the batch."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
@@ -23,7 +25,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     """Loss and gradient in one pass over bands of rows; saves nothing finer than the logits."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    def forward(ctx, logits: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None) -> Tensor:
         batch, classes, h, w = logits.shape
         height, width = target.shape[-2:]
         rows_Hh = interpolation_matrix(h, height, logits.device, torch.float32)
@@ -33,6 +35,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
         rows = min(max(elements // (images * classes * width), 1), height)
 
         total = logits.new_zeros((), dtype=torch.float32)
+        weighted_count = torch.zeros_like(total)
         gradient = torch.zeros(logits.shape, dtype=torch.float32, device=logits.device)
         for first in range(0, batch, images):
             some = slice(first, first + images)
@@ -47,39 +50,49 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
                 classes_of = torch.where(valid, labels[:, None], 0).long()
                 log_probabilities = torch.matmul(expand, wide[:, :, coarse]).log_softmax(1)
                 log_likelihood = log_probabilities.gather(1, classes_of)
-                total -= (log_likelihood * valid).sum()
+                weight = valid
+                if class_weight is not None:
+                    weight = class_weight[classes_of] * valid
+                    weighted_count += weight.sum()
+                total -= (log_likelihood * weight).sum()
                 # d loss / d logit = probability - [it is the label's]
                 slope = log_probabilities.exp_().scatter_(1, classes_of, log_likelihood.exp() - 1)
-                wide_gradient[:, :, coarse] += torch.matmul(expand.t(), slope.mul_(valid))
+                wide_gradient[:, :, coarse] += torch.matmul(expand.t(), slope.mul_(weight))
             gradient[some] = torch.matmul(wide_gradient, columns_Ww)
-        count = (target != ignore_index).sum().clamp(min=1)
+        if class_weight is None:
+            count = (target != ignore_index).sum().clamp(min=1)
+        else:
+            count = torch.where(weighted_count > 0, weighted_count, 1)
         ctx.save_for_backward(gradient.div_(count))
         ctx.logits_dtype = logits.dtype
         return total / count
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * grad_output).to(ctx.logits_dtype), None, None
+        return (gradient * grad_output).to(ctx.logits_dtype), None, None, None
 
 
-def upsampled_cross_entropy(logits: Tensor, target: Tensor, ignore_index: int = 255) -> Tensor:
+def upsampled_cross_entropy(
+    logits: Tensor, target: Tensor, ignore_index: int = 255, class_weight: Tensor | None = None
+) -> Tensor:
     """Mean cross-entropy over the valid pixels of ``target``, of logits upsampled to its size.
 
-    Equals ``cross_entropy(interpolate(logits, target.shape[1:], mode='bilinear', align_corners=False), target)`` in value and
-    gradient; a batch without a valid pixel gives exactly 0 and gradient 0.
+    Equals ``cross_entropy(interpolate(logits, target.shape[1:], mode='bilinear', align_corners=False), target, class_weight)`` in
+    value and gradient; a batch without a valid pixel, or with none of a class of positive weight, gives exactly 0 and gradient 0.
 
     Args:
         logits: ``(B, C, h, w)``, any floating type; computed in float32.
         target: ``(B, H, W)`` class ids, any integer type.
         ignore_index: The id of pixels that do not count.
+        class_weight: ``(C,)`` float32, at least 0: how much a pixel of each class counts in the mean; None: all the same.
 
     Raises:
         IndexError: On CPU, if a label is neither a class nor ``ignore_index``.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return _UpsampledCrossEntropy.apply(logits, target, ignore_index)
+        return _UpsampledCrossEntropy.apply(logits, target, ignore_index, class_weight)
 
 
 @MODELS.register_module()
@@ -88,13 +101,22 @@ class UpsampledCrossEntropyLoss(nn.Module):
 
     Args:
         ignore_index: The id of pixels that do not count.
+        class_weight: A number per class, at least 0: how much its pixels count in the mean. ``compute_statistics.py`` prints one
+            that lifts rare classes. None: all pixels count the same.
+
+    Raises:
+        ValueError: If a weight is negative or not finite, or none is positive.
     """
 
     name = 'ce'
 
-    def __init__(self, *, ignore_index: int = 255) -> None:
+    def __init__(self, *, ignore_index: int = 255, class_weight: Sequence[float] | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
+        if weight is not None and not (weight.isfinite().all() and weight.min() >= 0 and weight.max() > 0):
+            raise ValueError(f'`class_weight` should be finite numbers of at least 0, not all 0. Found {list(class_weight)}.')
+        self.register_buffer('class_weight', weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return upsampled_cross_entropy(logits, target, self.ignore_index)
+        return upsampled_cross_entropy(logits, target, self.ignore_index, self.class_weight)

@@ -23,15 +23,15 @@ class SemSegTask(DenseTask):
         num_classes: Number of classes, at most 255.
         loss: Config of a loss on coarse logits and fine labels, :class:`UpsampledCrossEntropyLoss` by default, or of several,
             which are added. Losses of mmseg and torch, ``dict(type='mmseg.DiceLoss', loss_weight=0.5)`` or
-            ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`.
+            ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`. ``class_weight=[...]`` in a loss weighs the classes.
         sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
             ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
         label: As in :class:`DenseTask`.
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``num_classes`` is out of 1..255, a loss does not compare logits with labels, or it takes no weights though
-            there is a sampler.
+        ValueError: If ``num_classes`` is out of 1..255, a loss does not compare logits with labels, it takes no weights though
+            there is a sampler, or it has a ``class_weight`` of another length.
     """
 
     mergings = ('mean', 'max')
@@ -53,6 +53,10 @@ class SemSegTask(DenseTask):
         own = [criterion.name for criterion in self.criteria if not isinstance(criterion, LabelLoss)]
         if sampler is not None and own:
             raise ValueError(f'`sampler` needs losses of mmseg, as mmseg.CrossEntropyLoss. Found `loss` with {", ".join(own)}.')
+        for criterion in self.criteria:
+            weights = getattr(criterion, 'class_weight', None)
+            if weights is not None and len(weights) != num_classes:
+                raise ValueError(f'`class_weight` should have {num_classes} entries, one per class. Found {len(weights)}.')
         self.loss_name = self.loss_names()[0]
 
     def loss_names(self) -> list[str]:
