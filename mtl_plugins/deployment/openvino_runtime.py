@@ -38,7 +38,9 @@ class OpenVinoRuntime(Runtime):
         precision = self.description.precision
         # Without it OpenVINO chooses bfloat16 by itself where the processor has it.
         self.config = dict(PERFORMANCE_HINT='LATENCY', NUM_STREAMS='1', INFERENCE_PRECISION_HINT='f32')
-        if precision == 'bfloat16':
+        # In int8 for the layers that stay in floating point.
+        lean = precision == 'int8' and 'BF16' in self.core.get_property(self.device, 'OPTIMIZATION_CAPABILITIES')
+        if precision == 'bfloat16' or lean:
             self.config['INFERENCE_PRECISION_HINT'] = 'bf16'
         if threads is not None and self.device == 'CPU':
             self.config['INFERENCE_NUM_THREADS'] = str(threads)
