@@ -1,5 +1,6 @@
 """Cross-entropy of coarse logits against a finer label map, without the upsampled logits of the batch."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -113,9 +114,9 @@ class UpsampledCrossEntropyLoss(nn.Module):
     def __init__(self, *, ignore_index: int = 255, class_weight: Sequence[float] | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
-        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
-        if weight is not None and not (weight.isfinite().all() and weight.min() >= 0 and weight.max() > 0):
+        if class_weight is not None and not (all(0 <= weight < math.inf for weight in class_weight) and any(class_weight)):
             raise ValueError(f'`class_weight` should be finite numbers of at least 0, not all 0. Found {list(class_weight)}.')
+        weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
