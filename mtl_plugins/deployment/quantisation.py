@@ -48,7 +48,8 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
 def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
     """An ONNX ``ModelProto`` whose convolutions compute in int8, by ONNX Runtime's own tool: NNCF's fails on free axes.
 
-    Weights have a scale per channel, activations one per tensor, from the least to the largest value on ``images``.
+    Weights have a scale per channel, activations one per tensor, from the mean of the least values of the batches to that
+    of their largest: a single outlier would cost all others their digits.
 
     Args:
         model: In float32, with the content ``'images'``.
@@ -87,6 +88,7 @@ def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
+                extra_options=dict(CalibMovingAverage=True),
             )
         except Exception as error:
             raise ConfigError(f'ONNX Runtime cannot quantise the graph: {reason_of(error)}') from error
