@@ -13,6 +13,7 @@ from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.description import Description
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
+from mtl_plugins.deployment.quantisation import quantise_openvino
 from mtl_plugins.deployment.runtime import Runtime
 from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
@@ -330,3 +331,33 @@ def test_int8_agrees_in_most_pixels_and_is_int8(model, tmp_path, name, package):
     assert any(row.share < 1 or row.error > 1e-4 for row in rows)
     mark = 'FakeQuantize' if name == 'openvino' else 'QuantizeLinear'
     assert path.read_bytes().count(mark.encode()) > 10
+
+
+def test_int8_is_for_convolutions_and_products_alone():
+    """Depthwise weights, which are reshaped in graphs from ONNX, have a scale per channel, and decoding is in floating point."""
+    pytest.importorskip('nncf')
+    openvino = pytest.importorskip('openvino')
+    from openvino import opset11 as operations
+
+    generator = np.random.default_rng(0)
+    weights = generator.standard_normal((8, 1, 3, 3)).astype(np.float32)
+    images = operations.parameter([-1, 8, -1, -1], np.float32, name='images')
+    kernels = operations.reshape(operations.constant(weights), operations.constant(np.array([8, 1, 1, 3, 3])), False)
+    depthwise = operations.group_convolution(images, kernels, [1, 1], [1, 1], [1, 1], [1, 1])
+    point = operations.constant(generator.standard_normal((1, 8, 1, 1)).astype(np.float32))
+    mixed = operations.convolution(operations.relu(depthwise), point, [1, 1], [0, 0], [0, 0], [1, 1])
+    sizes, axes = (operations.constant(np.array(pair)) for pair in ((32, 48), (2, 3)))
+    depth = operations.exp(operations.interpolate(mixed, sizes, 'linear_onnx', 'sizes', pads_begin=[0] * 4, axes=axes))
+    batches = [generator.standard_normal((1, 8, 16, 24)).astype(np.float32) for _ in range(4)]
+    quantised = quantise_openvino(openvino.Model([depth], [images]), batches)
+
+    nodes = quantised.get_ordered_ops()
+    kinds = [node.get_type_name() for node in nodes]
+    assert kinds.index('GroupConvolution') < kinds.index('Convolution')
+    assert 'FakeQuantize' not in kinds[kinds.index('Convolution') :]
+    (convolution,) = (node for node in nodes if node.get_type_name() == 'GroupConvolution')
+    data, weight = (convolution.input_value(index).get_node() for index in range(2))
+    assert data.get_type_name() == 'FakeQuantize'
+    # int8 numbers, and what they are multiplied with.
+    scale = next(node for node in weight.inputs() if node.get_partial_shape().to_shape() == openvino.Shape([8, 1, 1, 1, 1]))
+    assert scale.get_source_output().get_node().get_type_name() == 'Constant'
