@@ -133,7 +133,7 @@ def _resize_as_torch_does(model: Any, most_by_products: int) -> None:
     """Replace resizing in OpenVINO's graph, in place, where it is another one or slow.
 
     OpenVINO reads ``antialias`` and smooths only in Pillow's modes. Bilinear upsampling of few channels takes it, with the search
-    for the largest of them that follows, three times as long as the same by products with a matrix per axis.
+    for the largest of them that follows, more than twice as long as the same by products with a matrix per axis.
     """
     from openvino import opset11 as operations
 
@@ -142,7 +142,7 @@ def _resize_as_torch_does(model: Any, most_by_products: int) -> None:
         if node.get_type_name() != 'Interpolate':
             continue
         attributes = node.get_attributes()
-        channels = node.input_value(0).get_partial_shape()[1]
+        shape = node.input_value(0).get_partial_shape()
         if attributes['antialias']:
             rows_and_columns = operations.constant(np.array([2, 3]))
             resized = operations.interpolate(
@@ -155,7 +155,7 @@ def _resize_as_torch_does(model: Any, most_by_products: int) -> None:
                 cube_coeff=-0.5,  # as in PyTorch where it smooths
                 name=node.get_friendly_name(),
             )
-        elif _is_bilinear(attributes) and channels.is_static and channels.get_length() <= most_by_products:
+        elif _is_bilinear(attributes) and len(shape) == 4 and shape[1].is_static and shape[1].get_length() <= most_by_products:
             resized = _upsampled_by_products(node.input_value(0), node.input_value(1), node.get_friendly_name())
         else:
             continue
