@@ -168,12 +168,12 @@ def to_markdown(document: Mapping) -> str:
     results, made = document['results'], document['provenance']
     sizes = ', '.join('x'.join(map(str, shape)) for shape in GATE)
     fixed = 'x'.join(map(str, FIXED_SIZE))
-    commits = ', '.join(sorted({result['commit'] for result in results.values() if 'commit' in result}))
+    commits = sorted({result['commit'] for result in results.values() if 'commit' in result})
+    several = len(commits) > 1
     lines = [
         f'{_share(results)} with random weights, in float32, at {sizes} (images, height, width), or three batches of '
-        f'{fixed} where the graph is for one size; rows were made at the commits {commits}, the last one on '
-        f'{made["date"][:10]}, with torch '
-        f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
+        f'{fixed} where the graph is for one size; rows were made at the commit{"s" * several} {", ".join(commits)}, '
+        f'{"the last one " * several}on {made["date"][:10]}, with torch {made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
         'values, of all labels.',
         '',
         '| config | ' + ' | '.join(FORMATS.values()) + ' |',
