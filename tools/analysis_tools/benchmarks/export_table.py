@@ -169,11 +169,11 @@ def to_markdown(document: Mapping) -> str:
     sizes = ', '.join('x'.join(map(str, shape)) for shape in GATE)
     fixed = 'x'.join(map(str, FIXED_SIZE))
     commits = sorted({result['commit'] for result in results.values() if 'commit' in result})
-    several = len(commits) > 1
+    made_at = f'commits {", ".join(commits)}, the last one' if len(commits) > 1 else f'commit {"".join(commits)}'
     lines = [
         f'{_share(results)} with random weights, in float32, at {sizes} (images, height, width), or three batches of '
-        f'{fixed} where the graph is for one size; rows were made at the commit{"s" * several} {", ".join(commits)}, '
-        f'{"the last one " * several}on {made["date"][:10]}, with torch {made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
+        f'{fixed} where the graph is for one size; rows were made at the {made_at} on {made["date"][:10]}, with torch '
+        f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
         'values, of all labels.',
         '',
         '| config | ' + ' | '.join(FORMATS.values()) + ' |',
