@@ -97,10 +97,7 @@ def test_the_table_has_a_row_per_config_and_a_note_per_reason():
     assert '| `x/two.py` | any size (3 px, 2e-06) | no [2] | one size (3 px, 2e-06) [1] |' in table
     assert '| `y.py` | no [3] | no [3] | no [3] |' in table
     assert 'The 3 of 4 configs that were tried yet' in table and 'z.py' not in table
-    assert (
-        table.endswith('\n1. A reason.\n2. Another.\n3. None at all.\n')
-        and 'commit 0123456789 on 2026-01-02' in table
-    )
+    assert table.endswith('\n1. A reason.\n2. Another.\n3. None at all.\n') and 'commit 0123456789 on 2026-01-02' in table
     page = f'before {BEGIN} old {END} after'
     assert insert(insert(page, 'first'), table) == f'before {BEGIN}\n\n{table}\n{END} after'
     with pytest.raises(ConfigError, match='should hold the lines'):
