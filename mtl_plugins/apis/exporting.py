@@ -159,7 +159,7 @@ def write(model: nn.Module, form: Form, description: Description, path: Path, im
     if form.name == 'onnx':
         write_onnx(quantise_onnx(graph, images) if form.precision == 'int8' else graph, description, path)
         return
-    graph = to_openvino(graph, form.precision)
+    graph = to_openvino(graph)
     write_openvino(quantise_openvino(graph, images) if form.precision == 'int8' else graph, description, path)
 
 

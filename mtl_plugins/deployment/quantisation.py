@@ -11,7 +11,6 @@ import numpy as np
 
 from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
-from mtl_plugins.deployment.writing import UPSAMPLING
 from mtl_plugins.errors import ConfigError
 
 # NNCF reports its use to its makers otherwise. Read when it is imported.
@@ -45,14 +44,13 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
     passes.run_passes(model)
     # NNCF would give the depth 256 levels before it is decoded.
     others = sorted({node.get_type_name() for node in model.get_ops()} - OPENVINO_INT8)
-    ignored = nncf.IgnoredScope(types=others, patterns=[f'{UPSAMPLING}_.*'], validate=False)
     try:
         return nncf.quantize(
             model,
             nncf.Dataset(images, lambda image: {INPUTS['images']: image}),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(images),
-            ignored_scope=ignored,
+            ignored_scope=nncf.IgnoredScope(types=others),
         )
     except Exception as error:
         raise ConfigError(f'NNCF cannot quantise the graph: {reason_of(error)}') from error

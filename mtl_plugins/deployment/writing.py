@@ -5,7 +5,7 @@ import importlib
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,6 @@ from mtl_plugins.deployment.description import INPUTS, KEY, Description
 from mtl_plugins.deployment.exported_model import reason_of
 from mtl_plugins.errors import ConfigError
 
-# The names of products that upsample in OpenVINO's graphs begin so.
-UPSAMPLING = 'upsampling'
-# With more channels than these, in float32 and in what rounds more, they are not faster.
-MOST_BY_PRODUCTS, MOST_BY_ROUNDED_PRODUCTS = 32, 1
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'openvino': '.xml'}
 # The precisions that a format knows, and why it lacks others.
 PRECISIONS = {
@@ -109,8 +105,8 @@ def write_onnx(model: Any, description: Description, path: Path) -> None:
     path.write_bytes(model.SerializeToString())
 
 
-def to_openvino(model: Any, precision: str = 'float32') -> Any:
-    """The ``openvino.Model`` of a ``ModelProto``, which will compute in ``precision``.
+def to_openvino(model: Any) -> Any:
+    """The ``openvino.Model`` of a ``ModelProto``.
 
     Raises:
         ConfigError: If OpenVINO has no counterpart of an operation.
@@ -124,77 +120,32 @@ def to_openvino(model: Any, precision: str = 'float32') -> Any:
             converted = openvino.Core().read_model(path)
         except RuntimeError as error:
             raise ConfigError(f'OpenVINO cannot read the graph: {str(error).splitlines()[-1]}') from error
-    most = MOST_BY_ROUNDED_PRODUCTS if precision in ('bfloat16', 'int8') else MOST_BY_PRODUCTS
-    _resize_as_torch_does(converted, most)
+    _smooth_where_asked(converted)
     return converted
 
 
-def _resize_as_torch_does(model: Any, most_by_products: int) -> None:
-    """Replace resizing in OpenVINO's graph, in place, where it is another one or slow.
-
-    OpenVINO reads ``antialias`` and smooths only in Pillow's modes. Bilinear upsampling of few channels takes it, with the search
-    for the largest of them that follows, more than twice as long as the same by products with a matrix per axis.
-    """
+def _smooth_where_asked(model: Any) -> None:
+    """Resize as PyTorch does with ``antialias``, in place: OpenVINO reads the attribute and smooths only in Pillow's modes."""
     from openvino import opset11 as operations
 
     pillow = dict(cubic='bicubic_pillow', linear='bilinear_pillow', linear_onnx='bilinear_pillow')
     for node in model.get_ops():
-        if node.get_type_name() != 'Interpolate':
+        if node.get_type_name() != 'Interpolate' or not node.get_attributes()['antialias']:
             continue
         attributes = node.get_attributes()
-        shape = node.input_value(0).get_partial_shape()
-        if attributes['antialias']:
-            rows_and_columns = operations.constant(np.array([2, 3]))
-            resized = operations.interpolate(
-                node.input_value(0),
-                operations.gather(node.input_value(1), rows_and_columns, operations.constant(0)),
-                pillow[attributes['mode']],
-                attributes['shape_calculation_mode'],
-                pads_begin=[0, 0, 0, 0],
-                axes=rows_and_columns,
-                cube_coeff=-0.5,  # as in PyTorch where it smooths
-                name=node.get_friendly_name(),
-            )
-        elif _is_bilinear(attributes) and len(shape) == 4 and shape[1].is_static and shape[1].get_length() <= most_by_products:
-            resized = _upsampled_by_products(node.input_value(0), node.input_value(1), node.get_friendly_name())
-        else:
-            continue
+        rows_and_columns = operations.constant(np.array([2, 3]))
+        resized = operations.interpolate(
+            node.input_value(0),
+            operations.gather(node.input_value(1), rows_and_columns, operations.constant(0)),
+            pillow[attributes['mode']],
+            attributes['shape_calculation_mode'],
+            pads_begin=[0, 0, 0, 0],
+            axes=rows_and_columns,
+            cube_coeff=-0.5,  # as in PyTorch where it smooths
+        )
+        resized.set_friendly_name(node.get_friendly_name())
         node.output(0).replace(resized.output(0))
     model.validate_nodes_and_infer_types()
-
-
-def _is_bilinear(attributes: Mapping[str, Any]) -> bool:
-    """Of sizes that are given, corners not aligned."""
-    expected = dict(mode='linear_onnx', shape_calculation_mode='sizes', coordinate_transformation_mode='half_pixel')
-    return all(attributes[key] == value for key, value in expected.items())
-
-
-def _upsampled_by_products(maps: Any, sizes: Any, name: str) -> Any:
-    """Maps ``(N, C, h, w)`` upsampled bilinearly to the last two ``sizes``, as a node of OpenVINO."""
-    from openvino import opset11 as operations
-
-    zero, one = (operations.constant(np.float64(value)) for value in (0, 1))
-
-    def counted(length: Any) -> Any:
-        return operations.range(zero, length, one, 'f64')
-
-    def matrix(axis: int) -> Any:
-        """``(fine, coarse)``: see ``mtl_plugins.models.layers.interpolation``."""
-        coarse, fine = (
-            operations.convert(operations.gather(lengths, operations.constant(axis), operations.constant(0)), 'f64')
-            for lengths in (operations.shape_of(maps), sizes)
-        )
-        half = operations.constant(np.float64(0.5))
-        places = operations.subtract(
-            operations.divide(operations.multiply(operations.add(counted(fine), half), coarse), fine), half
-        )
-        places = operations.minimum(operations.maximum(places, zero), operations.subtract(coarse, one))
-        distances = operations.abs(operations.subtract(operations.unsqueeze(places, operations.constant(1)), counted(coarse)))
-        return operations.convert(operations.maximum(operations.subtract(one, distances), zero), 'f32')
-
-    wide = operations.matmul(maps, matrix(3), False, True, name=f'{UPSAMPLING}_columns_{name}')
-    rows = operations.unsqueeze(matrix(2), operations.constant(np.array([0, 1])))
-    return operations.matmul(rows, wide, False, False, name=f'{UPSAMPLING}_rows_{name}')
 
 
 def write_openvino(model: Any, description: Description, path: Path) -> None:

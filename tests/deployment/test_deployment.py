@@ -16,7 +16,7 @@ from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.quantisation import quantise_openvino
 from mtl_plugins.deployment.runtime import Runtime
 from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
-from mtl_plugins.deployment.writing import SUFFIXES, UPSAMPLING, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
+from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.models.tasks.class_mask import ClassMaskTask
 from mtl_plugins.models.tasks.semseg import SemSegTask
@@ -346,10 +346,8 @@ def test_int8_is_for_convolutions_and_products_alone():
     depthwise = operations.group_convolution(images, kernels, [1, 1], [1, 1], [1, 1], [1, 1])
     point = operations.constant(generator.standard_normal((1, 8, 1, 1)).astype(np.float32))
     mixed = operations.convolution(operations.relu(depthwise), point, [1, 1], [0, 0], [0, 0], [1, 1])
-    sizes, axes = (operations.constant(np.array(pair)) for pair in ((32, 24), (2, 3)))
-    fine = operations.interpolate(mixed, sizes, 'linear_onnx', 'sizes', pads_begin=[0] * 4, axes=axes)
-    columns = operations.constant(np.repeat(np.eye(24, dtype=np.float32), 2, axis=0))
-    depth = operations.exp(operations.matmul(fine, columns, False, True, name=f'{UPSAMPLING}_columns'))
+    sizes, axes = (operations.constant(np.array(pair)) for pair in ((32, 48), (2, 3)))
+    depth = operations.exp(operations.interpolate(mixed, sizes, 'linear_onnx', 'sizes', pads_begin=[0] * 4, axes=axes))
     batches = [generator.standard_normal((1, 8, 16, 24)).astype(np.float32) for _ in range(4)]
     quantised = quantise_openvino(openvino.Model([depth], [images]), batches)
 
