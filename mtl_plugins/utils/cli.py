@@ -8,6 +8,8 @@ import re
 import sys
 from collections.abc import Callable
 
+from mtl_plugins.utils.memory import keep_freed_memory
+
 # GNU OpenMP's threads spin for milliseconds while they wait, and starve the loader's threads on the same cores, and any
 # neighbour's: a step then takes ten times as long. Not to spin at all costs 7 % of a step on idle cores. Read when torch is
 # imported, which is after this module in every tool.
@@ -57,11 +59,17 @@ def positive(text: str) -> int:
     return number
 
 
-def run_tool(main: Callable[[], int | None]) -> None:
+def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> None:
     """Run ``main`` and leave the process: 0 or its return value, 1 with one line on stderr when the user must act.
 
     Set ``MTL_DEBUG=1`` to see the stack trace of such an error.
+
+    Args:
+        main: The tool. It parses its arguments, then imports torch.
+        keep_memory: Whether the process has :func:`keep_freed_memory`.
     """
+    if keep_memory:
+        keep_freed_memory()
     try:
         sys.exit(main() or 0)
     except KeyboardInterrupt:

@@ -29,7 +29,7 @@ def call_tool(tool: str, *arguments: object) -> int:
     forget_experiments()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
-        run_tool(load_tool(tool).main)
+        run_tool(load_tool(tool).main, keep_memory=False)
     return caught.value.code
 
 

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -216,3 +217,34 @@ def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):
     (config,) = (tmp_path / 'run').glob('tiny.py')
     assert 'Bf16OptimWrapper' in config.read_text()
     assert load_checkpoint_file(find_latest_checkpoint(tmp_path / 'run'))['meta']['epoch'] == 1
+
+
+TOOL = """
+from resource import RUSAGE_SELF, getrusage
+from mtl_plugins.utils.cli import run_tool
+
+def main():
+    import torch
+    for _ in range(5):  # The first ones find their places.
+        before = getrusage(RUSAGE_SELF).ru_minflt
+        for _ in range(4):
+            torch.ones(3 << 20, dtype=torch.uint8)
+            torch.ones(80 << 20, dtype=torch.uint8)
+        faults = getrusage(RUSAGE_SELF).ru_minflt - before
+    print(faults)
+
+run_tool(main, keep_memory=%s)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='needs glibc')
+def test_memory_that_a_tool_frees_stays_at_hand_unless_the_user_has_chosen():
+    def faults(keep_memory, **environment):
+        command = [sys.executable, '-c', TOOL % keep_memory]
+        # Huge pages have fewer faults, and need them all the same.
+        environment = {**os.environ, 'THP_MEM_ALLOC_ENABLE': '0', **environment}
+        return int(subprocess.run(command, env=environment, check=True, capture_output=True, text=True).stdout)
+
+    assert faults(True) < 100 < 10_000 < faults(False)
+    assert faults(True, MALLOC_TRIM_THRESHOLD_='131072') > 10_000
+    assert faults(True, GLIBC_TUNABLES='glibc.malloc.trim_threshold=131072') > 10_000

@@ -104,4 +104,5 @@ if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
     from mtl_plugins.utils.cli import run_tool
 
-    run_tool(main)
+    # Peers have it as they come, so that this has it, too.
+    run_tool(main, keep_memory=False)
