@@ -17,12 +17,17 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(autouse=True)
 def fresh_mmengine_state(monkeypatch):
-    """Each test starts without what mmengine remembers of the ones before."""
-    from tests.mmengine_state import forget_experiments
+    """Each test starts without the scopes, log histories, loggers and visualizers that mmengine remembers of the ones before."""
+    from mmengine.logging import MessageHub, MMLogger
+    from mmengine.registry import DefaultScope
+    from mmengine.visualization import Visualizer as MMEngineVisualizer
+
+    from mtl_plugins.visualization import Visualizer
 
     monkeypatch.delenv('MTL_DATA_ROOT', raising=False)
     yield
-    forget_experiments()
+    for manager in (DefaultScope, MessageHub, MMLogger, MMEngineVisualizer, Visualizer):
+        manager._instance_dict.clear()
 
 
 def pytest_collection_finish():

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
@@ -36,6 +36,7 @@ WORKER_TYPES = ('process', 'thread')
 # Of torch's optimizers, those with a kernel for the whole step, and what in their configs chooses another one.
 FUSED_OPTIMIZERS = ('Adam', 'AdamW', 'SGD')
 STEP_KINDS = ('fused', 'foreach', 'capturable', 'differentiable')
+TIMESTAMP = '%Y%m%d_%H%M%S'
 
 
 def _shorten_paths(record: logging.LogRecord) -> bool:
@@ -57,7 +58,11 @@ class MultiTaskRunner(Runner):
       ``pin_memory`` is False, Adam, AdamW and SGD are the fused ones unless their config says otherwise, and
       ``randomness.deterministic=True`` asks cuBLAS for it, too.
     * Without ``visualizer``, the local files are the only log back end.
+    * Of two runners that a process builds within one second, the later has the timestamp of the next: mmengine would give it
+      the logger, the message hub and the visualizer of the earlier.
     """
+
+    _timestamps: ClassVar[set[str]] = set()
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines.
@@ -90,7 +95,7 @@ class MultiTaskRunner(Runner):
         return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """Start gloo where there is no CUDA; mmengine's launchers need a GPU."""
+        """As mmengine's, with a timestamp of its own, and gloo where there is no CUDA; mmengine's launchers need a GPU."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self._launcher != 'pytorch':
                 raise ConfigError(f'`--launcher {self._launcher}` needs CUDA, and none was found. Use `--launcher pytorch`.')
@@ -101,6 +106,10 @@ class MultiTaskRunner(Runner):
             torch.set_float32_matmul_precision('high' if tf32 else 'highest')
             torch.backends.cudnn.allow_tf32 = tf32
         super().setup_env(env_cfg)
+        while self._timestamp in self._timestamps:
+            following = datetime.datetime.strptime(self._timestamp, TIMESTAMP) + datetime.timedelta(seconds=1)
+            self._timestamp = following.strftime(TIMESTAMP)
+        self._timestamps.add(self._timestamp)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         """As mmengine's; cuBLAS, which reads the environment once, learns of ``deterministic`` before its first product."""

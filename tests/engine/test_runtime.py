@@ -1,7 +1,10 @@
 """Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends."""
 
 import json
+import time
+from types import SimpleNamespace
 
+import mmengine.runner.runner
 import numpy as np
 import pytest
 import torch
@@ -22,6 +25,16 @@ def _train(config):
 def _read_scalars(work_dir) -> list[dict]:
     (path,) = work_dir.glob('*/vis_data/scalars.json')
     return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def test_runners_of_one_second_share_nothing(data_root, tmp_path, monkeypatch):
+    frozen = SimpleNamespace(**{**vars(time), 'time': lambda: 1_800_000_000.0})
+    monkeypatch.setattr(mmengine.runner.runner, 'time', frozen)
+    runners = [RUNNERS.build(tiny_config(data_root, tmp_path)) for _ in range(3)]
+    for part in ('timestamp', 'experiment_name', 'logger', 'message_hub', 'visualizer'):
+        assert len({getattr(runner, part) for runner in runners}) == 3
+    folders = sorted(path.parent.parent.name for path in tmp_path.glob('*/vis_data/config.py'))
+    assert folders == [runner.timestamp for runner in runners]
 
 
 def test_a_nan_loss_stops_with_step_losses_and_samples_and_saves_nothing(data_root, tmp_path):

@@ -24,7 +24,6 @@ from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, read_record_file
 from mtl_plugins.runs.recording import Terminated, change_record, recorded_session, start_session
 from mtl_plugins.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
 from mtl_plugins.runs.work_dirs import find_runs, read_older_run, read_run
-from tests.mmengine_state import forget_experiments
 from tests.tiny import tiny_config
 
 MULTITASK = 'metrics_summary/multitask'
@@ -44,7 +43,6 @@ def trained(data_root, tmp_path_factory):
     train(config)
     first = read_record_file(work_dir)
     change_record(work_dir, lambda record: record.update(note='mine', of_the_future=[1]))
-    forget_experiments()
     config = tiny_config(data_root, work_dir, train_cfg__max_epochs=2)
     config.resume = True
     train(config)

@@ -11,7 +11,6 @@ from types import SimpleNamespace
 import pytest
 
 from mtl_plugins.utils.cli import run_tool
-from tests.mmengine_state import forget_experiments
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -26,7 +25,6 @@ def load_tool(name: str):
 
 def call_tool(tool: str, *arguments: object) -> int:
     """Run ``tools/<tool>.py`` and give its exit code."""
-    forget_experiments()
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
         patch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
         run_tool(load_tool(tool).main, keep_memory=False)
@@ -53,7 +51,6 @@ def in_process(monkeypatch):
     from mtl_plugins.apis.sweeps.training import ORDER_NAME, train_run
 
     def start(folder, environment):
-        forget_experiments()
         train_run(json.loads((folder / ORDER_NAME).read_text()), folder)
         return SimpleNamespace(poll=lambda: 0, returncode=0, stdin=io.BytesIO())
 

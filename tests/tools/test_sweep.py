@@ -20,7 +20,6 @@ from mtl_plugins.apis.sweeps.training import train_run
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.cli import explain
-from tests.mmengine_state import forget_experiments
 from tests.tiny import EPOCH_CONFIG
 
 LR = 'optim_wrapper.optimizer.lr'
@@ -48,7 +47,6 @@ class InThisProcess:
     def poll(self) -> int:
         if self.returncode is None:
             self.returncode = 1
-            forget_experiments()
             try:
                 train_run(json.loads((self.folder / 'order.json').read_text()), self.folder)
                 self.returncode = 0
