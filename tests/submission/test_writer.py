@@ -99,6 +99,9 @@ def test_the_queue_is_bounded(tmp_path, monkeypatch):
 
     thread = threading.Thread(target=add_all)
     thread.start()
+    deadline = time.monotonic() + 60
+    while len(added) < 8 and time.monotonic() < deadline:
+        time.sleep(0.01)
     time.sleep(0.2)
     assert len(added) == 8
     gate.set()

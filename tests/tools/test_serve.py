@@ -70,7 +70,7 @@ def ask(address, method='POST', path='/predict', body=None, **headers):
 
 @pytest.fixture(scope='module')
 def address():
-    with serving(Bright(), body=200_000, pixels=10_000, seconds=0.5, queue=8) as found:
+    with serving(Bright(), body=200_000, pixels=10_000, queue=8) as found:
         yield found
 
 
@@ -115,8 +115,8 @@ def test_an_upload_that_grows_without_a_length_is_cut_off(address):
     assert status == 413 and 'at most 200000 bytes' in json.loads(content)['error']
 
 
-def test_a_slow_client_gets_its_answer_and_holds_up_nobody(address):
-    with socket.create_connection(address) as slow:
+def test_a_slow_client_gets_its_answer_and_holds_up_nobody():
+    with serving(Bright(), seconds=1) as address, socket.create_connection(address) as slow:
         slow.sendall(b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nhalf')
         assert ask(address, body=png(picture((8, 8))))[0] == 200
         slow.settimeout(20)
