@@ -9,6 +9,7 @@ import select
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -65,15 +66,20 @@ def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(wor
     ours, terminal = pty.openpty()
     command = [sys.executable, ROOT / 'tools/runs.py', 'list', '--watch', '--every', '0.05', work_dirs]
     environment = {**os.environ, 'COLUMNS': '80', 'TERM': 'xterm'}
+    # A program inherits that Ctrl-C is ignored, as it is in the background of a script.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     process = subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment)
+    signal.signal(signal.SIGINT, inherited)
     os.close(terminal)
+    deadline = time.monotonic() + 120
     text, interrupted = b'', False
     try:
-        while select.select([ours], [], [], 30)[0]:
+        while select.select([ours], [], [], 30)[0] and time.monotonic() < deadline:
             text += os.read(ours, 2**16)
             if text.count(b'running') >= 3 and not interrupted:
                 process.send_signal(signal.SIGINT)
                 interrupted = True
+        pytest.fail(f'The view did not end. It showed: {text.decode()}')
     except OSError:
         # What reading from a terminal gives when its last program has ended.
         assert process.wait(30) == 0, text.decode()
