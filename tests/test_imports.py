@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[1] / 'mtl_plugins'
+ROOT = Path(__file__).resolve().parents[1]
+PACKAGE = ROOT / 'mtl_plugins'
 CONFIG = PACKAGE.parent / 'configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py'
 
 
@@ -89,3 +90,20 @@ def test_a_model_of_this_package_imports_no_other_models():
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent)
     assert run.stdout.splitlines()[-1:] == ['[]'], run.stderr
+
+
+def test_every_text_file_has_an_encoding_of_its_own():
+    # Without one it is that of the locale: class names of a `dataset.json` were wrong on Windows, and an error in the locale C.
+    found, seen = [], 0
+    for path in [file for name in ('mtl_plugins', 'tools', 'examples', 'docs/hooks') for file in (ROOT / name).rglob('*.py')]:
+        for call in (node for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))) if isinstance(node, ast.Call)):
+            name, written = ast.unparse(call.func).rpartition('.')[2], ast.unparse(call)
+            is_text = name in ('read_text', 'write_text') or (
+                name == 'open'
+                and not ast.unparse(call.func).startswith(('Image.', 'os.', 'webbrowser.', 'self._zip.', 'capture.'))
+                and not any(isinstance(each, ast.Constant) and 'b' in str(each.value) for each in call.args)
+            )
+            seen += is_text
+            if is_text and not any(keyword.arg == 'encoding' for keyword in call.keywords):
+                found.append(f'{path}:{call.lineno}: {written}')
+    assert seen > 50 and not found

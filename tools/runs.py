@@ -123,7 +123,7 @@ def note(args: argparse.Namespace) -> None:
     graded = None
     if args.graded:
         try:
-            graded = json.loads(args.graded.read_text())
+            graded = json.loads(args.graded.read_bytes())
         except (OSError, ValueError) as error:
             raise CorruptFileError(f"'{args.graded}' cannot be read as JSON: {error}.") from error
         if not isinstance(graded, dict) or 'metrics_summary/multitask' not in graded:

@@ -22,7 +22,9 @@ class Caught(BaseException):
 
 def tool_files() -> list[Path]:
     """The files of ``tools/`` that are run from a shell."""
-    programs = [path for path in (ROOT / 'tools').rglob('*.py') if "if __name__ == '__main__'" in path.read_text()]
+    programs = [
+        path for path in (ROOT / 'tools').rglob('*.py') if "if __name__ == '__main__'" in path.read_text(encoding='utf-8')
+    ]
     return sorted([*programs, *(ROOT / 'tools').rglob('*.sh')], key=lambda path: (len(path.parts), path))
 
 
@@ -85,7 +87,7 @@ def tool_page() -> str:
 
 def _shell_header(path: Path) -> str:
     lines = []
-    for line in path.read_text().splitlines()[1:]:
+    for line in path.read_text(encoding='utf-8').splitlines()[1:]:
         if not line.startswith('#'):
             break
         lines.append(line.lstrip('# '))

@@ -104,7 +104,7 @@ def read_plan(path: Path, entries: Collection[str] = ENTRIES, example: str = 'do
         ConfigError: If the file is missing, is not JSON, or lacks one of these.
     """
     try:
-        plan = json.loads(path.read_text())
+        plan = json.loads(path.read_bytes())
     except (OSError, json.JSONDecodeError) as error:
         raise ConfigError(f'The plan {path} cannot be read: {error}.') from error
     missing = set(entries) - plan.keys()
@@ -146,7 +146,7 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
     Raises:
         UserError: If there is no result at all.
     """
-    documents = [json.loads(path.read_text()) for path in sorted(results.glob('*.json'))]
+    documents = [json.loads(path.read_bytes()) for path in sorted(results.glob('*.json'))]
     if not documents:
         raise UserError(f'There is no result in {results}. Run the plan first.')
     lines = []

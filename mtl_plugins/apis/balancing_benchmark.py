@@ -151,7 +151,7 @@ class BalancingBenchmark:
         """The results by row, tuned values among its name, and seed."""
         documents: dict[str, dict[int, dict[str, Any]]] = {}
         for path in sorted(self.results.glob('*.json')):
-            document = json.loads(path.read_text())
+            document = json.loads(path.read_bytes())
             documents.setdefault(document['row'], {})[document['seed']] = document
         return documents
 

@@ -71,14 +71,18 @@ def claim_work_dir(config: Config) -> None:
     launch = os.environ.get('TORCHELASTIC_RUN_ID')
     if launch:
         with replacing(work_dir / LAUNCH_NAME, ConfigError) as temporary:
-            temporary.write_text(launch)
+            temporary.write_text(launch, encoding='utf-8')
 
 
 def _is_restarted(work_dir: Path) -> bool:
     launch = os.environ.get('TORCHELASTIC_RUN_ID')
     if launch:
         # torchrun's own default, the same for every launch.
-        return launch != 'none' and (work_dir / LAUNCH_NAME).is_file() and (work_dir / LAUNCH_NAME).read_text() == launch
+        return (
+            launch != 'none'
+            and (work_dir / LAUNCH_NAME).is_file()
+            and (work_dir / LAUNCH_NAME).read_text(encoding='utf-8') == launch
+        )
     return int(os.environ.get('SLURM_RESTART_COUNT', '0')) > 0
 
 

@@ -65,7 +65,7 @@ def test(
         print_metrics(metrics)
         if json_path is not None:
             with replacing(json_path) as temporary:
-                temporary.write_text(json.dumps(metrics, indent=2) + '\n')
+                temporary.write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
     return metrics
 
 

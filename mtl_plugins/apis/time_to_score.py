@@ -52,7 +52,7 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
     Raises:
         UserError: If there is no result.
     """
-    documents = [json.loads(path.read_text()) for path in sorted(results.glob('*.json'))]
+    documents = [json.loads(path.read_bytes()) for path in sorted(results.glob('*.json'))]
     rows = {row: [d for d in documents if d['row'] == row] for table in plan['tables'] for row in table['rows']}
     if not any(rows.values()):
         raise UserError(f'There is no result in {results}. Run the plan first.')

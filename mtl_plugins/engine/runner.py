@@ -74,7 +74,10 @@ class MultiTaskRunner(Runner):
         logger.addFilter(_shorten_paths)
         left_out = r'\n|^(Epoch|Iter)\((val|test)\)' if sys.stdout.isatty() else r'\n'
         for handler in logger.handlers:
-            if not isinstance(handler, logging.FileHandler):
+            if isinstance(handler, logging.FileHandler):
+                # mmengine opens it in the encoding of the locale, which may lack the names of classes.
+                handler.stream.reconfigure(encoding='utf-8')
+            else:
                 handler.addFilter(lambda record: re.search(left_out, record.getMessage()) is None)
         return logger
 
@@ -339,6 +342,6 @@ class MultiTaskRunner(Runner):
     def dump_config(self) -> None:
         """Write the resolved config into the work dir, under another name if an earlier start left a different one."""
         target = Path(self.work_dir) / (Path(self.cfg.filename).name if self.cfg.filename else f'{self.timestamp}.py')
-        if target.exists() and target.read_text() != self.cfg.pretty_text:
+        if target.exists() and target.read_text(encoding='utf-8') != self.cfg.pretty_text:
             target = target.with_name(f'{target.stem}_{self.timestamp}.py')
-        target.write_text(self.cfg.pretty_text)
+        target.write_text(self.cfg.pretty_text, encoding='utf-8')

@@ -13,7 +13,8 @@ def read_metrics(path: str | Path) -> list[dict[str, str]]:
     """The rows of a ``metrics.csv``; none if the file does not exist."""
     if not Path(path).is_file():
         return []
-    with open(path, newline='') as file:
+    # A spreadsheet program that saves the file puts a byte order mark before the first name.
+    with open(path, encoding='utf-8-sig', newline='') as file:
         return list(csv.DictReader(file))
 
 

@@ -78,7 +78,7 @@ def read_description(root: str | Path) -> dict:
     """
     path = Path(root) / DESCRIPTION
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_bytes())
         if not isinstance(description['labels'], dict):
             raise TypeError('`labels` should be an object')
         missing = description.get('missing_labels', [])

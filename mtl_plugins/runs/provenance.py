@@ -58,7 +58,7 @@ def package_versions() -> dict[str, str]:
 def processor_name() -> str:
     """What the computer calls its CPU."""
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
         lines = []
     named = [line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')]

@@ -12,7 +12,7 @@ def superfluous_checkpoints(run: RunRecord) -> list[Path]:
     if is_locked(run.path / LOCK_NAME) or run.state == 'unreadable' or not pointer.is_file():
         return []
     kept = {Path(name).name for name in (run.data.get('checkpoints') or {}).values() if name}
-    kept.add(Path(pointer.read_text().strip()).name)
+    kept.add(Path(pointer.read_text(encoding='utf-8').strip()).name)
     if not all((run.path / name).is_file() for name in kept):
         return []
     return [path for path in sorted(run.path.glob('*.pth')) if path.name not in kept and not path.name.startswith('best_')]

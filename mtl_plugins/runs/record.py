@@ -178,7 +178,7 @@ def read_record_file(work_dir: Path) -> dict[str, Any]:
     """
     path = work_dir / RECORD_NAME
     try:
-        record = json.loads(path.read_text(encoding='utf-8'))
+        record = json.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.") from error
     except OSError as error:

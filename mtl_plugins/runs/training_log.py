@@ -23,7 +23,7 @@ def read_scalars(run: str | Path) -> list[dict[str, float]]:
     """
     rows: list[dict[str, float]] = []
     for path in sorted(Path(run).glob(PATTERN)):
-        lines = path.read_text().splitlines()
+        lines = path.read_text(encoding='utf-8').splitlines()
         for number, line in enumerate(lines, start=1):
             try:
                 row = json.loads(line)

@@ -167,7 +167,7 @@ def read_older_run(work_dir: Path) -> RunRecord:
         best=None if best is None else dict(monitor=monitor, rule=rule, **steps[best], value=scores[best][monitor]),
         checkpoints=dict(
             best=next((path.name for path in sorted(work_dir.glob('best_*.pth'))), None),
-            last=pointer.read_text().strip() if pointer.is_file() else None,
+            last=pointer.read_text(encoding='utf-8').strip() if pointer.is_file() else None,
         ),
     )
     state = 'running' if (work_dir / LOCK_NAME).exists() and is_locked(work_dir / LOCK_NAME) else 'unknown'

@@ -88,7 +88,7 @@ mmengine_checkpoint.load_url = functools.partial(torch.hub.load_state_dict_from_
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
     """Record ``checkpoint`` as the newest of ``work_dir``, relative to it: the folder may be moved."""
     with replacing(Path(work_dir) / POINTER_NAME, CheckpointError) as temporary:
-        temporary.write_text(os.path.relpath(checkpoint, work_dir))
+        temporary.write_text(os.path.relpath(checkpoint, work_dir), encoding='utf-8')
 
 
 def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
@@ -96,7 +96,7 @@ def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
     pointer = Path(work_dir) / POINTER_NAME
     if not pointer.is_file():
         return None
-    return str(Path(work_dir) / pointer.read_text().strip())
+    return str(Path(work_dir) / pointer.read_text(encoding='utf-8').strip())
 
 
 def find_mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import pickle
 import re
@@ -70,6 +71,9 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
     """
     if keep_memory:
         keep_freed_memory()
+    # A terminal that knows ASCII alone still gets names of classes and files.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors='backslashreplace')
     try:
         sys.exit(main() or 0)
     except KeyboardInterrupt:

@@ -1,5 +1,6 @@
 """Files that appear whole or not at all."""
 
+import codecs
 import errno
 import os
 import re
@@ -10,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mtl_plugins.errors import UserError
+from mtl_plugins.errors import DataNotFoundError, UserError
 
 TEMPORARY_SUFFIX = '.tmp'
 _locks: dict[Path, int] = {}
@@ -35,6 +36,29 @@ def replacing(path: str | os.PathLike, error_type: type[UserError] = UserError) 
         if isinstance(error, OSError):
             raise error_type(f'{describe_os_error(error, path)} Nothing was written; an earlier file is unchanged.') from error
         raise
+
+
+def read_lines(path: str | os.PathLike, what: str) -> list[str]:
+    """The lines of a text file that a user wrote, stripped, without empty ones: UTF-8 or UTF-16 with a byte order mark, or UTF-8.
+
+    Args:
+        path: The file.
+        what: It is called in an error, such as "list".
+
+    Raises:
+        DataNotFoundError: If it cannot be read, or holds no line.
+    """
+    try:
+        data = Path(path).read_bytes()
+        text = data.decode('utf-16' if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)) else 'utf-8-sig')
+    except OSError as error:
+        raise DataNotFoundError(f"The {what} '{path}' cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        raise DataNotFoundError(f"The {what} '{path}' should be text in UTF-8. It cannot be read: {error}.") from error
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    if not lines:
+        raise DataNotFoundError(f"The {what} '{path}' should have a name in each line. Found none.")
+    return lines
 
 
 def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:

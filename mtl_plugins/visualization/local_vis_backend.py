@@ -44,5 +44,5 @@ class LocalVisBackend(MMEngineLocalVisBackend):
             dict(name=name, step=step, low=histogram.low, high=histogram.high, counts=histogram.counts.tolist())
             for name, histogram in histograms.items()
         ]
-        with open(Path(self._save_dir) / HISTOGRAM_FILE, 'a') as file:
+        with open(Path(self._save_dir) / HISTOGRAM_FILE, 'a', encoding='utf-8') as file:
             file.write(''.join(json.dumps(line) + '\n' for line in lines))

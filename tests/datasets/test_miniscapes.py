@@ -1,5 +1,6 @@
 """MiniScapesDataset: what it finds, what it yields, and one clear sentence for each kind of bad input."""
 
+import json
 import re
 import shutil
 
@@ -8,11 +9,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_plugins.apis.inference.sources import read_frames
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.labels.presets import miniscapes_labels
 from mtl_plugins.registry import DATASETS
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
@@ -283,3 +287,27 @@ def test_a_sample_can_be_read_without_a_pipeline(root):
     assert packed.packed is not None
     for key, array in packed.read_sample(3).items():
         np.testing.assert_array_equal(array, sample[key])
+
+
+@pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
+def test_descriptions_and_lists_have_any_mark_of_their_encoding(root, encoding):
+    """A mark at the start was part of the first name, and no JSON; without one the locale chose the encoding."""
+    names = ['chaussée', '道路', *map(str, range(17))]
+    description = dict(labels=dict(semseg=dict(type='ClassMap', classes=names)))
+    (root / 'dataset.json').write_bytes(json.dumps(description, ensure_ascii=False).encode(encoding))
+    (root / 'split.txt').write_bytes('2\r\n0\r\n'.encode(encoding))
+    dataset = MultiTaskDataset(root, labels=miniscapes_labels(root), split_file='split.txt')
+    assert dataset.stems == ['2', '0'] and dataset.metainfo['classes'] == tuple(names)
+    assert [frame.name for frame in read_frames(str(write_list(root, encoding)))] == ['ä', '1']
+
+
+def write_list(root, encoding):
+    Image.new('RGB', (8, 8)).save(root / 'ä.png')
+    (root / 'list.txt').write_bytes('ä.png\r\ntrain/rgb/1.jpg\r\n'.encode(encoding))
+    return root / 'list.txt'
+
+
+def test_a_list_that_is_no_text(root):
+    (root / 'split.txt').write_bytes(b'\xff\xfe\x00')
+    with pytest.raises(DataNotFoundError, match=r"split\.txt' should be text in UTF-8"):
+        MultiTaskDataset(root, labels=miniscapes_labels(root), split_file='split.txt')

@@ -31,7 +31,7 @@ def main() -> None:
         data_root = data_for(plan['data'], args.data_root, args.work_dir)
         run_all(plan, results, args.work_dir.resolve(), data_root, args.jobs)
     with replacing(results.parent / 'table.md') as temporary:
-        temporary.write_text(tables_in_markdown(plan, results))
+        temporary.write_text(tables_in_markdown(plan, results), encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -74,7 +74,7 @@ def main() -> None:
     images = [{key: value for key, value in image.items() if key != 'position'} for image in analysis.images]
     for name, text in (('errors.json', json.dumps(document, indent=1) + '\n'), ('images.csv', format_metrics(images))):
         with replacing(args.out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
     height, width = rows[wanted[0]]['image'].shape[:2]
     splits = {contender.name: analysis.split}
     pictures = draw_confusions(splits) | draw_errors(splits, width / height)

@@ -76,7 +76,7 @@ def main() -> None:
         for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, markdown)):
             if path:
                 with replacing(path) as temporary:
-                    temporary.write_text(text)
+                    temporary.write_text(text, encoding='utf-8')
 
     if args.benchmark == 'gpu':
         from benchmarks import gpu_benchmark

@@ -54,7 +54,7 @@ def main() -> None:
     markdown = summary_in_markdown(summary)
     for name, text in {'table.md': markdown, 'summary.json': json.dumps(summary, indent=1) + '\n'}.items():
         with replacing(results.parent / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
     points = points_of(summary)
     if points:
         picture = render_score_against_cost(points, 'milliseconds of a training step', 'delta_m (%)')

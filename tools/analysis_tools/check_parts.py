@@ -33,7 +33,7 @@ def main() -> None:
     torch.set_num_threads(2)
     data_root = ensure_data(args.work_dir, 2, 2, 2, (64, 128), seed=0).resolve()
     options = Options(threads=2, repeats=1, quick=False, device='cpu', seed=0)
-    known = json.loads(args.json.read_text())['rows'] if args.json.is_file() else {}
+    known = json.loads(args.json.read_bytes())['rows'] if args.json.is_file() else {}
     document = dict(provenance=provenance(options), rows={})
     for name, make in all_rows().items():
         wanted = not args.only or any(text in name for text in args.only)
@@ -44,7 +44,7 @@ def main() -> None:
         document['rows'] = {row: known[row] for row in all_rows() if row in known}
         for path, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.markdown, to_markdown(document))):
             with replacing(path) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

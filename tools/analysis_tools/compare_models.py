@@ -79,7 +79,7 @@ def main() -> None:
     texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
     for name, text in texts.items():
         with replacing(args.out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
     height, width = examples[0].image.shape[:2]
     splits = {analysis.contender.name: analysis.split for analysis in analyses}
     pictures = draw_comparisons(examples, names, labels_of(loader), [largest[example.position] for example in examples])

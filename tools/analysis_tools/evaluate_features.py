@@ -59,7 +59,7 @@ def main() -> None:
         options = Options(threads=torch.get_num_threads(), repeats=1, device=args.device, seed=args.seed)
         document |= dict(config=args.config, checkpoint=args.checkpoint, options=args.cfg_options, provenance=provenance(options))
         with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n')
+            temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

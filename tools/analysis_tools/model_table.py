@@ -68,7 +68,7 @@ def main() -> None:
     if args.out_dir:
         for name, text in (('model_table.json', json.dumps(document, indent=1) + '\n'), ('model_table.md', markdown)):
             with replacing(args.out_dir / name) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

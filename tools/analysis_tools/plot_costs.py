@@ -54,7 +54,7 @@ def main() -> None:
     texts = {'resources.json': json.dumps(document, indent=1) + '\n', 'resources.md': markdown}
     for name, text in texts.items():
         with replacing(args.out / name) as temporary:
-            temporary.write_text(text)
+            temporary.write_text(text, encoding='utf-8')
     lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.score) == 'less'
     pictures = []
     for key, title in COSTS.items():

@@ -106,7 +106,7 @@ def main() -> None:
         checkpoints=measured,
     )
     with replacing(args.out / 'affinity.json') as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + '\n')
+        temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
     if logged:
         write_picture(args.out / f'affinity_over_training.{args.format}', render_affinity_over_training(logged))
     if measured:

@@ -50,7 +50,7 @@ def main() -> None:
         data_root = data_for(plan['data'], args.data_root, args.work_dir)
         run_all(with_targets(plan, targets, val_iters), results, args.work_dir.resolve(), data_root, args.jobs)
     with replacing(results.parent / 'table.md') as temporary:
-        temporary.write_text(table_in_markdown(plan, results, targets, val_iters))
+        temporary.write_text(table_in_markdown(plan, results, targets, val_iters), encoding='utf-8')
 
 
 if __name__ == '__main__':

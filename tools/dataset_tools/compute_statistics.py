@@ -38,7 +38,7 @@ def main() -> None:
     print(format_table(summary, listing.labels))
     if args.json is not None:
         with replacing(args.json) as partial:
-            partial.write_text(json.dumps(summary, indent=2) + '\n')
+            partial.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

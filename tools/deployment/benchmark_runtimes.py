@@ -59,7 +59,7 @@ def main() -> None:
     print_benchmark(document)
     if args.json:
         with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n')
+            temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
 
 
 if __name__ == '__main__':

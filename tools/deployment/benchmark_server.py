@@ -79,7 +79,7 @@ def main() -> int:
     print_load(document)
     if args.json:
         with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n')
+            temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
     return 0 if alive and not document['wrong'] else 1
 
 

@@ -34,7 +34,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     configs = {str(path.relative_to(ROOT / 'configs')): path for path in leaf_configs()}
     wanted = [name for name in configs if not args.only or any(text in name for text in args.only)]
-    before = json.loads(args.json.read_text())['results'] if args.json.is_file() else {}
+    before = json.loads(args.json.read_bytes())['results'] if args.json.is_file() else {}
     forgotten = wanted if args.again else ()
     known = {name: result for name, result in before.items() if result != PENDING and name not in forgotten}
     same: dict[str, str] = {}
@@ -46,10 +46,10 @@ def main() -> None:
             known[name]['commit'] = (made['commit'] or 'unknown')[:10]
             print(f'{name}: {outcome_of(known[name])}', flush=True)
         document = dict(provenance=made, results={each: known.get(each, PENDING) for each in configs})
-        page = insert(args.page.read_text(), to_markdown(document))
+        page = insert(args.page.read_text(encoding='utf-8'), to_markdown(document))
         for target, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.page, page)):
             with replacing(target) as temporary:
-                temporary.write_text(text)
+                temporary.write_text(text, encoding='utf-8')
 
 
 if __name__ == '__main__':

@@ -40,7 +40,7 @@ def main() -> None:
         target = Path(args.json)
         make_folder(target.parent)
         with replacing(target) as temporary:
-            temporary.write_text(json.dumps(scores, indent=2, allow_nan=False) + '\n')
+            temporary.write_text(json.dumps(scores, indent=2, allow_nan=False) + '\n', encoding='utf-8')
     print(format_score_table(scores))
     if is_archive_of_record(args.archive):
         try:

@@ -15,7 +15,7 @@ from PIL import Image, ImageOps
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_photograph, read_bytes
-from mtl_plugins.utils.files import natural_order
+from mtl_plugins.utils.files import natural_order, read_lines
 from mtl_plugins.utils.threads import map_in_order
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
@@ -207,14 +207,10 @@ def find_files(text: str) -> list[Path]:
 
 
 def _read_list(path: Path) -> list[Path]:
-    """The files that a text file names, one a line, from the folder in which it lies."""
-    try:
-        lines = [line.strip() for line in path.read_text(encoding='utf-8').splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataNotFoundError(f"The list '{path}' should hold a path in each line. It cannot be read ({error}).") from error
-    files = [path.parent / Path(line).expanduser() for line in lines if line and not line.startswith('#')]
+    """The files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
+    files = [path.parent / Path(line).expanduser() for line in read_lines(path, 'list') if not line.startswith('#')]
     if not files:
-        raise DataNotFoundError(f"The list '{path}' should hold a path in each line. Found none.")
+        raise DataNotFoundError(f"The list '{path}' should have a path in each line. Found only comments.")
     return files
 
 

@@ -65,7 +65,7 @@ def _trial_names(runs: Sequence[RunRecord]) -> dict:
     names = {}
     for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
         if (folder / TRIALS_NAME).is_file():
-            for trial in json.loads((folder / TRIALS_NAME).read_text())['trials']:
+            for trial in json.loads((folder / TRIALS_NAME).read_bytes())['trials']:
                 tried = ', '.join(f'{name.split(".")[-1]} {_short(value)}' for name, value in trial['params'].items())
                 names |= {folder / path: tried for path in trial['folders']}
     return names

@@ -242,7 +242,7 @@ def _file_name(text: str) -> str:
 
 
 def _read_sweep(folder: Path) -> dict:
-    document = json.loads((folder / TRIALS_NAME).read_text())
+    document = json.loads((folder / TRIALS_NAME).read_bytes())
     names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
     title = SUMMARY_TITLES.get(document['metric'], document['metric'])
     number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}

@@ -33,9 +33,9 @@ def end_attempt(folder: Path) -> float:
 
 def _read(folder: Path) -> list[list]:
     path = folder / FILE_NAME
-    return json.loads(path.read_text()) if path.is_file() else []
+    return json.loads(path.read_bytes()) if path.is_file() else []
 
 
 def _write(folder: Path, attempts: list[list]) -> None:
     with replacing(folder / FILE_NAME) as temporary:
-        temporary.write_text(json.dumps(attempts))
+        temporary.write_text(json.dumps(attempts), encoding='utf-8')

@@ -71,7 +71,7 @@ def train_to_result(
         GivenUp, Stopped: As they say.
     """
     if run.result.exists():
-        return json.loads(run.result.read_text())
+        return json.loads(run.result.read_bytes())
     with _loading:
         config = load_config(run.config, run.options, data_root and str(data_root))
     order = dict(
@@ -94,7 +94,7 @@ def train_to_result(
     if process.returncode:
         raise UserError(_sentence(process.returncode, run.folder / OUTPUT_NAME))
     seconds = end_attempt(run.folder)
-    facts = json.loads((run.folder / FACTS_NAME).read_text())
+    facts = json.loads((run.folder / FACTS_NAME).read_bytes())
     rows = read_metrics(run.folder / METRICS_FILE)
     document = dict(
         row=run.label,
@@ -118,7 +118,7 @@ def train_to_result(
 
 def start_process(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
     """The training process of ``folder``. It ends when this process does, and not by the terminal's interrupt."""
-    with (folder / OUTPUT_NAME).open('a') as output:
+    with (folder / OUTPUT_NAME).open('a', encoding='utf-8') as output:
         return subprocess.Popen(
             [sys.executable, '-m', 'mtl_plugins.apis.sweeps.training', str(folder / ORDER_NAME)],
             env={**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), *filter(None, sys.path)]), **environment},
@@ -139,13 +139,13 @@ def provenance(started: datetime.datetime, device: str) -> dict[str, Any]:
 def write_document(path: Path, document: Any) -> None:
     """JSON that appears whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(document, indent=2) + '\n')
+        temporary.write_text(json.dumps(document, indent=2) + '\n', encoding='utf-8')
 
 
 def _prepare(folder: Path, order: dict) -> None:
     """Write the order; what another one left in the folder goes, since it cannot be continued."""
     path = folder / ORDER_NAME
-    if path.is_file() and json.loads(path.read_text()) == json.loads(json.dumps(order)):
+    if path.is_file() and json.loads(path.read_bytes()) == json.loads(json.dumps(order)):
         return
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
@@ -216,5 +216,5 @@ def _sentence(code: int, output: Path) -> str:
     """Why a training ended with ``code``: the last line that it wrote, in a house sentence or an exception's."""
     if code < 0:
         return f'The training was ended by {signal.Signals(-code).name}.'
-    lines = [line.strip() for line in output.read_text(errors='replace').splitlines() if line.strip()]
+    lines = [line.strip() for line in output.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
     return lines[-1].removeprefix('error: ') if lines else f'The training ended with exit status {code}.'

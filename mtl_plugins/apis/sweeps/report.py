@@ -42,7 +42,7 @@ def write_report(sweep: Sweep, study: SharedStudy, work_dir: Path) -> list[Path]
     trials = [{key: value for key, value in record.items() if key != 'losses'} for record in records]
     write_document(written[0], dict(sweep=sweep.name, metric=sweep.metric, importance=importance, trials=trials))
     with replacing(written[1]) as temporary:
-        temporary.write_text(table_in_markdown(sweep, records))
+        temporary.write_text(table_in_markdown(sweep, records), encoding='utf-8')
     for name, picture in _pictures(sweep, records, importance).items():
         written.append(work_dir / f'{name}.png')
         write_picture(written[-1], picture)
@@ -90,7 +90,7 @@ def _record(sweep: Sweep, trial: FrozenTrial, work_dir: Path) -> dict[str, Any]:
     seeds = [trial.user_attrs['seed']] if sweep.is_grid else list(sweep.seeds)
     number = trial.user_attrs.get('origin', trial.number)
     folders = [work_dir / 'trials' / f'{number:04d}_seed{seed}' for seed in seeds]
-    results = [json.loads((folder / 'result.json').read_text()) for folder in folders if (folder / 'result.json').exists()]
+    results = [json.loads((folder / 'result.json').read_bytes()) for folder in folders if (folder / 'result.json').exists()]
     means = {key: statistics.mean(result[key] for result in results) if results else None for key in ('seconds', 'memory')}
     return dict(
         number=trial.number,
@@ -111,7 +111,7 @@ def _losses(folder: Path) -> list[list[float]]:
     """Iterations and losses that a training logged; those of a later attempt replace the earlier ones of an iteration."""
     losses = {}
     for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding='utf-8').splitlines():
             row = json.loads(line)
             if isinstance(row.get('loss'), (int, float)) and 'iter' in row:
                 losses[row['iter']] = row['loss']

@@ -36,7 +36,7 @@ def submit(name: str, work_dir: Path, workers: int, arguments: Sequence[str], sb
         raise ConfigError(f'`--slurm` should be a positive number of workers. Found {workers}.')
     script = work_dir / SCRIPT_NAME
     with replacing(script) as temporary:
-        temporary.write_text(script_of(name, work_dir, workers, arguments))
+        temporary.write_text(script_of(name, work_dir, workers, arguments), encoding='utf-8')
     command = ['sbatch', *shlex.split(sbatch_arguments), str(script)]
     if shutil.which('sbatch') is None:
         raise UserError(f'There is no `sbatch` on PATH here. {script} is written: run `{shlex.join(command)}` on a login node.')

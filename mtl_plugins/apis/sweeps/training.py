@@ -54,13 +54,13 @@ def train_run(order: dict, folder: Path, backend: dict | None = None) -> None:
     else:
         memory, device = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10, f'cpu, {threads} thread(s)'
     with replacing(folder / FACTS_NAME) as temporary:
-        temporary.write_text(json.dumps(dict(parameters=parameters, memory=round(memory, 1), device=device)))
+        temporary.write_text(json.dumps(dict(parameters=parameters, memory=round(memory, 1), device=device)), encoding='utf-8')
 
 
 def main() -> None:
     end_with_parent()
     path = Path(sys.argv[1])
-    train_run(json.loads(path.read_text()), path.parent)
+    train_run(json.loads(path.read_bytes()), path.parent)
 
 
 if __name__ == '__main__':

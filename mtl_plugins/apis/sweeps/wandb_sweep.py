@@ -70,7 +70,7 @@ def make_wandb_sweep(sweep: Sweep, project: str, work_dir: Path, arguments: Sequ
     config = wandb_config(sweep, arguments)
     path = work_dir / FILE_NAME
     with replacing(path) as temporary:
-        temporary.write_text(yaml.safe_dump(config, sort_keys=False))
+        temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding='utf-8')
     later = f'wandb sweep --project {project} {path}'
     if os.environ.get('WANDB_MODE') in ('offline', 'disabled'):
         return later

@@ -134,4 +134,4 @@ def _write_annotations(content: dict, images: list[CocoImage], classes: Sequence
     reduced['categories'] = categories
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path, DataError) as temporary:
-        temporary.write_text(json.dumps(reduced))
+        temporary.write_text(json.dumps(reduced), encoding='utf-8')

@@ -31,7 +31,7 @@ def record_options(out: Path, options: Mapping[str, Any]) -> list[str]:
     path = out / MANIFEST
     if path.is_file():
         try:
-            found = json.loads(path.read_text())
+            found = json.loads(path.read_bytes())
             begun = dict(found['splits'])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"'{path}' is damaged ({type(error).__name__}: {error}); choose a new folder.") from error
@@ -70,4 +70,4 @@ def describe_labels(out: Path, splits: Mapping[str, SplitFolders], labels: Mappi
 
 def _write_json(path: Path, content: Any) -> None:
     with replacing(path, DataError) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + '\n')
+        temporary.write_text(json.dumps(content, indent=2) + '\n', encoding='utf-8')

@@ -153,7 +153,7 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     """
     path = Path(path) if path is not None else root / DESCRIPTION
     try:
-        content = json.loads(path.read_text())
+        content = json.loads(path.read_bytes())
         labels = {name: dict(config) for name, config in content['labels'].items()}
     except FileNotFoundError:
         raise DataNotFoundError(

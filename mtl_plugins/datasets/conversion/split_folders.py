@@ -68,7 +68,7 @@ class SplitFolders:
         csv.writer(table, lineterminator='\n').writerows([('index', 'stem'), *enumerate(stems)])
         path = self.images / ORIGINS
         if path.is_file():
-            if path.read_text() != table.getvalue():
+            if path.read_text(encoding='utf-8') != table.getvalue():
                 raise DataError(
                     f"The source should have the samples that '{path}' names. Found others: it has changed since the conversion "
                     'began. Choose another folder, or remove this one.'
@@ -76,7 +76,7 @@ class SplitFolders:
             return
         make_folder(path.parent / 'rgb', DataError)
         with replacing(path, DataError) as temporary:
-            temporary.write_text(table.getvalue())
+            temporary.write_text(table.getvalue(), encoding='utf-8')
 
     def remove_leftovers(self) -> None:
         """Remove the temporary files of a run that was killed."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
-from mtl_plugins.utils.files import natural_order
+from mtl_plugins.utils.files import natural_order, read_lines
 
 _HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
@@ -177,12 +177,10 @@ def _find_stems(root: Path, split: str, image: str, stem: str) -> list[str]:
 
 
 def _read_stems(path: Path) -> list[str]:
-    try:
-        stems = [line.strip() for line in path.read_text().splitlines() if line.strip()]
-    except OSError as error:
-        raise DataNotFoundError(f"The split file '{path}' cannot be read: {error.strerror}.") from error
-    if not stems or len(set(stems)) != len(stems):
-        raise DataNotFoundError(f"The split file '{path}' should name different samples, one a line. Found {len(stems)} lines.")
+    stems = read_lines(path, 'split file')
+    if len(set(stems)) != len(stems):
+        doubled = next(stem for stem in stems if stems.count(stem) > 1)
+        raise DataNotFoundError(f"The split file '{path}' should name different samples, one a line. Found {doubled!r} twice.")
     return stems
 
 

@@ -83,7 +83,7 @@ def open_packed(listing: SplitListing) -> PackedSplit | None:
         return None
     modalities = ('rgb', *listing.labels)
     try:
-        index = json.loads((folder / 'index.json').read_text())
+        index = json.loads((folder / 'index.json').read_bytes())
         reason = _mismatch(index, listing, modalities)
         if reason is None:
             return PackedSplit(folder, modalities)
@@ -136,7 +136,7 @@ def write_packed(
     try:
         partial.mkdir()
         _write_arrays(partial, listing, modalities, progress(iterate_samples(listing, num_workers)))
-        (partial / 'index.json').write_text(json.dumps(index))
+        (partial / 'index.json').write_text(json.dumps(index), encoding='utf-8')
         _replace_folder(partial, folder)
     except OSError as error:
         raise DataError(f'{describe_os_error(error, folder)} Nothing was changed.') from error

@@ -64,7 +64,7 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    with open(path, 'a') as file:
+    with open(path, 'a', encoding='utf-8') as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 

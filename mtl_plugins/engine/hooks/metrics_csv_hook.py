@@ -28,4 +28,4 @@ class MetricsCsvHook(Hook):
         rows = [row for row in read_metrics(path) if int(row['iter']) < runner.iter]
         rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
         with replacing(path) as temporary:
-            temporary.write_text(format_metrics(rows))
+            temporary.write_text(format_metrics(rows), encoding='utf-8')

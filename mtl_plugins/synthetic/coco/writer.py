@@ -148,7 +148,7 @@ def write_coco(
                 title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
                 bar = tqdm(samples, total=count, desc=title, unit='img', disable=hidden)
                 content = _instances(bar, size)
-                (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content))
+                (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content), encoding='utf-8')
     except BrokenProcessPool as error:
         raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
     except OSError as error:

@@ -68,7 +68,7 @@ def is_supported() -> bool:
 
 def peak_mib() -> float:
     """Largest resident memory so far. Not ``ru_maxrss``, which a new process takes over from the one that started it."""
-    line = next(line for line in _STATUS.read_text().splitlines() if line.startswith('VmHWM'))
+    line = next(line for line in _STATUS.read_text(encoding='utf-8').splitlines() if line.startswith('VmHWM'))
     return int(line.split()[1]) / 1024
 
 

@@ -69,7 +69,7 @@ def _version(distribution: str) -> str | None:
 
 def _cpu_model() -> str:
     try:
-        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:
         return platform.processor()
     return next((line.split(':', 1)[1].strip() for line in lines if line.startswith('model name')), platform.processor())

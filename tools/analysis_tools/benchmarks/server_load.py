@@ -150,7 +150,7 @@ class Resident:
 
     def read(self) -> float:
         # A process that ended, whose parent has not asked for its status, has none.
-        lines = self.path.read_text().splitlines()
+        lines = self.path.read_text(encoding='utf-8').splitlines()
         return next((int(line.split()[1]) for line in lines if line.startswith('VmRSS:')), 0) / 1024
 
 
