@@ -40,6 +40,9 @@ class BoundaryMap(LabelKind):
             raise ValueError(f'`tolerance` of {name} should not be negative. Found {tolerance}.')
         self.tolerance = tolerance
 
+    def decoding(self) -> dict[str, Any]:
+        return {key: value for key, value in super().decoding().items() if key != 'tolerance'}
+
     def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
         boundary = read_grey(path, 'boundary map', size)
         # Adding 1 wraps 255 to 0, so that one maximum answers for both ranges.

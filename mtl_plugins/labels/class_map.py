@@ -81,6 +81,9 @@ class ClassMap(LabelKind):
                 table[old] = new if new >= 0 else IGNORE_LABEL
         return table
 
+    def decoding(self) -> dict[str, Any]:
+        return {key: value for key, value in super().decoding().items() if key != 'palette'}
+
     def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
         """uint8 classes ``(H, W)``."""
         ids = read_ids(path, size)

@@ -111,6 +111,13 @@ class LabelKind(ABC):
         """The stored map of a sample of this height and width without a label: nothing in it counts."""
         return np.full(size, self.invalid, np.uint8)
 
+    def decoding(self) -> dict[str, Any]:
+        """What :meth:`decode` depends on besides the files: all attributes by default.
+
+        A packed folder is used only where they are those it was made with. A kind may leave out what changes no stored map.
+        """
+        return dict(type=type(self).__name__, **vars(self))
+
     def move(self, stored: np.ndarray, flip: bool, tilt_deg: float) -> np.ndarray:
         """What a view does to the values of a map whose pixels have been moved already; a new array or the same.
 

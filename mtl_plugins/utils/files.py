@@ -3,10 +3,14 @@
 import codecs
 import errno
 import os
+import platform
 import re
+import shutil
 import struct
 import sys
 import threading
+import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,7 +18,70 @@ from pathlib import Path
 from mtl_plugins.errors import DataNotFoundError, UserError
 
 TEMPORARY_SUFFIX = '.tmp'
+_HOST = f'{zlib.crc32(platform.node().encode()):08x}'
+# Of this version, and of earlier ones, which did not name the computer.
+_TEMPORARY = re.compile(
+    r'\..*\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)-\d+\.tmp(?:\..*)?|packed\.(?P<packer>\d+)\.partial(?:\.old)?'
+)
+_ABANDONED_SECONDS = 24 * 3600
+_cleared: set[str] = set()
+_clearing = threading.Lock()
 _locks: dict[Path, int] = {}
+
+
+def temporary_beside(path: Path, suffix: str = '') -> Path:
+    """A hidden name in the folder of ``path`` that no other process or thread uses.
+
+    What processes that were killed left there under such names is removed, once by each process. Files of another computer are
+    removed a day after they were last written.
+
+    Args:
+        path: What takes its place at the end.
+        suffix: What the name ends with, where a writer tells the format by it.
+    """
+    remove_leftovers(path.parent)
+    # The start of the name is for people; a whole one could become too long for the file system.
+    return path.with_name(f'.{path.name[:40]}.{_HOST}-{os.getpid()}-{threading.get_native_id()}{TEMPORARY_SUFFIX}{suffix}')
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what :func:`temporary_beside` named for processes that have ended since; nothing on the second call."""
+    # Under the lock: no thread of this process makes a file in a folder that another one is still clearing.
+    with _clearing:
+        place = os.path.realpath(folder)
+        if place in _cleared:
+            return
+        _cleared.add(place)
+        try:
+            names = [match for match in map(_TEMPORARY.fullmatch, os.listdir(place)) if match]
+        except OSError:
+            return
+        for match in names:
+            leftover = Path(place, match[0])
+            with suppress(OSError):
+                if _is_abandoned(match, leftover):
+                    if leftover.is_dir() and not leftover.is_symlink():
+                        shutil.rmtree(leftover, ignore_errors=True)
+                    else:
+                        leftover.unlink()
+
+
+def _is_abandoned(match: re.Match, path: Path) -> bool:
+    if (match['host'] or _HOST) != _HOST:
+        return time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS
+    pid = int(match['pid'] or match['packer'])
+    # This process has not written here yet, so that the number is that of an earlier one, as happens in containers.
+    if pid == os.getpid():
+        return True
+    if os.name != 'posix':
+        return False
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return True
+    except OSError:
+        pass
+    return False
 
 
 @contextmanager
@@ -26,7 +93,7 @@ def replacing(path: str | os.PathLike, error_type: type[UserError] = UserError) 
     """
     path = Path(path)
     # Several processes and threads may write the same image when a test split is padded: each has its own name.
-    temporary = path.with_name(f'.{path.name}.{os.getpid()}-{threading.get_ident()}{TEMPORARY_SUFFIX}')
+    temporary = temporary_beside(path)
     try:
         yield temporary
         os.replace(temporary, path)
@@ -59,6 +126,40 @@ def read_lines(path: str | os.PathLike, what: str) -> list[str]:
     if not lines:
         raise DataNotFoundError(f"The {what} '{path}' should have a name in each line. Found none.")
     return lines
+
+
+@contextmanager
+def scratch_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, which is removed in the end unless it was given another name.
+
+    Raises:
+        OSError: If it cannot be made.
+    """
+    folder = temporary_beside(path)
+    try:
+        folder.mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give a complete folder its final name. One that has the name already goes; it stays if the operating system refuses.
+
+    Raises:
+        OSError: If it does.
+    """
+    if not target.exists():
+        source.rename(target)
+        return
+    old = temporary_beside(target, '.old')
+    target.rename(old)
+    try:
+        source.rename(target)
+    except OSError:
+        old.rename(target)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:

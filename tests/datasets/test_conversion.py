@@ -20,6 +20,7 @@ from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.normal_codec import encode_normals
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
+from mtl_plugins.utils import files
 from tests.fake_folders import CLASSES, LABELS, write_fake_folders
 
 NEAR, FAR = 0.5, 10.0
@@ -154,8 +155,10 @@ def test_a_run_that_was_cut_off_goes_on_and_ends_in_the_same_bytes(root, tmp_pat
     written = {path: path.stat().st_mtime_ns for path in growing.rglob('*.jpg')}
     assert growing / 'rgb' / '0.jpg' in written and growing / 'rgb' / '1.jpg' not in written
     # What a killed process leaves: half a file under its temporary name, and a sample without its image.
-    (growing / 'depth' / '.1.png.77-88.tmp').write_bytes(b'half')
+    (growing / 'depth' / '.1.png.999999999-88.tmp').write_bytes(b'half')
     (growing / 'semseg' / '1.png').write_bytes((growing / 'semseg' / '0.png').read_bytes())
+    # The next run is another process.
+    monkeypatch.setattr(files, '_cleared', set())
     reports = run(root, out, size=(24, 40))
     assert reports['train'].num_new == 3 - len(written)
     assert tree(out) == tree(tmp_path / 'whole')

@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import pickle
+import shutil
 
 import numpy as np
 import pytest
@@ -12,9 +13,12 @@ from PIL import Image
 
 from mtl_plugins.datasets.loading.sample_key import SampleKey
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing import packed
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, iterate_samples, write_packed
 from mtl_plugins.errors import CorruptFileError, DataError
+from mtl_plugins.labels.presets import MINISCAPES_LABELS
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 PIPELINE = [
@@ -33,7 +37,7 @@ def root(tmp_path):
 def warnings(monkeypatch):
     """The texts of all warnings."""
     texts = []
-    monkeypatch.setattr('mtl_plugins.datasets.packing.packed.print_log', lambda text, logger, level: texts.append(text))
+    monkeypatch.setattr(packed, 'print_log', lambda text, logger, level: texts.append(text))
     return texts
 
 
@@ -58,31 +62,166 @@ def assert_same_items(first, second):
 @pytest.mark.parametrize('split', ['train', 'test'])
 def test_samples_are_bit_identical(root, split, pipeline):
     pack(root, split)
-    packed = MiniScapesDataset(root, split, pipeline=pipeline)
+    found = MiniScapesDataset(root, split, pipeline=pipeline)
     files = MiniScapesDataset(root, split, pipeline=pipeline, use_packed=False)
-    assert packed.packed is not None and files.packed is None
+    assert found.packed is not None and files.packed is None
     for index in range(len(files)):
         key = SampleKey(index, 1, 2)
-        assert_same_items(packed[key], files[key])
+        assert_same_items(found[key], files[key])
 
 
-def test_files_are_not_read(root):
-    """Proof that the folder is used: a file with other content but the old size and time changes nothing."""
+def test_files_are_not_read(root, monkeypatch):
+    """Neither decoded nor, from the second time on, compared."""
+    before = dataset(root)[0]
     pack(root)
-    path = root / 'train' / 'rgb' / '0.jpg'
-    before, status = dataset(root)[0], path.stat()
-    path.write_bytes(b'x' * status.st_size)
+    monkeypatch.setattr(packed, 'decode_image', None)
+    monkeypatch.setattr(packed, '_CLOCK_NS', 0)
+    for _ in range(2):
+        assert_same_items(dataset(root)[0], before)
+        monkeypatch.setattr(packed, '_file_stamps', None)
+
+
+def replace_content(path, content):
+    """Other bytes of the same number under the old time."""
+    status = path.stat()
+    assert len(content) == status.st_size
+    path.write_bytes(content)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
-    assert_same_items(dataset(root)[0], before)
+
+
+def test_a_file_that_changed_within_its_size_and_time_is_noticed(root, warnings, monkeypatch):
+    """It was not: the packed folder went by size and time alone."""
+    pack(root)
+    path = root / 'train' / 'depth' / '1.png'
+    before = path.read_bytes()
+    monkeypatch.setattr(packed, '_CLOCK_NS', 0)
+    assert dataset(root).packed is not None
+    # Whatever its time says, what is the same is the same: the data may be copied elsewhere.
+    os.utime(path, ns=(0, 0))
+    copied = shutil.copytree(root, root.with_name('copy'))
+    assert dataset(root).packed is not None and dataset(copied).packed is not None and not warnings
+    replace_content(path, before[:-1] + b'?')
+    assert dataset(root).packed is None and "'depth/1' was changed" in warnings[0]
+    replace_content(path, before)
+    assert dataset(root).packed is not None
+    replace_content(copied / 'train' / 'depth' / '1.png', before[:-1] + b'?')
+    assert dataset(copied).packed is None
+
+
+def test_a_folder_that_cannot_be_written_is_compared_each_time(root, monkeypatch, warnings):
+    pack(root)
+
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, 'Permission denied', str(path))
+
+    monkeypatch.setattr('pathlib.Path.touch', refuse)
+    monkeypatch.setattr('pathlib.Path.write_text', refuse)
+    assert dataset(root).packed is not None
+    (root / 'train' / 'semseg' / '0.png').write_bytes(bytes((root / 'train' / 'semseg' / '0.png').stat().st_size))
+    assert dataset(root).packed is None and "'semseg/0' was changed" in warnings[0]
+    assert not (root / 'train' / FOLDER_NAME / packed.COMPARED_NAME).exists()
+
+
+def write_description(root, semseg=None, depth=None):
+    semseg = dict(type='ClassMap', classes=[str(number) for number in range(19)]) | (semseg or {})
+    depth = dict(type='DepthMap', encoding='metres', scale=0.5) | (depth or {})
+    (root / 'dataset.json').write_text(json.dumps(dict(labels=dict(semseg=semseg, depth=depth))))
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (dict(depth=dict(scale=0.25)), "`scale` of 'depth' was 0.5 when it was packed and is 0.25"),
+        (dict(depth=dict(encoding='code', scale=1.0)), "`encoding` of 'depth'"),
+        (dict(depth=dict(depth_range=[1, 9], within_range=True)), "`depth_range` of 'depth'"),
+        (dict(depth=dict(within_range=True)), "`_known_range` of 'depth'"),
+        (dict(semseg=dict(mapping={str(number): number // 2 for number in range(19)})), "`mapping` of 'semseg'"),
+        (dict(semseg=dict(reduce_zero_label=True)), "`mapping` of 'semseg'"),
+        (dict(semseg=dict(classes=['few', 'more'], mapping={0: 0, 1: 1})), "`classes` of 'semseg'"),
+    ],
+    ids=lambda value: None if isinstance(value, str) else next(iter(next(iter(value.values())))),
+)
+def test_labels_that_are_read_otherwise_now(root, warnings, change, reason):
+    """The arrays of the old `scale`, `mapping` and so on were read."""
+    write_description(root)
+    pack(root)
+    assert dataset(root).packed is not None
+    write_description(root, **change)
+    found, files = MiniScapesDataset(root), MiniScapesDataset(root, use_packed=False)
+    assert found.packed is None and len(warnings) == 1 and reason in warnings[0]
+    assert_same_items(found.read_sample(1), files.read_sample(1))
+    pack(root)
+    assert_same_items(MiniScapesDataset(root).read_sample(1), files.read_sample(1))
+    assert dataset(root).packed is not None
+
+
+def test_labels_of_a_config_and_those_that_only_look_otherwise(root, warnings):
+    pack(root)
+    labels = {name: dict(config) for name, config in MINISCAPES_LABELS.items() if name in ('semseg', 'depth')}
+    labels['semseg']['palette'] = [[number] * 3 for number in range(19)]
+    labels['depth']['scale'] = 1.0
+    assert MultiTaskDataset(root, labels=labels).packed is not None and not warnings
+    labels['depth'].update(encoding='metres')
+    assert MultiTaskDataset(root, labels=labels).packed is None and '`encoding`' in warnings[0]
+
+
+def test_a_camera_file_counts_too(root, warnings):
+    """Only the first of the files of a label was looked at, and disparity needs the focal length in the second."""
+    depth = dict(type='DepthMap', encoding='disparity', camera='{split}/camera/{stem}.json')
+    (root / 'dataset.json').write_text(json.dumps(dict(labels=dict(depth=depth))))
+    (root / 'train' / 'camera').mkdir()
+    cameras = [root / 'train' / 'camera' / f'{number}.json' for number in range(4)]
+    for camera in cameras:
+        camera.write_text(json.dumps(dict(extrinsic=dict(baseline=0.2), intrinsic=dict(fx=2000.0))))
+    pack(root)
+    assert dataset(root).packed is not None
+    cameras[2].write_text(cameras[2].read_text().replace('2000.0', '1000.0'))
+    assert dataset(root).packed is None and "'depth/2' was changed" in warnings[0]
+
+
+def flip_byte(path, position=-1):
+    with path.open('r+b') as file:
+        file.seek(position, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(position, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+@pytest.mark.parametrize('name', ['rgb', 'semseg', 'depth'])
+def test_a_flipped_byte_is_never_read(root, name, warnings):
+    """It was, without a word."""
+    pack(root)
+    flip_byte(root / 'train' / FOLDER_NAME / f'{name}.npy')
+    found, files = dataset(root), dataset(root, use_packed=False)
+    for index in range(4):
+        assert_same_items(found[SampleKey(index, 0, index)], files[SampleKey(index, 0, index)])
+    assert len(warnings) == 1 and f"sample 3 of '{name}.npy' is not what was packed" in warnings[0]
+    # From there on files are read, in copies too.
+    assert found.packed is None and pickle.loads(pickle.dumps(found)).packed is None
+
+
+def test_each_sample_is_checked_once_by_a_process_and_its_forks(root, monkeypatch):
+    pack(root)
+    counted = []
+    monkeypatch.setattr(packed, '_checksum', lambda array, checksum=packed._checksum: (counted.append(1), checksum(array))[1])
+    found = dataset(root)
+    child = os.fork()
+    if not child:
+        found[2]
+        os._exit(len(counted))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 3
+    for _ in range(2):
+        found[1], found[2]
+    assert len(counted) == 3
 
 
 def test_subsets_and_single_tasks(root):
     pack(root)
     for options in (dict(indices=[3, 1]), dict(indices=-2), dict(tasks=('depth',)), dict(tasks=('semseg',))):
-        packed, files = dataset(root, **options), dataset(root, use_packed=False, **options)
-        assert packed.packed is not None
+        found, files = dataset(root, **options), dataset(root, use_packed=False, **options)
+        assert found.packed is not None
         for index in range(len(files)):
-            assert_same_items(packed[index], files[index])
+            assert_same_items(found[index], files[index])
 
 
 def test_only_tasks_present_are_packed(root):
@@ -93,10 +232,10 @@ def test_only_tasks_present_are_packed(root):
 def test_copies_hold_no_data(root):
     """A pickled memory map holds its whole content: 16 GB for all of MiniScapes, once per spawned worker."""
     pack(root)
-    packed = dataset(root).packed
-    assert len(pickle.dumps(packed)) < 1000 < packed[0]['img'].nbytes
-    for twin in (pickle.loads(pickle.dumps(packed)), copy.deepcopy(packed)):
-        assert_same_items(twin[2], packed[2])
+    found = dataset(root).packed
+    assert len(pickle.dumps(found)) < 1000 < found[0]['img'].nbytes
+    for twin in (pickle.loads(pickle.dumps(found)), copy.deepcopy(found)):
+        assert_same_items(twin[2], found[2])
 
 
 def test_arrays_are_read_only(root):
@@ -120,11 +259,6 @@ def change_size(train):
     save_label(train / 'semseg' / '1.png', np.full((64, 96), 3, np.uint8))
 
 
-def change_time(train):
-    status = (train / 'depth' / '1.png').stat()
-    os.utime(train / 'depth' / '1.png', ns=(status.st_atime_ns, status.st_mtime_ns + 1))
-
-
 def change_version(train):
     path = train / FOLDER_NAME / 'index.json'
     path.write_text(json.dumps({**json.loads(path.read_text()), 'version': 0}))
@@ -140,6 +274,29 @@ def truncate_array(train):
     path.write_bytes(path.read_bytes()[:-1000])
 
 
+def change_type(train):
+    path = train / FOLDER_NAME / 'depth.npy'
+    np.save(path, np.load(path).astype(np.float32))
+
+
+def drop_rows(train):
+    path = train / FOLDER_NAME / 'semseg.npy'
+    np.save(path, np.load(path)[:-1])
+
+
+def change_shape(train):
+    path = train / FOLDER_NAME / 'rgb.npy'
+    np.save(path, np.load(path)[..., :1])
+
+
+def store_objects(train):
+    np.save(train / FOLDER_NAME / 'depth.npy', np.array([print], object), allow_pickle=True)
+
+
+def nest_deeply(train):
+    (train / FOLDER_NAME / 'index.json').write_text('[' * 100_000)
+
+
 def lose_array(train):
     (train / FOLDER_NAME / 'depth.npy').unlink()
 
@@ -150,11 +307,15 @@ def lose_array(train):
         (add_sample, 'added or removed'),
         (remove_sample, 'added or removed'),
         (change_size, "'semseg/1' was changed"),
-        (change_time, "'depth/1' was changed"),
-        (change_version, 'format version should be 1, found 0'),
+        (change_version, 'format version should be 2, found 0'),
         (damage_index, 'cannot be read'),
         (truncate_array, 'cannot be read'),
         (lose_array, 'cannot be read'),
+        (change_type, "'depth.npy' should hold uint8 (4, 64, 96), with a checksum each. Found float32 (4, 64, 96)"),
+        (drop_rows, "'semseg.npy' should hold uint8 (4, 64, 96), with a checksum each. Found uint8 (3, 64, 96)"),
+        (change_shape, "'rgb.npy' should hold uint8 (4, 64, 96, 3), with a checksum each. Found uint8 (4, 64, 96, 1)"),
+        (store_objects, 'cannot be read'),
+        (nest_deeply, 'cannot be read'),
     ],
 )
 def test_a_stale_or_broken_folder_is_never_used(root, change, reason, warnings):

@@ -1,6 +1,7 @@
 """Packed splits on another disk are those of the original, and are known to be."""
 
 import errno
+import json
 import os
 import shutil
 import threading
@@ -12,7 +13,8 @@ from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing import staging
 from mtl_plugins.datasets.packing.packed import open_packed, write_packed
 from mtl_plugins.datasets.packing.staging import stage
-from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
+from mtl_plugins.utils import files
 
 
 @pytest.fixture
@@ -34,13 +36,14 @@ def _same(root, staged) -> bool:
 def test_a_staged_split_is_fresh_holds_the_same_samples_and_is_copied_once(packed_root, tmp_path):
     node = tmp_path / 'node' / 'tmp'
     staged = stage(packed_root, node)
-    assert staged.parent == node and _same(packed_root, staged)
+    assert staged.parent == node
     copied = [path.relative_to(staged).as_posix() for path in staged.glob('*/packed/*') if path.resolve().is_relative_to(node)]
     assert sorted(copied) == [f'train/packed/{name}' for name in ('depth.npy', 'index.json', 'rgb.npy', 'semseg.npy')]
     # Splits without a packed folder are the original's, and so is what lies beside them.
     assert list_miniscapes(staged, 'val').stems == list_miniscapes(packed_root, 'val').stems
     assert (staged / 'grader').resolve() == (packed_root / 'grader').resolve()
     assert sorted(path.name for path in node.iterdir()) == [staged.name, f'{staged.name}.lock']
+    assert _same(packed_root, staged)
 
     before = (staged / 'train' / 'packed' / 'rgb.npy').stat()
     assert stage(packed_root, node) == staged
@@ -50,7 +53,7 @@ def test_a_staged_split_is_fresh_holds_the_same_samples_and_is_copied_once(packe
     assert stage(other, node) != staged
 
 
-def test_a_copy_is_renewed_when_the_split_is_packed_anew_or_a_copy_was_cut_off(packed_root, tmp_path):
+def test_a_copy_is_renewed_when_the_split_is_packed_anew_or_a_copy_was_cut_off(packed_root, tmp_path, monkeypatch):
     staged = stage(packed_root, tmp_path / 'node')
     image = packed_root / 'train' / 'rgb' / '0.jpg'
     shutil.copy(packed_root / 'train' / 'rgb' / '1.jpg', image)
@@ -59,9 +62,40 @@ def test_a_copy_is_renewed_when_the_split_is_packed_anew_or_a_copy_was_cut_off(p
     write_packed(list_miniscapes(packed_root, 'train'))
     assert _same(packed_root, stage(packed_root, tmp_path / 'node'))
     # What a kill leaves: half a copy under another name.
-    (staged.with_name(f'{staged.name}.partial') / 'train').mkdir(parents=True)
+    half = staged.with_name(f'.{staged.name}.999999999-1.tmp')
+    (half / 'train').mkdir(parents=True)
+    monkeypatch.setattr(files, '_cleared', set())
     os.truncate(staged / 'train' / 'packed' / 'rgb.npy', 100)
+    assert _same(packed_root, stage(packed_root, tmp_path / 'node')) and not half.exists()
+
+
+def _flip_a_byte(path):
+    with path.open('r+b') as file:
+        file.seek(-1, os.SEEK_END)
+        byte = file.read(1)[0]
+        file.seek(-1, os.SEEK_END)
+        file.write(bytes([byte ^ 1]))
+
+
+def test_a_copy_is_renewed_when_it_is_damaged_or_something_came_beside_it(packed_root, tmp_path):
+    """A copy of the right size was used for ever; a description or a split that came later was not seen by the trainings."""
+    staged = stage(packed_root, tmp_path / 'node')
+    array = staged / 'train' / 'packed' / 'semseg.npy'
+    _flip_a_byte(array)
+    with pytest.raises(CorruptFileError, match=r"sample 7 of 'semseg.npy' is not what was packed"):
+        open_packed(list_miniscapes(staged, 'train'))[7]
     assert _same(packed_root, stage(packed_root, tmp_path / 'node'))
+
+    kinds = dict(labels=dict(semseg=dict(type='ClassMap', classes=['all'], mapping={0: 0})))
+    (packed_root / 'dataset.json').write_text(json.dumps(kinds))
+    shutil.copytree(packed_root / 'val', packed_root / 'more')
+    (packed_root / 'train' / 'normals').mkdir()
+    assert stage(packed_root, tmp_path / 'node') == staged
+    assert [(staged / name).exists() for name in ('dataset.json', 'more', 'train/normals')] == [True] * 3
+    # Its labels are others than those that were packed.
+    assert open_packed(list_miniscapes(staged, 'train')) is None
+    shutil.rmtree(packed_root / 'more')
+    assert not (stage(packed_root, tmp_path / 'node') / 'more').is_symlink()
 
 
 def test_of_several_processes_one_copies(packed_root, tmp_path, monkeypatch):

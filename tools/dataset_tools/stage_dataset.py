@@ -10,8 +10,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        epilog='Everything but the packed folders is linked to the original, so that the copies are known to be up to date. A '
-        'complete copy is used again; several processes on a machine copy once. tools/slurm_train.sh does it on every node.',
+        epilog='Everything but the packed folders is linked to the original. A complete copy is used again as long as neither it '
+        'nor the original has changed; several processes on a machine copy once. tools/slurm_train.sh does it on every node.',
     )
     parser.add_argument('root', metavar='ROOT', help='data root with splits packed by tools/dataset_tools/pack_dataset.py')
     parser.add_argument('folder', metavar='FOLDER', help='folder on the disk of this machine, e.g. $TMPDIR')

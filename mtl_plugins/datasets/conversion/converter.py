@@ -95,7 +95,6 @@ def convert(
             split, losses, num_done = SplitFolders(out, name), Losses(), len(dataset)
             split.record_origins(dataset.stems)
             if not split.is_complete:
-                split.remove_leftovers()
                 left = [index for index in range(len(dataset)) if not split.image_path(index).exists()]
                 num_done -= len(left)
                 write = _SampleWriter(split, dataset, {label: labels[label] for label in present[name]}, size)

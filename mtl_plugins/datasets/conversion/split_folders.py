@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_plugins.errors import DataError
-from mtl_plugins.utils.files import TEMPORARY_SUFFIX, make_folder, replacing
+from mtl_plugins.utils.files import make_folder, replacing
 
 ORIGINS = 'sources.csv'
 
@@ -77,12 +77,6 @@ class SplitFolders:
         make_folder(path.parent / 'rgb', DataError)
         with replacing(path, DataError) as temporary:
             temporary.write_text(table.getvalue(), encoding='utf-8')
-
-    def remove_leftovers(self) -> None:
-        """Remove the temporary files of a run that was killed."""
-        for folder in {self.images, self.labels}:
-            for path in folder.rglob(f'.*{TEMPORARY_SUFFIX}'):
-                path.unlink()
 
     def complete(self) -> None:
         """Give the folders their final names."""

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
-from mtl_plugins.datasets.packing.packed import open_packed
+from mtl_plugins.datasets.packing.packed import FOLDER_NAME, open_packed, warn_unused
+from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.registry import DATASETS
 
 
@@ -13,7 +14,8 @@ from mtl_plugins.registry import DATASETS
 class MultiTaskDataset(LabelledDataset):
     """Images and their label maps: ``<data_root>/<template>`` with ``{split}`` and ``{stem}``, any number and size.
 
-    A folder ``<split>/packed`` (``tools/dataset_tools/pack_dataset.py``) is used instead of the files as long as it matches them.
+    A folder ``<split>/packed`` (``tools/dataset_tools/pack_dataset.py``) is used instead of the files as long as it matches them
+    and the labels' configs.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img_path``, ``label_paths`` (by label; a label that
     the sample lacks is absent), ``labels`` (the kinds by name), ``sample_idx`` and ``rng``, the sample's own random generator;
@@ -85,5 +87,10 @@ class MultiTaskDataset(LabelledDataset):
         return data_list
 
     def load_sample(self, results: dict) -> None:
-        if self.packed is not None:
-            results.update(self.packed[results['split_position']])
+        packed = self.packed
+        if packed is not None:
+            try:
+                results.update(packed[results['split_position']])
+            except CorruptFileError as error:
+                self.packed = None
+                warn_unused(Path(self.data_root, self.split, FOLDER_NAME), str(error))

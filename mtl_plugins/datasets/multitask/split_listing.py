@@ -18,10 +18,10 @@ _HOW_TO_MAKE = (
 
 
 class FileStamp(NamedTuple):
-    """What tells a changed file from an unchanged one without reading it."""
+    """Size of a file, and when its content, name, owner or time was last changed: no program can set that back."""
 
     size: int
-    mtime_ns: int
+    changed_ns: int
 
 
 class SplitListing(NamedTuple):
@@ -62,31 +62,34 @@ class SplitListing(NamedTuple):
         relative = template.replace('{split}', self.split).replace('{name}', name).replace('{stem}', self.stems[position])
         return f'{self.root}/{relative}'
 
-    def stamps(self, name: str) -> list[FileStamp | None]:
-        """Size and modification time of the images (``'rgb'``) or of a label's first file; None where it has none."""
-        if name == 'rgb':
-            paths = [self.image_path(position) for position in range(len(self.stems))]
-        else:
-            found = [self.label_paths(name, position) for position in range(len(self.stems))]
-            paths = [files[0] if files else None for files in found]
+    def files(self, name: str, position: int) -> tuple[str, ...]:
+        """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
+        return (self.image_path(position),) if name == 'rgb' else self.label_paths(name, position) or ()
+
+    def stamps(self, name: str) -> list[list[FileStamp]]:
+        """Those of :meth:`files` for each sample."""
         folders: dict[str, dict[str, FileStamp]] = {}
         stamps = []
-        for path in paths:
-            if path is None:
-                stamps.append(None)
-                continue
-            folder, file_name = os.path.split(path)
-            if folder not in folders:
-                folders[folder] = dict(_stamps_in(folder))
-            stamps.append(folders[folder][file_name])
+        for position in range(len(self.stems)):
+            stamps.append([])
+            for path in self.files(name, position):
+                folder, file_name = os.path.split(path)
+                if folder not in folders:
+                    folders[folder] = dict(_stamps_in(folder))
+                stamps[-1].append(folders[folder][file_name])
         return stamps
 
 
 def _stamps_in(folder: str) -> Iterable[tuple[str, FileStamp]]:
     with os.scandir(folder) as entries:
         for entry in entries:
-            status = entry.stat()
-            yield entry.name, FileStamp(status.st_size, status.st_mtime_ns)
+            try:
+                status = entry.stat()
+            except OSError:
+                # A link to nowhere.
+                continue
+            # Windows has no time of the last change.
+            yield entry.name, FileStamp(status.st_size, max(status.st_ctime_ns, status.st_mtime_ns))
 
 
 def list_split(

@@ -1,31 +1,41 @@
 """A split decoded once into memory-mapped arrays, so that loading a sample costs no decoding.
 
 ``<root>/<split>/packed/`` holds ``rgb.npy`` ``(N, H, W, 3)`` uint8, the stored maps of each label that the split has in
-``<label>.npy`` ``(N, H, W)`` or ``(N, H, W, C)``, and ``index.json``: the format version and size and modification time of each
-file they came from. MiniScapes costs 5 bytes per pixel. A sample without a label has a map of the value that does not count. A
-split whose files differ from that record is read from its files again.
+``<label>.npy`` ``(N, H, W)`` or ``(N, H, W, C)``, and ``index.json``: what they were made from, and a checksum of each sample.
+MiniScapes costs 5 bytes per pixel. A sample without a label has a map of the value that does not count.
+
+The files of the split are read instead where anything differs: the names of the samples, the content of a file, the labels'
+configs, the type or shape of an array, or a sample's checksum. A file that has not been touched since it was compared last is not
+read again: the time of the last change, which no program can set back, tells. Files that were touched, copied or moved are
+compared once, and ``compared`` remembers when. A sample is checked when a process first reads it.
 """
 
 import json
 import logging
-import os
-import shutil
+import mmap
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
-from mtl_plugins.errors import CorruptFileError, DataError
+from mtl_plugins.errors import CorruptFileError, DataError, UserError
 from mtl_plugins.labels.decoding import check_same_size, decode_image
 from mtl_plugins.labels.label_kind import LabelKind, results_key
-from mtl_plugins.utils.files import describe_os_error
+from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
 from mtl_plugins.utils.threads import map_in_order
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOLDER_NAME = 'packed'
+COMPARED_NAME = 'compared'
+_COMPARING_THREADS = 4
+# For file systems whose clock is coarse, or a little wrong.
+_CLOCK_NS = 2_000_000_000
 Sample = dict[str, np.ndarray]
 
 
@@ -34,23 +44,43 @@ def _key(name: str) -> str:
 
 
 class PackedSplit:
-    """Read-only access to the samples of a packed split. A copy or a pickle holds the path, not the data."""
+    """Read-only access to the samples of a packed split. A copy or a pickle holds the path, not the data.
 
-    def __init__(self, folder: Path, modalities: tuple[str, ...]):
+    Args:
+        folder: The packed folder.
+        checksums: Of each sample, ``(N,)``, by ``'rgb'`` or the name of the label.
+
+    Raises:
+        CorruptFileError: From ``packed[position]``, if the sample is not what was packed.
+    """
+
+    def __init__(self, folder: Path, checksums: Mapping[str, np.ndarray]):
         self._folder = folder
-        self._modalities = modalities
+        self._checksums = dict(checksums)
         # The base class of a memmap slices several times faster than memmap itself.
-        self._arrays = {_key(name): np.load(folder / f'{name}.npy', mmap_mode='r').view(np.ndarray) for name in modalities}
+        self._arrays = {_key(name): np.load(folder / f'{name}.npy', mmap_mode='r').view(np.ndarray) for name in checksums}
+        # Which samples were checked: in memory that forked workers share.
+        self._checked = mmap.mmap(-1, max(len(self), 1))
 
     def __getitem__(self, position: int) -> Sample:
-        """``img`` and the stored maps of the labels of one sample, by key: views, nothing is read yet."""
-        return {key: array[position] for key, array in self._arrays.items()}
+        """``img`` and the stored maps of the labels of one sample, by key: views."""
+        sample = {key: array[position] for key, array in self._arrays.items()}
+        if not self._checked[position]:
+            for name, expected in self._checksums.items():
+                if _checksum(sample[_key(name)]) != expected[position]:
+                    raise CorruptFileError(f"sample {position} of '{name}.npy' is not what was packed: the file is damaged")
+            self._checked[position] = 1
+        return sample
 
     def __len__(self) -> int:
         return len(self._arrays['img'])
 
     def __reduce__(self):
-        return PackedSplit, (self._folder, self._modalities)
+        return PackedSplit, (self._folder, self._checksums)
+
+
+def _checksum(array: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(array))
 
 
 def read_sample(listing: SplitListing, position: int) -> Sample:
@@ -81,33 +111,117 @@ def open_packed(listing: SplitListing) -> PackedSplit | None:
     folder = listing.folder / FOLDER_NAME
     if not folder.is_dir():
         return None
-    modalities = ('rgb', *listing.labels)
     try:
         index = json.loads((folder / 'index.json').read_bytes())
-        reason = _mismatch(index, listing, modalities)
+        reason = _mismatch(index, listing, folder)
         if reason is None:
-            return PackedSplit(folder, modalities)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        reason = f'it cannot be read ({error})'
-    print_log(
-        f"Not using '{folder}': {reason}. Reading the files instead; renew it with tools/dataset_tools/pack_dataset.py.",
-        logger='current',
-        level=logging.WARNING,
-    )
+            names = ('rgb', *listing.labels)
+            checksums = {name: np.array(index['checksums'][name], np.uint32) for name in names}
+            packed = PackedSplit(folder, checksums)
+            reason = _wrong_array(packed, listing, checksums)
+            if reason is None:
+                return packed
+    except Exception as error:
+        # Whatever damaged files make JSON and NumPy say.
+        reason = f'it cannot be read ({type(error).__name__}: {error})'
+    warn_unused(folder, reason)
     return None
 
 
-def _mismatch(index: dict, listing: SplitListing, modalities: tuple[str, ...]) -> str | None:
+def warn_unused(folder: Path, reason: str) -> None:
+    """Say that a packed folder is not used."""
+    reason = ' '.join(reason.split())
+    print_log(
+        f"Not using '{folder}': {reason}. Reading the files instead; renew it with tools/dataset_tools/pack_dataset.py, which "
+        'packs the labels as dataset.json describes them.',
+        logger='current',
+        level=logging.WARNING,
+    )
+
+
+def _mismatch(index: dict, listing: SplitListing, folder: Path) -> str | None:
+    """In what the record of a packed folder differs from the split."""
     if index['version'] != FORMAT_VERSION:
         return f'its format version should be {FORMAT_VERSION}, found {index["version"]}'
-    if index['stems'] != listing.stems:
+    if index['stems'] != listing.stems or index['image'] != listing.image:
         return 'files were added or removed'
-    for name in modalities:
-        if name not in index['stamps']:
+    for name, kind in listing.labels.items():
+        if name not in index['labels']:
             return f"it lacks '{name}'"
-        for stem, stamp, packed_stamp in zip(listing.stems, listing.stamps(name), index['stamps'][name], strict=True):
-            if packed_stamp != (None if stamp is None else list(stamp)):
-                return f"'{name}/{stem}' was changed"
+        before, now = index['labels'][name], _decoding(kind)
+        changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+        if changed:
+            # Private attributes follow from public ones.
+            key = min(changed, key=lambda key: key.startswith('_'))
+            return f"`{key}` of '{name}' was {_short(before.get(key))} when it was packed and is {_short(now.get(key))}"
+    return _changed_file(index, listing, folder)
+
+
+def _decoding(kind: LabelKind) -> dict[str, Any]:
+    """What the stored maps of a kind depend on, as JSON knows it."""
+    return json.loads(
+        json.dumps(kind.decoding(), default=lambda value: value.tolist() if hasattr(value, 'tolist') else repr(value))
+    )
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f'{text[:56]} ...'
+
+
+def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | None:
+    compared = [index['compared_ns']]
+    with suppress(OSError, ValueError):
+        compared.append(int((folder / COMPARED_NAME).read_bytes()))
+    touched = []
+    for name in ('rgb', *listing.labels):
+        for position, (now, packed) in enumerate(zip(listing.stamps(name), index['files'][name], strict=True)):
+            if [stamp.size for stamp in now] != [size for size, _ in packed]:
+                return f"'{name}/{listing.stems[position]}' was changed"
+            if any(stamp.changed_ns >= max(compared) for stamp in now):
+                touched.append((name, position))
+    if not touched:
+        return None
+    reason = None
+    # A folder that cannot be written is compared each time.
+    with suppress(UserError), replacing(folder / COMPARED_NAME) as mark:
+        started = 0
+        with suppress(OSError):
+            mark.touch()
+            started = mark.stat().st_mtime_ns - _CLOCK_NS
+        reason = _changed_content(index, listing, touched)
+        mark.write_text(str(started if reason is None else 0), encoding='utf-8')
+    return reason
+
+
+def _changed_content(index: dict, listing: SplitListing, places: Sequence[tuple[str, int]]) -> str | None:
+    def is_same(place: tuple[str, int]) -> bool:
+        name, position = place
+        with suppress(OSError):
+            return _file_stamps(listing.files(name, position)) == index['files'][name][position]
+        return False
+
+    for (name, position), same in zip(places, map_in_order(is_same, places, _COMPARING_THREADS), strict=True):
+        if not same:
+            return f"'{name}/{listing.stems[position]}' was changed"
+    return None
+
+
+def _file_stamps(paths: Sequence[str]) -> list[list[int]]:
+    """Size and checksum of each file."""
+    contents = [Path(path).read_bytes() for path in paths]
+    return [[len(content), zlib.crc32(content)] for content in contents]
+
+
+def _wrong_array(packed: PackedSplit, listing: SplitListing, checksums: Mapping[str, np.ndarray]) -> str | None:
+    arrays = packed._arrays
+    size = arrays['img'].shape[1:3]
+    blanks = dict(img=np.zeros((*size, 3), np.uint8), **{kind.key: kind.blank(size) for kind in listing.labels.values()})
+    for name, sums in checksums.items():
+        array, blank = arrays[_key(name)], blanks[_key(name)]
+        shape = (len(listing.stems), *blank.shape)
+        if array.dtype != blank.dtype or array.shape != shape or sums.shape != shape[:1]:
+            return f"'{name}.npy' should hold {blank.dtype} {shape}, with a checksum each. Found {array.dtype} {array.shape}"
     return None
 
 
@@ -128,58 +242,64 @@ def write_packed(
     On any error an older packed folder stays as it was, and nothing else is left behind.
     """
     folder = listing.folder / FOLDER_NAME
-    partial = listing.folder / f'{FOLDER_NAME}.{os.getpid()}.partial'
-    # The stamps are taken first: a file that changes while it is being packed makes the result stale, not wrong.
-    modalities = ('rgb', *listing.labels)
-    index = dict(version=FORMAT_VERSION, stems=listing.stems, stamps={name: listing.stamps(name) for name in modalities})
-    shutil.rmtree(partial, ignore_errors=True)
+    names = ('rgb', *listing.labels)
+    index = dict(
+        version=FORMAT_VERSION,
+        image=listing.image,
+        stems=listing.stems,
+        labels={name: _decoding(kind) for name, kind in listing.labels.items()},
+        files={name: [] for name in names},
+        checksums={name: [] for name in names},
+    )
+
+    def read(position: int) -> tuple[dict[str, list], Sample]:
+        # A file that changes between the two makes the result stale, not wrong.
+        return {name: _file_stamps(listing.files(name, position)) for name in names}, read_sample(listing, position)
+
+    cv2.setNumThreads(0)
+    samples = progress(map_in_order(read, range(len(listing.stems)), num_workers))
     try:
-        partial.mkdir()
-        _write_arrays(partial, listing, modalities, progress(iterate_samples(listing, num_workers)))
-        (partial / 'index.json').write_text(json.dumps(index), encoding='utf-8')
-        _replace_folder(partial, folder)
+        with scratch_folder(folder) as partial:
+            index['compared_ns'] = partial.stat().st_mtime_ns - _CLOCK_NS
+            _write_arrays(partial, listing, names, samples, index)
+            (partial / 'index.json').write_text(json.dumps(index), encoding='utf-8')
+            replace_folder(partial, folder)
     except OSError as error:
         raise DataError(f'{describe_os_error(error, folder)} Nothing was changed.') from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return folder
 
 
-def _write_arrays(folder: Path, listing: SplitListing, modalities: tuple[str, ...], samples: Iterator[Sample]) -> None:
+def _write_arrays(folder: Path, listing: SplitListing, names: Sequence[str], samples: Iterator, index: dict) -> None:
     """Write through ordinary files: a full disk is an `OSError` there, but kills the process on a memory map."""
-    files = {_key(name): open(folder / f'{name}.npy', 'wb') for name in modalities}
+    files = {name: open(folder / f'{name}.npy', 'wb') for name in names}
     try:
         first_shape = None
-        for position, sample in enumerate(samples):
+        for position, (stamps, sample) in enumerate(samples):
             shape = sample['img'].shape
             if first_shape is None:
                 first_shape = shape
                 blanks = dict(img=sample['img'], **{kind.key: kind.blank(shape[:2]) for kind in listing.labels.values()})
-                for key, file in files.items():
-                    descr = np.lib.format.dtype_to_descr(blanks[key].dtype)
-                    full_shape = (len(listing.stems), *blanks[key].shape)
+                for name, file in files.items():
+                    blank = blanks[_key(name)]
+                    descr = np.lib.format.dtype_to_descr(blank.dtype)
+                    full_shape = (len(listing.stems), *blank.shape)
                     np.lib.format.write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=full_shape))
             if shape != first_shape:
                 raise CorruptFileError(
                     f'Packing needs images of one size. Found {shape[1]}x{shape[0]} (width x height) in '
                     f"'{listing.image_path(position)}' and {first_shape[1]}x{first_shape[0]} in '{listing.image_path(0)}'."
                 )
-            for key, file in files.items():
-                file.write(np.ascontiguousarray(sample.get(key, blanks[key])).data)
+            for name, file in files.items():
+                stored, blank = sample.get(_key(name), blanks[_key(name)]), blanks[_key(name)]
+                if stored.dtype != blank.dtype or stored.shape != blank.shape:
+                    raise DataError(
+                        f"The maps of the label '{name}' should be {blank.dtype} {blank.shape}, as its `blank` says. Found "
+                        f'{stored.dtype} {stored.shape}.'
+                    )
+                stored = np.ascontiguousarray(stored)
+                file.write(stored.data)
+                index['checksums'][name].append(_checksum(stored))
+                index['files'][name].append(stamps[name])
     finally:
         for file in files.values():
             file.close()
-
-
-def _replace_folder(source: Path, target: Path) -> None:
-    if not target.exists():
-        source.rename(target)
-        return
-    old = target.with_name(f'{source.name}.old')
-    target.rename(old)
-    try:
-        source.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)

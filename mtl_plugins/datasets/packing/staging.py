@@ -8,21 +8,24 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.utils.files import describe_os_error, make_folder
+from mtl_plugins.utils.files import describe_os_error, make_folder, replace_folder, scratch_folder
 
 # As in `packed`, which is not imported: this module starts in no time, before every training of a node.
 FOLDER_NAME = 'packed'
 _INDEX_NAME = 'index.json'
+_ARRAYS = '*.npy'
 
 
 def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
     """Copy the packed folders of ``data_root`` to a folder within ``target`` that can be used as the data root.
 
-    All else in it is a link to the original: a packed folder is used as long as it matches names, sizes and times of the files it
-    was made from, and those are the original's own. A folder that is complete already is used as it is, one whose original was
-    packed anew is replaced. Of several processes of a node one copies and the others wait for it. The copy appears when complete.
+    All else in it is a link to the original: a packed folder is used as long as it matches the files it was made from, and those
+    are the original's own. A copy that is complete already is used as it is. It is made anew if the original was packed anew, an
+    array of either was written since, or anything was added or removed beside it. Of several processes of a node one copies and
+    the others wait for it. The copy appears when complete.
 
     Args:
         data_root: The data root, with ``<split>/packed`` in at least one split.
@@ -48,7 +51,7 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
     make_folder(folder.parent, DataError)
     try:
         with _locked(folder.with_name(f'{folder.name}.lock')):
-            if not all(_is_copy(path, folder / path.relative_to(source)) for path in packed):
+            if not _is_copy(source, packed, folder):
                 _copy(source, packed, folder)
     except OSError as error:
         if error.errno == errno.ENOSPC:
@@ -69,35 +72,43 @@ def _locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _is_copy(source: Path, copy: Path) -> bool:
-    # A split that is packed anew has other times in its index.
-    if not (copy / _INDEX_NAME).is_file() or (copy / _INDEX_NAME).read_bytes() != (source / _INDEX_NAME).read_bytes():
+def _is_copy(source: Path, packed: list[Path], folder: Path) -> bool:
+    try:
+        return _contents(source, packed) == _contents(folder, [folder / path.relative_to(source) for path in packed], linked=True)
+    except OSError:
         return False
-    copies = {path.name: path.stat().st_size for path in copy.iterdir()}
-    return all(copies.get(path.name) == path.stat().st_size for path in source.iterdir())
+
+
+def _contents(root: Path, packed: list[Path], linked: bool = False) -> dict[str, Any]:
+    """What a data root has, by name: sizes and times of the arrays, the records of how they were made, and where the rest is."""
+    found: dict[str, Any] = {}
+    for place in (root, *(path.parent for path in packed)):
+        for entry in _entries(place, packed):
+            found[str(entry.relative_to(root))] = os.readlink(entry) if linked else str(entry)
+    for path in packed:
+        found[str(path.relative_to(root))] = (path / _INDEX_NAME).read_bytes()
+        for array in path.glob(_ARRAYS):
+            status = array.stat()
+            found[str(array.relative_to(root))] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def _entries(place: Path, packed: list[Path]) -> Iterator[Path]:
+    """What is linked: all but packed folders, the splits that have one, and what somebody is just writing."""
+    own = {*packed, *(path.parent for path in packed)}
+    return (entry for entry in place.iterdir() if entry not in own and not entry.name.startswith('.'))
 
 
 def _copy(source: Path, packed: list[Path], folder: Path) -> None:
-    partial = folder.with_name(f'{folder.name}.partial')
-    # What a process left that was killed in the middle; the lock keeps others out.
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        partial.mkdir()
-        splits = {path.parent for path in packed}
-        for entry in source.iterdir():
-            if entry not in splits:
-                (partial / entry.name).symlink_to(entry)
+    with scratch_folder(folder) as partial:
         for path in packed:
-            split = partial / path.parent.name
-            split.mkdir()
-            for entry in path.parent.iterdir():
-                if entry != path:
-                    (split / entry.name).symlink_to(entry)
-            (split / FOLDER_NAME).mkdir()
+            (partial / path.parent.name / FOLDER_NAME).mkdir(parents=True)
             for file in path.iterdir():
-                shutil.copyfile(file, split / FOLDER_NAME / file.name)
+                target = partial / path.parent.name / FOLDER_NAME / file.name
+                shutil.copyfile(file, target)
+                shutil.copystat(file, target)
+        for place in (source, *(path.parent for path in packed)):
+            for entry in _entries(place, packed):
+                (partial / entry.relative_to(source)).symlink_to(entry)
         # Processes that have the older copy open keep it.
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        replace_folder(partial, folder)
