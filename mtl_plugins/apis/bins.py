@@ -3,30 +3,20 @@
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
-from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.errors import DataError
+from mtl_plugins.labels.decoding import decode_photograph, read_bytes
 
 
 def read_images(paths: Sequence[str]) -> list[dict[str, np.ndarray]]:
-    """``image`` ``(H, W, 3)`` uint8 RGB of each file, of any format that PIL reads.
+    """``image`` ``(H, W, 3)`` uint8 RGB of each file, of any format that inference reads.
 
     Raises:
         DataNotFoundError: If a file does not exist.
         CorruptFileError: If it is no image.
     """
-    rows = []
-    for path in paths:
-        try:
-            with Image.open(path) as image:
-                rows.append(dict(image=np.array(image.convert('RGB'))))
-        except FileNotFoundError as error:
-            raise DataNotFoundError(f"The image '{path}' does not exist.") from error
-        except (UnidentifiedImageError, OSError) as error:
-            raise CorruptFileError(f"The image '{path}' cannot be read ({error}).") from error
-    return rows
+    return [dict(image=decode_photograph(read_bytes(path), path)) for path in paths]
 
 
 def read_samples(data_root: str, split: str, indices: Sequence[int], label: str) -> list[dict[str, np.ndarray]]:
@@ -40,10 +30,7 @@ def read_samples(data_root: str, split: str, indices: Sequence[int], label: str)
     for index in indices:
         if not 0 <= index < len(dataset):
             raise DataError(f'`--indices` should lie in 0..{len(dataset) - 1}, the samples of {split}. Found {index}.')
-        info = dataset.get_data_info(index)
-        row = dict(image=decode_image(info['img_path']))
-        if label in info['label_paths']:
-            kind = dataset.labels[label]
-            row['label'] = kind.to_values(kind.decode(*info['label_paths'][label]))
-        rows.append(row)
+        sample, kind = dataset.read_sample(index), dataset.labels[label]
+        labelled = dict(label=kind.to_values(sample[kind.key])) if kind.key in sample else {}
+        rows.append(dict(image=sample['img'], **labelled))
     return rows

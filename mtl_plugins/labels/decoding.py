@@ -3,7 +3,9 @@
 import io
 import struct
 import zipfile
+from collections.abc import Sequence
 from pathlib import PurePath
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 import cv2
@@ -12,11 +14,20 @@ from PIL import Image, UnidentifiedImageError
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 
+if TYPE_CHECKING:
+    from mtl_plugins.labels.label_kind import LabelKind
+
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _ARRAYS = ('.npy', '.npz')
+# Suffixes of the files that `decode_image` reads, in lower case.
+IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', *_ARRAYS)
+_ORIENTATION = 0x0112
+# Quarter turns to the left that make an image upright, and whether it is mirrored afterwards, by its EXIF orientation; those that
+# keep its size as well would change no size by which labels are told apart.
+_TURNS = {5: (-1, True), 6: (-1, False), 7: (1, True), 8: (1, False)}
 # 16384x16384: of the data sets that are known, none has images a tenth as large.
 _MAX_PIXELS = 2**28
 
@@ -24,7 +35,8 @@ Size = tuple[int, int]
 
 
 def decode_image(path: str) -> np.ndarray:
-    """Read a JPEG or PNG as ``(H, W, 3)`` uint8 in RGB order, whatever orientation its EXIF data claims; or an array file.
+    """Read an image as ``(H, W, 3)`` uint8 in RGB order, upright as its EXIF data say: a file of :func:`decode_photograph`, or an
+    array file.
 
     Arrays (``.npy``) are ``(H, W, 3)``, uint8 on 0..255 or floating point on 0..1.
 
@@ -33,20 +45,20 @@ def decode_image(path: str) -> np.ndarray:
         CorruptFileError: If it is something else, truncated or cannot be decoded. Damage to a JPEG that leaves both ends of the
             file in place may go unnoticed: the format has no checksum.
     """
-    if path.endswith(_ARRAYS):
+    if is_array(path):
         return _to_bytes(_read_array(path, 'image'), path)
     data = read_bytes(path)
     if not data.startswith((_PNG_START, _JPEG_START)):
-        raise CorruptFileError(f"The image '{path}' should be a JPEG or PNG file. Found other content ({len(data)} bytes).")
+        return decode_photograph(data, path)
     _check_complete(data, path)
-    return _decode(data, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION, 'image', path)
+    return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', path)
 
 
 def decode_photograph(data: bytes, name: str, max_pixels: int | None = None) -> np.ndarray:
     """The picture in a file that OpenCV reads, such as JPEG, PNG, WebP, BMP or TIFF, as ``(H, W, 3)`` uint8 RGB, upright.
 
     It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
-    pictures the first. A JPEG or PNG without orientation gives the same pixels as :func:`decode_image`.
+    pictures the first. :func:`decode_image` gives the same pixels.
 
     Args:
         data: Content of the file.
@@ -82,6 +94,56 @@ def decode_photograph(data: bytes, name: str, max_pixels: int | None = None) -> 
         raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
 
 
+def read_orientation(path: str) -> int:
+    """The EXIF orientation of an image file, 1 (as it is) to 8; 1 where it says none."""
+    return 1 if is_array(path) else _exif_orientation(read_bytes(path))
+
+
+def _exif_orientation(data: bytes) -> int:
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            exif = Image.Exif()
+            exif.load(image.info.get('exif') or b'')
+            found = exif.get(_ORIENTATION, 1)
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError):
+        return 1
+    return found if found in range(1, 9) else 1
+
+
+def is_quarter_turn(orientation: int) -> bool:
+    """Return True if an EXIF orientation exchanges height and width."""
+    return orientation in _TURNS
+
+
+def turn(array: np.ndarray, orientation: int) -> np.ndarray:
+    """An array ``(H, W, ...)`` in the orientation of the file as the upright one; only quarter turns move anything."""
+    turns, mirrored = _TURNS.get(orientation, (0, False))
+    array = np.rot90(array, turns)
+    return array[:, ::-1] if mirrored else array
+
+
+def turn_back(array: np.ndarray, orientation: int) -> np.ndarray:
+    """The inverse of :func:`turn`."""
+    turns, mirrored = _TURNS.get(orientation, (0, False))
+    return np.rot90(array[:, ::-1] if mirrored else array, -turns)
+
+
+def decode_turned(kind: 'LabelKind', paths: Sequence[str], size: Size, orientation: int) -> np.ndarray:
+    """The stored map of a label that lies as the file of its image does, before EXIF turns it: upright, ``size`` large.
+
+    Raises:
+        CorruptFileError: As :meth:`LabelKind.decode` does.
+    """
+    turns, mirrored = _TURNS[orientation]
+    stored = turn(kind.decode(*paths, size=size[::-1]), orientation)
+    return kind.move(np.ascontiguousarray(stored), mirrored, 90.0 * turns)
+
+
+def is_array(path: str) -> bool:
+    """Return True if the suffix is that of a NumPy file."""
+    return path.lower().endswith(_ARRAYS)
+
+
 def _check_complete(data: bytes, path: str) -> None:
     """Refuse a truncated PNG or JPEG; other formats pass."""
     if data.startswith(_PNG_START):
@@ -103,14 +165,14 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
         DataNotFoundError: If the file does not exist.
         CorruptFileError: If it is truncated, cannot be decoded or is something else.
     """
-    if path.endswith(_ARRAYS):
+    if is_array(path):
         array = _check_map(_read_array(path, 'label'), 'label', path)
         ids = array.astype(np.int64)
         if (ids != array).any():
             raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found fractions.")
         return ids
     data = read_bytes(path)
-    bit_depth, colour_type = _png_header(data, 'label', path, size)
+    bit_depth, colour_type = _label_header(data, 'label', path, size)
     if colour_type == _GREY and bit_depth in (8, 16):
         return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == _PALETTE and bit_depth == 8:
@@ -146,7 +208,7 @@ def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
         DataNotFoundError: If the file does not exist.
         CorruptFileError: If it is truncated, cannot be decoded or is something else.
     """
-    if path.endswith(_ARRAYS):
+    if is_array(path):
         return _check_map(_read_array(path, what), what, path)
     suffix = PurePath(path).suffix.lower()
     if suffix == '.exr':
@@ -163,7 +225,7 @@ def read_vectors(path: str, what: str) -> np.ndarray:
         DataNotFoundError: If the file does not exist.
         CorruptFileError: If it is damaged or has another shape.
     """
-    if path.endswith(_ARRAYS):
+    if is_array(path):
         array = _read_array(path, what)
     else:
         channels = _read_exr(path, what, ('R', 'G', 'B'))
@@ -259,7 +321,7 @@ def _to_bytes(image: np.ndarray, path: str) -> np.ndarray:
 
 def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...], size: Size | None) -> np.ndarray:
     data = read_bytes(path)
-    found = _png_header(data, what, path, size)
+    found = _label_header(data, what, path, size)
     if found[1] != colour_type or found[0] not in bit_depths:
         bits = ' or '.join(map(str, bit_depths))
         raise CorruptFileError(
@@ -267,6 +329,16 @@ def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...
             f'Found {found[0]}-bit {_PNG_COLOURS.get(found[1], "data")}.'
         )
     return _decode(data, cv2.IMREAD_UNCHANGED, what, path)
+
+
+def _label_header(data: bytes, what: str, path: str, size: Size | None) -> tuple[int, int]:
+    """:func:`_png_header` of a map, which lies as it is stored."""
+    found = _png_header(data, what, path, size)
+    if b'eXIf' in data and (orientation := _exif_orientation(data)) != 1:
+        raise CorruptFileError(
+            f"The {what} '{path}' should have no EXIF orientation. Found {orientation}: write it upright, without EXIF data."
+        )
+    return found
 
 
 def _png_header(data: bytes, what: str, path: str, size: Size | None = None) -> tuple[int, int]:

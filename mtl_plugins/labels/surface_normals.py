@@ -55,7 +55,7 @@ class SurfaceNormals(LabelKind):
         self._is_standard = self._order == [0, 1, 2] and (self._signs > 0).all()
 
     def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
-        if path.endswith('.png'):
+        if path.lower().endswith('.png'):
             codes = read_rgb(path, 'normal map', size)
             return codes if self._is_standard else encode_normals(self._turn(decode_normals(codes)))
         vectors = read_vectors(path, 'normal map')

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from mtl_plugins.errors import InvalidPredictionError, SubmissionError
+from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.files import TEMPORARY_SUFFIX, natural_order
 
@@ -14,7 +15,7 @@ PREDICTIONS = 'predictions'
 
 
 def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
-    """Height and width of each image file by its stem, from the headers, in the given order.
+    """Height and width of each upright image by its stem, from the headers of the files, in the given order.
 
     Raises:
         SubmissionError: If there is no image, one cannot be read, or two have the same name.
@@ -24,6 +25,9 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
         try:
             with Image.open(path) as image:
                 size = (image.height, image.width)
+                # Predictions are of the upright image.
+                if 'exif' in image.info and is_quarter_turn(read_orientation(str(path))):
+                    size = size[::-1]
         except OSError as error:
             raise SubmissionError(f'Cannot read the image {path}: {error}.') from error
         if path.stem in sizes:

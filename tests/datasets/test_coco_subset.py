@@ -332,3 +332,16 @@ def test_views_do_not_depend_on_the_order_of_requests(tmp_path):
     first = dataset[SampleKey(1, 4, 9)]['img']
     dataset[SampleKey(0, 4, 9)]
     np.testing.assert_array_equal(dataset[SampleKey(1, 4, 9)]['img'], first)
+
+
+def test_objects_of_a_photograph_as_it_is_stored(tmp_path):
+    """The label turns with the image where the annotations have the size of the file; else it lies upright already."""
+    root = write_fake_coco(tmp_path, [annotation(1, square(2, 3, 8)), annotation(18, square(20, 10, 8))])
+    stored = load_first(root)['gt_seg_map']
+    path = root / 'train/000000000001.jpg'
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.open(path).save(path, exif=exif)
+    results = load_first(root)
+    np.testing.assert_array_equal(results['gt_seg_map'], np.rot90(stored, -1))
+    assert results['img'].shape[:2] == results['ori_shape'] == (32, 24)

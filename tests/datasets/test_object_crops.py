@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, crop_box, find_crops
@@ -137,3 +137,19 @@ def test_image_of_another_size(root):
     Image.new('RGB', (50, 49)).save(path)
     with expect(CorruptFileError, path, '50x50', 'Found 50x49'):
         dataset[2]
+
+
+@pytest.mark.parametrize('orientation', [6, 7])
+def test_annotations_of_a_photograph_as_it_is_stored(root, orientation):
+    """Their size tells; objects are upright all the same. They were lying, while inference shows photographs upright."""
+    path = root / 'train/000000000001.jpg'
+    plain = [np.array(sample['img']) for sample in ObjectCropDataset(root, min_size=16)]
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(path).save(path, exif=exif, quality=100)
+    turned = [np.array(sample['img']) for sample in ObjectCropDataset(root, min_size=16)]
+    for before, after in zip(plain[:2], turned[:2], strict=True):
+        image = Image.fromarray(before)
+        image.getexif()[0x0112] = orientation
+        expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+        assert after.shape == expected.shape and np.abs(after - expected).mean() < 12

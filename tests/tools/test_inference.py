@@ -1,6 +1,7 @@
 """`tools/inference.py` from files to files."""
 
 import signal
+import struct
 import sys
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
+from mtl_plugins.apis.inference.sources import read_frames
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
 from tests.tiny import CONFIGS, ROOT
@@ -95,6 +97,21 @@ def test_every_orientation_of_exif(tmp_path, orientation):
     expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'x.jpg'))).astype(int)
     found = decode_photograph((tmp_path / 'x.jpg').read_bytes(), 'x.jpg')
     assert found.shape == expected.shape and np.abs(found - expected).max() <= 4
+
+
+def test_a_video_of_a_turned_telephone_is_upright(tmp_path):
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :32] = 255
+    writer = cv2.VideoWriter(str(tmp_path / 'x.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5, (64, 32))
+    writer.write(picture)
+    writer.release()
+    data = bytearray((tmp_path / 'x.mp4').read_bytes())
+    # ISO 14496-12: the matrix of a track's header is 40 bytes behind the flags of version 0; a quarter turn to the right.
+    start = data.index(b'tkhd') + 44
+    data[start : start + 36] = struct.pack('>9i', 0, 2**16, 0, -(2**16), 0, 0, 0, 0, 2**30)
+    (tmp_path / 'x.mp4').write_bytes(data)
+    (frame,) = read_frames(str(tmp_path / 'x.mp4'))
+    assert np.abs(frame.image.astype(int) - np.rot90(picture, -1)).mean() < 8
 
 
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):

@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog='Configs need no change: a packed folder is found, and used as long as the files and the labels are those it was '
         "made from. The labels are those that ROOT/dataset.json describes, or MiniScapes' own. Images of a split must be of one "
-        'size; 5 bytes per pixel are needed. To undo, remove the folder. An older packed folder is replaced only when the new one '
+        'size; 5 bytes per pixel are needed. To undo, remove the folder. An older packed folder is replaced when the new one '
         'is complete.',
     )
     parser.add_argument('root', metavar='ROOT', help='data root, the folder that holds the splits')

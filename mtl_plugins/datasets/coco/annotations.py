@@ -9,6 +9,7 @@ import numpy as np
 
 from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
 
 CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
 _HOW_TO_MAKE = (
@@ -143,10 +144,19 @@ def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoO
     return CocoObject(entry['id'], label, bool(entry.get('iscrowd', 0)), (x, y, width, height), segmentation)
 
 
-def check_image_size(image: np.ndarray, size: tuple[int, int], path: str) -> None:
-    """Raise `CorruptFileError` if an image is not of the size that its annotation gives."""
-    if image.shape[:2] != tuple(size):
-        sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
-        raise CorruptFileError(
-            f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
-        )
+def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -> int:
+    """1 where annotations are of the upright image; where their size tells that they are of the file as it is stored, the EXIF
+    orientation that :func:`~mtl_plugins.labels.decoding.turn` takes.
+
+    Raises:
+        CorruptFileError: If the image is of another size than its annotations say.
+    """
+    if image.shape[:2] == tuple(size):
+        return 1
+    orientation = read_orientation(path)
+    if is_quarter_turn(orientation) and image.shape[1::-1] == tuple(size):
+        return orientation
+    sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
+    raise CorruptFileError(
+        f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
+    )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, check_classes, check_image_size, read_instances
+from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, annotated_orientation, check_classes, read_instances
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
 from mtl_plugins.errors import DataNotFoundError
-from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.labels.decoding import decode_image, turn, turn_back
 from mtl_plugins.registry import DATASETS
 
 _SUFFIXES = ('.jpg', '.jpeg')
@@ -37,6 +37,17 @@ def find_crops(images: Sequence[CocoImage], margin: float, min_size: int) -> lis
                 area = crop_box(item.box, image.size, margin)
                 crops.append(dict(img_path=image.path, img_size=image.size, area=area, label=item.label, annotation_id=item.id))
     return crops
+
+
+def cut(image: np.ndarray, crop: Mapping) -> np.ndarray:
+    """The area of a crop of :func:`find_crops` in its upright image.
+
+    Raises:
+        CorruptFileError: If the image is of another size than its annotations say.
+    """
+    orientation = annotated_orientation(image, crop['img_size'], crop['img_path'])
+    x0, y0, x1, y1 = crop['area']
+    return turn(turn_back(image, orientation)[y0:y1, x0:x1], orientation)
 
 
 @DATASETS.register_module()
@@ -104,9 +115,7 @@ class ObjectCropDataset(KeyedDataset):
     def load_sample(self, results: dict) -> None:
         image = decode_image(results['img_path'])
         if 'area' in results:
-            check_image_size(image, results['img_size'], results['img_path'])
-            x0, y0, x1, y1 = results['area']
-            image = image[y0:y1, x0:x1]
+            image = cut(image, results)
         results['img'] = image
 
 

@@ -14,11 +14,10 @@ from mtl_plugins.datasets.coco.annotations import (
     CocoImage,
     annotation_path,
     check_classes,
-    check_image_size,
     read_json,
     select_instances,
 )
-from mtl_plugins.datasets.coco.object_crops import find_crops
+from mtl_plugins.datasets.coco.object_crops import cut, find_crops
 from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.utils.files import describe_os_error, replacing
@@ -113,10 +112,8 @@ def _make_image(image: CocoImage, split: str, out: Path, classes: Sequence[str],
     crops = find_crops([image], margin, min_size)
     if crops:
         pixels = decode_image(image.path)
-        check_image_size(pixels, image.size, image.path)
     for crop in crops:
-        x0, y0, x1, y1 = crop['area']
-        bgr = cv2.cvtColor(pixels[y0:y1, x0:x1], cv2.COLOR_RGB2BGR)
+        bgr = cv2.cvtColor(cut(pixels, crop), cv2.COLOR_RGB2BGR)
         path = out / CROP_FOLDER / split / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
         path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
     return len(crops)

@@ -25,7 +25,13 @@ from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
 from mtl_plugins.errors import CorruptFileError, DataError, UserError
-from mtl_plugins.labels.decoding import check_same_size, decode_image
+from mtl_plugins.labels.decoding import (
+    check_same_size,
+    decode_image,
+    decode_turned,
+    is_quarter_turn,
+    read_orientation,
+)
 from mtl_plugins.labels.label_kind import LabelKind, results_key
 from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
 from mtl_plugins.utils.threads import map_in_order
@@ -91,13 +97,35 @@ def read_sample(listing: SplitListing, position: int) -> Sample:
 
 
 def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], labels: Mapping[str, LabelKind]) -> Sample:
-    """``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label with a path, by its key, all of one size."""
+    """``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label with a path, by its key, all of one size and upright.
+
+    A photograph is turned as its EXIF data say. Its labels are those of the upright picture, as viewers and labelling tools show
+    it; a map whose size tells that it lies as the file does is turned with the image.
+    """
     image = decode_image(image_path)
     sample = dict(img=image)
     for name, paths in label_paths.items():
-        stored = sample[labels[name].key] = labels[name].decode(*paths, size=image.shape[:2])
-        check_same_size(image, stored, image_path, paths[0])
+        sample[labels[name].key] = _decode_label(labels[name], paths, image, image_path)
     return sample
+
+
+def _decode_label(kind: LabelKind, paths: Sequence[str], image: np.ndarray, image_path: str) -> np.ndarray:
+    size = image.shape[:2]
+    try:
+        stored = kind.decode(*paths, size=size)
+        check_same_size(image, stored, image_path, paths[0])
+        return stored
+    except CorruptFileError:
+        orientation = read_orientation(image_path)
+        if not is_quarter_turn(orientation) or size[0] == size[1]:
+            raise
+        try:
+            stored = decode_turned(kind, paths, size, orientation)
+        except CorruptFileError:
+            stored = None
+        if stored is None or stored.shape[:2] != size:
+            raise
+        return stored
 
 
 def iterate_samples(listing: SplitListing, num_workers: int) -> Iterator[Sample]:

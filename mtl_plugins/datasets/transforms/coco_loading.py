@@ -3,11 +3,11 @@
 import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.coco.annotations import CocoObject, check_image_size
+from mtl_plugins.datasets.coco.annotations import CocoObject, annotated_orientation
 from mtl_plugins.datasets.coco.masks import to_mask
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
-from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.labels.decoding import decode_image, turn
 from mtl_plugins.registry import TRANSFORMS
 
 
@@ -48,10 +48,11 @@ class LoadCOCOSubset(BaseTransform):
     def transform(self, results: dict) -> dict:
         path, size = results['img_path'], results['img_size']
         results['img'] = decode_image(path)
-        check_image_size(results['img'], size, path)
+        orientation = annotated_orientation(results['img'], size, path)
         try:
-            results['gt_seg_map'] = rasterise(results.pop('objects'), size)
+            label_map = rasterise(results.pop('objects'), size)
         except ValueError as error:
             raise CorruptFileError(f"{error} (image '{path}').") from error
-        results['ori_shape'] = tuple(size)
+        results['gt_seg_map'] = np.ascontiguousarray(turn(label_map, orientation))
+        results['ori_shape'] = results['img'].shape[:2]
         return results
