@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.apis.sweeps.definition import GRID, find_config
-from mtl_plugins.apis.sweeps.launch import provenance, write_document
+from mtl_plugins.apis.sweeps.launch import provenance, read_result, write_document
 from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.apis.sweeps.workers import run_trials, slots
@@ -71,7 +71,13 @@ class PlannedTrials:
         return runs
 
     def points(self) -> list[Point]:
-        return [Point(run.name, run.seed, result=run.result) for run in self.all_runs()]
+        points = []
+        for run in self.all_runs():
+            found = read_result(run, self.data, self.amp)
+            if isinstance(found, str):
+                print(f'{run.name}: its result was made with another `{found}` and is made again.', flush=True)
+            points.append(Point(run.name, run.seed, is_done=isinstance(found, dict)))
+        return points
 
     def suggest(self, trial: Any) -> dict[str, Any]:
         return {}
@@ -116,23 +122,27 @@ def read_plan(path: Path, entries: Collection[str] = ENTRIES, example: str = 'do
 def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: int) -> None:
     """Train what has no result yet, ``jobs`` at a time, each with its share of the cores. What failed is tried again.
 
+    A result that was made with another config, other options or other numbers of the data is made again.
+
     Raises:
         UserError: If a training fails, after the others have ended.
     """
     make_folder(results)
-    if plan.get('baseline') and not (results / BASELINE_FILE).exists():
+    baseline = results / BASELINE_FILE
+    if plan.get('baseline') and not (baseline.exists() and json.loads(baseline.read_bytes())['data'] == plan['data']):
         scores = score_position_baseline(fit_position_baseline(data_root / 'train'), data_root / 'val')
         now = datetime.datetime.now(datetime.timezone.utc)
         document = dict(row=BASELINE, data=plan['data'], split='val', metrics=scores, **provenance(now, 'cpu'))
-        write_document(results / BASELINE_FILE, document)
+        write_document(baseline, document)
     trials = PlannedTrials(plan, results, work_dir)
     # Several plans may share a work dir.
     study = SharedStudy(trials, work_dir / f'plan_{hashlib.sha256(plan["about"].encode()).hexdigest()[:8]}')
     study.enqueue(retry=True)
     before = {trial.number for trial in study.trials() if trial.state.is_finished()}
     run_trials(study, trials, work_dir, data_root, slots(jobs))
+    names = {run.name for run in trials.all_runs()}
     ended = [trial for trial in study.trials() if trial.state.is_finished() and trial.number not in before]
-    ended = [trial for trial in ended if trial.user_attrs['point'] in {point.name for point in trials.points()}]
+    ended = [trial for trial in ended if trial.user_attrs['point'] in names]
     failed = [f'{trial.user_attrs["point"]}: {trial.user_attrs["error"]}' for trial in ended if 'error' in trial.user_attrs]
     if failed:
         raise UserError(f'{len(failed)} of {len(ended)} runs failed: {" ".join(failed)}')
@@ -144,8 +154,15 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
     The last column is the processor time of the training without validations, if all runs of the table recorded it.
 
     Raises:
-        UserError: If there is no result at all.
+        UserError: If there is no result at all, or one was made with other options or data than the plan states.
     """
+    for run in PlannedTrials(plan, results, results).all_runs():
+        found = read_result(run, plan['data'], plan['amp'])
+        if isinstance(found, str):
+            raise UserError(
+                f'{run.result} should have been made as the plan states. Found another `{found}`: run the plan again, or '
+                'remove the file.'
+            )
     documents = [json.loads(path.read_bytes()) for path in sorted(results.glob('*.json'))]
     if not documents:
         raise UserError(f'There is no result in {results}. Run the plan first.')

@@ -24,7 +24,7 @@ from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
-from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.files import locked, make_folder, replace_folder, replacing, scratch_folder, shorten_paths
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
@@ -41,13 +41,17 @@ def ensure_data(
     seed: int,
     labels: Sequence[str] = MINISCAPES_TASKS,
 ) -> Path:
-    """Generate the data set unless an earlier demo with the same numbers left it."""
+    """Generate the data set unless an earlier demo with the same numbers left it. Of several processes one does."""
     root = out / f'data_{num_train}-{num_val}-{num_test}_{size[0]}x{size[1]}_seed{seed}'
     if tuple(labels) != MINISCAPES_TASKS:
         root = root.with_name(f'{root.name}_{"-".join(labels)}')
     splits = dict(train=num_train, val=num_val, test=num_test)
-    if not all((root / split).is_dir() for split, number in splits.items() if number):
-        write_miniscapes(root, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)
+    make_folder(out)
+    with locked(out / f'.{root.name}.lock'):
+        if not all((root / split).is_dir() for split, number in splits.items() if number):
+            with scratch_folder(root) as folder:
+                write_miniscapes(folder, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)
+                replace_folder(folder, root)
     return root
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-_VERSION = 1
+_VERSION = 2
 _SCHEMA = """
-CREATE TABLE runs (path TEXT PRIMARY KEY, mtime_ns INTEGER, size INTEGER, data TEXT, sections TEXT) WITHOUT ROWID;
+CREATE TABLE runs (path TEXT PRIMARY KEY, changed_ns INTEGER, size INTEGER, data TEXT, sections TEXT) WITHOUT ROWID;
 CREATE TABLE sections (id INTEGER PRIMARY KEY, text TEXT UNIQUE);
 """
 _ORPHANS = 'DELETE FROM sections WHERE id NOT IN (SELECT item.value FROM runs, json_each(runs.sections) AS item)'
@@ -21,9 +21,9 @@ _BROKEN = (sqlite3.Error, OSError, ValueError, TypeError, KeyError)
 
 
 class Stamp(NamedTuple):
-    """What tells a changed ``run.json`` from an unchanged one without reading it."""
+    """What tells a changed ``run.json`` from an unchanged one without reading it: no program can set that time back."""
 
-    mtime_ns: int
+    changed_ns: int
     size: int
 
 
@@ -66,7 +66,7 @@ class RunIndex:
             # All paths below the folder lie between these two: '0' follows '/'.
             below = (folder, folder.rstrip('/') + '/', folder.rstrip('/') + '0')
             where = 'WHERE path = ? OR (path > ? AND path < ?)'
-            rows = self._connection.execute(f'SELECT path, mtime_ns, size, data, sections FROM runs {where}', below).fetchall()
+            rows = self._connection.execute(f'SELECT path, changed_ns, size, data, sections FROM runs {where}', below).fetchall()
             gone = [(path,) for path, *_ in rows if path not in stamps]
             if gone:
                 self._connection.executemany('DELETE FROM runs WHERE path = ?', gone)
@@ -85,7 +85,7 @@ class RunIndex:
     def store(self, entries: Iterable[tuple[str, Stamp, Parts]]) -> None:
         """Remember records by path; those that were written just now are left out."""
         latest = time.time_ns() - _YOUNG_NS
-        entries = [entry for entry in entries if entry[1].mtime_ns < latest]
+        entries = [entry for entry in entries if entry[1].changed_ns < latest]
         if self._connection is None or not entries:
             return
         try:

@@ -64,7 +64,7 @@ def _runs_below(folder: Path, index: RunIndex) -> dict[str, RunRecord]:
             status = source.stat()
         except OSError:
             continue
-        recorded[key] = (work_dir, Stamp(status.st_mtime_ns, status.st_size))
+        recorded[key] = (work_dir, Stamp(max(status.st_ctime_ns, status.st_mtime_ns), status.st_size))
     known = index.load(real, {key: stamp for key, (_, stamp) in recorded.items()})
     read = []
     for key, (work_dir, stamp) in recorded.items():

@@ -162,6 +162,26 @@ def replace_folder(source: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock on a file, which is made if missing and stays, while the block runs.
+
+    Another process or thread that has it is waited for. The system gives it back when a process ends, however it does. Where the
+    system knows no such locks nothing is locked.
+
+    Raises:
+        OSError: If the file cannot be made.
+    """
+    with open(path, 'ab') as file:
+        try:
+            import fcntl
+        except ImportError:
+            pass
+        else:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
 def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
     """Makes ``path`` and its parents if missing.
 

@@ -1,5 +1,6 @@
 """The engine of sweeps, with trainings that are a few lines of Python: what is handed out, continued, pruned and recorded."""
 
+import errno
 import itertools
 import json
 import multiprocessing
@@ -20,8 +21,9 @@ from mtl_plugins.apis.sweeps import clock, launch
 from mtl_plugins.apis.sweeps.couplings import couplings_of
 from mtl_plugins.apis.sweeps.definition import read_sweep
 from mtl_plugins.apis.sweeps.report import write_report
-from mtl_plugins.apis.sweeps.study import SharedStudy
+from mtl_plugins.apis.sweeps.study import JOURNAL_NAME, SharedStudy
 from mtl_plugins.apis.sweeps.workers import run_trials, slots
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config import load_config
 from tests.tiny import EPOCH_CONFIG, ROOT
@@ -218,6 +220,41 @@ def test_another_sweep_in_the_same_folder_is_refused(trainings, sweep_file, tmp_
     run(sweep_file({LR: [1e-2]}), tmp_path / 'work')
     with pytest.raises(RuntimeError, match='should hold a sweep with the same `space`'):
         run(sweep_file({LR: [1e-2, 1e-3]}), tmp_path / 'work')
+
+
+def test_a_config_that_changed_under_a_sweep_is_refused(trainings, sweep_file, tmp_path):
+    """The trials that had ended kept the scores of the old one, beside those of the new one."""
+    base = tmp_path / 'base.py'
+    base.write_text(f"_base_ = ['{EPOCH_CONFIG}']\n")
+    path = sweep_file({LR: [1e-2]})
+    path.write_text(path.read_text().replace(str(EPOCH_CONFIG), str(base)))
+    run(path, tmp_path / 'work')
+    run(path, tmp_path / 'work')
+    base.write_text(f"_base_ = ['{EPOCH_CONFIG}']\ntrain_dataloader = dict(batch_size=3)\n")
+    with pytest.raises(ConfigError, match=r'base.py should be as it was .* Give the changed sweep another --work-dir'):
+        run(path, tmp_path / 'work')
+
+
+def test_a_line_that_a_kill_or_a_full_disk_left_unfinished_costs_nothing(trainings, sweep_file, tmp_path, monkeypatch):
+    """Nothing could be written behind it: the next line made the journal unreadable for ever."""
+    path, journal = sweep_file({LR: [1e-2, 1e-4]}), tmp_path / 'work' / JOURNAL_NAME
+    study = SharedStudy(read_sweep(path), tmp_path / 'work')
+    study.enqueue()
+    whole = journal.read_bytes()
+    with journal.open('ab') as file:
+        file.write(b'{"op_code":4,"worker')
+    assert [trial.params[LR] for trial in run(path, tmp_path / 'work').trials()] == [1e-2, 1e-4]
+    assert journal.read_bytes().startswith(whole)
+
+    def full(descriptor):
+        os.truncate(journal, os.stat(journal).st_size - 5)
+        raise OSError(errno.ENOSPC, 'No space left on device')
+
+    ended = journal.read_bytes()
+    monkeypatch.setattr('optuna.storages.journal._file.os.fsync', full)
+    with pytest.raises(OSError, match='No space left'):
+        study.study.set_user_attr('more', 1)
+    assert journal.read_bytes() == ended
 
 
 def test_what_ends_without_a_score_says_why(trainings, sweep_file, tmp_path):

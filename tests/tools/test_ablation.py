@@ -5,9 +5,12 @@ import statistics
 
 import pytest
 
-from mtl_plugins.apis.ablation import PlannedTrials, read_plan, tables_in_markdown
+from mtl_plugins.apis.ablation import PlannedTrials, read_plan, run_all, tables_in_markdown
+from mtl_plugins.apis.sweeps import launch
+from mtl_plugins.errors import UserError
+from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.utils.config import load_config
-from tests.tiny import ROOT
+from tests.tiny import EPOCH_CONFIG, ROOT
 
 PLANS = sorted((ROOT / 'docs/ablation').rglob('plan.json'))
 BUDGET = {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 1}
@@ -62,6 +65,48 @@ def test_rows_are_trained_once_each_and_a_failing_one_is_named(run_cli, tiny_con
     assert again.code == 0, again.err
     assert json.loads((tmp_path / 'results' / 'sound-row_seed0.json').read_text()) == result
     assert '| sound row |' in (tmp_path / 'table.md').read_text()
+
+
+def test_a_result_that_was_made_otherwise_is_made_again(tmp_path, monkeypatch):
+    """Any file of the name of a row was taken for its result: a changed plan showed the scores of the old one."""
+    config = tmp_path / 'config.py'
+    config.write_text(f"_base_ = ['{EPOCH_CONFIG}']\n")
+    trained, data_root = [], tmp_path / 'data'
+
+    def run_trial(study, sweep, trial, runs, *others):
+        trained.append(runs[0].name)
+        launch.write_document(runs[0].result, launch._origin(runs[0], sweep.data, sweep.amp) | dict(config_hash=hashed()))
+        study.complete(trial, 1.0)
+
+    def hashed():
+        return hash_config(as_data(load_config(str(config), BUDGET).to_dict()))
+
+    def again(**changes):
+        trained.clear()
+        plan.update(changes)
+        run_all(plan, tmp_path / 'results', tmp_path / 'runs', data_root, 1)
+        return list(trained)
+
+    monkeypatch.setattr('mtl_plugins.apis.sweeps.workers._run_trial', run_trial)
+    plan = read_plan(write_plan(tmp_path, {'a': dict(config=str(config)), 'b': dict(config=str(config))}))
+    assert again() == ['a_seed0', 'b_seed0'] and again() == []
+    rows = {'a': dict(config=str(config)), 'b': dict(config=str(config), options={'train_cfg.val_interval': 1})}
+    assert again(tables=[dict(title='Rows', rows=rows)]) == ['b_seed0'] and again() == []
+    assert again(data=dict(plan['data'], train=9)) == ['a_seed0', 'b_seed0']
+    assert again(amp=True) == ['a_seed0', 'b_seed0'] and again() == []
+    config.write_text(f"_base_ = ['{EPOCH_CONFIG}']\ntrain_dataloader = dict(batch_size=3)\n")
+    with pytest.raises(UserError, match=r'a_seed0.json should have been made as the plan states. Found another `config_hash`'):
+        tables_in_markdown(plan, tmp_path / 'results')
+    assert again() == ['a_seed0', 'b_seed0'] and again() == []
+
+
+def test_the_baseline_of_other_data_is_fitted_again(tmp_path, data_root):
+    plan = read_plan(write_plan(tmp_path, {})) | dict(baseline=True)
+    file = tmp_path / 'results' / 'per-position-baseline.json'
+    for size in (8, 7):
+        plan['data'] = dict(plan['data'], train=size)
+        run_all(plan, tmp_path / 'results', tmp_path / 'runs', data_root, 1)
+        assert json.loads(file.read_bytes())['data']['train'] == size
 
 
 @pytest.mark.parametrize('path', PLANS, ids=lambda path: path.parent.name)

@@ -8,7 +8,8 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-        epilog='Runs that have a result are not repeated: interrupt and start again at will, also on several machines.',
+        epilog='Runs that have a result are not repeated unless their config, options or data have changed since: interrupt and '
+        'start again at will, also on several machines.',
     )
     parser.add_argument('plan', type=Path, nargs='?', default=Path('docs/ablation/plan.json'), help='what to run')
     parser.add_argument('--data-root', type=Path, help='data set; by default one is generated below --work-dir as the plan says')

@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mtl_plugins.apis.sweeps.couplings import couplings_of
 from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.utils.config import accepted_arguments, load_config, suggest
 from mtl_plugins.utils.mmseg_config import PACKAGE
 
@@ -99,6 +100,7 @@ class Sweep:
     @property
     def definition(self) -> dict[str, Any]:
         """What must not change between two starts of the same sweep."""
+        # A grid may get further seeds, but the score of a drawn point is a mean over all.
         return dict(
             config=self.config,
             options=self.options,
@@ -107,6 +109,9 @@ class Sweep:
             direction=self.direction,
             sampler=self.sampler,
             amp=self.amp,
+            data=self.data,
+            seeds=None if self.is_grid else self.seeds,
+            config_hash=hash_config(as_data(self.base.to_dict())),
         )
 
     @cached_property

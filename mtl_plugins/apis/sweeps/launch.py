@@ -1,5 +1,6 @@
 """One training in a process of its own: started or continued, watched, and written down when it ends."""
 
+import contextlib
 import datetime
 import hashlib
 import json
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from mmengine.config import Config
 
 from mtl_plugins.apis.sweeps.clock import begin_attempt, end_attempt
 from mtl_plugins.apis.sweeps.run import Run
@@ -22,6 +24,7 @@ from mtl_plugins.apis.sweeps.training import FACTS_NAME, ORDER_NAME
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.runs.provenance import code_state
 from mtl_plugins.runs.record import read_record_file, seconds_per_iteration
 from mtl_plugins.utils.config import load_config
@@ -70,10 +73,10 @@ def train_to_result(
         UserError: If the training fails; the sentence is its own.
         GivenUp, Stopped: As they say.
     """
-    if run.result.exists():
-        return json.loads(run.result.read_bytes())
-    with _loading:
-        config = load_config(run.config, run.options, data_root and str(data_root))
+    done = read_result(run, data, amp)
+    if isinstance(done, dict):
+        return done
+    config = _load(run, data_root)
     order = dict(
         config=run.config,
         options=run.options,
@@ -98,12 +101,9 @@ def train_to_result(
     rows = read_metrics(run.folder / METRICS_FILE)
     document = dict(
         row=run.label,
-        config=run.config.removeprefix(f'{ROOT}{os.sep}'),
-        options=run.options,
-        seed=run.seed,
-        data=data,
+        **_origin(run, data, amp),
+        config_hash=hash_config(as_data(config.to_dict())),
         split='val',
-        amp=amp,
         metrics=_scores(rows[-1]),
         validations=_validations(run.folder, rows),
         parameters=facts['parameters'],
@@ -114,6 +114,36 @@ def train_to_result(
     )
     write_document(run.result, document)
     return document
+
+
+def read_result(run: Run, data: dict | None, amp: bool) -> dict[str, Any] | str | None:
+    """The content of ``run.result``; None if there is no such file.
+
+    If it was made otherwise than ``run`` would be now, the name of what differs: ``config``, ``options``, ``seed``, ``data``,
+    ``amp`` or ``config_hash``, the content of the config. What an earlier version did not note is taken to be the same.
+    """
+    try:
+        document = json.loads(run.result.read_bytes())
+    except FileNotFoundError:
+        return None
+    for key, value in json.loads(json.dumps(_origin(run, data, amp), default=str)).items():
+        if key in document and document[key] != value:
+            return key
+    if 'config_hash' in document:
+        # Of a config that has gone nothing can be said.
+        with contextlib.suppress(UserError):
+            if document['config_hash'] != hash_config(as_data(_load(run, None).to_dict())):
+                return 'config_hash'
+    return document
+
+
+def _origin(run: Run, data: dict | None, amp: bool) -> dict[str, Any]:
+    return dict(config=run.config.removeprefix(f'{ROOT}{os.sep}'), options=run.options, seed=run.seed, data=data, amp=amp)
+
+
+def _load(run: Run, data_root: Path | None) -> Config:
+    with _loading:
+        return load_config(run.config, run.options, data_root and str(data_root))
 
 
 def start_process(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
@@ -147,6 +177,8 @@ def _prepare(folder: Path, order: dict) -> None:
     path = folder / ORDER_NAME
     if path.is_file() and json.loads(path.read_bytes()) == json.loads(json.dumps(order)):
         return
+    # First of all, so that a folder of which a part is left is never taken for that of an order.
+    path.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)
     make_folder(folder)
     write_document(path, order)

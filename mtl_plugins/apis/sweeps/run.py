@@ -20,9 +20,13 @@ class Run:
 
 @dataclass(frozen=True)
 class Point:
-    """A trial that is known before anything ran. With ``result``, that file says whether it is still to be done."""
+    """A trial that is known before anything ran.
+
+    Attributes:
+        is_done: Whether its result is there and up to date; None where only the journal says so.
+    """
 
     name: str
     seed: int
     params: dict[str, Any] = field(default_factory=dict)
-    result: Path | None = None
+    is_done: bool | None = None

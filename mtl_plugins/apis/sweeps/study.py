@@ -2,22 +2,23 @@
 
 import json
 import math
+import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import optuna
 from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from mtl_plugins.apis.sweeps.definition import optuna_class
 from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.utils.files import hold_lock, make_folder
+from mtl_plugins.utils.files import hold_lock, locked, make_folder
 
 JOURNAL_NAME = 'journal.log'
 ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -43,11 +44,57 @@ class Trials(Protocol):
     def runs(self, trial: Any, work_dir: Path) -> list[Run]: ...
 
 
+class _JournalLock:
+    """What Optuna's journal asks of a lock. Its own is a file that stays when its process is killed, and is waited for."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._held: ExitStack | None = None
+
+    def acquire(self) -> bool:
+        with ExitStack() as stack:
+            stack.enter_context(locked(self._path))
+            self._held = stack.pop_all()
+        return True
+
+    def release(self) -> None:
+        held, self._held = self._held, None
+        held.close()
+
+
+class _Journal(JournalFileBackend):
+    """Optuna's journal, but for lines that a kill or a full disk left unfinished, which nothing could be written behind."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._own_lock = path, _JournalLock(path.with_name(f'{path.name}.lock'))
+        super().__init__(str(path), self._own_lock)
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        self._drop_unfinished_line()
+        try:
+            super().append_logs(logs)
+        except OSError:
+            self._drop_unfinished_line()
+            raise
+
+    def _drop_unfinished_line(self) -> None:
+        self._own_lock.acquire()
+        try:
+            with self._path.open('r+b') as file:
+                if file.seek(0, os.SEEK_END):
+                    file.seek(-1, os.SEEK_END)
+                    if file.read() != b'\n':
+                        file.seek(0)
+                        file.truncate(file.read().rfind(b'\n') + 1)
+        finally:
+            self._own_lock.release()
+
+
 class SharedStudy:
     """Hands out the trials of a sweep, each to one process at a time, and keeps what came of them.
 
-    The journal is Optuna's, guarded by a lock file that NFS 3 and later can make. Who works on a trial holds a POSIX lock on a
-    file of it: a running trial whose lock is free was killed, and the next who asks gets it, with its number and parameters.
+    The journal is Optuna's, guarded by a lock on a file, as each trial is: the system gives locks back when a process ends,
+    however it does. A running trial whose lock is free was killed, and the next who asks gets it, with its number and parameters.
 
     Args:
         sweep: What to try.
@@ -64,9 +111,7 @@ class SharedStudy:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         self._mine: set[int] = set()
         self._threads = threading.RLock()
-        self._lock = JournalFileOpenLock(str(work_dir / 'ask'))
-        journal = str(work_dir / JOURNAL_NAME)
-        storage = JournalStorage(JournalFileBackend(journal, JournalFileOpenLock(journal)))
+        storage = JournalStorage(_Journal(work_dir / JOURNAL_NAME))
         pruner = dict(sweep.pruner or dict(type='NopPruner'))
         with self._alone():
             self.study = optuna.create_study(
@@ -95,13 +140,13 @@ class SharedStudy:
 
     @staticmethod
     def _is_wanted(point: Point, same: list[FrozenTrial], retry: bool) -> bool:
-        if point.result is not None and point.result.exists():
+        if point.is_done:
             return False
         if not same:
             return True
         state = same[-1].state
-        # A result that somebody took away is to be made again.
-        return (state == TrialState.FAIL and retry) or (state in ENDED and point.result is not None)
+        # A result that somebody took away, or that is out of date, is to be made again.
+        return (state == TrialState.FAIL and retry) or (state in ENDED and point.is_done is not None)
 
     @staticmethod
     def _origin(trial: FrozenTrial) -> dict[str, int]:
@@ -190,7 +235,13 @@ class SharedStudy:
         if found is None:
             self.study.set_user_attr('definition', wanted)
             return
-        changed = [key for key in wanted if wanted[key] != found.get(key)]
+        # Sweeps that an earlier version began state less.
+        changed = [key for key in wanted if key in found and wanted[key] != found[key]]
+        if changed[:1] == ['config_hash']:
+            raise ConfigError(
+                f'The config {wanted["config"]} should be as it was when the sweep in {self._work_dir} began. It, or a file that '
+                'it inherits from, has changed. Give the changed sweep another --work-dir.'
+            )
         if changed:
             raise ConfigError(
                 f'{self._work_dir} should hold a sweep with the same `{changed[0]}`. Found {found.get(changed[0])}, and not '
@@ -199,9 +250,5 @@ class SharedStudy:
 
     @contextmanager
     def _alone(self) -> Iterator[None]:
-        with self._threads:
-            self._lock.acquire()
-            try:
-                yield
-            finally:
-                self._lock.release()
+        with self._threads, locked(self._work_dir / 'ask.lock'):
+            yield

@@ -1,17 +1,15 @@
 """A packed data set on the disk of the node that trains, where a shared disk is slow."""
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.utils.files import describe_os_error, make_folder, replace_folder, scratch_folder
+from mtl_plugins.utils.files import describe_os_error, locked, make_folder, replace_folder, scratch_folder
 
 # As in `packed`, which is not imported: this module starts in no time, before every training of a node.
 FOLDER_NAME = 'packed'
@@ -50,7 +48,7 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
     folder = Path(target).absolute() / f'mtl_{source.name}_{hashlib.sha256(str(source).encode()).hexdigest()[:8]}'
     make_folder(folder.parent, DataError)
     try:
-        with _locked(folder.with_name(f'{folder.name}.lock')):
+        with locked(folder.with_name(f'{folder.name}.lock')):
             if not _is_copy(source, packed, folder):
                 _copy(source, packed, folder)
     except OSError as error:
@@ -63,13 +61,6 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
             ) from error
         raise DataError(describe_os_error(error, folder)) from error
     return folder
-
-
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with open(path, 'a', encoding='utf-8') as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _is_copy(source: Path, packed: list[Path], folder: Path) -> bool:
