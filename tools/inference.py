@@ -43,6 +43,12 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--short-side', type=int, metavar='N', help='resize images first: N pixels on the shorter side')
     parser.add_argument('--tile', type=int, metavar='N', help='predict larger images in tiles of N x N pixels')
     parser.add_argument('--overlap', type=int, metavar='N', help='of tiles, a quarter by default')
+    parser.add_argument(
+        '--max-batch-megapixels',
+        type=float,
+        metavar='MP',
+        help='that the network gets at a time; larger images are skipped, batches become smaller (default: 4.2)',
+    )
     parser.add_argument('--max-frames', type=int, metavar='N', help='of each video or camera')
     parser.add_argument(
         '--intrinsics', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), help='of the camera, in pixels, for points'
@@ -82,6 +88,7 @@ def main() -> int:
         tile=args.tile,
         overlap=args.overlap,
         short_side=args.short_side,
+        **({} if args.max_batch_megapixels is None else dict(max_pixels=int(args.max_batch_megapixels * 1e6))),
     )
     writer = PredictionWriter(
         args.out,

@@ -1,9 +1,10 @@
 """Files to arrays, with the checks that keep broken files out of a training run."""
 
 import io
+import re
 import struct
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING
 from zlib import crc32
@@ -18,6 +19,16 @@ if TYPE_CHECKING:
     from mtl_plugins.labels.label_kind import LabelKind
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
+# Neither a byte of pixel data nor a restart within it.
+_JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]', re.DOTALL)
+# A progressive JPEG has ten or so.
+_MAX_SCANS = 100
+_TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_TIFF_TILE = (322, 323)
+_LARGE_TILE = 2**22
+# Of those that both OpenCV and PIL know, by PIL's names.
+_QUICK_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
+_OTHER_FORMATS = ('PPM', 'SUN', 'JPEG2000', 'AVIF')
 _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _GREY, _RGB, _PALETTE = 0, 2, 3
@@ -54,44 +65,68 @@ def decode_image(path: str) -> np.ndarray:
     return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', path)
 
 
-def decode_photograph(data: bytes, name: str, max_pixels: int | None = None) -> np.ndarray:
-    """The picture in a file that OpenCV reads, such as JPEG, PNG, WebP, BMP or TIFF, as ``(H, W, 3)`` uint8 RGB, upright.
+def decode_photograph(
+    data: bytes, name: str, max_pixels: int | None = None, check: Callable[[int, int], None] | None = None
+) -> np.ndarray:
+    """Decode a picture as photographs have it, ``(H, W, 3)`` uint8 RGB, upright: JPEG, PNG, WebP, BMP, TIFF, GIF and others.
 
     It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
     pictures the first. :func:`decode_image` gives the same pixels.
 
+    Its size is read from the header first: what is too large is not decoded.
+
     Args:
         data: Content of the file.
         name: For the error.
-        max_pixels: Of a file from a stranger, whose header must then be one that PIL reads.
+        max_pixels: Of a file from a stranger, which must then be one of the six formats above: others take long to decode.
+        check: Called with height and width, before the picture is turned upright; it raises what it does not want decoded.
 
     Raises:
         CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than ``max_pixels`` by its header,
-            or 179 million.
+            or 179 million, or is made to take long.
     """
-    is_known = data.startswith((_PNG_START, _JPEG_START))
+    formats = _QUICK_FORMATS if max_pixels is not None else _QUICK_FORMATS + _OTHER_FORMATS
     try:
-        # The header alone: what would not fit into memory is refused before it is decoded.
-        with Image.open(io.BytesIO(data)) as image:
+        with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
-        is_known = True
+            tags = getattr(image, 'tag_v2', {})
+            if tags and image.mode == 'F':
+                raise ValueError('OpenCV makes no picture of numbers with fractions.')
+        if data.startswith(_PNG_START):
+            # Of several headers OpenCV takes the first.
+            width, height = struct.unpack_from('>2I', data, 16)
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error):
-        # Not a format of PIL, or a damaged file: OpenCV says.
-        width = height = 0
-        is_known = is_known and max_pixels is None
-    if max_pixels is not None and not 0 < width * height <= max_pixels:
-        found = f'{width}x{height}' if width else f'other content ({len(data)} bytes)'
-        raise CorruptFileError(f"The file '{name}' should be an image of at most {max_pixels} pixels. Found {found}.")
-    _check_complete(data, name)
-    try:
-        return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
-    except CorruptFileError as error:
-        if is_known:
-            raise
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+        _check_complete(data, name)
+        if data.startswith((_PNG_START, _JPEG_START)):
+            raise CorruptFileError(f"The image '{name}' cannot be decoded: its header is damaged or cut off.") from error
+        if data.startswith(_TIFF_STARTS):
+            expected = 'should be a TIFF file of 8 or 16 bits, grey or RGB. Found another kind, or a damaged header'
+            raise CorruptFileError(f"The image '{name}' {expected}.") from error
         expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file'
         raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
+    if max_pixels is not None and width * height > max_pixels:
+        raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {width}x{height}.")
+    if check is not None:
+        check(height, width)
+    _check_complete(data, name)
+    # Decoders make room for a whole tile, however small the picture.
+    tile = [tags.get(tag, 0) for tag in _TIFF_TILE]
+    if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > max(4 * width * height, _LARGE_TILE):
+        raise CorruptFileError(f"The image '{name}' of {width}x{height} pixels should have smaller tiles. Found {tile}.")
+    if data.startswith(_JPEG_START) and (scans := _count_scans(data)) > _MAX_SCANS:
+        raise CorruptFileError(f"The image '{name}' should have at most {_MAX_SCANS} scans. Found {scans}.")
+    return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+
+
+def _count_scans(data: bytes) -> int:
+    """How often the pixels of a JPEG are refined: each time takes a pass over all of them, however few bytes it has."""
+    scans, position = 0, 2
+    while (match := _JPEG_MARKER.search(data, position)) and (marker := match[0]) != _JPEG_END:
+        scans += marker == _JPEG_SCAN
+        position = match.end() + max(int.from_bytes(data[match.end() : match.end() + 2], 'big'), 2)
+    return scans
 
 
 def read_orientation(path: str) -> int:

@@ -15,6 +15,7 @@ FONT_SIZES = range(16, 8, -1)
 LEGEND_SIZE = 12
 BAR_WIDTH = 420
 BAR_HEIGHT = 2 * LINE_HEIGHT
+MAX_ASPECT = 4
 BACKGROUND = (255, 255, 255)
 
 
@@ -33,7 +34,8 @@ def render_tiles(
 
     Args:
         rows: Each with ``image`` and other uint8 RGB pictures ``(H, W, 3)`` by column; a missing one leaves its place empty. A
-            tile has the proportions of the first row's image; a picture of other proportions is centred in it.
+            tile has the proportions of the first row's image, but is at most four times as high as wide; a picture of other
+            proportions is centred in it.
         columns: Names, from left to right.
         tile_width: Width of a tile in pixels.
         legend: Names and colours.
@@ -51,7 +53,7 @@ def render_tiles(
     if not rows:
         raise ValueError('`rows` should hold at least one sample. Found none.')
     height, width = rows[0]['image'].shape[:2]
-    tile_height = round(tile_width * height / width)
+    tile_height = min(round(tile_width * height / width), MAX_ASPECT * tile_width)
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)
     lines = _wrap(legend, canvas_width) + _wrap([(note, None) for note in notes], canvas_width)
     canvas_height = HEADER + len(rows) * (tile_height + MARGIN) + LINE_HEIGHT * len(lines) + BAR_HEIGHT * len(bars) + MARGIN

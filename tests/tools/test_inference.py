@@ -1,5 +1,6 @@
 """`tools/inference.py` from files to files."""
 
+import csv
 import signal
 import struct
 import sys
@@ -56,7 +57,9 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     expected |= {f'side-by-side/{stem}.png' for stem in SIZES} | {
         f'points/{stem}.{kind}' for kind in ('ply', 'html') for stem in SIZES
     }
-    assert files_below(out) == expected
+    assert files_below(out) == expected | {'results.csv'}
+    rows = [line.split(',') for line in (out / 'results.csv').read_text().splitlines()]
+    assert rows[0] == ['name', 'file'] and {name: Path(file).stem for name, file in rows[1:]} == {stem: stem for stem in SIZES}
     for stem, image in images.items():
         size = image.shape[:2]
         values = {label: np.load(out / 'npy' / label / f'{stem}.npy') for label in labels}
@@ -197,7 +200,96 @@ def test_lists_patterns_and_names_that_occur_twice(run_cli, checkpoint, tmp_path
     arguments = ['--out', tmp_path / 'out', '--save', 'png']
     result = run_cli('inference', checkpoint, tmp_path / 'list.txt', tmp_path / '*' / 'x.png', *arguments)
     assert result.code == 1 and result.err.count('skipped') == 1 and "no/such.png' does not exist" in result.err
-    assert {path.name for path in (tmp_path / 'out/png/depth').iterdir()} == {'x.png', 'x_2.png', 'x_3.png', 'x_4.png'}
+    # What is given twice has two results; a number was once added to whatever had a name that was used.
+    assert files_below(tmp_path / 'out/png/depth') == {'a/x.png', 'b/x.png', 'a/x (2).png', 'b/x (2).png'}
+
+
+@pytest.mark.parametrize(
+    ('files', 'inputs', 'names'),
+    [
+        # The result called a_2 was that of a.png.
+        (['a.jpg', 'a.png', 'a_2.jpg'], ['.'], ['a.jpg', 'a.png', 'a_2']),
+        (['a.jpg', 'a.png', 'a.png.jpg'], ['.'], ['a.jpg', 'a.png', 'a.png.jpg']),
+        # The second became 1_2.
+        (['camA/1.jpg', 'camB/1.jpg'], ['.'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/1.jpg'], ['camA', 'camB'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/1.jpg'], ['camA/1.jpg', 'camB/1.jpg'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/1.jpg'], ['cam*/1.jpg'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/1.jpg'], ['list.txt'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/2.jpg'], ['camA', 'camB'], ['1', '2']),
+        (['camA/1.jpg', 'camB/1.png'], ['camA', 'camB'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', '1.jpg'], ['camA', '1.jpg'], ['1', 'camA/1']),
+        (['in/a.jpg', 'in/b/a.jpg', 'in/.c/d.jpg', 'in/out/results.csv', 'in/out/png/e.png'], ['in'], ['a', 'b/a']),
+        # Frames of a video have its name and a number.
+        (['v.avi', 'v_000001.jpg', 'w_000001.jpg'], ['.'], ['v', 'v_000001.jpg', 'w_000001']),
+        (['v.avi', 'v.jpg'], ['.'], ['v.avi', 'v.jpg']),
+        (['camera0.jpg', 'camera0_000003.jpg'], ['.', 'camera:0'], ['camera0', 'camera0.jpg', 'camera0_000003.jpg']),
+    ],
+)
+def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, inputs, names):
+    from mtl_plugins.apis.inference.sources import name_inputs
+
+    monkeypatch.chdir(tmp_path)
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b'')
+    if inputs == ['list.txt']:
+        (tmp_path / 'list.txt').write_text('\n'.join(files))
+    assert sorted(name for _, name in name_inputs(inputs)) == names
+
+
+def test_subfolders_are_walked_once_each(tmp_path):
+    from mtl_plugins.apis.inference.sources import name_inputs
+
+    (tmp_path / 'in/a').mkdir(parents=True)
+    (tmp_path / 'in/a/x.png').write_bytes(b'')
+    (tmp_path / 'elsewhere').mkdir()
+    (tmp_path / 'elsewhere/y.png').write_bytes(b'')
+    (tmp_path / 'in/b').symlink_to(tmp_path / 'elsewhere')
+    (tmp_path / 'in/a/circle').symlink_to(tmp_path / 'in')
+    assert sorted(name for _, name in name_inputs([str(tmp_path / 'in')])) == ['a/x', 'b/y']
+
+
+def test_the_list_of_results_keeps_those_of_earlier_runs(run_cli, checkpoint, tmp_path):
+    for number, names in enumerate((['a.png', 'b.png'], ['b.jpg', 'c, d.png'])):
+        (tmp_path / str(number)).mkdir()
+        for name in names:
+            Image.fromarray(picture((32, 48))).save(tmp_path / str(number) / name)
+        run_cli('inference', checkpoint, tmp_path / str(number), '--out', tmp_path / 'out', '--save', 'npy')
+    with (tmp_path / 'out/results.csv').open() as file:
+        rows = dict(csv.reader(file))
+    expected = {'a': '0/a.png', 'b': '1/b.jpg', 'c, d': '1/c, d.png'}
+    assert rows == {'name': 'file', **{name: str(tmp_path / path) for name, path in expected.items()}}
+    assert files_below(tmp_path / 'out/npy/depth') == {'a.npy', 'b.npy', 'c, d.npy'}
+
+
+@pytest.mark.parametrize('kind', ['wide', 'tall', 'large'])
+def test_an_image_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tmp_path, monkeypatch, kind):
+    # 77 bytes of 1x300 took 22 seconds and 3 GiB at --short-side 128: what a resized image has was not looked at.
+    size = dict(wide=(1, 300), tall=(300, 1), large=(2100, 2100))[kind]
+    (tmp_path / 'in').mkdir()
+    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / 'in/a.png')
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'in/b.png')
+    decode = cv2.imdecode
+    monkeypatch.setattr(cv2, 'imdecode', lambda *arguments: decoded.append(1) or decode(*arguments))
+    decoded = []
+    options = ['--short-side', 128] if kind != 'large' else []
+    result = run_cli('inference', checkpoint, tmp_path / 'in', '--out', tmp_path / 'out', '--save', 'npy', *options)
+    assert result.code == 1 and 'Predicted 1 image ' in result.out and len(decoded) == 1
+    (line,) = result.err.splitlines()
+    words = dict(wide='at most 20 times', tall='at most 20 times', large='at most 4,194,304 pixels')[kind]
+    assert line.startswith('skipped: ') and 'a.png' in line and words in line and f'Found {size[1]}x{size[0]}' in line, line
+    assert files_below(tmp_path / 'out/npy/depth') == {'b.npy'}
+
+
+def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tmp_path):
+    Image.fromarray(picture((96, 96))).save(tmp_path / 'a.png')
+    arguments = [tmp_path / 'a.png', '--out', tmp_path / 'out', '--save', 'npy']
+    result = run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009)
+    assert result.code == 1 and 'at most 9,000 pixels' in result.err and 'Found 96x96, 9,216' in result.err
+    assert run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009, '--tile', 64).code == 0
+    result = run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009, '--tile', 96)
+    assert result.code == 1 and '`tile` should be smaller' in result.err
 
 
 @pytest.mark.parametrize(

@@ -17,15 +17,20 @@ from mtl_plugins.apis.inference.runtime import (
     TorchRuntime,
     labels_of_runtime,
 )
-from mtl_plugins.apis.inference.sources import Frame, OnError, read_frames
+from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
 from mtl_plugins.apis.inference.stored_config import describe_failure, find_config, test_steps
-from mtl_plugins.apis.inference.tiles import check_tile, predict_in_tiles
+from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
 from mtl_plugins.deployment.runtime import RUNTIMES, load_runtime
-from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 
+# That a network gets at a time, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
+MAX_PIXELS = 2**22
+# Of an image that is predicted in tiles, which is in memory with its predictions; PIL's limit for files.
+MAX_TILED_PIXELS = 178_956_970
+MAX_ASPECT = 20
 # What may compute the predictions of a checkpoint.
 BACKENDS = ('torch', 'compile', 'onnx', 'openvino')
 
@@ -63,6 +68,9 @@ class MultiTaskInferencer:
         overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
         labels: Configs or kinds of what a runtime predicts by name, if it does not say itself.
+        max_pixels: That the network gets at a time: of an image, whose sides are rounded up to multiples of 32, of a batch, which
+            becomes smaller than ``batch_size``, and of a tile. By default four GiB of memory are enough for the models with
+            ResNet-18. None is no limit.
 
     Raises:
         ConfigError: If an argument is wrong, or the checkpoint has no config that can be used.
@@ -85,14 +93,20 @@ class MultiTaskInferencer:
         overlap: int | None = None,
         short_side: int | None = None,
         labels: Mapping[str, Any] | None = None,
+        max_pixels: int | None = MAX_PIXELS,
     ) -> None:
-        for name, value in dict(batch_size=batch_size, short_side=short_side).items():
+        for name, value in dict(batch_size=batch_size, short_side=short_side, max_pixels=max_pixels).items():
             if value is not None and value < 1:
                 raise ConfigError(f'`{name}` should be at least 1. Found {value}.')
         if backend not in BACKENDS:
             raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
         self.batch_size = batch_size
         self.tile, self.overlap = check_tile(tile, overlap)
+        self.max_pixels = max_pixels
+        if tile and max_pixels and tile**2 > max_pixels:
+            raise ConfigError(
+                f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
+            )
         self.steps: list[Callable[[dict], dict]] = []
         if isinstance(model, (str, Path)) and Path(model).suffix.lower() not in RUNTIMES:
             self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, backend, tta, probabilities)
@@ -179,54 +193,101 @@ class MultiTaskInferencer:
             ConfigError: If an input is none of these, or a runtime does not predict what its labels say.
             CorruptFileError: If a file cannot be used and there is no ``on_error``.
         """
-        for frames in self._batches(read_frames(inputs, on_error, max_frames, stop)):
+        # Large images, one in memory for each place in the queue.
+        options = dict(check=self.check_size, prepare=self.prepare, workers=DECODERS if self.tile is None else 0)
+        for frames in self._batches(read_frames(inputs, on_error, max_frames, stop, **options)):
             yield from self.predict(frames)
 
-    def _batches(self, frames: Iterable[Frame]) -> Iterator[list[tuple[Frame, tuple[int, int]]]]:
-        """Prepared frames of one size with their sizes before."""
-        batch: list[tuple[Frame, tuple[int, int]]] = []
+    def _batches(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+        """Prepared frames of one size."""
+        batch: list[Frame] = []
         for frame in frames:
-            prepared = Frame(frame.name, self.prepare(frame.image), frame.stream)
-            if batch and (len(batch) == self.batch_size or batch[0][0].image.shape != prepared.image.shape):
+            shape = frame.image.shape
+            if batch and (len(batch) == self._batch_of(*shape[:2]) or batch[0].image.shape != shape):
                 yield batch
                 batch = []
-            batch.append((prepared, frame.image.shape[:2]))
-            if self._is_tiled(prepared.image):
+            batch.append(frame)
+            if self._is_tiled(*shape[:2]):
                 yield batch
                 batch = []
         if batch:
             yield batch
 
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `DataError` if an image of this size would be too large for the network, as far as the size shows that.
+
+        The steps of a config that are not of this package may make it larger or smaller; :meth:`prepare` looks again.
+        """
+        if not all(isinstance(step, ResizeToCover) for step in self.steps):
+            return
+        before = height, width
+        for step in self.steps:
+            height, width = step.new_size(height, width)
+        self._check(height, width, before)
+
+    def _check(self, height: int, width: int, before: tuple[int, int]) -> None:
+        """Raise `DataError` if a prepared image is too large."""
+        if self.max_pixels is None:
+            return
+        found = f'Found {before[1]}x{before[0]}' + (f', resized to {width}x{height}.' if before != (height, width) else '.')
+        if self._is_tiled(height, width):
+            if height * width > (most := max(MAX_TILED_PIXELS, self.max_pixels)):
+                raise DataError(f'An image in tiles should have at most {most:,} pixels (`--max-batch-megapixels`). {found}')
+        elif max(height, width) > MAX_ASPECT * min(height, width):
+            raise DataError(
+                f'An image should be at most {MAX_ASPECT} times as long as wide, unless it is predicted in tiles. {found}'
+            )
+        elif (pixels := count_pixels(height, width)) > self.max_pixels:
+            raise DataError(
+                f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
+                f'multiple of {ALIGNMENT}. {found[:-1]}, {pixels:,}. Resize it, or raise the limit: `--short-side`, '
+                '`--tile` and `--max-batch-megapixels`.'
+            )
+
     def prepare(self, image: np.ndarray) -> np.ndarray:
-        """The image ``(H, W, 3)`` as the network gets it: after the steps of the config's test pipeline."""
-        results = dict(img=image, ori_shape=image.shape[:2], length_scale=1.0, labels={})
+        """Return the image ``(H, W, 3)`` as the network gets it: after the steps of the config's test pipeline.
+
+        Raises:
+            DataError: If it is too large then.
+        """
+        before = image.shape[:2]
+        self.check_size(*before)
+        results = dict(img=image, ori_shape=before, length_scale=1.0, labels={})
         for step in self.steps:
             results = step(results)
+        self._check(*results['img'].shape[:2], before)
         return results['img']
 
-    def _is_tiled(self, image: np.ndarray) -> bool:
-        return self.tile is not None and max(image.shape[:2]) > self.tile
+    def _is_tiled(self, height: int, width: int) -> bool:
+        return self.tile is not None and max(height, width) > self.tile
 
-    def predict(self, batch: list[tuple[Frame, tuple[int, int]]]) -> Iterator[Prediction]:
-        """The predictions of prepared frames of one size, which come with their sizes before."""
-        first = batch[0][0].image
-        if self._is_tiled(first):
+    def _batch_of(self, height: int, width: int) -> int:
+        """How many images or tiles of a size are predicted together."""
+        if self.max_pixels is None:
+            return self.batch_size
+        return max(min(self.batch_size, self.max_pixels // count_pixels(height, width)), 1)
+
+    def predict(self, batch: list[Frame]) -> Iterator[Prediction]:
+        """The predictions of prepared frames of one size."""
+        first = batch[0].image
+        if self._is_tiled(*first.shape[:2]):
             mixes = {name: kind.mix for name, kind in self.labels.items()}
             mixes |= {f'{PROBABILITIES}{name}': kind.mix for name, kind in self.labels.items()}
-            options = dict(tile=self.tile, overlap=self.overlap, batch_size=self.batch_size)
-            maps = [predict_in_tiles(frame.image, self._run, mixes, **options) for frame, _ in batch]
+            options = dict(tile=self.tile, overlap=self.overlap, batch_size=self._batch_of(self.tile, self.tile))
+            maps = [predict_in_tiles(frame.image, self._run, mixes, **options) for frame in batch]
         else:
-            arrays = self._run(np.stack([frame.image for frame, _ in batch]))
+            arrays = self._run(np.stack([frame.image for frame in batch]))
             maps = [{name: values[number] for name, values in arrays.items()} for number in range(len(batch))]
-        for (frame, size), own in zip(batch, maps, strict=True):
+        for frame, own in zip(batch, maps, strict=True):
             yield Prediction(
                 name=frame.name,
                 image=frame.image,
                 values={name: own[name] for name in self.labels},
                 labels=self.labels,
-                original_size=size,
+                original_size=frame.original_size,
                 probabilities={name: own[key] for name in self.labels if (key := f'{PROBABILITIES}{name}') in own},
                 stream=frame.stream,
+                source=frame.source,
             )
 
     def _run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
@@ -238,3 +299,8 @@ class MultiTaskInferencer:
                     f'{type(self.runtime).__name__} should predict `{name}` of shape {images.shape[:3]}. Found {found}.'
                 )
         return arrays
+
+
+def count_pixels(height: int, width: int) -> int:
+    """How many pixels a network computes for an image: its maps are made of whole cells."""
+    return -(-height // ALIGNMENT) * -(-width // ALIGNMENT) * ALIGNMENT**2

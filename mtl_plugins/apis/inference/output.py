@@ -1,5 +1,6 @@
 """Predictions as files."""
 
+import csv
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ import cv2
 import numpy as np
 
 from mtl_plugins.apis.inference.prediction import Prediction
+from mtl_plugins.apis.inference.sources import RESULTS
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
@@ -30,8 +32,10 @@ class PredictionWriter:
     * ``npy/<label>/<name>.npy``: the values as they are; ``npy/<label>_probabilities/<name>.npy`` ``(H, W, classes)`` float16.
     * ``points/<name>.ply`` and ``.html``: points in space, of a model that predicts depth.
 
+    * ``results.csv``: which name belongs to which file. What it says of results of earlier runs stays.
+
     Pictures of a video or a camera become videos, ``<name>.mp4``. Use as a context manager: :meth:`write` may be called by
-    several threads, :meth:`add_frame` takes what it gives in order, and leaving completes the videos.
+    several threads, :meth:`add_frame` takes what it gives in order, and leaving completes the videos and the list.
 
     Args:
         out: The folder, made if missing. Files of the same names are replaced.
@@ -70,6 +74,7 @@ class PredictionWriter:
         self.intrinsics, self.angle, self.max_depth = intrinsics, angle, max_depth
         Intrinsics.from_angle((1, 1), angle)
         self._videos: dict[Path, _Video] = {}
+        self._sources: dict[str, str] = {}
         make_folder(self.out)
 
     def write(self, prediction: Prediction) -> Pictures:
@@ -122,6 +127,9 @@ class PredictionWriter:
 
     def add_frame(self, prediction: Prediction, frames: Pictures) -> None:
         """Append the pictures of a frame to their videos. One video is written at a time: the next one completes it."""
+        if prediction.source:
+            named = prediction if prediction.stream is None else prediction.stream
+            self._sources[named.name] = prediction.source
         if any(path not in self._videos for path in frames):
             self.close()
         for path, picture in frames.items():
@@ -144,6 +152,20 @@ class PredictionWriter:
         else:
             for video in self._videos.values():
                 video.discard()
+        self._write_list()
+
+    def _write_list(self) -> None:
+        path = self.out / RESULTS
+        # Names of files may have bytes that are no text.
+        text = dict(encoding='utf-8', errors='surrogateescape', newline='')
+        earlier: dict[str, str] = {}
+        if self._sources and path.is_file():
+            with path.open(**text) as file:
+                earlier = dict(row for row in csv.reader(file) if len(row) == 2)
+        if self._sources:
+            rows = {'name': 'file', **earlier, **self._sources}
+            with replacing(path) as temporary, temporary.open('w', **text) as file:
+                csv.writer(file, lineterminator='\n').writerows(rows.items())
 
 
 class _Video:

@@ -15,8 +15,8 @@ class Prediction:
     """The predictions of one image.
 
     Attributes:
-        name: That of its file without the suffix, with a number if another one had it; of an array or a video's frame with its
-            number.
+        name: The path of its file within what was given, without the suffix, see :func:`read_frames`; of an array or a frame of
+            a video with its number.
         image: ``(H, W, 3)`` uint8 RGB, as the model saw it: upright, and resized if it was to be.
         values: By name of the label: class ids ``(H, W)`` uint8, metres ``(H, W)`` float32, unit vectors ``(H, W, 3)`` float32,
             probabilities ``(H, W)`` float32, or what else the kind of label defines.
@@ -24,6 +24,7 @@ class Prediction:
         original_size: Height and width before it was resized.
         probabilities: By name of the class map ``(H, W, classes)`` float32, if they were asked for.
         stream: The video or camera that it is a frame of.
+        source: The path of its file; empty for an array.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Prediction:
     original_size: tuple[int, int]
     probabilities: Mapping[str, np.ndarray] = field(default_factory=dict, repr=False)
     stream: Stream | None = None
+    source: str = ''
 
     def pictures(self) -> dict[str, np.ndarray]:
         """A picture per label, uint8 RGB: classes drawn over the image above their legend, numbers in colours above a bar."""

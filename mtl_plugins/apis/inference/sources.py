@@ -2,9 +2,11 @@
 
 import glob
 import itertools
+import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,16 +26,22 @@ CAMERA = re.compile(r'camera:(\d+)')
 DECODERS = 2
 # Of a camera or a file that does not say.
 FRAMES_PER_SECOND = 25.0
+# The list of results and their files, which marks a folder of results.
+RESULTS = 'results.csv'
+_FRAME = re.compile(r'(.*)_\d{6,}')
 
 OnError = Callable[[str], None]
+# Raises of a height and a width that are too large.
+CheckSize = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """The video or camera that a frame is of: its name, and how many frames it has in a second."""
+    """A video or camera: its name, how many frames it has in a second, and its path."""
 
     name: str
     fps: float
+    source: str = ''
 
 
 @dataclass(frozen=True)
@@ -41,14 +49,18 @@ class Frame:
     """An image.
 
     Attributes:
-        name: For files that are made of it; all of one call differ.
+        name: For files that are made of it, with the subfolders of what was given; all of one call differ.
         image: ``(H, W, 3)`` uint8 RGB.
         stream: Where it comes from, if that is a video or a camera.
+        source: The path of its file; empty for an array.
+        original_size: Height and width before it was prepared.
     """
 
     name: str
     image: np.ndarray
     stream: Stream | None = None
+    source: str = ''
+    original_size: tuple[int, int] = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -61,9 +73,20 @@ class _Item:
 
 
 def read_frames(
-    inputs: Any, on_error: OnError | None = None, max_frames: int | None = None, stop: Callable[[], bool] | None = None
+    inputs: Any,
+    on_error: OnError | None = None,
+    max_frames: int | None = None,
+    stop: Callable[[], bool] | None = None,
+    *,
+    check: CheckSize | None = None,
+    prepare: Callable[[np.ndarray], np.ndarray] | None = None,
+    workers: int = DECODERS,
 ) -> Iterator[Frame]:
     """The images of inputs, decoded by threads that are at most eight images ahead.
+
+    The name of an image is its path within what was given (a folder, the folder of a list, the fixed part of a pattern, the
+    folder that single files share) without the suffix. Where that would be the name of two files, it is the path within the
+    folder that all inputs share, and where it still would, the suffix stays.
 
     Args:
         inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a list of paths in a ``.txt`` file, a video),
@@ -72,13 +95,28 @@ def read_frames(
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
         max_frames: Of each video or camera.
         stop: Asked before each frame of a video or camera; True ends it there.
+        check: Called with the height and width of a file before it is decoded; it raises what is too large.
+        prepare: Changes each image after it is read, in the same thread.
+        workers: Threads; 0 reads each image when it is asked for.
 
     Raises:
-        DataNotFoundError: If a path does not exist or holds nothing, or a camera cannot be opened.
+        DataNotFoundError: If a path does not exist or has no files, or a camera cannot be opened.
         ConfigError: If an input is something else.
-        CorruptFileError: If a file cannot be used and there is no ``on_error``.
+        DataError: If a file cannot be used and there is no ``on_error``.
     """
-    for frame in map_in_order(_load, _Lister(on_error, max_frames, stop).items(inputs), DECODERS):
+
+    def load(item: _Item) -> Frame | DataError:
+        image, source = item.content, item.stream.source if item.stream else ''
+        try:
+            if isinstance(image, Path):
+                source = str(image)
+                image = decode_photograph(read_bytes(source), source, check=check)
+            return Frame(item.name, prepare(image) if prepare else image, item.stream, source, image.shape[:2])
+        except DataError as error:
+            return error if source in str(error) else DataError(f"The image '{source}' cannot be used: {error}")
+
+    items = _Lister(on_error, max_frames, stop, check).items(inputs)
+    for frame in map_in_order(load, items, workers) if workers else map(load, items):
         if isinstance(frame, Frame):
             yield frame
         elif on_error is None:
@@ -87,29 +125,28 @@ def read_frames(
             on_error(str(frame))
 
 
-def _load(item: _Item) -> Frame | DataError:
-    try:
-        image = item.content
-        if isinstance(image, Path):
-            image = decode_photograph(read_bytes(str(image)), str(image))
-        return Frame(item.name, image, item.stream)
-    except DataError as error:
-        return error
-
-
 class _Lister:
     """Goes through inputs and gives each image a name of its own."""
 
-    def __init__(self, on_error: OnError | None, max_frames: int | None, stop: Callable[[], bool] | None) -> None:
+    def __init__(
+        self,
+        on_error: OnError | None,
+        max_frames: int | None,
+        stop: Callable[[], bool] | None,
+        check: CheckSize | None,
+    ) -> None:
         self.on_error = on_error
         self.max_frames = sys.maxsize if max_frames is None else max_frames
         self.stop = stop or (lambda: False)
-        self._names: dict[str, int] = {}
+        self.check = check
+        self._names: set[str] = set()
         self._arrays = itertools.count()
 
     def items(self, inputs: Any) -> Iterator[_Item]:
         if isinstance(inputs, (str, Path)):
-            yield from self._items_of_path(str(inputs))
+            yield from self._items_of_paths([str(inputs)])
+        elif isinstance(inputs, (list, tuple)) and all(isinstance(each, (str, Path)) for each in inputs):
+            yield from self._items_of_paths([str(each) for each in inputs])
         elif isinstance(inputs, np.ndarray):
             yield from self._items_of_array(inputs)
         elif isinstance(inputs, Image.Image):
@@ -129,26 +166,22 @@ class _Lister:
                 f'An image should be an array (H, W, 3), RGB, or (H, W), grey, of uint8. Found {array.dtype} {array.shape}.'
             )
         for image in array if array.ndim == 4 else [array]:
-            yield _Item(f'image_{next(self._arrays):06d}', np.stack([image] * 3, axis=-1) if image.ndim == 2 else image)
+            name = self._name(f'image_{next(self._arrays):06d}')
+            yield _Item(name, np.stack([image] * 3, axis=-1) if image.ndim == 2 else image)
 
-    def _items_of_path(self, text: str) -> Iterator[_Item]:
-        camera = CAMERA.fullmatch(text)
-        if camera:
-            yield from self._items_of_stream(int(camera[1]), f'camera{camera[1]}')
-        else:
-            for path in find_files(text):
-                yield from self._items_of_file(path)
-
-    def _items_of_file(self, path: Path) -> Iterator[_Item]:
-        if path.suffix.lower() not in VIDEOS:
-            yield _Item(self._name(path.stem), path)
-            return
-        try:
-            yield from self._items_of_stream(path, path.stem)
-        except DataError as error:
-            if self.on_error is None:
+    def _items_of_paths(self, texts: Sequence[str]) -> Iterator[_Item]:
+        for source, name in name_inputs(texts):
+            if isinstance(source, Path) and source.suffix.lower() not in VIDEOS:
+                yield _Item(self._name(name), source)
+                continue
+            try:
+                yield from self._items_of_stream(source, name)
+            except DataNotFoundError:
                 raise
-            self.on_error(str(error))
+            except DataError as error:
+                if self.on_error is None:
+                    raise
+                self.on_error(str(error))
 
     def _items_of_stream(self, source: Path | int, name: str) -> Iterator[_Item]:
         capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
@@ -159,9 +192,16 @@ class _Lister:
                 raise CorruptFileError(
                     f"The video '{source}' cannot be opened: it is damaged, or of a kind OpenCV does not read."
                 )
+            if self.check is not None:
+                size = [int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+                try:
+                    self.check(*size) if all(size) else None
+                except DataError as error:
+                    raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
             name = self._name(name)
             fps = capture.get(cv2.CAP_PROP_FPS)
-            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND)
+            where = f'camera:{source}' if isinstance(source, int) else str(source)
+            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, where)
             number = 0
             while number < self.max_frames and not self.stop():
                 found, image = capture.read()
@@ -174,44 +214,115 @@ class _Lister:
         finally:
             capture.release()
 
-    def _name(self, stem: str) -> str:
-        """The stem, with a number from its second use on."""
-        self._names[stem] = self._names.get(stem, 0) + 1
-        return stem if self._names[stem] == 1 else self._name(f'{stem}_{self._names[stem]}')
+    def _name(self, name: str) -> str:
+        """The name, with a number if this call has used it before: for a file given twice, or one of a generator."""
+        free = itertools.chain([name], (f'{name} ({number})' for number in itertools.count(2)))
+        name = next(each for each in free if each not in self._names)
+        self._names.add(name)
+        return name
 
 
-def find_files(text: str) -> list[Path]:
-    """The files that a path stands for: a folder's, those that fit a pattern, those of a list, or itself.
+def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
+    """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says.
 
-    Those of folders and patterns are in natural order, 2 before 10; hidden ones and subfolders are left out.
+    Raises:
+        DataNotFoundError: If a path does not exist or has no files.
+    """
+    found: list[tuple[Path | int, Path | None]] = []
+    for text in texts:
+        camera = CAMERA.fullmatch(text)
+        files, base = ([int(camera[1])], None) if camera else find_files(text)
+        found += [(file, base) for file in files]
+    paths = {file: os.path.abspath(file) for file, _ in found if isinstance(file, Path)}
+    # A shell gives the files of a pattern one by one.
+    shared = _common_folder([paths[file] for file, base in found if isinstance(file, Path) and base is None])
+    bases: dict[str, str] = {}
+    for file, base in found:
+        if isinstance(file, Path):
+            bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
+    names = _names_within(bases, {f'camera{file}' for file, _ in found if isinstance(file, int)})
+    return [(file, f'camera{file}' if isinstance(file, int) else names[paths[file]]) for file, _ in found]
+
+
+def _names_within(bases: Mapping[str, str], cameras: Collection[str]) -> dict[str, str]:
+    """A name for each of some absolute paths, given the folders within which their paths are their names."""
+    full = {path: Path(os.path.relpath(path, base)) for path, base in bases.items()}
+    folders: dict[Path, str] = {}
+    if any(folders.setdefault(name.with_suffix(''), bases[path]) != bases[path] for path, name in full.items()):
+        base = _common_folder(list(bases))
+        full = {path: Path(os.path.relpath(path, base)) for path in bases}
+    names = {path: name.with_suffix('').as_posix() for path, name in full.items()}
+    while True:
+        uses = Counter([*names.values(), *cameras])
+        streams = {*cameras, *(name for path, name in names.items() if Path(path).suffix.lower() in VIDEOS)}
+        # Frames of a video have its name and a number.
+        double = [
+            path
+            for path, name in names.items()
+            if name != full[path].as_posix()
+            and (uses[name] > 1 or ((frame := _FRAME.fullmatch(name)) is not None and frame[1] in streams))
+        ]
+        if not double:
+            return names
+        names |= {path: full[path].as_posix() for path in double}
+
+
+def _common_folder(paths: Sequence[str]) -> str:
+    return os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else os.curdir
+
+
+def find_files(text: str) -> tuple[list[Path], Path | None]:
+    """Find the files that a path means: those of a folder and its subfolders, of a pattern or a list, or itself.
+
+    Those of folders and patterns are in natural order, 2 before 10. Hidden ones are left out, and so are subfolders that hold
+    results of inference.
+
+    Returns:
+        The files, and the folder within which their paths are their names; None for a single file.
 
     Raises:
         DataNotFoundError: If there is none.
     """
     path = Path(text).expanduser()
     if path.is_dir():
-        files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith('.')]
-        expected = f"The folder '{path}' should hold images."
+        files, base = _walk(path), path
+        expected = f"The folder '{path}' should have images."
     elif path.is_file():
-        if path.suffix.lower() not in LISTS:
-            return [path]
-        return _read_list(path)
+        return _read_list(path) if path.suffix.lower() in LISTS else ([path], None)
     elif glob.has_magic(text):
         files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
+        parts = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
+        base = Path(*parts)
         expected = f"The pattern '{text}' should fit images."
     else:
         raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern, a list or a video.")
     if not files:
         raise DataNotFoundError(f'{expected} Found no file.')
-    return sorted(files, key=lambda file: natural_order(str(file)))
+    return sorted(files, key=lambda file: natural_order(str(file))), base
 
 
-def _read_list(path: Path) -> list[Path]:
+def _walk(folder: Path) -> list[Path]:
+    """The files of a folder and its subfolders, through links but in no circle."""
+    files, seen = [], set()
+    for where, subfolders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen or (RESULTS in names and Path(where) != folder):
+            subfolders.clear()
+            continue
+        seen.add(real)
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
+        files += [file for name in names if not name.startswith('.') and (file := Path(where, name)).is_file()]
+    return files
+
+
+def _read_list(path: Path) -> tuple[list[Path], Path]:
     """The files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
     files = [path.parent / Path(line).expanduser() for line in read_lines(path, 'list') if not line.startswith('#')]
     if not files:
         raise DataNotFoundError(f"The list '{path}' should have a path in each line. Found only comments.")
-    return files
+    folder = os.path.abspath(path.parent)
+    common = _common_folder([os.path.abspath(file) for file in files])
+    return files, Path(folder if os.path.commonpath([folder, common]) == folder else common)
 
 
 def count_frames(paths: Iterable[str], max_frames: int | None = None) -> int | None:
@@ -223,7 +334,7 @@ def count_frames(paths: Iterable[str], max_frames: int | None = None) -> int | N
     total: int | None = 0
     for text in paths:
         camera = CAMERA.fullmatch(text) is not None
-        for path in [] if camera else find_files(text):
+        for path in [] if camera else find_files(text)[0]:
             length = 1
             if path.suffix.lower() in VIDEOS:
                 capture = cv2.VideoCapture(str(path))

@@ -28,13 +28,19 @@ class ResizeToCover(BaseTransform):
         self.size = sides
         self.enlarge_only = enlarge_only
 
-    def transform(self, results: dict) -> dict:
-        height, width = results['img'].shape[:2]
+    def new_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the height and width that an image of this size gets."""
         zoom = max(self.size[0] / height, self.size[1] / width)
         if zoom == 1 or (zoom < 1 and self.enlarge_only):
+            return height, width
+        return max(round(height * zoom), self.size[0]), max(round(width * zoom), self.size[1])
+
+    def transform(self, results: dict) -> dict:
+        height, width = results['img'].shape[:2]
+        new_size = self.new_size(height, width)[::-1]
+        if new_size == (width, height):
             return results
-        new_size = (max(round(width * zoom), self.size[1]), max(round(height * zoom), self.size[0]))
-        interpolation = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
+        interpolation = cv2.INTER_AREA if new_size < (width, height) else cv2.INTER_LINEAR
         results['img'] = cv2.resize(results['img'], new_size, interpolation=interpolation)
         for kind in results['labels'].values():
             if kind.key in results:
