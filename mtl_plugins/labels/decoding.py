@@ -86,19 +86,16 @@ def decode_photograph(
             or 179 million, or is made to take long.
     """
     formats = _QUICK_FORMATS if max_pixels is not None else _QUICK_FORMATS + _OTHER_FORMATS
+    _check_complete(data, name, max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=formats) as image:
             width, height = image.size
             tags = getattr(image, 'tag_v2', {})
             if tags and image.mode == 'F':
                 raise ValueError('OpenCV makes no picture of numbers with fractions.')
-        if data.startswith(_PNG_START):
-            # Of several headers OpenCV takes the first.
-            width, height = struct.unpack_from('>2I', data, 16)
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
-        _check_complete(data, name)
         if data.startswith((_PNG_START, _JPEG_START)):
             raise CorruptFileError(f"The image '{name}' cannot be decoded: its header is damaged or cut off.") from error
         if data.startswith(_TIFF_STARTS):
@@ -110,7 +107,6 @@ def decode_photograph(
         raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {width}x{height}.")
     if check is not None:
         check(height, width)
-    _check_complete(data, name)
     # Decoders make room for a whole tile, however small the picture.
     tile = [tags.get(tag, 0) for tag in _TIFF_TILE]
     if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > max(4 * width * height, _LARGE_TILE):
@@ -179,10 +175,10 @@ def is_array(path: str) -> bool:
     return path.lower().endswith(_ARRAYS)
 
 
-def _check_complete(data: bytes, path: str) -> None:
-    """Refuse a truncated PNG or JPEG; other formats pass."""
+def _check_complete(data: bytes, path: str, max_pixels: int | None = None) -> None:
+    """Refuse a truncated PNG or JPEG, and a PNG with more pixels than that in its first header; other formats pass."""
     if data.startswith(_PNG_START):
-        _png_header(data, 'image', path)
+        _png_header(data, 'image', path, max_pixels=max_pixels or _MAX_PIXELS)
     # Some decoders fill the missing rows of a truncated file with grey and report success. Inside a scan an end marker cannot
     # occur, and an embedded thumbnail has its own before the last scan starts.
     elif data.startswith(_JPEG_START) and not data.endswith(_JPEG_END) and data.rfind(_JPEG_END) < data.rfind(_JPEG_SCAN):
@@ -376,8 +372,8 @@ def _label_header(data: bytes, what: str, path: str, size: Size | None) -> tuple
     return found
 
 
-def _png_header(data: bytes, what: str, path: str, size: Size | None = None) -> tuple[int, int]:
-    """Bit depth and colour type; refuses another size than ``size``, and an absurd one."""
+def _png_header(data: bytes, what: str, path: str, size: Size | None = None, max_pixels: int = _MAX_PIXELS) -> tuple[int, int]:
+    """Bit depth and colour type; refuses another size than ``size``, and a larger one than ``max_pixels``."""
     if not data.startswith(_PNG_START) or len(data) < 33:
         raise CorruptFileError(f"The {what} '{path}' should be a PNG file. Found other content ({len(data)} bytes).")
     if not data.endswith(_PNG_END) and _PNG_END not in data:
@@ -388,8 +384,8 @@ def _png_header(data: bytes, what: str, path: str, size: Size | None = None) -> 
             f"The {what} '{path}' should have the same size as its image, {size[1]}x{size[0]} (width x height). "
             f'Found {width}x{height}.'
         )
-    if width * height > _MAX_PIXELS:
-        raise CorruptFileError(f"The {what} '{path}' should have at most {_MAX_PIXELS} pixels. Found {width}x{height}.")
+    if width * height > max_pixels:
+        raise CorruptFileError(f"The {what} '{path}' should have at most {max_pixels} pixels. Found {width}x{height}.")
     return bit_depth, colour_type
 
 

@@ -188,7 +188,7 @@ async def read_body(request: Request, limits: Limits, keep: bool = True) -> byte
 
 
 def _predict(inferencer: MultiTaskInferencer, images: Sequence[np.ndarray]) -> list[Prediction]:
-    return list(inferencer.predict([(Frame('upload', image), image.shape[:2]) for image in images]))
+    return list(inferencer.predict([Frame('upload', image, original_size=image.shape[:2]) for image in images]))
 
 
 def _to_picture(prediction: Prediction) -> bytes:
