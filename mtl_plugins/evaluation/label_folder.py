@@ -1,6 +1,6 @@
 """Scores of predictions as they are submitted, against folders of label files: what grader and baselines share."""
 
-import re
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,8 +13,6 @@ from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.utils.files import natural_order
-
-_LABEL_NAME = re.compile(r'[^.].*\.png')
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,8 @@ Predict = Callable[[str, str, tuple[int, int]], np.ndarray]
 def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
     """For each label with a folder of its name in ``folder``: its kind and its files.
 
-    The kinds are MiniScapes', or those of a ``dataset.json`` in ``folder`` or up to two folders above.
+    The kinds are MiniScapes', or those of a ``dataset.json`` in ``folder`` or up to two folders above. Files are PNG, or have the
+    suffix that the description names.
 
     Raises:
         DataNotFoundError: If there is no such folder or one is empty.
@@ -42,14 +41,31 @@ def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
     for name, kind in build_labels(configs).items():
         label_folder = Path(folder) / name
         if label_folder.is_dir():
-            paths = {path.stem: path for path in label_folder.iterdir() if _LABEL_NAME.fullmatch(path.name)}
-            if not paths:
-                raise DataNotFoundError(f"The label folder '{label_folder}' holds no file named <index>.png.")
-            found[name] = LabelFiles(kind, {stem: paths[stem] for stem in sorted(paths, key=natural_order)})
+            found[name] = LabelFiles(kind, _list_labels(label_folder, kind))
     if not found:
         names = ' and/or '.join(configs)
         raise DataNotFoundError(f"The folder '{folder}' should hold the label folders {names}. Found none.")
     return found
+
+
+def _list_labels(folder: Path, kind: LabelKind) -> dict[str, Path]:
+    if len(kind.templates) > 1:
+        raise DataError(
+            f'Labels in a folder should be one file each. The label `{kind.name}` needs {kind.templates[1]} as well: convert the '
+            'data with tools/dataset_tools/convert_dataset.py.'
+        )
+    suffixes = ('.png', Path(kind.templates[0]).suffix.lower())
+    # Of two files of one name the one with the described suffix counts.
+    files = sorted(folder.iterdir(), key=lambda path: (path.suffix.lower() == suffixes[1], path.name))
+    files = [path for path in files if not path.name.startswith('.')]
+    paths = {path.stem: path for path in files if path.suffix.lower() in suffixes}
+    if not paths:
+        raise DataNotFoundError(f"The label folder '{folder}' holds no file named <index>{suffixes[1]}.")
+    left = sorted((path.name for path in files if paths.get(path.stem) != path), key=natural_order)
+    if left:
+        # No logger of mmengine's: it imports torch, which a grader does not need.
+        logging.getLogger(__name__).warning("'%s' has %d labels. Left out: %s.", folder, len(paths), ', '.join(left[:3]))
+    return {stem: paths[stem] for stem in sorted(paths, key=natural_order)}
 
 
 def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_threads: int = 2) -> dict[str, float]:

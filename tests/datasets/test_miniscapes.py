@@ -15,7 +15,7 @@ from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.normal_codec import decode_normals
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, miniscapes_labels
 from mtl_plugins.registry import DATASETS
@@ -380,3 +380,86 @@ def test_a_list_that_is_no_text(root):
     (root / 'split.txt').write_bytes(b'\xff\xfe\x00')
     with pytest.raises(DataNotFoundError, match=r"split\.txt' should be text in UTF-8"):
         MultiTaskDataset(root, labels=miniscapes_labels(root), split_file='split.txt')
+
+
+def listed(root, capsys, **layout):
+    """The stems of the training split, and what the terminal is told."""
+    capsys.readouterr()
+    dataset = MultiTaskDataset(root, labels=dict(semseg=MINISCAPES_LABELS['semseg']), **layout)
+    for position in range(len(dataset)):
+        assert dataset.read_sample(position)['gt_seg_map'].shape == (64, 96)
+    return dataset.stems, capsys.readouterr().out
+
+
+def test_images_and_labels_with_other_suffixes_are_read(root, capsys):
+    """One of four was, and no word said so."""
+    rgb, semseg = root / 'train/rgb', root / 'train/semseg'
+    (rgb / '1.jpg').rename(rgb / '1.JPG')
+    (rgb / '2.jpg').rename(rgb / '2.jpeg')
+    Image.open(rgb / '3.jpg').save(rgb / '3.png')
+    (rgb / '3.jpg').unlink()
+    (semseg / '0.png').rename(semseg / '0.PNG')
+    assert listed(root, capsys) == (['0', '1', '2', '3'], '')
+    (root / 'split.txt').write_text('3\n2\n0\n')
+    assert listed(root, capsys, split_file='split.txt') == (['3', '2', '0'], '')
+    write_packed(list_miniscapes(root, 'train'))
+    assert MiniScapesDataset(root).packed is not None
+    shutil.copy(rgb / '2.jpeg', rgb / '2.PNG')
+    with expect(DataError, "Images should have different names. Found '", '2.PNG', '2.jpeg'):
+        listed(root, capsys)
+
+
+def test_what_is_left_out_is_counted(root, capsys):
+    rgb, semseg = root / 'train/rgb', root / 'train/semseg'
+    shutil.copy(rgb / '0.jpg', rgb / '0.png')
+    shutil.copy(rgb / '0.jpg', rgb / 'street_7.jpg')
+    shutil.copy(rgb / '0.jpg', rgb / '12.png')
+    shutil.copy(semseg / '0.png', semseg / '9.png')
+    (rgb / 'more').mkdir()
+    shutil.copy(rgb / '0.jpg', rgb / 'more' / '5.jpg')
+    for name in ('.7.jpg', '._0.jpg', 'Thumbs.db'):
+        (rgb / name).touch()
+    stems, told = listed(root, capsys)
+    assert stems == ['0', '1', '2', '3']
+    assert "'train' has 4 samples. Left out: files: 3 (train/rgb/0.png, train/rgb/12.png, train/rgb/street_7.jpg)" in told
+    assert '; subfolders with images: 1 (train/rgb/more/); labels of semseg without an image: 1 (train/semseg/9.png).' in told
+    assert told.count('Left out') == 1
+
+
+def test_linked_and_nested_folders(root, capsys):
+    """A link to a folder of another disk was left out without a word."""
+    for name in ('rgb', 'semseg'):
+        (root / 'store' / name / 'b').mkdir(parents=True)
+        (root / 'nested' / name / 'a').mkdir(parents=True)
+        (root / 'nested' / name / 'b').symlink_to(root / 'store' / name / 'b')
+        # A link to a folder around itself has no end.
+        (root / 'store' / name / 'b' / 'loop').symlink_to(root / 'nested' / name)
+        suffix = 'jpg' if name == 'rgb' else 'png'
+        for index, place in enumerate(('nested/{}/a', 'store/{}/b')):
+            shutil.copy(root / f'train/{name}/{index}.{suffix}', root / place.format(name) / f'{index}.{suffix}')
+    stems, _ = listed(root, capsys, split='nested', stem=r'[ab]/\d+')
+    assert stems == ['a/0', 'b/1']
+
+
+def test_a_folder_without_an_image_by_that_name_tells_what_is_there(root):
+    for path in (root / 'train/rgb').iterdir():
+        path.rename(path.with_name(f'frame{path.name}'))
+    with expect(DataNotFoundError, 'holds no file named <index>.jpg', "Found 'train/rgb/frame0.jpg'", '`stem`'):
+        MiniScapesDataset(root)
+    (root / 'split.txt').write_text('frame0\nframe7\n')
+    with expect(DataNotFoundError, "train/rgb/frame7.jpg' does not exist (1 of 2 are missing)"):
+        MiniScapesDataset(root, split_file='split.txt')
+
+
+def test_a_label_of_another_format_is_named(root):
+    (root / 'train/semseg/2.png').rename(root / 'train/semseg/2.npy')
+    with expect(DataNotFoundError, "semseg/2.png' does not exist (1 of 4 images lack theirs). There is '2.npy'"):
+        MiniScapesDataset(root)
+
+
+def test_an_unlabelled_picture_of_another_format_is_no_sample(root, capsys):
+    """A drawing of depth beside the photographs, say."""
+    for path in (root / 'train/rgb').iterdir():
+        shutil.copy(path, path.with_name(f'{path.stem}_depth.png'))
+    stems, told = listed(root, capsys, stem='.+')
+    assert stems == ['0', '1', '2', '3'] and 'Left out: files: 4 (train/rgb/0_depth.png' in told

@@ -163,3 +163,30 @@ def test_a_label_of_unknown_classes_is_refused(tmp_path):
     save_png(tmp_path / 'SegmentationClass/2007_000063.png', np.full(SIZE, 77, np.uint8))
     with pytest.raises(CorruptFileError, match=r'should hold class ids 0\.\.20 and 255\. Found \[77\]'):
         MMSegDataset(tmp_path, config).read_sample(0)
+
+
+def test_images_that_mmseg_leaves_out(tmp_path, capsys):
+    """mmseg reads one suffix; the others were missing in training without a word."""
+    _, config, _ = write_ade(tmp_path)
+    images, labels = tmp_path / 'images/training', tmp_path / 'annotations/training'
+    (images / 'ADE_train_00000001.jpg').rename(images / 'ADE_train_00000001.JPG')
+    save_png(images / 'ADE_train_00000002.png', np.full((*SIZE, 3), 9, np.uint8))
+    (images / 'ADE_train_00000002.jpg').unlink()
+    save_png(images / 'unlabelled.png', np.zeros((*SIZE, 3), np.uint8))
+    save_png(labels / 'alone.png', random_ids(151, 9))
+    dataset = MMSegDataset(tmp_path, config)
+    assert dataset.stems == [f'ADE_train_{k:08d}' for k in range(3)]
+    assert (dataset.read_sample(2)['img'] == 9).all() and dataset.read_sample(1)['gt_seg_map'].shape == SIZE
+    out = capsys.readouterr().out
+    assert 'has 3 samples. Left out: images: 1 (unlabelled.png); labels without an image: 1 (alone.png)' in out
+    (labels / 'ADE_train_00000000.png').unlink()
+    with pytest.raises(DataNotFoundError, match=r"ADE_train_00000000\.png' does not exist \(1 of 1 images lack theirs\)"):
+        MMSegDataset(tmp_path, config)
+
+
+def test_a_list_of_mmseg_with_a_byte_order_mark(tmp_path):
+    _, config, stems = write_voc(tmp_path)
+    path = tmp_path / 'ImageSets/Segmentation/train.txt'
+    path.write_bytes(b'\xef\xbb\xbf' + path.read_bytes())
+    dataset = MMSegDataset(tmp_path, config)
+    assert dataset.stems == stems and dataset.read_sample(0)['img'].shape == (*SIZE, 3)

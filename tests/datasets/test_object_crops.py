@@ -89,16 +89,18 @@ def write_folder(folder, names):
 
 
 def test_folder_with_a_sub_folder_per_class(tmp_path):
-    write_folder(tmp_path / 'crops' / 'val', ['dog/b.jpg', 'dog/a.JPG', 'ant/c.jpeg', 'ant/readme.png'])
+    write_folder(tmp_path / 'crops' / 'val', ['dog/b.jpg', 'dog/a.JPG', 'ant/c.jpeg', 'ant/e.PNG'])
+    write_folder(tmp_path / 'crops' / 'val', ['.hidden/f.jpg'])
     dataset = ObjectCropDataset(tmp_path, 'val', folder='crops')
     assert dataset.metainfo['classes'] == ('ant', 'dog')
     samples = [dataset[k] for k in range(len(dataset))]
     assert [(sample['label'], sample['img_path'].rsplit('/', 1)[1]) for sample in samples] == [
         (0, 'c.jpeg'),
+        (0, 'e.PNG'),
         (1, 'a.JPG'),
         (1, 'b.jpg'),
     ]
-    assert [sample['img'].shape for sample in samples] == [(12, 12, 3), (12, 11, 3), (12, 10, 3)]
+    assert [sample['img'].shape for sample in samples] == [(12, 12, 3), (12, 13, 3), (12, 11, 3), (12, 10, 3)]
     only = ObjectCropDataset(split='val', classes=['dog'], folder=tmp_path / 'crops')
     assert len(only) == 2 and only[0]['label'] == 0
     with expect(ValueError, '`classes` should be folders of', 'ant, dog', "Found 'cat'"):
@@ -115,8 +117,8 @@ def test_flat_folder_has_no_labels(tmp_path):
 def test_missing_and_empty_folders(tmp_path):
     with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'does not exist', 'prepare_coco.py'):
         ObjectCropDataset(tmp_path, folder='crops')
-    write_folder(tmp_path / 'crops' / 'train', ['cat/1.png'])
-    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'no JPEG'):
+    write_folder(tmp_path / 'crops' / 'train', ['cat/1.gif'])
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'no images'):
         ObjectCropDataset(tmp_path, folder='crops')
 
 

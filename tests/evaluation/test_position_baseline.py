@@ -1,8 +1,11 @@
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.depth_codec import decode_depth
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
@@ -76,3 +79,24 @@ def test_bad_labels(tmp_path):
         score_position_baseline(baseline, tmp_path / 'no_depth')
     with pytest.raises(DataError, match=r'The baseline is for labels of the size \(4, 4\)'):
         score_position_baseline(baseline, _write(tmp_path / 'small', zeros[:, :3], zeros[:, :3]))
+
+
+def test_labels_are_read_as_the_description_says(tmp_path, caplog):
+    """Arrays that training reads were "no file named <index>.png"; files of other suffixes were left out without a word."""
+    metres = np.full((4, 6), 2.0, np.float32)
+    (tmp_path / 'train/depth').mkdir(parents=True)
+    for name in ('0.npy', '1.NPY'):
+        with open(tmp_path / 'train/depth' / name, 'wb') as file:
+            np.save(file, metres)
+    (tmp_path / 'train/depth/2.tif').touch()
+    (tmp_path / 'train/depth/.3.npy').touch()
+    label = dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=[1, 10])
+    (tmp_path / 'dataset.json').write_text(json.dumps(dict(labels=dict(depth=label))))
+    files = find_labels(tmp_path / 'train')['depth']
+    assert [path.name for path in files.paths.values()] == ['0.npy', '1.NPY']
+    np.testing.assert_array_equal(files.kind.decode(str(files.paths['1'])), metres)
+    assert 'has 2 labels. Left out: 2.tif' in caplog.text
+    label = dict(label, encoding='disparity', camera='camera/{stem}.json')
+    (tmp_path / 'dataset.json').write_text(json.dumps(dict(labels=dict(depth=label))))
+    with pytest.raises(DataError, match=r'needs camera/\{stem\}\.json as well'):
+        find_labels(tmp_path / 'train')

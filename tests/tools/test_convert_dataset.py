@@ -92,3 +92,21 @@ def test_the_interrupt_key_says_how_to_go_on(run_cli, root, tmp_path, monkeypatc
     monkeypatch.setattr('mtl_plugins.datasets.conversion.converter.convert', interrupt)
     result = run_cli(TOOL, 'folders', root, tmp_path / 'out')
     assert result.code == 130 and 'run the same command again to go on' in result.err
+
+
+def test_images_of_all_suffixes_and_subfolders_are_converted(run_cli, root, tmp_path):
+    """One of four was, without a word on the others."""
+    source = tmp_path / 'source'
+    shutil.copytree(root, source)
+    images = source / 'images/train'
+    (images / 'room-1.jpg').rename(images / 'room-1.JPG')
+    (images / 'room-2.jpg').rename(images / 'room-2.jpeg')
+    for folder, suffix in (('images', 'jpg'), ('annotations', 'png'), ('depth', 'png')):
+        (source / folder / 'train/upstairs').mkdir()
+        (source / folder / f'train/room-3.{suffix}').rename(source / folder / f'train/upstairs/room-3.{suffix}')
+    shutil.copytree(images, source / 'images/night')
+    result = run_cli(TOOL, 'folders', source, tmp_path / 'out')
+    assert result.code == 0 and 'train: 4 samples (4 new); with labels: semseg 4, depth 4' in result.out, result.err
+    assert 'night: left out. Name it with `--splits night`.' in result.out
+    origins = (tmp_path / 'out/train/sources.csv').read_text().splitlines()
+    assert origins == ['index,stem', '0,room-0', '1,room-1', '2,room-2', '3,upstairs/room-3']

@@ -8,11 +8,10 @@ import numpy as np
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, annotated_orientation, check_classes, read_instances
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.multitask.split_listing import tell_left_out, walk_files
 from mtl_plugins.errors import DataNotFoundError
-from mtl_plugins.labels.decoding import decode_image, turn, turn_back
+from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, decode_image, turn, turn_back
 from mtl_plugins.registry import DATASETS
-
-_SUFFIXES = ('.jpg', '.jpeg')
 
 
 def crop_box(box: Sequence[float], image_size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
@@ -54,8 +53,8 @@ def cut(image: np.ndarray, crop: Mapping) -> np.ndarray:
 class ObjectCropDataset(KeyedDataset):
     """One object per sample, with its class where it is known.
 
-    By default the boxes of a COCO split (see `COCOSubsetDataset`), crowds left out. With ``folder`` the JPEG files
-    ``<folder>/<split>/<class>/*.jpg``, or, if there are no sub-folders, ``<folder>/<split>/*.jpg``, whose class is unknown.
+    By default the boxes of a COCO split (see `COCOSubsetDataset`), crowds left out. With ``folder`` the images in
+    ``<folder>/<split>/<class>``, or, if there are no sub-folders, those in ``<folder>/<split>``, whose class is unknown.
     Without a folder each crop costs the decoding of its whole image; ``tools/dataset_tools/prepare_coco.py`` makes one.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img`` ``(H, W, 3)`` uint8 RGB, ``label`` (position
@@ -124,7 +123,7 @@ def _sub_folders(folder: Path) -> list[str]:
         raise DataNotFoundError(
             f"The folder of crops '{folder}' does not exist. tools/dataset_tools/prepare_coco.py makes one from COCO."
         )
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
 
 
 def _list_folder(folder: Path, classes: Sequence[str]) -> list[dict]:
@@ -135,8 +134,10 @@ def _list_folder(folder: Path, classes: Sequence[str]) -> list[dict]:
     places = [(folder / name, label) for label, name in enumerate(classes)] or [(folder, -1)]
     crops = []
     for place, label in places:
-        names = sorted(name for name in os.listdir(place) if name.lower().endswith(_SUFFIXES))
+        names = sorted(name for name in walk_files(Path(place), deep=False) if name.lower().endswith(IMAGE_SUFFIXES))
         crops += [dict(img_path=f'{place}/{name}', label=label) for name in names]
     if not crops:
-        raise DataNotFoundError(f"The folder of crops '{folder}' holds no JPEG files.")
+        raise DataNotFoundError(f"The folder of crops '{folder}' holds no images.")
+    taken = {crop['img_path'] for crop in crops}
+    tell_left_out(f"'{folder}'", len(crops), {'files': [path for path in walk_files(folder) if f'{folder}/{path}' not in taken]})
     return crops

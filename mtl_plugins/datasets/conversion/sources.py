@@ -14,7 +14,7 @@ from mtl_plugins.registry import DATASETS
 # Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
 SPLITS = dict(train='train', val='val', test='test')
 FOLDERS = 'folders'
-_IMAGE_SUFFIXES = ('jpg', 'png', 'jpeg')
+_IMAGES = 'images/{split}/{stem}.jpg'
 _DESCRIBED = ('labels', 'image', 'stem', 'split_file')
 
 
@@ -106,6 +106,9 @@ def open_source(
             if splits is not None:
                 raise
             left_out[name] = str(error)
+    if splits is None and description.get('image') == _IMAGES:
+        others = [path.name for path in (root / 'images').iterdir() if path.is_dir() and path.name not in wanted.values()]
+        left_out |= {name: f'Name it with `--splits {name}`.' for name in others if not name.startswith('.')}
     if not opened:
         raise DataNotFoundError(
             f"The source '{root}' has none of the splits {', '.join(wanted.values())} (others are named as in `train=training`): "
@@ -115,8 +118,6 @@ def open_source(
 
 
 def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: Sequence[str] | None) -> LabelledDataset:
-    if 'labels' in arguments:
-        arguments.setdefault('image', _find_images(Path(arguments['data_root']), arguments['split']))
     offered = tuple(cls.offered_labels(arguments))
     arguments['tasks'] = offered if labels is None else labels
     # A label that was not downloaded, or that some samples lack, is left out.
@@ -132,19 +133,13 @@ def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: S
     return dataset
 
 
-def _find_images(root: Path, split: str) -> str:
-    folder = root / 'images' / split
-    found = (suffix for suffix in _IMAGE_SUFFIXES if next(folder.glob(f'*.{suffix}'), None))
-    return 'images/{split}/{stem}.' + next(found, _IMAGE_SUFFIXES[0])
-
-
 def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     """Arguments of :class:`MultiTaskDataset` for plain folders, from ``<root>/dataset.json`` or the JSON file ``path``.
 
     The file is an object with ``labels``, a config by name, and where the layout is another one ``image``, ``stem`` and
-    ``split_file``. By default the layout is that of mmseg: ``images/<split>/<stem>.jpg`` or ``.png``,
-    ``annotations/<split>/<stem>.png`` for the label ``semseg``, and ``<label>/<split>/<stem>.png`` for others; the ``path`` of a
-    label replaces its template.
+    ``split_file``. By default the layout is that of mmseg: ``images/<split>/<stem>.jpg``, or of
+    another format that can be read, in subfolders, too, ``annotations/<split>/<stem>.png`` for the label ``semseg``, and
+    ``<label>/<split>/<stem>.png`` for others; the ``path`` of a label replaces its template.
 
     Raises:
         DataNotFoundError: If there is no such file.
@@ -168,4 +163,4 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
         raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
     for name, config in labels.items():
         config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
-    return dict(stem=r'[^.].*') | content | dict(labels=labels)
+    return dict(image=_IMAGES, stem='[^/]+(?:/[^/]+)*') | content | dict(labels=labels)

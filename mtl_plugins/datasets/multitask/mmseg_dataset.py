@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.datasets.multitask.split_listing import split_suffix, tell_left_out, walk_files
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.registry import DATASETS
 
 # What this class does itself.
@@ -103,11 +105,45 @@ class MMSegDataset(LabelledDataset):
         folder = source.data_prefix.get('img_path') or ''
         data_list = []
         for sample in samples:
-            path = str(sample['img_path'])
+            # mmseg leaves the byte order mark of a list in the first name.
+            path = str(sample['img_path']).replace('\ufeff', '')
             stem = os.path.relpath(path, folder).removesuffix(source.img_suffix)
-            label = sample.get('seg_map_path')
-            data_list.append(dict(stem=stem, img_path=path, label_paths=dict(semseg=(str(label),)) if label else {}))
+            label = str(sample.get('seg_map_path') or '').replace('\ufeff', '')
+            data_list.append(dict(stem=stem, img_path=path, label_paths=dict(semseg=(label,)) if label else {}))
+        missing = [path for sample in data_list for path in sample['label_paths'].get('semseg', ()) if not os.path.isfile(path)]
+        if missing:
+            raise DataNotFoundError(
+                f"The label file '{missing[0]}' does not exist ({len(missing)} of {len(samples)} images lack theirs)."
+            )
+        if not source.ann_file and os.path.isdir(folder):
+            data_list += _other_formats(data_list, folder, source.data_prefix.get('seg_map_path'), source)
+            data_list.sort(key=lambda sample: sample['img_path'])
         return data_list
+
+
+def _other_formats(data_list: list[dict], folder: str, label_folder: str | None, source: Any) -> list[dict]:
+    """The images that mmseg leaves out because of their suffix, as far as they have a label; a warning counts what is left."""
+    taken = {os.path.relpath(path, folder) for path in (sample['img_path'] for sample in data_list)}
+    known = {sample['stem'] for sample in data_list}
+    end = split_suffix(source.img_suffix)[0]
+    found, unread = [], []
+    for path in walk_files(Path(folder)):
+        if path in taken:
+            continue
+        start, suffix = split_suffix(path)
+        stem = start.removesuffix(end)
+        label = f'{label_folder}/{stem}{source.seg_map_suffix}' if label_folder else None
+        is_image = suffix.lower() in IMAGE_SUFFIXES and start.endswith(end) and stem not in known
+        if is_image and (label is None or os.path.isfile(label)):
+            known.add(stem)
+            found.append(dict(stem=stem, img_path=f'{folder}/{path}', label_paths=dict(semseg=(label,)) if label else {}))
+        elif suffix.lower() in IMAGE_SUFFIXES:
+            unread.append(path)
+    labels = walk_files(Path(label_folder)) if label_folder else ()
+    spare = [path for path in labels if path.endswith(source.seg_map_suffix)]
+    spare = [path for path in spare if path.removesuffix(source.seg_map_suffix) not in known]
+    tell_left_out(f"'{folder}'", len(data_list) + len(found), {'images': unread, 'labels without an image': spare})
+    return found
 
 
 def find_class(source: Mapping[str, Any]) -> type:

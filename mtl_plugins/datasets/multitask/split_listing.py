@@ -1,12 +1,16 @@
 """Which files a split holds."""
 
+import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from mtl_plugins.errors import DataNotFoundError
+from mmengine.logging import print_log
+
+from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
 from mtl_plugins.utils.files import natural_order, read_lines
@@ -15,6 +19,8 @@ _HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
     'python tools/dataset_tools/make_dataset.py'
 )
+# What file managers leave behind.
+_OF_SYSTEMS = ('Thumbs.db', 'desktop.ini')
 
 
 class FileStamp(NamedTuple):
@@ -34,6 +40,8 @@ class SplitListing(NamedTuple):
         image: Template of the images.
         labels: The labels that the split has, by name.
         missing: Positions of the samples without a label, by its name.
+        others: Files whose suffix is not that of the template, such as ``.JPG`` or ``.png`` instead of ``.jpg``, by the path that
+            the template gives.
     """
 
     root: Path
@@ -42,6 +50,7 @@ class SplitListing(NamedTuple):
     image: str
     labels: dict[str, LabelKind]
     missing: dict[str, frozenset[int]]
+    others: dict[str, str]
 
     @property
     def folder(self) -> Path:
@@ -60,7 +69,8 @@ class SplitListing(NamedTuple):
     def _path(self, template: str, name: str, position: int) -> str:
         # Several times faster than `format`, for splits of many thousand samples.
         relative = template.replace('{split}', self.split).replace('{name}', name).replace('{stem}', self.stems[position])
-        return f'{self.root}/{relative}'
+        path = f'{self.root}/{relative}'
+        return self.others.get(path, path) if self.others else path
 
     def files(self, name: str, position: int) -> tuple[str, ...]:
         """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
@@ -105,7 +115,8 @@ def list_split(
     """List the images of a split and check that each has its labels.
 
     Only a split named ``test`` may lack all labels of a kind, and only those in ``missing_labels`` may lack them for some samples
-    or all. Files with other names are left alone.
+    or all. Suffixes may be in upper case, and those of images of any format that can be read, but then the sample needs a label
+    if others have one. Folders may be links. A warning counts images and labels that are not taken; hidden files do not count.
 
     Args:
         data_root: The data root.
@@ -120,33 +131,56 @@ def list_split(
     Raises:
         ValueError: If the template of the images has not one ``{stem}``.
         DataNotFoundError: If the root, the split, its images or a label file is missing.
+        DataError: If two images have one name, and the template fits neither.
     """
     if image.count('{stem}') != 1:
         raise ValueError(f'`image` should have one {{stem}}. Found {image!r}.')
     root = Path(data_root)
     if not data_root or not root.is_dir():
         raise DataNotFoundError(f"The data root '{data_root}' does not exist. {_HOW_TO_MAKE} {data_root or 'OUT'}")
+    folders = _Folders(root)
+    template = _fill(image, split, '')
+    templates = {name: [_fill(each, split, name) for each in kind.templates] for name, kind in labels.items()}
+    unread: list[str] = []
     if split_file is None:
-        found = _find_stems(root, split, image, stem)
-        stems = [name for name in found if keep(name)] if keep else found
+        images, unread = _find_images(root, split, template, stem, [each for some in templates.values() for each in some])
+        stems = sorted((name for name in images if keep is None or keep(name)), key=natural_order)
         if not stems:
-            raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(found)} images of '{root}' belongs to it.")
+            raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(images)} images of '{root}' belongs to it.")
     else:
-        stems = _read_stems(root / split_file.replace('{split}', split))
+        stems = read_stems(root / split_file.replace('{split}', split))
+        images = {name: folders.find(template.replace('{stem}', name), IMAGE_SUFFIXES) for name in stems}
+    files = {name: _find_labels(folders, each, stems, split, name in missing_labels) for name, each in templates.items()}
+    if split_file is None:
+        kept = _labelled(stems, images, template, files)
+        unread += [images[stems[position]] for position in set(range(len(stems))) - set(kept)]
+        stems = [stems[position] for position in kept]
+        files = {name: [each[position] for position in kept] for name, each in files.items()}
+    elif None in images.values():
+        lacking = [name for name in stems if images[name] is None]
+        path = template.replace('{stem}', lacking[0])
+        raise DataNotFoundError(f"The image '{root}/{path}' does not exist ({len(lacking)} of {len(stems)} are missing).")
+    others = _others(root, [template], stems, [[images[name]] for name in stems])
     present, missing = {}, {}
     for name, kind in labels.items():
         optional = name in missing_labels
-        lacking = _find_missing(root, split, name, kind, stems, optional)
+        lacking = [position for position, each in enumerate(files[name]) if each is None]
         if len(lacking) == len(stems) and (optional or split == 'test'):
             continue
         if lacking and not optional:
-            path = _fill(kind.templates[0], split, name, stems[min(lacking)])
             raise DataNotFoundError(
-                f"The label file '{root}/{path}' does not exist ({len(lacking)} of {len(stems)} images lack theirs)."
+                _lacks(folders, templates[name][0].replace('{stem}', stems[lacking[0]]), len(lacking), len(stems))
             )
         present[name] = kind
         missing[name] = frozenset(lacking)
-    return SplitListing(root, split, stems, image, present, missing)
+        others |= _others(root, templates[name], stems, files[name])
+    if split_file is None and keep is None:
+        left = {'files': unread, 'subfolders with images': _subfolders(root, template, stem)}
+        for name in present:
+            if '{split}' in labels[name].templates[0]:
+                left[f'labels of {name} without an image'] = folders.spare(templates[name][0], stems)
+        tell_left_out(f"The split '{split}'", len(stems), left)
+    return SplitListing(root, split, stems, image, present, missing, others)
 
 
 def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MINISCAPES_TASKS) -> SplitListing:
@@ -156,52 +190,210 @@ def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MI
     return list_split(data_root, split, labels, missing_labels=miniscapes_missing_labels(data_root))
 
 
-def _fill(template: str, split: str, name: str, stem: str) -> str:
-    return template.replace('{split}', split).replace('{name}', name).replace('{stem}', stem)
+def walk_files(folder: Path, deep: bool = True, parents: tuple[str, ...] = ()) -> Iterator[str]:
+    """Paths of the files in a folder, and in its subfolders, relative to it; hidden ones are left out, links are followed."""
+    real = os.path.realpath(folder)
+    if real in parents:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith('.'):
+                continue
+            if not entry.is_dir():
+                yield entry.name
+            elif deep:
+                yield from (f'{entry.name}/{path}' for path in walk_files(Path(entry.path), deep, (*parents, real)))
 
 
-def _find_stems(root: Path, split: str, image: str, stem: str) -> list[str]:
-    before, after = image.replace('{split}', split).split('{stem}')
+def split_suffix(name: str) -> tuple[str, str]:
+    """A name, or the end of one such as ``_gtFine.png``, and its suffix with the dot."""
+    start, dot, suffix = name.rpartition('.')
+    return (start, dot + suffix) if dot and '/' not in suffix else (name, '')
+
+
+class _Folders:
+    """What the folders below a root hold; each is read once."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._names: dict[str, dict[str, list[str]]] = {}
+
+    def exists(self, folder: str) -> bool:
+        """Return True if there is such a folder."""
+        return bool(self.names(folder)) or (self.root / folder).is_dir()
+
+    def names(self, folder: str) -> dict[str, list[str]]:
+        """The names in a folder, by what they are without their suffix; none if it does not exist."""
+        if folder not in self._names:
+            self._names[folder] = {}
+            if (self.root / folder).is_dir():
+                for name in os.listdir(self.root / folder):
+                    self._names[folder].setdefault(split_suffix(name)[0], []).append(name)
+        return self._names[folder]
+
+    def find(self, path: str, suffixes: Sequence[str] = ()) -> str | None:
+        """The file, or the one whose suffix is another of ``suffixes`` or in another case.
+
+        Raises:
+            DataError: If several could be meant.
+        """
+        folder, slash, name = path.rpartition('/')
+        start, suffix = split_suffix(name)
+        names = self.names(folder).get(start, ())
+        if name in names:
+            return path
+        found = [each for each in names if split_suffix(each)[1].lower() in (suffix.lower(), *suffixes)]
+        if len(found) > 1:
+            raise DataError(
+                f"'{self.root / folder}' should have one file '{start}'. Found {' and '.join(sorted(found))}; remove all but one."
+            )
+        return folder + slash + found[0] if found else None
+
+    def spare(self, template: str, stems: Sequence[str]) -> list[str]:
+        """The files in the folders read so far that fit a template with none of the stems."""
+        known = set(stems)
+        paths = (f'{folder}/{name}' for folder, names in self._names.items() for each in names.values() for name in each)
+        found = ((path, _stem_of(template, path)) for path in paths)
+        return [path for path, stem in found if stem is not None and stem not in known and '/.' not in path]
+
+
+def _stem_of(template: str, path: str) -> str | None:
+    """What ``{stem}`` is in a path, whatever the case of its suffix; None if the template does not fit."""
+    before, _, after = template.partition('{stem}')
+    (start, suffix), (end, expected) = split_suffix(path), split_suffix(after)
+    fits = suffix.lower() == expected.lower() and start.startswith(before) and start.endswith(end)
+    return start[len(before) : len(start) - len(end)] if fits and len(start) > len(before) + len(end) else None
+
+
+def _fill(template: str, split: str, name: str) -> str:
+    return template.replace('{split}', split).replace('{name}', name)
+
+
+def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+    """The images in a folder by stem, and the files that are neither an image nor a label."""
+    before, after = image.split('{stem}')
     folder, prefix = os.path.split(before)
     if not (root / folder).is_dir():
         raise DataNotFoundError(
             f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. {_HOW_TO_MAKE} OUT"
         )
-    pattern = re.compile(f'{re.escape(prefix)}({stem}){re.escape(after)}')
-    if '/' in stem or '/' in after:
-        places = (path.relative_to(root / folder).as_posix() for path in (root / folder).rglob(f'*{Path(after).suffix}'))
-    else:
-        places = iter(os.listdir(root / folder))
-    stems = [match[1] for match in map(pattern.fullmatch, places) if match]
-    if not stems:
+    end, suffix = split_suffix(after)
+    pattern = re.compile(f'{re.escape(prefix)}({stem}){re.escape(end)}')
+    images: dict[str, str] = {}
+    others: dict[str, list[str]] = {}
+    unread = []
+    for path in walk_files(root / folder, '/' in stem or '/' in after):
+        start, found = split_suffix(path)
+        match, place = pattern.fullmatch(start), f'{folder}/{path}' if folder else path
+        if match and found == suffix:
+            images[match[1]] = place
+        elif not any(_stem_of(each, place) is not None for each in labels):
+            if match and found.lower() in (suffix.lower(), *IMAGE_SUFFIXES):
+                others.setdefault(match[1], []).append(place)
+            elif path.rpartition('/')[2] not in _OF_SYSTEMS:
+                unread.append(place)
+    for name, places in others.items():
+        if name in images:
+            unread += places
+        elif len(places) == 1:
+            images[name] = places[0]
+        else:
+            names = ' and '.join(sorted(f"'{root}/{place}'" for place in places))
+            raise DataError(f'Images should have different names. Found {names}; remove all but one.')
+    if not images:
         shown = image.rsplit('/', 1)[-1].replace('{stem}', '<index>' if stem == r'\d+' else '<name>')
-        raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.")
-    return sorted(stems, key=natural_order)
+        left = [*unread, *_subfolders(root, image, stem)]
+        found = f" Found '{min(left)}': `image` and `stem` of the data set say where images are." if left else ''
+        raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.{found}")
+    return images, unread
 
 
-def _read_stems(path: Path) -> list[str]:
+def _subfolders(root: Path, image: str, stem: str) -> list[str]:
+    """The subfolders of a folder of images that hold some, where ``stem`` does not look into them."""
+    folder = image.partition('{stem}')[0].rpartition('/')[0]
+    # Labels and splits are subfolders themselves where images lie directly below the root or the folder of a split.
+    if '/' not in folder or '/' in stem:
+        return []
+    places = sorted(entry.name for entry in os.scandir(root / folder) if entry.is_dir() and not entry.name.startswith('.'))
+    return [
+        f'{folder}/{name}/'
+        for name in places
+        if any(split_suffix(path)[1].lower() in IMAGE_SUFFIXES for path in walk_files(root / folder / name))
+    ]
+
+
+def _find_labels(
+    folders: _Folders, templates: Sequence[str], stems: Sequence[str], split: str, optional: bool
+) -> list[list[str] | None]:
+    """The files of a label of each sample, None where one is missing."""
+    found = []
+    for stem in stems:
+        paths = [each.replace('{stem}', stem) for each in templates]
+        files = [folders.find(path) for path in paths]
+        found.append(None if None in files else files)
+        if found[-1] is None and split != 'test' and not optional:
+            for folder in (path.rpartition('/')[0] for path in paths):
+                if not folders.exists(folder):
+                    raise DataNotFoundError(
+                        f"The label folder '{folders.root / folder}' does not exist. Only the split 'test' may go without "
+                        'labels, and those that `missing_labels` names.'
+                    )
+    return found
+
+
+def _labelled(
+    stems: Sequence[str], images: Mapping[str, str], template: str, files: Mapping[str, Sequence[list[str] | None]]
+) -> list[int]:
+    """Positions of the samples without those whose image is of another format and has no label, where others have one."""
+    has_label = [any(each[position] for each in files.values()) for position in range(len(stems))]
+    if not any(has_label):
+        return list(range(len(stems)))
+    return [p for p, stem in enumerate(stems) if has_label[p] or images[stem] == template.replace('{stem}', stem)]
+
+
+def _others(root: Path, templates: Sequence[str], stems: Sequence[str], files: Sequence[Sequence[str] | None]) -> dict[str, str]:
+    """The files that are not named as the templates say, by the path that these give."""
+    found = {}
+    for stem, paths in zip(stems, files, strict=True):
+        for template, path in zip(templates, paths or (), strict=False):
+            expected = template.replace('{stem}', stem)
+            if path != expected:
+                found[f'{root}/{expected}'] = f'{root}/{path}'
+    return found
+
+
+def _lacks(folders: _Folders, path: str, count: int, total: int) -> str:
+    folder, _, name = path.rpartition('/')
+    namesakes = folders.names(folder).get(split_suffix(name)[0])
+    hint = f" There is '{namesakes[0]}': `path` of the label names the suffix." if namesakes else ''
+    return f"The label file '{folders.root}/{path}' does not exist ({count} of {total} images lack theirs).{hint}"
+
+
+def tell_left_out(place: str, count: int, left: Mapping[str, Sequence[str]]) -> None:
+    """Warn of what is there and not taken.
+
+    Args:
+        place: Where.
+        count: Samples that are taken.
+        left: Paths by what they are called.
+    """
+    told = [
+        f'{what}: {len(paths)} ({", ".join(sorted(paths, key=natural_order)[:3])}{", ..." if len(paths) > 3 else ""})'
+        for what, paths in left.items()
+        if paths
+    ]
+    if told:
+        print_log(f'{place} has {count} samples. Left out: {"; ".join(told)}.', logger='current', level=logging.WARNING)
+
+
+def read_stems(path: Path) -> list[str]:
+    """The stems that a split file names, one a line.
+
+    Raises:
+        DataNotFoundError: If it cannot be read, is empty or names one twice.
+    """
     stems = read_lines(path, 'split file')
     if len(set(stems)) != len(stems):
         doubled = next(stem for stem in stems if stems.count(stem) > 1)
         raise DataNotFoundError(f"The split file '{path}' should name different samples, one a line. Found {doubled!r} twice.")
     return stems
-
-
-def _find_missing(root: Path, split: str, name: str, kind: LabelKind, stems: list[str], optional: bool) -> set[int]:
-    """Positions of the samples that lack a file of the label."""
-    names: dict[str, set[str]] = {}
-    missing = set()
-    for template in kind.templates:
-        for position, stem in enumerate(stems):
-            folder, file_name = os.path.split(_fill(template, split, name, stem))
-            if folder not in names:
-                path = root / folder
-                if not path.is_dir() and split != 'test' and not optional:
-                    raise DataNotFoundError(
-                        f"The label folder '{path}' does not exist. Only the split 'test' may go without labels, and those that "
-                        '`missing_labels` names.'
-                    )
-                names[folder] = set(os.listdir(path)) if path.is_dir() else set()
-            if file_name not in names[folder]:
-                missing.add(position)
-    return missing
