@@ -2,7 +2,6 @@
 
 import hashlib
 import os
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from importlib import metadata
@@ -40,7 +39,7 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.model_stats import count_parameters
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
-from mtl_plugins.utils.files import describe_os_error, make_folder
+from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
 
 # Images (number, height, width) of the gate: a multiple of all strides, none, and a larger one.
 GATE = ((1, 64, 96), (2, 97, 131), (1, 128, 256))
@@ -120,17 +119,20 @@ def export(
     )
     make_folder(out.parent)
     try:
-        with tempfile.TemporaryDirectory(prefix=f'.{out.stem}_', dir=out.parent) as folder:
-            written = Path(folder) / out.name
+        with scratch_folder(out) as folder:
+            written = folder / out.name
             write(model, form, description, written, calibration.images if calibration else ())
             runtime = open_graph(written)
             rows = compare(model, runtime, gate_images(form), LIMITS[form.precision])
             refuse_failures(rows, form)
             if form.precision == 'int8':
                 refuse_losses(model, runtime, calibration)
-            for path in (written.with_suffix('.bin'), written):
-                if path.exists():
-                    os.replace(path, out.with_name(path.name))
+            weights = written.with_suffix('.bin')
+            if weights.exists():
+                # So that a kill between the two leaves no graph beside the weights of another one.
+                out.unlink(missing_ok=True)
+                os.replace(weights, out.with_suffix('.bin'))
+            os.replace(written, out)
     except OSError as error:
         raise UserError(f'{describe_os_error(error, out)} Nothing was written; an earlier file is unchanged.') from error
     return rows

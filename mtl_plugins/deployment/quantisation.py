@@ -12,6 +12,7 @@ import numpy as np
 from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.files import scratch_folder
 
 # NNCF reports its use to its makers otherwise. Read when it is imported.
 os.environ.setdefault('NNCF_CI', '1')
@@ -85,8 +86,8 @@ def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
 
     advice = logging.getLogger()
     disabled = advice.disabled
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / 'float.onnx', Path(folder) / 'int8.onnx'
+    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_int8') as folder:
+        source, target = folder / 'float.onnx', folder / 'int8.onnx'
         source.write_bytes(model.SerializeToString())
         try:
             advice.disabled = True

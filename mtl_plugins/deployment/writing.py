@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from mtl_plugins.deployment.description import INPUTS, KEY, Description
 from mtl_plugins.deployment.exported_model import reason_of
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.utils.files import scratch_folder
 
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'openvino': '.xml'}
 # The precisions that a format knows, and why it lacks others.
@@ -113,8 +114,8 @@ def to_openvino(model: Any) -> Any:
     """
     import openvino
 
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / 'model.onnx'
+    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_onnx') as folder:
+        path = folder / 'model.onnx'
         path.write_bytes(model.SerializeToString())
         try:
             converted = openvino.Core().read_model(path)

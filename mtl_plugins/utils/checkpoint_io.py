@@ -5,13 +5,14 @@ file. Importing this module takes that fallback away from all of mmengine's load
 ``init_cfg``, be it a path or a URL.
 """
 
-import functools
+import hashlib
 import os
 import pickle
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
@@ -82,7 +83,25 @@ def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool |
 CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
 # The two functions through which its other loaders (URLs, model zoos, object stores) unpickle.
 mmengine_checkpoint._safe_torch_load = _load_weights_only
-mmengine_checkpoint.load_url = functools.partial(torch.hub.load_state_dict_from_url, weights_only=True)
+
+
+def download_name(url: str) -> str:
+    """What a downloaded file is called in torch's folder: its own name if that holds a digest of the content, as torchvision's.
+
+    Else a digest of the address stands before it, since files of several addresses may have the same name.
+    """
+    name = os.path.basename(urlparse(url).path)
+    digest = torch.hub.HASH_REGEX.search(name)
+    return name if digest and len(digest[1]) >= 8 else f'{hashlib.sha256(url.encode()).hexdigest()[:8]}_{name}'
+
+
+def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, **options: Any) -> Any:
+    return torch.hub.load_state_dict_from_url(
+        url, model_dir, map_location, weights_only=True, **{'file_name': download_name(url), **options}
+    )
+
+
+mmengine_checkpoint.load_url = _load_url
 
 
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:

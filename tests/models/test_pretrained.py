@@ -1,15 +1,19 @@
 """Initial weights from files, names of torchvision and of timm; nothing here touches the network."""
 
 import pickle
+import shutil
 import sys
 import urllib.error
 
 import pytest
 import torch
 import torchvision
+from mmengine.runner.checkpoint import CheckpointLoader
 
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.models.backbones import DilatedResNet, TimmBackbone
+from mtl_plugins.models.utils.weight_files import find_weights, load_weights
+from mtl_plugins.utils.checkpoint_io import download_name
 
 RESNET18_FILE = 'resnet18-f37072fd.pth'
 
@@ -23,7 +27,7 @@ def weights():
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """torch's hub folder, empty; whoever asks for a download finds no network."""
-    import huggingface_hub
+    import huggingface_hub.constants
 
     def refuse(url, *arguments, **options):
         raise urllib.error.URLError('no network')
@@ -50,6 +54,23 @@ def save(weights, path):
     else:
         torch.save(weights, path)
     return path
+
+
+def test_files_of_one_name_at_several_addresses_are_told_apart(hub, weights, tmp_path, monkeypatch):
+    """The second address gave the file of the first one. What a killed download left stayed for ever."""
+    places = {
+        f'https://{host}/weights/model.pth': save({'a': torch.full((1,), n)}, tmp_path / host) for n, host in enumerate('xy')
+    }
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', lambda url, path, *others, **more: shutil.copy(places[url], path))
+    hub.mkdir(parents=True)
+    (hub / '.model.pth.999999999-1.tmp.1234.partial').touch()
+    found = [find_weights(url) for url in (*places, *places)]
+    assert [load_weights(path)['a'].item() for path in found] == [0, 1, 0, 1]
+    assert sorted(hub.iterdir()) == sorted(set(found))
+    # mmengine's own loader keeps them in the same folder under the same names.
+    monkeypatch.setattr(torch.hub, 'download_url_to_file', None)
+    assert [CheckpointLoader.load_checkpoint(url)['a'].item() for url in places] == [0, 1]
+    assert download_name('https://x/resnet18-f37072fd.pth') == 'resnet18-f37072fd.pth'
 
 
 def test_a_torchvision_file_fills_the_backbone(weights, tmp_path):

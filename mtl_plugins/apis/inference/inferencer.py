@@ -25,6 +25,7 @@ from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
 from mtl_plugins.deployment.runtime import RUNTIMES, load_runtime
 from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.files import scratch_folder
 
 # That a network gets at a time, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
 MAX_PIXELS = 2**22
@@ -156,14 +157,14 @@ class MultiTaskInferencer:
         return TorchRuntime(model, device=device, precision=precision, **options)
 
     def _export(self, model: nn.Module, backend: str, precision: str, device: str | torch.device | None) -> Runtime:
-        """A model in a runtime of exported files, whose file lives as long as this object."""
+        """A model in a runtime of exported files; the file is gone when the runtime has read it."""
         # The packages of the extra `deploy`, which others do without.
         from mtl_plugins.apis.exporting import SUFFIXES, Form, export
 
-        self._folder = tempfile.TemporaryDirectory()
-        path = Path(self._folder.name) / f'model{SUFFIXES[backend]}'
-        export(model, Form(backend, precision), path)
-        return load_runtime(path, device=str(device or 'cpu'))
+        with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
+            path = folder / f'model{SUFFIXES[backend]}'
+            export(model, Form(backend, precision), path)
+            return load_runtime(path, device=str(device or 'cpu'))
 
     def __call__(self, inputs: Any, *, on_error: OnError | None = None, max_frames: int | None = None) -> list[Prediction]:
         """The predictions of all images; arguments and errors are those of :meth:`stream`."""

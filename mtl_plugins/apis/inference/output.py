@@ -12,7 +12,7 @@ from mtl_plugins.apis.inference.prediction import Prediction
 from mtl_plugins.apis.inference.sources import RESULTS
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
+from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, temporary_beside
 from mtl_plugins.visualization.point_cloud import ASSUMED_ANGLE, Intrinsics, encode_ply, make_point_cloud, render_viewer
 from mtl_plugins.visualization.prediction_pictures import colour_over
 
@@ -176,7 +176,7 @@ class _Video:
         # The codec halves the resolution of colours.
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
         # The suffix tells OpenCV the format.
-        self.temporary = path.with_name(f'.{path.stem}.{os.getpid()}.tmp.mp4')
+        self.temporary = temporary_beside(path, '.mp4')
         self.writer = cv2.VideoWriter(str(self.temporary), cv2.VideoWriter_fourcc(*_CODEC), fps, self.size[::-1])
         if not self.writer.isOpened():
             raise UserError(f'The video {path} cannot be written: this OpenCV has no encoder for it, or the disk refuses.')
@@ -187,6 +187,10 @@ class _Video:
 
     def finish(self) -> None:
         self.writer.release()
+        # OpenCV does not say that the disk is full.
+        if not is_whole_mp4(self.temporary):
+            self.discard()
+            raise UserError(f'The video {self.path} could not be written to its end: is the disk full? Nothing was written.')
         try:
             os.replace(self.temporary, self.path)
         except OSError as error:
@@ -195,6 +199,21 @@ class _Video:
     def discard(self) -> None:
         self.writer.release()
         self.temporary.unlink(missing_ok=True)
+
+
+def is_whole_mp4(path: Path) -> bool:
+    """Whether an MP4 file has its index and ends where its last part ends."""
+    names, position = set(), 0
+    with path.open('rb') as file:
+        while len(header := file.read(8)) == 8:
+            names.add(header[4:])
+            # Parts of 4 GiB and more have their size behind the name.
+            size = int.from_bytes(header[:4], 'big')
+            position += int.from_bytes(file.read(8), 'big') if size == 1 else size
+            if size == 0 or position <= file.tell() - 8:
+                return False
+            file.seek(position)
+    return b'moov' in names and position == path.stat().st_size
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -20,7 +20,7 @@ from mtl_plugins.datasets.coco.annotations import (
 from mtl_plugins.datasets.coco.object_crops import cut, find_crops
 from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
-from mtl_plugins.utils.files import describe_os_error, replacing
+from mtl_plugins.utils.files import describe_os_error, replacing, scratch_folder
 
 CROP_FOLDER = 'crops'
 JPEG_QUALITY = 95
@@ -88,11 +88,17 @@ def prepare_coco(
         for split in splits:
             content = read_json(root, split)
             images = select_instances(content, root, split, classes)
-            for folder in (out / split, *(out / CROP_FOLDER / split / name for name in classes)):
-                folder.mkdir(parents=True)
-            make = partial(_make_image, split=split, out=out, classes=classes, min_size=min_size, margin=margin, copy=copy)
-            with ThreadPoolExecutor(max(workers, 1)) as pool:
-                num_crops = sum(progress(pool.map(make, images), split, len(images)))
+            (out / split).mkdir(parents=True)
+            (out / CROP_FOLDER).mkdir(exist_ok=True)
+            # A folder of crops is a data set by itself, and so appears whole.
+            with scratch_folder(out / CROP_FOLDER / split) as crops:
+                for name in classes:
+                    (crops / name).mkdir()
+                options = dict(classes=classes, min_size=min_size, margin=margin, copy=copy)
+                make = partial(_make_image, images=out / split, crop_folder=crops, **options)
+                with ThreadPoolExecutor(max(workers, 1)) as pool:
+                    num_crops = sum(progress(pool.map(make, images), split, len(images)))
+                crops.rename(out / CROP_FOLDER / split)
             _write_annotations(content, images, classes, annotation_path(out, split))
             counts[split] = (len(images), num_crops)
     except OSError as error:
@@ -100,13 +106,16 @@ def prepare_coco(
     return counts
 
 
-def _make_image(image: CocoImage, split: str, out: Path, classes: Sequence[str], min_size: int, margin: float, copy: bool) -> int:
+def _make_image(
+    image: CocoImage, images: Path, crop_folder: Path, classes: Sequence[str], min_size: int, margin: float, copy: bool
+) -> int:
     """Link or copy an image and write its crops; returns their number."""
     # A name in the annotations may hold folders.
-    target = out / split / image.file_name
+    target = images / image.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     if copy:
-        shutil.copyfile(image.path, target)
+        with replacing(target, DataError) as temporary:
+            shutil.copyfile(image.path, temporary)
     else:
         os.symlink(os.path.abspath(image.path), target)
     crops = find_crops([image], margin, min_size)
@@ -114,7 +123,7 @@ def _make_image(image: CocoImage, split: str, out: Path, classes: Sequence[str],
         pixels = decode_image(image.path)
     for crop in crops:
         bgr = cv2.cvtColor(cut(pixels, crop), cv2.COLOR_RGB2BGR)
-        path = out / CROP_FOLDER / split / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
+        path = crop_folder / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
         path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
     return len(crops)
 

@@ -18,6 +18,7 @@ from mmengine.runner.checkpoint import get_torchvision_models
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.utils.timm_models import import_timm, nearest
 from mtl_plugins.utils import checkpoint_io
+from mtl_plugins.utils.files import temporary_beside
 
 HUB_FILE_NAME = 'model.safetensors'
 SUFFIXES = ('.pth', '.pt', '.safetensors')
@@ -42,7 +43,9 @@ def download(url: str, path: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)  # torch's function takes none
     try:
-        torch.hub.download_url_to_file(url, str(path), digest.group(1) if digest else None, progress=False)
+        temporary = temporary_beside(path)
+        torch.hub.download_url_to_file(url, str(temporary), digest.group(1) if digest else None, progress=False)
+        os.replace(temporary, path)
     finally:
         socket.setdefaulttimeout(before)
 
@@ -107,7 +110,7 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
     elif scheme == 'timm':
         url, path = locate_timm(name)
     elif scheme in ('http', 'https'):
-        url, path = checkpoint, checkpoint_folder() / os.path.basename(urlparse(checkpoint).path)
+        url, path = checkpoint, checkpoint_folder() / checkpoint_io.download_name(checkpoint)
     else:
         raise CheckpointError(
             f"`checkpoint` should be a path or begin with 'torchvision://', 'timm://' or 'package://'. Found {checkpoint!r}."

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from mtl_plugins.datasets.coco.masks import import_pycocotools, pack_segmentation, to_mask
 from mtl_plugins.errors import DataError
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, SPLITS, Visible, render_picture
-from mtl_plugins.utils.files import describe_os_error
+from mtl_plugins.utils.files import describe_os_error, replacing
 
 JPEG_QUALITY = 92
 MIN_SIDE = 32
@@ -76,7 +76,8 @@ def _make_sample(index: int, folder: str, seed: int, split: str, size: tuple[int
     """Write an image; its annotations, without the ids."""
     picture = render_picture(seed, split, index, size)
     bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
-    Path(folder, _file_name(index)).write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+    with replacing(Path(folder, _file_name(index)), DataError) as temporary:
+        temporary.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
     annotations = []
     for number, visible in enumerate(picture.objects):
         entries = encode_object(visible, index + number)
@@ -145,10 +146,10 @@ def write_coco(
                 make = partial(_make_sample, folder=str(root / split), seed=seed, split=split, size=tuple(size))
                 samples = map(make, range(count)) if pool is None else pool.map(make, range(count), chunksize=8)
                 title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
-                title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
                 bar = tqdm(samples, total=count, desc=title, unit='img', disable=hidden)
                 content = _instances(bar, size)
-                (root / 'annotations' / f'instances_{split}.json').write_text(json.dumps(content), encoding='utf-8')
+                with replacing(root / 'annotations' / f'instances_{split}.json', DataError) as temporary:
+                    temporary.write_text(json.dumps(content), encoding='utf-8')
     except BrokenProcessPool as error:
         raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
     except OSError as error:
