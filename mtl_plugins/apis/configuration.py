@@ -6,31 +6,44 @@ from pathlib import Path
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS
 from mtl_plugins.runs.record import LOCK_NAME, RunRecord
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
+from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
 from mtl_plugins.utils.files import hold_lock, make_folder, replacing
 
 # Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
 LAUNCH_NAME = '.launch'
 
 
-def recorded_config(run: RunRecord) -> Config:
-    """The config of a run as its record holds it, with the modules imported that it names and its scope the default one.
+def recorded_config(run: RunRecord, *loaders: str) -> Config:
+    """The parts of a run's config that may be built, as its record holds them: the model and the named data loaders.
+
+    A record is data: it is read, not run, and names registered classes only.
 
     Raises:
-        ConfigError: If the work dir holds no config of a model.
+        ConfigError: If the work dir holds no config of a model or lacks a data loader, or the config asks for modules that are
+            not imported, or for something that is no registered class.
     """
-    config = Config(run.config, filename=str(run.data.get('config_file') or run.path))
-    if not config.get('model'):
-        reason = run.data.get('error') or 'none'
-        raise ConfigError(f'The work dir {run.path} should hold the config of its model. Found {reason}.')
-    if config.get('custom_imports'):
-        import_modules_from_strings(**config.custom_imports)
-    init_default_scope(config.get('default_scope', 'mtl_plugins'))
-    return config
+    config, place = run.config, f'The config of the work dir {run.path}'
+    if not isinstance(config.get('model'), dict) or 'type' not in config['model']:
+        raise ConfigError(f'{place} should hold a model. Found {run.data.get("error") or "none"}.')
+    refuse_imports(config, place)
+    parts = dict(default_scope=SCOPE, model=take_part(config['model'], place, MODELS, TASK_UTILS))
+    for name in loaders:
+        loader = config.get(name)
+        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
+            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
+        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
+        if isinstance(parts[name].get('num_workers'), int):
+            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
+    init_default_scope(SCOPE)
+    made = Config(parts)
+    # For messages; the constructor would read the file, which need not be here.
+    object.__setattr__(made, '_filename', str(run.data.get('config_file') or run.path))
+    return made
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from mmengine.utils import import_modules_from_strings
 from torch import Tensor, nn
 
+from mtl_plugins.apis.configuration import recorded_config
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.models.utils.checkpoint import load_pretrained
@@ -145,16 +145,12 @@ def config_of_run(run: Path, data_root: str | None = None) -> Config:
     """The config that a run's record holds.
 
     Raises:
-        ConfigError: If it holds none.
+        ConfigError: If it holds none that may be built.
     """
-    config = read_run(run).config
-    if not config.get('model') or not config.get('train_dataloader'):
-        raise ConfigError(f'The work dir {run} should hold the config of a training in run.json. Found none.')
-    if config.get('custom_imports'):
-        import_modules_from_strings(**config['custom_imports'])
+    config = recorded_config(read_run(run), 'train_dataloader')
     if data_root:
-        config['train_dataloader']['dataset']['data_root'] = data_root
-    return Config(config)
+        config.train_dataloader.dataset.data_root = data_root
+    return config
 
 
 def checkpoints_of_run(run: Path) -> list[Path]:

@@ -15,6 +15,8 @@ from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
+MOST_TOLERANCE = 1000
+
 
 class BoundaryMap(LabelKind):
     """Boundaries between regions: uint8 1 on a boundary, 0 elsewhere, 255 = ignored.
@@ -27,7 +29,7 @@ class BoundaryMap(LabelKind):
         tolerance: Distance in pixels at which a predicted and a labelled boundary still match.
 
     Raises:
-        ValueError: If ``tolerance`` is negative.
+        ValueError: If ``tolerance`` is out of its range.
     """
 
     invalid = IGNORE_LABEL
@@ -36,8 +38,8 @@ class BoundaryMap(LabelKind):
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
-        if tolerance < 0:
-            raise ValueError(f'`tolerance` of {name} should not be negative. Found {tolerance}.')
+        if not isinstance(tolerance, int) or not 0 <= tolerance <= MOST_TOLERANCE:
+            raise ValueError(f'`tolerance` of {name} should be a whole number from 0 to {MOST_TOLERANCE}. Found {tolerance!r}.')
         self.tolerance = tolerance
 
     def decoding(self) -> dict[str, Any]:

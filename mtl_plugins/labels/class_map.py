@@ -14,8 +14,10 @@ from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import Entry, LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
+from mtl_plugins.utils.data_files import shorten
 
 WRONG_CLASS = (0, 200, 220)
+MOST_IDS = 2**26
 
 
 class ClassMap(LabelKind):
@@ -56,12 +58,17 @@ class ClassMap(LabelKind):
         reduce_zero_label: bool = False,
     ) -> None:
         super().__init__(name=name, path=path)
-        if isinstance(classes, str) or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
-            raise ValueError(f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names. Found {classes!r}.')
+        is_list = (
+            isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(each, str) for each in classes)
+        )
+        if not is_list or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
+            raise ValueError(f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names. Found {shorten(classes)}.')
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
         if len(self.palette) != len(classes):
             raise ValueError(f'`palette` of {name} should have {len(classes)} colours. Found {len(self.palette)}.')
+        if not all(len(colour) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in colour) for colour in self.palette):
+            raise ValueError(f'`palette` of {name} should hold RGB colours of three numbers 0..255. Found {shorten(palette)}.')
         if mapping is not None and reduce_zero_label:
             raise ValueError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
         if reduce_zero_label:
@@ -71,6 +78,9 @@ class ClassMap(LabelKind):
         unknown = [new for new in (self.mapping or {}).values() if new >= len(classes) and new != IGNORE_LABEL]
         if unknown:
             raise ValueError(f'`mapping` of {name} should give classes 0..{len(classes) - 1} or 255. Found {unknown[0]}.')
+        # A table of all ids up to the largest.
+        if max(self.mapping or [0]) > MOST_IDS:
+            raise ValueError(f'`mapping` of {name} should map ids up to {MOST_IDS}. Found {max(self.mapping)}.')
         self._mapped = self._ids_to_classes() if self.mapping is not None else None
 
     def _ids_to_classes(self) -> np.ndarray:

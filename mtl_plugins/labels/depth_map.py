@@ -90,6 +90,8 @@ class DepthMap(LabelKind):
         self.depth_range = (float(depth_range[0]), float(depth_range[1]))
         self._known_range = self.depth_range if within_range else (0.0, np.inf)
         if camera is not None:
+            if not isinstance(camera, str):
+                raise ValueError(f'`camera` of {name} should be a template of the camera files. Found {camera!r}.')
             self.templates = (path, camera)
         self._table = decode_table(*self.depth_range).astype(np.float32)
 

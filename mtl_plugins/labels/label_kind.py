@@ -83,6 +83,8 @@ class LabelKind(ABC):
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png') -> None:
         if not name.isidentifier():
             raise ValueError(f'The name of a label should consist of letters, digits and "_". Found {name!r}.')
+        if not isinstance(path, str):
+            raise ValueError(f'`path` of {name} should be a template of the files. Found {path!r}.')
         self.name = name
         self.key = results_key(name)
         self.templates: tuple[str, ...] = (path,)

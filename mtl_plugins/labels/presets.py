@@ -1,17 +1,18 @@
 """The labels of MiniScapes, and labels from configs and from a folder's own description."""
 
-import json
+import inspect
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ConfigError, CorruptFileError
+from mtl_plugins.errors import ConfigError, CorruptFileError, UserError
 from mtl_plugins.labels.boundary_map import BoundaryMap
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.surface_normals import SurfaceNormals
+from mtl_plugins.utils.data_files import PLUGINS_ADVICE, find_registered, parse_json, read_bytes, shorten
 
 KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
 DESCRIPTION = 'dataset.json'
@@ -34,24 +35,33 @@ MINISCAPES_TASKS = ('semseg', 'depth')
 def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
     """The kind that a config describes; kinds of other packages are found in the registry ``LABELS``.
 
+    The config may come from a file that is data: a type is the name of a registered class, never the path of an object.
+
     Raises:
         ConfigError: If the type is unknown or does not take the arguments.
     """
-    arguments = dict(config)
+    if not isinstance(config, Mapping):
+        raise ConfigError(f'The label `{name}` should be described by its `type` and arguments. Found {shorten(config)}.')
+    arguments = {str(key): value for key, value in config.items()}
     kind = arguments.pop('type', None)
-    if kind not in KINDS:
+    cls = kind if inspect.isclass(kind) else KINDS.get(kind) if isinstance(kind, str) else None
+    if cls is None:
         # Here, because the registries import torch, and a grader of the usual kinds needs none.
         from mtl_plugins.registry import LABELS
 
-        cls = LABELS.get(kind) if isinstance(kind, str) else kind
+        cls = find_registered(kind, LABELS)
         if cls is None:
-            raise ConfigError(f'`type` of the label {name} should be one of {sorted(KINDS)} or registered. Found {kind!r}.')
-    else:
-        cls = KINDS[kind]
+            raise ConfigError(
+                f'`type` of the label {name} should be one of {sorted(KINDS)} or registered. Found {shorten(kind)}. '
+                f'{PLUGINS_ADVICE}'
+            )
     try:
         return cls(name=name, **arguments)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'The label `{name}` cannot be built: {error}') from error
+    except UserError:
+        raise
+    except Exception as error:
+        # A broken description fails deep in a kind, also in those of plug-ins, with errors of any class.
+        raise ConfigError(f'The label `{name}` cannot be built: {shorten(error)}') from error
 
 
 def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> dict[str, LabelKind]:
@@ -74,20 +84,21 @@ def read_description(root: str | Path) -> dict:
     may list the names of those that samples may lack.
 
     Raises:
-        CorruptFileError: If it is no JSON object with an object ``labels``, or ``missing_labels`` is no list of names.
+        CorruptFileError: If it is no JSON object with an object ``labels`` of objects, or ``missing_labels`` is no list of names.
     """
     path = Path(root) / DESCRIPTION
     try:
-        description = json.loads(path.read_bytes())
-        if not isinstance(description['labels'], dict):
-            raise TypeError('`labels` should be an object')
-        missing = description.get('missing_labels', [])
-        if not isinstance(missing, list) or not all(isinstance(name, str) for name in missing):
-            raise TypeError('`missing_labels` should be a list of names')
-    except (FileNotFoundError, NotADirectoryError):
-        return {}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"'{path}' should be a JSON object with `labels` ({type(error).__name__}: {error}).") from error
+        description = parse_json(read_bytes(path))
+    except (OSError, ValueError) as error:
+        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not path.is_symlink():
+            return {}
+        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`. It cannot be read: {shorten(error)}.") from error
+    labels = description.get('labels') if isinstance(description, dict) else None
+    if not isinstance(labels, dict) or not all(isinstance(config, dict) for config in labels.values()):
+        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`, an object of objects. Found {shorten(labels)}.")
+    missing = description.get('missing_labels', [])
+    if not isinstance(missing, list) or not all(isinstance(name, str) for name in missing):
+        raise CorruptFileError(f"'{path}' should have a list of names as `missing_labels`. Found {shorten(missing)}.")
     return description
 
 

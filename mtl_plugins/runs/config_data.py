@@ -8,6 +8,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl_plugins.utils.data_files import read_bytes
+
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
 IRRELEVANT = frozenset(
     ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
@@ -67,9 +69,10 @@ def read_config_dump(path: Path) -> dict[str, Any]:
     """The config that the Runner wrote into a work dir, read without running it.
 
     Raises:
+        OSError: If it cannot be read.
         ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
-    return read_config_text(path.read_text(encoding='utf-8'), str(path))
+    return read_config_text(read_bytes(path).decode(), str(path))
 
 
 def read_config_text(text: str, name: str) -> dict[str, Any]:

@@ -253,7 +253,7 @@ def test_a_folder_describes_its_own_labels(tmp_path):
         (dict(type='DepthMap', encoding='disparity'), '`camera` of x should be given'),
         (dict(type='DepthMap', depth_range=(5, 4)), '`depth_range` of x should be two ascending'),
         (dict(type='SurfaceNormals', axes=('x', 'x', 'z')), '`axes` of x should be'),
-        (dict(type='BoundaryMap', tolerance=-1), '`tolerance` of x should not be negative'),
+        (dict(type='BoundaryMap', tolerance=-1), '`tolerance` of x should be a whole number from 0 to 1000. Found -1'),
     ],
 )
 def test_wrong_configs_are_one_sentence(config, message):

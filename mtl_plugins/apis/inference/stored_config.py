@@ -5,29 +5,24 @@ mmengine would import and call whatever a dotted ``type`` names, such as ``subpr
 need is kept.
 """
 
-import copy
-import json
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
-from mmengine.registry import Registry
 
-from mtl_plugins import registry as registries
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.runs.config_data import read_config_dump, read_config_text
 from mtl_plugins.runs.record import RECORD_NAME, read_record_file
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.config import load_config
+from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
 
 ADVICE = 'Pass the config it was trained with by `--config` (`config=` in Python), if you trust that file: it is run.'
-# Where training starts from, and what it minimises: neither matters to predictions.
-_TRAINING_ONLY = ('init_cfg', 'pretrained')
+# What training minimises does not matter to predictions.
 _TASKS_TRAINING_ONLY = ('loss', 'sampler')
 _MODEL_TRAINING_ONLY = ('auxiliary_head', 'task_balancing')
-_SUFFIXES_OF_FILES = ('.pkl', '.pickle', '.npy', '.npz', '.pth', '.pt', '.json', '.yaml', '.yml', '.py')
 
 
 def find_config(checkpoint: str | Path, config: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Config:
@@ -51,13 +46,17 @@ def find_config(checkpoint: str | Path, config: str | Path | None = None, option
     if found is None:
         raise ConfigError(f'{checkpoint} should hold the config it was trained with, or lie beside it. Found none. {ADVICE}')
     data, place = found
-    trained = ((content.get('meta') or {}).get('dataset_meta') or {}).get('labels') or ()
-    return restrict(data, place, list(trained))
+    trained = _mapping(_mapping(content.get('meta')).get('dataset_meta')).get('labels')
+    return restrict(data, place, list(_mapping(trained)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
 
 
 def _read_inside(content: Mapping[str, Any], checkpoint: Path) -> tuple[dict[str, Any], str] | None:
     """The config that mmengine's runner stores as text."""
-    holders = (content.get('meta'), (content.get('message_hub') or {}).get('runtime_info'))
+    holders = (content.get('meta'), _mapping(content.get('message_hub')).get('runtime_info'))
     texts = [holder['cfg'] for holder in holders if isinstance(holder, Mapping) and isinstance(holder.get('cfg'), str)]
     if not texts or not texts[0].strip():
         return None
@@ -107,25 +106,24 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
             something that is no registered class, or for files or addresses.
     """
     if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
-        raise ConfigError(f'{place} should hold the config of a model. Found {json.dumps(data.get("model"))[:80]}. {ADVICE}')
-    imports = (data.get('custom_imports') or {}).get('imports') or []
-    unknown = [name for name in ([imports] if isinstance(imports, str) else imports) if name not in sys.modules]
-    if unknown:
-        raise ConfigError(f'{place} should need no modules that are not imported yet. Found {", ".join(unknown)}. {ADVICE}')
-    model = {key: value for key, value in copy.deepcopy(dict(data['model'])).items() if key not in _MODEL_TRAINING_ONLY}
-    for task in (model.get('tasks') or {}).values():
-        for key in _TASKS_TRAINING_ONLY:
-            task.pop(key, None)
+        raise ConfigError(f'{place} should hold the config of a model. Found {shorten(data.get("model"))}. {ADVICE}')
+    refuse_imports(data, place, ADVICE)
+    model = {key: value for key, value in data['model'].items() if key not in _MODEL_TRAINING_ONLY}
+    tasks = model.get('tasks') or {}
+    if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
+        raise ConfigError(f'{place} should hold the configs of tasks by name. Found {shorten(tasks)}. {ADVICE}')
+    if tasks:
+        model['tasks'] = {
+            name: {key: value for key, value in task.items() if key not in _TASKS_TRAINING_ONLY} for name, task in tasks.items()
+        }
     _set_order(model, place, trained)
-    dataset = (data.get('test_dataloader') or {}).get('dataset') or {}
-    kept = dict(model=model, pipeline=list(dataset.get('pipeline') or ()), tta_model=data.get('tta_model') or {})
-    _check(kept, place)
+    pipeline = _mapping(_mapping(data.get('test_dataloader')).get('dataset')).get('pipeline')
     return Config(
         dict(
-            default_scope=registries.SCOPE,
-            model=kept['model'],
-            test_dataloader=dict(dataset=dict(pipeline=kept['pipeline'])),
-            tta_model=kept['tta_model'] or None,
+            default_scope=SCOPE,
+            model=take_part(model, place, MODELS, TASK_UTILS, advice=ADVICE),
+            test_dataloader=dict(dataset=dict(pipeline=take_part(pipeline or [], place, TRANSFORMS, advice=ADVICE))),
+            tta_model=take_part(data.get('tta_model') or None, place, MODELS, TRANSFORMS, advice=ADVICE),
         )
     )
 
@@ -135,50 +133,10 @@ def _set_order(model: dict[str, Any], place: str, trained: Sequence[str]) -> Non
     tasks = model.get('tasks') or {}
     if len(tasks) < 2 or model.get('task_order'):
         return
-    task_of = {task.get('label') or name: name for name, task in tasks.items()}
-    if sorted(task_of) != sorted(trained):
+    task_of = {str(task.get('label') or name): name for name, task in tasks.items()}
+    if sorted(task_of) != sorted(map(str, trained)):
         raise ConfigError(f'{place} should say in which order its tasks {", ".join(tasks)} have their channels. {ADVICE}')
     model['task_order'] = [task_of[label] for label in trained]
-
-
-def _check(node: Any, place: str, strings: bool = True) -> None:
-    """Take the initial weights out of a config and refuse what is not a value or the name of a registered class."""
-    if isinstance(node, Mapping):
-        for key in _TRAINING_ONLY:
-            if key in node:
-                node[key] = None
-        for key, value in node.items():
-            if key == 'type' and not is_registered(value):
-                raise ConfigError(f'{place} should name registered classes as `type`. Found {value!r}. {ADVICE}')
-            if key.startswith('_'):
-                raise ConfigError(f'{place} should have no key {key!r}. {ADVICE}')
-            # Labels have names of classes and templates of files, which nothing here reads.
-            _check(value, place, strings and key != 'labels')
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _check(value, place, strings)
-    elif strings and isinstance(node, str) and ('/' in node or '\\' in node or node.lower().endswith(_SUFFIXES_OF_FILES)):
-        raise ConfigError(f'{place} should name no files. Found {node!r}. {ADVICE}')
-
-
-def is_registered(name: Any) -> bool:
-    """Whether a ``type`` is a model part, a transform or a kind of label in the registries of this package or those below them.
-
-    Nothing is imported for a name: where no registry knows it, it is not registered.
-    """
-    if not isinstance(name, str):
-        return False
-    scope, _, own = name.rpartition('.')
-    nodes: list[Registry | None] = [registries.MODELS, registries.LABELS, registries.TRANSFORMS]
-    # Those of this package first: importing all of mmseg takes seconds.
-    while nodes := [node for node in nodes if node is not None]:
-        for node in nodes:
-            if scope in ('', node.scope):
-                node.import_from_location()
-                if own in node.module_dict:
-                    return True
-        nodes = [node.parent for node in nodes]
-    return False
 
 
 def test_steps(config: Config | ConfigDict) -> list[dict]:

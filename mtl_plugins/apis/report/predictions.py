@@ -16,7 +16,6 @@ from mtl_plugins.apis.contenders import Sample, build_loader, labels_of, load_co
 from mtl_plugins.apis.report.groups import RunGroup
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.labels.label_kind import ColourBar, LabelKind
-from mtl_plugins.utils.config import DATALOADERS
 from mtl_plugins.visualization.analysis_pictures import draw_ranked
 
 # Larger pictures are made smaller: the page holds all of them.
@@ -71,7 +70,7 @@ def predict(
         CheckpointError: If a checkpoint does not fit.
     """
     runs = {group.name: group.representative for group in groups}
-    configs = [recorded_config(run) for run in runs.values()]
+    configs = [recorded_config(run, 'val_dataloader') for run in runs.values()]
     _set_data_root(configs[0], data_root)
     contenders = [
         load_contender(name, config, str(run.checkpoint('best') or run.checkpoint('last')))
@@ -107,11 +106,8 @@ def predict(
 
 
 def _set_data_root(config: Config, data_root: str | None) -> None:
-    if not config.get('val_dataloader'):
-        raise ConfigError('The first run should have a `val_dataloader`. Found none: --no-predictions leaves them out.')
-    for name in DATALOADERS:
-        if data_root and config.get(name):
-            config[name].dataset.data_root = data_root
+    if data_root:
+        config.val_dataloader.dataset.data_root = data_root
     root = config.val_dataloader.dataset.get('data_root')
     if root and not Path(root).is_dir():
         raise ConfigError(

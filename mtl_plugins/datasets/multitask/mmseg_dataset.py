@@ -13,6 +13,7 @@ from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.data_files import find_registered
 
 # What this class does itself.
 OWN_ARGUMENTS = ('data_root', 'pipeline', 'indices', 'test_mode', 'lazy_init', 'serialize_data', 'max_refetch')
@@ -158,7 +159,7 @@ def find_class(source: Mapping[str, Any]) -> type:
     from mmseg.registry import DATASETS as MMSEG_DATASETS
 
     name = source.get('type')
-    kind = MMSEG_DATASETS.get(name.removeprefix('mmseg.')) if isinstance(name, str) else name
+    kind = find_registered(name, MMSEG_DATASETS) if isinstance(name, str) else name
     if kind is None:
         raise ConfigError(f'`dataset.type` should be a data set of mmseg, such as ADE20KDataset. Found {name!r}.')
     if not (inspect.isclass(kind) and issubclass(kind, BaseSegDataset)):

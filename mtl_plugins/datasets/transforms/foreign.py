@@ -1,8 +1,6 @@
 """Transforms of mmcv, mmseg, torchvision and albumentations, under the sample's own seed."""
 
 import copy
-import importlib
-import inspect
 import os
 import random
 import threading
@@ -19,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
+from mtl_plugins.utils.data_files import LIBRARIES, find_in_library
 
 # A pixel's number starts here: whatever a library fills borders with is below.
 FIRST = 256
@@ -47,26 +46,22 @@ def build_transform(step: dict | Callable) -> Callable:
     """
     if not isinstance(step, Mapping):
         return step
-    library, _, name = step['type'].partition('.')
+    library = step['type'].partition('.')[0]
     arguments = {key: value for key, value in step.items() if key != 'type'}
     if library == 'torchvision':
-        return TorchvisionTransform(step['type'], _make('torchvision.transforms.v2', name, step['type'], arguments))
+        return TorchvisionTransform(step['type'], _make(step['type'], arguments))
     if library == 'albumentations':
-        return AlbumentationsTransform(step['type'], _make('albumentations', name, step['type'], arguments))
+        return AlbumentationsTransform(step['type'], _make(step['type'], arguments))
     built = TRANSFORMS.build({'_scope_': SCOPE, **step})
     if type(built).__module__.partition('.')[0] in ('mmcv', 'mmseg'):
         return OpenMMLabTransform(step['type'], built)
     return built
 
 
-def _make(module: str, name: str, kind: str, arguments: dict) -> Any:
-    package = module.partition('.')[0]
-    try:
-        found = getattr(importlib.import_module(module), name, None)
-    except ImportError as error:
-        raise ConfigError(f'`{kind}` needs the package {package}: pip install {package}') from error
-    if not inspect.isclass(found):
-        raise ConfigError(f'`type` should be a transform of {module}. Found {kind!r}.')
+def _make(kind: str, arguments: dict) -> Any:
+    found = find_in_library(kind)
+    if found is None:
+        raise ConfigError(f'`type` should be a transform of {LIBRARIES[kind.partition(".")[0]][0]}. Found {kind!r}.')
     try:
         return found(**arguments)
     except TypeError as error:

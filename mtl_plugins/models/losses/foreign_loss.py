@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
+from mtl_plugins.utils.data_files import find_in_library
 
 IGNORED_LABEL = 255
 # What a depth loss of another library compares, unless its config says `space`.
@@ -55,7 +56,7 @@ def build_library_loss(config: dict, **defaults: Any) -> tuple[nn.Module, str, f
     """
     config = dict(config)
     kind_name = config['type'].removeprefix('torch.')
-    kind = getattr(nn, kind_name, None) if config['type'].startswith('torch.') else MODELS.get(config['type'])
+    kind = find_in_library(config['type']) if config['type'].startswith('torch.') else MODELS.get(config['type'])
     if kind is None or not inspect.isclass(kind):
         raise ValueError(f'`loss` should be a loss of this package, of mmseg or of torch.nn. Found {config["type"]!r}.')
     parameters = inspect.signature(kind).parameters

@@ -1,0 +1,246 @@
+"""Files that are data: read within limits, and what they name resolved without running anything.
+
+Configs that the user names are code: mmengine imports and calls whatever a dotted ``type`` names. Checkpoints, records of runs,
+``dataset.json``, exported models and plans are data, whoever wrote them. Their values are plain, and a type is the name of a
+registered class.
+"""
+
+import errno
+import functools
+import importlib
+import inspect
+import json
+import math
+import os
+import stat
+import sys
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from mtl_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.registry import Registry
+
+# Modules, separated by commas, whose classes files may name: plug-ins that the user trusts.
+PLUGINS_VARIABLE = 'MTL_PLUGINS'
+PLUGINS_ADVICE = f'If it is a plug-in that you trust, set {PLUGINS_VARIABLE} to its module.'
+# Classes of other libraries that `<library>.<class>` names: their module, their bases, and the registry that they belong to.
+LIBRARIES = dict(
+    torch=('torch.nn.modules.loss', ('_Loss',), 'MODELS'),
+    torchvision=('torchvision.transforms.v2', ('Transform',), 'TRANSFORMS'),
+    albumentations=('albumentations', ('BasicTransform', 'BaseCompose'), 'TRANSFORMS'),
+)
+MOST_BYTES = 2**26
+MOST_LEVELS = 64
+# Of an integer: those of 64 bits have 19.
+_MOST_DIGITS = 20
+# Initial weights and remote storage: what starts from, or is read with, other files.
+_LEFT_OUT = ('init_cfg', 'pretrained', 'checkpoint_path', 'backend_args', 'file_client_args')
+_PICKLES = ('.pkl', '.pickle')
+_SUFFIXES = ('.npy', '.npz', '.pth', '.pt', '.json', '.yaml', '.yml', '.py')
+
+
+def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
+    """Return the content of a regular file of at most ``most`` bytes.
+
+    Raises:
+        OSError: If it cannot be read, is something else (a folder, a pipe, a device), or is larger.
+    """
+    # Opening a pipe would wait for somebody who writes into it.
+    with open(os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)), 'rb') as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(errno.EINVAL, 'it is no regular file', str(path))
+        data = file.read(most + 1)
+    if len(data) > most:
+        raise OSError(errno.EFBIG, f'it is larger than {most / 2**20:.0f} MiB', str(path))
+    return data
+
+
+def parse_json(data: bytes | str) -> Any:
+    """Return the values of a JSON text: finite numbers that 64 bits hold, nested at most ``MOST_LEVELS`` deep.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    try:
+        found = json.loads(data, parse_constant=_refuse_number, parse_int=_parse_int, parse_float=_parse_float)
+    except RecursionError:
+        found = None
+    else:
+        level = [found]
+        for _ in range(MOST_LEVELS):
+            level = [
+                child
+                for node in level
+                if isinstance(node, (dict, list))
+                for child in (node.values() if isinstance(node, dict) else node)
+            ]
+            if not level:
+                return found
+    raise ValueError(f'it is nested more than {MOST_LEVELS} levels deep')
+
+
+def _refuse_number(text: str) -> Any:
+    raise ValueError(f'{text[:_MOST_DIGITS]} is no finite number of 64 bits')
+
+
+def _parse_int(text: str) -> int:
+    return int(text) if len(text) <= _MOST_DIGITS else _refuse_number(text)
+
+
+def _parse_float(text: str) -> float:
+    number = float(text)
+    return number if math.isfinite(number) else _refuse_number(text)
+
+
+def shorten(value: Any, most: int = 80) -> str:
+    """Return the first line of an error, or a value as Python writes it, of at most ``most`` letters."""
+    if isinstance(value, BaseException):
+        text = (str(value).strip().splitlines() or [''])[0] or type(value).__name__
+    else:
+        text = repr(value)
+    return text if len(text) <= most else f'{text[: most - 3]}...'
+
+
+def find_registered(name: Any, *roots: 'Registry') -> type | None:
+    """Return the class that a registry, or one below it (mmseg's, mmengine's), holds under a name; None if there is none.
+
+    Unlike ``Registry.get`` it imports no module that the name asks for. A dot separates the scope of one of these registries from
+    the name of the class, as in ``mmseg.ASPPHead``, or a library of ``LIBRARIES``; it is no path. Classes of plug-ins are known
+    once they are imported, for which the environment variable ``MTL_PLUGINS`` may ask.
+
+    Raises:
+        ConfigError: If a plug-in or a library cannot be imported.
+    """
+    from mtl_plugins import registry
+
+    if not isinstance(name, str):
+        return None
+    import_plugins()
+    scope, _, own = name.rpartition('.')
+    if scope in LIBRARIES:
+        return find_in_library(name) if getattr(registry, LIBRARIES[scope][2]) in roots else None
+    nodes = list(roots)
+    # Those of this package first: importing all of mmseg takes seconds.
+    while nodes := [node for node in nodes if node is not None]:
+        for node in nodes:
+            if scope in ('', node.scope) or (scope == 'mmcv' and node.parent is None):
+                node.import_from_location()
+                found = node.module_dict.get(own)
+                # mmcv registers its classes with mmengine's; `mmcv.Pad` is an attribute of the package.
+                if found is not None and (scope != 'mmcv' or getattr(sys.modules.get('mmcv'), own, None) is found):
+                    return found
+        nodes = [node.parent for node in nodes]
+    return None
+
+
+def find_in_library(name: str) -> type | None:
+    """Return the loss of torch or the transform of torchvision or albumentations of a name; None if there is none.
+
+    Raises:
+        ConfigError: If the library is not installed.
+    """
+    library, _, own = name.partition('.')
+    module, bases, _ = LIBRARIES[library]
+    # It would ask the network for newer versions.
+    os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
+    try:
+        namespace = importlib.import_module(module)
+    except ImportError as error:
+        raise ConfigError(f'`{name}` needs the package {library}: pip install {library}') from error
+    found = getattr(namespace, own, None)
+    return found if inspect.isclass(found) and issubclass(found, tuple(getattr(namespace, base) for base in bases)) else None
+
+
+@functools.cache
+def import_plugins() -> None:
+    """Import the modules that the environment variable ``MTL_PLUGINS`` names.
+
+    Raises:
+        ConfigError: If one cannot be imported.
+    """
+    for name in filter(None, map(str.strip, os.environ.get(PLUGINS_VARIABLE, '').split(','))):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigError(f'`{PLUGINS_VARIABLE}` should name modules that can be imported. Found {name}: {error}.') from error
+
+
+def refuse_imports(config: Mapping[str, Any], place: str, advice: str = PLUGINS_ADVICE) -> None:
+    """Refuse a config that asks by ``custom_imports`` for modules that are not imported.
+
+    Raises:
+        ConfigError: If it does.
+    """
+    import_plugins()
+    imports = config.get('custom_imports')
+    imports = imports.get('imports') if isinstance(imports, Mapping) else imports
+    unknown = [str(name) for name in ([imports] if isinstance(imports, str) else imports or ()) if name not in sys.modules]
+    if unknown:
+        raise ConfigError(f'{place} should need no modules that are not imported yet. Found {", ".join(unknown)}. {advice}')
+
+
+def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_ADVICE, paths: bool = False) -> Any:
+    """Return a copy of a part of a config in a file, which may be built: plain values, and types of registered classes.
+
+    What would load or fetch initial weights is taken out.
+
+    Args:
+        node: The part.
+        place: Where it is, for the error.
+        roots: Registries of the classes that it may name; those of labels are added.
+        advice: What to do about a refusal.
+        paths: Whether it may name files, as a data set does.
+
+    Raises:
+        ConfigError: If it names something that is no registered class, or files.
+    """
+    return _take(node, place, roots, advice, paths, MOST_LEVELS)
+
+
+def _take(node: Any, place: str, roots: tuple, advice: str, paths: bool, levels: int) -> Any:
+    if not levels:
+        raise ConfigError(f'{place} should be nested at most {MOST_LEVELS} levels deep. Found {shorten(node)}. {advice}')
+    if isinstance(node, Mapping):
+        return _take_dict(node, place, roots, advice, paths, levels)
+    if isinstance(node, (list, tuple)):
+        return [_take(value, place, roots, advice, paths, levels - 1) for value in node]
+    if isinstance(node, str):
+        # A loss reads its weights from what has such a suffix, by pickle too, even if the name is nothing else.
+        suffix = f'.{node.lower()}'
+        if '://' in node or suffix.endswith(_PICKLES) or (not paths and (set(node) & set('/\\') or suffix.endswith(_SUFFIXES))):
+            raise ConfigError(f'{place} should name no files or addresses. Found {shorten(node)}. {advice}')
+    elif node is not None and not isinstance(node, (bool, int, float)):
+        raise ConfigError(f'{place} should hold plain values. Found {shorten(node)}. {advice}')
+    return node
+
+
+def _take_dict(node: Mapping[str, Any], place: str, roots: tuple, advice: str, paths: bool, levels: int) -> dict[str, Any]:
+    from mmengine.registry import FUNCTIONS
+
+    from mtl_plugins.registry import LABELS, TRANSFORMS
+
+    part: dict[str, Any] = {}
+    if 'type' in node:
+        found = find_registered(node['type'], *roots)
+        if found is None:
+            raise ConfigError(f'{place} should name registered classes as `type`. Found {shorten(node["type"])}. {advice}')
+        # A class that fetches weights unless it is told not to.
+        parameter = inspect.signature(found).parameters.get('pretrained')
+        if parameter is not None and parameter.default is True:
+            part['pretrained'] = False
+    # Labels have names of classes and templates of files.
+    others = dict(
+        labels=(LABELS, True), pipeline=(TRANSFORMS, False), collate_fn=(FUNCTIONS, False), worker_init_fn=(FUNCTIONS, False)
+    )
+    for key, value in node.items():
+        if not isinstance(key, str) or key.startswith('_') or key == 'target':
+            raise ConfigError(f'{place} should have no key {key!r}. {advice}')
+        registry, own_paths = others.get(key, (None, paths))
+        own_roots = roots if registry is None else (registry,)
+        if key in _LEFT_OUT:
+            part.setdefault(key, None)
+        else:
+            part[key] = _take(value, place, own_roots, advice, own_paths, levels - 1)
+    return part
