@@ -167,12 +167,13 @@ def write_score_sheet(args: argparse.Namespace) -> None:
 
 def prune(args: argparse.Namespace) -> None:
     from mtl_plugins.runs.pruning import superfluous_checkpoints
+    from mtl_plugins.utils.data_files import printable
 
     count = size = 0
     for run in selected(args):
         for path in superfluous_checkpoints(run):
             bytes_here = path.stat().st_size
-            print(f'{bytes_here / 2**20:9.1f} MiB  {path}')
+            print(f'{bytes_here / 2**20:9.1f} MiB  {printable(path)}')
             count, size = count + 1, size + bytes_here
             if args.yes:
                 path.unlink(missing_ok=True)

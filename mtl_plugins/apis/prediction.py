@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
@@ -131,7 +132,7 @@ def print_metrics(metrics: dict[str, float]) -> None:
     """Print a table of all metrics."""
     table = Table('metric', 'value')
     for name, value in metrics.items():
-        table.add_row(name, f'{value:.3f}')
+        table.add_row(Text(name), f'{value:.3f}')
     Console().print(table)
 
 

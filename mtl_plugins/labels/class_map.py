@@ -14,7 +14,7 @@ from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import Entry, LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
-from mtl_plugins.utils.data_files import shorten
+from mtl_plugins.utils.data_files import printable, shorten
 
 WRONG_CLASS = (0, 200, 220)
 MOST_IDS = 2**26
@@ -58,11 +58,15 @@ class ClassMap(LabelKind):
         reduce_zero_label: bool = False,
     ) -> None:
         super().__init__(name=name, path=path)
-        is_list = (
-            isinstance(classes, Sequence) and not isinstance(classes, str) and all(isinstance(each, str) for each in classes)
+        # Tools print them.
+        are_names = isinstance(classes, (list, tuple)) and all(
+            isinstance(each, str) and printable(each) == each for each in classes
         )
-        if not is_list or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
-            raise ValueError(f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names. Found {shorten(classes)}.')
+        if not are_names or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
+            raise ValueError(
+                f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names without control characters. '
+                f'Found {shorten(classes)}.'
+            )
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
         if len(self.palette) != len(classes):

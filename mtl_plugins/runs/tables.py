@@ -13,6 +13,7 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings, summary_keys
 from mtl_plugins.runs.record import RunRecord
+from mtl_plugins.utils.data_files import printable
 
 FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
@@ -71,7 +72,7 @@ Table = RunTable | TextTable
 def run_names(runs: Sequence[RunRecord]) -> list[str]:
     """Paths of the work dirs below the folder that holds all of them; of a single one its name."""
     root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
-    return [str(run.path.absolute().relative_to(root)) if root else run.path.absolute().name for run in runs]
+    return [printable(run.path.absolute().relative_to(root) if root else run.path.absolute().name) for run in runs]
 
 
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
@@ -84,7 +85,7 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
     else:
         titles = headings(keys)
     rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(run_names(runs), runs, strict=True)]
-    return RunTable(['run', *keys], ['run', *titles], rows)
+    return RunTable(['run', *keys], ['run', *map(printable, titles)], rows)
 
 
 def progress_table(runs: Sequence[RunRecord]) -> TextTable:
@@ -112,7 +113,7 @@ def _text(key: str, value: Any) -> str:
         return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
     if isinstance(value, float):
         return f'{value:.2f}' if '/' in key else f'{value:.4g}'
-    return ', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split())
+    return printable(', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split()))
 
 
 def to_plain(table: Table) -> str:
@@ -132,7 +133,8 @@ def to_csv(table: Table) -> str:
 
 def _csv(rows: Sequence[Sequence[Any]]) -> str:
     text = io.StringIO(newline='')
-    csv.writer(text, lineterminator='\n').writerows(rows)
+    cells = [[printable(cell, kept='\n') if isinstance(cell, str) else cell for cell in row] for row in rows]
+    csv.writer(text, lineterminator='\n').writerows(cells)
     return text.getvalue()
 
 

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import make_table, progress_table
+from mtl_plugins.utils.data_files import printable
 
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
 _FIELDS = (
@@ -37,7 +38,9 @@ def print_table(
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place in shown:
         justify = 'right' if table.is_number[place] else 'left'
-        drawn.add_column(table.titles[place], justify=justify, overflow='ellipsis' if place == 0 else 'fold', no_wrap=place == 0)
+        drawn.add_column(
+            Text(table.titles[place]), justify=justify, overflow='ellipsis' if place == 0 else 'fold', no_wrap=place == 0
+        )
     for row in texts:
         drawn.add_row(*(Text(row[place], style=_STYLES.get(row[place], '')) for place in shown))
     console.print(drawn)
@@ -54,7 +57,7 @@ def live_table(runs: Sequence[RunRecord]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, title=f'{len(progress.rows)} of {len(runs)} runs are running')
     for title in progress.titles:
         # Where there is little room, the name of the run is cut, not its numbers.
-        table.add_column(title, justify='left' if title == 'run' else 'right', no_wrap=title != 'run')
+        table.add_column(Text(title), justify='left' if title == 'run' else 'right', no_wrap=title != 'run')
     for name, *cells in progress.rows:
         table.add_row(Text(name, no_wrap=True, overflow='ellipsis'), *cells)
     return table
@@ -69,13 +72,13 @@ def print_run(run: RunRecord, console: Console | None = None) -> None:
         if isinstance(value, dict):
             value = ', '.join(f'{key} {item}' for key, item in value.items())
         if value not in (None, '', []):
-            table.add_row(Text(name, style='bold'), Text(str(value)))
-    console.print(Text(str(run.path), style='bold'))
+            table.add_row(Text(name, style='bold'), Text(printable(value, kept='\n')))
+    console.print(Text(printable(run.path), style='bold'))
     console.print(table)
     scores = Table('score', 'best validation', 'last', 'grader', box=box.SIMPLE_HEAD)
     graded = run.data.get('graded') or {}
     for name in dict.fromkeys([*run.scores, *run.last_scores, *graded]):
         values = [part.get(name) for part in (run.scores, run.last_scores, graded)]
-        scores.add_row(Text(name), *('' if value is None else f'{value:.3f}' for value in values))
+        scores.add_row(Text(printable(name)), *('' if value is None else f'{value:.3f}' for value in values))
     if scores.row_count:
         console.print(scores)

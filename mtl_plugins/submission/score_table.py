@@ -4,6 +4,8 @@ from collections.abc import Mapping
 
 from prettytable import PrettyTable
 
+from mtl_plugins.utils.data_files import printable
+
 SUMMARY = 'metrics_summary'
 TASK_PREFIX = 'metrics_task_'
 
@@ -17,5 +19,5 @@ def format_score_table(scores: Mapping[str, float]) -> str:
         title = 'summary' if group == SUMMARY else group.removeprefix(TASK_PREFIX)
         rows = [(name.split('/', 1)[1], score) for name, score in scores.items() if name.startswith(f'{group}/')]
         for number, (name, score) in enumerate(rows, start=1):
-            table.add_row([f'{title} {name}', f'{score:.4f}'], divider=number == len(rows))
+            table.add_row([printable(f'{title} {name}'), f'{score:.4f}'], divider=number == len(rows))
     return table.get_string()

@@ -82,7 +82,10 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
         sentence = explain(error)
         if sentence is None or os.environ.get(DEBUG_VARIABLE) == '1':
             raise
-        print(f'error: {sentence}', file=sys.stderr)
+        from mtl_plugins.utils.data_files import printable
+
+        # It may say what a file holds.
+        print(f'error: {printable(sentence)}', file=sys.stderr)
         sys.exit(1)
 
 

@@ -14,6 +14,7 @@ import math
 import os
 import stat
 import sys
+import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -63,22 +64,19 @@ def parse_json(data: bytes | str) -> Any:
     Raises:
         ValueError: If it is something else.
     """
+    deep = ValueError(f'it is nested more than {MOST_LEVELS} levels deep')
     try:
-        found = json.loads(data, parse_constant=_refuse_number, parse_int=_parse_int, parse_float=_parse_float)
+        text = data if isinstance(data, str) else data.decode(json.detect_encoding(data))
+        found = json.loads(text, parse_constant=_refuse_number, parse_int=_parse_int, parse_float=_parse_float)
     except RecursionError:
-        found = None
-    else:
-        level = [found]
-        for _ in range(MOST_LEVELS):
-            level = [
-                child
-                for node in level
-                if isinstance(node, (dict, list))
-                for child in (node.values() if isinstance(node, dict) else node)
-            ]
-            if not level:
-                return found
-    raise ValueError(f'it is nested more than {MOST_LEVELS} levels deep')
+        raise deep from None
+    level = [found]
+    for _ in range(MOST_LEVELS):
+        nodes = [list(node.values()) if isinstance(node, dict) else node for node in level if isinstance(node, (dict, list))]
+        level = [child for node in nodes for child in node]
+        if not level:
+            return found
+    raise deep
 
 
 def _refuse_number(text: str) -> Any:
@@ -101,6 +99,26 @@ def shorten(value: Any, most: int = 80) -> str:
     else:
         text = repr(value)
     return text if len(text) <= most else f'{text[: most - 3]}...'
+
+
+def printable(text: object, kept: str = '') -> str:
+    """Return a text that a terminal shows and does not obey: control characters as Python escapes them.
+
+    Args:
+        text: What a file, or the name of one, says.
+        kept: Characters to leave as they are.
+    """
+    text = str(text)
+    return (
+        text
+        if text.isprintable()
+        else ''.join(each if each in kept or _is_printable(each) else ascii(each)[1:-1] for each in text)
+    )
+
+
+def _is_printable(character: str) -> bool:
+    # Spaces of other scripts, and what joins their letters.
+    return character.isprintable() or unicodedata.category(character) == 'Zs' or character in '\u200c\u200d'
 
 
 def find_registered(name: Any, *roots: 'Registry') -> type | None:

@@ -7,9 +7,11 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.data_files import printable
 from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.tiles import render_tiles
 
@@ -55,11 +57,11 @@ def print_comparison(document: Mapping) -> None:
     data = document['data']
     for number, (heading, rows) in enumerate(score_tables(document)):
         table = Table(title=None if number else f'{data["images"]} images of {data["split"]}')
-        table.add_column(heading)
+        table.add_column(Text(heading))
         for name in _headings(document):
-            table.add_column(name, justify='right')
+            table.add_column(Text(printable(name)), justify='right')
         for title, values in rows:
-            table.add_row(title, *_cells(values))
+            table.add_row(Text(title), *_cells(values))
         Console().print(table)
 
 

@@ -106,7 +106,12 @@ def encode_ply(cloud: PointCloud, comment: str = '') -> bytes:
     """
     vertices = np.empty(len(cloud.points), [('xyz', '<f4', 3), ('rgb', 'u1', 3)])
     vertices['xyz'], vertices['rgb'] = cloud.points, next(iter(cloud.colours.values()))
-    header = ['ply', 'format binary_little_endian 1.0', f'comment {comment}'.strip(), f'element vertex {len(vertices)}']
+    header = [
+        'ply',
+        'format binary_little_endian 1.0',
+        f'comment {" ".join(comment.split())}'.strip(),
+        f'element vertex {len(vertices)}',
+    ]
     header += [f'property float {axis}' for axis in 'xyz'] + [f'property uchar {name}' for name in ('red', 'green', 'blue')]
     return '\n'.join([*header, 'end_header', '']).encode('ascii', 'replace') + vertices.tobytes()
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 
+from mtl_plugins.utils.data_files import printable
+
 HEADINGS = dict(
     parameters='all', gflops='GFLOPs', memory='memory (MiB)', epoch='epoch (s)', hours='time (h)'
 )  # fmt: skip
@@ -25,6 +27,7 @@ def resource_rows(costs: Sequence[Mapping], score: str) -> tuple[list[str], list
 
 def rows_in_markdown(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table whose first column is text."""
+    headings, *rows = [[printable(cell).replace('|', '\\|') for cell in row] for row in (headings, *rows)]
     lines = [f'| {" | ".join(headings)} |', '|---|' + '--:|' * (len(headings) - 1)]
     return '\n'.join([*lines, *(f'| {" | ".join(cells)} |' for cells in rows)]) + '\n'
 

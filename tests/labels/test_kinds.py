@@ -246,7 +246,7 @@ def test_a_folder_describes_its_own_labels(tmp_path):
     [
         (dict(type='ClassMaps'), r"`type` of the label x should be one of .* Found 'ClassMaps'"),
         (dict(type='ClassMap'), "missing 1 required keyword-only argument: 'classes'"),
-        (dict(type='ClassMap', classes=['a', 'a']), '`classes` of x should be 1 to 255 different names'),
+        (dict(type='ClassMap', classes=['a', 'a']), '`classes` of x should be 1 to 255 different names without control'),
         (dict(type='ClassMap', classes=['a'], palette=[[0, 0, 0]] * 2), '`palette` of x should have 1 colours. Found 2'),
         (dict(type='ClassMap', classes=['a'], mapping={3: 1}), r'`mapping` of x should give classes 0\.\.0 or 255. Found 1'),
         (dict(type='DepthMap', encoding='feet'), "`encoding` of x should be one of .* Found 'feet'"),

@@ -16,7 +16,9 @@ from mmengine.hooks import Hook
 from mtl_plugins.apis.configuration import add_backend
 from mtl_plugins.apis.sweeps import launch, wandb_sweep
 from mtl_plugins.apis.sweeps.definition import read_sweep
+from mtl_plugins.apis.sweeps.slurm import script_of
 from mtl_plugins.apis.sweeps.training import train_run
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.cli import explain
@@ -241,3 +243,26 @@ def test_a_sweep_that_cannot_be_used_is_one_sentence(run_cli, tmp_path, name):
 def test_a_report_without_trials_and_a_missing_file_are_one_sentence(run_cli, joint_sweep, tmp_path):
     assert 'No trial of' in run_cli('sweep', joint_sweep, '--work-dir', tmp_path / 'work', '--report-only').err
     assert 'should be an existing .py file' in run_cli('sweep', tmp_path / 'none.py').err
+
+
+@pytest.mark.parametrize('name', ['a b', "it's", 'a;touch x', '$(touch x)', '`touch x`', 'a\\b', 'a#b', 'ü"', '50%'])
+def test_names_and_paths_of_a_batch_job_are_words(name, tmp_path, monkeypatch):
+    # They stood in the script as they are: a line break began a command, and a space ended the name.
+    monkeypatch.chdir(tmp_path)
+    script = script_of(name, tmp_path / name, 2, ['sweep.py', '--work-dir', str(tmp_path / name)])
+    options = dict(line.removeprefix('#SBATCH --').partition('=')[::2] for line in script.splitlines()[1:5])
+    assert shlex.split(options['job-name'], comments=True) == [name]
+    assert shlex.split(options['output'], comments=True) == [str(tmp_path / name).replace('%', '%%') + '/slurm-%A_%a.log']
+    (tmp_path / 'srun').write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done\n')
+    (tmp_path / 'srun').chmod(0o755)
+    environment = dict(os.environ, PATH=f'{tmp_path}:/usr/bin:/bin')
+    (tmp_path / 'script').write_text(script)
+    done = subprocess.run(['bash', 'script'], env=environment, capture_output=True, text=True)
+    assert done.stdout.splitlines()[-3:] == ['sweep.py', '--work-dir', str(tmp_path / name)] and not (tmp_path / 'x').exists()
+
+
+@pytest.mark.parametrize('name', ['a\ntouch x', 'a\r#SBATCH --uid=0', 'a\x1b[2J', 'a\u2028b'])
+def test_a_batch_job_has_no_control_characters_in_its_names(name, tmp_path):
+    for job, folder, word in ((name, tmp_path, 'x'), ('job', tmp_path / name, 'x'), ('job', tmp_path, name)):
+        with pytest.raises(ConfigError, match='should have no control characters'):
+            script_of(job, folder, 2, [word])

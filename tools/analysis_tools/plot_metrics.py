@@ -33,15 +33,17 @@ def main() -> None:
     args = parse_args()
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
+    from mtl_plugins.utils.data_files import printable
     from mtl_plugins.visualization.metric_curves import read_curve, render_curves
     from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
     curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
     lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.metric) == 'less' or 'loss' in args.metric
-    table = Table(title=args.metric)
+    table = Table(title=Text(args.metric))
     table.add_column('run')
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
     for heading in ('values', 'last', 'best', *reach):
@@ -50,7 +52,7 @@ def main() -> None:
         row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(lower_is_better):.2f}']
         if reach:
             row.append(str(curve.reaches(args.reach, lower_is_better) or 'never'))
-        table.add_row(curve.name, *row)
+        table.add_row(Text(printable(curve.name)), *row)
     Console().print(table)
     if args.out:
         write_picture(args.out, render_curves(curves, args.metric, args.reach, args.x))

@@ -46,11 +46,13 @@ def main() -> None:
 
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from mtl_plugins.apis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.runs.provenance import provenance
     from mtl_plugins.utils.config import DATA_ROOT_VARIABLE, load_config, parse_options
+    from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.affinity_plots import render_affinity_by_layer, render_affinity_over_training
     from mtl_plugins.visualization.plots import write_picture
@@ -78,19 +80,22 @@ def main() -> None:
     console = Console()
     for name, each in measured.items():
         for pair in next(iter(each['groups'].values()))['pairs']:
-            table = Table(title=f'{name}: {pair}')
+            table = Table(title=Text(printable(f'{name}: {pair}')))
             for heading in ('part', 'cosine', '±', 'conflicts %', 'ratio of norms'):
                 table.add_column(heading, justify='left' if heading == 'part' else 'right')
             for group, values in each['groups'].items():
                 own = values['pairs'][pair]
                 percent = None if own['conflicts'] is None else 100 * own['conflicts']
                 numbers = zip((own['cosine'], own['deviation'], percent, own['ratio']), '2203', strict=True)
-                table.add_row(group, *('' if value is None else f'{value:.{digits}f}' for value, digits in numbers))
+                table.add_row(
+                    Text(printable(group)), *('' if value is None else f'{value:.{digits}f}' for value, digits in numbers)
+                )
             console.print(table)
     for item, own in curves.items():
         for key, curve in own.items():
             later = curve.values[len(curve.values) // 2 :]
-            console.print(f'{item}: {key} {later.mean():.3f} over the second half of {len(curve.values)} values', soft_wrap=True)
+            text = f'{item}: {key} {later.mean():.3f} over the second half of {len(curve.values)} values'
+            console.print(Text(printable(text)), soft_wrap=True)
     if args.out is None:
         return
     make_folder(args.out)

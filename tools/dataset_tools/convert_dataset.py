@@ -78,11 +78,12 @@ def main() -> int:
 
     from mtl_plugins.datasets.conversion.converter import convert
     from mtl_plugins.datasets.conversion.sources import open_source
+    from mtl_plugins.utils.data_files import printable
 
     splits = dict(args.splits) if args.splits else None
     source = open_source(args.kind, args.source, splits, args.labels, args.labels_file, args.num_classes)
     for name, reason in source.left_out.items():
-        print(f'{name}: left out. {reason}')
+        print(printable(f'{name}: left out. {reason}'))
     origin = dict(kind=args.kind, source=str(args.source.resolve()), description=source.description)
     changes = {} if args.depth_range is None else dict(depth_range=args.depth_range)
     try:

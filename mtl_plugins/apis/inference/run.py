@@ -14,6 +14,7 @@ from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.output import Pictures, PredictionWriter
 from mtl_plugins.apis.inference.prediction import Prediction
 from mtl_plugins.apis.inference.sources import CAMERA, count_frames
+from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import shorten_paths
 from mtl_plugins.utils.threads import map_in_order
 
@@ -51,7 +52,7 @@ def run(
             nonlocal skipped
             skipped += 1
             progress.advance(bar)
-            print(shorten_paths(f'skipped: {sentence}'), file=sys.stderr)
+            print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
 
         def write(prediction: Prediction) -> tuple[Prediction, Pictures]:
             return prediction, writer.write(prediction)

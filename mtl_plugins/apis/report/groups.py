@@ -10,6 +10,7 @@ from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, SUMMARY_
 from mtl_plugins.runs.columns import differing_keys, headings
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import TextTable
+from mtl_plugins.utils.data_files import printable
 
 TRIALS_NAME = 'trials.json'
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
@@ -47,7 +48,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
     Trials of a sweep are called by what they tried. Folders of one name in several places keep the place in their name.
     """
     names: dict[str, list[RunRecord]] = {}
-    places = {run.path: _SEED.sub('', run.path.absolute().name) for run in runs}
+    places = {run.path: printable(_SEED.sub('', run.path.absolute().name)) for run in runs}
     parents: dict[str, set] = {}
     for run in runs:
         parents.setdefault(places[run.path], set()).add(run.path.absolute().parent)
@@ -55,7 +56,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
     for run in runs:
         name = places[run.path]
         if len(parents[name]) > 1:
-            name = f'{run.path.absolute().parent.name}/{name}'
+            name = f'{printable(run.path.absolute().parent.name)}/{name}'
         names.setdefault(tried.get(run.path, name), []).append(run)
     return [RunGroup(name, sorted(own, key=lambda run: run.get('seed') or 0)) for name, own in names.items()]
 

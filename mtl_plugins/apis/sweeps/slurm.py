@@ -1,6 +1,7 @@
 """A sweep as an array job of SLURM."""
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import replacing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -29,15 +31,19 @@ def submit(name: str, work_dir: Path, workers: int, arguments: Sequence[str], sb
         What ``sbatch`` said.
 
     Raises:
-        ConfigError: If there is less than one worker.
+        ConfigError: If there is less than one worker, the further arguments cannot be split, or a name has control characters.
         UserError: If there is no ``sbatch``, or it refuses; the script is written.
     """
     if workers < 1:
         raise ConfigError(f'`--slurm` should be a positive number of workers. Found {workers}.')
+    try:
+        further = shlex.split(sbatch_arguments)
+    except ValueError as error:
+        raise ConfigError(f'`--sbatch-args` should be arguments as in a shell. Found {sbatch_arguments!r} ({error}).') from error
     script = work_dir / SCRIPT_NAME
     with replacing(script) as temporary:
         temporary.write_text(script_of(name, work_dir, workers, arguments), encoding='utf-8')
-    command = ['sbatch', *shlex.split(sbatch_arguments), str(script)]
+    command = ['sbatch', *further, str(script)]
     if shutil.which('sbatch') is None:
         raise UserError(f'There is no `sbatch` on PATH here. {script} is written: run `{shlex.join(command)}` on a login node.')
     done = subprocess.run(command, capture_output=True, text=True)
@@ -47,14 +53,27 @@ def submit(name: str, work_dir: Path, workers: int, arguments: Sequence[str], sb
 
 
 def script_of(name: str, work_dir: Path, workers: int, arguments: Sequence[str]) -> str:
-    """The text of the script. A task that is requeued takes its trial up again."""
-    command = shlex.join([sys.executable, '-u', str(ROOT / 'tools' / 'sweep.py'), *arguments])
-    log = f'{work_dir}/slurm-%A_%a.log'
+    """Return the text of the script. A task that is requeued takes its trial up again.
+
+    Raises:
+        ConfigError: If a name or path has control characters: a line break would begin a command.
+    """
+    command, folder = [sys.executable, '-u', str(ROOT / 'tools' / 'sweep.py'), *arguments], os.getcwd()
+    for text in (name, str(work_dir), folder, *command):
+        if printable(text) != text:
+            raise ConfigError(f'Names and paths of a batch job should have no control characters. Found {text!r}.')
+    # In the name of a log `%` begins what SLURM fills in.
+    log = _quote(str(work_dir).replace('%', '%%')) + '/slurm-%A_%a.log'
     return f"""#!/usr/bin/env bash
-#SBATCH --job-name={name}
+#SBATCH --job-name={_quote(name)}
 #SBATCH --array=0-{workers - 1}
 #SBATCH --requeue
 #SBATCH --output={log}
-cd {shlex.quote(os.getcwd())}
-exec srun --ntasks=1 {command}
+cd {shlex.quote(folder)}
+exec srun --ntasks=1 {shlex.join(command)}
 """
+
+
+def _quote(text: str) -> str:
+    """``text`` as one word for ``sbatch``, which takes a backslash within quotes, too, for one that quotes."""
+    return re.sub(r'[^\w@%+=:,./-]', r'\\\g<0>', text)

@@ -2,6 +2,7 @@
 
 import ast
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -71,7 +72,7 @@ def make_wandb_sweep(sweep: Sweep, project: str, work_dir: Path, arguments: Sequ
     path = work_dir / FILE_NAME
     with replacing(path) as temporary:
         temporary.write_text(yaml.safe_dump(config, sort_keys=False), encoding='utf-8')
-    later = f'wandb sweep --project {project} {path}'
+    later = shlex.join(['wandb', 'sweep', '--project', project, str(path)])
     if os.environ.get('WANDB_MODE') in ('offline', 'disabled'):
         return later
     try:

@@ -16,6 +16,7 @@ from mtl_plugins.apis.sweeps.study import SharedStudy, Trials
 from mtl_plugins.errors import UserError
 from mtl_plugins.utils.cli import explain
 from mtl_plugins.utils.config import suggest
+from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import shorten_paths
 
 
@@ -69,7 +70,7 @@ def _run_trial(
     stop: threading.Event,
 ) -> None:
     values = []
-    label = f'trial {trial.number} ({runs[0].label})'
+    label = printable(f'trial {trial.number} ({runs[0].label})')
     try:
         for run in runs:
 
@@ -93,7 +94,7 @@ def _run_trial(
         sentence = explain(error) or f'{type(error).__name__}: {error}'
         study.fail(trial, sentence)
         log = shorten_paths(str(runs[len(values)].folder / OUTPUT_NAME))
-        print(f'{label} failed: {sentence} (see {log})', flush=True)
+        print(printable(f'{label} failed: {sentence} (see {log})'), flush=True)
     else:
         study.complete(trial, statistics.mean(values))
 
