@@ -104,6 +104,6 @@ def test_every_text_file_has_an_encoding_of_its_own():
                 and not any(isinstance(each, ast.Constant) and 'b' in str(each.value) for each in call.args)
             )
             seen += is_text
-            if is_text and not any(keyword.arg == 'encoding' for keyword in call.keywords):
+            if is_text and not any(keyword.arg in ('encoding', None) for keyword in call.keywords):
                 found.append(f'{path}:{call.lineno}: {written}')
     assert seen > 50 and not found

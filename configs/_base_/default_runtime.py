@@ -21,6 +21,7 @@ default_hooks = dict(
     preemption=dict(type='PreemptionHook', interval=10),
     metrics_csv=dict(type='MetricsCsvHook'),
     run_record=dict(type='RunRecordHook'),
+    label_summary=dict(type='LabelSummaryHook'),
     progress_bar=dict(type='ProgressBarHook'),
     prediction_images=dict(type='PredictionImageHook', num_images=4),
     histograms=dict(type='HistogramHook', interval=500),

@@ -12,12 +12,22 @@ from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_labels, legend_of, make_palette
 from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids
-from mtl_plugins.labels.label_kind import Entry, LabelKind
+from mtl_plugins.labels.label_kind import MANY, Entry, LabelKind
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
 from mtl_plugins.utils.data_files import printable, shorten
 
 WRONG_CLASS = (0, 200, 220)
 MOST_IDS = 2**26
+# Classes whose shares a line names.
+SHOWN = 6
+
+
+def _percent(share: float) -> str:
+    return f'{100 * share:.0f} %' if share > 0.1 else f'{100 * share:.2g} %'
+
+
+def _some(names: Sequence[str]) -> str:
+    return ', '.join(names[:SHOWN]) + (f' and {len(names) - SHOWN} more' if len(names) > SHOWN else '')
 
 
 class ClassMap(LabelKind):
@@ -28,7 +38,7 @@ class ClassMap(LabelKind):
 
     Args:
         name: As in :class:`LabelKind`.
-        classes: Names in the order of the ids, 1 to 255.
+        classes: Names in the order of the ids, 2 to 255; one of them may be the background.
         palette: RGB per class; colours that differ by default.
         path: As in :class:`LabelKind`.
         mapping: Class by id in the file; 255 or a negative number ignores it.
@@ -64,8 +74,13 @@ class ClassMap(LabelKind):
         )
         if not are_names or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
             raise ValueError(
-                f'`classes` of {name} should be 1 to {IGNORE_LABEL} different names without control characters. '
+                f'`classes` of {name} should be 2 to {IGNORE_LABEL} different names without control characters. '
                 f'Found {shorten(classes)}.'
+            )
+        if len(classes) == 1:
+            raise ValueError(
+                f'`classes` of {name} should be at least two: of one every prediction is right. Found {shorten(classes)}. Name what '
+                f'the other pixels are as well, as {["background", classes[0]]}; masks of 0 and 255 need `mapping={{0: 0, 255: 1}}`.'
             )
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
@@ -177,6 +192,41 @@ class ClassMap(LabelKind):
         weights = 1 / np.log(1.1 + shares)
         weights = np.round(weights / (weights * shares).sum(), 2).tolist() if known.any() else None
         return dict(frequencies=frequencies, ignored_share=float(counts[IGNORE_LABEL] / counts.sum()), class_weight=weights)
+
+    def contents(self, counts: np.ndarray) -> str:
+        known = counts[: len(self.classes)]
+        order = [number for number in np.argsort(-known, kind='stable') if known[number]]
+        shares = [f'{self.classes[number]} {_percent(known[number] / known.sum())}' for number in order]
+        if len(shares) > SHOWN:
+            shares = [*shares[: SHOWN - 1], '...', shares[-1]]
+        absent = [name for name, number in zip(self.classes, known, strict=True) if not number]
+        missing = f'; no {_some(absent)}' if absent else ''
+        ignored = 100 * counts[IGNORE_LABEL] / counts.sum()
+        return f'{len(order)} of {len(self.classes)} classes, {", ".join(shares) or "none"}{missing}; {ignored:.1f} % ignored'
+
+    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
+        known, ignored = counts[: len(self.classes)], counts[IGNORE_LABEL] / counts.sum()
+        absent = [name for name, number in zip(self.classes, known, strict=True) if not number]
+        is_reduced = self.mapping == {number + 1: number for number in range(len(self.classes))}
+        why = ''
+        if is_reduced:
+            why = ' `reduce_zero_label` ignores id 0 and makes id 1 the first class: leave it out if id 0 is the first class.'
+        elif self.mapping is not None:
+            why = ' Ids that `mapping` does not name are ignored.'
+        if not known.any():
+            return [f'every pixel is ignored.{why}']
+        if len(absent) == len(known) - 1:
+            (only,) = set(self.classes) - set(absent)
+            if not ignored:
+                return [f'every pixel is {only}.']
+            why = why or ' 255 is the ignored label: for masks of 0 and 255 set `mapping={0: 0, 255: 1}`.'
+            return [f'every pixel is {only} or ignored, so that there is nothing to tell it from.{why}']
+        if is_reduced and absent == [self.classes[-1]]:
+            return [f'no pixel of the last class, {self.classes[-1]}.{why}']
+        found = [f'{100 * ignored:.1f} % of the pixels are ignored.{why}'] if ignored > MANY else []
+        if absent and is_whole:
+            found.append(f'no pixel of {_some(absent)}, which cannot be learned.')
+        return found
 
     def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         rows = [(f'{self.name}, {name}', f'{100 * share:.3f} %') for name, share in summary['frequencies'].items()]

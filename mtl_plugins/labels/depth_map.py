@@ -16,13 +16,15 @@ from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
+from mtl_plugins.labels.label_kind import MANY, ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 ENCODINGS = ('code', 'metres', 'disparity')
+# Steps in which metres are counted: 0.1 mm to 1000 km.
+FIRST_BIN, BIN_WIDTH, NUM_BINS = 1e-4, np.log(1.01), 2315
 QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
 MAX_RELATIVE_ERROR = 50.0
@@ -45,7 +47,7 @@ class DepthMap(LabelKind):
         name: As in :class:`LabelKind`.
         path: As in :class:`LabelKind`.
         encoding: One of the above.
-        scale: Metres per unit of the file.
+        scale: Metres per unit of the file, for ``'metres'``; None is 1.
         camera: Template of the camera file, for ``'disparity'``.
         depth_range: Least and largest metres: of the code of labels (beyond it they are unknown), of predictions in a submission
             (clamped), and of the colours.
@@ -71,7 +73,7 @@ class DepthMap(LabelKind):
         name: str,
         path: str = '{split}/{name}/{stem}.png',
         encoding: str = 'code',
-        scale: float = 1.0,
+        scale: float | None = None,
         camera: str | None = None,
         depth_range: Sequence[float] = (DEPTH_MIN, DEPTH_MAX),
         within_range: bool = False,
@@ -79,7 +81,13 @@ class DepthMap(LabelKind):
         super().__init__(name=name, path=path)
         if encoding not in ENCODINGS:
             raise ValueError(f'`encoding` of {name} should be one of {list(ENCODINGS)}. Found {encoding!r}.')
-        if not scale > 0:
+        if scale is not None and encoding != 'metres':
+            raise ValueError(
+                f"`scale` of {name} should be given with the encoding 'metres' and no other: codes span `depth_range`, and "
+                f'disparities have their camera. Found {scale} with {encoding!r}.'
+            )
+        scale = 1.0 if scale is None else scale
+        if not 0 < scale < np.inf:
             raise ValueError(f'`scale` of {name} should be positive. Found {scale}.')
         if (camera is not None) != (encoding == 'disparity'):
             raise ValueError(f"`camera` of {name} should be given with the encoding 'disparity' and no other. Found {camera!r}.")
@@ -161,25 +169,77 @@ class DepthMap(LabelKind):
         return DepthScorer(self.name)
 
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The median code; of an even number the farther of the two middle ones."""
-        codes = (depth if depth.dtype == np.uint8 else encode_label(depth, self.depth_range) for depth in maps)
+        """The median code; of an even number the farther of the two middle ones. Metres beyond the range count as its ends."""
+        codes = (depth if depth.dtype == np.uint8 else self._nearest_codes(depth) for depth in maps)
         return guess_by_row(count_values(codes, NUM_CODES)[..., 1:], median) + np.uint8(1)
 
+    def _nearest_codes(self, metres: np.ndarray) -> np.ndarray:
+        known = metres > 0
+        return np.where(known, encode_depth(np.where(known, metres, 1), depth_range=self.depth_range), 0).astype(np.uint8)
+
     def count(self, stored: np.ndarray) -> np.ndarray:
-        """How often each code occurs: exact. Metres are counted in their codes."""
-        codes = stored if stored.dtype == np.uint8 else encode_label(stored, self.depth_range)
-        return np.bincount(codes.ravel(), minlength=NUM_CODES)
+        """How often each code occurs. Of metres, float64: unknown and known pixels, the sum of each quantity and of its square,
+        and how often depth lies in each of ``NUM_BINS`` steps of 1 %, from ``FIRST_BIN`` metres."""
+        if stored.dtype == np.uint8:
+            return np.bincount(stored.ravel(), minlength=NUM_CODES)
+        metres = stored[stored > 0].astype(np.float64)
+        values = [transform(metres) for transform in QUANTITIES.values()]
+        sums = [each for value in values for each in (value.sum(), np.square(value).sum())]
+        bins = np.floor((values[1] - np.log(FIRST_BIN)) / BIN_WIDTH).clip(0, NUM_BINS - 1).astype(np.int64)
+        return np.concatenate([[stored.size - metres.size, metres.size, *sums], np.bincount(bins, minlength=NUM_BINS)])
 
     def summarise(self, counts: np.ndarray) -> dict[str, Any]:
         """Of ``metres``, ``log`` (natural logarithm of metres) and ``inverse`` (1 / metres) the ``mean`` and ``std`` (divisor N).
 
-        Over the valid pixels; NaN without any. ``invalid_share`` is of all pixels.
+        Over the known pixels, as training reads them; NaN without any. ``invalid_share`` is of all pixels.
         """
         summary: dict[str, Any] = {}
-        for name, transform in QUANTITIES.items():
-            mean, std = mean_and_std(transform(decode_table(*self.depth_range)[1:]), counts[1:])
+        is_code = len(counts) == NUM_CODES
+        known = counts[1:].sum() if is_code else counts[1]
+        for place, (name, transform) in enumerate(QUANTITIES.items()):
+            if is_code:
+                mean, std = mean_and_std(transform(decode_table(*self.depth_range)[1:]), counts[1:])
+            else:
+                mean, square = counts[2 + 2 * place : 4 + 2 * place] / known if known else (np.nan, np.nan)
+                mean, std = float(mean), float(np.sqrt(max(square - mean**2, 0.0))) if known else np.nan
             summary[name] = dict(mean=mean, std=std)
-        return {**summary, 'invalid_share': float(counts[0] / counts.sum())}
+        return {**summary, 'invalid_share': float(counts[0] / (counts[0] + known))}
+
+    def _histogram(self, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ascending metres, and how often each occurs; to 1 % where files hold metres."""
+        if len(counts) == NUM_CODES:
+            return decode_table(*self.depth_range)[:0:-1], counts[:0:-1]
+        return FIRST_BIN * np.exp(BIN_WIDTH * (np.arange(NUM_BINS) + 0.5)), counts[-NUM_BINS:]
+
+    def contents(self, counts: np.ndarray) -> str:
+        metres, often = self._histogram(counts)
+        unknown = f'{100 * self.summarise(counts)["invalid_share"]:.1f} % unknown'
+        if not often.any():
+            return unknown
+        present = metres[often > 0]
+        middle = metres[np.searchsorted(often.cumsum(), often.sum() / 2)]
+        return f'{_rounded(present[0])} .. {_rounded(present[-1])} m, median {_rounded(middle)} m; {unknown}'
+
+    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
+        metres, often = self._histogram(counts)
+        unknown, unit = self.summarise(counts)['invalid_share'], ''
+        if self.encoding == 'metres':
+            unit = f' `scale`, {self.scale:g}, is the metres per unit of the files, 0.001 for millimetres.'
+        if not often.any():
+            return [f'no pixel has a known depth.{unit}']
+        if unknown > MANY:
+            return [f'{100 * unknown:.1f} % of the pixels have no known depth.{unit}']
+        if (often > 0).sum() == 1:
+            return [f'every known pixel has the same depth, {_rounded(metres[often > 0][0])} m.']
+        nearest, farthest = self.depth_range
+        beyond = often[(metres < nearest / 1.01) | (metres > farthest * 1.01)].sum() / often.sum()
+        if beyond > 0.5:
+            middle = metres[np.searchsorted(often.cumsum(), often.sum() / 2)]
+            return [
+                f'{100 * beyond:.0f} % of the known depth is beyond `depth_range`, {nearest:g} .. {farthest:g} m, which written '
+                f'predictions are clamped to; the median is {_rounded(middle)} m.{unit}'
+            ]
+        return []
 
     def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         moments = {name: summary[name] for name in QUANTITIES}
@@ -239,6 +299,10 @@ class DepthMap(LabelKind):
     def groups(self, values: np.ndarray) -> np.ndarray:
         """By distance; what lies beyond the range falls into the outer groups."""
         return groups_between(values, self.group_edges())
+
+
+def _rounded(metres: float) -> str:
+    return f'{metres:.2g}' if metres < 100 else f'{metres:.0f}'
 
 
 def read_baseline_times_focal(path: str) -> float:

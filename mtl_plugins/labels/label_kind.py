@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
     from mtl_plugins.evaluation.functional.scorer import Scorer
 
+# More ignored pixels than that are hardly meant.
+MANY = 0.95
+
 # A name with a colour, or a note without.
 Entry = tuple[str, tuple[int, ...] | None]
 
@@ -240,6 +243,20 @@ class LabelKind(ABC):
     def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
         """The statistics as names and texts."""
         return [(f'{self.name}, ignored pixels', f'{100 * summary["ignored_share"]:.3f} %')]
+
+    def contents(self, counts: np.ndarray) -> str:
+        """What a split holds, in a few words, of the sum of :meth:`count`."""
+        return f'{100 * self.summarise(counts)["ignored_share"]:.1f} % ignored'
+
+    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
+        """What is almost surely a mistake, a sentence each.
+
+        Args:
+            counts: The sum of :meth:`count` over a split, or over some of its samples.
+            is_whole: Whether all samples are counted.
+        """
+        share = self.summarise(counts)['ignored_share']
+        return [f'{100 * share:.1f} % of the pixels are ignored.'] if share > MANY else []
 
     # Pictures: ``values`` in, colours ``(H, W, 3)`` uint8 out.
 

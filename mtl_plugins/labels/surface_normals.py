@@ -134,6 +134,15 @@ class SurfaceNormals(LabelKind):
         total[unknown] = overall
         return encode_normals(total / np.linalg.norm(total, axis=-1, keepdims=True))
 
+    def count(self, stored: np.ndarray) -> np.ndarray:
+        """As of all kinds, and of the vectors that point away from the camera."""
+        return np.append(super().count(stored), (self.valid(stored) & (stored[..., 2] < 128)).sum())
+
+    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
+        away = counts[2] / max(counts[0], 1)
+        turned = [f'{100 * away:.0f} % of the normals point away from the camera: `axes` gives z the other sign.']
+        return super().doubts(counts, is_whole) or (turned if away > 0.5 else [])
+
     def colour(self, values: np.ndarray) -> np.ndarray:
         """The usual colours: x, y, z as red, green, blue; grey: unknown."""
         picture = ((values + 1) * 127.5).round().clip(0, 255).astype(np.uint8)

@@ -86,7 +86,7 @@ def test_a_copy_is_renewed_when_it_is_damaged_or_something_came_beside_it(packed
         open_packed(list_miniscapes(staged, 'train'))[7]
     assert _same(packed_root, stage(packed_root, tmp_path / 'node'))
 
-    kinds = dict(labels=dict(semseg=dict(type='ClassMap', classes=['all'], mapping={0: 0})))
+    kinds = dict(labels=dict(semseg=dict(type='ClassMap', classes=['all', 'none'], mapping={0: 0})))
     (packed_root / 'dataset.json').write_text(json.dumps(kinds))
     shutil.copytree(packed_root / 'val', packed_root / 'more')
     (packed_root / 'train' / 'normals').mkdir()

@@ -3,17 +3,24 @@
 import json
 import runpy
 import sys
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.packing.statistics import collect_histograms, summarise
+from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing.packed import write_packed
+from mtl_plugins.datasets.packing.statistics import collect_histograms, describe_labels, summarise
+from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.counts import mean_and_std
+from mtl_plugins.labels.presets import build_label, miniscapes_labels
 from mtl_plugins.models.tasks import SemSegTask
-from tests.fake_miniscapes import write_fake_miniscapes
+from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools'
 
@@ -93,3 +100,139 @@ def test_tools_explain_bad_input_in_one_line(tmp_path, monkeypatch, capsys, tool
     assert run_tool(monkeypatch, tool, tmp_path / 'nowhere') == 1
     error = capsys.readouterr().err.strip()
     assert error.startswith('error: The data root') and '\n' not in error
+
+
+def write_split(root, labels, **maps):
+    """A training split of one image per map, and its description."""
+    for name, each in maps.items():
+        for folder in (root / 'train/rgb', root / 'train' / name):
+            folder.mkdir(parents=True, exist_ok=True)
+        for index, values in enumerate(each):
+            Image.new('RGB', values.shape[::-1]).save(root / f'train/rgb/{index}.jpg')
+            if values.dtype == np.float32:
+                np.save(folder / f'{index}.npy', values)
+            else:
+                save_label(folder / f'{index}.png', values, 'L')
+    (root / 'dataset.json').write_text(json.dumps(dict(labels=labels)))
+    return root
+
+
+METRES = dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy')
+
+
+def test_metres_are_counted_as_training_reads_them(tmp_path, monkeypatch, capsys):
+    """They were counted in codes of 4 .. 300 m: what was nearer or farther was "invalid", and the rest rounded."""
+    metres = np.random.default_rng(0).uniform(0.5, 8, (3, 16, 24)).astype(np.float32)
+    metres[0, :4] = (0, np.nan, -1, np.inf) * 6
+    root = write_split(tmp_path, dict(depth=METRES), depth=metres)
+    assert not run_tool(monkeypatch, 'compute_statistics.py', root, '--json', tmp_path / 'out.json')
+    summary = json.loads((tmp_path / 'out.json').read_text())['depth']
+    known = metres[np.isfinite(metres) & (metres > 0)].astype(np.float64)
+    for name, values in dict(metres=known, log=np.log(known), inverse=1 / known).items():
+        assert summary[name] == pytest.approx(dict(mean=values.mean(), std=values.std()), rel=1e-9)
+    assert summary['invalid_share'] == pytest.approx(96 / metres.size)
+
+
+def test_the_best_guess_of_metres_beyond_the_range_is_its_end():
+    """Half of the pixels are known to be near: they were left out, and the guess was that of the far ones."""
+    kind = build_label('depth', dict(type='DepthMap', encoding='metres', depth_range=[4, 300]))
+    maps = [np.full((2, 3), metres, np.float32) for metres in (1, 2, 3, 50, 200)]
+    assert kind.code_values(kind.guess(maps)) == pytest.approx(np.full((2, 3), 4.0))
+
+
+def described(root, **options):
+    dataset = MultiTaskDataset(root, labels=miniscapes_labels(root), **options)
+    return describe_labels(dataset)
+
+
+@pytest.mark.parametrize(
+    ('label', 'values', 'line', 'doubt'),
+    [
+        (dict(classes=['a', 'b', 'c']), [0, 0, 1, 2], '3 of 3 classes, a 50 %, b 25 %, c 25 %; 0.0 % ignored', None),
+        (dict(classes=['a', 'b']), [0, 255, 255, 0], '1 of 2 classes, a 100 %; no b; 50.0 % ignored', '`mapping={0: 0, 255: 1}`'),
+        (dict(classes=['a', 'b'], mapping={'0': 0, '255': 1}), [0, 255, 255, 0], '2 of 2 classes', None),
+        (dict(classes=['a', 'b', 'c']), [0, 1, 1, 0], '2 of 3 classes', 'no pixel of c, which cannot be learned'),
+        (dict(classes=['a', 'b', 'c'], reduce_zero_label=True), [0, 1, 2, 0], 'no c; 50.0 % ignored', 'leave it out if id 0 is'),
+        (
+            dict(classes=['a', 'b'], reduce_zero_label=True),
+            [0, 1, 1, 0],
+            'no b; 50.0 % ignored',
+            '`reduce_zero_label` ignores id 0',
+        ),
+        (dict(classes=['a', 'b'], reduce_zero_label=True), [0, 1, 2, 0], '2 of 2 classes', None),
+        (dict(classes=['a', 'b']), [255] * 4, '0 of 2 classes, none; no a, b; 100.0 % ignored', 'every pixel is ignored.'),
+        (dict(classes=['a', 'b'], mapping={'7': 0, '8': 1}), [0, 1, 1, 0], '100.0 % ignored', 'that `mapping` does not name'),
+        (dict(classes=['a', 'b']), [1] * 4, '1 of 2 classes, b 100 %; no a; 0.0 % ignored', 'every pixel is b.'),
+    ],
+)
+def test_what_classes_a_split_holds(tmp_path, label, values, line, doubt):
+    """Such labels trained without a word."""
+    maps = np.uint8(values).repeat(64).reshape(1, 16, 16)
+    lines, doubts = described(write_split(tmp_path, dict(semseg=dict(type='ClassMap', **label)), semseg=maps))
+    assert len(lines) == 1 and lines[0].startswith('semseg, in 1 training samples: ') and line in lines[0]
+    assert len(doubts) == bool(doubt) and (not doubt or doubt in doubts[0])
+
+
+@pytest.mark.parametrize(
+    ('options', 'values', 'line', 'doubt'),
+    [
+        ({}, [5, 10, 20, 0], '5 .. 20 m, median 10 m; 25.0 % unknown', None),
+        (
+            {},
+            [2000, 2400, 3000, 2400],
+            '2000 .. 3007 m, median 2392 m',
+            '100 % of the known depth is beyond `depth_range`',
+        ),
+        ({}, [2000, 2400, 3000, 2400], 'median', '`scale`, 1, is the metres per unit of the files, 0.001 for millimetres'),
+        (dict(scale=0.001, depth_range=[0.5, 10]), [2000, 2400, 3000, 2400], '2 .. 3 m, median 2.4 m', None),
+        ({}, [0.2, 0.5, 0.9, 1], 'median', 'beyond `depth_range`, 4 .. 300 m'),
+        ({}, [0, 0, np.nan, 0], '100.0 % unknown', 'no pixel has a known depth'),
+        (dict(within_range=True), [2000, 2400, 3000, 2400], '100.0 % unknown', 'no pixel has a known depth. `scale`, 1'),
+        ({}, [7, 7, 7, 7], 'median', 'every known pixel has the same depth'),
+    ],
+)
+def test_what_depth_a_split_holds(tmp_path, options, values, line, doubt):
+    maps = np.float32(values).repeat(64).reshape(1, 16, 16)
+    lines, doubts = described(write_split(tmp_path, dict(depth=dict(METRES, **options)), depth=maps))
+    assert len(lines) == 1 and line in lines[0]
+    assert len(doubts) == bool(doubt) and (not doubt or doubt in doubts[0])
+
+
+def test_codes_are_described_exactly_and_packed_ones_alike(tmp_path):
+    codes = np.uint8([0, 1, 255, 255]).repeat(64).reshape(1, 16, 16)
+    root = write_split(tmp_path, dict(depth=dict(type='DepthMap', encoding='code', depth_range=[1, 10])), depth=codes)
+    found = described(root)
+    assert found == (['depth, in 1 training samples: 1 .. 10 m, median 1 m; 25.0 % unknown'], [])
+    write_packed(list_miniscapes(root, 'train', ('depth',)))
+    assert described(root) == found
+
+
+def test_directions_and_boundaries():
+    normals, boundary = (build_label(kind, dict(type=kind)) for kind in ('SurfaceNormals', 'BoundaryMap'))
+    away = np.full((4, 4, 3), (128, 128, 1), np.uint8)
+    assert '`axes` gives z the other sign' in normals.doubts(normals.count(away), True)[0]
+    assert normals.doubts(normals.count(np.uint8(0) - away), True) == []
+    assert boundary.doubts(boundary.count(np.zeros((4, 4), np.uint8)), True) == ['0 % of the pixels are on a boundary.']
+    some = np.eye(4, dtype=np.uint8)
+    assert boundary.doubts(boundary.count(some), True) == [] and '25.0 % on a boundary' in boundary.contents(boundary.count(some))
+
+
+def test_a_large_split_is_sampled_all_over_and_time_is_bounded(tmp_path, monkeypatch):
+    """Class b is in the last samples alone; that c is missing is no surprise in a part of them."""
+    labels = dict(semseg=dict(type='ClassMap', classes=['a', 'b', 'c']))
+    maps = np.zeros((60, 4, 4), np.uint8)
+    maps[50:] = 1
+    dataset = MultiTaskDataset(write_split(tmp_path, labels, semseg=maps), labels=labels)
+    lines, doubts = describe_labels(dataset, max_samples=12)
+    assert lines[0].startswith('semseg, in 12 of 60 training samples: 2 of 3 classes') and not doubts
+    wrapped = SimpleNamespace(datasets=[SimpleNamespace(dataset=dataset), dataset])
+    assert len(describe_labels(wrapped)[0]) == 2 and describe_labels(SimpleNamespace()) == ([], [])
+    read = []
+    monkeypatch.setattr(dataset, 'read_labels', lambda position: read.append(position) or time.sleep(0.02) or {})
+    assert 'none of ' in describe_labels(dataset, seconds=0.1)[1][0] and 1 < len(read) < 12
+
+
+def test_what_cannot_be_read_is_told_at_the_start(tmp_path):
+    root = write_split(tmp_path, dict(semseg=dict(type='ClassMap', classes=['a', 'b'])), semseg=np.full((1, 8, 8), 7, np.uint8))
+    with pytest.raises(CorruptFileError, match=r'should hold class ids 0\.\.1 and 255\. Found \[7\]'):
+        described(root)

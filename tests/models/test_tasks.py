@@ -89,7 +89,7 @@ def test_regression_compares_representations(norm):
 @pytest.mark.parametrize(
     ('build', 'message'),
     [
-        (lambda: SemSegTask(num_classes=0), '`num_classes` should be in 1..255. Found 0.'),
+        (lambda: SemSegTask(num_classes=1), 'in 2..255: an object and its background are two classes. Found 1.'),
         (lambda: DepthTask(representation='cubic'), '`representation` should be one of .* Found .cubic.'),
         (lambda: DepthTask(representation='log'), '`statistics` of .log. should be dict'),
         (lambda: DepthTask(statistics=dict(mean=0, std=1)), '`statistics` should be None'),

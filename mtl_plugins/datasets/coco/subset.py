@@ -4,9 +4,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, read_instances
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
 from mtl_plugins.datasets.loading.labelled_dataset import class_names
+from mtl_plugins.datasets.transforms.coco_loading import rasterise_objects
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
 
@@ -64,3 +67,12 @@ class COCOSubsetDataset(KeyedDataset):
     def load_data_list(self) -> list[dict]:
         images = read_instances(self.data_root, self.split, self.classes)
         return [dict(img_path=image.path, img_size=image.size, objects=image.objects) for image in images]
+
+    def read_labels(self, position: int) -> dict[str, np.ndarray]:
+        """The label map of one sample by its name; the file of the image stays closed.
+
+        Raises:
+            CorruptFileError: If an outline is damaged.
+        """
+        info = self.get_data_info(position)
+        return dict(semseg=rasterise_objects(info['objects'], info['img_size'], info['img_path']))

@@ -4,6 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
 from mtl_plugins.datasets.packing.packed import Sample, decode_sample
 from mtl_plugins.labels.presets import build_labels
@@ -99,6 +101,19 @@ class LabelledDataset(KeyedDataset):
             return decode_sample(results['img_path'], results['label_paths'], self.labels)
         keys = ('img', *(kind.key for kind in self.labels.values()))
         return {key: results[key] for key in keys if key in results}
+
+    def read_labels(self, position: int) -> dict[str, np.ndarray]:
+        """The stored maps of the labels of one sample by name, as :meth:`read_sample` reads them; files of images stay closed.
+
+        Raises:
+            DataNotFoundError: If a file does not exist.
+            CorruptFileError: If a file cannot be used.
+        """
+        results = self.get_data_info(position)
+        self.load_sample(results)
+        if 'img' not in results:
+            return {name: self.labels[name].decode(*paths) for name, paths in results['label_paths'].items()}
+        return {name: results[kind.key] for name, kind in self.labels.items() if kind.key in results}
 
 
 def class_names(labels: Mapping) -> dict:

@@ -1,7 +1,9 @@
 """Statistics of a split: exact where every quantity is a function of 8-bit values, whose 256 counts tell all of it."""
 
+import time
+from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +12,45 @@ from mtl_plugins.labels.counts import mean_and_std
 from mtl_plugins.labels.label_kind import LabelKind
 
 _VALUES = np.arange(256, dtype=np.float64)
+
+
+def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) -> tuple[list[str], list[str]]:
+    """What the labels of a data set hold, a line for each, and what is almost surely a mistake, a sentence each.
+
+    Reads labels as the data set does, of samples all over it, until there are enough or the time is over.
+
+    Args:
+        dataset: With ``labels`` and ``read_labels``; of others, and of what wraps data sets, those within count.
+        max_samples: Most samples to look at.
+        seconds: Time after which no further sample is read.
+    """
+    within = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
+    if not hasattr(dataset, 'read_labels'):
+        parts = [describe_labels(each, max_samples, seconds / len(within)) for each in within if each is not None]
+        return [line for lines, _ in parts for line in lines], [doubt for _, doubts in parts for doubt in doubts]
+    end, total = time.monotonic() + seconds, len(dataset)
+    positions = np.unique(np.linspace(0, total - 1, min(total, max_samples)).round().astype(int))
+    counts: dict[str, np.ndarray] = {}
+    samples: Counter[str] = Counter()
+    num_seen = 0
+    # In an order that is spread over the whole from its start.
+    for position in np.random.default_rng(0).permutation(positions).tolist():
+        for name, stored in dataset.read_labels(position).items():
+            counts[name] = counts.get(name, 0) + dataset.labels[name].count(stored)
+            samples[name] += 1
+        num_seen += 1
+        if time.monotonic() > end:
+            break
+    place = f'{num_seen} of {total} training samples' if num_seen < total else f'{total} training samples'
+    lines, doubts = [], []
+    for name, kind in dataset.labels.items():
+        if name not in counts:
+            doubts.append(f'{name}: none of {place} has this label.')
+            continue
+        lacking = f', {num_seen - samples[name]} of which lack it' if samples[name] < num_seen else ''
+        lines.append(f'{name}, in {place}{lacking}: {kind.contents(counts[name])}')
+        doubts += [f'{name}, in {place}: {each}' for each in kind.doubts(counts[name], num_seen == total)]
+    return lines, doubts
 
 
 class Histograms(NamedTuple):

@@ -33,6 +33,18 @@ def rasterise(objects: list[CocoObject], size: tuple[int, int]) -> np.ndarray:
     return label_map
 
 
+def rasterise_objects(objects: list[CocoObject], size: tuple[int, int], path: str) -> np.ndarray:
+    """:func:`rasterise`, of the objects of the image ``path``.
+
+    Raises:
+        CorruptFileError: If an outline is damaged.
+    """
+    try:
+        return rasterise(objects, size)
+    except ValueError as error:
+        raise CorruptFileError(f"{error} (image '{path}').") from error
+
+
 @TRANSFORMS.register_module()
 class LoadCOCOSubset(BaseTransform):
     """Decode the image and draw its objects.
@@ -49,10 +61,7 @@ class LoadCOCOSubset(BaseTransform):
         path, size = results['img_path'], results['img_size']
         results['img'] = decode_image(path)
         orientation = annotated_orientation(results['img'], size, path)
-        try:
-            label_map = rasterise(results.pop('objects'), size)
-        except ValueError as error:
-            raise CorruptFileError(f"{error} (image '{path}').") from error
+        label_map = rasterise_objects(results.pop('objects'), size, path)
         results['gt_seg_map'] = np.ascontiguousarray(turn(label_map, orientation))
         results['ori_shape'] = results['img'].shape[:2]
         return results

@@ -6,6 +6,7 @@ from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
 from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.engine.hooks.histogram_hook import HistogramHook
+from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.observed_sample_hook import ObservedSampleHook
 from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
@@ -27,6 +28,7 @@ __all__ = [
     'FeatureHook',
     'HistogramHook',
     'IntervalRuntimeInfoHook',
+    'LabelSummaryHook',
     'MetricsCsvHook',
     'ObservedSampleHook',
     'PredictionImageHook',

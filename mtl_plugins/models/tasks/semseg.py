@@ -20,7 +20,8 @@ class SemSegTask(DenseTask):
     Test-time views are merged by their softmax probabilities: the ``'mean'`` or the ``'max'`` of each class.
 
     Args:
-        num_classes: Number of classes, at most 255.
+        num_classes: Number of classes, 2 to 255. The softmax of two logits is the sigmoid of their difference, so that two
+            classes are binary segmentation.
         loss: Config of a loss on coarse logits and fine labels, :class:`UpsampledCrossEntropyLoss` by default, or of several,
             which are added. Losses of mmseg and torch, ``dict(type='mmseg.DiceLoss', loss_weight=0.5)`` or
             ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`. ``class_weight=[...]`` in a loss weighs the classes.
@@ -30,7 +31,7 @@ class SemSegTask(DenseTask):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``num_classes`` is out of 1..255, a loss does not compare logits with labels, it takes no weights though
+        ValueError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
             there is a sampler, or it has a ``class_weight`` of another length.
     """
 
@@ -46,8 +47,10 @@ class SemSegTask(DenseTask):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(label=label, init_cfg=init_cfg)
-        if not 1 <= num_classes <= 255:
-            raise ValueError(f'`num_classes` should be in 1..255. Found {num_classes}.')
+        if not 2 <= num_classes <= 255:
+            raise ValueError(
+                f'`num_classes` should be in 2..255: an object and its background are two classes. Found {num_classes}.'
+            )
         self.num_classes = self.out_channels = num_classes
         self.criteria = build_losses(loss or dict(type='UpsampledCrossEntropyLoss'), partial(LabelLoss, sampler=sampler))
         own = [criterion.name for criterion in self.criteria if not isinstance(criterion, LabelLoss)]
@@ -85,8 +88,6 @@ class SemSegTask(DenseTask):
 
     def margin(self, output: Tensor) -> Tensor:
         """Between the two largest logits."""
-        if self.num_classes == 1:
-            return torch.full_like(output[:, 0], torch.inf)
         best, second = output.topk(2, dim=1).values.unbind(1)
         return best - second
 
