@@ -79,8 +79,9 @@ class ClassMap(LabelKind):
             )
         if len(classes) == 1:
             raise ValueError(
-                f'`classes` of {name} should be at least two: of one every prediction is right. Found {shorten(classes)}. Name what '
-                f'the other pixels are as well, as {["background", classes[0]]}; masks of 0 and 255 need `mapping={{0: 0, 255: 1}}`.'
+                f'`classes` of {name} should be at least two: of one every prediction is right. Found {shorten(classes)}. Name '
+                f'what the other pixels are as well, as {["background", classes[0]]}; masks of 0 and 255 need '
+                '`mapping={0: 0, 255: 1}`.'
             )
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]

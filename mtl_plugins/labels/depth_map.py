@@ -81,7 +81,7 @@ class DepthMap(LabelKind):
         super().__init__(name=name, path=path)
         if encoding not in ENCODINGS:
             raise ValueError(f'`encoding` of {name} should be one of {list(ENCODINGS)}. Found {encoding!r}.')
-        if scale is not None and encoding != 'metres':
+        if scale not in (None, 1) and encoding != 'metres':
             raise ValueError(
                 f"`scale` of {name} should be given with the encoding 'metres' and no other: codes span `depth_range`, and "
                 f'disparities have their camera. Found {scale} with {encoding!r}.'

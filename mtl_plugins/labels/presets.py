@@ -61,7 +61,7 @@ def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
         raise
     except Exception as error:
         # A broken description fails deep in a kind, also in those of plug-ins, with errors of any class.
-        raise ConfigError(f'The label `{name}` cannot be built: {shorten(error)}') from error
+        raise ConfigError(f'The label `{name}` cannot be built: {shorten(error, 400)}') from error
 
 
 def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> dict[str, LabelKind]:

@@ -367,7 +367,7 @@ def test_descriptions_and_lists_have_any_mark_of_their_encoding(root, encoding):
     (root / 'split.txt').write_bytes('2\r\n0\r\n'.encode(encoding))
     dataset = MultiTaskDataset(root, labels=miniscapes_labels(root), split_file='split.txt')
     assert dataset.stems == ['2', '0'] and dataset.metainfo['classes'] == tuple(names)
-    assert [frame.name for frame in read_frames(str(write_list(root, encoding)))] == ['ä', '1']
+    assert [frame.name for frame in read_frames(str(write_list(root, encoding)))] == ['ä', 'train/rgb/1']
 
 
 def write_list(root, encoding):
