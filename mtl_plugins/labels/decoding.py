@@ -24,7 +24,7 @@ _JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]', re.DOTALL)
 # A progressive JPEG has ten or so.
 _MAX_SCANS = 100
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_TIFF_TILE = (322, 323)
+_TILE_WIDTH, _TILE_HEIGHT = 322, 323
 _LARGE_TILE = 2**22
 # Of those that both OpenCV and PIL know, by PIL's names.
 _QUICK_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
@@ -73,17 +73,32 @@ def decode_photograph(
     It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
     pictures the first. :func:`decode_image` gives the same pixels.
 
-    Its size is read from the header first: what is too large is not decoded.
+    Args:
+        data: Content of the file.
+        name: For the error.
+        max_pixels: As in :func:`read_photograph_size`.
+        check: Called with height and width, before the picture is decoded; it raises what is too large.
+
+    Raises:
+        CorruptFileError: If it cannot be decoded, or as :func:`read_photograph_size` does.
+    """
+    size = read_photograph_size(data, name, max_pixels)
+    if check is not None:
+        check(*size)
+    return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+
+
+def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) -> Size:
+    """Return the height and width of a picture by its header, before it is turned upright, and refuse what must not be decoded.
 
     Args:
         data: Content of the file.
         name: For the error.
-        max_pixels: Of a file from a stranger, which must then be one of the six formats above: others take long to decode.
-        check: Called with height and width, before the picture is turned upright; it raises what it does not want decoded.
+        max_pixels: Of a file from a stranger, which must then be a JPEG, PNG, WebP, BMP, TIFF or GIF: others take long to decode.
 
     Raises:
-        CorruptFileError: If it is something else, is truncated, cannot be decoded, or has more than ``max_pixels`` by its header,
-            or 179 million, or is made to take long.
+        CorruptFileError: If it is something else, is truncated, has more than ``max_pixels`` or 179 million, or is made so that
+            decoding takes more memory or time than a picture of its size needs.
     """
     formats = _QUICK_FORMATS if max_pixels is not None else _QUICK_FORMATS + _OTHER_FORMATS
     _check_complete(data, name, max_pixels)
@@ -93,9 +108,11 @@ def decode_photograph(
             tags = getattr(image, 'tag_v2', {})
             if tags and image.mode == 'F':
                 raise ValueError('OpenCV makes no picture of numbers with fractions.')
+            tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error) as error:
+    except Exception as error:
+        # PIL has many ways to say no to a header that someone made up.
         if data.startswith((_PNG_START, _JPEG_START)):
             raise CorruptFileError(f"The image '{name}' cannot be decoded: its header is damaged or cut off.") from error
         if data.startswith(_TIFF_STARTS):
@@ -105,15 +122,12 @@ def decode_photograph(
         raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
     if max_pixels is not None and width * height > max_pixels:
         raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {width}x{height}.")
-    if check is not None:
-        check(height, width)
     # Decoders make room for a whole tile, however small the picture.
-    tile = [tags.get(tag, 0) for tag in _TIFF_TILE]
-    if not all(isinstance(side, int) for side in tile) or tile[0] * tile[1] > max(4 * width * height, _LARGE_TILE):
-        raise CorruptFileError(f"The image '{name}' of {width}x{height} pixels should have smaller tiles. Found {tile}.")
+    if tile > max(4 * width * height, _LARGE_TILE):
+        raise CorruptFileError(f"The image '{name}' of {width}x{height} pixels should have smaller tiles. Found {tile} pixels.")
     if data.startswith(_JPEG_START) and (scans := _count_scans(data)) > _MAX_SCANS:
         raise CorruptFileError(f"The image '{name}' should have at most {_MAX_SCANS} scans. Found {scans}.")
-    return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', name)
+    return height, width
 
 
 def _count_scans(data: bytes) -> int:

@@ -3,9 +3,13 @@
 import http.client
 import io
 import json
+import shutil
 import socket
+import struct
+import subprocess
 import threading
 import time
+import zlib
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -26,10 +30,11 @@ class Bright:
     labels = dict(bright=dict(type='ClassMap', classes=[str(number) for number in range(250)]))
 
     def __init__(self, seconds: float = 0.0) -> None:
-        self.seconds, self.batches = seconds, []
+        self.seconds, self.batches, self.shapes = seconds, [], []
 
     def __call__(self, images):
         self.batches.append(len(images))
+        self.shapes.append(images.shape[:3])
         time.sleep(self.seconds)
         if (images == 255).all():
             raise ZeroDivisionError
@@ -37,12 +42,13 @@ class Bright:
 
 
 @contextmanager
-def serving(runtime, batch_size=4, **limits):
+def serving(runtime, batch_size=4, options=None, **limits):
     """Address and port of a server in a thread."""
     from mtl_plugins.apis.serving.app import Limits, make_app
+    from mtl_plugins.apis.serving.connections import make_server
 
-    app = make_app(MultiTaskInferencer(runtime, batch_size=batch_size), Limits(**limits))
-    server = uvicorn.Server(uvicorn.Config(app, host='127.0.0.1', port=0, log_level='error'))
+    inferencer = MultiTaskInferencer(runtime, batch_size=batch_size, **(options or {}))
+    server = make_server(make_app(inferencer, Limits(**limits)), port=0, log_level='error')
     thread = threading.Thread(target=server.run)
     thread.start()
     try:
@@ -87,6 +93,29 @@ def test_pictures_and_arrays(address):
     assert status == 200 and json.loads(content) == dict(status='ok', labels=['bright'], waiting=0)
 
 
+def many_scans() -> bytes:
+    """A small JPEG that takes long: its last refinement once more and once more."""
+    buffer = io.BytesIO()
+    Image.new('L', (64, 64), 128).save(buffer, 'JPEG', progressive=True)
+    data = buffer.getvalue()
+    return data[:-2] + data[data.rindex(b'\xff\xda') : -2] * 200 + data[-2:]
+
+
+def large_tile() -> bytes:
+    """A TIFF of 8x8 pixels whose only tile has 10000x10000, for which its decoder makes room."""
+    tags = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 10_000, 323: 10_000, 324: 512, 325: 99}
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
+    return (b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)).ljust(512, b'\0') + bytes(99)
+
+
+def two_headers() -> bytes:
+    """A PNG whose first header says 30000x30000, and a second one 8x8."""
+    small = png(picture((8, 8)))
+    large = b'IHDR' + struct.pack('>2I', 30_000, 30_000) + small[24:29]
+    return small[:8] + struct.pack('>I', 13) + large + struct.pack('>I', zlib.crc32(large)) + small[8:]
+
+
+SMALL, LARGE = png(picture((8, 8))), png(np.zeros((64, 64, 3), np.uint8))
 BOMB = bytearray(png(picture((8, 8))))
 BOMB[16:24] = (30000).to_bytes(4, 'big') * 2
 
@@ -99,9 +128,16 @@ BOMB[16:24] = (30000).to_bytes(4, 'big') * 2
         (400, dict(body=png(picture((40, 40)))[:-40]), 'truncated'),
         (400, dict(body=bytes(BOMB)), 'at most 10000 pixels'),
         (400, dict(body=png(np.zeros((200, 200, 3), np.uint8))), 'at most 10000 pixels. Found 200x200'),
+        (400, dict(body=many_scans()), 'at most 100 scans. Found 206'),
+        (400, dict(body=large_tile()), 'smaller tiles. Found 100000000 pixels'),
+        (400, dict(body=two_headers()), 'at most 10000 pixels. Found 30000x30000'),
+        (400, dict(body=png(np.zeros((1, 30, 3), np.uint8))), 'at most 20 times'),
         (413, dict(body=bytes(200_001)), 'at most 200000 bytes'),
         (415, dict(body=png(picture((8, 8))), Content_Type='text/html'), "'text/html'"),
         (422, dict(body=png(picture((8, 8))), path='/predict?output=x'), "'x'"),
+        (422, dict(body=png(picture((8, 8))), path='/predict?outputs=arrays'), "'outputs'"),
+        (404, dict(body=b'', path='/predictions'), 'POST /predict'),
+        (405, dict(body=b'', path='/health'), 'GET /, /health'),
     ],
 )
 def test_bad_uploads_are_refused(address, status, arguments, words):
@@ -117,7 +153,7 @@ def test_an_upload_that_grows_without_a_length_is_cut_off(address):
 
 def test_a_slow_client_gets_its_answer_and_holds_up_nobody():
     with serving(Bright(), seconds=1) as address, socket.create_connection(address) as slow:
-        slow.sendall(b'POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nhalf')
+        slow.sendall(b'POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 100\r\n\r\nhalf')
         assert ask(address, body=png(picture((8, 8))))[0] == 200
         slow.settimeout(20)
         assert slow.recv(100).startswith(b'HTTP/1.1 408')
@@ -129,6 +165,303 @@ def test_a_failing_model_fails_one_batch(address):
         b'{"error":"The model failed: ZeroDivisionError."}',
     )
     assert ask(address, body=png(picture((8, 8))))[0] == 200
+
+
+def test_the_reason_of_a_failure():
+    class Failing(Bright):
+        def __call__(self, images):
+            raise ValueError('no memory for it, of 3 GiB')
+
+    # Was: "The model failed: ValueError."
+    with serving(Failing()) as address:
+        assert json.loads(ask(address, body=SMALL)[1]) == dict(error='The model failed: no memory for it, of 3 GiB.')
+
+
+def form(*parts: tuple[str, bytes], boundary: bytes = b'x"y') -> bytes:
+    """A form with a header and a content for each part."""
+    pieces = [b'--' + boundary + b'\r\n' + head.encode() + b'\r\n\r\n' + content + b'\r\n' for head, content in parts]
+    return b'nobody reads this\r\n' + b''.join(pieces) + b'--' + boundary + b'--\r\nnor this'
+
+
+FILE = 'Content-Disposition: form-data; name="file"; filename="a \\"b.png"\r\nContent-Type: image/png'
+OUTPUT = 'content-disposition: form-data; name=output'
+
+
+@pytest.mark.parametrize(
+    ('status', 'parts', 'words'),
+    [
+        (200, [(FILE, SMALL)], None),
+        (200, [(OUTPUT, b'arrays'), (FILE, SMALL)], None),
+        (200, [(FILE.replace('image/png', 'application/octet-stream'), SMALL)], None),
+        (422, [(FILE, SMALL), (FILE, SMALL)], 'one file. Found 2'),
+        (422, [(OUTPUT, b'arrays')], 'one file. Found 0'),
+        (422, [(FILE, SMALL), (OUTPUT, b'x')], "'x'"),
+        (422, [(FILE, SMALL), (OUTPUT.replace('output', 'size'), b'x')], "'size'"),
+        (415, [(FILE.replace('image/png', 'text/html'), SMALL)], "'text/html'"),
+        (415, [(FILE + '\r\nContent-Transfer-Encoding: base64', SMALL)], 'as it is'),
+        (400, [], 'damaged'),
+        (400, [(FILE, SMALL[:-20])], 'truncated'),
+        (413, [(FILE, bytes(200_001))], 'at most 200000 bytes'),
+    ],
+)
+def test_forms(address, status, parts, words):
+    # Was: 415, the body should be an image file.
+    found, content, headers = ask(address, body=form(*parts), Content_Type='multipart/form-data; boundary="x\\"y"')
+    assert found == status, content
+    if words is not None:
+        assert words in json.loads(content)['error'], content
+    elif parts[0][0] == OUTPUT:
+        np.testing.assert_array_equal(np.load(io.BytesIO(content))['bright'], np.minimum(picture((8, 8))[..., 0], 249))
+    else:
+        assert headers['Content-Type'] == 'image/png'
+
+
+@pytest.mark.skipif(shutil.which('curl') is None, reason='needs curl')
+@pytest.mark.parametrize('how', ['--data-binary', '--form', '--upload-file'])
+def test_curl(address, tmp_path, how):
+    photo = tmp_path / 'photo of a street.png'
+    photo.write_bytes(png(np.random.default_rng(0).integers(0, 200, (99, 99, 3), np.uint8)))
+    arguments = {
+        '--data-binary': ['--data-binary', f'@{photo}', '-H', 'Content-Type: image/png'],
+        '--form': ['-F', f'file=@{photo}'],
+        # Waits for a word before it sends, and does not say how long it is.
+        '--upload-file': ['-X', 'POST', '-T', '-', '-H', 'Expect: 100-continue', '-H', 'Content-Type: image/png'],
+    }[how]
+    url = 'http://{}:{}/predict?output=arrays'.format(*address)
+    command = ['curl', '-sS', '--noproxy', '*', '-m', '20', '-o', tmp_path / 'out', '-w', '%{http_code}', *arguments, url]
+    with photo.open('rb') as file:
+        result = subprocess.run(command, stdin=file, capture_output=True, text=True)
+    assert result.stdout == '200', (result, (tmp_path / 'out').read_bytes()[:200])
+    assert np.load(tmp_path / 'out')['bright'].shape == (99, 99)
+
+
+def test_head_on_all_pages(address):
+    # Was: 405.
+    for path in ('/', '/health', '/metrics'):
+        status, content, headers = ask(address, 'HEAD', path)
+        expected = ask(address, 'GET', path)
+        assert (status, content) == (200, b'') and headers['Content-Type'] == expected[2]['Content-Type'], path
+        # Numbers of /metrics differ.
+        assert path == '/metrics' or headers['Content-Length'] == expected[2]['Content-Length'], path
+    assert ask(address, 'HEAD', '/predict')[0] == 405
+
+
+@pytest.mark.parametrize(
+    ('status', 'headers'),
+    [
+        (200, dict(Host='localhost')),
+        (200, dict(Host='LocalHost:8000')),
+        (200, dict(Host='[::1]:8000')),
+        (200, dict(Host='127.0.0.1', Origin='http://localhost:3000')),
+        (403, dict(Host='attacker.example')),
+        (403, dict(Host='localhost.attacker.example:8000')),
+        (403, dict(Host='attacker.example@localhost')),
+        (403, dict(Host='192.0.2.1')),
+        (403, dict(Host='')),
+        (403, dict(Host='localhost', Origin='https://attacker.example')),
+        (403, dict(Host='localhost', Origin='null')),
+    ],
+)
+def test_pages_of_other_sites_do_not_reach_it(address, status, headers):
+    found, content, _ = ask(address, body=SMALL, **headers)
+    assert found == status and (status == 200 or 'does not answer to' in json.loads(content)['error'])
+
+
+def test_names_that_are_allowed():
+    from mtl_plugins.apis.serving.app import ANY_ADDRESS, _KnownHosts
+
+    known = _KnownHosts(None, {'localhost', 'photos.example', ANY_ADDRESS})
+    for host in ('photos.example:443', '192.0.2.1:8000', '[2001:db8::1]', 'localhost'):
+        assert known.knows(host), host
+    for host in ('attacker.example', '192.0.2.1.attacker.example', '[x]', ''):
+        assert not known.knows(host), host
+
+
+def test_several_requests_on_a_connection(address):
+    request = b'POST /predict?output=arrays HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n'
+    whole = request + b'Content-Length: %d\r\n\r\n' % len(SMALL) + SMALL
+    chunked = request + b'Transfer-Encoding: chunked\r\n\r\n' + b'%x\r\n' % len(SMALL) + SMALL + b'\r\n0\r\n\r\n'
+    last = b'GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
+    with socket.create_connection(address, timeout=20) as connection:
+        # All at once.
+        connection.sendall(whole + chunked + request + b'Content-Length: 3\r\n\r\nxyz' + last)
+        content = wait_for_end(connection)
+    statuses = [int(part[:3]) for part in content.split(b'HTTP/1.1 ')[1:]]
+    assert statuses == [200, 200, 400, 200] and content.endswith(b'"waiting":0}')
+
+
+# Clients that cost more than they should
+
+
+def test_what_an_image_costs_is_that_of_the_resized_one():
+    runtime = Bright()
+    with serving(runtime, options=dict(short_side=128)) as address:
+        # 77 bytes took 22 seconds and 3 GiB.
+        status, content, _ = ask(address, body=png(np.zeros((1, 300, 3), np.uint8)))
+        assert status == 400 and 'Found 300x1, resized to 38400x128' in json.loads(content)['error']
+    with serving(runtime, options=dict(max_pixels=64 * 64)) as address:
+        status, content, _ = ask(address, body=png(np.zeros((64, 65, 3), np.uint8)))
+        assert status == 400 and 'at most 4,096 pixels' in json.loads(content)['error']
+        assert not runtime.batches
+        assert ask(address, body=png(np.zeros((64, 64, 3), np.uint8)))[0] == 200
+
+
+def send_together(address, bodies, pause=0.0):
+    """The answers to uploads of one client each, and after how many seconds they came."""
+    start = time.perf_counter()
+
+    def send(number):
+        time.sleep(number * pause)
+        return (*ask(address, path='/predict?output=arrays', body=bodies[number])[:2], time.perf_counter() - start)
+
+    with ThreadPoolExecutor(len(bodies)) as pool:
+        return list(pool.map(send, range(len(bodies))))
+
+
+def test_batches_have_a_limit_of_pixels():
+    runtime = Bright(seconds=0.2)
+    with serving(runtime, batch_size=4, options=dict(max_pixels=2 * 64 * 64)) as address:
+        answers = send_together(address, [LARGE] * 7)
+    assert [answer[0] for answer in answers] == [200] * 7 and max(runtime.batches) == 2
+
+
+def test_small_images_do_not_wait_for_all_the_large_ones():
+    runtime = Bright(seconds=0.4)
+    # One large image at work and three that wait, then three small ones of different sizes.
+    small = [png(np.zeros((8, width, 3), np.uint8)) for width in (8, 9, 10)]
+    with serving(runtime, options=dict(max_pixels=64 * 64)) as address:
+        answers = send_together(address, [LARGE] * 4 + small, pause=0.05)
+    assert [answer[0] for answer in answers] == [200] * 7
+    # They came after all large ones.
+    sizes = [shape[1] for shape in runtime.shapes]
+    assert sizes == [64, 8, 8, 8, 64, 64, 64], sizes
+
+
+def test_a_full_queue_lets_small_images_in_for_large_ones():
+    with serving(Bright(seconds=0.5), queue=3, options=dict(max_pixels=64 * 64)) as address:
+        answers = send_together(address, [LARGE] * 5 + [SMALL], pause=0.05)
+    statuses = [answer[0] for answer in answers]
+    # One at work, three that wait, the fifth is too much, and the small one takes the place of a waiting one.
+    assert statuses[0] == 200 and statuses[5] == 200 and sorted(statuses) == [200] * 4 + [503] * 2, statuses
+
+
+def test_large_images_may_not_fill_the_queue():
+    with serving(Bright(seconds=0.3), queue=16, options=dict(max_pixels=64 * 64)) as address:
+        answers = send_together(address, [LARGE] * 9, pause=0.01)
+    statuses = [answer[0] for answer in answers]
+    # One at work, and four batches that wait.
+    assert 4 <= statuses.count(200) <= 6 and statuses.count(503) == 9 - statuses.count(200), statuses
+
+
+def test_every_request_has_a_deadline():
+    with serving(Bright(seconds=1.0), seconds=0.2, deadline=0.3) as address:
+        ((status, content, seconds),) = send_together(address, [SMALL])
+        assert status == 503 and b'no time' in content and seconds < 0.9
+
+
+def test_images_of_clients_that_left_are_not_predicted():
+    runtime = Bright(seconds=0.6)
+    with serving(runtime) as address:
+        with ThreadPoolExecutor(1) as pool:
+            first = pool.submit(ask, address, body=LARGE)
+            time.sleep(0.2)
+            with socket.create_connection(address) as other:
+                head = b'POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n'
+                other.sendall(head + b'Content-Length: %d\r\n\r\n' % len(SMALL) + SMALL)
+                time.sleep(0.2)
+            assert first.result()[0] == 200
+        assert ask(address, body=png(picture((9, 9))))[0] == 200
+    assert runtime.shapes == [(1, 64, 64), (1, 9, 9)]
+
+
+def wait_for_end(connection) -> bytes:
+    connection.settimeout(20)
+    content = b''
+    try:
+        while part := connection.recv(2**16):
+            content += part
+    except ConnectionResetError:
+        pass
+    return content
+
+
+def test_half_a_header_keeps_nobody_out():
+    # 150 of them made the server answer everyone with 503.
+    with serving(Bright(), seconds=1.0, connections=20) as address:
+        slow = [socket.create_connection(address) for _ in range(40)]
+        for connection in slow[20:]:
+            connection.sendall(b'POST /predict HTTP/1.1\r\nHost: localhost\r\n')
+        start = time.perf_counter()
+        assert ask(address, body=SMALL)[0] == 200 and time.perf_counter() - start < 1
+        # A byte now and then does not count.
+        time.sleep(0.5)
+        slow[-1].sendall(b'X')
+        ends = [wait_for_end(connection) for connection in slow]
+        assert time.perf_counter() - start < 5
+        # Those that had been there longest made room, the others were told.
+        assert ends[0] == b'' and ends[-1].startswith(b'HTTP/1.1 408') and 20 <= ends.count(b'') < 25
+        for connection in slow:
+            connection.close()
+
+
+def test_half_an_upload_keeps_nobody_out():
+    with serving(Bright(), seconds=2.0, body=200_000, uploads=0) as address:
+        slow = [socket.create_connection(address) for _ in range(5)]
+        head = b'POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 199000\r\n\r\n'
+        start = time.perf_counter()
+        for connection in slow:
+            connection.sendall(head + bytes(150_000))
+        assert ask(address, body=SMALL)[0] == 200 and time.perf_counter() - start < 2
+        # Of 400 kB there is room for two.
+        ends = sorted(wait_for_end(connection)[9:12] for connection in slow)
+        assert ends == [b'408'] * 2 + [b'503'] * 3, ends
+        for connection in slow:
+            connection.close()
+
+
+def test_answers_that_nobody_reads_do_not_stay():
+    body = png(np.zeros((3500, 3500, 3), np.uint8))
+    head = b'POST /predict?output=arrays HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\n'
+    with serving(Bright(), options=dict(max_pixels=None), unsent=20_000_000, seconds=2.0) as address:
+        slow = []
+        for _ in range(4):
+            connection = socket.socket()
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**14)
+            connection.connect(address)
+            slow.append(connection)
+            connection.sendall(head + b'Content-Length: %d\r\n\r\n' % len(body) + body)
+            time.sleep(0.4)
+        # Each answer has 12 MB, of which the system keeps a part. The first ones are cut off for the last ones, and those when
+        # their time is up.
+        assert len(wait_for_end(slow[0])) < 12_000_000
+        assert ask(address, body=SMALL)[0] == 200
+        time.sleep(2.5)
+        lengths = [len(wait_for_end(connection)) for connection in slow[1:]]
+        assert all(length < 12_000_000 for length in lengths), lengths
+        for connection in slow:
+            connection.close()
+
+
+def test_an_end_that_waits_for_nobody(monkeypatch):
+    from mtl_plugins.apis.serving import connections
+
+    # It waited for all that was in the queue.
+    monkeypatch.setattr(connections, 'GRACE', 2)
+    runtime = Bright(seconds=4.0)
+    with ThreadPoolExecutor(8) as pool:
+        with serving(runtime, batch_size=1) as address:
+            answers = [pool.submit(ask, address, body=SMALL) for _ in range(4)]
+            head = b'POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: 9\r\n\r\n'
+            slow = [socket.create_connection(address) for _ in range(2)]
+            slow[0].sendall(head)
+            slow[1].sendall(head[:9])
+            time.sleep(0.5)
+            start = time.perf_counter()
+        assert time.perf_counter() - start < 3.5
+        assert [answer.result()[0] for answer in answers] == [503] * 4 and runtime.batches == [1]
+        assert [wait_for_end(connection) for connection in slow] == [b'', b'']
+        for connection in slow:
+            connection.close()
 
 
 def test_twice_the_capacity():

@@ -214,17 +214,21 @@ class MultiTaskInferencer:
         if batch:
             yield batch
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise `DataError` if an image of this size would be too large for the network, as far as the size shows that.
+    def check_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the network gets an image of this size, as far as it can be told.
 
-        The steps of a config that are not of this package may make it larger or smaller; :meth:`prepare` looks again.
+        The steps of a config that are not of this package may make it larger or smaller: :meth:`prepare` looks again.
+
+        Raises:
+            DataError: If it is too large for the network.
         """
-        if not all(isinstance(step, ResizeToCover) for step in self.steps):
-            return
         before = height, width
+        if not all(isinstance(step, ResizeToCover) for step in self.steps):
+            return before
         for step in self.steps:
             height, width = step.new_size(height, width)
         self._check(height, width, before)
+        return height, width
 
     def _check(self, height: int, width: int, before: tuple[int, int]) -> None:
         """Raise `DataError` if a prepared image is too large."""

@@ -1,86 +1,165 @@
-"""Single requests to batches, and a queue that says no in time."""
+"""Single requests to batches, in an order that is fair to small images, and a queue that says no in time."""
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from mtl_plugins.apis.inference.inferencer import count_pixels
+
+# Threads that decode uploads and encode answers.
+CODERS = 2
+
 
 class QueueFull(Exception):
-    """As many images wait as may."""
+    """No more images may wait, or a smaller one took the place."""
+
+
+@dataclass(eq=False)
+class _Job:
+    """An image on its way: what its network will cost, and what the request waits for."""
+
+    pixels: int
+    result: asyncio.Future
+    image: np.ndarray | None = None
+    taken: bool = False
 
 
 class Batcher:
-    """Collects images of one size that wait at the same time, up to a number, and predicts them together in one thread.
+    """Collects images of one size that wait at the same time, and predicts them together in one thread.
 
-    Nothing waits for company: a batch is what has come while the one before was computed. Images are taken in their order;
-    those of another size than the first stay for a later batch.
+    Requests are never delayed to fill a batch: a batch has what came while the one before was computed. Large images do not hold
+    up small ones: after a batch that starts with the oldest image come as many pixels of batches that start with the smallest.
+    When the queue is full, an image takes the places of larger ones.
 
     Args:
-        predict: Of a batch of images ``(H, W, 3)`` of one size: a result for each. Called by one thread at a time.
+        predict: Called with images ``(H, W, 3)`` of one size, by one thread at a time; gives a result for each.
         batch_size: Images at a time.
         queue_size: Images that may wait.
+        max_pixels: Of a batch, each side of an image rounded up as by :func:`count_pixels`, which an image alone may exceed; four
+            times as many may wait. None is no limit.
     """
 
-    def __init__(self, predict: Callable[[Sequence[np.ndarray]], Sequence[Any]], batch_size: int, queue_size: int) -> None:
+    def __init__(
+        self,
+        predict: Callable[[Sequence[np.ndarray]], Sequence[Any]],
+        batch_size: int,
+        queue_size: int,
+        max_pixels: int | None = None,
+    ) -> None:
         self.predict = predict
         self.batch_size = batch_size
         self.queue_size = queue_size
+        self.max_pixels = max_pixels
         self.batches = self.images = 0
-        self._waiting: deque[tuple[np.ndarray, asyncio.Future]] = deque()
+        self._jobs: list[_Job] = []
+        # Pixels for which the smallest images go first.
+        self._credit = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='model')
+        self._coders = ThreadPoolExecutor(CODERS, thread_name_prefix='coder')
         self._worker: asyncio.Task | None = None
+        self._ended = False
 
     @property
     def waiting(self) -> int:
-        """How many images wait."""
-        return len(self._waiting)
+        """The number of images that wait."""
+        return len(self._waiting())
 
-    async def submit(self, image: np.ndarray) -> Any:
-        """The result for an image.
+    def _waiting(self) -> list[_Job]:
+        return [job for job in self._jobs if not job.taken and not job.result.done()]
+
+    async def submit(self, pixels: int, prepare: Callable[[], np.ndarray], encode: Callable[[Any], Any]) -> Any:
+        """Prepare an image in a thread, predict it and return its encoded result.
+
+        Args:
+            pixels: That the network will see, as far as that is known.
+            prepare: Gives the image.
+            encode: Of what ``predict`` gives.
 
         Raises:
-            QueueFull: If as many wait as may.
-            Exception: What ``predict`` raises of the batch.
+            QueueFull: If too many images wait, or smaller ones come while this one waits.
+            Exception: What ``prepare``, ``encode``, or ``predict`` for the batch raises.
         """
-        if len(self._waiting) >= self.queue_size:
+        loop = asyncio.get_running_loop()
+        job = _Job(pixels, loop.create_future())
+        self._make_room(job)
+        self._jobs.append(job)
+
+        def prepare_if_wanted() -> np.ndarray | None:
+            return None if job.result.done() else prepare()
+
+        try:
+            image = await loop.run_in_executor(self._coders, prepare_if_wanted)
+            if not job.result.done():
+                job.image, job.pixels = image, count_pixels(*image.shape[:2])
+                if self._worker is None or self._worker.done():
+                    self._worker = asyncio.create_task(self._work())
+            result = await job.result
+            return await loop.run_in_executor(self._coders, encode, result)
+        finally:
+            self._jobs.remove(job)
+            if job.result.done() and not job.result.cancelled():
+                job.result.exception()  # Nobody else asks for it.
+            job.result.cancel()
+
+    def _make_room(self, job: _Job) -> None:
+        waiting = self._waiting()
+        larger = sorted((other for other in waiting if other.pixels > job.pixels), key=lambda other: other.pixels)
+        pixels, dropped = sum(other.pixels for other in waiting), []
+        while len(waiting) - len(dropped) >= self.queue_size or (
+            self.max_pixels is not None and pixels and pixels + job.pixels > 4 * self.max_pixels
+        ):
+            if not larger:
+                raise QueueFull
+            dropped.append(larger.pop())
+            pixels -= dropped[-1].pixels
+        # Those at work and those whose results are encoded.
+        if self._ended or len(self._jobs) - len(dropped) >= self.queue_size + 2 * self.batch_size:
             raise QueueFull
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((image, future))
-        if self._worker is None or self._worker.done():
-            self._worker = asyncio.create_task(self._work())
-        return await future
+        for other in dropped:
+            other.result.set_exception(QueueFull())
 
     async def _work(self) -> None:
-        while self._waiting:
-            batch = self._take()
-            if not batch:
-                continue
+        while batch := self._take():
             self.batches += 1
             self.images += len(batch)
+            images = [job.image for job in batch]
             try:
-                results = await asyncio.get_running_loop().run_in_executor(
-                    self._pool, self.predict, [image for image, _ in batch]
-                )
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
+                results = await asyncio.get_running_loop().run_in_executor(self._pool, self.predict, images)
+                for job, result in zip(batch, results, strict=True):
+                    if not job.result.done():
+                        job.result.set_result(result)
             except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
+                for job in batch:
+                    if not job.result.done():
+                        job.result.set_exception(error)
 
-    def _take(self) -> list[tuple[np.ndarray, asyncio.Future]]:
-        """The next batch, without those that nobody waits for any more."""
-        waiting = [item for item in self._waiting if not item[1].done()]
-        same = [item for item in waiting if item[0].shape == waiting[0][0].shape][: self.batch_size]
-        chosen = {id(item) for item in same}
-        self._waiting = deque(item for item in waiting if id(item) not in chosen)
-        return same
+    def _take(self) -> list[_Job]:
+        """The next batch, without the images that nobody waits for any more."""
+        ready = [job for job in self._waiting() if job.image is not None]
+        if not ready:
+            return []
+        is_owed = self._credit > 0
+        first = min(ready, key=lambda job: job.pixels) if is_owed else ready[0]
+        most = self.batch_size if self.max_pixels is None else min(self.batch_size, max(self.max_pixels // first.pixels, 1))
+        batch = [job for job in ready if job.image.shape == first.image.shape][:most]
+        pixels = sum(job.pixels for job in batch)
+        self._credit = self._credit - pixels if is_owed else pixels
+        for job in batch:
+            job.taken = True
+        return batch
+
+    def end(self, everything: bool = False) -> None:
+        """Refuse the images that wait, and all that come; with ``everything`` those of the batch at work, too."""
+        self._ended = True
+        for job in self._jobs:
+            if (everything or not job.taken) and not job.result.done():
+                job.result.set_exception(QueueFull())
 
     def close(self) -> None:
-        """End the thread after the batch at hand."""
-        self._pool.shutdown(wait=True)
+        """End the threads when they have done what they are at."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._coders.shutdown(wait=False, cancel_futures=True)
