@@ -157,14 +157,14 @@ class PredictionWriter:
     def _write_list(self) -> None:
         path = self.out / RESULTS
         # Names of files may have bytes that are no text.
-        text = dict(encoding='utf-8', errors='surrogateescape', newline='')
+        text = dict(errors='surrogateescape', newline='')
         earlier: dict[str, str] = {}
         if self._sources and path.is_file():
-            with path.open(**text) as file:
+            with path.open(encoding='utf-8', **text) as file:
                 earlier = dict(row for row in csv.reader(file) if len(row) == 2)
         if self._sources:
             rows = {'name': 'file', **earlier, **self._sources}
-            with replacing(path) as temporary, temporary.open('w', **text) as file:
+            with replacing(path) as temporary, temporary.open('w', encoding='utf-8', **text) as file:
                 csv.writer(file, lineterminator='\n').writerows(rows.items())
 
 
