@@ -1,6 +1,7 @@
 """Trained models over the same images of one split."""
 
 import hashlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.metrics.streaming_metric import to_values
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
+from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_parameters
@@ -76,29 +78,38 @@ class Sample:
     attention: list[np.ndarray | None]
 
 
-def build_trained(config: Config, checkpoint: str) -> nn.Module:
+def build_trained(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
     """The model of a config with the weights of a checkpoint, on the CPU.
 
+    Args:
+        config: With ``model``.
+        checkpoint: Path of the weights.
+        advice: For a config that is data, what to do if it cannot be built: it may have as many weights as the file has room for.
+
     Raises:
-        ConfigError: If the model predicts no labels.
+        ConfigError: If the model predicts no labels, or one that is data cannot be built.
         CheckpointError: If the checkpoint does not fit.
     """
     init_default_scope(config.get('default_scope', 'mtl_plugins'))
-    model = MODELS.build(config.model)
+    if advice is None:
+        model = MODELS.build(config.model)
+    else:
+        most = 2**22 + os.path.getsize(checkpoint)
+        model = build_from_data(config.model, f'The model of {checkpoint}', most, advice)
     if not hasattr(model, 'label_names'):
         raise ConfigError(f'The model of {config.filename or checkpoint} should predict labels. Found {type(model).__name__}.')
     load_pretrained(model, checkpoint)
     return model
 
 
-def load_contender(name: str, config: Config, checkpoint: str) -> Contender:
-    """Build the model of a config and load a checkpoint into it.
+def load_contender(name: str, config: Config, checkpoint: str, advice: str | None = None) -> Contender:
+    """Build the model of a config and load a checkpoint into it, see :func:`build_trained`.
 
     Raises:
         ConfigError: If the model predicts no labels.
         CheckpointError: If the checkpoint does not fit.
     """
-    model = build_trained(config, checkpoint)
+    model = build_trained(config, checkpoint, advice)
     parameters = count_parameters(model)
     device = 'cuda' if torch.cuda.is_available() else 'cpu'
     return Contender(name, str(config.filename), checkpoint, parameters, prepare_for_inference(model).to(device))

@@ -1,6 +1,7 @@
 """What runs cost: parameters, multiplications, memory and time, from their records or the files of their work dirs."""
 
 import contextlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.apis.configuration import recorded_config
-from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
-from mtl_plugins.registry import MODELS
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.runs.work_dirs import find_runs
+from mtl_plugins.utils.data_files import printable
 
 # Headings of the costs that a score may be plotted against.
 COSTS = dict(
@@ -58,15 +60,32 @@ class RunCost:
 def read_costs(folders: Sequence[Path], size: tuple[int, int]) -> list[RunCost]:
     """The costs of all runs at or below some folders, see :func:`read_cost`.
 
+    A run whose costs are not known, such as one without a config, is left out, with its sentence on standard error.
+
     Raises:
         DataNotFoundError: If there is no such folder, or no run.
-        ConfigError: If a run's config is not there, or describes no model.
+        ConfigError: If the costs of none are known.
     """
     runs = find_runs(folders)
     if not runs:
         listed = ', '.join(map(str, folders))
         raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')
-    return [read_cost(run, size) for run in runs]
+    costs, refused = [], []
+    for run in runs:
+        try:
+            costs.append(read_cost(run, size))
+        except UserError as error:
+            refused.append(error)
+    if not costs:
+        raise refused[0]
+    tell_left_out(refused)
+    return costs
+
+
+def tell_left_out(refused: Sequence[UserError]) -> None:
+    """Print why some runs are left out."""
+    for error in refused:
+        print(f'left out: {printable(error)}', file=sys.stderr)
 
 
 def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
@@ -77,13 +96,13 @@ def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
         size: Height and width of the image whose operations are counted.
 
     Raises:
-        ConfigError: If its config is not there, or describes no model.
+        ConfigError: If its config is not there, or describes no model that can be built.
     """
-    model = MODELS.build(recorded_config(run).model)
+    model = build_from_data(recorded_config(run).model, f'The model of the work dir {run.path}')
     parts = parameters_by_kind(model) if hasattr(model, 'decode_head') and hasattr(model, 'neck') else None
     scalars = read_scalars(run.path)
     memory = [row['memory'] for row in scalars if row.get('memory')]
-    done, epochs = (run.get(f'progress.{key}') or 0 for key in ('iter', 'epoch'))
+    done, epochs = (run.number(f'progress.{key}') or 0 for key in ('iter', 'epoch'))
     hours = None
     with contextlib.suppress(DataNotFoundError):
         hours = float(wall_hours(run.path, np.array(done)))
@@ -93,8 +112,8 @@ def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
         parameters=count_parameters(model) / 1e6,
         gflops=count_flops_of_size(model, size) / 1e9,
-        memory=run.get('memory_mib', max(memory, default=None)),
-        epoch=run.get('epoch_seconds', 3600 * hours / epochs if hours and epochs else None),
+        memory=run.data.get('memory_mib', max(memory, default=None)),
+        epoch=run.data.get('epoch_seconds', 3600 * hours / epochs if hours and epochs else None),
         hours=hours or None,
         scores=dict(run.scores),
     )

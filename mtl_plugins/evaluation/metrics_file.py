@@ -6,16 +6,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.utils.data_files import read_bytes, shorten
+
 FILE_NAME = 'metrics.csv'
+MOST_BYTES = 2**28
 
 
 def read_metrics(path: str | Path) -> list[dict[str, str]]:
-    """The rows of a ``metrics.csv``; none if the file does not exist."""
-    if not Path(path).is_file():
+    """Return the rows of a ``metrics.csv``; none if the file does not exist.
+
+    Raises:
+        CorruptFileError: If it is no such table.
+    """
+    try:
+        # A spreadsheet program that saves the file puts a byte order mark before the first name.
+        rows = list(csv.DictReader(io.StringIO(read_bytes(path, MOST_BYTES).decode('utf-8-sig'), newline='')))
+        if any(abs(int(row['iter'])) >= 2**63 for row in rows):
+            raise ValueError('an iteration is no number of 64 bits')
+    except FileNotFoundError:
         return []
-    # A spreadsheet program that saves the file puts a byte order mark before the first name.
-    with open(path, encoding='utf-8-sig', newline='') as file:
-        return list(csv.DictReader(file))
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        raise CorruptFileError(f"'{path}' is not the file of a run's metrics ({shorten(error)}).") from error
+    return rows
 
 
 def format_metrics(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -10,6 +10,8 @@ from typing import Any
 
 from mtl_plugins.utils.data_files import read_bytes
 
+# A parser needs a hundred times the memory of the text.
+MOST_TEXT = 2**20
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
 IRRELEVANT = frozenset(
     ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
@@ -72,7 +74,7 @@ def read_config_dump(path: Path) -> dict[str, Any]:
         OSError: If it cannot be read.
         ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
-    return read_config_text(read_bytes(path).decode(), str(path))
+    return read_config_text(read_bytes(path, MOST_TEXT).decode(), str(path))
 
 
 def read_config_text(text: str, name: str) -> dict[str, Any]:
@@ -85,6 +87,8 @@ def read_config_text(text: str, name: str) -> dict[str, Any]:
     Raises:
         ValueError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
     """
+    if len(text) > MOST_TEXT:
+        raise ValueError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')
     config = {}
     for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):

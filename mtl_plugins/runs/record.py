@@ -44,19 +44,77 @@ Numbers that are not finite are null. Times of a process that was killed count u
 
 import functools
 import json
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
 
 RECORD_NAME = 'run.json'
 LOCK_NAME = '.lock'
 FORMAT = 1
 MISSING = object()
-_DICTS = ('scores', 'last_scores', 'progress', 'config')
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_name(value: Any) -> bool:
+    """Return True for the name of a file in the work dir."""
+    return isinstance(value, str) and value == os.path.basename(value) and value not in ('', '.', '..') and '\0' not in value
+
+
+_ANY = '*'
+_CODE = dict(commit=_is_text, clean=_is_flag)
+_DEVICE = dict(name=_is_text, processes=_is_number, threads=_is_number)
+_NUMBERS, _TEXTS = {_ANY: _is_number}, {_ANY: _is_text}
+_SECONDS = ('seconds', 'train_seconds', 'val_seconds', 'train_cpu_seconds', 'val_cpu_seconds')
+# What the fields are if they are there and not null: a test, `{name: form}` or `{_ANY: form}` of an object, `[form]` of a list.
+_FORM: dict[str, Any] = dict(
+    **dict.fromkeys(('run_name', 'state', 'error', 'started', 'updated', 'ended', 'note', 'task'), _is_text),
+    **dict.fromkeys(('config_file', 'config_hash', 'memory_of'), _is_text),
+    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'parameters', 'flops'), _is_number),
+    **dict.fromkeys(('scores', 'last_scores', 'graded', 'progress'), _NUMBERS),
+    sessions=[
+        dict(
+            **dict.fromkeys(('started', 'updated', 'state', 'error', 'host', 'command'), _is_text),
+            **dict.fromkeys((*_SECONDS, 'from_iter', 'iterations', 'validations', 'pid'), _is_number),
+            code=_CODE,
+            device=_DEVICE,
+            versions=_TEXTS,
+        )
+    ],
+    code=_CODE,
+    device=_DEVICE,
+    versions=_TEXTS,
+    config=dict(model=dict(tasks={_ANY: {}}), randomness={}, default_hooks=dict(checkpoint={})),
+    data={_ANY: dict(samples=_is_number, fingerprint=_is_text)},
+    flops_size=[_is_number],
+    best=dict(monitor=_is_text, rule=_is_text, epoch=_is_number, iter=_is_number, value=_is_number),
+    validations=[_NUMBERS],
+    checkpoints={_ANY: _is_name},
+    archive=_is_name,
+    tags=[_is_text],
+)
+_EXPECTED: dict[Callable, str] = {
+    _is_text: 'text',
+    _is_number: 'a number',
+    _is_flag: 'true or false',
+    _is_name: 'the name of a file',
+}
 
 
 @dataclass(frozen=True)
@@ -124,6 +182,11 @@ class RunRecord:
             found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
         return default if found is MISSING else found
 
+    def number(self, key: str) -> float | None:
+        """As :meth:`get`, if it is a number; None otherwise."""
+        found = self.get(key)
+        return found if _is_number(found) else None
+
 
 @functools.lru_cache(maxsize=4096)
 def _parse(text: str) -> Any:
@@ -150,8 +213,8 @@ def look_up(node: Any, key: str) -> Any:
 def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
     """Training time of an iteration over all sessions, without validation; None before the first."""
     sessions = record.get('sessions') or ()
-    iterations = sum(session.get('iterations', 0) for session in sessions)
-    return sum(session.get('train_seconds', 0.0) for session in sessions) / iterations if iterations else None
+    iterations = sum(session.get('iterations') or 0 for session in sessions)
+    return sum(session.get('train_seconds') or 0.0 for session in sessions) / iterations if iterations else None
 
 
 def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seconds') -> float:
@@ -161,11 +224,11 @@ def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seco
         sessions: Of a record, from the first to the newest.
         name: ``'train_seconds'`` or ``'train_cpu_seconds'``.
     """
-    total = sessions[-1].get(name, 0.0)
+    total = sessions[-1].get(name) or 0.0
     for session, following in pairwise(sessions):
-        done = session.get('iterations', 0)
-        kept = min(following.get('from_iter', 0) - session.get('from_iter', 0), done)
-        total += session.get(name, 0.0) * kept / done if done else 0.0
+        done = session.get('iterations') or 0
+        kept = min((following.get('from_iter') or 0) - (session.get('from_iter') or 0), done)
+        total += (session.get(name) or 0.0) * kept / done if done else 0.0
     return round(total, 3)
 
 
@@ -178,16 +241,44 @@ def read_record_file(work_dir: Path) -> dict[str, Any]:
     """
     path = work_dir / RECORD_NAME
     try:
-        record = json.loads(path.read_bytes())
+        record = parse_json(read_bytes(path))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.") from error
     except OSError as error:
         raise CorruptFileError(f"'{path}' cannot be read: {error.strerror}.") from error
     except ValueError as error:
-        raise CorruptFileError(f"'{path}' is not the record of a run: it is no JSON ({error}).") from error
+        raise CorruptFileError(f"'{path}' is not the record of a run: it is no JSON ({shorten(error)}).") from error
     if not isinstance(record, dict):
         raise CorruptFileError(f"'{path}' is not the record of a run: it should hold one object. Found {type(record).__name__}.")
-    for name in _DICTS:
-        if not isinstance(record.get(name) or {}, dict):
-            raise CorruptFileError(f"'{path}' is not the record of a run: `{name}` should be an object. Found {record[name]!r}.")
+    check_record(record, path)
     return record
+
+
+def check_record(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse fields that are not what a record holds: everybody who reads one may rely on their types.
+
+    Raises:
+        CorruptFileError: If one is something else.
+    """
+    for place, found, expected in _misfits(record, _FORM, ''):
+        raise CorruptFileError(f"'{path}' is not the record of a run: `{place}` should be {expected}. Found {shorten(found)}.")
+
+
+def _misfits(node: Any, form: Any, place: str) -> Iterator[tuple[str, Any, str]]:
+    if node is None:
+        return
+    if isinstance(form, dict):
+        if not isinstance(node, dict):
+            yield place, node, 'an object'
+            return
+        for name, value in node.items():
+            if name in form or _ANY in form:
+                yield from _misfits(value, form.get(name, form.get(_ANY)), f'{place}.{name}' if place else name)
+    elif isinstance(form, list):
+        if not isinstance(node, list) or None in node:
+            yield place, node, 'a list'
+            return
+        for index, value in enumerate(node):
+            yield from _misfits(value, form[0], f'{place}.{index}')
+    elif not form(node):
+        yield place, node, _EXPECTED[form]

@@ -91,7 +91,7 @@ def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: 
 
     def change(record: dict) -> None:
         for earlier in record.get('sessions') or ():
-            if earlier['state'] == 'running':
+            if earlier.get('state') == 'running':
                 earlier['state'] = 'killed'
         record.update({name: value for name, value in dict(_EMPTY, started=now).items() if name not in record})
         record.update(
@@ -107,7 +107,7 @@ def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: 
             config_hash=hash_config(config),
             seed=(config.get('randomness') or {}).get('seed'),
         )
-        record['sessions'] = [*record['sessions'], session]
+        record['sessions'] = [*(record['sessions'] or ()), session]
 
     change_record(work_dir, change, missing_ok=True)
     _open_sessions.add(Path(work_dir).resolve())
@@ -129,7 +129,7 @@ def update_session(work_dir: str | Path, fields: Mapping[str, Any], session_fiel
         now = _now()
         session = record['sessions'][-1]
         session.update(session_fields or {}, updated=now, seconds=_seconds_between(session['started'], now))
-        record.update(fields, updated=now, seconds=round(sum(session['seconds'] for session in record['sessions']), 3))
+        record.update(fields, updated=now, seconds=round(sum(session.get('seconds') or 0 for session in record['sessions']), 3))
 
     change_record(work_dir, change)
 
@@ -137,7 +137,7 @@ def update_session(work_dir: str | Path, fields: Mapping[str, Any], session_fiel
 def elapsed_seconds(record: Mapping[str, Any]) -> float:
     """Time of all sessions, the newest one counted up to now."""
     *earlier, newest = record['sessions']
-    return round(sum(session['seconds'] for session in earlier) + _seconds_between(newest['started'], _now()), 3)
+    return round(sum(session.get('seconds') or 0 for session in earlier) + _seconds_between(newest['started'], _now()), 3)
 
 
 def end_session(work_dir: str | Path, state: str, error: str | None = None, **fields: Any) -> None:

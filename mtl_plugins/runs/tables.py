@@ -95,11 +95,11 @@ def progress_table(runs: Sequence[RunRecord]) -> TextTable:
     summaries = summary_keys(running)
     rows = []
     for run in running:
-        done, total = run.get('progress.iter') or 0, run.get('progress.max_iters') or 0
-        loss, session = run.get('progress.loss'), (run.data.get('sessions') or [{}])[-1]
+        done, total = run.number('progress.iter') or 0, run.number('progress.max_iters') or 0
+        loss, session = run.number('progress.loss'), (run.data.get('sessions') or [{}])[-1]
         steps, seconds = done - (session.get('from_iter') or 0), session.get('seconds') or 0
         left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
-        scores = [run.get(key) for key in summaries]
+        scores = [run.number(key) for key in summaries]
         cells = ['' if loss is None else f'{loss:.3f}', *('' if score is None else f'{score:.2f}' for score in scores), left]
         rows.append([names[run.path], f'{done}/{total}', *cells])
     return TextTable(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
@@ -108,7 +108,7 @@ def progress_table(runs: Sequence[RunRecord]) -> TextTable:
 def _text(key: str, value: Any) -> str:
     if value is None:
         return ''
-    if key == 'seconds':
+    if key == 'seconds' and isinstance(value, (int, float)):
         minutes, seconds = divmod(round(value), 60)
         return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
     if isinstance(value, float):
@@ -178,6 +178,6 @@ def score_sheet(runs: Sequence[RunRecord]) -> str:
     for run in runs:
         if run.scores or run.data.get('graded'):
             scores = [part.get(key, '') for part in (run.scores, run.data.get('graded') or {}) for key in _SHEET.values()]
-            task = run.data.get('task') or '+'.join(run.config.get('model', {}).get('tasks') or ())
+            task = run.data.get('task') or '+'.join((run.config.get('model') or {}).get('tasks') or ())
             rows.append([task, run.run_name or run.path.absolute().name, run.data.get('note') or '', *scores])
     return _csv([header, *rows])

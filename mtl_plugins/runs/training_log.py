@@ -2,14 +2,18 @@
 
 import contextlib
 import json
+import math
 from pathlib import Path
 
 import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.runs.record import read_record_file
+from mtl_plugins.utils.data_files import read_bytes, shorten
 
 PATTERN = '*/vis_data/scalars.json'
+MOST_BYTES = 2**30
+_LARGEST = 2**63
 
 
 def read_scalars(run: str | Path) -> list[dict[str, float]]:
@@ -23,16 +27,22 @@ def read_scalars(run: str | Path) -> list[dict[str, float]]:
     """
     rows: list[dict[str, float]] = []
     for path in sorted(Path(run).glob(PATTERN)):
-        lines = path.read_text(encoding='utf-8').splitlines()
+        try:
+            lines = read_bytes(path, MOST_BYTES).decode().splitlines()
+        except (OSError, ValueError) as error:
+            raise CorruptFileError(f"The log '{path}' cannot be read: {shorten(error)}.") from error
         for number, line in enumerate(lines, start=1):
             try:
-                row = json.loads(line)
-                row = dict(row) if 'iter' in row else {}
-            except (ValueError, TypeError) as error:
+                # What is no number is of no use here, and neither is one that no float holds.
+                found = json.loads(line).items()
+                row = {
+                    key: value for key, value in found if type(value) is float or (type(value) is int and abs(value) < _LARGEST)
+                }
+            except (ValueError, AttributeError, RecursionError) as error:
                 if number == len(lines):
                     break
-                raise CorruptFileError(f"Line {number} of '{path}' should be a JSON object. Found {line[:60]!r}.") from error
-            if row:
+                raise CorruptFileError(f"Line {number} of '{path}' should be a JSON object. Found {shorten(line)}.") from error
+            if math.isfinite(row.get('iter', math.nan)):
                 while rows and rows[-1]['iter'] >= row['iter']:
                     rows.pop()
                 rows.append(row)
@@ -51,7 +61,7 @@ def wall_hours(run: str | Path, iterations: np.ndarray) -> np.ndarray:
     """
     iterations = np.asarray(iterations, np.float64)
     with contextlib.suppress(DataNotFoundError):
-        known = [row for row in read_record_file(Path(run)).get('validations') or [] if row.get('seconds')]
+        known = [row for row in read_record_file(Path(run)).get('validations') or [] if row.get('seconds') and row.get('iter')]
         if known:
             done, seconds = (np.array([0.0, *(row[key] for row in known)]) for key in ('iter', 'seconds'))
             later = np.maximum(iterations - done[-1], 0) * (seconds[-1] / done[-1])

@@ -10,13 +10,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.errors import CheckpointError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_NAME
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.runs.best_validation import best_validation, read_row
 from mtl_plugins.runs.config_data import hash_config, read_config_dump
 from mtl_plugins.runs.index import RunIndex, Stamp, default_index_path
-from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, RunRecord, read_record_file
+from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, RunRecord, check_record, read_record_file
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from mtl_plugins.utils.files import is_locked
 
 # The logs of one start of the Runner: nothing of ours is in there.
@@ -62,7 +63,10 @@ def _runs_below(folder: Path, index: RunIndex) -> dict[str, RunRecord]:
             continue
         try:
             status = source.stat()
-        except OSError:
+        except OSError as error:
+            # Gone since it was listed, or a link that leads nowhere.
+            if source.is_symlink():
+                runs[key] = _unreadable(work_dir, f"'{work_dir / RECORD_NAME}' cannot be read: {error.strerror}.")
             continue
         recorded[key] = (work_dir, Stamp(max(status.st_ctime_ns, status.st_mtime_ns), status.st_size))
     known = index.load(real, {key: stamp for key, (_, stamp) in recorded.items()})
@@ -71,7 +75,7 @@ def _runs_below(folder: Path, index: RunIndex) -> dict[str, RunRecord]:
         try:
             parts = known.get(key) or split_record(read_record_file(work_dir))
         except UserError as error:
-            runs[key] = RunRecord(work_dir, dict(error=str(error)), {}, 'unreadable')
+            runs[key] = _unreadable(work_dir, str(error))
             continue
         if key not in known:
             read.append((key, stamp, parts))
@@ -112,8 +116,12 @@ def read_run(work_dir: str | Path) -> RunRecord:
     try:
         data = read_record_file(work_dir)
     except UserError as error:
-        return RunRecord(work_dir, dict(error=str(error)), {}, 'unreadable')
+        return _unreadable(work_dir, str(error))
     return make_run(work_dir, *split_record(data))
+
+
+def _unreadable(work_dir: Path, sentence: str) -> RunRecord:
+    return RunRecord(work_dir, dict(error=sentence), {}, 'unreadable')
 
 
 def split_record(record: dict[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
@@ -142,17 +150,19 @@ def read_older_run(work_dir: Path) -> RunRecord:
         rows = read_metrics(work_dir / METRICS_NAME)
         scores = [read_row(row) for row in rows]
         steps = [dict(epoch=int(row.get('epoch') or 0), iter=int(row['iter'])) for row in rows]
-    except (ValueError, KeyError, TypeError, OSError) as error:
-        sentence = f"'{work_dir / METRICS_NAME}' is not the file of a run's metrics ({error})."
-        return RunRecord(work_dir, dict(error=sentence), {}, 'unreadable')
+    except (ValueError, CorruptFileError) as error:
+        return _unreadable(work_dir, f"'{work_dir / METRICS_NAME}' is not the file of a run's metrics: {error}")
     dump, config = _newest_config(work_dir)
     hook = (config.get('default_hooks') or {}).get('checkpoint') or {}
     monitor = hook.get('save_best', _DEFAULT_MONITOR)
-    monitor = monitor[0] if isinstance(monitor, list) else monitor
+    monitor = monitor[0] if isinstance(monitor, list) and monitor else monitor
     rule = hook.get('rule') if isinstance(hook.get('rule'), str) else None
     best = best_validation(scores, monitor if isinstance(monitor, str) else None, rule)
     archives = sorted(path.name for path in work_dir.glob('T[0-9][0-9]_*.zip'))
-    pointer = work_dir / 'last_checkpoint'
+    try:
+        latest = find_latest_checkpoint(work_dir)
+    except CheckpointError:
+        latest = None
     data = dict(
         run_name=archives[-1].removesuffix('.zip') if archives else None,
         archive=archives[-1] if archives else None,
@@ -167,7 +177,7 @@ def read_older_run(work_dir: Path) -> RunRecord:
         best=None if best is None else dict(monitor=monitor, rule=rule, **steps[best], value=scores[best][monitor]),
         checkpoints=dict(
             best=next((path.name for path in sorted(work_dir.glob('best_*.pth'))), None),
-            last=pointer.read_text(encoding='utf-8').strip() if pointer.is_file() else None,
+            last=latest and Path(latest).name,
         ),
     )
     state = 'running' if (work_dir / LOCK_NAME).exists() and is_locked(work_dir / LOCK_NAME) else 'unknown'
@@ -175,11 +185,13 @@ def read_older_run(work_dir: Path) -> RunRecord:
 
 
 def _newest_config(work_dir: Path) -> tuple[Path | None, dict[str, Any]]:
-    for path in sorted(work_dir.glob('*.py'), key=lambda path: path.stat().st_mtime, reverse=True):
+    for path in sorted(filter(Path.is_file, work_dir.glob('*.py')), key=lambda path: path.stat().st_mtime, reverse=True):
         try:
-            return path, read_config_dump(path)
-        except (ValueError, SyntaxError, OSError, CorruptFileError):
+            config = read_config_dump(path)
+            check_record(dict(config=config), path)
+        except (ValueError, SyntaxError, RecursionError, MemoryError, OSError, CorruptFileError):
             continue
+        return path, config
     return None, {}
 
 

@@ -21,9 +21,11 @@ from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
 
 from mtl_plugins.errors import CheckpointError
+from mtl_plugins.utils.data_files import read_bytes, shorten
 from mtl_plugins.utils.files import replacing
 
 POINTER_NAME = 'last_checkpoint'
+MOST_POINTER = 2**16
 
 # What mmengine's own checkpoints hold besides tensors and plain Python values. None of it runs code when unpickled.
 torch.serialization.add_safe_globals(
@@ -111,11 +113,18 @@ def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) ->
 
 
 def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Path of the newest checkpoint of ``work_dir``, or ``None`` if the run saved none yet."""
+    """Path of the newest checkpoint of ``work_dir``, or ``None`` if the run saved none yet.
+
+    Raises:
+        CheckpointError: If the file that names it is damaged.
+    """
     pointer = Path(work_dir) / POINTER_NAME
     if not pointer.is_file():
         return None
-    return str(Path(work_dir) / pointer.read_text(encoding='utf-8').strip())
+    try:
+        return str(Path(work_dir) / read_bytes(pointer, MOST_POINTER).decode().strip())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"'{pointer}' should name the newest checkpoint. It cannot be read: {shorten(error)}.") from error
 
 
 def find_mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:

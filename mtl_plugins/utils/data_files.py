@@ -49,10 +49,14 @@ def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
         OSError: If it cannot be read, is something else (a folder, a pipe, a device), or is larger.
     """
     # Opening a pipe would wait for somebody who writes into it.
-    with open(os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0)), 'rb') as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, 'it is no regular file', str(path))
-        data = file.read(most + 1)
+        with open(descriptor, 'rb', closefd=False) as file:
+            data = file.read(most + 1)
+    finally:
+        os.close(descriptor)
     if len(data) > most:
         raise OSError(errno.EFBIG, f'it is larger than {most / 2**20:.0f} MiB', str(path))
     return data

@@ -18,7 +18,7 @@ from mtl_plugins.apis.inference.runtime import (
     labels_of_runtime,
 )
 from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
-from mtl_plugins.apis.inference.stored_config import describe_failure, find_config, test_steps
+from mtl_plugins.apis.inference.stored_config import ADVICE, describe_failure, find_config, test_steps
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
@@ -137,7 +137,7 @@ class MultiTaskInferencer:
     ) -> Runtime:
         found = find_config(checkpoint, config, cfg_options)
         try:
-            model = build_trained(found, str(checkpoint))
+            model = build_trained(found, str(checkpoint), None if config else ADVICE)
             self.steps += [build_transform(step) for step in test_steps(found)]
         except UserError:
             raise

@@ -146,6 +146,7 @@ def test_steps(config: Config | ConfigDict) -> list[dict]:
 
 
 def describe_failure(checkpoint: str | Path, error: Exception) -> UserError:
-    """One sentence for whatever a model raises that is built from a config of unknown origin."""
-    reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return ConfigError(f'The model of {checkpoint} cannot be built from the config stored with it ({reason}). {ADVICE}')
+    """One sentence for whatever a step of a pipeline raises that is built from a config of unknown origin."""
+    return ConfigError(
+        f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
+    )

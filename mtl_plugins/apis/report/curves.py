@@ -28,15 +28,15 @@ def curves_of(groups: Sequence[RunGroup]) -> dict:
         for run in group.runs:
             rows: list[dict] = []
             logged: list[Mapping] = []
-            with contextlib.suppress(DataError, OSError, ValueError, KeyError):
+            with contextlib.suppress(DataError, ValueError):
                 rows = [read_row(row) | {key: float(row[key]) for key in ('iter', 'epoch') if row.get(key)} for row in
                         read_metrics(run.path / FILE_NAME)]  # fmt: skip
-            with contextlib.suppress(DataError, OSError, ValueError):
+            with contextlib.suppress(DataError):
                 logged = read_scalars(run.path)
             last = rows[-1] if rows else {}
             rate = last['epoch'] / last['iter'] if last.get('epoch') and last.get('iter') else None
             if rate is None:
-                epochs, iterations = run.get('progress.max_epochs'), run.get('progress.max_iters')
+                epochs, iterations = run.number('progress.max_epochs'), run.number('progress.max_iters')
                 rate = epochs / iterations if epochs and iterations else None
             series = {name: _series(run.path, part, rate) for name, part in (('validation', rows), ('training', logged))}
             runs.append(dict(group=place, seed=run.get('seed'), **series))

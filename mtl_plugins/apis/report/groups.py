@@ -1,16 +1,19 @@
 """Runs by row: those that differ in their seed only are one row of a table and one curve."""
 
+import contextlib
 import json
 import re
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import TextTable
-from mtl_plugins.utils.data_files import printable
+from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten
 
 TRIALS_NAME = 'trials.json'
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
@@ -25,7 +28,7 @@ class RunGroup:
 
     def values(self, key: str) -> list[float]:
         """What the runs know of a key, see :meth:`RunRecord.get`."""
-        return [value for run in self.runs if isinstance(value := run.get(key), (int, float))]
+        return [value for run in self.runs if (value := run.number(key)) is not None]
 
     def scores(self, metric: str) -> list[float]:
         """A metric of the best validation of each run that has it."""
@@ -37,7 +40,7 @@ class RunGroup:
     @property
     def representative(self) -> RunRecord | None:
         """The run of the lowest seed that still has a checkpoint, and a model that predicts labels."""
-        if not self.runs[0].config.get('model', {}).get('tasks'):
+        if not (self.runs[0].config.get('model') or {}).get('tasks'):
             return None
         return next((run for run in self.runs if run.checkpoint('best') or run.checkpoint('last')), None)
 
@@ -58,18 +61,43 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
         if len(parents[name]) > 1:
             name = f'{printable(run.path.absolute().parent.name)}/{name}'
         names.setdefault(tried.get(run.path, name), []).append(run)
-    return [RunGroup(name, sorted(own, key=lambda run: run.get('seed') or 0)) for name, own in names.items()]
+    return [RunGroup(name, sorted(own, key=lambda run: run.number('seed') or 0)) for name, own in names.items()]
 
 
 def _trial_names(runs: Sequence[RunRecord]) -> dict:
     """What the trials of sweeps among the runs tried."""
     names = {}
     for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
-        if (folder / TRIALS_NAME).is_file():
-            for trial in json.loads((folder / TRIALS_NAME).read_bytes())['trials']:
+        # Without a usable file of the sweep they are called as their folders.
+        with contextlib.suppress(OSError, CorruptFileError):
+            for trial in read_trials(folder)['trials']:
                 tried = ', '.join(f'{name.split(".")[-1]} {_short(value)}' for name, value in trial['params'].items())
-                names |= {folder / path: tried for path in trial['folders']}
+                names |= {folder / path: printable(tried) for path in trial['folders']}
     return names
+
+
+def read_trials(folder: Path) -> dict:
+    """Return what ``trials.json`` in the folder of a sweep says.
+
+    Raises:
+        OSError: If there is none.
+        CorruptFileError: If it is something else than a sweep writes.
+    """
+    path = folder / TRIALS_NAME
+    data = read_bytes(path)
+    try:
+        document = parse_json(data)
+        fit = isinstance(document['metric'], str) and isinstance(document['sweep'], str)
+        for trial in document['trials']:
+            numbers = [trial[key] for key in ('score', 'seconds', 'memory', 'parameters') if trial[key] is not None]
+            fit &= all(isinstance(number, (int, float)) for number in numbers) and isinstance(trial['params'], dict)
+            fit &= isinstance(trial['folders'], list) and all(isinstance(name, str) for name in trial['folders'])
+            fit &= isinstance(trial['state'], str) and isinstance(trial['error'], (str, type(None))) and 'number' in trial
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptFileError(f"'{path}' is not the list of a sweep's trials ({shorten(error)}).") from error
+    if not fit:
+        raise CorruptFileError(f"'{path}' is not the list of a sweep's trials: an entry has another type.")
+    return document
 
 
 def _short(value) -> str:
@@ -82,13 +110,14 @@ def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
     The common score only where a run has all that it sums up: it is 0 by definition for the others.
     """
     known = {name: title for name, title in SUMMARY_TITLES.items() if any(has_metric(group, name) for group in groups)}
-    monitored = dict.fromkeys(run.get('best.monitor') for group in groups for run in group.runs)
+    monitored = dict.fromkeys((run.data.get('best') or {}).get('monitor') for group in groups for run in group.runs)
     return known or {name: name for name in monitored if name and any(has_metric(group, name) for group in groups)}
 
 
 def lower_is_better(groups: Sequence[RunGroup], metric: str) -> bool:
     """For a metric of :func:`metrics_of`."""
-    rules = {run.get('best.monitor'): run.get('best.rule') for group in groups for run in group.runs}
+    bests = [run.data.get('best') or {} for group in groups for run in group.runs]
+    rules = {best.get('monitor'): best.get('rule') for best in bests}
     return SUMMARY_RULES.get(metric, rules.get(metric)) == 'less'
 
 

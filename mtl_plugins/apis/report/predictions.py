@@ -16,6 +16,7 @@ from mtl_plugins.apis.contenders import Sample, build_loader, labels_of, load_co
 from mtl_plugins.apis.report.groups import RunGroup
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.labels.label_kind import ColourBar, LabelKind
+from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 from mtl_plugins.visualization.analysis_pictures import draw_ranked
 
 # Larger pictures are made smaller: the page holds all of them.
@@ -73,7 +74,7 @@ def predict(
     configs = [recorded_config(run, 'val_dataloader') for run in runs.values()]
     _set_data_root(configs[0], data_root)
     contenders = [
-        load_contender(name, config, str(run.checkpoint('best') or run.checkpoint('last')))
+        load_contender(name, config, str(run.checkpoint('best') or run.checkpoint('last')), PLUGINS_ADVICE)
         for (name, run), config in zip(runs.items(), configs, strict=True)
     ]
     loader = build_loader(contenders, configs, split)

@@ -24,11 +24,12 @@ from mtl_plugins.apis.report.groups import (
     lower_is_better,
     metrics_of,
     provenance_table,
+    read_trials,
 )
 from mtl_plugins.apis.report.page import render_page
 from mtl_plugins.apis.report.predictions import Predictions, encode_photo, gallery_of, predict
-from mtl_plugins.apis.resources import COSTS, RunCost, read_cost
-from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.apis.resources import COSTS, RunCost, read_cost, tell_left_out
+from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.provenance import code_state
@@ -151,10 +152,16 @@ def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
     sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
-    costs = [_cost_of(group, options.size) for group in configured]
+    costs, refused = [], {}
+    for group in configured:
+        try:
+            costs.append(_cost_of(group, options.size))
+        except UserError as error:
+            refused[group.name] = error
+    tell_left_out(list(refused.values()))
     report = _Report(runs, groups, monitor, best, costs, sweeps)
-    able = [group for group in groups if group.representative is not None]
-    report.without = [group.name for group in groups if group.representative is None]
+    able = [group for group in groups if group.representative is not None and group.name not in refused]
+    report.without = [group.name for group in groups if group not in able]
     if options.predictions and able:
         shown = best if best not in report.without else able[0].name
         report.found = predict(able, options.data_root, options.split, options.examples, shown, options.progress)
@@ -195,7 +202,7 @@ def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
             for run in group.runs:
                 try:
                     curves.append(read_curve(run.path, metric, group.name))
-                except (ConfigError, DataNotFoundError):
+                except (ConfigError, DataError):
                     # Not logged, or not yet.
                     continue
         shared = [name for name in dict.fromkeys(curve.name for curve in curves) if _share([c for c in curves if c.name == name])]
@@ -242,7 +249,7 @@ def _file_name(text: str) -> str:
 
 
 def _read_sweep(folder: Path) -> dict:
-    document = json.loads((folder / TRIALS_NAME).read_bytes())
+    document = read_trials(folder)
     names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
     title = SUMMARY_TITLES.get(document['metric'], document['metric'])
     number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}
@@ -340,7 +347,8 @@ def _predictions_note(report: _Report) -> str:
         return ''
     images = f'All {report.found.number} images of the split {report.found.split}'
     text = f'{images}, by the best checkpoint of the first seed of each row.'
-    return text + (f' Without a checkpoint, or without labels: {", ".join(report.without)}.' if report.without else '')
+    reasons = 'Without a checkpoint, without labels, or with a config that cannot be used'
+    return text + (f' {reasons}: {", ".join(report.without)}.' if report.without else '')
 
 
 def _chart_titles(confusions: Mapping, errors: Mapping, found: Predictions | None) -> dict[str, str]:

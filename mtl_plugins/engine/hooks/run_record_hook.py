@@ -158,8 +158,8 @@ class RunRecordHook(Hook):
 
     def _epoch_seconds(self, iterations_per_epoch: int) -> float | None:
         sessions = [*self._earlier_sessions, self._session]
-        iterations = sum(session.get('iterations', 0) for session in sessions)
-        seconds = sum(session.get('train_seconds', 0.0) for session in sessions)
+        iterations = sum(session.get('iterations') or 0 for session in sessions)
+        seconds = sum(session.get('train_seconds') or 0.0 for session in sessions)
         return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
 
     def _look_at_gpu(self) -> None:

@@ -2,7 +2,14 @@
 
 from typing import Any
 
+from torch import nn
+from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
+
+from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.data_files import shorten
+
+MOST_PARAMETERS, MOST_MODULES = 2**29, 2**15
 
 
 def build_part(config: dict, **arguments: Any) -> Any:
@@ -16,3 +23,44 @@ def build_part(config: dict, **arguments: Any) -> Any:
     """
     scope, dot, _ = config['type'].rpartition('.') if isinstance(config.get('type'), str) else ('', '', '')
     return MODELS.build({**arguments, **config, **({'_scope_': scope} if dot else {})})
+
+
+def build_from_data(config: dict, place: str, most: int = MOST_PARAMETERS, advice: str = '') -> nn.Module:
+    """Build the model of a config that is data, see :func:`~mtl_plugins.utils.data_files.take_part`.
+
+    Args:
+        config: Of the model.
+        place: What it is, for the error.
+        most: Weights that it may have. Nothing is written into the memory of more.
+        advice: What to do about a refusal.
+
+    Raises:
+        ConfigError: If it cannot be built, or is larger.
+    """
+    counts = dict(weights=0, modules=0)
+
+    def count_weights(module: nn.Module, name: str, parameter: Any) -> None:
+        counts['weights'] += parameter.numel() if parameter is not None else 0
+        check()
+
+    def count_modules(*_: Any) -> None:
+        counts['modules'] += 1
+        check()
+
+    def check() -> None:
+        if counts['weights'] > most or counts['modules'] > MOST_MODULES:
+            raise ConfigError(f'{place} should have at most {most:,} weights and {MOST_MODULES:,} modules. Found more.')
+
+    hooks = [register_module_parameter_registration_hook(count_weights), register_module_module_registration_hook(count_modules)]
+    try:
+        return MODELS.build(config)
+    except UserError:
+        raise
+    except Exception as error:
+        # Arguments that do not fit end in errors of any class, deep in any library.
+        raise ConfigError(
+            f'{place} cannot be built from the config stored with it ({shorten(error, 300)}). {advice}'.strip()
+        ) from error
+    finally:
+        for hook in hooks:
+            hook.remove()
