@@ -115,18 +115,14 @@ def show(args: argparse.Namespace) -> None:
 
 
 def note(args: argparse.Namespace) -> None:
-    import json
-
     from mtl_plugins.errors import CorruptFileError
     from mtl_plugins.runs.recording import change_record
+    from mtl_plugins.utils.data_files import ANY, is_number, read_json
 
     graded = None
     if args.graded:
-        try:
-            graded = json.loads(args.graded.read_bytes())
-        except (OSError, ValueError) as error:
-            raise CorruptFileError(f"'{args.graded}' cannot be read as JSON: {error}.") from error
-        if not isinstance(graded, dict) or 'metrics_summary/multitask' not in graded:
+        graded = read_json(args.graded, 'list of scores of grade_submission.py --json', {ANY: is_number})
+        if 'metrics_summary/multitask' not in graded:
             raise CorruptFileError(f"'{args.graded}' should hold the scores that grade_submission.py --json writes.")
 
     def change(record: dict) -> None:

@@ -2,7 +2,6 @@
 
 import datetime
 import hashlib
-import json
 import statistics
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -17,9 +16,25 @@ from mtl_plugins.apis.sweeps.workers import run_trials, slots
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.utils.data_files import ANY, is_flag, is_number, is_text, read_json, refuse_types
 from mtl_plugins.utils.files import make_folder
 
 COLUMNS = {title: name for name, title in SUMMARY_TITLES.items()}
+_RUN = dict(config=is_text, options={}, seeds=[is_number])
+_FORM = dict(
+    about=is_text,
+    data={},
+    seeds=[is_number],
+    amp=is_flag,
+    common={},
+    metric=is_text,
+    baseline=is_flag,
+    config=is_text,
+    strategies={},
+    baselines={ANY: _RUN},
+    tables=[dict(title=is_text, rows={ANY: _RUN})],
+)
+_RESULT = dict(row=is_text, metrics={ANY: is_number}, validations=[{}], date=is_text, commit=is_text, device=is_text)
 ENTRIES = ('about', 'data', 'seeds', 'amp', 'common', 'tables')
 BASELINE, BASELINE_FILE = 'per-position baseline', 'per-position-baseline.json'
 
@@ -107,15 +122,14 @@ def read_plan(path: Path, entries: Collection[str] = ENTRIES, example: str = 'do
         example: A plan that an error names.
 
     Raises:
-        ConfigError: If the file is missing, is not JSON, or lacks one of these.
+        ConfigError: If the file is missing, is not JSON, lacks one of these, or names what is no registered class.
     """
-    try:
-        plan = json.loads(path.read_bytes())
-    except (OSError, json.JSONDecodeError) as error:
-        raise ConfigError(f'The plan {path} cannot be read: {error}.') from error
-    missing = set(entries) - plan.keys()
+    plan = read_json(path, 'plan', _FORM, ConfigError)
+    missing = set(entries) - {name for name, value in plan.items() if value is not None}
     if missing:
         raise ConfigError(f'The plan {path} should hold {sorted(missing)}. {example} is an example.')
+    for node in (plan['common'], plan.get('tables'), plan.get('strategies'), plan.get('baselines')):
+        refuse_types(node, f'The plan {path}')
     return plan
 
 
@@ -129,7 +143,7 @@ def run_all(plan: dict, results: Path, work_dir: Path, data_root: Path, jobs: in
     """
     make_folder(results)
     baseline = results / BASELINE_FILE
-    if plan.get('baseline') and not (baseline.exists() and json.loads(baseline.read_bytes())['data'] == plan['data']):
+    if plan.get('baseline') and not (baseline.exists() and read_json(baseline, 'result', {}).get('data') == plan['data']):
         scores = score_position_baseline(fit_position_baseline(data_root / 'train'), data_root / 'val')
         now = datetime.datetime.now(datetime.timezone.utc)
         document = dict(row=BASELINE, data=plan['data'], split='val', metrics=scores, **provenance(now, 'cpu'))
@@ -163,7 +177,7 @@ def tables_in_markdown(plan: dict, results: Path) -> str:
                 f'{run.result} should have been made as the plan states. Found another `{found}`: run the plan again, or '
                 'remove the file.'
             )
-    documents = [json.loads(path.read_bytes()) for path in sorted(results.glob('*.json'))]
+    documents = [read_json(path, 'result', _RESULT) for path in sorted(results.glob('*.json'))]
     if not documents:
         raise UserError(f'There is no result in {results}. Run the plan first.')
     lines = []

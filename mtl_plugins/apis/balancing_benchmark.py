@@ -1,6 +1,5 @@
 """Strategies of task balancing against networks of one task: matched trainings, then delta_m, ranks and costs over seeds."""
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +20,7 @@ from mtl_plugins.evaluation.functional.task_gains import (
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.runs.tables import RunTable, to_markdown
 from mtl_plugins.utils.config import load_config, offered_labels
+from mtl_plugins.utils.data_files import ANY, is_number, is_text, read_json
 from mtl_plugins.visualization.cost_plot import CostPoint
 
 ENTRIES = ('about', 'data', 'seeds', 'amp', 'common', 'config', 'strategies')
@@ -151,7 +151,7 @@ class BalancingBenchmark:
         """The results by row, tuned values among its name, and seed."""
         documents: dict[str, dict[int, dict[str, Any]]] = {}
         for path in sorted(self.results.glob('*.json')):
-            document = json.loads(path.read_bytes())
+            document = read_json(path, 'result', dict(row=is_text, seed=is_number, metrics={ANY: is_number}))
             documents.setdefault(document['row'], {})[document['seed']] = document
         return documents
 

@@ -1,6 +1,5 @@
 """How long recipes train until they reach given scores: the trainings of a plan, and their table."""
 
-import json
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ from typing import Any
 from mtl_plugins.apis.ablation import mean_and_spread
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES, reaches
+from mtl_plugins.utils.data_files import read_json
 
 TITLES = {title: name for name, title in SUMMARY_TITLES.items()}
 EXAMPLE = 'docs/time_to_score/plan.json'
@@ -52,7 +52,7 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
     Raises:
         UserError: If there is no result.
     """
-    documents = [json.loads(path.read_bytes()) for path in sorted(results.glob('*.json'))]
+    documents = [read_json(path, 'result', dict(validations=[{}])) for path in sorted(results.glob('*.json'))]
     rows = {row: [d for d in documents if d['row'] == row] for table in plan['tables'] for row in table['rows']}
     if not any(rows.values()):
         raise UserError(f'There is no result in {results}. Run the plan first.')

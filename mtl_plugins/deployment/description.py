@@ -1,19 +1,28 @@
 """What an exported file says of itself: its outputs with their units and classes, and what it takes."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
+from mtl_plugins.utils.data_files import ANY, find_misfit, is_number, is_text, parse_json, shorten
 
 # Where a file keeps it: the key of ONNX' metadata and of OpenVINO's `rt_info`, the name of the extra file in a `.pt2`.
 KEY = 'mtl_plugins'
 FORMAT = 1
 # The input by its content: what a graph that prepares its images takes, and what the bare network does.
 INPUTS = dict(images='images', network='inputs')
+_FORM = dict(
+    outputs=[dict(name=is_text)],
+    labels={ANY: {}},
+    size=[is_number],
+    batch=is_number,
+    network_input={},
+    made={},
+)
 PRECISIONS = ('float32', 'bfloat16', 'float16', 'int8')
 
 
@@ -57,7 +66,10 @@ class Description:
             CorruptFileError: If there is none, or it is not one of this version.
         """
         try:
-            found = json.loads(text or '')
+            found = parse_json(text or '')
+            misfit = find_misfit(found, _FORM)
+            if misfit:
+                raise ValueError(misfit)
             if found.pop('format') != FORMAT:
                 raise ValueError(f'another `format` than {FORMAT}')
             outputs = found.pop('outputs')
@@ -70,9 +82,20 @@ class Description:
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
                 f"'{path}' should be written by tools/deployment/export.py, whose files describe themselves. Found no such "
-                f'description ({type(error).__name__}: {error}).'
+                f'description ({type(error).__name__}: {shorten(error)}).'
             ) from error
         return description
+
+    def check_names(self, inputs: Collection[str], outputs: Collection[str], path: Any) -> None:
+        """Refuse a graph that has another input or lacks an output.
+
+        Raises:
+            CorruptFileError: If it does.
+        """
+        wanted = INPUTS[self.content]
+        if list(inputs) != [wanted] or not set(self.labels) <= set(outputs):
+            expected = f'the input {wanted} and the outputs {", ".join(self.labels)}'
+            raise CorruptFileError(f"'{path}' should have {expected}. Found {', '.join(inputs)} and {', '.join(outputs)}.")
 
     def build_labels(self) -> dict[str, LabelKind]:
         """The kinds of the outputs.

@@ -35,6 +35,8 @@ class OpenVinoRuntime(Runtime):
                 f'{str(error).splitlines()[-1]}'
             ) from error
         self.description = Description.from_json(info, path)
+        inputs, outputs = ([name for each in found for name in each.names] for found in (self.model.inputs, self.model.outputs))
+        self.description.check_names(inputs, outputs, path)
         precision = self.description.precision
         # Without it OpenVINO chooses bfloat16 by itself where the processor has it.
         self.config = dict(PERFORMANCE_HINT='LATENCY', NUM_STREAMS='1', INFERENCE_PRECISION_HINT='f32')

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.deployment.description import Description
-from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.data_files import shorten
 
 # Module and class by the suffix of the file: a runtime is imported when a file asks for it.
 RUNTIMES = {
@@ -45,6 +46,7 @@ class Runtime(ABC):
 
         Raises:
             ConfigError: If the images are none, or not of the size or number that the file was written for.
+            CorruptFileError: If the graph does not run, or an output is not what its label says.
         """
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
             raise ConfigError(f'`images` should be uint8 (N, H, W, 3), RGB. Found {images.dtype} {images.shape}.')
@@ -55,7 +57,19 @@ class Runtime(ABC):
                 f'`images` should be ({batch or "N"}, {height}, {width}, 3), which the file was exported for. Found '
                 f'{images.shape}. Export it without `--size` and `--batch` for any images.'
             )
-        return self.run(np.ascontiguousarray(images))
+        try:
+            values = self.run(np.ascontiguousarray(images))
+        except UserError:
+            raise
+        except Exception as error:
+            # Each runtime fails in its own way where a graph is not what it says.
+            raise CorruptFileError(f'The exported model does not run: {shorten(error)}') from error
+        for name, kind in self.labels.items():
+            expected = np.uint8 if kind.is_class_map else np.float32
+            if values[name].dtype != expected or values[name].shape[:3] != images.shape[:3]:
+                found = f'{values[name].dtype} {values[name].shape}'
+                raise CorruptFileError(f'The output {name} should be {np.dtype(expected)} {images.shape[:3]}. Found {found}.')
+        return values
 
     @abstractmethod
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:

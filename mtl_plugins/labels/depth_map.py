@@ -1,7 +1,6 @@
 """Depth in metres per pixel."""
 
 import itertools
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import MANY, ColourBar, LabelKind, even_bar
 from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
+from mtl_plugins.utils.data_files import parse_json
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -313,7 +313,7 @@ def read_baseline_times_focal(path: str) -> float:
         CorruptFileError: If it does not hold ``extrinsic.baseline`` and ``intrinsic.fx``, both positive.
     """
     try:
-        camera = json.loads(read_bytes(path))
+        camera = parse_json(read_bytes(path))
         baseline, focal = float(camera['extrinsic']['baseline']), float(camera['intrinsic']['fx'])
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFileError(

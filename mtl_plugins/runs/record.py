@@ -44,15 +44,14 @@ Numbers that are not finite are null. Times of a process that was killed count u
 
 import functools
 import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
+from mtl_plugins.utils.data_files import ANY, find_misfit, is_flag, is_name, is_number, is_text, parse_json, read_bytes, shorten
 
 RECORD_NAME = 'run.json'
 LOCK_NAME = '.lock'
@@ -60,38 +59,20 @@ FORMAT = 1
 MISSING = object()
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _is_flag(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
-def _is_name(value: Any) -> bool:
-    """Return True for the name of a file in the work dir."""
-    return isinstance(value, str) and value == os.path.basename(value) and value not in ('', '.', '..') and '\0' not in value
-
-
-_ANY = '*'
-_CODE = dict(commit=_is_text, clean=_is_flag)
-_DEVICE = dict(name=_is_text, processes=_is_number, threads=_is_number)
-_NUMBERS, _TEXTS = {_ANY: _is_number}, {_ANY: _is_text}
+_CODE = dict(commit=is_text, clean=is_flag)
+_DEVICE = dict(name=is_text, processes=is_number, threads=is_number)
+_NUMBERS, _TEXTS = {ANY: is_number}, {ANY: is_text}
 _SECONDS = ('seconds', 'train_seconds', 'val_seconds', 'train_cpu_seconds', 'val_cpu_seconds')
-# What the fields are if they are there and not null: a test, `{name: form}` or `{_ANY: form}` of an object, `[form]` of a list.
+# What the fields are if they are there and not null, see `find_misfit`.
 _FORM: dict[str, Any] = dict(
-    **dict.fromkeys(('run_name', 'state', 'error', 'started', 'updated', 'ended', 'note', 'task'), _is_text),
-    **dict.fromkeys(('config_file', 'config_hash', 'memory_of'), _is_text),
-    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'parameters', 'flops'), _is_number),
+    **dict.fromkeys(('run_name', 'state', 'error', 'started', 'updated', 'ended', 'note', 'task'), is_text),
+    **dict.fromkeys(('config_file', 'config_hash', 'memory_of'), is_text),
+    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'parameters', 'flops'), is_number),
     **dict.fromkeys(('scores', 'last_scores', 'graded', 'progress'), _NUMBERS),
     sessions=[
         dict(
-            **dict.fromkeys(('started', 'updated', 'state', 'error', 'host', 'command'), _is_text),
-            **dict.fromkeys((*_SECONDS, 'from_iter', 'iterations', 'validations', 'pid'), _is_number),
+            **dict.fromkeys(('started', 'updated', 'state', 'error', 'host', 'command'), is_text),
+            **dict.fromkeys((*_SECONDS, 'from_iter', 'iterations', 'validations', 'pid'), is_number),
             code=_CODE,
             device=_DEVICE,
             versions=_TEXTS,
@@ -100,21 +81,15 @@ _FORM: dict[str, Any] = dict(
     code=_CODE,
     device=_DEVICE,
     versions=_TEXTS,
-    config=dict(model=dict(tasks={_ANY: {}}), randomness={}, default_hooks=dict(checkpoint={})),
-    data={_ANY: dict(samples=_is_number, fingerprint=_is_text)},
-    flops_size=[_is_number],
-    best=dict(monitor=_is_text, rule=_is_text, epoch=_is_number, iter=_is_number, value=_is_number),
+    config=dict(model=dict(tasks={ANY: {}}), randomness={}, default_hooks=dict(checkpoint={})),
+    data={ANY: dict(samples=is_number, fingerprint=is_text)},
+    flops_size=[is_number],
+    best=dict(monitor=is_text, rule=is_text, epoch=is_number, iter=is_number, value=is_number),
     validations=[_NUMBERS],
-    checkpoints={_ANY: _is_name},
-    archive=_is_name,
-    tags=[_is_text],
+    checkpoints={ANY: is_name},
+    archive=is_name,
+    tags=[is_text],
 )
-_EXPECTED: dict[Callable, str] = {
-    _is_text: 'text',
-    _is_number: 'a number',
-    _is_flag: 'true or false',
-    _is_name: 'the name of a file',
-}
 
 
 @dataclass(frozen=True)
@@ -185,7 +160,7 @@ class RunRecord:
     def number(self, key: str) -> float | None:
         """As :meth:`get`, if it is a number; None otherwise."""
         found = self.get(key)
-        return found if _is_number(found) else None
+        return found if is_number(found) else None
 
 
 @functools.lru_cache(maxsize=4096)
@@ -260,25 +235,6 @@ def check_record(record: Mapping[str, Any], path: Path) -> None:
     Raises:
         CorruptFileError: If one is something else.
     """
-    for place, found, expected in _misfits(record, _FORM, ''):
-        raise CorruptFileError(f"'{path}' is not the record of a run: `{place}` should be {expected}. Found {shorten(found)}.")
-
-
-def _misfits(node: Any, form: Any, place: str) -> Iterator[tuple[str, Any, str]]:
-    if node is None:
-        return
-    if isinstance(form, dict):
-        if not isinstance(node, dict):
-            yield place, node, 'an object'
-            return
-        for name, value in node.items():
-            if name in form or _ANY in form:
-                yield from _misfits(value, form.get(name, form.get(_ANY)), f'{place}.{name}' if place else name)
-    elif isinstance(form, list):
-        if not isinstance(node, list) or None in node:
-            yield place, node, 'a list'
-            return
-        for index, value in enumerate(node):
-            yield from _misfits(value, form[0], f'{place}.{index}')
-    elif not form(node):
-        yield place, node, _EXPECTED[form]
+    misfit = find_misfit(record, _FORM)
+    if misfit is not None:
+        raise CorruptFileError(f"'{path}' is not the record of a run: {misfit}")

@@ -18,7 +18,7 @@ import unicodedata
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ConfigError, CorruptFileError, UserError
 
 if TYPE_CHECKING:
     from mmengine.registry import Registry
@@ -42,24 +42,54 @@ _PICKLES = ('.pkl', '.pickle')
 _SUFFIXES = ('.npy', '.npz', '.pth', '.pt', '.json', '.yaml', '.yml', '.py')
 
 
+def open_regular(path: str | os.PathLike, flags: int) -> int:
+    """Open a file, as the ``opener`` of :func:`open`, unless it is a folder, a pipe or a device.
+
+    Raises:
+        OSError: If it is, or cannot be opened.
+    """
+    # Opening a pipe would wait for somebody who writes into it.
+    descriptor = os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.EINVAL, 'it is no regular file', str(path))
+    return descriptor
+
+
 def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
     """Return the content of a regular file of at most ``most`` bytes.
 
     Raises:
-        OSError: If it cannot be read, is something else (a folder, a pipe, a device), or is larger.
+        OSError: If it cannot be read, is something else, or is larger.
     """
-    # Opening a pipe would wait for somebody who writes into it.
-    descriptor = os.open(path, os.O_RDONLY | getattr(os, 'O_NONBLOCK', 0) | getattr(os, 'O_BINARY', 0))
+    with open(path, 'rb', opener=open_regular) as file:
+        if os.fstat(file.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f'it is larger than {most / 2**20:.0f} MiB', str(path))
+        return file.read()
+
+
+def read_json(path: str | os.PathLike, what: str, form: Any = None, error_type: type[UserError] = CorruptFileError) -> Any:
+    """Return the values of a JSON file, see :func:`parse_json`.
+
+    Args:
+        path: The file.
+        what: It is called in an error, such as "plan".
+        form: What it should hold, see :func:`find_misfit`.
+        error_type: Of the errors.
+
+    Raises:
+        UserError: Of the given type, if it cannot be read or holds something else.
+    """
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, 'it is no regular file', str(path))
-        with open(descriptor, 'rb', closefd=False) as file:
-            data = file.read(most + 1)
-    finally:
-        os.close(descriptor)
-    if len(data) > most:
-        raise OSError(errno.EFBIG, f'it is larger than {most / 2**20:.0f} MiB', str(path))
-    return data
+        found = parse_json(read_bytes(path))
+    except OSError as error:
+        raise error_type(f"The {what} '{path}' cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise error_type(f"The {what} '{path}' cannot be read as JSON: {shorten(error)}.") from error
+    misfit = 'It should not be null.' if found is None and form is not None else find_misfit(found, form)
+    if misfit is not None:
+        raise error_type(f"The {what} '{path}' cannot be used: {misfit}")
+    return found
 
 
 def parse_json(data: bytes | str) -> Any:
@@ -94,6 +124,56 @@ def _parse_int(text: str) -> int:
 def _parse_float(text: str) -> float:
     number = float(text)
     return number if math.isfinite(number) else _refuse_number(text)
+
+
+def is_text(value: Any) -> bool:
+    """Return True for text."""
+    return isinstance(value, str)
+
+
+def is_number(value: Any) -> bool:
+    """Return True for a number; True and False are none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def is_flag(value: Any) -> bool:
+    """Return True for True and False."""
+    return isinstance(value, bool)
+
+
+def is_name(value: Any) -> bool:
+    """Return True for the name of a file without a folder."""
+    return isinstance(value, str) and value == os.path.basename(value) and value not in ('', '.', '..') and '\0' not in value
+
+
+# The key of a form that stands for all others.
+ANY = '*'
+_EXPECTED = {is_text: 'text', is_number: 'a number', is_flag: 'true or false', is_name: 'the name of a file'}
+
+
+def find_misfit(node: Any, form: Any, place: str = '') -> str | None:
+    """Return a sentence on the first value that is not of a form; None if all are.
+
+    Args:
+        node: Values of a JSON file.
+        form: One of the functions above; ``{name: form}`` for an object, whose entries may be missing, null or further ones, or
+            ``{ANY: form}``; ``[form]`` for a list; None for anything.
+        place: Dotted keys of the node.
+    """
+    if node is None or form is None:
+        return None
+    if isinstance(form, dict):
+        expected, fits = 'an object', isinstance(node, dict)
+        entries = ((key, value, form.get(key, form.get(ANY))) for key, value in node.items()) if fits else ()
+    elif isinstance(form, list):
+        expected, fits = 'a list', isinstance(node, list) and None not in node
+        entries = ((str(index), value, form[0]) for index, value in enumerate(node)) if fits else ()
+    else:
+        expected, fits, entries = _EXPECTED[form], form(node), ()
+    if not fits:
+        return f'{f"`{place}`" if place else "It"} should be {expected}. Found {shorten(node)}.'
+    misfits = (find_misfit(value, inner, f'{place}.{key}' if place else key) for key, value, inner in entries)
+    return next((misfit for misfit in misfits if misfit), None)
 
 
 def shorten(value: Any, most: int = 80) -> str:
@@ -201,6 +281,32 @@ def refuse_imports(config: Mapping[str, Any], place: str, advice: str = PLUGINS_
     unknown = [str(name) for name in ([imports] if isinstance(imports, str) else imports or ()) if name not in sys.modules]
     if unknown:
         raise ConfigError(f'{place} should need no modules that are not imported yet. Found {", ".join(unknown)}. {advice}')
+
+
+def refuse_types(options: Any, place: str) -> None:
+    """Refuse overrides of a config, by dotted key, in which a ``type`` is no registered class, or which import modules.
+
+    Raises:
+        ConfigError: If one does.
+    """
+    from mmengine.registry import FUNCTIONS, Registry
+
+    from mtl_plugins import registry
+
+    if isinstance(options, (list, tuple)):
+        for value in options:
+            refuse_types(value, place)
+    if not isinstance(options, Mapping):
+        return
+    for key, value in options.items():
+        words = str(key).split('.')
+        if 'custom_imports' in words or {'_scope_', '_base_'} & set(words):
+            raise ConfigError(f'{place} should have no key {key!r}.')
+        if words[-1] == 'type':
+            roots = [item for item in vars(registry).values() if isinstance(item, Registry)]
+            if find_registered(value, *roots, FUNCTIONS) is None:
+                raise ConfigError(f'{place} should name registered classes as `type`. Found {shorten(value)}. {PLUGINS_ADVICE}')
+        refuse_types(value, place)
 
 
 def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_ADVICE, paths: bool = False) -> Any:

@@ -28,6 +28,7 @@ from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.runs.provenance import code_state
 from mtl_plugins.runs.record import read_record_file, seconds_per_iteration
 from mtl_plugins.utils.config import load_config
+from mtl_plugins.utils.data_files import ANY, is_number, parse_json, read_bytes, read_json
 from mtl_plugins.utils.files import make_folder, replacing
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -97,7 +98,7 @@ def train_to_result(
     if process.returncode:
         raise UserError(_sentence(process.returncode, run.folder / OUTPUT_NAME))
     seconds = end_attempt(run.folder)
-    facts = json.loads((run.folder / FACTS_NAME).read_bytes())
+    facts = read_json(run.folder / FACTS_NAME, 'result', {})
     rows = read_metrics(run.folder / METRICS_FILE)
     document = dict(
         row=run.label,
@@ -122,10 +123,9 @@ def read_result(run: Run, data: dict | None, amp: bool) -> dict[str, Any] | str 
     If it was made otherwise than ``run`` would be now, the name of what differs: ``config``, ``options``, ``seed``, ``data``,
     ``amp`` or ``config_hash``, the content of the config. What an earlier version did not note is taken to be the same.
     """
-    try:
-        document = json.loads(run.result.read_bytes())
-    except FileNotFoundError:
+    if not run.result.exists():
         return None
+    document = read_json(run.result, 'result', dict(metrics={ANY: is_number}, validations=[{}]))
     for key, value in json.loads(json.dumps(_origin(run, data, amp), default=str)).items():
         if key in document and document[key] != value:
             return key
@@ -175,8 +175,9 @@ def write_document(path: Path, document: Any) -> None:
 def _prepare(folder: Path, order: dict) -> None:
     """Write the order; what another one left in the folder goes, since it cannot be continued."""
     path = folder / ORDER_NAME
-    if path.is_file() and json.loads(path.read_bytes()) == json.loads(json.dumps(order)):
-        return
+    with contextlib.suppress(OSError, ValueError):
+        if parse_json(read_bytes(path)) == json.loads(json.dumps(order)):
+            return
     # First of all, so that a folder of which a part is left is never taken for that of an order.
     path.unlink(missing_ok=True)
     shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,8 @@ from mtl_plugins.apis.sweeps.launch import write_document
 from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
+from mtl_plugins.runs.training_log import read_scalars
+from mtl_plugins.utils.data_files import is_number, read_json
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.sweep_plots import render_cost, render_importance, render_losses, render_scores
@@ -90,7 +92,8 @@ def _record(sweep: Sweep, trial: FrozenTrial, work_dir: Path) -> dict[str, Any]:
     seeds = [trial.user_attrs['seed']] if sweep.is_grid else list(sweep.seeds)
     number = trial.user_attrs.get('origin', trial.number)
     folders = [work_dir / 'trials' / f'{number:04d}_seed{seed}' for seed in seeds]
-    results = [json.loads((folder / 'result.json').read_bytes()) for folder in folders if (folder / 'result.json').exists()]
+    paths = [folder / 'result.json' for folder in folders]
+    results = [read_json(path, 'result', dict(seconds=is_number, memory=is_number)) for path in paths if path.exists()]
     means = {key: statistics.mean(result[key] for result in results) if results else None for key in ('seconds', 'memory')}
     return dict(
         number=trial.number,
@@ -109,13 +112,8 @@ def _record(sweep: Sweep, trial: FrozenTrial, work_dir: Path) -> dict[str, Any]:
 
 def _losses(folder: Path) -> list[list[float]]:
     """Iterations and losses that a training logged; those of a later attempt replace the earlier ones of an iteration."""
-    losses = {}
-    for path in sorted(folder.glob('*/vis_data/scalars.json')):
-        for line in path.read_text(encoding='utf-8').splitlines():
-            row = json.loads(line)
-            if isinstance(row.get('loss'), (int, float)) and 'iter' in row:
-                losses[row['iter']] = row['loss']
-    return [list(losses), list(losses.values())] if losses else [[], []]
+    rows = [row for row in read_scalars(folder) if 'loss' in row]
+    return [[row[key] for row in rows] for key in ('iter', 'loss')]
 
 
 def _importance(sweep: Sweep, study: SharedStudy) -> dict[str, float]:

@@ -59,8 +59,10 @@ def train_run(order: dict, folder: Path, backend: dict | None = None) -> None:
 
 def main() -> None:
     end_with_parent()
+    from mtl_plugins.utils.data_files import read_json
+
     path = Path(sys.argv[1])
-    train_run(json.loads(path.read_bytes()), path.parent)
+    train_run(read_json(path, 'order', {}), path.parent)
 
 
 if __name__ == '__main__':

@@ -9,6 +9,7 @@ from mtl_plugins.datasets.conversion.split_folders import SplitFolders
 from mtl_plugins.errors import DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import DESCRIPTION
+from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
 from mtl_plugins.utils.files import make_folder, replacing
 
 MANIFEST = 'conversion.json'
@@ -31,10 +32,10 @@ def record_options(out: Path, options: Mapping[str, Any]) -> list[str]:
     path = out / MANIFEST
     if path.is_file():
         try:
-            found = json.loads(path.read_bytes())
+            found = parse_json(read_bytes(path))
             begun = dict(found['splits'])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DataError(f"'{path}' is damaged ({type(error).__name__}: {error}); choose a new folder.") from error
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DataError(f"'{path}' is damaged ({type(error).__name__}: {shorten(error)}); choose a new folder.") from error
         for key in [*wanted, *(found.keys() - wanted.keys())]:
             if key != 'splits' and found.get(key) != wanted.get(key):
                 raise _other_option(out, key, found.get(key), wanted.get(key))

@@ -1,7 +1,7 @@
 """The data sets that can be converted, and which of their splits."""
 
 import inspect
-import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,6 +10,7 @@ from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.presets import DESCRIPTION, build_labels
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
 
 # Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
 SPLITS = dict(train='train', val='val', test='test')
@@ -148,7 +149,7 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     """
     path = Path(path) if path is not None else root / DESCRIPTION
     try:
-        content = json.loads(path.read_bytes())
+        content = parse_json(read_bytes(path))
         labels = {name: dict(config) for name, config in content['labels'].items()}
     except FileNotFoundError:
         raise DataNotFoundError(
@@ -161,6 +162,15 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     if unknown or not labels:
         found = f'{unknown[0]!r}' if unknown else 'no label'
         raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
+    for key in _DESCRIBED:
+        if key != 'labels' and not isinstance(content.get(key, ''), str):
+            raise ConfigError(f"`{key}` in '{path}' should be text. Found {shorten(content[key])}.")
+    try:
+        re.compile(content.get('stem', ''))
+    except re.error as error:
+        raise ConfigError(
+            f"`stem` in '{path}' should be a regular expression. Found {shorten(content['stem'])} ({error})."
+        ) from error
     for name, config in labels.items():
         config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
     return dict(image=_IMAGES, stem='[^/]+(?:/[^/]+)*') | content | dict(labels=labels)
