@@ -5,6 +5,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
@@ -62,6 +64,8 @@ def parse_args() -> argparse.Namespace:
         parser.error('--cfg-options should come with --config')
     if args.probabilities and 'npy' not in args.save:
         parser.error('--probabilities should come with --save npy')
+    refuse_unused(parser, args, 'points' in args.save, 'without --save points', 'intrinsics', 'fov', 'max_depth')
+    refuse_unused(parser, args, args.intrinsics is None, 'with --intrinsics', 'fov')
     return args
 
 

@@ -8,7 +8,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import image_size, positive
+    from mtl_plugins.utils.cli import image_size, positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -31,7 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--size', type=image_size, default=(256, 256), metavar='HxW', help='image whose FLOPs count (default: 256x256)'
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, not args.no_predictions, 'with --no-predictions', 'split', 'num_examples')
+    return args
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Start it again, or on more machines with the same --work-dir on a common disk, at will: what has ended is not '
@@ -28,6 +30,11 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs should be a positive number. Found {args.jobs}')
+    refuse_unused(parser, args, args.slurm is not None, 'without --slurm', 'sbatch_args')
+    refuse_unused(parser, args, not args.report_only, 'with --report-only', 'jobs', 'gpus', 'retry', 'worker')
+    is_elsewhere = args.slurm is not None or args.wandb or args.trial
+    place = 'with --slurm, --wandb or --trial'
+    refuse_unused(parser, args, not is_elsewhere, place, 'jobs', 'gpus', 'retry', 'worker', 'report_only')
     return args
 
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
@@ -26,6 +28,8 @@ def parse_args() -> argparse.Namespace:
     args = parser.parse_args()
     if args.split == 'test' and not args.submission:
         parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')
+    refuse_unused(parser, args, args.submission, 'without --submission', 'include_checkpoint')
+    refuse_unused(parser, args, args.split == 'val', 'with --split test, which is not evaluated', 'json')
     return args
 
 

@@ -47,6 +47,11 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
     ) -> None:
         if val_iters is not None and val_iters < 1:
             raise ValueError(f'`val_iters` should be at least 1. Found {val_iters}.')
+        if val_iters is not None and (val_begin, val_interval, dynamic_intervals) != (1, 1, None):
+            raise ValueError(
+                '`val_iters` should stand without `val_begin`, `val_interval` and `dynamic_intervals`, which count epochs. Found '
+                f'{val_begin}, {val_interval} and {dynamic_intervals}.'
+            )
         if stop_at and val_iters is None:
             raise ValueError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)

@@ -60,6 +60,21 @@ def positive(text: str) -> int:
     return number
 
 
+def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, is_used: object, without: str, *names: str) -> None:
+    """End with a usage error if options have no effect and are given, that is have another value than by default.
+
+    Args:
+        parser: The parser.
+        args: What it found.
+        is_used: Whether the options have an effect.
+        without: Why they have none, such as "without --save points".
+        *names: Their names in ``args``.
+    """
+    for name in names:
+        if not is_used and getattr(args, name) != parser.get_default(name):
+            parser.error(f'--{name.replace("_", "-")} has no effect {without}')
+
+
 def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> None:
     """Run ``main`` and leave the process: 0 or its return value, 1 with one line on stderr when the user must act.
 

@@ -108,3 +108,8 @@ def test_arrays_of_the_literature_give_classes_alone(tmp_path, options, folder):
     np.testing.assert_array_equal(sample['gt_seg_map'], np.where(label < 0, 255, label))
     with pytest.raises(ValueError, match=r"names out of \('semseg',\)\. Found \('depth',\)"):
         CityscapesArraysDataset(tmp_path, 'val', tasks=('depth',))
+
+
+def test_classes_of_a_label_that_is_not_read_are_refused(root):
+    with pytest.raises(ValueError, match='`num_classes` should be left out where semseg is not read'):
+        CityscapesDataset(root, num_classes=7, tasks=('depth',))

@@ -201,6 +201,7 @@ def test_any_wiggle_below_one_half_gives_a_view_without_a_fold():
         (dict(crop_size=32, max_tilt_deg=-1), 'max_tilt_deg'),
         (dict(crop_size=32, max_wiggle=0.5), 'max_wiggle'),
         (dict(crop_size=32, flip_prob=1.1), 'flip_prob'),
+        (dict(crop_size=32, rescale_depth=True), 'rescale_depth'),
     ],
 )
 def test_bad_arguments(options, name):

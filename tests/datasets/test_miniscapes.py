@@ -463,3 +463,9 @@ def test_an_unlabelled_picture_of_another_format_is_no_sample(root, capsys):
         shutil.copy(path, path.with_name(f'{path.stem}_depth.png'))
     stems, told = listed(root, capsys, stem='.+')
     assert stems == ['0', '1', '2', '3'] and 'Left out: files: 4 (train/rgb/0_depth.png' in told
+
+
+def test_a_pattern_beside_a_list_of_names_is_refused(root):
+    (root / 'split.txt').write_text('1\n')
+    with expect(ValueError, '`stem` should be left out with `split_file`'):
+        MultiTaskDataset(root, labels=dict(semseg=MINISCAPES_LABELS['semseg']), stem='.+', split_file='split.txt')

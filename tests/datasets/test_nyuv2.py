@@ -198,3 +198,15 @@ def test_arrays_of_another_layout_are_named(root):
         NYUv2Dataset(root, 'val')
     with pytest.raises(ConfigError, match=r"`axes` of normals should be 'x', 'y' and 'z'"):
         NYUv2Dataset(root, normal_axes=('x', 'x', 'z'))
+
+
+def test_arguments_about_labels_that_are_not_read_are_refused(tmp_path):
+    """They had no effect without a word."""
+    write_nyuv2_arrays(tmp_path / 'arrays')
+    with pytest.raises(ValueError, match='`normal_axes` should be left out where normals is not read'):
+        NYUv2Dataset(tmp_path / 'arrays', tasks=('depth',), normal_axes=('-x', 'y', 'z'))
+    write_nyuv2_mat(tmp_path / 'mat')
+    with pytest.raises(ValueError, match='`raw_depth` should be left out where depth is not read'):
+        NYUv2MatDataset(tmp_path / 'mat', tasks=('semseg',), raw_depth=True)
+    with pytest.raises(ValueError, match='`num_classes` should be left out where semseg is not read'):
+        NYUv2MatDataset(tmp_path / 'mat', tasks=('depth',), num_classes=13)

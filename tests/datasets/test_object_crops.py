@@ -155,3 +155,10 @@ def test_annotations_of_a_photograph_as_it_is_stored(root, orientation):
         image.getexif()[0x0112] = orientation
         expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
         assert after.shape == expected.shape and np.abs(after - expected).mean() < 12
+
+
+@pytest.mark.parametrize('options', [dict(margin=0.2), dict(min_size=64)])
+def test_what_a_folder_of_crops_would_ignore_is_refused(tmp_path, options):
+    write_folder(tmp_path / 'crops/train', ['1.jpg'])
+    with expect(ValueError, '`margin` and `min_size` should be left out with `folder`'):
+        ObjectCropDataset(tmp_path, folder='crops', **options)

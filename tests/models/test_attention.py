@@ -191,8 +191,10 @@ def test_reducers():
     torch.testing.assert_close(conv_tokens(features), F.avg_pool2d(reduced.relu(), 2).flatten(2).transpose(1, 2))
 
 
-@pytest.mark.parametrize('kind', ['none', 'learned', 'sinusoidal'])
-@pytest.mark.parametrize('added_to', ['query', 'input'])
+@pytest.mark.parametrize(
+    ('kind', 'added_to'),
+    [('none', 'query'), *((kind, place) for kind in ('learned', 'sinusoidal') for place in ('query', 'input'))],
+)
 def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     tokens = build_tokens(num_layers=2, positional_embedding=kind, position_added_to=added_to)
     features = torch.randn(2, 8, 3, 3)
@@ -230,6 +232,7 @@ def test_a_number_that_is_no_square_is_refused(number, hint):
         (12, dict(), "`channel_reducer` should be 'linear' or 'conv' where 12 channels become 8. Found 'none'."),
         (8, dict(reducer='mlp'), '`channel_reducer` should be one of .*. Found \'mlp\'.'),
         (8, dict(positional_embedding='rope'), '`positional_embedding` should be one of .*. Found \'rope\'.'),
+        (8, dict(position_added_to='input'), '`position_added_to` should come with a `positional_embedding`'),
         (8, dict(position_added_to='value'), '`position_added_to` should be one of .*. Found \'value\'.'),
     ],
 )  # fmt: skip

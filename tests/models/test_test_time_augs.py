@@ -258,6 +258,7 @@ def test_single_tasks_and_the_inference_copy(task, other):
     ('options', 'message'),
     [
         (dict(scales=()), r'`scales` should be a list of one or more positive numbers. Found \(\).'),
+        (dict(scales=(1.0,), scale_compensation=True), '`scale_compensation` should come with other `scales` than 1'),
         (dict(scales=(1.0, 0)), '`scales` should be .* Found'),
         (dict(scales=(float('nan'),)), '`scales` should be .* Found'),
         (dict(scales=1.0), '`scales` should be .* Found 1.0.'),

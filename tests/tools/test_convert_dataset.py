@@ -110,3 +110,9 @@ def test_images_of_all_suffixes_and_subfolders_are_converted(run_cli, root, tmp_
     assert 'night: left out. Name it with `--splits night`.' in result.out
     origins = (tmp_path / 'out/train/sources.csv').read_text().splitlines()
     assert origins == ['index,stem', '0,room-0', '1,room-1', '2,room-2', '3,upstairs/room-3']
+
+
+def test_a_range_of_depth_without_depth_is_refused(run_cli, root, tmp_path):
+    result = run_cli(TOOL, 'folders', root, tmp_path / 'out', '--labels', 'semseg', '--depth-range', '1', '5')
+    assert result.code == 1 and '`depth_range` should be left out where no label has it.' in result.err
+    assert not (tmp_path / 'out').exists()

@@ -5,6 +5,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
@@ -17,7 +19,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--work-dir', type=Path, default=Path('work_dirs/ablation'), help='folder of runs and generated data')
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time, which share the cores')
     parser.add_argument('--table-only', action='store_true', help='write the table of the results that exist')
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, not args.table_only, 'with --table-only', 'jobs')
+    return args
 
 
 def main() -> None:

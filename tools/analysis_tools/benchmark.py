@@ -17,6 +17,8 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Contenders take turns, so that a busy machine slows all of them alike; compare ratios, not times, between '
@@ -40,7 +42,9 @@ def parse_args() -> argparse.Namespace:
         help='time train and infer by processor seconds, on a machine that others use as well; with --threads 1, as waiting '
         'threads count too',
     )
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, args.benchmark == 'gpu', 'on another benchmark than gpu', 'compile')
+    return args
 
 
 def main() -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Runs that have a result are not repeated: interrupt and start again at will, also on several machines. delta_m '
@@ -25,7 +27,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time, which share the cores (default: 1)')
     parser.add_argument('--table-only', action='store_true', help='summarise the results that exist')
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, not args.table_only, 'with --table-only', 'jobs')
+    return args
 
 
 def main() -> None:

@@ -14,6 +14,8 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='All models take turns on the same batch, so that a busy machine slows all of them alike; compare ratios, not '
@@ -29,7 +31,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=positive, default=4, help='images of a step (default: 4)')
     parser.add_argument('--size', type=positive, default=256, help='height and width of the images (default: 256)')
     parser.add_argument('--seed', type=int, default=0, help='seed of images and weights (default: 0)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, not args.skip_speed, 'with --skip-speed', 'repeats')
+    return args
 
 
 def main() -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='A green frame means the same class as the query, a red one another. Without CHECKPOINT the initial weights of '
@@ -28,6 +30,7 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'--out should end in .png or .jpg. Found {args.out}')
     if args.num_queries < 1 or args.k < 1:
         parser.error(f'--num-queries and --k should be at least 1. Found {args.num_queries} and {args.k}')
+    refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_queries')
     return args
 
 

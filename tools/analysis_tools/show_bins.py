@@ -6,6 +6,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Give images, or samples of a data root: the histogram of their labels is drawn too.',
@@ -24,6 +26,7 @@ def parse_args() -> argparse.Namespace:
         parser.error('give either images or --data-root')
     if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         parser.error(f'--out should end in .png or .jpg. Found {args.out}')
+    refuse_unused(parser, args, args.data_root, 'without --data-root', 'split', 'indices')
     return args
 
 

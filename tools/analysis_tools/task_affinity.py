@@ -16,6 +16,8 @@ def positive(text: str) -> int:
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Over training: what strategies that look at gradients log as balance/cosine/<task>-<task> and '
@@ -37,7 +39,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of the configs that are given')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
     parser.add_argument('--format', choices=('png', 'pdf'), default='png', help='of the pictures (default: png)')
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, args.out, 'without --out', 'format')
+    return args
 
 
 def main() -> None:

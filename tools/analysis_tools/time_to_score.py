@@ -5,6 +5,8 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
+    from mtl_plugins.utils.cli import refuse_unused
+
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='A training ends at the first validation that reaches all targets. Its time is that of the training alone, in '
@@ -31,7 +33,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--jobs', type=int, default=1, help='trainings at a time, which share the cores; default: 1')
     parser.add_argument('--table-only', action='store_true', help='write the table of the results that exist')
-    return parser.parse_args()
+    args = parser.parse_args()
+    refuse_unused(parser, args, not args.table_only, 'with --table-only', 'jobs')
+    return args
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import image_size, positive
+    from mtl_plugins.utils.cli import image_size, positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -36,7 +36,10 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('--data-root', help='folder with train/ and val/, for int8 (or set MTL_DATA_ROOT)')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries; unknown keys are refused')
-    return parser.parse_args()
+    args = parser.parse_args()
+    is_int8 = args.precision == 'int8'
+    refuse_unused(parser, args, is_int8, 'without --precision int8', 'calibration_images', 'max_loss', 'data_root')
+    return args
 
 
 def main() -> None:

@@ -86,7 +86,7 @@ class CityscapesDataset(MultiTaskDataset):
             labels=self.offered_labels(dict(num_classes=num_classes)),
             tasks=tasks,
             image='leftImg8bit/{split}/{stem}_leftImg8bit.png',
-            stem='[^/]+/[^/]+',
+            stem='[^/]+/[^/]+' if split_file is None else None,
             split_file=split_file,
             missing_labels=missing_labels,
             pipeline=pipeline,
@@ -96,6 +96,7 @@ class CityscapesDataset(MultiTaskDataset):
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
+        self.check_used('semseg', 'num_classes', num_classes != 19)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

@@ -75,6 +75,7 @@ class SynscapesDataset(MultiTaskDataset):
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
+        self.check_used('semseg', 'num_classes', num_classes != 19)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

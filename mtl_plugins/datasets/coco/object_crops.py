@@ -64,8 +64,8 @@ class ObjectCropDataset(KeyedDataset):
         data_root: COCO's folder; ``folder`` is relative to it.
         split: ``'train'``, ``'val'``, ``'train2017'`` and so on.
         classes: Categories, or sub-folders, by name. By default COCO's person, car, bicycle, cat and dog, or all sub-folders.
-        margin: What is added on each side of a box, as a share of its width and height.
-        min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out.
+        margin: What is added on each side of a box, as a share of its width and height; 0.1 by default.
+        min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out; 32 by default.
         folder: Folder of crops, taken as they are: without ``margin`` and ``min_size``.
         pipeline: Transforms.
         metainfo: Replaces entries of ``metainfo``.
@@ -74,7 +74,7 @@ class ObjectCropDataset(KeyedDataset):
         lazy_init: List the samples on first use instead of now.
 
     Raises:
-        ValueError: If ``margin`` or ``min_size`` is negative, or ``classes`` names an unknown category.
+        ValueError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or ``classes`` names an unknown category.
         DataNotFoundError: If the annotations, the folder or an image are missing, or no crop is left.
         CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if an image cannot be used.
     """
@@ -84,8 +84,8 @@ class ObjectCropDataset(KeyedDataset):
         data_root: str | Path = '',
         split: str = 'train',
         classes: Sequence[str] | None = None,
-        margin: float = 0.1,
-        min_size: int = 32,
+        margin: float | None = None,
+        min_size: int | None = None,
         folder: str | Path | None = None,
         pipeline: Sequence[dict | Callable] = (),
         metainfo: Mapping | None = None,
@@ -93,6 +93,11 @@ class ObjectCropDataset(KeyedDataset):
         test_mode: bool = False,
         lazy_init: bool = False,
     ):
+        if folder is not None and (margin, min_size) != (None, None):
+            raise ValueError(
+                f'`margin` and `min_size` should be left out with `folder`, whose crops are whole. Found {margin} and {min_size}.'
+            )
+        margin, min_size = 0.1 if margin is None else margin, 32 if min_size is None else min_size
         if margin < 0 or min_size < 0:
             raise ValueError(f'`margin` and `min_size` should not be negative. Found {margin} and {min_size}.')
         self.split = split

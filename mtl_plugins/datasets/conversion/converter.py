@@ -12,7 +12,7 @@ from mtl_plugins.datasets.conversion.fitting import fit_sample
 from mtl_plugins.datasets.conversion.records import describe_labels, record_options
 from mtl_plugins.datasets.conversion.split_folders import SplitFolders
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.errors import DataError
+from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
@@ -115,6 +115,9 @@ def convert(
 def _plain_labels(datasets: Iterable[LabelledDataset], changes: Mapping[str, Any]) -> dict[str, LabelKind]:
     """The kinds of the files to write, by name."""
     configs = {name: kind.plain_config() for dataset in datasets for name, kind in dataset.labels.items()}
+    unused = [key for key in changes if not any(key in config for config in configs.values())]
+    if unused:
+        raise ConfigError(f'`{unused[0]}` should be left out where no label has it. Found the labels {list(configs)}.')
     return {
         name: build_label(name, {key: changes.get(key, value) for key, value in config.items()})
         for name, config in configs.items()

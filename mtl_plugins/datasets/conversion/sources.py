@@ -173,4 +173,5 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
         ) from error
     for name, config in labels.items():
         config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
-    return dict(image=_IMAGES, stem='[^/]+(?:/[^/]+)*') | content | dict(labels=labels)
+    stem = {} if 'split_file' in content else dict(stem='[^/]+(?:/[^/]+)*')
+    return dict(image=_IMAGES) | stem | content | dict(labels=labels)

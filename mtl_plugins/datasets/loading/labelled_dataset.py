@@ -67,6 +67,15 @@ class LabelledDataset(KeyedDataset):
             raise ValueError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
         return {name: dict(offered[name]) for name in tasks}
 
+    def check_used(self, label: str, argument: str, is_given: bool) -> None:
+        """Refuse an argument about a label that is not read.
+
+        Raises:
+            ValueError: If it is given.
+        """
+        if is_given and label not in self.labels:
+            raise ValueError(f'`{argument}` should be left out where {label} is not read. Found `tasks` {tuple(self.labels)}.')
+
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
         """Configs of all labels that a data set with this config could read, by name, without looking at its samples.

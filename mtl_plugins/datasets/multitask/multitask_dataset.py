@@ -29,8 +29,9 @@ class MultiTaskDataset(LabelledDataset):
         labels: Config of each label by its name, see :class:`~mtl_plugins.labels.label_kind.LabelKind`.
         tasks: Which labels to read; all by default.
         image: Template of the images.
-        stem: Regular expression of what ``{stem}`` stands for; with a slash in it images lie in subfolders.
-        split_file: Template of a file that names the stems of the split, one a line, instead of what the folder holds.
+        stem: Regular expression of what ``{stem}`` stands for, digits by default; with a slash in it images lie in subfolders.
+        split_file: Template of a file that names the stems of the split, one a line, instead of what the folder holds; without
+            ``stem``.
         missing_labels: Names of labels that samples may lack. Such samples do not count for the task, in losses and in scores.
         pipeline: Transforms.
         metainfo: Replaces entries of ``metainfo``.
@@ -53,7 +54,7 @@ class MultiTaskDataset(LabelledDataset):
         labels: Mapping[str, Mapping] | None = None,
         tasks: Sequence[str] | None = None,
         image: str = '{split}/rgb/{stem}.jpg',
-        stem: str = r'\d+',
+        stem: str | None = None,
         split_file: str | None = None,
         missing_labels: Sequence[str] = (),
         pipeline: Sequence[dict | Callable] = (),
@@ -66,6 +67,9 @@ class MultiTaskDataset(LabelledDataset):
         names = tuple(self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks)))
         if isinstance(missing_labels, str) or not set(missing_labels) <= set(names):
             raise ValueError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
+        if stem is not None and split_file is not None:
+            raise ValueError(f'`stem` should be left out with `split_file`, which names the samples. Found {stem!r}.')
+        stem = r'\d+' if stem is None else stem
         self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=tuple(missing_labels))
         self.use_packed = use_packed
         self.packed = None

@@ -69,6 +69,7 @@ class NYUv2Dataset(MultiTaskDataset):
             test_mode=test_mode,
             lazy_init=lazy_init,
         )
+        self.check_used('normals', 'normal_axes', tuple(normal_axes) != ('x', '-y', 'z'))
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

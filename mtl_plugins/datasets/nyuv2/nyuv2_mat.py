@@ -71,6 +71,8 @@ class NYUv2MatDataset(LabelledDataset):
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
         labels = self.offered_labels(dict(num_classes=num_classes))
         super().__init__(data_root, split, labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+        self.check_used('semseg', 'num_classes', num_classes != 40)
+        self.check_used('depth', 'raw_depth', raw_depth)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

@@ -119,6 +119,8 @@ class RandomHomography(BaseTransform):
             raise ValueError(f'`max_wiggle` should be in [0, 0.5). Found {max_wiggle}.')
         if not 0 <= flip_prob <= 1:
             raise ValueError(f'`flip_prob` should be in [0, 1]. Found {flip_prob}.')
+        if rescale_depth and tuple(scale) == (1.0, 1.0):
+            raise ValueError('`rescale_depth` should be False without a `scale`, as there is no zoom. Found True.')
         self.crop_size = sides
         self.scale = tuple(scale)
         self.max_tilt_deg = max_tilt_deg

@@ -45,6 +45,10 @@ class PositionalEmbedding(nn.Module):
             raise ValueError(f'`positional_embedding` should be one of {list(KINDS)}. Found {kind!r}.')
         if added_to not in PLACES:
             raise ValueError(f'`position_added_to` should be one of {list(PLACES)}. Found {added_to!r}.')
+        if kind == 'none' and added_to != 'query':
+            raise ValueError(
+                f"`position_added_to` should come with a `positional_embedding`. Found {added_to!r} with the embedding 'none'."
+            )
         self.added_to = added_to
         if kind == 'learned':
             self.positions = nn.Parameter(torch.randn(edge * edge, channels) * 0.02)

@@ -61,6 +61,13 @@ class MMSegSegmentor(MultiTaskSegmentor):
         if not isinstance(segmentor, Mapping):
             raise ValueError(f'`segmentor` should be the config of a model. Found {segmentor!r}.')
         whole = ConfigDict(copy.deepcopy(dict(segmentor)))
+        for name, task in tasks.items():
+            unused = [key for key in ('loss', 'sampler') if task.get(key) is not None]
+            if unused:
+                raise ValueError(
+                    f'`tasks.{name}.{unused[0]}` should be left out: the losses are those of `segmentor.decode_head`. '
+                    f'Found {task[unused[0]]}.'
+                )
         if not isinstance(pretrained, bool) or not pretrained:
             whole.backbone.pop('init_cfg', None)
             whole.backbone.pop('pretrained', None)
@@ -92,6 +99,11 @@ class MMSegSegmentor(MultiTaskSegmentor):
             needed = REFUSED.get(str(part.get('type')).rpartition('.')[2])
             if needed:
                 raise ValueError(f'`segmentor` should learn from label maps alone. Found {part.type}, which needs {needed}.')
+            if part.get('out_channels') == 1 and task.num_classes == 2:
+                raise ValueError(
+                    '`out_channels` of `segmentor` should be left out: two classes have two logits here, whose softmax is the '
+                    'sigmoid of their difference. Found 1.'
+                )
             if 'num_classes' in part:
                 part.num_classes = task.num_classes
                 part.pop('out_channels', None)

@@ -57,6 +57,8 @@ class MultiTaskTTAModel(BaseModel):
                 raise ValueError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
             if merging not in model.tasks[name].mergings:
                 raise ValueError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
+        if scale_compensation and set(scales) == {1}:
+            raise ValueError(f'`scale_compensation` should come with other `scales` than 1. Found {scales}.')
         self.model = model
         self.scales = tuple(dict.fromkeys(float(scale) for scale in scales))
         self.flips = (False, True) if flip else (False,)
