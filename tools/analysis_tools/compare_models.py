@@ -35,7 +35,7 @@ def parse_args() -> argparse.Namespace:
         parser.error(f'give CONFIG CKPT of at least two models. Found {len(args.models)} arguments')
     if args.names and len(set(args.names)) != len(args.models) // 2:
         parser.error(f'--names should name each of the {len(args.models) // 2} models differently. Found {args.names}')
-    refuse_unused(parser, args, args.out, 'without --out', 'num_examples', 'indices')
+    refuse_unused(parser, args, args.out, 'without --out', 'num_examples')
     refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_examples')
     return args
 
