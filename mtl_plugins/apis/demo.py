@@ -24,7 +24,15 @@ from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
-from mtl_plugins.utils.files import locked, make_folder, replace_folder, replacing, scratch_folder, shorten_paths
+from mtl_plugins.utils.files import (
+    locked,
+    make_folder,
+    remove_leftovers,
+    replace_folder,
+    replacing,
+    scratch_folder,
+    shorten_paths,
+)
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
@@ -48,6 +56,7 @@ def ensure_data(
     splits = dict(train=num_train, val=num_val, test=num_test)
     make_folder(out)
     with locked(out / f'.{root.name}.lock'):
+        remove_leftovers(out)
         if not all((root / split).is_dir() for split, number in splits.items() if number):
             with scratch_folder(root) as folder:
                 write_miniscapes(folder, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.utils.files import describe_os_error, locked, make_folder, replace_folder, scratch_folder
+from mtl_plugins.utils.files import describe_os_error, locked, make_folder, remove_leftovers, replace_folder, scratch_folder
 
 # As in `packed`, which is not imported: this module starts in no time, before every training of a node.
 FOLDER_NAME = 'packed'
@@ -49,6 +49,8 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
     make_folder(folder.parent, DataError)
     try:
         with locked(folder.with_name(f'{folder.name}.lock')):
+            # Also where nothing is to be copied: an older copy takes room.
+            remove_leftovers(folder.parent)
             if not _is_copy(source, packed, folder):
                 _copy(source, packed, folder)
     except OSError as error:

@@ -1,0 +1,118 @@
+"""A process that is killed, or finds the disk full, at a file-changing operation of its choice."""
+
+import errno
+import os
+import resource
+import signal
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+import torch
+
+from mtl_plugins.errors import UserError
+from mtl_plugins.utils import files
+from mtl_plugins.utils.cli import explain
+
+# Those that take room on a disk; the others change names or remove.
+_TAKES_ROOM = ('open', 'os.mkdir', 'os.symlink', 'os.link')
+_CHANGES = (*_TAKES_ROOM, 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate', 'os.utime', 'os.chmod')
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+
+class Outcome(NamedTuple):
+    """How a process ended.
+
+    Attributes:
+        code: Its exit code; 1 after an error in a sentence, 2 after one with a stack trace, negative after a signal.
+        operations: File-changing operations that it began.
+        text: The sentence or the trace.
+    """
+
+    code: int
+    operations: int
+    text: str
+
+
+def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None = None, full_at: int | None = None) -> Outcome:
+    """Call a function in a fork of this process, which has its imports already.
+
+    Args:
+        function: What to do. Threads of it are counted too, child processes are not.
+        folder: Operations on paths below it count, relative ones within opened folders included.
+        kill_at: The number of the operation, from 1, before which the process is killed by SIGKILL.
+        full_at: The number of the operation from which on nothing can be created or opened for writing: the disk is full.
+    """
+    # OpenCV's threads can be ended here only.
+    cv2.setNumThreads(0)
+    reading, writing = os.pipe()
+    sys.stdout.flush()
+    child = os.fork()
+    if not child:
+        os.close(reading)
+        _be_child(function, str(folder.resolve()), kill_at, full_at, writing)
+    os.close(writing)
+    with os.fdopen(reading, 'rb') as pipe:
+        said = pipe.read().decode(errors='replace')
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    marks, _, text = said.partition('\n')
+    return Outcome(code, marks.count('.'), text)
+
+
+def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, full_at: int | None, writing: int) -> None:
+    count, code, text = 0, 0, ''
+
+    def watch(event: str, arguments: tuple) -> None:
+        nonlocal count
+        if event not in _CHANGES or not _is_change(event, arguments, folder):
+            return
+        count += 1
+        os.write(writing, b'.')
+        if count == kill_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if full_at is not None and count >= full_at and event in _TAKES_ROOM:
+            raise OSError(errno.ENOSPC, 'No space left on device', str(arguments[0]))
+
+    try:
+        # The threads of the other process are none of a fork, which would wait for them.
+        torch.set_num_threads(1)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os.dup2(null, 2)
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        # Another process, that is, which has not looked for leftovers yet.
+        files._cleared.clear()
+        sys.addaudithook(watch)
+        function()
+    except BaseException as error:
+        sentence = str(error) if isinstance(error, UserError) else explain(error)
+        code, text = (1, sentence) if sentence else (2, ''.join(traceback.format_exception(error)))
+    os.write(writing, f'\n{text}'.encode())
+    os._exit(code)
+
+
+def _is_change(event: str, arguments: tuple, folder: str) -> bool:
+    if event == 'open' and not (isinstance(arguments[2], int) and arguments[2] & _WRITES):
+        return False
+    path = arguments[0]
+    if not isinstance(path, (str, bytes, os.PathLike)):
+        return False
+    path = os.fsdecode(path)
+    # Of a file in an opened folder, as when a tree is removed, the name alone is told.
+    return path.startswith(folder + os.sep) if os.path.isabs(path) else any(isinstance(each, int) for each in arguments[1:])
+
+
+def sampled(number: int, most: int) -> Iterator[int]:
+    """Numbers from 1 to ``number``, the first and the last among them, evenly spread."""
+    yield from sorted({int(each) for each in np.linspace(1, number, min(number, most)).round()})
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """The files below a folder by relative path, and its folders, which have no content."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob('*'))
+    }

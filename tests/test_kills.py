@@ -1,0 +1,368 @@
+"""Tools that are killed at a file-changing operation, or find the disk full, end as the undisturbed run when started again."""
+
+import csv
+import json
+import math
+import os
+import re
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from rich.console import Console
+
+from mtl_plugins.apis import demo, exporting
+from mtl_plugins.apis.ablation import run_all, tables_in_markdown
+from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
+from mtl_plugins.apis.inference.output import KINDS, PredictionWriter
+from mtl_plugins.apis.inference.run import run as predict
+from mtl_plugins.apis.report.write import ReportOptions, write_report
+from mtl_plugins.apis.sweeps import launch
+from mtl_plugins.apis.sweeps.definition import read_sweep
+from mtl_plugins.apis.sweeps.report import write_report as write_sweep_report
+from mtl_plugins.apis.sweeps.study import SharedStudy
+from mtl_plugins.apis.sweeps.workers import run_trials, slots
+from mtl_plugins.datasets.coco.preparation import prepare_coco
+from mtl_plugins.datasets.conversion.converter import convert
+from mtl_plugins.datasets.conversion.sources import open_source
+from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
+from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
+from mtl_plugins.datasets.packing.staging import stage
+from mtl_plugins.synthetic.coco.scenes import CATEGORIES
+from mtl_plugins.synthetic.coco.writer import write_coco
+from mtl_plugins.utils.files import replacing
+from tests.fake_folders import write_fake_folders
+from tests.fake_miniscapes import LABELS, write_fake_miniscapes
+from tests.killing import contents, run_forked, sampled
+from tests.tiny import EPOCH_CONFIG
+
+NO_ROOM = r'disk is full|has [\d.]+ GiB left. Choose another folder'
+TEMPORARY = re.compile(r'(^|/)\.[^/]*\.tmp')
+SAMPLE = 4
+# Of those that take longer.
+SMALL_SAMPLE = 2
+SLOW = ('predict', 'sweep', 'ablation', 'report')
+
+
+class Case:
+    """A tool on a folder.
+
+    Args:
+        make: Makes what the tool needs below a folder.
+        act: Runs the tool on it.
+        result: What is compared, of the folder afterwards; the content of its files by default.
+        grows: Files that grow in place, by a pattern of their relative paths: logs, journals, locks.
+        starts_anew: Whether a second start may ask for an empty folder instead of going on; its name.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[Path], None],
+        act: Callable[[Path], Any],
+        result: Callable[[Path], Any] = contents,
+        grows: str = r'(?!)',
+        starts_anew: str | None = None,
+    ) -> None:
+        self.make, self.act, self.result, self.grows, self.starts_anew = make, act, result, re.compile(grows), starts_anew
+
+    def check(self, folder: Path, most: int | None) -> None:
+        """Kill the tool, and fill the disk, at all of its operations; at some of them one or the other."""
+        # Imports and caches are those of the forks, too.
+        self._prepare(folder.with_name('warm'))
+        self.act(folder.with_name('warm'))
+        self._prepare(folder)
+        before = contents(folder)
+        undisturbed = run_forked(lambda: self.act(folder), folder)
+        assert undisturbed.code == 0 and undisturbed.operations > 1, undisturbed
+        after, expected = contents(folder), self.result(folder)
+        assert not [name for name in after if TEMPORARY.search(name)]
+        for turn, number in enumerate(sampled(undisturbed.operations, most or undisturbed.operations)):
+            both = (dict(kill_at=number), dict(full_at=number))
+            for disturbance in (both[turn % 2],) if most else both:
+                self._prepare(folder)
+                outcome = run_forked(lambda: self.act(folder), folder, **disturbance)
+                if 'kill_at' in disturbance:
+                    # Threads may take turns otherwise, and end with an operation less.
+                    assert outcome.code == -9 or (outcome.code == 0 and number > undisturbed.operations - 3), (number, outcome)
+                else:
+                    assert outcome.code == 0 or (outcome.code == 1 and re.search(NO_ROOM, outcome.text)), (number, outcome)
+                for name, content in contents(folder).items():
+                    whole = (before.get(name), after.get(name))
+                    if content is not None and not TEMPORARY.search(name) and not self.grows.search(name):
+                        assert content in whole, f'{name} is half-written after {disturbance}'
+                again = run_forked(lambda: self.act(folder), folder)
+                if self.starts_anew and again.code == 1:
+                    assert 'not' in again.text and 'empty' in again.text, again
+                    shutil.rmtree(folder / self.starts_anew)
+                    again = run_forked(lambda: self.act(folder), folder)
+                assert again.code == 0, (disturbance, again)
+                assert self.result(folder) == expected, disturbance
+                assert not [name for name in contents(folder) if TEMPORARY.search(name)], disturbance
+
+    def _prepare(self, folder: Path) -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        self.make(folder)
+
+
+def pack_case(templates: Path, anew: bool) -> Case:
+    root = write_fake_miniscapes(templates / 'data', dict(train=3), size=(16, 32))
+
+    def make(folder):
+        shutil.copytree(root, folder / 'data')
+        if anew:
+            write_packed(list_miniscapes(folder / 'data', 'train'))
+            (folder / 'data' / 'train' / 'depth' / '1.png').write_bytes((root / 'train' / 'depth' / '2.png').read_bytes())
+
+    def result(folder):
+        found = contents(folder)
+        index = json.loads(found.pop('data/train/packed/index.json'))
+        # When it was made.
+        del index['compared_ns']
+        return found, index
+
+    return Case(make, lambda folder: write_packed(list_miniscapes(folder / 'data', 'train')), result, r'packed/index\.json$')
+
+
+def stage_case(templates: Path) -> Case:
+    root = write_fake_miniscapes(templates / 'staged', dict(train=2, val=1), size=(16, 32))
+    write_packed(list_miniscapes(root, 'train'))
+
+    def make(folder):
+        shutil.copytree(root, folder / 'data')
+        stage(folder / 'data', folder / 'node')
+        # The copy is out of date.
+        write_packed(list_miniscapes(folder / 'data', 'train', ('depth',)))
+
+    def result(folder):
+        found = {name: content for name, content in contents(folder).items() if not name.endswith(COMPARED_NAME)}
+        return {name: content for name, content in found.items() if not name.endswith('index.json')}, [
+            json.loads(path.read_bytes())['files'] for path in folder.rglob('index.json')
+        ]
+
+    return Case(make, lambda folder: stage(folder / 'data', folder / 'node'), result, r'packed/index\.json$')
+
+
+def convert_case(templates: Path) -> Case:
+    root = write_fake_folders(templates / 'folders', dict(train=2, test=2), size=(16, 24))
+
+    def act(folder):
+        source = open_source('folders', root)
+        convert(source.splits, folder / 'out', dict(source=str(root)), (8, 12), workers=1)
+
+    return Case(lambda folder: None, act, grows=r'\.incomplete_')
+
+
+class Grey:
+    """A runtime whose predictions follow from the grey of the image."""
+
+    labels = LABELS
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        grey = images.mean(-1)
+        return dict(semseg=(grey % 19).astype(np.uint8), depth=(1 + grey / 10).astype(np.float32))
+
+
+def predict_case(templates: Path) -> Case:
+    photos = templates / 'photos'
+    photos.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ('a.png', 'b.png'):
+        cv2.imwrite(str(photos / name), rng.integers(0, 256, (16, 24, 3), np.uint8))
+    writer = cv2.VideoWriter(str(photos / 'c.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5.0, (32, 16))
+    for _ in range(2):
+        writer.write(rng.integers(0, 256, (16, 32, 3), np.uint8))
+    writer.release()
+
+    def act(folder):
+        inferencer = MultiTaskInferencer(Grey())
+        save = [kind for kind in KINDS if kind != 'points']
+        predict(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)], Console())
+
+    return Case(lambda folder: None, act)
+
+
+def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
+    def write(model, form, description, path, images):
+        path.write_bytes(b'graph of ' + model)
+        path.with_suffix('.bin').write_bytes(b'weights of ' + model)
+
+    for name, value in dict(
+        write=write, import_packages=lambda *_: None, describe=lambda *_, **__: None, open_graph=lambda path: None
+    ).items():
+        monkeypatch.setattr(exporting, name, value)
+    monkeypatch.setattr(exporting, 'compare', lambda *_: [])
+
+    def make(folder):
+        for name, content in (('model.xml', b'graph of the old one'), ('model.bin', b'weights of the old one')):
+            (folder / name).write_bytes(content)
+
+    def act(folder):
+        exporting.export(b'the new one', exporting.Form('openvino'), folder / 'model.xml')
+
+    return Case(make, act)
+
+
+class Trained:
+    """A training that has ended when it begins."""
+
+    returncode = 0
+    stdin = open(os.devnull)
+
+    def __init__(self, folder: Path, environment: dict) -> None:
+        options = json.loads((folder / 'order.json').read_bytes())['options']
+        score = -abs(math.log10(options['optim_wrapper.optimizer.lr']) + 3) + options['randomness.seed'] / 1000
+        for name, text in (
+            ('metrics.csv', f'epoch,iter,metrics_summary/semseg\n2,20,{score}\n'),
+            ('facts.json', json.dumps(dict(parameters=7, memory=1.5, device='test'))),
+        ):
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text)
+
+    def poll(self) -> int:
+        return 0
+
+
+def timeless(document: Any) -> Any:
+    """A result without what tells when and how fast it was made."""
+    return {key: value for key, value in document.items() if key not in ('seconds', 'date', 'validations', 'provenance')}
+
+
+def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(launch, 'start_process', Trained)
+    monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
+    monkeypatch.setattr('mtl_plugins.apis.sweeps.report.write_picture', lambda path, picture: None)
+    entries = dict(
+        config=str(EPOCH_CONFIG),
+        options={'train_cfg.max_epochs': 2},
+        metric='metrics_summary/semseg',
+        space={'optim_wrapper.optimizer.lr': dict(low=1e-4, high=1e-1, log=True)},
+        sampler=dict(type='TPESampler', n_startup_trials=1),
+        trials=2,
+    )
+    path = templates / 'sweep.py'
+    path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
+
+    def act(folder):
+        sweep = read_sweep(path)
+        study = SharedStudy(sweep, folder / 'work')
+        study.enqueue()
+        run_trials(study, sweep, folder / 'work', None, slots(1))
+        if not any(trial.state.name == 'FAIL' for trial in study.trials()):
+            write_sweep_report(sweep, study, folder / 'work')
+
+    def act_and_retry(folder):
+        act(folder)
+        study = SharedStudy(read_sweep(path), folder / 'work')
+        study.enqueue(retry=True)
+        run_trials(study, read_sweep(path), folder / 'work', None, slots(1))
+        write_sweep_report(read_sweep(path), study, folder / 'work')
+
+    def result(folder):
+        trials = json.loads((folder / 'work' / 'trials.json').read_bytes())['trials']
+        keys = ('state', 'params', 'seeds', 'score', 'parameters', 'folders')
+        table = re.sub(r'\| \d+ \| 2', '|', (folder / 'work' / 'table.md').read_text())
+        return [{key: trial[key] for key in keys} for trial in trials], table
+
+    return Case(lambda folder: None, act_and_retry, result, r'^work/')
+
+
+def ablation_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(launch, 'start_process', Trained)
+    monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
+    root = write_fake_miniscapes(templates / 'ablation', dict(train=2, val=1), size=(16, 32))
+    rows = {f'lr {lr}': dict(config=str(EPOCH_CONFIG), options={'optim_wrapper.optimizer.lr': lr}) for lr in (0.1, 0.01)}
+    plan = dict(about='kills', data={}, seeds=[0], amp=False, baseline=True, common={}, tables=[dict(title='Rows', rows=rows)])
+    plan['metric'] = 'metrics_summary/semseg'
+
+    def act(folder):
+        # What a full disk made fail is tried again by the next start.
+        run_all(plan, folder / 'results', folder / 'work', root, 1)
+        with replacing(folder / 'table.md') as temporary:
+            temporary.write_text(tables_in_markdown(plan, folder / 'results'))
+
+    def result(folder):
+        documents = {path.name: timeless(json.loads(path.read_bytes())) for path in sorted((folder / 'results').iterdir())}
+        return documents, (folder / 'table.md').read_text()
+
+    return Case(lambda folder: None, act, result, r'^work/|^results/|^table\.md')
+
+
+def report_case(templates: Path) -> Case:
+    runs = templates / 'runs'
+    for number, name in enumerate('ab'):
+        (runs / name).mkdir(parents=True)
+        scores = {'metrics_summary/semseg': 20.0 + number, 'metrics_summary/depth': 30.0 - number}
+        record = dict(
+            state='finished',
+            started=f'2026-01-0{number + 1}',
+            seed=0,
+            # Without a config whose network would be built to count its operations.
+            config={},
+            scores=scores,
+            last_scores=scores,
+            best=dict(monitor='metrics_summary/semseg', rule='greater', epoch=1, iter=8, value=20.0 + number),
+            validations=[dict(epoch=1, iter=8, seconds=1.0, train_seconds=1.0, train_cpu_seconds=1.0, value=20.0 + number)],
+        )
+        (runs / name / 'run.json').write_text(json.dumps(record))
+        with (runs / name / 'metrics.csv').open('w', newline='') as file:
+            csv.writer(file).writerows([['epoch', 'iter', *scores], [1, 8, *scores.values()]])
+
+    return Case(
+        lambda folder: None,
+        lambda folder: write_report([runs], folder / 'page', ReportOptions(predictions=False)),
+        # Pages say when they were made.
+        lambda folder: {name: content for name, content in contents(folder).items() if not name.endswith(('.html', '.pdf'))},
+        r'\.html$|\.pdf$',
+    )
+
+
+def data_case(monkeypatch: pytest.MonkeyPatch) -> Case:
+    monkeypatch.setattr(demo.multiprocessing, 'cpu_count', lambda: 1)
+    return Case(lambda folder: None, lambda folder: demo.ensure_data(folder, 1, 1, 1, (32, 32), 0))
+
+
+def coco_case(templates: Path) -> Case:
+    root = write_coco(templates / 'coco', 2, 0, size=(48, 48), progress=False)
+    classes = [item.name for item in CATEGORIES][:5]
+
+    def act(folder):
+        prepare_coco(root, folder / 'out', ['train'], classes, min_size=4, copy=True, workers=1)
+
+    return Case(lambda folder: None, act, starts_anew='out')
+
+
+def make_coco_case() -> Case:
+    return Case(
+        lambda folder: None,
+        lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48), progress=False),
+        starts_anew='out',
+    )
+
+
+CASES = {
+    'pack': lambda templates, patch: pack_case(templates, anew=False),
+    'pack anew': lambda templates, patch: pack_case(templates, anew=True),
+    'stage': lambda templates, patch: stage_case(templates),
+    'convert': lambda templates, patch: convert_case(templates),
+    'predict': lambda templates, patch: predict_case(templates),
+    'export': lambda templates, patch: export_case(patch),
+    'sweep': sweep_case,
+    'ablation': ablation_case,
+    'report': lambda templates, patch: report_case(templates),
+    'data of a plan': lambda templates, patch: data_case(patch),
+    'prepare coco': lambda templates, patch: coco_case(templates),
+    'make coco': lambda templates, patch: make_coco_case(),
+}
+
+
+@pytest.mark.parametrize('name', CASES)
+@pytest.mark.parametrize('most', [SAMPLE, pytest.param(None, marks=pytest.mark.slow)], ids=['some operations', 'all operations'])
+def test_a_tool_that_is_killed_or_finds_no_room_goes_on_to_the_same_end(name, most, tmp_path, monkeypatch):
+    templates = tmp_path / 'templates'
+    templates.mkdir()
+    CASES[name](templates, monkeypatch).check(tmp_path / 'work', SMALL_SAMPLE if most and name in SLOW else most)
