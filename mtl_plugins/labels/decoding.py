@@ -11,9 +11,10 @@ from zlib import crc32
 
 import cv2
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, TiffImagePlugin
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.utils.data_files import open_regular, shorten
 
 if TYPE_CHECKING:
     from mtl_plugins.labels.label_kind import LabelKind
@@ -24,7 +25,7 @@ _JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]', re.DOTALL)
 # A progressive JPEG has ten or so.
 _MAX_SCANS = 100
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-_TILE_WIDTH, _TILE_HEIGHT = 322, 323
+_TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 _LARGE_TILE = 2**22
 # Of those that both OpenCV and PIL know, by PIL's names.
 _QUICK_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
@@ -41,6 +42,7 @@ _ORIENTATION = 0x0112
 _TURNS = {5: (-1, True), 6: (-1, False), 7: (1, True), 8: (1, False)}
 # 16384x16384: of the data sets that are known, none has images a tenth as large.
 _MAX_PIXELS = 2**28
+_MAX_ARRAY_BYTES = 2**30
 
 Size = tuple[int, int]
 
@@ -259,7 +261,9 @@ def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
     if suffix == '.exr':
         return _check_map(_read_exr(path, what, ('Z', 'depth', 'V', 'Y', 'R'))[0], what, path)
     if suffix in ('.tif', '.tiff'):
-        return _check_map(_decode(read_bytes(path), cv2.IMREAD_UNCHANGED, what, path), what, path)
+        data = read_bytes(path)
+        _check_tiff(data, what, path)
+        return _check_map(_decode(data, cv2.IMREAD_UNCHANGED, what, path), what, path)
     return _read_png(path, what, _GREY, (8, 16), size)
 
 
@@ -298,7 +302,7 @@ def read_bytes(path: str) -> bytes:
         CorruptFileError: If it cannot be read.
     """
     try:
-        with open(path, 'rb') as file:
+        with open(path, 'rb', opener=open_regular) as file:
             return file.read()
     except FileNotFoundError:
         raise DataNotFoundError(f"The file '{path}' does not exist.") from None
@@ -309,15 +313,19 @@ def read_bytes(path: str) -> bytes:
 def _read_array(path: str, what: str) -> np.ndarray:
     data = read_bytes(path)
     try:
+        if zipfile.is_zipfile(io.BytesIO(data)):
+            members = zipfile.ZipFile(io.BytesIO(data)).infolist()
+            # Before anything is unpacked.
+            if len(members) != 1 or members[0].file_size > _MAX_ARRAY_BYTES:
+                found = f'{len(members)}' if len(members) != 1 else f'one of {members[0].file_size} bytes'
+                raise CorruptFileError(f"The {what} '{path}' should hold one array of at most 1 GiB. Found {found}.")
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            array = loaded
-        elif len(loaded.files) == 1:
-            array = loaded[loaded.files[0]]
-        else:
-            raise CorruptFileError(f"The {what} '{path}' should hold one array. Found {loaded.files}.")
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise CorruptFileError(f"The {what} '{path}' cannot be read: {error}") from error
+        array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+    except CorruptFileError:
+        raise
+    except Exception as error:
+        # NumPy, zipfile and zlib have many ways to say no to what someone made up.
+        raise CorruptFileError(f"The {what} '{path}' cannot be read: {shorten(error)}") from error
     if array.dtype.kind not in 'buif':
         raise CorruptFileError(f"The {what} '{path}' should hold numbers. Found {array.dtype}.")
     return array
@@ -336,10 +344,15 @@ def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
     except ImportError:
         raise ConfigError(f"Reading '{path}' needs the package OpenEXR. Run: pip install mtl_plugins[exr]") from None
     try:
+        with OpenEXR.File(path, header_only=True) as file:
+            (left, top), (right, bottom) = file.header()['dataWindow']
+        _check_size(int(right) - int(left) + 1, int(bottom) - int(top) + 1, what, path)
         with OpenEXR.File(path, separate_channels=True) as file:
             channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
-    except (RuntimeError, ValueError, OSError) as error:
-        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {error}.") from error
+    except CorruptFileError:
+        raise
+    except Exception as error:
+        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {shorten(error)}.") from error
     found = list(channels.values()) if len(channels) == 1 else [channels[name] for name in names if name in channels]
     if not found:
         raise CorruptFileError(f"The {what} '{path}' should have one of the channels {names}. Found {sorted(channels)}.")
@@ -398,9 +411,28 @@ def _png_header(data: bytes, what: str, path: str, size: Size | None = None, max
             f"The {what} '{path}' should have the same size as its image, {size[1]}x{size[0]} (width x height). "
             f'Found {width}x{height}.'
         )
+    _check_size(width, height, what, path, max_pixels)
+    return bit_depth, colour_type
+
+
+def _check_size(width: int, height: int, what: str, path: str, max_pixels: int = _MAX_PIXELS) -> None:
     if width * height > max_pixels:
         raise CorruptFileError(f"The {what} '{path}' should have at most {max_pixels} pixels. Found {width}x{height}.")
-    return bit_depth, colour_type
+
+
+def _check_tiff(data: bytes, what: str, path: str) -> None:
+    """Refuse a TIFF whose size, or that of its tiles, is too large to decode: the header says it, before any memory is taken."""
+    try:
+        file = io.BytesIO(data)
+        # BigTIFF has twice the header.
+        tags = TiffImagePlugin.ImageFileDirectory_v2(file.read(16 if data[2:3] == b'+' or data[3:4] == b'+' else 8))
+        file.seek(tags.next)
+        tags.load(file)
+        sizes = [int(tags.get(tag, 0)) for tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)]
+    except Exception as error:
+        raise CorruptFileError(f"The {what} '{path}' should be a TIFF file. Found other content, or a damaged header.") from error
+    _check_size(*sizes[:2], what, path)
+    _check_size(*sizes[2:], what, path, max(4 * sizes[0] * sizes[1], _LARGE_TILE))
 
 
 def _palette_to_grey(data: bytes) -> bytes:
@@ -429,5 +461,6 @@ def _decode_with_pil(data: bytes, what: str, path: str) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data)) as image:
             return np.array(image)
-    except (OSError, SyntaxError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {error}.") from error
+    except Exception as error:
+        # PIL has many ways to say no to what someone made up.
+        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {shorten(error)}.") from error

@@ -1,5 +1,6 @@
 """Reading HDF5 files from threads and from forked processes."""
 
+import math
 import os
 import threading
 from pathlib import Path
@@ -11,6 +12,7 @@ from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 
 # One for all files, held during a fork: no thread is inside the HDF5 library when a process is copied.
 _lock = threading.Lock()
+MOST_BYTES = 2**30
 os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
@@ -40,13 +42,17 @@ class Hdf5File:
         """
         try:
             with _lock:
-                return self._handle()[name][position]
-        except (OSError, KeyError, ValueError) as error:
+                item = self._handle()[name]
+                # Chunks are packed: a small file may state any size.
+                if item.dtype.kind not in 'buif' or math.prod(item.shape[1:]) * item.dtype.itemsize > MOST_BYTES:
+                    raise ValueError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
+                return item[position]
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise CorruptFileError(f"Entry {position} of '{name}' in '{self.path}' cannot be read: {error}") from error
 
     def _read_shapes(self) -> dict[str, tuple[int, ...]]:
         with _lock:
-            return {name: item.shape for name, item in self._handle().items() if hasattr(item, 'shape')}
+            return {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
 
     def _handle(self) -> Any:
         process = os.getpid()

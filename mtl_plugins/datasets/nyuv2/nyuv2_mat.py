@@ -13,6 +13,7 @@ from mtl_plugins.datasets.nyuv2.nyuv2_classes import CLASS_13_OF_40, CLASSES_13,
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.data_files import shorten
 
 IMAGES = 'nyu_depth_v2_labeled.mat'
 SPLITS = 'splits.mat'
@@ -97,6 +98,10 @@ class NYUv2MatDataset(LabelledDataset):
         missing = [name for name in wanted if name not in self._file.shapes]
         if missing:
             raise CorruptFileError(f"'{root / IMAGES}' should hold {wanted}. Found {sorted(self._file.shapes)}.")
+        shapes = {name: self._file.shapes[name] for name in wanted}
+        size = shapes['images'][-2:]
+        if any(shape != (shapes['images'][0], *([3] if name == 'images' else []), *size) for name, shape in shapes.items()):
+            raise CorruptFileError(f"'{root / IMAGES}' should hold images (N, 3, W, H) and maps (N, W, H). Found {shapes}.")
         numbers = read_mat(root / SPLITS, SPLIT_KEYS[self.split]).ravel().astype(int)
         total = self._file.shapes['images'][0]
         if not numbers.size or numbers.min() < 1 or numbers.max() > total:
@@ -141,8 +146,7 @@ def read_mat(path: Path, key: str) -> np.ndarray:
         CorruptFileError: If it cannot be read or lacks the array.
     """
     try:
-        from scipy.io import loadmat
-        from scipy.io.matlab import MatReadError
+        from scipy.io import loadmat, whosmat
     except ImportError:
         raise ConfigError(f"Reading '{path}' needs the package SciPy. Run: pip install mtl_plugins[nyuv2]") from None
     if not path.is_file():
@@ -150,10 +154,13 @@ def read_mat(path: Path, key: str) -> np.ndarray:
             f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
         )
     try:
-        content = loadmat(path)
-    except (MatReadError, ValueError, TypeError, NotImplementedError, OSError) as error:
-        raise CorruptFileError(f"'{path}' cannot be read as a MATLAB file: {error}") from error
+        content = loadmat(path, variable_names=[key])
+    except Exception as error:
+        # SciPy has many ways to say no to what someone made up.
+        raise CorruptFileError(f"'{path}' cannot be read as a MATLAB file: {shorten(error)}") from error
     if key not in content:
-        names = sorted(name for name in content if not name.startswith('__'))
+        names = sorted(name for name, *_ in whosmat(path))
         raise CorruptFileError(f"'{path}' should hold `{key}`. Found {names}.")
+    if content[key].dtype.kind not in 'buif':
+        raise CorruptFileError(f"`{key}` in '{path}' should be numbers. Found {content[key].dtype}.")
     return content[key]
