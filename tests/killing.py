@@ -1,6 +1,7 @@
 """A process that is killed, or finds the disk full, at a file-changing operation of its choice."""
 
 import errno
+import itertools
 import os
 import resource
 import signal
@@ -64,17 +65,17 @@ def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None
 
 
 def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, full_at: int | None, writing: int) -> None:
-    count, code, text = 0, 0, ''
+    # Counts for several threads.
+    counter, code, text = itertools.count(1), 0, ''
 
     def watch(event: str, arguments: tuple) -> None:
-        nonlocal count
         if event not in _CHANGES or not _is_change(event, arguments, folder):
             return
-        count += 1
+        number = next(counter)
         os.write(writing, b'.')
-        if count == kill_at:
+        if number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if full_at is not None and count >= full_at and event in _TAKES_ROOM:
+        if full_at is not None and number >= full_at and event in _TAKES_ROOM:
             raise OSError(errno.ENOSPC, 'No space left on device', str(arguments[0]))
 
     try:

@@ -10,7 +10,7 @@ from mtl_plugins.errors import DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import DESCRIPTION
 from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
-from mtl_plugins.utils.files import make_folder, replacing
+from mtl_plugins.utils.files import make_folder, remove_leftovers, replacing
 
 MANIFEST = 'conversion.json'
 
@@ -30,6 +30,8 @@ def record_options(out: Path, options: Mapping[str, Any]) -> list[str]:
     """
     wanted = json.loads(json.dumps(options))
     path = out / MANIFEST
+    # A run that was killed while it wrote the first file has begun nothing.
+    remove_leftovers(out)
     if path.is_file():
         try:
             found = parse_json(read_bytes(path))
