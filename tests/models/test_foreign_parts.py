@@ -11,6 +11,7 @@ from torch import nn
 
 from mtl_plugins.models.backbones.foreign_backbone import PyramidOrder, find_pyramid
 from mtl_plugins.models.decode_heads import MMSegHead
+from mtl_plugins.models.segmentors.mmseg_segmentor import MMSegSegmentor
 from mtl_plugins.models.tasks import DepthTask, SemSegTask
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
@@ -410,3 +411,26 @@ def test_a_copy_is_independent():
     nn.init.zeros_(twin.head.conv_seg.bias)
     features = make_pyramid((64, 64))
     assert not twin(features).any() and head(features).any()
+
+
+@pytest.mark.parametrize(
+    ('task', 'head', 'message'),
+    [
+        (
+            {},
+            dict(out_channels=1, threshold=0.3),
+            '`out_channels` of `segmentor` should be left out: two classes',
+        ),
+        (dict(loss=dict(type='mmseg.DiceLoss')), {}, r'`tasks\.semseg\.loss` should be left out: the losses are those of'),
+        (dict(sampler=dict(type='OHEMPixelSampler')), {}, r'`tasks\.semseg\.sampler` should be left out'),
+        (dict(num_classes=1), {}, r'`num_classes` should be in 2\.\.255: an object and its background are two classes'),
+    ],
+)
+def test_a_model_of_mmseg_refuses_what_it_would_ignore(task, head, message):
+    """A task's own loss, and the one channel of a sigmoid, had no effect without a word."""
+    decode_head = dict(type='mmseg.FCNHead', in_channels=512, channels=8, num_classes=2, **head)
+    whole = dict(type='EncoderDecoder', backbone=dict(type='mmseg.ResNetV1c', depth=18), decode_head=decode_head)
+    with pytest.raises(ValueError, match=message):
+        MMSegSegmentor(
+            segmentor=whole, tasks=dict(semseg=dict(type='SemSegTask', **{'num_classes': 2, **task})), pretrained=False
+        )
