@@ -282,12 +282,36 @@ def test_an_image_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tm
     assert files_below(tmp_path / 'out/npy/depth') == {'b.npy'}
 
 
+def test_a_large_video_is_reported_once(run_cli, checkpoint, tmp_path):
+    (tmp_path / 'in').mkdir()
+    write_video(tmp_path / 'in/street.avi')
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'in/x.png')
+    arguments = [tmp_path / 'in', '--out', tmp_path / 'out', '--save', 'npy', '--max-batch-megapixels', 0.003]
+    result = run_cli('inference', checkpoint, *arguments)
+    (line,) = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
+    assert result.code == 1 and 'street.avi' in line and 'Found 64x48' in line
+    assert files_below(tmp_path / 'out/npy/depth') == {'x.npy'}
+
+
+def test_the_picture_of_a_tall_image_is_small(run_cli, checkpoint, tmp_path):
+    # Each picture is 480 pixels wide at least: of an image 8 wide and 6000 high it had 360,000 rows.
+    Image.fromarray(picture((6000, 8))).save(tmp_path / 'tall.png')
+    arguments = [tmp_path / 'tall.png', '--out', tmp_path / 'out', '--tile', 64]
+    assert run_cli('inference', checkpoint, *arguments).code == 0
+    sizes = [Image.open(tmp_path / 'out' / file).size for file in files_below(tmp_path / 'out') if file.endswith('.png')]
+    assert len(sizes) == 5 and max(height for _, height in sizes) < 4 * 480 + 400
+
+
 def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tmp_path):
     Image.fromarray(picture((96, 96))).save(tmp_path / 'a.png')
     arguments = [tmp_path / 'a.png', '--out', tmp_path / 'out', '--save', 'npy']
     result = run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009)
     assert result.code == 1 and 'at most 9,000 pixels' in result.err and 'Found 96x96, 9,216' in result.err
     assert run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009, '--tile', 64).code == 0
+    # The largest view of an image is 1.25 times as large.
+    assert run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.0093).code == 0
+    result = run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.0093, '--tta')
+    assert result.code == 1 and 'Found 96x96, 16,384' in result.err
     result = run_cli('inference', checkpoint, *arguments, '--max-batch-megapixels', 0.009, '--tile', 96)
     assert result.code == 1 and '`tile` should be smaller' in result.err
 

@@ -242,7 +242,7 @@ class MultiTaskInferencer:
             raise DataError(
                 f'An image should be at most {MAX_ASPECT} times as long as wide, unless it is predicted in tiles. {found}'
             )
-        elif (pixels := count_pixels(height, width)) > self.max_pixels:
+        elif (pixels := self._pixels(height, width)) > self.max_pixels:
             raise DataError(
                 f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
                 f'multiple of {ALIGNMENT}. {found[:-1]}, {pixels:,}. Resize it, or raise the limit: `--short-side`, '
@@ -266,11 +266,16 @@ class MultiTaskInferencer:
     def _is_tiled(self, height: int, width: int) -> bool:
         return self.tile is not None and max(height, width) > self.tile
 
+    def _pixels(self, height: int, width: int) -> int:
+        """Those that the network computes at a time for an image: of the largest view, with test-time augmentation."""
+        zoom = max(getattr(getattr(self.runtime, 'augmented', None), 'scales', (1.0,)))
+        return count_pixels(round(height * zoom), round(width * zoom))
+
     def _batch_of(self, height: int, width: int) -> int:
         """How many images or tiles of a size are predicted together."""
         if self.max_pixels is None:
             return self.batch_size
-        return max(min(self.batch_size, self.max_pixels // count_pixels(height, width)), 1)
+        return max(min(self.batch_size, self.max_pixels // self._pixels(height, width)), 1)
 
     def predict(self, batch: list[Frame]) -> Iterator[Prediction]:
         """The predictions of prepared frames of one size."""

@@ -197,7 +197,8 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
         encode, media_type = (_to_picture, 'image/png') if output == 'picture' else (_to_arrays, 'application/x-npz')
         try:
             size = await asyncio.get_running_loop().run_in_executor(uploads.headers, read_size)
-            content = await batcher.submit(count_pixels(*inferencer.check_size(*size)), prepare, encode)
+            pixels = count_pixels(*inferencer.check_size(*size))
+            content = await batcher.submit(pixels, prepare, encode, file_pixels=size[0] * size[1])
         except DataError as error:
             raise Refused(400, str(error)) from error
         except QueueFull as error:

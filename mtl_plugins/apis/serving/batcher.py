@@ -10,8 +10,11 @@ import numpy as np
 
 from mtl_plugins.apis.inference.inferencer import count_pixels
 
-# Threads that decode uploads and encode answers.
+# Threads that decode uploads and encode answers: as many for small images as for large ones, and what is small, in pixels.
 CODERS = 2
+SMALL = 2**20
+# A pixel of a file takes a fraction of the time that one takes in the network.
+FILE_SHARE = 8
 
 
 class QueueFull(Exception):
@@ -20,9 +23,16 @@ class QueueFull(Exception):
 
 @dataclass(eq=False)
 class _Job:
-    """An image on its way: what its network will cost, and what the request waits for."""
+    """An image on its way.
+
+    Attributes:
+        pixels: That the network gets.
+        weight: By which images take the places of others.
+        result: What the request waits for.
+    """
 
     pixels: int
+    weight: int
     result: asyncio.Future
     image: np.ndarray | None = None
     taken: bool = False
@@ -59,7 +69,7 @@ class Batcher:
         # Pixels for which the smallest images go first.
         self._credit = 0
         self._pool = ThreadPoolExecutor(1, thread_name_prefix='model')
-        self._coders = ThreadPoolExecutor(CODERS, thread_name_prefix='coder')
+        self._small_coders, self._large_coders = (ThreadPoolExecutor(CODERS, thread_name_prefix='coder') for _ in range(2))
         self._worker: asyncio.Task | None = None
         self._ended = False
 
@@ -71,20 +81,24 @@ class Batcher:
     def _waiting(self) -> list[_Job]:
         return [job for job in self._jobs if not job.taken and not job.result.done()]
 
-    async def submit(self, pixels: int, prepare: Callable[[], np.ndarray], encode: Callable[[Any], Any]) -> Any:
+    async def submit(
+        self, pixels: int, prepare: Callable[[], np.ndarray], encode: Callable[[Any], Any], file_pixels: int = 0
+    ) -> Any:
         """Prepare an image in a thread, predict it and return its encoded result.
 
         Args:
             pixels: That the network will see, as far as that is known.
             prepare: Gives the image.
             encode: Of what ``predict`` gives.
+            file_pixels: That ``prepare`` has to decode.
 
         Raises:
             QueueFull: If too many images wait, or smaller ones come while this one waits.
             Exception: What ``prepare``, ``encode``, or ``predict`` for the batch raises.
         """
         loop = asyncio.get_running_loop()
-        job = _Job(pixels, loop.create_future())
+        job = _Job(pixels, max(pixels, file_pixels // FILE_SHARE), loop.create_future())
+        coders = self._small_coders if max(pixels, file_pixels) <= SMALL else self._large_coders
         self._make_room(job)
         self._jobs.append(job)
 
@@ -92,13 +106,13 @@ class Batcher:
             return None if job.result.done() else prepare()
 
         try:
-            image = await loop.run_in_executor(self._coders, prepare_if_wanted)
+            image = await loop.run_in_executor(coders, prepare_if_wanted)
             if not job.result.done():
                 job.image, job.pixels = image, count_pixels(*image.shape[:2])
                 if self._worker is None or self._worker.done():
                     self._worker = asyncio.create_task(self._work())
             result = await job.result
-            return await loop.run_in_executor(self._coders, encode, result)
+            return await loop.run_in_executor(coders, encode, result)
         finally:
             self._jobs.remove(job)
             if job.result.done() and not job.result.cancelled():
@@ -107,7 +121,7 @@ class Batcher:
 
     def _make_room(self, job: _Job) -> None:
         waiting = self._waiting()
-        larger = sorted((other for other in waiting if other.pixels > job.pixels), key=lambda other: other.pixels)
+        larger = sorted((other for other in waiting if other.weight > job.weight), key=lambda other: other.weight)
         pixels, dropped = sum(other.pixels for other in waiting), []
         while len(waiting) - len(dropped) >= self.queue_size or (
             self.max_pixels is not None and pixels and pixels + job.pixels > 4 * self.max_pixels
@@ -161,5 +175,5 @@ class Batcher:
 
     def close(self) -> None:
         """End the threads when they have done what they are at."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._coders.shutdown(wait=False, cancel_futures=True)
+        for pool in (self._pool, self._small_coders, self._large_coders):
+            pool.shutdown(wait=False, cancel_futures=True)
