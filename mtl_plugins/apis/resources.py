@@ -107,7 +107,7 @@ def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
     with contextlib.suppress(DataNotFoundError):
         hours = float(wall_hours(run.path, np.array(done)))
     return RunCost(
-        name=run.path.resolve().name,
+        name=printable(run.path.resolve().name),
         path=run.path,
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
         parameters=count_parameters(model) / 1e6,

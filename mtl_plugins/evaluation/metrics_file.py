@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,10 @@ def read_metrics(path: str | Path) -> list[dict[str, str]]:
         rows = list(csv.DictReader(io.StringIO(read_bytes(path, MOST_BYTES).decode('utf-8-sig'), newline='')))
         if any(abs(int(row['iter'])) >= 2**63 for row in rows):
             raise ValueError('an iteration is no number of 64 bits')
-    except FileNotFoundError:
-        return []
     except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
+        # A link to nowhere is no run without validations.
+        if isinstance(error, FileNotFoundError) and not os.path.islink(path):
+            return []
         raise CorruptFileError(f"'{path}' is not the file of a run's metrics ({shorten(error)}).") from error
     return rows
 

@@ -321,6 +321,8 @@ def _read_array(path: str, what: str) -> np.ndarray:
                 raise CorruptFileError(f"The {what} '{path}' should hold one array of at most 1 GiB. Found {found}.")
         loaded = np.load(io.BytesIO(data), allow_pickle=False)
         array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
+        if not isinstance(array, np.ndarray):
+            raise ValueError('its one file is no array')
     except CorruptFileError:
         raise
     except Exception as error:

@@ -6,6 +6,8 @@ import matplotlib
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter
 from PIL import Image
 
 from mtl_plugins.errors import ConfigError
@@ -29,9 +31,22 @@ def distinct_colours(number: int) -> list:
 
 def to_array(figure: Figure) -> np.ndarray:
     """The figure as uint8 RGB ``(height, width, 3)``."""
+    _show_letters(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def _show_letters(figure: Figure) -> None:
+    """Show names, such as those of runs and classes, as they are: between two ``$`` matplotlib reads a formula, or fails to."""
+    formulae = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            if isinstance(axis.get_major_formatter(), LogFormatter):
+                formulae.update(axis.get_ticklabels(which='both'))
+    for text in figure.findobj(Text):
+        if text not in formulae:
+            text.set_parse_math(False)
 
 
 def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
@@ -50,6 +65,7 @@ def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
         raise ConfigError(f'A picture should end in {", ".join(FORMATS)}. Found {path}.')
     with replacing(path) as temporary:
         if isinstance(picture, Figure) and file_format == 'PDF':
+            _show_letters(picture)
             # Without a date, the same figure is the same file.
             picture.savefig(temporary, format='pdf', metadata=dict(CreationDate=None))
             return

@@ -1,0 +1,546 @@
+"""Files of unknown origin through every tool that takes them: no code of theirs runs, no stack trace, bounded memory and time."""
+
+import io
+import json
+import os
+import pickle
+import resource
+import shutil
+import struct
+import sys
+import time
+import zipfile
+import zlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mtl_plugins.apis.report.dashboard import Dashboard
+from mtl_plugins.errors import UserError
+from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
+from mtl_plugins.labels.presets import build_labels, miniscapes_labels
+from mtl_plugins.runs.record import RECORD_NAME
+from mtl_plugins.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
+from mtl_plugins.runs.work_dirs import find_runs
+from tests.fake_miniscapes import write_fake_miniscapes
+
+# Escape codes, and what matplotlib takes for a formula.
+ESCAPE = '\x1b[31mred\x07$a_{$'
+MOST_MIB, MOST_SECONDS = 1500, 120
+
+
+def refuse_to_run(command):
+    pytest.fail(f'ran {command}')
+
+
+@pytest.fixture(autouse=True)
+def bounds(monkeypatch, tmp_path):
+    """Nothing of a file is run or imported, and neither memory nor time run away."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(os, 'system', refuse_to_run)
+    (tmp_path / 'path').mkdir()
+    (tmp_path / 'path/hostile_module.py').write_text(f'open({str(tmp_path / "imported")!r}, "w").close()\nclass Model: pass\n')
+    monkeypatch.syspath_prepend(tmp_path / 'path')
+    before, begun = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.monotonic()
+    yield
+    assert not (tmp_path / 'imported').exists() and not (tmp_path / 'ran').exists() and 'hostile_module' not in sys.modules
+    assert (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10 < MOST_MIB
+    assert time.monotonic() - begun < MOST_SECONDS
+
+
+def check_refused(result, *words):
+    errors = [line for line in result.err.splitlines() if line.startswith('error: ')]
+    assert result.code == 1 and len(errors) == 1 and 'Traceback' not in result.err, result.err
+    assert all(word in errors[0] for word in words), errors
+    check_quiet(result.out + result.err)
+
+
+def check_quiet(text):
+    assert not set(map(chr, [*range(9), *range(11, 13), *range(14, 32), 127, *range(128, 160)])) & set(text), repr(text)
+
+
+# Records
+
+BROKEN_RECORDS = {
+    'deep': b'{"config": ' + b'[' * 100_000,
+    'deeper': b'[' * 900 + b']' * 900,
+    'nan': b'{"seconds": NaN}',
+    'infinite': b'{"seconds": 1e999}',
+    'text_score': b'{"scores": {"metrics_summary/multitask": "high"}}',
+    'huge': b'{"seconds": ' + b'9' * 5000 + b'}',
+    'large': b'{"seconds": ' + b'9' * 400 + b'}',
+    'list': b'[1, 2]',
+    'null': b'null',
+    'empty': b'',
+    'latin': b'{"note": "\xe4"}',
+    'flag_seed': b'{"seed": true}',
+    'sessions': b'{"sessions": [3]}',
+    'session_time': b'{"state": "running", "sessions": [{"seconds": "long"}]}',
+    'validations': b'{"validations": {"iter": 1}}',
+    'outside': b'{"archive": "../../secret.zip", "checkpoints": {"best": "/etc/passwd"}}',
+    'device': b'{"device": ["cpu"]}',
+    'code': b'{"code": {"commit": 7}}',
+    'model': b'{"config": {"model": "os.system"}}',
+    'tasks': b'{"config": {"model": {"tasks": ["semseg"]}}}',
+    'hooks': b'{"config": {"default_hooks": {"checkpoint": 3}}}',
+}
+BROKEN_METRICS = {
+    'csv_latin': b'epoch,iter,\xe4\n1,2,3\n',
+    'csv_empty_iter': b'epoch,score\n1,2\n',
+    'csv_huge': b'epoch,iter\n1,' + b'9' * 5000 + b'\n',
+    'csv_large': b'epoch,iter\n1,' + b'9' * 400 + b'\n',
+    'csv_field': b'epoch,iter,a\n1,2,"' + b'x' * 200_000 + b'"\n',
+}
+OTHER_KINDS = ('folder', 'pipe', 'loop', 'nowhere', 'device')
+EVIL_MODELS = (
+    dict(model=dict(type='os.system', command='true', tasks={})),
+    dict(model=dict(type='MultiTaskSegmentor', backbone=dict(type='hostile_module.Model'), tasks={})),
+    dict(model=dict(type='hostile_module.Model'), custom_imports=dict(imports=['hostile_module'])),
+    dict(model=dict(type='DilatedResNet', depth=10**9)),
+    dict(model=dict(type='TimmBackbone', name='resnet18', options=dict(checkpoint_path='weights.pkl'))),
+    dict(model=dict(type='Conv2d', in_channels=10**6, out_channels=10**6, kernel_size=1)),
+    dict(model=dict(type='mmseg.ResNet', depth=50, num_stages=10**7)),
+)
+
+
+def write_kind(path, kind):
+    """Something else than a file."""
+    if kind == 'folder':
+        path.mkdir()
+    elif kind == 'pipe':
+        os.mkfifo(path)
+    else:
+        path.symlink_to(dict(loop=path, nowhere=path.with_name('gone'), device='/dev/zero')[kind])
+
+
+def write_broken_runs(root):
+    """Work dirs that cannot be read, by name."""
+    for name, data in {**BROKEN_RECORDS, **BROKEN_METRICS}.items():
+        (root / name).mkdir(parents=True)
+        (root / name / ('metrics.csv' if name in BROKEN_METRICS else RECORD_NAME)).write_bytes(data)
+    for kind in OTHER_KINDS:
+        for name, file in ((f'record_{kind}', RECORD_NAME), (f'metrics_{kind}', 'metrics.csv')):
+            (root / name).mkdir()
+            write_kind(root / name / file, kind)
+    return {path.name for path in root.iterdir()}
+
+
+def write_evil_runs(root, good):
+    """Work dirs that can be read, and whose texts and configs are hostile."""
+    record = json.loads((good / RECORD_NAME).read_text())
+    names = []
+    for number, part in enumerate(EVIL_MODELS):
+        names.append(f'evil{number}{ESCAPE}')
+        (root / names[-1]).mkdir(parents=True)
+        texts = dict.fromkeys(('note', 'run_name', 'error', 'task'), f'{ESCAPE}\u202e [bold]x[/nothing] $a_{{ <b>')
+        config = {**record['config'], **part, f'key{ESCAPE}': ESCAPE, 'seconds': ESCAPE, 'progress': dict(iter=ESCAPE)}
+        changed = {**record, **texts, 'tags': [ESCAPE], 'state': ESCAPE, 'config': config}
+        changed['scores'] = {**record['scores'], f'{ESCAPE}/{ESCAPE}': 1.0}
+        (root / names[-1] / RECORD_NAME).write_text(json.dumps(changed))
+        shutil.copy(good / 'metrics.csv', root / names[-1])
+    return names
+
+
+@pytest.fixture
+def tree(finished_run, tmp_path):
+    """A folder of a good run, unreadable ones, and hostile ones."""
+    write_broken_runs(tmp_path / 'runs')
+    write_evil_runs(tmp_path / 'runs', finished_run)
+    shutil.copytree(finished_run, tmp_path / 'runs/good')
+    return tmp_path / 'runs'
+
+
+def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
+    runs = {run.path.name: run for run in find_runs([tree])}
+    broken = {*BROKEN_RECORDS, *BROKEN_METRICS, *(f'{what}_{kind}' for what in ('record', 'metrics') for kind in OTHER_KINDS)}
+    unreadable = {name for name, run in runs.items() if run.state == 'unreadable'}
+    assert unreadable == broken and len(runs) == len(broken) + len(EVIL_MODELS) + 1
+    for arguments in (
+        ('list', tree), ('list', tree, '--sort', 'multitask'), ('list', tree, '--columns', 'seconds', 'state', 'note'),
+        ('list', tree, '--where', 'seconds > 0 or note ~ red'), ('export', tree), ('export', tree, '--format', 'md'),
+        ('export', tree, '--format', 'tex'), ('score-sheet', tree), ('prune', tree), ('show', tree / 'good'),
+        ('show', tree / f'evil0{ESCAPE}'), ('show', tree / 'deep'), ('show', tree / 'record_pipe'),
+    ):  # fmt: skip
+        result = run_cli('runs', *arguments)
+        assert result.code == 0 and not result.err, result.err
+        check_quiet(result.out)
+    listed = run_cli('runs', 'list', tree).out
+    assert listed.count('unreadable') == len(broken) and 'good' in listed and r'\x1b[31mred\x07$a_{$' in listed
+
+
+def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
+    from rich.console import Console
+
+    from mtl_plugins.runs.terminal import live_table, print_run, print_table
+
+    runs = find_runs([tree])
+    console = Console(file=io.StringIO(), width=200)
+    print_table(runs, None, None, True, console)
+    console.print(live_table(runs))
+    for run in runs:
+        print_run(run, console)
+    check_quiet(console.file.getvalue())
+    assert '[bold]x[/nothing]' in console.file.getvalue()
+
+
+def test_reports_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, tmp_path):
+    # One record broke the report on all, and ran what it named as model.
+    result = run_cli('report', tree, '--out', tmp_path / 'page', '--no-predictions', '--size', '32x64')
+    assert result.code == 0, result.err
+    page = (tmp_path / 'page/index.html').read_text()
+    # In the list of runs, and in that of where they come from.
+    assert page.count('unreadable</td>') == 2 * (len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS))
+    check_quiet(result.out + result.err)
+    costs = run_cli('analysis_tools/plot_costs', tree, '--size', '32x64', '--out', tmp_path / 'costs')
+    assert costs.code == 0 and '| good |' in costs.out and costs.err.count('left out: ') > len(EVIL_MODELS), costs.err
+    check_quiet(costs.out + costs.err)
+    curves = run_cli('analysis_tools/plot_metrics', tree / 'good', tree / f'evil0{ESCAPE}', '--metric', 'metrics_summary/semseg')
+    assert curves.code == 0
+    check_quiet(curves.out)
+    for name in ('csv_latin', 'metrics_pipe', 'metrics_device'):
+        check_refused(run_cli('analysis_tools/plot_metrics', tree / name, '--metric', 'loss'), name)
+    check_refused(run_cli('analysis_tools/task_affinity', tree / f'evil2{ESCAPE}'))
+
+
+def test_the_dashboard_shows_the_others(tree):
+    page = Dashboard([tree]).page()
+    assert page.count('>unreadable<') == len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS) and '>good<' in page
+    assert ESCAPE not in page and '<b>' not in page
+
+
+WRONG = (
+    None,
+    True,
+    0,
+    -1,
+    2**63,
+    1.5,
+    'x',
+    '',
+    [],
+    {},
+    [1],
+    ['x'],
+    [None],
+    [[]],
+    {'x': 1},
+    {'x': None},
+    {'x': {'x': []}},
+    [{'x': 'x'}],
+)
+
+
+def _places(node, place=()):
+    yield place
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node[:1]) if isinstance(node, list) else ():
+        yield from _places(value, (*place, key))
+
+
+@pytest.mark.slow
+def test_whatever_stands_in_a_record_its_run_is_listed(finished_run, tmp_path, monkeypatch):
+    record = json.loads((finished_run / RECORD_NAME).read_text())
+    record.update(graded=dict(record['scores']), tags=['a'], note='b', task='c')
+    text = json.dumps(record)
+    (tmp_path / 'runs/one').mkdir(parents=True)
+    shutil.copytree(finished_run, tmp_path / 'runs/good')
+    places = [place for place in _places(record) if place and (place[0] != 'config' or len(place) < 4)]
+    assert len(places) > 100
+    for place in places:
+        for wrong in WRONG:
+            changed = json.loads(text)
+            node = changed
+            for key in place[:-1]:
+                node = node[key]
+            node[place[-1]] = wrong
+            (tmp_path / 'runs/one' / RECORD_NAME).write_text(json.dumps(changed))
+            runs = find_runs([tmp_path / 'runs'], index_path=':memory:')
+            assert [run.path.name for run in runs if run.path.name == 'good'] == ['good'] and len(runs) == 2
+            table = make_table(runs)
+            for convert in (to_plain, to_csv, to_markdown, to_latex):
+                assert convert(table)
+            assert score_sheet(runs)
+
+
+# Descriptions of data
+
+SOUND = dict(semseg=dict(type='ClassMap', classes=['a', 'b']), depth=dict(type='DepthMap'))
+DESCRIPTIONS = {
+    'deep': b'{"labels": ' + b'[' * 100_000,
+    'latin': b'{"labels": {"semseg": "\xe4"}}',
+    'list': b'[]',
+    'nan': b'{"labels": {"depth": {"type": "DepthMap", "scale": NaN}}}',
+    'null': b'null',
+    'labels': dict(semseg=3),
+    'no_type': dict(semseg={}),
+    'system': dict(semseg=dict(type='os.system', command='true')),
+    'module': dict(semseg=dict(type='hostile_module')),
+    'class': dict(semseg=dict(type='hostile_module.Model')),
+    'library': dict(semseg=dict(type='ctypes.CDLL')),
+    'own': dict(semseg=dict(type='mtl_plugins.utils.files.make_folder')),
+    'unhashable': dict(semseg=dict(type=['ClassMap'])),
+    'classes': dict(semseg=dict(type='ClassMap', classes=5)),
+    'numbers': dict(semseg=dict(type='ClassMap', classes=[1, 2])),
+    'escape': dict(semseg=dict(type='ClassMap', classes=[ESCAPE, 'b'])),
+    'palette': dict(semseg=dict(type='ClassMap', classes=['a'], palette=[['red']])),
+    'mapping': dict(semseg=dict(type='ClassMap', classes=['a'], mapping={str(10**12): 0})),
+    'mapping_list': dict(semseg=dict(type='ClassMap', classes=['a'], mapping=[1])),
+    'range': dict(depth=dict(type='DepthMap', depth_range='near')),
+    'scale': dict(depth=dict(type='DepthMap', encoding='metres', scale='x')),
+    'path': dict(depth=dict(type='DepthMap', path=5)),
+    'axes': dict(normals=dict(type='SurfaceNormals', axes=5)),
+    'tolerance': dict(boundary=dict(type='BoundaryMap', tolerance=10**9)),
+    'name': {'../x': dict(type='DepthMap')},
+}
+READERS_OF_DESCRIPTIONS = {
+    'dataset_tools/compute_statistics': ('{root}',),
+    'dataset_tools/pack_dataset': ('{root}',),
+    'dataset_tools/convert_dataset': ('folders', '{root}', '{out}'),
+    'submission_tools/grade_submission': ('{archive}', '--labels', '{root}/grader/test'),
+    'train': ('{config}', '--data-root', '{root}', '--work-dir', '{out}'),
+}
+
+
+@pytest.fixture
+def data(tmp_path):
+    return write_fake_miniscapes(tmp_path / 'data', splits=dict(train=2, val=1, test=1), size=(32, 64))
+
+
+def _write_description(root, content):
+    content = content if isinstance(content, bytes) else json.dumps(dict(labels={**SOUND, **content})).encode()
+    (root / 'dataset.json').unlink(missing_ok=True)
+    (root / 'dataset.json').write_bytes(content)
+
+
+def _arguments(tool, data, tmp_path, config):
+    places = dict(root=data, out=tmp_path / 'out', archive=tmp_path / 'a.zip', config=config)
+    return [argument.format(**places) for argument in READERS_OF_DESCRIPTIONS[tool]]
+
+
+@pytest.fixture
+def archive(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
+        for label in ('semseg', 'depth'):
+            file.writestr(f'predictions/{label}/0.png', b'')
+
+
+@pytest.mark.parametrize('tool', READERS_OF_DESCRIPTIONS)
+def test_a_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, archive, tmp_path, tiny_config_file, tool):
+    # Any dotted object was imported and called with the name of the label.
+    some = ('deep', 'system', 'class', 'escape') if tool != 'train' else ('class',)
+    for name in some:
+        _write_description(data, DESCRIPTIONS[name])
+        check_refused(run_cli(tool, *_arguments(tool, data, tmp_path, tiny_config_file)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', DESCRIPTIONS)
+def test_every_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, archive, tmp_path, tiny_config_file, name):
+    _write_description(data, DESCRIPTIONS[name])
+    for tool in READERS_OF_DESCRIPTIONS:
+        check_refused(run_cli(tool, *_arguments(tool, data, tmp_path, tiny_config_file)))
+
+
+@pytest.mark.parametrize('name', DESCRIPTIONS)
+def test_a_hostile_description_is_one_sentence(tmp_path, name):
+    _write_description(tmp_path, DESCRIPTIONS[name])
+    with pytest.raises(UserError):
+        build_labels(miniscapes_labels(tmp_path))
+
+
+@pytest.mark.parametrize('kind', OTHER_KINDS)
+def test_what_is_no_file_describes_no_data(tmp_path, kind):
+    write_kind(tmp_path / 'dataset.json', kind)
+    with pytest.raises(UserError, match=r'dataset\.json'):
+        miniscapes_labels(tmp_path)
+
+
+# Checkpoints
+
+
+class Hostile:
+    """Makes a folder when it is unpickled."""
+
+    def __reduce__(self):
+        return os.mkdir, ('ran',)
+
+
+def _write_checkpoint(path, kind):
+    if kind == 'pickle':
+        path.write_bytes(pickle.dumps(dict(state_dict={}, meta=Hostile())))
+    elif kind == 'zip':
+        torch.save(dict(state_dict={}, meta=Hostile()), path)
+    elif kind == 'cut':
+        torch.save(dict(state_dict=dict(weight=torch.zeros(1000))), path)
+        path.write_bytes(path.read_bytes()[:2000])
+    elif kind == 'types':
+        torch.save(dict(state_dict=[1], meta=[2], message_hub=3), path)
+    elif kind == 'config':
+        torch.save(dict(state_dict={}, meta=dict(cfg="model = dict(type='os.system', command='true')")), path)
+    elif kind == 'nested':
+        torch.save(dict(state_dict={}, meta=dict(cfg='model = ' + '[' * 100_000)), path)
+    elif kind == 'large':
+        torch.save(dict(state_dict={}, meta=dict(cfg="model = dict(type='Conv2d', in_channels=10**6, out_channels=10)")), path)
+    elif kind == 'larger':
+        text = "model = dict(type='Conv2d', in_channels=100000, out_channels=100000, kernel_size=1)"
+        torch.save(dict(state_dict={}, meta=dict(cfg=text)), path)
+    elif kind == 'empty':
+        path.write_bytes(b'')
+    else:
+        write_kind(path, kind)
+
+
+CHECKPOINTS = ('pickle', 'zip', 'cut', 'types', 'config', 'nested', 'large', 'larger', 'empty', *OTHER_KINDS)
+READERS_OF_CHECKPOINTS = {
+    'inference': ('{checkpoint}', '{photo}', '--out', '{out}'),
+    'test': ('{config}', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
+    'deployment/export': ('{config}', '{checkpoint}', '--format', 'torch', '--out', '{out}.pt2', '--data-root', '{root}'),
+    'analysis_tools/show_bins': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
+    'analysis_tools/analyse_errors': ('{config}', '{checkpoint}', '--data-root', '{root}', '--out', '{out}'),
+    'deployment/serve': ('{checkpoint}', '--port', '0'),
+    'train': ('{config}', '--resume', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
+}
+
+
+def _read_checkpoint(run_cli, tool, kind, data, tmp_path, config):
+    path = tmp_path / f'{kind}.pth'
+    if not os.path.lexists(path):
+        _write_checkpoint(path, kind)
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(tmp_path / 'photo.png')
+    places = dict(checkpoint=path, photo=tmp_path / 'photo.png', out=tmp_path / f'{kind}_out', root=data, config=config)
+    check_refused(run_cli(tool, *(argument.format(**places) for argument in READERS_OF_CHECKPOINTS[tool])))
+
+
+@pytest.mark.parametrize('kind', CHECKPOINTS)
+def test_a_hostile_checkpoint_predicts_nothing(run_cli, data, tmp_path, tiny_config_file, kind):
+    _read_checkpoint(run_cli, 'inference', kind, data, tmp_path, tiny_config_file)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('tool', READERS_OF_CHECKPOINTS)
+def test_a_hostile_checkpoint_is_refused_by_every_tool(run_cli, data, tmp_path, tiny_config_file, tool):
+    for kind in CHECKPOINTS:
+        _read_checkpoint(run_cli, tool, kind, data, tmp_path, tiny_config_file)
+
+
+# Pictures and arrays
+
+
+def _png(width, height, data=b''):
+    def chunk(name, content):
+        return struct.pack('>I', len(content)) + name + content + struct.pack('>I', zlib.crc32(name + content))
+
+    header = chunk(b'IHDR', struct.pack('>2I5B', width, height, 8, 0, 0, 0, 0))
+    return b'\x89PNG\r\n\x1a\n' + header + chunk(b'IDAT', zlib.compress(data)) + chunk(b'IEND', b'')
+
+
+def _npy(shape, descr="'|u1'", data=b''):
+    text = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b'\x93NUMPY\x01\x00' + struct.pack('<H', len(text) + 1) + text + b'\n' + data
+
+
+def _npz(data):
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as archive, archive.open('arr_0.npy', 'w', force_zip64=True) as member:
+        for part in data:
+            member.write(part)
+    return file.getvalue()
+
+
+def _tiff(width, height):
+    entries = [
+        (256, 4, width),
+        (257, 4, height),
+        (258, 3, 32),
+        (259, 3, 1),
+        (262, 3, 1),
+        (273, 4, 8),
+        (278, 4, height),
+        (339, 3, 3),
+    ]
+    packed = b''.join(struct.pack('<2H2I', tag, kind, 1, value) for tag, kind, value in entries)
+    return b'II*\0' + struct.pack('<IH', 8, len(entries)) + packed + bytes(4)
+
+
+def _bomb():
+    """An archive whose directory states more than it holds."""
+    data = bytearray(_npz([_npy((2**16, 2**15))]))
+    struct.pack_into('<I', data, data.index(b'PK\x01\x02') + 24, 2**31)
+    return bytes(data)
+
+
+def _objects():
+    file = io.BytesIO()
+    np.save(file, np.array([Hostile()], object), allow_pickle=True)
+    return file.getvalue()
+
+
+PICTURES = {
+    'empty.png': lambda: b'',
+    'text.png': lambda: b'not a picture',
+    'bomb.png': lambda: _png(2**31 - 1, 2**31 - 1),
+    'wide.png': lambda: _png(2**28, 2),
+    'short.png': lambda: _png(64, 64, b'\0'),
+    'bomb.tif': lambda: _tiff(2**31, 2**31),
+    'loop.tif': lambda: b'II*\0' + struct.pack('<I', 8) + b'\xff' * 20,
+    'bomb.npy': lambda: _npy((2**40, 2**20)),
+    'short.npy': lambda: _npy((2**29, 2)),
+    'objects.npy': _objects,
+    'code.npy': lambda: _npy("__import__('os').system('true')"),
+    'nested.npy': lambda: _npy('(' * 5000),
+    'text.npy': lambda: _npy((2, 2), "'<U8'", bytes(128)),
+    'two.npz': lambda: _npz([b'']) + b'x',
+    'bomb.npz': _bomb,
+    'bomb.exr': lambda: b'\x76\x2f\x31\x01' + bytes(40),
+}
+READERS_OF_PICTURES = (
+    decode_image,
+    read_ids,
+    lambda path: read_numbers(path, 'depth map'),
+    lambda path: read_vectors(path, 'normal map'),
+)
+
+
+@pytest.mark.parametrize('name', PICTURES)
+def test_a_hostile_picture_or_array_is_one_sentence(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(PICTURES[name]())
+    for read in READERS_OF_PICTURES:
+        with pytest.raises(UserError, match=name):
+            read(str(path))
+
+
+@pytest.mark.parametrize('suffix', ['.png', '.npy', '.npz', '.tif', '.exr'])
+@pytest.mark.parametrize('kind', OTHER_KINDS)
+def test_what_is_no_file_is_no_picture(tmp_path, kind, suffix):
+    write_kind(tmp_path / f'x{suffix}', kind)
+    for read in READERS_OF_PICTURES:
+        with pytest.raises(UserError, match='x'):
+            read(str(tmp_path / f'x{suffix}'))
+
+
+# Plans and lists
+
+PLAN = dict(about='', data=dict(train=1, val=1, test=0, size=[32, 32], seed=0), seeds=[0], amp=False, common={}, tables=[])
+PLANS = {
+    'deep': b'[' * 100_000,
+    'null': b'null',
+    'list': b'[]',
+    'seeds': dict(seeds=['x']),
+    'common': dict(common=[1]),
+    'tables': dict(tables=[dict(rows=[1])]),
+    'type': dict(common={'model.backbone': dict(type='os.system', command='true')}),
+    'dotted': dict(common={'model.backbone.type': 'hostile_module.Model'}),
+    'imports': dict(common={'custom_imports.imports': ['hostile_module']}),
+    'scope': dict(common={'model.backbone': dict(type='DilatedResNet', _scope_='hostile_module')}),
+    'row': dict(tables=[dict(title='', rows=dict(a=dict(config='x.py', options={'model.type': 'hostile_module.Model'})))]),
+}
+
+
+@pytest.mark.parametrize('name', PLANS)
+def test_a_hostile_plan_is_one_sentence(run_cli, tmp_path, name):
+    plan = PLANS[name]
+    (tmp_path / 'plan.json').write_bytes(plan if isinstance(plan, bytes) else json.dumps({**PLAN, **plan}).encode())
+    check_refused(run_cli('analysis_tools/ablation', tmp_path / 'plan.json', '--work-dir', tmp_path / 'work'), 'plan')
