@@ -15,6 +15,12 @@ def parse_args() -> argparse.Namespace:
         metavar='CKPT',
         help='continue from a checkpoint; "auto" (or nothing) takes the newest of the work dir',
     )
+    parser.add_argument(
+        '--reschedule',
+        action='store_true',
+        help='with --resume: go on with the schedule and the optimizer settings of the config where these have changed, for '
+        'example to train longer; without it a change is refused',
+    )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where supported, float16 otherwise')
     parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
     parser.add_argument('--no-submission', action='store_true', help='stop after training')
@@ -38,7 +44,7 @@ def main() -> None:
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     config.launcher = args.launcher
     set_work_dir(config, args.work_dir)
-    set_resume(config, args.resume)
+    set_resume(config, args.resume, args.reschedule)
     if args.amp:
         set_mixed_precision(config)
     if args.no_submission:

@@ -49,3 +49,5 @@ log_processor = dict(type='SummaryLogProcessor', window_size=1, by_epoch=True)
 
 load_from = None
 resume = False
+# Of a resumed run: its schedule and optimizer settings are those of the config, where they differ from the checkpoint's.
+reschedule = False

@@ -51,11 +51,24 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem)
 
 
-def set_resume(config: Config, resume: str | None) -> None:
-    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is."""
+def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:
+    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is.
+
+    Args:
+        config: Is changed.
+        resume: What to continue.
+        reschedule: Whether schedule and optimizer settings are those of the config, where they differ from the run's.
+
+    Raises:
+        ConfigError: If there is something to reschedule and nothing to resume.
+    """
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
+    if reschedule:
+        if not config.get('resume'):
+            raise ConfigError('`--reschedule` is for a run that is continued: pass --resume as well.')
+        config.reschedule = True
 
 
 def claim_work_dir(config: Config) -> None:

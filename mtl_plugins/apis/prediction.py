@@ -3,7 +3,6 @@
 import json
 import shutil
 import sys
-import tempfile
 from pathlib import Path
 
 from mmengine.config import Config
@@ -20,7 +19,7 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import build_archive, find_image_sizes
-from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.files import make_folder, replacing, temporary_beside
 
 
 def test(
@@ -97,8 +96,10 @@ def predict_split(
     # One folder for all processes, beside the archive: it is on a file system that they share.
     names = [None]
     if is_main_process():
-        archive.parent.mkdir(parents=True, exist_ok=True)
-        names = [tempfile.mkdtemp(prefix=f'.{archive.stem}_', dir=archive.parent)]
+        make_folder(archive.parent)
+        # Under a name by which the next run knows it if this one is killed.
+        names = [str(temporary_beside(archive, '.predictions'))]
+        make_folder(Path(names[0]))
     broadcast_object_list(names)
     out_dir = Path(names[0])
     hook = SubmissionHook(str(out_dir), labels, rounding=rounding)

@@ -5,12 +5,13 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_distributed, master_only
+from mmengine.dist import broadcast_object_list, is_distributed, is_main_process, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import is_model_wrapper
@@ -24,10 +25,22 @@ from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # 
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
+from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.engine.resumption import (
+    check_recipe,
+    check_remaining,
+    describe_recipe,
+    finish_validation,
+    reschedule,
+    step_by_scores,
+)
 from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.evaluation.metrics_file import rows_up_to
 from mtl_plugins.registry import RUNNERS
-from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
+from mtl_plugins.runs.best_validation import read_row
+from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config import RunConfig
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
@@ -52,7 +65,9 @@ class MultiTaskRunner(Runner):
     * A checkpoint is loaded weights-only, must fit the model in every name and shape, and replaces an older file of its
       name only once it is written completely.
     * ``resume=True`` continues from the newest checkpoint of the work dir, wherever the folder lies now. Several processes
-      take the one that the main process finds.
+      take the one that the main process finds. A validation that was not finished is done again, and optimizer and schedules
+      must be those of the checkpoint; with ``reschedule=True`` they are those of the config.
+    * ``metrics.csv`` is written, whatever the config's hooks: it tells which validations are done.
     * Without CUDA, ``launcher='pytorch'`` trains over gloo.
     * With CUDA, float32 products run in TF32 unless ``env_cfg.tf32=False``, loaders give batches in pinned memory unless their
       ``pin_memory`` is False, Adam, AdamW and SGD are the fused ones unless their config says otherwise, and
@@ -63,6 +78,11 @@ class MultiTaskRunner(Runner):
     """
 
     _timestamps: ClassVar[set[str]] = set()
+    # Settings of optimizer and schedules, see `describe_recipe`; the rows of `metrics.csv` up to the checkpoint that is
+    # resumed, and the metrics of the last of them if it is that of the checkpoint itself.
+    recipe: dict[str, Any] | None = None
+    earlier_validations: Sequence[dict[str, str]] = ()
+    resumed_validation: dict[str, float] | None = None
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines.
@@ -244,19 +264,65 @@ class MultiTaskRunner(Runner):
             loop = {'type': 'EpochBasedTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         return super().build_train_loop(loop)
 
+    def register_hooks(self, *args, **kwargs) -> None:
+        super().register_hooks(*args, **kwargs)
+        if not any(isinstance(hook, MetricsCsvHook) for hook in self.hooks):
+            self.register_hook(MetricsCsvHook())
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """As mmengine's; once all hooks are ready for a training, a validation that is due at its beginning is done."""
+        super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_train':
+            finish_validation(self)
+
     def load_or_resume(self) -> None:
-        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""
-        if not self._has_loaded:
+        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer.
+
+        Raises:
+            CheckpointError: If the checkpoint cannot be loaded, or its schedule is not that of the config.
+        """
+        first = not self._has_loaded
+        if first:
             if self._resume and self._load_from is None:
                 self._load_from = find_latest_checkpoint(self.work_dir)
                 if self._load_from is None:
-                    self.logger.info(f'No checkpoint in {self.work_dir} yet: starting from the beginning.')
+                    self.logger.warning(
+                        f'There is no checkpoint in {self.work_dir} to resume: training starts from the beginning. If there '
+                        'should be one, check the work dir.'
+                    )
                     self._resume = False
             # The others may see an older state of a shared disk, and do not know of a restart.
             choice = [self._resume, self._load_from]
             broadcast_object_list(choice)
             self._resume, self._load_from = choice
+            if isinstance(self._train_loop, BaseLoop):
+                self.recipe = describe_recipe(self)
         super().load_or_resume()
+        if first and self._resume and self.recipe is not None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        """What follows from how far a resumed training has come."""
+        # A run that goes on in another work dir begins with the rows beside its checkpoint.
+        folder = self.work_dir if (Path(self.work_dir) / POINTER_NAME).is_file() else Path(self._load_from).parent
+        rows = [rows_up_to(Path(folder) / METRICS_FILE, self.iter) if is_main_process() else []]
+        broadcast_object_list(rows)
+        self.earlier_validations = rows[0]
+        if rows[0] and int(rows[0][-1]['iter']) == self.iter:
+            self.resumed_validation = read_row(rows[0][-1])
+        if self.cfg.get('reschedule', False):
+            reschedule(self)
+        elif self.resumed_validation is not None and self.message_hub.runtime_info.get('validated_iter') != self.iter:
+            # The checkpoint is older than the validation at its iteration.
+            schedulers = self.param_schedulers or []
+            for each in schedulers.values() if isinstance(schedulers, dict) else [schedulers]:
+                step_by_scores(each, self.resumed_validation)
+        loop = self.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            # Earlier epochs may have had another number of batches.
+            left = (loop.max_epochs - loop.epoch) * len(loop.dataloader) - loop.first_batch
+            loop._max_iters = loop.iter + max(left, 0)
+        check_remaining(self, self._load_from, self._planned)
 
     def start_from(self, checkpoint: str | Path) -> None:
         """Take the weights of ``checkpoint`` now, whatever the config says about loading or resuming."""
@@ -295,6 +361,9 @@ class MultiTaskRunner(Runner):
         if self._resume:
             self._check_resumable(checkpoint, filename)
             self._continue_epoch(checkpoint['meta'].get('position'), filename)
+            if self.recipe is not None:
+                check_recipe(self, checkpoint, filename, allowed=self.cfg.get('reschedule', False))
+                self._planned = (checkpoint['meta'].get('recipe') or {}).get('length')
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
@@ -324,7 +393,7 @@ class MultiTaskRunner(Runner):
             raise CheckpointError(
                 f'Checkpoint {filename} was saved after {position["batches"]} of {position["of"]} batches of an epoch, and this '
                 f'run has {len(loop.dataloader)} batches an epoch. Resume with the same data, batch size and number of '
-                'processes, or from an `epoch_*.pth`.'
+                'processes, or from an `epoch_*.pth` with --reschedule.'
             )
         loop.first_batch = position['batches']
 
@@ -335,6 +404,7 @@ class MultiTaskRunner(Runner):
         Raises:
             CheckpointError: If it cannot be written; an older file of the same name is intact.
         """
+        kwargs['meta'] = {**(kwargs.get('meta') or {}), 'recipe': self.recipe}
         with replacing(Path(out_dir) / filename, CheckpointError) as temporary:
             super().save_checkpoint(out_dir, temporary.name, **kwargs)
 
@@ -344,4 +414,5 @@ class MultiTaskRunner(Runner):
         target = Path(self.work_dir) / (Path(self.cfg.filename).name if self.cfg.filename else f'{self.timestamp}.py')
         if target.exists() and target.read_text(encoding='utf-8') != self.cfg.pretty_text:
             target = target.with_name(f'{target.stem}_{self.timestamp}.py')
-        target.write_text(self.cfg.pretty_text, encoding='utf-8')
+        with replacing(target, ConfigError) as temporary:
+            temporary.write_text(self.cfg.pretty_text, encoding='utf-8')

@@ -33,6 +33,11 @@ def read_metrics(path: str | Path) -> list[dict[str, str]]:
     return rows
 
 
+def rows_up_to(path: str | Path, iteration: int) -> list[dict[str, str]]:
+    """Return the rows of :func:`read_metrics` up to an iteration of the training."""
+    return [row for row in read_metrics(path) if int(row['iter']) <= iteration]
+
+
 def format_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
     """CSV text whose columns are the keys of all rows in the order of their first appearance; absent values stay empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))

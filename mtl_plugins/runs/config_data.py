@@ -14,7 +14,19 @@ from mtl_plugins.utils.data_files import read_bytes
 MOST_TEXT = 2**20
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
 IRRELEVANT = frozenset(
-    ('work_dir', 'name', 'team', 'resume', 'launcher', 'submission', 'visualizer', 'log_level', 'log_processor', 'env_cfg')
+    (
+        'work_dir',
+        'name',
+        'team',
+        'resume',
+        'reschedule',
+        'launcher',
+        'submission',
+        'visualizer',
+        'log_level',
+        'log_processor',
+        'env_cfg',
+    )
 )
 # The order of channels too: it was always that of the tasks, which older records do not state.
 IRRELEVANT_ANYWHERE = frozenset(

@@ -1,39 +1,37 @@
 """Checkpoints that are written before older ones go, and found again when the work dir moves."""
 
-import contextlib
 import logging
+import os
+import re
+import shutil
+from collections import deque
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
+from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 
+from mtl_plugins.errors import CheckpointError
 from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.utils.checkpoint_io import write_pointer
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, write_pointer
+from mtl_plugins.utils.files import replacing
 
 # The state at a signal, until the next regular checkpoint.
 INTERRUPTED_NAME = 'interrupted.pth'
 _RANK_BUFFERS = 'rank_buffers'
+_RANK_GRADIENTS = 'rank_gradients'
 
 
 def _is_relevant(record: logging.LogRecord) -> bool:
     return 'will be deprecated in future' not in record.getMessage()
 
 
-class _DeferredRemoval:
-    """A file backend that notes removals instead of doing them."""
-
-    def __init__(self, backend) -> None:
-        self._backend = backend
-        self.removals: list[str] = []
-
-    def remove(self, path: str) -> None:
-        self.removals.append(path)
-
-    def __getattr__(self, name: str):
-        return getattr(self._backend, name)
+def _restores_gradients(record: logging.LogRecord) -> bool:
+    return 'gradient of some iterations is lost' not in record.getMessage()
 
 
 def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
@@ -43,7 +41,7 @@ def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | No
     """
     if not is_distributed():
         return None
-    model = model.module if is_model_wrapper(model) else model
+    model = _unwrap(model)
     names = {name for name, _ in model.named_buffers()}
     own = {name: value.cpu() for name, value in model.state_dict().items() if name in names}
     gathered = all_gather_object(own)
@@ -52,65 +50,97 @@ def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | No
     return None if equal else gathered
 
 
+def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
+    """The gradients that each process has accumulated for a step to come, by parameter; None between accumulations."""
+    if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict) or wrapper.should_update():
+        return None
+    return all_gather_object(
+        {name: value.grad.cpu() for name, value in _unwrap(model).named_parameters() if value.grad is not None}
+    )
+
+
+def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
+    return model.module if is_model_wrapper(model) else model
+
+
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` that removes an outdated checkpoint only after its successor is safely on disk.
+    """mmengine's ``CheckpointHook`` that after a kill or with a full disk leaves a run that resumes exactly. Same arguments.
 
-    mmengine removes first: a full disk then costs both. It also records the newest checkpoint by absolute path, so that a
-    moved work dir cannot be resumed; here ``last_checkpoint`` is relative. Same arguments. Of multitask scores of 0 the one
-    with the larger unclipped sum is the better, see :func:`with_ties_broken`. A checkpoint from within an epoch holds the buffers
-    of every process, see :func:`gather_buffers`, so that as many processes resume exactly.
+    mmengine removes an outdated checkpoint before its successor is there; here it goes when the successor is complete, and the
+    earlier best one when ``metrics.csv`` has the row of the better validation, see :class:`MetricsCsvHook`. What a kill kept from
+    being removed goes at the next start. ``last_checkpoint`` is relative to the work dir, which may be moved. A run that is
+    resumed in another work dir leaves the first as it is, and copies its best checkpoint.
+
+    Of multitask scores of 0 the one with the larger unclipped sum is the better, see :func:`with_ties_broken`. A checkpoint from
+    within an epoch holds the buffers of every process, see :func:`gather_buffers`, and one from within an accumulation their
+    gradients, so that as many processes resume exactly.
     """
 
     _rank_buffers: list[dict[str, torch.Tensor]] | None = None
-
-    @contextlib.contextmanager
-    def _removing_last(self):
-        backend, self.file_backend = self.file_backend, _DeferredRemoval(self.file_backend)
-        try:
-            yield
-            for path in self.file_backend.removals:
-                # A run that was resumed from another work dir leaves that one as it is.
-                if Path(path).resolve().parent == Path(self.out_dir).resolve() and backend.isfile(path):
-                    backend.remove(path)
-        finally:
-            self.file_backend = backend
+    _rank_gradients: list[dict[str, torch.Tensor]] | None = None
 
     def before_train(self, runner) -> None:
         """Find the best checkpoint of a resumed run beside the checkpoint it resumes from, wherever that folder lies now."""
+        # mmengine warns of the file client that it deprecates and builds itself.
+        runner.logger.addFilter(_is_relevant)
+        super().before_train(runner)
+        if runner.resumed_validation is not None:
+            self._note_best(runner, runner.resumed_validation)
         hub = runner.message_hub
         folder = Path(runner._load_from).resolve().parent if runner._resume else Path(runner.work_dir)
         for name in [name for name in hub.runtime_info if name == 'last_ckpt' or name.startswith('best_ckpt')]:
             path = folder / Path(hub.get_info(name)).name
-            if path.is_file():
-                hub.update_info(name, str(path))
+            if not path.is_file():
+                hub.pop_info(name)
+                if name != 'last_ckpt':
+                    hub.pop_info(name.replace('best_ckpt', 'best_score'))
+                    runner.logger.warning(f'The best checkpoint so far, {path}, is gone: the best of the epochs to come counts.')
                 continue
-            hub.pop_info(name)
-            if name.startswith('best_ckpt'):
-                hub.pop_info(name.replace('best_ckpt', 'best_score'))
-                runner.logger.warning(f'The best checkpoint so far, {path}, is gone: the best of the epochs to come counts.')
-        # mmengine warns of the file client that it deprecates and builds itself.
-        runner.logger.addFilter(_is_relevant)
-        super().before_train(runner)
+            if name != 'last_ckpt' and path.parent != Path(self.out_dir).resolve():
+                path = self._copy(path)
+            hub.update_info(name, str(path))
+        self.last_ckpt = hub.runtime_info.get('last_ckpt')
+        if is_main_process():
+            self._remove_other_bests(runner)
+            if Path(find_latest_checkpoint(runner.work_dir) or '').name != INTERRUPTED_NAME:
+                self._remove(INTERRUPTED_NAME)
+
+    def _copy(self, path: Path) -> Path:
+        target = Path(self.out_dir) / path.name
+        if is_main_process():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target, CheckpointError) as temporary:
+                shutil.copyfile(path, temporary)
+        return target
+
+    def _remove(self, name: str) -> None:
+        path = Path(self.out_dir) / name
+        if path.is_file():
+            self.file_backend.remove(str(path))
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
-        with self._removing_last():
-            if self.max_keep_ckpts > 0 and (not self.keep_ckpt_ids or self.keep_ckpt_ids[-1] != step):
-                if len(self.keep_ckpt_ids) == self.max_keep_ckpts:
-                    outdated = self.filename_tmpl.format(self.keep_ckpt_ids.popleft())
-                    if is_main_process():
-                        self.file_backend.remove(str(Path(self.out_dir) / outdated))
-                self.keep_ckpt_ids.append(step)
-                runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
-            filename = self.filename_tmpl.format(step)
-            self.last_ckpt = str(Path(self.out_dir) / filename)
-            runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-            self._save(runner, filename, meta)
+        ids: list[int] = []
+        if self.max_keep_ckpts > 0:
+            # The file names those, too, that go when it is complete: after a kill in between the next start removes them.
+            ids = [*(each for each in self.keep_ckpt_ids if each != step), step]
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
+        filename = self.filename_tmpl.format(step)
+        self.last_ckpt = str(Path(self.out_dir) / filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        self._save(runner, filename, meta)
+        if is_main_process():
+            self._remove(INTERRUPTED_NAME)
+        if self.max_keep_ckpts > 0:
+            self.keep_ckpt_ids = deque(ids, self.max_keep_ckpts)
+            runner.message_hub.update_info('keep_ckpt_ids', list(self.keep_ckpt_ids))
             if is_main_process():
-                self.file_backend.remove(str(Path(self.out_dir) / INTERRUPTED_NAME))
+                for outdated in ids[: -self.max_keep_ckpts]:
+                    self._remove(self.filename_tmpl.format(outdated))
 
     def _save(self, runner, filename: str, meta: dict) -> None:
         self._rank_buffers = gather_buffers(runner.model)
+        self._rank_gradients = gather_gradients(runner.optim_wrapper, runner.model)
         runner.save_checkpoint(
             self.out_dir,
             filename,
@@ -119,7 +149,7 @@ class AtomicCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
         )
-        self._rank_buffers = None
+        self._rank_buffers = self._rank_gradients = None
         if is_main_process():
             write_pointer(runner.work_dir, Path(self.out_dir) / filename)
 
@@ -140,14 +170,80 @@ class AtomicCheckpointHook(CheckpointHook):
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
         if self._rank_buffers is not None:
             checkpoint[_RANK_BUFFERS] = self._rank_buffers
+        if self._rank_gradients is not None:
+            checkpoint[_RANK_GRADIENTS] = self._rank_gradients
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
-        buffers = checkpoint.get(_RANK_BUFFERS)
-        if runner._resume and buffers is not None and len(buffers) == get_world_size():
+        if not runner._resume:
+            return
+        buffers, gradients = (checkpoint.get(name) for name in (_RANK_BUFFERS, _RANK_GRADIENTS))
+        if buffers is not None and len(buffers) == get_world_size():
             checkpoint['state_dict'].update(buffers[get_rank()])
+        if gradients is not None and len(gradients) == get_world_size():
+            for name, parameter in _unwrap(runner.model).named_parameters():
+                gradient = gradients[get_rank()].get(name)
+                parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            # mmengine tells so of every iteration at which gradients are pending.
+            runner.logger.addFilter(_restores_gradients)
+
+    def after_val(self, runner) -> None:
+        # Now the row of the validation is in `metrics.csv`.
+        if hasattr(self, 'file_backend') and is_main_process():
+            self._remove_other_bests(runner)
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
         if not hasattr(self, 'file_backend'):
             return  # A validation without training: `before_train` did not run, and there is nothing to save.
-        with self._removing_last():
-            super()._save_best_checkpoint(runner, with_ties_broken(metrics))
+        for key, score, name in self._note_best(runner, metrics):
+            runner.save_checkpoint(
+                self.out_dir,
+                name,
+                save_optimizer=False,
+                save_param_scheduler=False,
+                meta=dict(epoch=runner.epoch, iter=runner.iter),
+                by_epoch=False,
+            )
+            unit = f'{runner.epoch} epoch' if self.by_epoch else f'{runner.iter} iter'
+            runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {unit} is saved to {name}.')
+
+    def _bests(self) -> Iterator[tuple[str, str]]:
+        """Each score that a checkpoint is kept for, and what the names of the message hub end with for it."""
+        keys = self.key_indicators if self.save_best else ()
+        yield from ((key, '' if len(keys) == 1 else f'_{key}') for key in keys)
+
+    def _note_best(self, runner, metrics: Mapping[str, float]) -> list[tuple[str, float, str]]:
+        """Tell the message hub of the scores that are better than before, and return name, value and checkpoint of each."""
+        metrics = with_ties_broken(metrics)
+        if self.save_best and 'auto' in self.key_indicators:
+            self._init_rule(self.rules, [next(iter(metrics))])
+        infos, better = runner.message_hub.runtime_info, []
+        for (key, ending), rule in zip(self._bests(), self.rules if self.save_best else (), strict=True):
+            score = metrics[key]
+            if score is None or not self.is_better_than[key](score, infos.get(f'best_score{ending}', self.init_value_map[rule])):
+                continue
+            done = runner.epoch if self.by_epoch else runner.iter
+            name = f'best_{key}_{self.filename_tmpl.format(done)}'.replace('/', '_')
+            path = str(Path(self.out_dir) / name)
+            runner.message_hub.update_info(f'best_score{ending}', score)
+            runner.message_hub.update_info(f'best_ckpt{ending}', path)
+            better.append((key, score, name))
+        return better
+
+    def _remove_other_bests(self, runner) -> None:
+        """Of each score only the best checkpoint stays."""
+        for key, ending in self._bests():
+            best = runner.message_hub.runtime_info.get(f'best_ckpt{ending}')
+            if best is None or not Path(best).is_file():
+                continue
+            count = re.sub(r'\\\{.*?\\\}', r'\\d+', re.escape(self.filename_tmpl))
+            pattern = re.compile(re.escape(f'best_{key}_'.replace('/', '_')) + count)
+            for name in os.listdir(self.out_dir):
+                if name != Path(best).name and pattern.fullmatch(name):
+                    self._remove(name)
+
+    def after_train(self, runner) -> None:
+        infos = runner.message_hub.runtime_info
+        paths = {key: infos.get(f'best_ckpt{ending}') for key, ending in self._bests()}
+        self.best_ckpt_path_dict = {key: path for key, path in paths.items() if path}
+        self.best_ckpt_path = None
+        super().after_train(runner)

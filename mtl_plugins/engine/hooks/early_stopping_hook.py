@@ -1,13 +1,9 @@
 """Early stopping that knows the scores of this package."""
 
-from pathlib import Path
-
-from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, with_ties_broken
-from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.runs.best_validation import read_row
 
@@ -47,13 +43,15 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         super().__init__(monitor, rule, min_delta, strict, check_finite, patience, stopping_threshold)
 
     def before_train(self, runner) -> None:
-        rows = read_metrics(Path(runner.work_dir) / FILE_NAME) if is_main_process() else []
-        earlier = [with_ties_broken(read_row(row)) for row in rows if int(row['iter']) <= runner.iter]
-        # The other processes may have no such file.
-        broadcast_object_list(shared := [earlier])
-        for metrics in shared[0]:
+        stop, reason = False, ''
+        for row in runner.earlier_validations:
+            metrics = with_ties_broken(read_row(row))
             if self.monitor in metrics:
-                self._check_stop_condition(metrics[self.monitor])
+                stop, reason = self._check_stop_condition(metrics[self.monitor])
+        # A run that was killed after its last validation has no further epoch.
+        if stop and runner.resumed_validation is not None:
+            runner.train_loop.stop_training = True
+            runner.logger.info(reason)
 
     def after_val_epoch(self, runner, metrics: dict[str, float]) -> None:
         super().after_val_epoch(runner, with_ties_broken(metrics))

@@ -71,14 +71,16 @@ class RunRecordHook(Hook):
             device=device,
         )
         self._phase, self._mark = 'train', (time.monotonic(), time.process_time())
-        kept = [row for row in earlier.get('validations') or [] if row['iter'] <= runner.iter]
+        self._facts: dict[str, Any] = {}
+        self._validations = {row['iter']: row for row in earlier.get('validations') or [] if row['iter'] <= runner.iter}
         self._update(
             runner,
             run_name=runner.message_hub.runtime_info.get('run_name'),
             device=device,
             data=_describe_data(runner),
+            # A record that was not written when the last validation was done, or that knows later ones.
+            **self._describe_scores(runner),
             parameters=count_parameters(runner.model),
-            validations=kept,
         )
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: Any = None) -> None:
@@ -102,7 +104,7 @@ class RunRecordHook(Hook):
     def after_val_epoch(self, runner, metrics: Mapping[str, float] | None = None) -> None:
         if self._active:
             self._session['validations'] += 1
-            self._update(runner, **self._describe_scores(runner, metrics or {}))
+            self._update(runner, **self._describe_scores(runner))
 
     def after_val(self, runner) -> None:
         self._enter('train')
@@ -145,8 +147,10 @@ class RunRecordHook(Hook):
             memory_mib=self._peak_memory(),
             memory_of='gpu' if torch.cuda.is_available() else 'process',
         )
+        # Everything again each time: an earlier update may have failed.
+        self._facts |= fields
         session = {name: round(value, 3) if isinstance(value, float) else value for name, value in self._session.items()}
-        self._write(runner, update_session, fields, session)
+        self._write(runner, update_session, self._facts, session)
 
     def _write(self, runner, function: Callable, *arguments: Any) -> None:
         try:
@@ -180,24 +184,28 @@ class RunRecordHook(Hook):
             self._memory = max(self._memory, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB)
         return round(self._memory, 1)
 
-    def _describe_scores(self, runner, metrics: Mapping[str, float]) -> dict[str, Any]:
-        rows = [row for row in read_metrics(Path(runner.work_dir) / FILE_NAME) if int(row['iter']) < runner.iter]
-        rows.append({'epoch': runner.epoch, 'iter': runner.iter, **metrics})
+    def _describe_scores(self, runner) -> dict[str, Any]:
+        """What the rows of ``metrics.csv`` say; times of a validation that the record missed are those of now."""
+        rows = read_metrics(Path(runner.work_dir) / FILE_NAME)
         scores = [read_row(row) for row in rows]
         monitor, rule = _monitor(runner)
-        best = best_validation(scores, monitor, rule)
         known = _read(runner.work_dir)
         sessions = [*self._earlier_sessions, self._session]
-        here = dict(
-            epoch=runner.epoch,
-            iter=runner.iter,
-            seconds=elapsed_seconds(known) if known else None,
-            **{name: training_time(sessions, name) for name in ('train_seconds', 'train_cpu_seconds')},
-            value=scores[-1].get(monitor),
-        )
-        earlier = [row for row in known.get('validations') or [] if row['iter'] < runner.iter]
+        for row, values in zip(rows, scores, strict=True):
+            steps = {name: int(row[name]) for name in ('epoch', 'iter')}
+            if steps['iter'] not in self._validations:
+                self._validations[steps['iter']] = dict(
+                    **steps,
+                    seconds=elapsed_seconds(known) if known else None,
+                    **{name: training_time(sessions, name) for name in ('train_seconds', 'train_cpu_seconds')},
+                    value=values.get(monitor),
+                )
+        validations = [self._validations[iteration] for iteration in sorted(self._validations)]
+        if not rows:
+            return dict(validations=validations, **{name: None for name in ('scores', 'last_scores', 'best') if name in known})
+        best = best_validation(scores, monitor, rule)
         description = dict(
-            last_scores=scores[-1], scores=scores[-1 if best is None else best], validations=[*earlier, here], best=None
+            last_scores=scores[-1], scores=scores[-1 if best is None else best], validations=validations, best=None
         )
         if best is not None:
             steps = {name: int(rows[best][name]) for name in ('epoch', 'iter')}

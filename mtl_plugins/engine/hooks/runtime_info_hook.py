@@ -62,6 +62,9 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
+        # Of a resumed run: what its log and record say until the next values are there.
+        for name, value in runner.message_hub.runtime_info.pop('last_scalars', {}).items():
+            runner.message_hub.update_scalar(name, value)
         self._interval = min((hook.interval for hook in runner.hooks if isinstance(hook, LoggerHook)), default=50)
         if isinstance(runner.visualizer, Visualizer):
             runner.visualizer.start()
@@ -85,12 +88,18 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
             self._flush(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Read the losses up to here, so that weights after a NaN are never saved; keep the log history out of the file."""
+        """Read the losses up to here, so that weights after a NaN are never saved; of the log history save the last values."""
         self._flush(runner)
         infos = {
             name: value.item() if isinstance(value, np.generic) else value
             for name, value in checkpoint['message_hub']['runtime_info'].items()
             if name != 'cfg'
+        }
+        infos |= {name: checkpoint['meta'][name] for name in ('epoch', 'iter')}
+        infos['last_scalars'] = {
+            name: history.current().item()
+            for name, history in runner.message_hub.log_scalars.items()
+            if name.startswith('train/') and not name.endswith('time') and len(history.data[0])
         }
         checkpoint['message_hub'] = {'log_scalars': {}, 'runtime_info': infos, 'resumed_keys': dict.fromkeys(infos, True)}
 

@@ -1,0 +1,255 @@
+"""What a resumed training must have in common with the one that it continues, and what a kill left undone."""
+
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from mmengine.dist import get_world_size
+from mmengine.optim import OptimWrapper, OptimWrapperDict
+from mmengine.runner import EpochBasedTrainLoop
+
+from mtl_plugins.errors import CheckpointError
+from mtl_plugins.evaluation.functional.scores import reaches
+from mtl_plugins.runs.best_validation import read_row
+
+# What a scheduler's state holds beside its settings, and how an optimizer computes its step.
+_STATE = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter')
+_NO_SETTINGS = ('params', 'fused', 'foreach', 'capturable', 'differentiable')
+_SHOWN = 3
+
+
+def _optimizers(runner) -> dict[str, OptimWrapper]:
+    wrapper = runner.optim_wrapper
+    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
+
+
+def _schedulers(runner) -> dict[str, list]:
+    schedulers = runner.param_schedulers or []
+    return schedulers if isinstance(schedulers, dict) else {'': schedulers}
+
+
+def _settings(state: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
+    """The plain values of a state, where it tells those with which it began."""
+    settings = {}
+    for name in state:
+        if name in left_out or name.startswith('initial_'):
+            continue
+        value = state.get(f'initial_{name}', state[name])
+        value = list(value) if isinstance(value, tuple) else value
+        if value is None or isinstance(value, (bool, int, float, str, list)):
+            settings[name] = value
+    return settings
+
+
+def describe_recipe(runner) -> dict[str, Any]:
+    """The settings of the optimizers and schedules of a training that has not begun, and what an epoch is, as plain values."""
+    loop = runner.train_loop
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    optimizers = {
+        name: dict(
+            type=type(wrapper.optimizer).__name__, groups=[_settings(group, _NO_SETTINGS) for group in wrapper.param_groups]
+        )
+        for name, wrapper in _optimizers(runner).items()
+    }
+    schedulers = {
+        name: [dict(type=type(each).__name__, **_settings(vars(each), _STATE)) for each in schedulers]
+        for name, schedulers in _schedulers(runner).items()
+    }
+    wrapper = next(iter(_optimizers(runner).values()))
+    conditions = {
+        '`batch_size`': runner.train_dataloader.batch_size,
+        'the number of processes': get_world_size(),
+        '`accumulative_counts`': getattr(wrapper, '_accumulative_counts', 1),
+        '`optim_wrapper.type`': type(wrapper).__name__,
+    }
+    return dict(
+        optimizers=optimizers,
+        schedulers=schedulers,
+        unit='epochs' if by_epoch else 'iterations',
+        length=loop.max_epochs if by_epoch else loop.max_iters,
+        batches=len(loop.dataloader) if by_epoch else None,
+        conditions=conditions,
+    )
+
+
+def check_recipe(runner, checkpoint: Mapping[str, Any], filename: str, allowed: bool) -> None:
+    """Compare the schedule and the optimizer of a checkpoint with those of the config, which the checkpoint would replace.
+
+    Args:
+        runner: With ``recipe``.
+        checkpoint: To be resumed.
+        filename: Of it.
+        allowed: Whether they may differ in settings.
+
+    Raises:
+        CheckpointError: If they differ.
+    """
+    found, stored = runner.recipe, checkpoint['meta'].get('recipe')
+    _check_optimizers(runner, checkpoint, filename)
+    if stored is None:
+        # Of a version that did not note it: the states of the schedulers hold their settings, too.
+        states = checkpoint['param_schedulers']
+        states = states if isinstance(states, Mapping) else {'': states}
+        settings = {name: [_settings(state, _STATE) for state in each] for name, each in states.items()}
+        stored = dict(found, schedulers=settings)
+    if allowed:
+        return
+    differences = list(_differences(stored, found))
+    if differences:
+        if stored['batches'] != found['batches']:
+            differences.insert(0, f'an epoch had {stored["batches"]} batches and has {found["batches"]}')
+        more = f', and {len(differences) - _SHOWN} more' if len(differences) > _SHOWN else ''
+        raise CheckpointError(
+            f'{filename} was trained with another schedule or optimizer than the config has: '
+            f'{"; ".join(differences[:_SHOWN])}{more}. Resume with the options it was started with. To train on by the config '
+            'as it is now, also for longer, pass --reschedule: the schedule is then computed anew, at the point that the '
+            f'{found["unit"]} so far have reached in it.'
+        )
+    changed = [
+        f'{name} was {stored["conditions"].get(name)} and is {value}'
+        for name, value in found['conditions'].items()
+        if stored['conditions'].get(name) != value
+    ]
+    if changed:
+        runner.logger.warning(f'This is not quite the run of {filename}: {"; ".join(changed)}.')
+
+
+def _check_optimizers(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
+    states = checkpoint['optimizer']
+    known = (checkpoint['meta'].get('recipe') or {}).get('optimizers', {})
+    for name, wrapper in _optimizers(runner).items():
+        state = states if name == '' else states.get(name, {})
+        groups = state.get('param_groups', []), wrapper.optimizer.param_groups
+        shapes = [[len(group['params']) for group in each] for each in groups]
+        kind = type(wrapper.optimizer).__name__
+        kinds = [known.get(name, {}).get('type', kind), kind]
+        if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
+            told = [f'{each} with {len(shape)} groups of parameters' for each, shape in zip(kinds, shapes, strict=True)]
+            raise CheckpointError(
+                f'{filename} holds the state of another optimizer than the config: it was {told[0]} and is {told[1]}. Use the '
+                'optimizer of the run, or start a new run from its weights: `load_from` instead of --resume.'
+            )
+
+
+def _differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[str]:
+    seen = {}
+    for name, optimizer in found['optimizers'].items():
+        groups = stored['optimizers'].get(name, {}).get('groups', [])
+        for before, now in zip(groups, optimizer['groups'], strict=False):
+            seen.update(dict.fromkeys(_compare(before, now, optimizer['type'])))
+    for name, schedulers in found['schedulers'].items():
+        earlier = stored['schedulers'].get(name, [])
+        if len(earlier) != len(schedulers):
+            seen[f'there were {len(earlier)} schedulers and are {len(schedulers)}'] = None
+        for before, now in zip(earlier, schedulers, strict=False):
+            if before.get('type', now['type']) != now['type']:
+                seen[f'{before["type"]} became {now["type"]}'] = None
+            else:
+                seen.update(dict.fromkeys(_compare({'type': now['type'], **before}, now, now['type'])))
+    return seen
+
+
+def _compare(before: Mapping[str, Any], now: Mapping[str, Any], owner: str) -> Iterable[str]:
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            yield f'`{name}` of {owner} was {before.get(name)} and is {now.get(name)}'
+
+
+def reschedule(runner) -> None:
+    """Give a resumed training the optimizer settings and the schedules of its config, at the point that it has reached in them.
+
+    That point is the number of epochs, or of iterations for a loop that counts these: a schedule that counts the batches of
+    epochs stands where it would stand if all epochs so far had had as many batches as the next ones.
+    """
+    for name, wrapper in _optimizers(runner).items():
+        for group, settings in zip(wrapper.param_groups, runner.recipe['optimizers'][name]['groups'], strict=True):
+            for key, value in settings.items():
+                group[key] = tuple(value) if isinstance(value, list) else value
+                if f'initial_{key}' in group:
+                    group[f'initial_{key}'] = group[key]
+    if runner.param_schedulers is None:
+        return
+    runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
+    loop, rows = runner.train_loop, {int(row['epoch']): read_row(row) for row in runner.earlier_validations}
+    with warnings.catch_warnings():
+        # Of steps of a schedule without one of the optimizer.
+        warnings.simplefilter('ignore')
+        for schedulers in _schedulers(runner).values():
+            if not isinstance(loop, EpochBasedTrainLoop):
+                _step(schedulers, loop.iter)
+                continue
+            for epoch in range(1, loop.epoch + 1):
+                _step(schedulers, len(loop.dataloader))
+                for scheduler in schedulers:
+                    if scheduler.by_epoch:
+                        scheduler.step()
+                if epoch in rows:
+                    step_by_scores(schedulers, rows[epoch])
+            _step(schedulers, getattr(loop, 'first_batch', 0))
+
+
+def _step(schedulers: Sequence, iterations: int) -> None:
+    counting = [scheduler for scheduler in schedulers if not scheduler.by_epoch]
+    for _ in range(iterations if counting else 0):
+        for scheduler in counting:
+            scheduler.step()
+
+
+def step_by_scores(schedulers: Sequence, metrics: Mapping[str, float]) -> None:
+    """Tell a validation to the schedulers that follow a score."""
+    for scheduler in schedulers:
+        if scheduler.by_epoch and getattr(scheduler, 'need_val_args', False):
+            scheduler.step(metrics)
+
+
+def check_remaining(runner, filename: str, planned: int | None) -> None:
+    """Tell if nothing is left to train.
+
+    Args:
+        runner: Resumed.
+        filename: Of the checkpoint.
+        planned: Epochs or iterations for which it was trained, if known.
+
+    Raises:
+        CheckpointError: If the training was made longer than its schedule, so that it would go on with a learning rate of 0.
+    """
+    loop, unit, length = runner.train_loop, runner.recipe['unit'], runner.recipe['length']
+    done = loop.epoch if unit == 'epochs' else loop.iter
+    if done >= length:
+        runner.logger.info(f'{filename} has {done} of {length} {unit}: nothing is left to train.')
+        return
+    rates = [group['lr'] for wrapper in _optimizers(runner).values() for group in wrapper.param_groups]
+    over = all(each._global_step + 1 >= each.end for schedulers in _schedulers(runner).values() for each in schedulers)
+    if planned is not None and length > planned and over and not any(map(float, rates)):
+        raise CheckpointError(
+            f'The schedule of the config ends with the learning rate 0 after the {done} {unit} that {filename} has: training up '
+            f'to {length} {unit} would change nothing. Move the `end` of the schedule as well, as in '
+            f'param_scheduler.0.end={length}, and pass --reschedule.'
+        )
+
+
+def finish_validation(runner) -> None:
+    """Do the validation that is due at the checkpoint from which a training was resumed, unless ``metrics.csv`` has its row."""
+    loop, metrics = runner.train_loop, runner.resumed_validation
+    if metrics is None:
+        if not is_validation_due(runner):
+            return
+        runner.logger.info('The validation after this checkpoint was not finished: it is done now.')
+        metrics = runner.val_loop.run()
+    if getattr(loop, 'stop_at', None):
+        loop.stop_training |= reaches(metrics, loop.stop_at)
+
+
+def is_validation_due(runner) -> bool:
+    """Return True if the loop of a resumed training validates after the iteration that it has reached."""
+    loop = runner.train_loop
+    if not runner._resume or runner.val_loop is None or not runner.iter:
+        return False
+    if getattr(loop, 'val_iters', None) is not None:
+        return runner.iter % loop.val_iters == 0
+    if getattr(loop, 'first_batch', 0) or not hasattr(loop, '_decide_current_val_interval'):
+        return False
+    loop._decide_current_val_interval()
+    by_epoch = isinstance(loop, EpochBasedTrainLoop)
+    done, last = (loop.epoch, loop.max_epochs) if by_epoch else (loop.iter, loop.max_iters)
+    return done >= loop.val_begin and (done % loop.val_interval == 0 or done == last)

@@ -1,0 +1,259 @@
+"""A run that is killed, or finds the disk full, at any change of a file ends as the run that was not, once it is resumed.
+
+The changes are counted by an audit hook. A process trains up to the last step of an epoch; from there it forks one child for each
+change, each with the same files, and the child dies right before that change, with the files that it was writing cut in half. What
+it left is resumed, to the end and the archive, and compared with what an undisturbed child left.
+"""
+
+import errno
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import time
+import traceback
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from mtl_plugins.apis import training
+from mtl_plugins.errors import UserError
+from mtl_plugins.registry import HOOKS
+from mtl_plugins.runs.record import read_record_file
+from mtl_plugins.submission import archive as archive_module
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from tests.engine.test_resume import _assert_equal
+from tests.tiny import EPOCH_CONFIG, ITER_CONFIG, tiny_config
+
+pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
+
+_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+_CHANGES = ('rename', 'remove', 'mkdir', 'rmdir', 'truncate', 'link', 'symlink', 'utime', 'chmod')
+_TIMES = ('started', 'updated', 'ended', 'seconds', 'sessions', 'memory_mib', 'epoch_seconds', 'config')
+_SECONDS = 120
+
+
+class _Changes:
+    """Counts the changes of files below a folder by this process, and lets one of them fail.
+
+    Args:
+        folder: Where.
+        fatal: Which one fails, counted from 1; 0: none.
+        full: Whether that and all that follow find the disk full; else the process is killed.
+    """
+
+    def __init__(self, folder: Path, fatal: int, full: bool) -> None:
+        self.count = 0
+        self._folder, self._fatal, self._full = folder, fatal, full
+        self._process = os.getpid()
+        sys.addaudithook(self._hear)
+
+    def _hear(self, event: str, arguments: tuple) -> None:
+        if event == 'open':
+            if not (arguments[2] or 0) & _WRITES:
+                return
+        elif event.removeprefix('os.') not in _CHANGES:
+            return
+        path = arguments[0]
+        # Numbers are descriptors; names without a folder are relative to one.
+        inside = (isinstance(path, (str, bytes)) and not os.path.isabs(path)) or str(path).startswith(str(self._folder))
+        if not inside or os.getpid() != self._process:
+            return
+        self.count += 1
+        if self._full:
+            if 0 < self._fatal <= self.count and event not in ('os.remove', 'os.rmdir'):
+                raise OSError(errno.ENOSPC, 'No space left on device', str(path))
+        elif self.count == self._fatal:
+            self._process = None
+            for name in self._folder.rglob('*.tmp'):
+                if name.is_file():
+                    os.truncate(name, name.stat().st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+_counted: tuple[_Changes, Path] | None = None
+
+
+def _note_count() -> None:
+    """The child that is not disturbed has come to the next step, or to its end."""
+    if _counted is not None:
+        _counted[1].write_text(str(_counted[0].count))
+        os._exit(0)
+
+
+@HOOKS.register_module()
+class ForkHook(Hook):
+    """At the end of a training step, one child after the other goes on; what each leaves is copied. The process ends there.
+
+    Args:
+        folder: Gets a copy for each child, named by its change, and ``count``: the changes up to the next step, or the end.
+        step: After which iteration, counted from 1.
+        every: Which changes are fatal: 1 all of them, else each so many-th.
+        full: As in :class:`_Changes`.
+    """
+
+    priority = 'LOWEST'
+
+    def __init__(self, folder: str, step: int, every: int, full: bool) -> None:
+        self.folder, self.step, self.every, self.full = Path(folder), step, every, full
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
+        _note_count()
+
+    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None) -> None:
+        if runner.iter + 1 != self.step:
+            return
+        work_dir = Path(runner.work_dir)
+        shutil.copytree(work_dir, self.folder / 'begin')
+        if self._is_child(work_dir, 0):
+            return
+        count = int((self.folder / 'count').read_text())
+        for change in sorted({*range(1, count + 1, self.every), count}):
+            if self._is_child(work_dir, change):
+                return
+        os._exit(0)
+
+    def _is_child(self, work_dir: Path, change: int) -> bool:
+        global _counted
+        child = os.fork()
+        if not child:
+            _counted = _Changes(work_dir, change, self.full), self.folder / 'count'
+            return True
+        status = _wait(child)
+        allowed = (0,) if not change else (0, 1) if self.full else (-signal.SIGKILL,)
+        if status not in allowed:
+            print(f'The child of change {change} ended with {status}.')
+            os._exit(3)
+        if change:
+            shutil.copytree(work_dir, self.folder / str(change))
+        shutil.rmtree(work_dir)
+        shutil.copytree(self.folder / 'begin', work_dir)
+        return False
+
+
+def _wait(child: int) -> int:
+    deadline = time.monotonic() + _SECONDS
+    while time.monotonic() < deadline:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.005)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return 124
+
+
+def _train(config, output: Path) -> None:
+    """Train, and end this process: with 0, 1 after an error that the tools print as one line, or 2."""
+    status = 2
+    try:
+        descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(descriptor, 1)
+        os.dup2(descriptor, 2)
+        torch.set_num_threads(1)
+        # Packing the source takes longer than all else, and names are random.
+        archive_module._SOURCE_FOLDERS = ()
+        training.make_run_name = lambda **_: 'T00_run'
+        training.train(config)
+        _note_count()
+        status = 0
+    except UserError:
+        traceback.print_exc()
+        status = 1
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+
+
+# Its server imports everything once, and never trains: a process that has called autograd may not fork another one that does.
+_processes = multiprocessing.get_context('forkserver')
+_processes.set_forkserver_preload([__name__])
+
+
+def _train_alone(config, output: Path, *allowed: int) -> None:
+    process = _processes.Process(target=_train, args=(config, output))
+    process.start()
+    process.join(10 * _SECONDS)
+    assert process.exitcode in (allowed or (0,)), output.read_text()[-3000:]
+
+
+def _config(data_root: Path, work_dir: Path, config_file: Path = EPOCH_CONFIG, hooks=(), **overrides):
+    """Two epochs of two steps, or four iterations; the second validation is better than the first."""
+    length = (
+        dict(train_cfg__max_iters=4, train_cfg__val_interval=2) if config_file == ITER_CONFIG else dict(train_cfg__max_epochs=2)
+    )
+    options = dict(
+        param_scheduler__0__end=4 if config_file == ITER_CONFIG else 2,
+        train_dataloader__batch_size=4,
+        train_dataloader__num_workers=0,
+        val_dataloader__num_workers=0,
+        test_dataloader__num_workers=0,
+        optim_wrapper__optimizer__lr=0.02,
+        default_hooks__checkpoint__max_keep_ckpts=1,
+        **length,
+    )
+    if config_file == ITER_CONFIG:
+        options['default_hooks__checkpoint__interval'] = 2
+    config = tiny_config(data_root, work_dir, config_file, **{**options, **overrides})
+    config.default_hooks.pop('prediction_images')
+    config.custom_hooks = list(hooks)
+    return config
+
+
+def _facts(work_dir: Path) -> dict:
+    """All that has to be equal of two work dirs."""
+    record = {name: value for name, value in read_record_file(work_dir).items() if name not in _TIMES}
+    for validation in record['validations']:
+        for name in ('seconds', 'train_seconds', 'train_cpu_seconds'):
+            validation.pop(name)
+    files = {path.name for path in work_dir.iterdir() if path.is_file() and path.suffix != '.py'}
+    facts = dict(record=record, files=sorted(files), metrics=(work_dir / 'metrics.csv').read_bytes())
+    (best,) = work_dir.glob('best_*.pth')
+    for name, path in dict(last=Path(find_latest_checkpoint(work_dir)), best=best).items():
+        checkpoint = load_checkpoint_file(path)
+        infos = checkpoint['message_hub']['runtime_info']
+        # The path, and the name of an experiment with its time.
+        checkpoint['message_hub'] = {
+            name: Path(value).name if name.endswith('_ckpt') else value
+            for name, value in infos.items()
+            if name != 'experiment_name'
+        }
+        checkpoint['meta'] = {name: checkpoint['meta'][name] for name in ('epoch', 'iter', 'seed', 'recipe')}
+        facts[name] = (path.name, checkpoint)
+    (archive,) = work_dir.glob('*.zip')
+    with zipfile.ZipFile(archive) as content:
+        facts['archive'] = {name: content.read(name) for name in content.namelist() if name != 'source.zip'}
+    return facts
+
+
+def _check(data_root, folder: Path, step: int, every: int = 1, full: bool = False, **options) -> tuple[int, int]:
+    """Stop at the changes after a step, resume, and compare; how many changes there are, and how many were tried."""
+    point = dict(type='ForkHook', folder=str(folder), step=step, every=every, full=full)
+    hooks = list(options.pop('hooks', ()))
+    folder.mkdir()
+    _train_alone(_config(data_root, folder / 'straight', hooks=hooks, **options), folder / 'log')
+    straight = _facts(folder / 'straight')
+    assert len(straight['record']['validations']) == 2 and straight['record']['state'] == 'finished'
+    point = dict(type='ForkHook', folder=str(folder), step=step, every=every, full=full)
+    _train_alone(_config(data_root, folder / 'work', hooks=[*hooks, point], **options), folder / 'log')
+    trials = sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    for trial in trials:
+        work_dir = folder / str(trial)
+        _train_alone(_config(data_root, work_dir, hooks=hooks, resume=True, **options), folder / f'log_{trial}')
+        _assert_equal(straight, _facts(work_dir), f'change {trial}')
+        shutil.rmtree(work_dir)
+    return int((folder / 'count').read_text()), len(trials)
+
+
+@pytest.mark.parametrize('step', [2, 4])
+def test_a_kill_at_a_change_of_a_file(data_root, tmp_path, step):
+    # A validation that was killed was missing in metrics.csv, the record and the archive, and could choose another best checkpoint.
+    changes, kills = _check(data_root, tmp_path / 'kills', step, every=7)
+    print(changes, kills)
