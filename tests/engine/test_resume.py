@@ -1,11 +1,13 @@
 """A run that is interrupted and resumed is the run that was not."""
 
 import csv
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
 
+from mtl_plugins.errors import CheckpointError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config
@@ -159,3 +161,155 @@ def test_iterations_resume_in_mid_epoch_without_replaying_the_loader(data_root, 
     replayed = {(index, position // 8) for position, index in enumerate(consumed)} & {key[:2] for key in loaded}
     assert loaded and not replayed
     _compare(tmp_path / 'straight', tmp_path / 'resumed')
+
+
+def _scheduled(data_root, work_dir: Path, epochs: int, schedule: list[dict], **overrides):
+    """Eight images in batches of two, and a rate of 0.01 where nothing else is said."""
+    config = tiny_config(data_root, work_dir, train_cfg__max_epochs=epochs, optim_wrapper__optimizer__lr=0.01, **overrides)
+    config.param_scheduler = schedule
+    return config
+
+
+def _poly(end: int) -> list[dict]:
+    return [dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=end, by_epoch=True, convert_to_iter_based=True)]
+
+
+def _warm_up_and_cosine(end: int) -> list[dict]:
+    return [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=3),
+        dict(type='CosineAnnealingLR', T_max=end, eta_min=1e-4, by_epoch=True, begin=0, end=end),
+    ]
+
+
+def _rates(config) -> list[float]:
+    """The learning rate of each step."""
+    runner = RUNNERS.build(config)
+    rates, train_step = [], runner.model.train_step
+
+    def spied(data, optim_wrapper):
+        rates.append(optim_wrapper.get_lr()['lr'][0])
+        return train_step(data, optim_wrapper)
+
+    runner.model.train_step = spied
+    runner.train()
+    return rates
+
+
+@pytest.fixture(scope='module')
+def two_epochs(data_root, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp('scheduled') / 'run'
+    rates = _rates(_scheduled(data_root, folder, 2, _poly(2)))
+    assert rates == pytest.approx([0.01 * (1 - step / 7) ** 0.9 for step in range(8)])
+    return folder
+
+
+@pytest.mark.parametrize(
+    ('epochs', 'schedule', 'batch', 'steps'),
+    # Two epochs of four steps are done: in batches of four they are as many as two epochs of two.
+    [(3, _poly(3), 2, 8), (4, _poly(4), 4, 4), (4, _warm_up_and_cosine(4), 2, 8)],
+)
+def test_another_schedule_is_refused_or_goes_on_where_it_would_be(
+    data_root, two_epochs, tmp_path, epochs, schedule, batch, steps
+):
+    # The schedule of the checkpoint replaced the config's, and the further steps had the rate 0 without a word.
+    def config(work_dir, **overrides):
+        return _scheduled(data_root, work_dir, epochs, schedule, train_dataloader__batch_size=batch, **overrides)
+
+    shutil.copytree(two_epochs, tmp_path / 'run')
+    with pytest.raises(CheckpointError, match=r'epoch_2.pth was trained with another schedule .* pass --reschedule'):
+        RUNNERS.build(config(tmp_path / 'run', resume=True)).train()
+    rates = _rates(config(tmp_path / 'run', resume=True, reschedule=True))
+    per_epoch = 8 // batch
+    assert len(rates) == (epochs - 2) * per_epoch
+    straight = _rates(config(tmp_path / 'straight'))
+    assert len(straight) == epochs * per_epoch
+    assert rates == pytest.approx(straight[steps:], rel=1e-9)
+    rows = list(csv.DictReader(open(tmp_path / 'run/metrics.csv')))
+    assert [int(row['iter']) for row in rows] == [4, 8, *(8 + (epoch + 1) * per_epoch for epoch in range(epochs - 2))]
+    # The new schedule is that of the run from now on.
+    RUNNERS.build(config(tmp_path / 'run', resume=True)).train()
+
+
+@pytest.mark.parametrize(
+    ('overrides', 'message'),
+    [
+        (dict(optim_wrapper__optimizer__lr=0.02), r'`lr` of Adam was 0\.01 and is 0\.02'),
+        (dict(optim_wrapper__optimizer__weight_decay=0.1), r'`weight_decay` of Adam was 0 and is 0\.1'),
+        (dict(optim_wrapper__optimizer__type='SGD'), r'it was Adam .* and is SGD .*`load_from`'),
+        (dict(train_cfg__max_epochs=3), r'up to 3 epochs would change nothing\. Move the `end`'),
+        (dict(train_dataloader__batch_size=4), r'an epoch had 4 batches and has 2; .*`end` of PolyLR was 8 and is 4'),
+    ],
+)
+def test_other_options_are_refused_by_what_differs(data_root, two_epochs, tmp_path, overrides, message):
+    shutil.copytree(two_epochs, tmp_path / 'run')
+    before = {path.name: path.read_bytes() for path in two_epochs.glob('*.*') if path.suffix != '.py'}
+    config = _scheduled(data_root, tmp_path / 'run', 2, _poly(2), resume=True)
+    config.merge_from_dict({key.replace('__', '.'): value for key, value in overrides.items()})
+    with pytest.raises(CheckpointError, match=message):
+        RUNNERS.build(config).train()
+    assert {name: (tmp_path / 'run' / name).read_bytes() for name in before} == before
+
+
+def test_a_run_in_batches_counts_on_where_its_schedule_counts_epochs(data_root, tmp_path, caplog):
+    # Nothing of the schedule differs: the run goes on, and is told what is not the same.
+    schedule = [dict(type='MultiStepLR', milestones=[1, 3], gamma=0.1, by_epoch=True, end=9)]
+    _rates(_scheduled(data_root, tmp_path, 2, schedule))
+    rates = _rates(_scheduled(data_root, tmp_path, 4, schedule, train_dataloader__batch_size=4, resume=True))
+    assert rates == pytest.approx([0.001, 0.001, 0.0001, 0.0001])
+    assert '`batch_size` was 2 and is 4' in caplog.text
+
+
+def test_iterations_are_trained_for_longer(data_root, tmp_path):
+    def config(iterations, **overrides):
+        return tiny_config(
+            data_root,
+            tmp_path,
+            ITER_CONFIG,
+            train_cfg__max_iters=iterations,
+            train_cfg__val_interval=2,
+            param_scheduler__0__end=iterations,
+            optim_wrapper__optimizer__lr=0.01,
+            **overrides,
+        )
+
+    _rates(config(4))
+    with pytest.raises(CheckpointError, match='`end` of PolyLR was 4 and is 6'):
+        RUNNERS.build(config(6, resume=True)).train()
+    assert _rates(config(6, resume=True, reschedule=True)) == pytest.approx([0.01 * (1 - step / 5) ** 0.9 for step in (4, 5)])
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'accumulated'),
+    # The second loses its first epoch's fourth step, whose gradients waited for two more.
+    [
+        ([dict(type='ReduceOnPlateauLR', monitor='metrics_summary/depth', rule='less', patience=0, threshold=1e3)], 1),
+        (_poly(3), 3),
+    ],
+)
+def test_what_is_pending_at_a_checkpoint_is_resumed(data_root, tmp_path, schedule, accumulated):
+    def config(work_dir, epochs, **overrides):
+        return _scheduled(data_root, work_dir, epochs, schedule, optim_wrapper__accumulative_counts=accumulated, **overrides)
+
+    _run(config(tmp_path / 'straight', 3))
+    # Killed in the second epoch, and once more in the third.
+    for stop_at, resume in ((5, False), (9, True), (None, True)):
+        _run(config(tmp_path / 'resumed', 3, resume=resume), stop_at=stop_at)
+    _compare(tmp_path / 'straight', tmp_path / 'resumed')
+
+
+def test_resuming_where_there_is_nothing_says_so(data_root, tmp_path, caplog):
+    RUNNERS.build(tiny_config(data_root, tmp_path, resume=True, train_cfg__max_epochs=1)).train()
+    (record,) = [record for record in caplog.records if 'no checkpoint' in record.getMessage()]
+    assert record.levelname == 'WARNING' and 'starts from the beginning' in record.getMessage()
+
+
+def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(data_root, two_epochs, tmp_path):
+    # The rows and the best checkpoint so far stayed behind, and were gone after the next kill.
+    config = _scheduled(data_root, tmp_path, 3, _poly(3), resume=True, reschedule=True, load_from=str(two_epochs / 'epoch_2.pth'))
+    # The first run's best stays the best of three epochs if the third trains with a rate of nothing.
+    config.optim_wrapper.optimizer.lr = 1e-12
+    (best,) = two_epochs.glob('best_*.pth')
+    RUNNERS.build(config).train()
+    rows = list(csv.reader(open(tmp_path / 'metrics.csv')))
+    assert rows[:3] == list(csv.reader(open(two_epochs / 'metrics.csv'))) and len(rows) == 4
+    assert (tmp_path / best.name).read_bytes() == best.read_bytes()
