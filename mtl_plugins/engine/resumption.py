@@ -95,9 +95,10 @@ def check_recipe(runner, checkpoint: Mapping[str, Any], filename: str, allowed: 
     if allowed:
         return
     differences = list(_differences(stored, found))
+    by_batch = any(not each['by_epoch'] for schedulers in found['schedulers'].values() for each in schedulers)
+    if stored['batches'] != found['batches'] and by_batch:
+        differences.insert(0, f'an epoch had {stored["batches"]} batches and has {found["batches"]}')
     if differences:
-        if stored['batches'] != found['batches']:
-            differences.insert(0, f'an epoch had {stored["batches"]} batches and has {found["batches"]}')
         more = f', and {len(differences) - _SHOWN} more' if len(differences) > _SHOWN else ''
         raise CheckpointError(
             f'{filename} was trained with another schedule or optimizer than the config has: '

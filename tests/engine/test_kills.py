@@ -1,8 +1,8 @@
 """A run that is killed, or finds the disk full, at any change of a file ends as the run that was not, once it is resumed.
 
-The changes are counted by an audit hook. A process trains up to the last step of an epoch; from there it forks one child for each
-change, each with the same files, and the child dies right before that change, with the files that it was writing cut in half. What
-it left is resumed, to the end and the archive, and compared with what an undisturbed child left.
+An audit hook counts the changes. A process trains up to the last step of an epoch; from there it forks a child for each change,
+all with the same files, and the child dies right before that change, with the files that it was writing cut in half. What it left
+is resumed, up to the archive, and compared with what an undisturbed run left.
 """
 
 import errno
@@ -252,8 +252,44 @@ def _check(data_root, folder: Path, step: int, every: int = 1, full: bool = Fals
     return int((folder / 'count').read_text()), len(trials)
 
 
+@pytest.mark.parametrize(('step', 'every'), [(2, 6), pytest.param(2, 1, marks=pytest.mark.slow)])
+def test_a_kill_from_the_last_step_of_an_epoch_to_the_next(data_root, tmp_path, step, every):
+    # The killed validation was missing in metrics.csv, the record and the archive, and another checkpoint could be the best.
+    changes, kills = _check(data_root, tmp_path / 'kills', step, every)
+    assert changes > 10 and kills >= 3, (changes, kills)
+
+
+@pytest.mark.parametrize(('step', 'every'), [(4, 12), pytest.param(4, 1, marks=pytest.mark.slow)])
+def test_a_kill_from_the_last_step_to_the_archive(data_root, tmp_path, step, every):
+    # In the last epoch nothing was validated after resume, and the submitted predictions were of another checkpoint.
+    changes, kills = _check(data_root, tmp_path / 'kills', step, every)
+    assert changes > 30 and kills >= 3, (changes, kills)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize('step', [2, 4])
-def test_a_kill_at_a_change_of_a_file(data_root, tmp_path, step):
-    # A validation that was killed was missing in metrics.csv, the record and the archive, and could choose another best checkpoint.
-    changes, kills = _check(data_root, tmp_path / 'kills', step, every=7)
-    print(changes, kills)
+def test_a_disk_that_is_full_from_a_change_on(data_root, tmp_path, step):
+    changes, stops = _check(data_root, tmp_path / 'full', step, every=3, full=True)
+    assert changes > 10 and stops > 3, (changes, stops)
+
+
+_VARIANTS = dict(
+    workers=dict(train_dataloader__num_workers=1, val_dataloader__num_workers=1, train_dataloader__worker_type='process'),
+    accumulation=dict(optim_wrapper__accumulative_counts=3),
+    averaged=dict(hooks=[dict(type='EMAHook', momentum=0.1)]),
+    # The second validation is no improvement by so much, and the last.
+    stopped=dict(
+        hooks=[dict(type='EarlyStoppingHook', monitor='metrics_summary/depth', patience=1, min_delta=1e6)],
+        train_cfg__max_epochs=5,
+    ),
+    gradients=dict(model__task_balancing=dict(type='AggregatedGradients', aggregator='UPGrad')),
+    iterations=dict(config_file=ITER_CONFIG),
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('variant', _VARIANTS)
+@pytest.mark.parametrize(('step', 'every'), [(2, 5), (4, 12)])
+def test_a_kill_of_other_trainings(data_root, tmp_path, variant, step, every):
+    changes, kills = _check(data_root, tmp_path / 'kills', step, every, **_VARIANTS[variant])
+    assert changes > 10 and kills >= 3, (changes, kills)
