@@ -33,7 +33,8 @@ pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 _CHANGES = ('rename', 'remove', 'mkdir', 'rmdir', 'truncate', 'link', 'symlink', 'utime', 'chmod')
-_TIMES = ('started', 'updated', 'ended', 'seconds', 'sessions', 'memory_mib', 'epoch_seconds', 'config')
+# Of a record: what is of a start, or measured.
+_OWN = ('started', 'updated', 'ended', 'seconds', 'sessions', 'code', 'config', 'memory_mib', 'epoch_seconds')
 _SECONDS = 120
 
 
@@ -209,7 +210,7 @@ def _config(data_root: Path, work_dir: Path, config_file: Path = EPOCH_CONFIG, h
 
 def _facts(work_dir: Path) -> dict:
     """All that has to be equal of two work dirs."""
-    record = {name: value for name, value in read_record_file(work_dir).items() if name not in _TIMES}
+    record = {name: value for name, value in read_record_file(work_dir).items() if name not in _OWN}
     for validation in record['validations']:
         for name in ('seconds', 'train_seconds', 'train_cpu_seconds'):
             validation.pop(name)
