@@ -42,6 +42,7 @@ from mtl_plugins.registry import RUNNERS
 from mtl_plugins.runs.best_validation import read_row
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config import RunConfig
+from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
 
@@ -297,7 +298,15 @@ class MultiTaskRunner(Runner):
             self._resume, self._load_from = choice
             if isinstance(self._train_loop, BaseLoop):
                 self.recipe = describe_recipe(self)
-        super().load_or_resume()
+        try:
+            super().load_or_resume()
+        except (AttributeError, IndexError, KeyError, TypeError) as error:
+            if not self._resume:
+                raise
+            raise CheckpointError(
+                f'Checkpoint {self._load_from} cannot be resumed: it holds something else than a training saves '
+                f'({type(error).__name__}: {shorten(error)}). Resume from another `epoch_*.pth` or `iter_*.pth`.'
+            ) from error
         if first and self._resume and self.recipe is not None:
             self._go_on()
 

@@ -65,11 +65,15 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
             f'Checkpoint {path} holds objects other than weights and was refused, since loading them could run code ({found}). '
             f'Save its `state_dict` alone and load that.'
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+    except Exception as error:
+        # Forged files fail in torch, zipfile and NumPy with errors of any class.
         reason = str(error).split('\n')[0]
         raise CheckpointError(f'Checkpoint {path} is corrupt or truncated ({reason}). Use an older one.') from error
     if not isinstance(checkpoint, dict):
         raise CheckpointError(f'Checkpoint {path} should hold a dict of weights. Found {type(checkpoint).__name__}.')
+    weights = checkpoint.get('state_dict', {})
+    if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
+        raise CheckpointError(f'Checkpoint {path} should hold weights by name. Found {shorten(weights)}.')
     return checkpoint
 
 

@@ -122,6 +122,8 @@ def explain(error: BaseException) -> str | None:
             return f"This needs the package {seen.name.partition('.')[0]}. Install it: pip install -e '.[{extra}]'."
         if isinstance(seen, pickle.UnpicklingError):
             return 'A downloaded checkpoint holds objects other than weights and was refused, since loading them could run code.'
+        if isinstance(seen, RuntimeError) and text.startswith('Symlink loop from'):
+            return f'A link leads back to itself: {text.removeprefix("Symlink loop from").strip()}.'
         if isinstance(seen, OSError) and seen.errno in (errno.ENOSPC, errno.EDQUOT):
             return f'The disk is full ({seen.filename or "while writing"}). Free space and run again.'
         seen = seen.__cause__ or seen.__context__

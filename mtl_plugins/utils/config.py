@@ -159,7 +159,12 @@ def offered_labels(dataset: dict) -> dict[str, dict] | None:
 
 def _link_classes(place: str, task: dict, label: dict) -> None:
     classes = label.get('classes')
-    if not classes or 'num_classes' not in (accepted_arguments(_own_class(task['type'])) or ()):
+    # What is no list of names is refused where the label is built.
+    if (
+        not isinstance(classes, (list, tuple))
+        or not classes
+        or 'num_classes' not in (accepted_arguments(_own_class(task['type'])) or ())
+    ):
         return
     if task.setdefault('num_classes', len(classes)) != len(classes):
         raise ConfigError(

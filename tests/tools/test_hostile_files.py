@@ -377,6 +377,10 @@ def _write_checkpoint(path, kind):
         path.write_bytes(path.read_bytes()[:2000])
     elif kind == 'types':
         torch.save(dict(state_dict=[1], meta=[2], message_hub=3), path)
+    elif kind == 'names':
+        torch.save({'state_dict': {3: torch.zeros(1)}}, path)
+    elif kind == 'state':
+        torch.save(dict(state_dict={}, meta={}, optimizer=[], param_schedulers=3, message_hub='x'), path)
     elif kind == 'config':
         torch.save(dict(state_dict={}, meta=dict(cfg="model = dict(type='os.system', command='true')")), path)
     elif kind == 'nested':
@@ -392,11 +396,11 @@ def _write_checkpoint(path, kind):
         write_kind(path, kind)
 
 
-CHECKPOINTS = ('pickle', 'zip', 'cut', 'types', 'config', 'nested', 'large', 'larger', 'empty', *OTHER_KINDS)
+CHECKPOINTS = ('pickle', 'zip', 'cut', 'types', 'names', 'state', 'config', 'nested', 'large', 'larger', 'empty', *OTHER_KINDS)
 READERS_OF_CHECKPOINTS = {
     'inference': ('{checkpoint}', '{photo}', '--out', '{out}'),
     'test': ('{config}', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
-    'deployment/export': ('{config}', '{checkpoint}', '--format', 'torch', '--out', '{out}.pt2', '--data-root', '{root}'),
+    'deployment/export': ('{config}', '{checkpoint}', '--format', 'torch', '--out', '{out}.pt2'),
     'analysis_tools/show_bins': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
     'analysis_tools/analyse_errors': ('{config}', '{checkpoint}', '--data-root', '{root}', '--out', '{out}'),
     'deployment/serve': ('{checkpoint}', '--port', '0'),
