@@ -42,9 +42,9 @@ from tests.tiny import EPOCH_CONFIG
 
 NO_ROOM = r'disk is full|has [\d.]+ GiB left. Choose another folder'
 TEMPORARY = re.compile(r'(^|/)\.[^/]*\.tmp')
-SAMPLE = 4
-# Of those that take longer.
-SMALL_SAMPLE = 2
+# Operations that are disturbed in the usual tests and in the slow ones, where each of them is killed and finds no room.
+SAMPLE, LARGE_SAMPLE = 4, 40
+# Those that take longer have half as many of the usual ones, and are either killed or find no room.
 SLOW = ('predict', 'sweep', 'ablation', 'report')
 
 
@@ -69,8 +69,8 @@ class Case:
     ) -> None:
         self.make, self.act, self.result, self.grows, self.starts_anew = make, act, result, re.compile(grows), starts_anew
 
-    def check(self, folder: Path, most: int | None) -> None:
-        """Kill the tool, and fill the disk, at all of its operations; at some of them one or the other."""
+    def check(self, folder: Path, most: int, both: bool) -> None:
+        """Disturb the tool at some of its operations: kill it and fill the disk at each, or do the one and the other in turn."""
         # Imports and caches are those of the forks, too.
         self._prepare(folder.with_name('warm'))
         self.act(folder.with_name('warm'))
@@ -80,9 +80,9 @@ class Case:
         assert undisturbed.code == 0 and undisturbed.operations > 1, undisturbed
         after, expected = contents(folder), self.result(folder)
         assert not [name for name in after if TEMPORARY.search(name)]
-        for turn, number in enumerate(sampled(undisturbed.operations, most or undisturbed.operations)):
-            both = (dict(kill_at=number), dict(full_at=number))
-            for disturbance in (both[turn % 2],) if most else both:
+        for turn, number in enumerate(sampled(undisturbed.operations, most)):
+            disturbances = (dict(kill_at=number), dict(full_at=number))
+            for disturbance in disturbances if both else (disturbances[turn % 2],):
                 self._prepare(folder)
                 outcome = run_forked(lambda: self.act(folder), folder, **disturbance)
                 if 'kill_at' in disturbance:
@@ -361,8 +361,10 @@ CASES = {
 
 
 @pytest.mark.parametrize('name', CASES)
-@pytest.mark.parametrize('most', [SAMPLE, pytest.param(None, marks=pytest.mark.slow)], ids=['some operations', 'all operations'])
+@pytest.mark.parametrize('most', [SAMPLE, pytest.param(LARGE_SAMPLE, marks=pytest.mark.slow)], ids=['a few', 'many'])
 def test_a_tool_that_is_killed_or_finds_no_room_goes_on_to_the_same_end(name, most, tmp_path, monkeypatch):
     templates = tmp_path / 'templates'
     templates.mkdir()
-    CASES[name](templates, monkeypatch).check(tmp_path / 'work', SMALL_SAMPLE if most and name in SLOW else most)
+    few = most == SAMPLE
+    most = most // 2 if few and name in SLOW else most
+    CASES[name](templates, monkeypatch).check(tmp_path / 'work', most, both=not few and name not in SLOW)
