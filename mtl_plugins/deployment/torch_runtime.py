@@ -12,6 +12,7 @@ from mtl_plugins.deployment.runtime import Runtime
 from mtl_plugins.deployment.writing import quiet_exporter
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.utils.checkpoint_io import find_damage
 
 
 class TorchExportRuntime(Runtime):
@@ -21,6 +22,9 @@ class TorchExportRuntime(Runtime):
         if device.partition(':')[0] not in ('cpu', 'cuda') or (device != 'cpu' and not torch.cuda.is_available()):
             raise ConfigError(f'`device` should be cpu, or cuda on a machine with CUDA. Found {device!r}.')
         files = {KEY: ''}
+        damage = find_damage(path)
+        if damage:
+            raise CorruptFileError(f"'{path}' is corrupt: {damage}. Copy or export it again.")
         try:
             with quiet_exporter():
                 program = torch.export.load(path, extra_files=files)

@@ -5,10 +5,12 @@ file. Importing this module takes that fallback away from all of mmengine's load
 ``init_cfg``, be it a path or a URL.
 """
 
+import functools
 import hashlib
 import os
 import pickle
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,12 +50,15 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
         map_location: As in :func:`torch.load`.
 
     Raises:
-        CheckpointError: If the file does not exist, is truncated or corrupt, or holds objects other than tensors, plain
-            values and mmengine's log history.
+        CheckpointError: If the file does not exist, is truncated or corrupt, holds objects other than tensors, plain values and
+            mmengine's log history, or weights that are not finite.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise CheckpointError(f'Checkpoint {path} does not exist. Check the path; `last_checkpoint` names the newest of a run.')
+    damage = find_damage(path)
+    if damage:
+        raise CheckpointError(f'Checkpoint {path} is corrupt: {damage}. Use an older one, or copy it again.')
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
     except pickle.UnpicklingError as error:
@@ -74,7 +79,47 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
     weights = checkpoint.get('state_dict', {})
     if not isinstance(weights, Mapping) or not all(isinstance(name, str) for name in weights):
         raise CheckpointError(f'Checkpoint {path} should hold weights by name. Found {shorten(weights)}.')
+    check_finite(next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint), path)
     return checkpoint
+
+
+def find_damage(path: str | os.PathLike) -> str | None:
+    """What is wrong with the checksums of an archive, as ``torch.save`` and ``torch.export.save`` write it, or None.
+
+    torch itself reads flipped bits without a word. Files of other formats have no checksums.
+    """
+    status = os.stat(path)
+    return _find_damage(str(path), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _find_damage(path: str, _time: int, size: int) -> str | None:
+    try:
+        if not zipfile.is_zipfile(path):
+            return None
+        with zipfile.ZipFile(path) as archive:
+            # torch stores without compression: what unpacks to more than the file is no checkpoint.
+            if sum(entry.file_size for entry in archive.infolist()) > size:
+                return 'its parts are larger than the file'
+            damaged = archive.testzip()
+    except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        return shorten(error)
+    return damaged and f'the checksum of {damaged} differs'
+
+
+def check_finite(weights: Any, path: str | os.PathLike) -> None:
+    """Refuse weights that are NaN or infinite: predictions from them look like any others.
+
+    Raises:
+        CheckpointError: If some are.
+    """
+    for name, value in weights.items() if isinstance(weights, Mapping) else ():
+        if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() and value.device.type != 'meta':
+            if not all(torch.isfinite(each) for each in value.detach().aminmax()):
+                raise CheckpointError(
+                    f'Checkpoint {path} should hold finite weights. Found NaN or infinity in {name}: its training diverged, or '
+                    'the file is damaged. Use an older one.'
+                )
 
 
 def load_from_local(filename: str, map_location: Any = None) -> dict:
@@ -102,9 +147,15 @@ def download_name(url: str) -> str:
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, **options: Any) -> Any:
-    return torch.hub.load_state_dict_from_url(
-        url, model_dir, map_location, weights_only=True, **{'file_name': download_name(url), **options}
-    )
+    options = {'file_name': download_name(url), **options}
+    loaded = torch.hub.load_state_dict_from_url(url, model_dir, map_location, weights_only=True, **options)
+    path = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints', options['file_name'])
+    if path.is_file():
+        damage = find_damage(path)
+        if damage:
+            raise CheckpointError(f'The download {path} is corrupt: {damage}. Delete it, so that it is loaded again.')
+        check_finite(loaded, path)
+    return loaded
 
 
 mmengine_checkpoint.load_url = _load_url

@@ -1,12 +1,15 @@
 """Checkpoints: nothing in them is executed, none is half written, none fits by accident."""
 
+import contextlib
 import errno
 import functools
 import http.server
 import os
 import pickle
 import re
+import struct
 import threading
+import zipfile
 
 import pytest
 import torch
@@ -14,6 +17,7 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from mtl_plugins.errors import CheckpointError
+from mtl_plugins.models.utils.weight_files import load_weights
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config
@@ -35,6 +39,56 @@ def trained(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__checkpoint__max_keep_ckpts=1)
     RUNNERS.build(config).train()
     return config
+
+
+def test_flipped_bits_are_found_wherever_they_are(tmp_path):
+    """torch does not look at the checksums of its own archives: other weights, and no word."""
+    path = tmp_path / 'model.pth'
+    torch.save({'state_dict': {'weight': torch.linspace(1, 2, 300)}, 'meta': {'epoch': 3}}, path)
+    whole = path.read_bytes()
+    with zipfile.ZipFile(path) as archive:
+        entries = [entry for entry in archive.infolist() if entry.file_size]
+    loaded = 0
+    for entry in entries:
+        # Behind the header of the entry and the padding, which torch does not read.
+        begin = entry.header_offset + 30 + sum(struct.unpack('<HH', whole[entry.header_offset + 26 : entry.header_offset + 30]))
+        for offset in {begin, begin + entry.file_size // 2, begin + entry.file_size - 1}:
+            path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
+            os.utime(path, ns=(offset, offset))
+            with contextlib.suppress(Exception):
+                torch.load(path, weights_only=True)
+                loaded += 1
+            for load in (load_checkpoint_file, CheckpointLoader.load_checkpoint):
+                with pytest.raises(CheckpointError, match=r'model\.pth is corrupt: the checksum of .* differs'):
+                    load(str(path))
+    assert loaded >= 3
+    path.write_bytes(whole)
+    assert load_checkpoint_file(path)['meta'] == {'epoch': 3}
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf'), -float('inf')])
+@pytest.mark.parametrize('wrap', [lambda weights: {'state_dict': weights}, lambda weights: {'model': weights}, dict])
+def test_weights_that_are_not_finite_are_refused(tmp_path, value, wrap):
+    """They predicted without a word."""
+    weights = {'good': torch.ones(3), 'count': torch.tensor(2), 'layer.weight': torch.ones(2, 3, dtype=torch.bfloat16)}
+    torch.save(wrap(weights), tmp_path / 'good.pth')
+    assert load_checkpoint_file(tmp_path / 'good.pth')
+    weights['layer.weight'][1, 2] = value
+    torch.save(wrap(weights), tmp_path / 'bad.pth')
+    with pytest.raises(CheckpointError, match=r'bad\.pth should hold finite weights\. Found NaN or infinity in layer\.weight'):
+        load_checkpoint_file(tmp_path / 'bad.pth')
+    from safetensors.torch import save_file
+
+    save_file(weights, tmp_path / 'bad.safetensors')
+    with pytest.raises(CheckpointError, match='finite weights'):
+        load_weights(tmp_path / 'bad.safetensors')
+
+
+def test_an_archive_that_unpacks_to_more_than_itself_is_no_checkpoint(tmp_path):
+    with zipfile.ZipFile(tmp_path / 'bomb.pth', 'w', zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr('archive/data/0', bytes(2**24))
+    with pytest.raises(CheckpointError, match='larger than the file'):
+        load_checkpoint_file(tmp_path / 'bomb.pth')
 
 
 def test_a_hostile_checkpoint_is_refused_and_not_executed(tmp_path, data_root):

@@ -134,7 +134,7 @@ def load_weights(path: Path) -> dict:
         path: Written by ``torch.save``, or with the suffix ``.safetensors``.
 
     Raises:
-        CheckpointError: If the file does not exist, is corrupt, or holds more than weights.
+        CheckpointError: If the file does not exist, is corrupt, or holds more than weights or such that are not finite.
     """
     if path.suffix != '.safetensors' or not path.is_file():
         return checkpoint_io.load_checkpoint_file(path, map_location='cpu')
@@ -146,6 +146,8 @@ def load_weights(path: Path) -> dict:
             f'{path} needs the package safetensors, which comes with timm. Install the extra `timm`.'
         ) from error
     try:
-        return load_file(path)
+        weights = load_file(path)
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f'{path} is corrupt or truncated ({error}).') from error
+    checkpoint_io.check_finite(weights, path)
+    return weights
