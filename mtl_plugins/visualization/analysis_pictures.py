@@ -29,8 +29,10 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
     pictures: Figures = {}
     for label, by_model in confusions_by_label(splits).items():
         classes = next(iter(splits.values())).labels[label].classes
+        # A class that no pixel has, and none is taken for, counts as 0 in the mean.
         scores = {model: class_iou(matrix) for model, matrix in by_model.items()}
-        values = {model: [*iou, iou.mean()] for model, iou in scores.items()}
+        absent = {model: matrix.sum(axis=0) + matrix.sum(axis=1) == 0 for model, matrix in by_model.items()}
+        values = {model: [*np.where(absent[model], np.nan, iou), iou.mean()] for model, iou in scores.items()}
         pictures[f'iou_{label}'] = render_class_bars({'IoU (%)': values}, [*classes, 'mean'])
         (first, baseline), *others = by_model.items()
         if len(splits) == 1:

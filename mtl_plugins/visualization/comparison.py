@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.data_files import printable
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.tiles import render_tiles
 

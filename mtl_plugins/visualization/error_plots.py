@@ -19,7 +19,7 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
     """Draw a bar per class and model, one panel below the other for each of the measures.
 
     Args:
-        panels: Of each measure and model a value per class, NaN for none.
+        panels: Of each measure and model a value per class, NaN for none, which is written in its place.
         classes: Names.
         title: Above everything.
 
@@ -38,6 +38,9 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
             if name in models:
                 places = np.arange(len(classes)) + (number - (len(names) - 1) / 2) * width
                 axis.bar(places, models[name], width, color=colour, label=name)
+                # No bar at all would read as no error.
+                for place in places[np.isnan(np.asarray(models[name], float))]:
+                    axis.text(place, 0, ' none', rotation=90, ha='center', va='bottom', color=_ZERO, fontsize=8)
         axis.set_ylabel(_in_two_lines(measure))
         axis.axhline(0, color=_ZERO, linewidth=0.8)
         axis.grid(axis='y', color=_GRID)
