@@ -38,6 +38,7 @@ DATASETS = _child(
     'datasets.multitask.mmseg_dataset',
     'datasets.coco.subset',
     'datasets.coco.object_crops',
+    'datasets.loading.wrapped_datasets',
 )
 DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.loading.samplers')
 TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets.transforms')

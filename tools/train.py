@@ -48,7 +48,7 @@ def main() -> None:
     if args.amp:
         set_mixed_precision(config)
     if args.no_submission:
-        config.submission.enabled = False
+        config.submission = {**(config.get('submission') or {}), 'enabled': False}
     train(config)
 
 

@@ -14,9 +14,7 @@ default_hooks = dict(
     sampler_seed=dict(type='DistSamplerSeedHook'),
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
-    checkpoint=dict(
-        type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='metrics_summary/multitask', rule='greater'
-    ),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='metrics_summary/multitask'),
     sync_buffers=dict(type='SyncBuffersHook'),
     preemption=dict(type='PreemptionHook', interval=10),
     metrics_csv=dict(type='MetricsCsvHook'),

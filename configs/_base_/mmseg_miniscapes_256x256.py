@@ -10,7 +10,6 @@ default_hooks = dict(
         by_epoch=False,
         max_keep_ckpts=2,
         save_best='metrics_summary/semseg',
-        rule='greater',
     )
 )
 log_processor = dict(by_epoch=False)

@@ -14,10 +14,10 @@ from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.apis.sweeps.workers import run_trials, slots
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.data_files import ANY, is_flag, is_number, is_text, read_json, refuse_types
 from mtl_plugins.utils.files import make_folder
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 COLUMNS = {title: name for name, title in SUMMARY_TITLES.items()}
 _RUN = dict(config=is_text, options={}, seeds=[is_number])

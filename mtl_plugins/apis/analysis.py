@@ -11,7 +11,6 @@ from torch.utils.data import DataLoader
 from mtl_plugins.apis.contenders import Contender, labels_of, predict_samples
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.errors import EvaluationError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
 from mtl_plugins.evaluation.split_analysis import SplitAnalysis, choose_best_median_worst
 
 BACKGROUND = 'background'
@@ -114,24 +113,25 @@ def read_positions(indices: Sequence[int] | None, number: int) -> list[int] | No
     return list(indices) if indices else None
 
 
-def rank_images(images: Sequence[dict], score: str, count: int, lower_is_better: bool | None = None) -> dict[str, list[dict]]:
+def rank_images(analysis: Analysis, score: str, count: int, lower_is_better: bool | None = None) -> dict[str, list[dict]]:
     """The ``best``, ``median`` and ``worst`` images of a run by a score of the image alone.
 
     Args:
-        images: Of an :class:`Analysis`.
+        analysis: Of the run.
         score: One of its numbers.
         count: How many of each.
-        lower_is_better: By default so for ``error/*`` and for summaries that are errors.
+        lower_is_better: By default so for ``error/*`` and for scores that are errors.
 
     Raises:
         ConfigError: If no image has the score.
     """
+    images = analysis.images
     known = list(dict.fromkeys(name for image in images for name in image if name not in ('position', 'name')))
     values = np.array([image.get(score, np.nan) for image in images], np.float64)
     if score not in known or np.isnan(values).all():
         raise ConfigError(f'`--by` should be a score that an image has: {", ".join(known)}. Found {score}.')
     if lower_is_better is None:
-        lower_is_better = score.startswith(ERROR) or SUMMARY_RULES.get(score) == 'less'
+        lower_is_better = analysis.split.rule_of(score) == 'less'
     chosen = choose_best_median_worst(values, count, lower_is_better)
     return {rank: [images[position] for position in positions] for rank, positions in chosen.items()}
 

@@ -10,7 +10,6 @@ from mmengine.config import Config
 from mtl_plugins.apis.ablation import read_plan, run_all
 from mtl_plugins.apis.sweeps.definition import find_config, shorten
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.evaluation.functional.task_gains import (
     delta_m,
     mean_and_interval,
@@ -21,6 +20,7 @@ from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.runs.tables import RunTable, to_markdown
 from mtl_plugins.utils.config import load_config, offered_labels
 from mtl_plugins.utils.data_files import ANY, is_number, is_text, read_json
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.cost_plot import CostPoint
 
 ENTRIES = ('about', 'data', 'seeds', 'amp', 'common', 'config', 'strategies')

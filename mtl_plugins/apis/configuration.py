@@ -46,6 +46,33 @@ def recorded_config(run: RunRecord, *loaders: str) -> Config:
     return made
 
 
+def complete(config: Config, *needed: str) -> None:
+    """Fill in the loops of the loaders that a config has, and refuse one that lacks what is ``needed``.
+
+    A config may leave out validation or test as a whole.
+
+    Raises:
+        ConfigError: If something is missing.
+    """
+    if config.get('test_dataloader') is not None:
+        config.test_evaluator = [] if config.get('test_evaluator') is None else config.test_evaluator
+    if config.get('val_dataloader') is not None and config.get('val_evaluator') is None:
+        needed += ('val_evaluator',)
+    if config.get('val_evaluator') is not None and config.get('val_dataloader') is None:
+        needed += ('val_dataloader',)
+    missing = [name for name in ('model', *needed) if config.get(name) is None]
+    if missing:
+        raise ConfigError(
+            f'{config.filename or "The config"} should have {", ".join(f"`{name}`" for name in missing)}. Found None. '
+            'configs/README.md shows bases that have them.'
+        )
+    for phase, loop in (('val', 'InferenceValLoop'), ('test', 'InferenceTestLoop')):
+        if config.get(f'{phase}_dataloader') is None:
+            config.update({f'{phase}_{name}': None for name in ('cfg', 'evaluator')})
+        elif config.get(f'{phase}_cfg') is None:
+            config[f'{phase}_cfg'] = dict(type=loop)
+
+
 def set_work_dir(config: Config, work_dir: str | None) -> None:
     """Set ``work_dir``: the one given, else the config's own, else ``work_dirs/<config name>``."""
     config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem)
@@ -140,8 +167,9 @@ def set_test_time_augmentation(config: Config) -> None:
             '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
             "dict(type='MultiTaskTTAModel')`. Found none."
         )
-    if config.test_cfg.type != 'InferenceTestLoop':
-        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {config.test_cfg.type}.')
+    loop = (config.get('test_cfg') or {}).get('type')
+    if loop != 'InferenceTestLoop':
+        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {loop}.')
     config.test_cfg.tta_model = config.tta_model
 
 
@@ -160,7 +188,9 @@ def set_mixed_precision(config: Config) -> None:
     Raises:
         ConfigError: If the config's optimizer wrapper is neither the plain one nor one of mixed precision.
     """
+    complete(config, 'optim_wrapper')
     wrapper = config.optim_wrapper
+    wrapper.setdefault('type', 'OptimWrapper')
     if wrapper.type in ('Bf16OptimWrapper', 'AmpOptimWrapper'):
         return
     if wrapper.type != 'OptimWrapper':

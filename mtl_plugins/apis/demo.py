@@ -10,13 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.training import TrainingResult
-from mtl_plugins.evaluation.functional.scores import (
-    SUMMARY_MULTITASK,
-    SUMMARY_RULES,
-    SUMMARY_TITLES,
-    TASK_SUMMARIES,
-    with_ties_broken,
-)
+from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.metrics_file import read_metrics
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
@@ -33,6 +27,7 @@ from mtl_plugins.utils.files import (
     scratch_folder,
     shorten_paths,
 )
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}

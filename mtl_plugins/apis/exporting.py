@@ -34,12 +34,12 @@ from mtl_plugins.deployment.writing import (
     write_torch,
 )
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.model_stats import count_parameters
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 # Images (number, height, width) of the gate: a multiple of all strides, none, and a larger one.
 GATE = ((1, 64, 96), (2, 97, 131), (1, 128, 256))
@@ -276,7 +276,7 @@ def rules_of(runtime: Runtime) -> dict[str, str]:
     rules = {}
     for kind in runtime.labels.values():
         scorer = kind.scorer()
-        rules[scorer.summary] = SUMMARY_RULES.get(scorer.summary) or next(iter(scorer.rules.values()), 'greater')
+        rules[scorer.summary] = scorer.summary_rule or 'greater'
     return rules
 
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtl_plugins.apis.configuration import complete
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
@@ -20,6 +21,7 @@ from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import build_archive, find_image_sizes
 from mtl_plugins.utils.files import make_folder, replacing, temporary_beside
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 
 
 def test(
@@ -46,8 +48,10 @@ def test(
     Raises:
         UserError: If data, checkpoint or disk fail; an older archive is intact.
     """
+    complete(config, f'{split}_dataloader')
     if split == 'val':
         config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
+        complete(config)
     config.load_from, config.resume = None, False
     runner: MultiTaskRunner = RUNNERS.build(config)
     runner.start_from(checkpoint)
@@ -59,7 +63,7 @@ def test(
             archive,
             checkpoint=checkpoint if include_checkpoint else None,
             metrics_csv=Path(checkpoint).parent / METRICS_FILE,
-            rounding=config.get('submission', {}).get('rounding', 'nearest'),
+            rounding=(config.get('submission') or {}).get('rounding', 'nearest'),
         )
     if metrics and is_main_process():
         print_metrics(metrics)
@@ -130,9 +134,11 @@ def predict_split(
 
 
 def print_metrics(metrics: dict[str, float]) -> None:
-    """Print a table of all metrics."""
+    """Print a table of all metrics, but for the multitask score of a single task."""
     table = Table('metric', 'value')
     for name, value in metrics.items():
+        if name == SUMMARY_MULTITASK and SUMMARY_UNCLIPPED not in metrics:
+            continue
         table.add_row(Text(name), f'{value:.3f}')
     Console().print(table)
 

@@ -7,10 +7,9 @@ from typing import Any
 
 from mtl_plugins.apis.ablation import mean_and_spread
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES, reaches
 from mtl_plugins.utils.data_files import read_json
+from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES, find_score, reaches
 
-TITLES = {title: name for name, title in SUMMARY_TITLES.items()}
 EXAMPLE = 'docs/time_to_score/plan.json'
 
 
@@ -20,11 +19,13 @@ def read_targets(targets: Mapping[str, float]) -> dict[str, float]:
     Raises:
         ConfigError: If there is none, or one is no summary.
     """
-    found = {TITLES.get(title, title): float(value) for title, value in targets.items()}
-    unknown = [name for name in found if name not in SUMMARY_RULES]
+    names = {title: find_score(title, SUMMARY_RULES) for title in targets}
+    unknown = [title for title, name in names.items() if name is None]
+    found = {name: float(targets[title]) for title, name in names.items()}
     if unknown or not found:
         raise ConfigError(
-            f'`targets` should be scores by name, among {", ".join(TITLES)}. Found {unknown[0] if unknown else "none"}.'
+            f'`targets` should be scores by name, among {", ".join(SUMMARY_TITLES.values())}. '
+            f'Found {unknown[0] if unknown else "none"}.'
         )
     return found
 
@@ -56,7 +57,7 @@ def table_in_markdown(plan: Mapping[str, Any], results: Path, targets: Mapping[s
     rows = {row: [d for d in documents if d['row'] == row] for table in plan['tables'] for row in table['rows']}
     if not any(rows.values()):
         raise UserError(f'There is no result in {results}. Run the plan first.')
-    names = ' and '.join(f'{value:g} {SUMMARY_TITLES[name]}' for name, value in targets.items())
+    names = ' and '.join(f'{value:g} {SUMMARY_TITLES.get(name, name)}' for name, value in targets.items())
     lines = [
         f'| recipe, to {names} | parameters | seeds that got there | iterations | seconds | processor seconds | times as fast |',
         '|---|---:|---:|---:|---:|---:|---:|',

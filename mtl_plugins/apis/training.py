@@ -7,14 +7,15 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
-from mtl_plugins.apis.configuration import claim_work_dir, is_first_process
+from mtl_plugins.apis.configuration import claim_work_dir, complete, is_first_process
 from mtl_plugins.apis.prediction import predict_split
+from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.runs.recording import recorded_session, update_session
-from mtl_plugins.submission import make_run_name
+from mtl_plugins.submission import make_run_name, name_of_file
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,11 @@ def train(config: Config) -> TrainingResult:
         config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
 
     Raises:
-        ConfigError: If another process trains in the work dir, or it holds a run that is not the one to be continued.
+        ConfigError: If the config lacks something, another process trains in the work dir, or it holds a run that is not the one
+            to be continued.
         UserError: If data, checkpoint or disk fail; what was saved before is intact.
     """
+    complete(config, 'train_dataloader', 'train_cfg', 'optim_wrapper')
     claim_work_dir(config)
     with contextlib.ExitStack() as stack:
         if is_first_process(config):
@@ -47,12 +50,12 @@ def train(config: Config) -> TrainingResult:
 
 def _train(config: Config) -> TrainingResult:
     runner: MultiTaskRunner = RUNNERS.build(config)
-    submission = config.get('submission', {})
+    submission = config.get('submission') or {}
     wanted = submission.get('enabled', False) and config.get('test_dataloader') is not None
     if wanted:
         # Built now: a missing test split should not show after hours of training.
         _ = runner.test_loop
-    name = config.get('name') or Path(config.filename or 'run').stem
+    name = config.get('name') or name_of_file(config.filename or 'run')
     # Every process takes the main one's name; a resumed run gets its own back with the checkpoint.
     names = [make_run_name(team=config.get('team', 0), name=name)]
     broadcast_object_list(names)
@@ -60,7 +63,7 @@ def _train(config: Config) -> TrainingResult:
     runner.train()
 
     infos = runner.message_hub.runtime_info
-    checkpoint = Path(infos.get('best_ckpt') or infos['last_ckpt'])
+    checkpoint = Path(best_checkpoint(runner) or infos['last_ckpt'])
     archive = None
     if wanted:
         # Only the main process saves; the others may be here before the file is.

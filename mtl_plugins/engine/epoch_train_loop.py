@@ -1,12 +1,16 @@
 """Training by epochs that can begin within one, validate within one, and end at a score."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import islice
 
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
+from torch import nn
 
-from mtl_plugins.evaluation.functional.scores import reaches
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import LOOPS
+from mtl_plugins.utils.score_names import SUMMARY_RULES, reaches
 
 
 @LOOPS.register_module()
@@ -25,7 +29,8 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
             one validation has reached all of them.
 
     Raises:
-        ValueError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it.
+        ValueError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it or holds something else than numbers.
+        ConfigError: When the training starts, if nothing tells which of two values of a score of ``stop_at`` is the better.
 
     Attributes:
         first_batch: Batches of the next epoch that are already done. A sampler with ``skip``, as :class:`EpochSampler`, leaves
@@ -54,11 +59,38 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
             )
         if stop_at and val_iters is None:
             raise ValueError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
+        for name, value in (stop_at or {}).items():
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+                raise ValueError(f'`stop_at` should give a number for {name}. Found {value!r}.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         self.val_iters = val_iters
         self.stop_at = dict(stop_at or {})
         if val_iters is not None:
             self.val_begin = max_epochs + 1
+
+    def run(self) -> nn.Module:
+        _ = self._rules  # A score that there is not should not show at the first validation.
+        return super().run()
+
+    def has_reached(self, metrics: Mapping[str, float]) -> bool:
+        """Return True if a validation ends the training by ``stop_at``."""
+        return bool(self.stop_at) and reaches(metrics, self.stop_at, self._rules)
+
+    @cached_property
+    def _rules(self) -> dict[str, str]:
+        """Which of two values is the better, for each score of ``stop_at``."""
+        if not self.stop_at:
+            return {}
+        known = {**SUMMARY_RULES, 'val/loss': 'less'}
+        for metric in self.runner.val_loop.evaluator.metrics:
+            known |= metric.score_rules() if hasattr(metric, 'score_rules') else {}
+        for name in self.stop_at:
+            if known.get(name) is None:
+                raise ConfigError(
+                    f'`stop_at` should name scores of the validation of which the larger or the smaller value is the better: '
+                    f'{", ".join(each for each, rule in known.items() if rule)}. Found {name!r}.'
+                )
+        return {name: known[name] for name in self.stop_at}
 
     def run_epoch(self) -> None:
         """Iterate one epoch, or what is left of it."""
@@ -76,7 +108,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         """Validate; whether that ends the training."""
         metrics = self.runner.val_loop.run()
         self.runner.model.train()
-        self.stop_training |= bool(self.stop_at) and reaches(metrics, self.stop_at)
+        self.stop_training |= self.has_reached(metrics)
         return self.stop_training
 
     def _batches_from(self, first: int) -> Iterator[dict]:

@@ -1,18 +1,17 @@
 """One readable line per validation."""
 
 import sys
+from collections.abc import Mapping
 
 from mmengine.runner import LogProcessor
 
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES, SUMMARY_UNCLIPPED
 from mtl_plugins.registry import LOG_PROCESSORS
+from mtl_plugins.utils.score_names import SUMMARY, SUMMARY_MULTITASK, SUMMARY_TITLES, SUMMARY_UNCLIPPED
 
 try:
     import resource
 except ImportError:  # Windows has none.
     resource = None
-
-SUMMARY = 'metrics_summary/'
 
 
 @LOG_PROCESSORS.register_module()
@@ -36,8 +35,8 @@ class SummaryLogProcessor(LogProcessor):
         for name in ('time', 'data_time'):
             if name in tag:
                 tag[f'{mode}/{name}'] = tag.pop(name)
-        summaries = {name: value for name, value in tag.items() if name.startswith(SUMMARY) and name != SUMMARY_UNCLIPPED}
-        parts = [f'{SUMMARY_TITLES.get(name, name.removeprefix(SUMMARY))} {value:.2f}' for name, value in summaries.items()]
+        parts = [_show(name, value, tag) for name, value in tag.items() if name.startswith(SUMMARY)]
+        parts = [part for part in parts if part]
         if mode == 'val' and not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
             tag['epoch'] = runner.epoch
             done, total, unit = (
@@ -58,3 +57,15 @@ class SummaryLogProcessor(LogProcessor):
         if f'{mode}/time' in tag:
             parts.append(f'{tag[f"{mode}/time"] * batch_idx:.1f} s')
         return tag, ' | '.join([header, *parts])
+
+
+def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
+    """A summary as the line shows it; nothing for the multitask score of a single task, and for its unclipped sum alone.
+
+    While the multitask score is 0 that sum decides which checkpoint is the best.
+    """
+    unclipped = tag.get(SUMMARY_UNCLIPPED)
+    if name == SUMMARY_UNCLIPPED or (name == SUMMARY_MULTITASK and unclipped is None):
+        return ''
+    note = f' (unclipped {unclipped:.2f})' if name == SUMMARY_MULTITASK and value == 0 else ''
+    return f'{SUMMARY_TITLES.get(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'

@@ -9,7 +9,6 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.evaluation.functional.scores import reaches
 from mtl_plugins.runs.best_validation import read_row
 
 # What a scheduler's state holds beside its settings, and how an optimizer computes its step.
@@ -238,7 +237,7 @@ def finish_validation(runner) -> None:
         runner.logger.info('The validation after this checkpoint was not finished: it is done now.')
         metrics = runner.val_loop.run()
     if getattr(loop, 'stop_at', None):
-        loop.stop_training |= reaches(metrics, loop.stop_at)
+        loop.stop_training |= loop.has_reached(metrics)
 
 
 def is_validation_due(runner) -> bool:

@@ -42,6 +42,7 @@ from mtl_plugins.registry import RUNNERS
 from mtl_plugins.runs.best_validation import read_row
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config import RunConfig
+from mtl_plugins.utils.config_classes import any_class, suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
@@ -164,6 +165,9 @@ class MultiTaskRunner(Runner):
         ``lr_mult``, and no weight decay.
 
         A constructor of another library, and a ``paramwise_cfg`` that says something of ``task_balancing``, stay as they are.
+
+        Raises:
+            ConfigError: If there is no such optimizer.
         """
         model = self.model.module if is_model_wrapper(self.model) else self.model
         balancing = getattr(model, 'task_balancing', None)
@@ -175,6 +179,12 @@ class MultiTaskRunner(Runner):
             paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
             optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
         optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+        if isinstance(kind, str) and any_class(kind) is None:
+            # mmengine asks for the arguments of the class without looking if there is one.
+            raise ConfigError(
+                f'Unknown `type` in the config: there is no optimizer named {kind}.{suggest_class(kind, "optimizer")}'
+            )
         if isinstance(optimizer, dict) and optimizer.get('type') in FUSED_OPTIMIZERS and not optimizer.keys() & set(STEP_KINDS):
             if all(parameter.is_cuda for parameter in model.parameters()):
                 optim_wrapper = {**optim_wrapper, 'optimizer': {**optimizer, 'fused': True}}
@@ -334,8 +344,15 @@ class MultiTaskRunner(Runner):
         check_remaining(self, self._load_from, self._planned)
 
     def start_from(self, checkpoint: str | Path) -> None:
-        """Take the weights of ``checkpoint`` now, whatever the config says about loading or resuming."""
+        """Take the weights of ``checkpoint`` now, whatever the config says about loading or resuming.
+
+        Of a run with an :class:`EMAHook` those are the averaged ones.
+        """
         self._resume = False
+        for hook in self.hooks:
+            # It makes its copy when a run starts, and wants to load into that.
+            if isinstance(hook, EMAHook) and not hasattr(hook, 'ema_model'):
+                hook.before_run(self)
         self.load_checkpoint(str(checkpoint))
 
     def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Any = None) -> dict:

@@ -7,8 +7,9 @@ import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
-from mtl_plugins.evaluation.functional.scores import TASK_SUMMARIES, multitask_scores
+from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.score_names import SUMMARY_RULES, TASK_SUMMARIES
 
 # Rows and columns into which images of any size are divided.
 PLACES = (12, 24)
@@ -113,6 +114,15 @@ class SplitAnalysis:
             found = scorer.scores()
             scores |= dict.fromkeys(found, float('nan')) if scorer.is_empty() else found
         return scores | _in_common(scores)
+
+    def rule_of(self, score: str) -> str | None:
+        """``'greater'`` or ``'less'``, whichever of two values of a score is the better; None if neither is."""
+        if score.startswith('error/'):
+            return 'less'
+        rules = {scorer.summary: scorer.summary_rule for scorer in self.scorers.values()}
+        for scorer in self.scorers.values():
+            rules |= {f'{scorer.prefix}/{name}': rule for name, rule in scorer.rules.items()}
+        return rules.get(score, SUMMARY_RULES.get(score))
 
     def confusions(self) -> dict[str, np.ndarray]:
         """The confusion matrix of each class map by its name, rows are labels, columns predictions."""

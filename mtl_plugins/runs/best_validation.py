@@ -5,7 +5,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, with_ties_broken
+from mtl_plugins.evaluation.functional.scores import with_ties_broken
+from mtl_plugins.utils.score_names import SUMMARY_RULES
 
 
 def best_validation(rows: Sequence[Mapping[str, float]], monitor: str | None, rule: str | None) -> int | None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES
 from mtl_plugins.runs.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.runs.query import Query
 from mtl_plugins.runs.record import MISSING, RunRecord
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 
 # Hooks save, draw and log; a package that got another one would fill the table.
 _NOT_SHOWN = IRRELEVANT | {'load_from', 'default_hooks'}
@@ -58,8 +58,13 @@ def headings(keys: Sequence[str]) -> list[str]:
 
 
 def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Keys of the summaries that any of the runs has, with what people call them."""
-    return {f'scores.{name}': title for name, title in SUMMARY_TITLES.items() if any(name in run.scores for run in runs)}
+    """Keys of the summaries that any of the runs has, with what people call them; of the common one, if any has all its tasks."""
+    needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in SUMMARY_TITLES}
+    return {
+        f'scores.{name}': title
+        for name, title in SUMMARY_TITLES.items()
+        if any(all(each in run.scores for each in (name, *needed[name])) for run in runs)
+    }
 
 
 def check_keys(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
@@ -92,7 +97,9 @@ def select(
     if not sort:
         return chosen[::-1] if reverse else chosen
     name = sort.removeprefix('scores.').removeprefix('metrics_summary/')
-    downwards = (SUMMARY_RULES.get(f'metrics_summary/{name}') == 'greater') != reverse
+    bests = [run.data.get('best') or {} for run in runs]
+    rules = {**{best.get('monitor'): best.get('rule') for best in bests}, **SUMMARY_RULES}
+    downwards = (rules.get(f'metrics_summary/{name}', rules.get(name)) == 'greater') != reverse
     having = [run for run in chosen if run.get(sort) is not None]
     numbers = all(isinstance(run.get(sort), (int, float)) for run in having)
     having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=downwards)

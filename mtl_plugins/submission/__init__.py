@@ -3,7 +3,7 @@
 from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError, SubmissionError
 from mtl_plugins.submission.archive import build_archive
 from mtl_plugins.submission.prediction_folder import find_image_sizes, validate_predictions
-from mtl_plugins.submission.run_name import make_run_name
+from mtl_plugins.submission.run_name import make_run_name, name_of_file
 from mtl_plugins.submission.writer import SubmissionWriter
 
 __all__ = [
@@ -14,5 +14,6 @@ __all__ = [
     'build_archive',
     'find_image_sizes',
     'make_run_name',
+    'name_of_file',
     'validate_predictions',
 ]

@@ -3,8 +3,15 @@
 import re
 import secrets
 from datetime import datetime
+from pathlib import Path
 
 _ALLOWED = re.compile(r'[A-Za-z0-9._-]+')
+_NOT_ALLOWED = re.compile(r'[^A-Za-z0-9._-]+')
+
+
+def name_of_file(path: str | Path) -> str:
+    """The stem of a file as the name of a run: what a run name may not hold becomes a hyphen."""
+    return _NOT_ALLOWED.sub('-', Path(path).stem).strip('-') or 'run'
 
 
 def make_run_name(team: int, name: str, time: datetime | None = None, suffix: str | None = None) -> str:

@@ -32,7 +32,7 @@ _EXTRAS = dict(
     fastapi='serve',
     uvicorn='serve',
 )
-_UNKNOWN_TYPE = re.compile(r'(\w+) is not in the \w+::([\w ]+) registry')
+_UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the \w+::([\w ]+) registry')
 
 
 def image_size(text: str) -> tuple[int, int]:
@@ -117,7 +117,10 @@ def explain(error: BaseException) -> str | None:
         if isinstance(seen, UserError) or (isinstance(seen, (TypeError, ValueError)) and _HOUSE_STYLE.search(text)):
             return text
         if isinstance(seen, KeyError) and (unknown := _UNKNOWN_TYPE.search(text)):
-            return f'Unknown `type` in the config: there is no {unknown[2]} named {unknown[1]}. Check the spelling.'
+            from mtl_plugins.utils.config_classes import suggest_class
+
+            nearest = suggest_class(unknown[1], unknown[2]) or ' Check the spelling.'
+            return f'Unknown `type` in the config: there is no {unknown[2]} named {unknown[1]}.{nearest}'
         if isinstance(seen, ModuleNotFoundError) and (extra := _EXTRAS.get((seen.name or '').partition('.')[0])):
             return f"This needs the package {seen.name.partition('.')[0]}. Install it: pip install -e '.[{extra}]'."
         if isinstance(seen, pickle.UnpicklingError):

@@ -1,59 +1,134 @@
 """Loading a config with overrides that cannot silently miss."""
 
 import argparse
+import ast
 import copy
-import difflib
-import inspect
+import functools
 import os
-from collections.abc import Iterator
+import traceback
+import types
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, DictAction
-from mmengine.optim import OptimWrapper, _ParamScheduler
-from mmengine.registry import Registry
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config.lazy import LazyAttr, LazyObject
 
-from mtl_plugins import registry as registries
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.registry import SCOPE
+from mtl_plugins.utils.config_classes import (
+    accepted_arguments,
+    any_class,
+    classes_beside,
+    name_of,
+    own_class,
+    suggest,
+    typed_dicts,
+)
+from mtl_plugins.utils.config_links import (
+    drop_tasks,
+    link_labels,
+    link_scores,
+    offered_labels,  # noqa: F401
+    place_task_balancing,
+    set_data_root,
+)
+from mtl_plugins.utils.data_files import LIBRARIES, shorten
 from mtl_plugins.utils.mmseg_config import PACKAGE, fill_in, template_for
 from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
-# mmengine's builders take these out of a config before the class sees it.
-BUILDER_ARGUMENTS = {OptimWrapper: {'constructor', 'paramwise_cfg'}, _ParamScheduler: {'convert_to_iter_based'}}
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
     """Read a config file, apply overrides and check the arguments of every class of this package in it.
 
     Args:
-        path: A ``.py`` config in the text style, or a whole config of mmseg, ``mmseg::<folder>/<file>.py``.
-        options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index.
+        path: A config in mmengine's text style or in its new one (``read_base``, classes as types), or a whole config of mmseg,
+            ``mmseg::<folder>/<file>.py``.
+        options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index. A task that is None,
+            as ``{'model.tasks.depth': None}``, is dropped.
         data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
 
     Raises:
         ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
-            not take, a class of this package is given an argument it does not know, or the config holds a password.
+            not take, a class of this package is given an argument it does not know, a score is watched that the validation does
+            not have, or the config holds a password.
     """
-    if not path.startswith(PACKAGE) and not Path(path).is_file():
-        raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
-    try:
-        config = template_for(path) if path.startswith(PACKAGE) else Config.fromfile(path)
-    except (SyntaxError, NameError, KeyError, TypeError, FileNotFoundError) as error:
-        raise ConfigError(f'Config {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
+    config = template_for(path) if path.startswith(PACKAGE) else read_config(path)
     fill_in(config)
     place_task_balancing(config)
     _apply_options(config, options or {})
+    config.setdefault('runner_type', 'MultiTaskRunner')
+    if config.setdefault('default_scope', SCOPE) != SCOPE:
+        raise ConfigError(
+            f'`default_scope` should be {SCOPE!r}, which finds the classes of mmseg and mmengine, too. '
+            f'Found {config.default_scope!r}.'
+        )
+    drop_tasks(config)
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:
-        for name in DATALOADERS:
-            if config.get(name):
-                config[name].dataset.data_root = data_root
+        set_data_root(config, data_root)
     refuse_secrets(config)
     check_arguments(config)
     link_labels(config)
+    link_scores(config)
     return config
+
+
+def read_config(path: str) -> Config:
+    """Read a config file: names of classes and plain values, whatever style it is written in.
+
+    Raises:
+        ConfigError: If it is missing or broken, or holds what cannot be written down.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
+    try:
+        config = Config.fromfile(path)
+        # In the new style values are imported when they are looked at.
+        imported = config.__dict__.get('_imported_names', set())
+        entries = {key: value for key, value in config._cfg_dict.items() if key not in imported and not _is_helper(value)}
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        # A config is a program, which fails in any way.
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(path).absolute()
+        ]
+        place = f' (line {lines[-1]})' if lines else ''
+        raise ConfigError(f'Config {path} cannot be read{place}: {type(error).__name__}: {shorten(error, 300)}') from error
+    plain = ConfigDict({str(key): _plain(value, str(key), path) for key, value in entries.items()})
+    return Config(plain, cfg_text=config.text, filename=path, env_variables=config.env_variables)
+
+
+def _is_helper(value: Any) -> bool:
+    return isinstance(value, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, functools.partial))
+
+
+def _plain(node: Any, place: str, path: str) -> Any:
+    """A value of a config as its text says it: classes by their names, arrays as lists."""
+    if isinstance(node, (LazyObject, LazyAttr)):
+        node = node.build()
+    if isinstance(node, dict):
+        return {key: _plain(value, f'{place}.{key}', path) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_plain(value, f'{place}.{index}', path) for index, value in enumerate(node))
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    if isinstance(node, os.PathLike):
+        return os.fspath(node)
+    if isinstance(node, (range, set, frozenset)):
+        return _plain(sorted(node, key=str) if isinstance(node, (set, frozenset)) else list(node), place, path)
+    if hasattr(node, 'tolist'):
+        return node.tolist()
+    name = name_of(node) if callable(node) else None
+    if name is not None and place.rpartition('.')[2] in ('type', 'constructor'):
+        return name
+    what = f'the {type(node).__name__} {getattr(node, "__name__", "")}'.rstrip()
+    raise ConfigError(
+        f'`{place}` of {path} should be a plain value. Found {what}: a config is written into the work dir as text. Register it '
+        "in a module (docs/add_your_own.md) and name it, as in dict(type='...')."
+    )
 
 
 class RunConfig(Config):
@@ -84,95 +159,6 @@ class RunConfig(Config):
         return attributes['_pretty_text']
 
 
-def place_task_balancing(config: Config) -> None:
-    """Move a top-level ``task_balancing`` to the model, whose own it replaces.
-
-    At the top level a further base may set it, as ``_base_/task_balancing/*.py`` do: two bases cannot both hold ``model``.
-
-    Raises:
-        ConfigError: If there is no model.
-    """
-    balancing = config.pop('task_balancing', None)
-    if balancing is None:
-        return
-    if not config.get('model'):
-        raise ConfigError('`task_balancing` should stand in the config of a model. Found no `model`.')
-    config.model.task_balancing = balancing
-
-
-def link_labels(config: Config) -> None:
-    """Fill in what follows from the data: the labels that the model and the metrics read, and the number of classes.
-
-    The data set says which labels there are; the tasks of the model say which of them are learned. So the data preprocessor gets
-    the labels, the model the order of its tasks, which no file of a config keeps, a task of a class map ``num_classes``, and data
-    sets and :class:`MultiTaskMetric` the names as ``tasks``, each only where the config leaves it out.
-
-    Raises:
-        ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
-    """
-    datasets = [config[name].dataset for name in DATALOADERS if config.get(name) and config[name].get('dataset')]
-    model = config.get('model') or {}
-    offered = offered_labels(datasets[0]) if datasets else None
-    if not offered or not model.get('tasks'):
-        return
-    learned = {task: settings.get('label') or task for task, settings in model['tasks'].items()}
-    for task, label in learned.items():
-        if label not in offered:
-            raise ConfigError(
-                f'The task `{task}` should learn a label of {datasets[0].type}: {", ".join(offered)}. Found {label!r}. Set '
-                f'`model.tasks.{task}.label`.'
-            )
-        _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
-    if len(learned) > 1 and 'task_order' in (accepted_arguments(_own_class(model['type'])) or ()):
-        model.setdefault('task_order', list(learned))
-    preprocessor = model.get('data_preprocessor')
-    if preprocessor and 'labels' in (accepted_arguments(_own_class(preprocessor['type'])) or ()):
-        preprocessor.setdefault('labels', offered)
-    names = list(learned.values())
-    for dataset in datasets:
-        if 'tasks' in (accepted_arguments(_own_class(dataset.type)) or ()):
-            dataset.setdefault('tasks', names)
-    for evaluator in (config.get('val_evaluator'), config.get('test_evaluator')):
-        for metric in evaluator if isinstance(evaluator, list) else [evaluator]:
-            if metric and 'tasks' in (accepted_arguments(_own_class(metric['type'])) or ()):
-                unknown = [name for name in metric.setdefault('tasks', names) if name not in offered]
-                if unknown:
-                    raise ConfigError(
-                        f'`tasks` of {metric["type"]} should be labels of the data: {list(offered)}. Found {unknown[0]!r}.'
-                    )
-
-
-def offered_labels(dataset: dict) -> dict[str, dict] | None:
-    """Configs of the labels that the data set of a config offers; None if its class does not say.
-
-    Raises:
-        ConfigError: If the arguments are wrong.
-    """
-    cls = _own_class(dataset['type'])
-    if not hasattr(cls, 'offered_labels'):
-        return None
-    try:
-        return {name: dict(settings) for name, settings in cls.offered_labels(dataset).items()}
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f'The data set {dataset["type"]} cannot say which labels it has: {error}') from error
-
-
-def _link_classes(place: str, task: dict, label: dict) -> None:
-    classes = label.get('classes')
-    # What is no list of names is refused where the label is built.
-    if (
-        not isinstance(classes, (list, tuple))
-        or not classes
-        or 'num_classes' not in (accepted_arguments(_own_class(task['type'])) or ())
-    ):
-        return
-    if task.setdefault('num_classes', len(classes)) != len(classes):
-        raise ConfigError(
-            f'`{place}.num_classes` should be {len(classes)}, the number of classes in the data, or be left out. '
-            f'Found {task["num_classes"]}.'
-        )
-
-
 def parse_options(options: list[str] | None) -> dict[str, Any]:
     """``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
 
@@ -181,10 +167,21 @@ def parse_options(options: list[str] | None) -> dict[str, Any]:
     """
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction)
+    values: dict[str, Any] = {}
     for option in options or []:
-        if '=' not in option:
+        key, found, value = option.partition('=')
+        if not found:
             raise ConfigError(f'`--cfg-options` should be KEY=VALUE. Found {option!r}.')
-    return parser.parse_args(['--options', *options]).options if options else {}
+        try:
+            text = value.strip('"')
+            if text.startswith('{'):
+                # mmengine leaves a dict as text.
+                values[key] = ast.literal_eval(text)
+            else:
+                values.update(parser.parse_args(['--options', option]).options)
+        except (AssertionError, SyntaxError, ValueError, RecursionError) as error:
+            raise ConfigError(f'`--cfg-options {key}` should have a value as Python writes it. Found {value!r}.') from error
+    return values
 
 
 def check_arguments(config: Config) -> None:
@@ -193,8 +190,8 @@ def check_arguments(config: Config) -> None:
     Raises:
         ConfigError: On the first unknown key, with its place and the nearest known one.
     """
-    for place, node in _typed_dicts(config._cfg_dict, ''):
-        accepted = accepted_arguments(_own_class(node['type']))
+    for place, node in typed_dicts(config._cfg_dict):
+        accepted = accepted_arguments(own_class(node['type']))
         if accepted is None:
             continue
         for key in node:
@@ -202,75 +199,30 @@ def check_arguments(config: Config) -> None:
                 raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{suggest(key, accepted)}')
 
 
-def accepted_arguments(cls: type | None) -> set[str] | None:
-    """Names that the config of ``cls`` may have besides ``type``; ``None``: any.
-
-    Those that its constructor takes, its parents' included where it passes ``**kwargs``, and those that its builder takes.
-    """
-    if cls is None:
-        return None
-    names: set[str] = set()
-    for base, builder_names in BUILDER_ARGUMENTS.items():
-        if inspect.isclass(cls) and issubclass(cls, base):
-            names |= builder_names
-    for parent in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):
-        function = parent.__dict__.get('__init__') if inspect.isclass(parent) else parent
-        if not inspect.isfunction(function):
-            continue
-        parameters = inspect.signature(function).parameters.values()
-        names |= {item.name for item in parameters if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)} - {'self'}
-        if not any(item.kind is item.VAR_KEYWORD for item in parameters):
-            return names
-    return None
-
-
-def _typed_dicts(node: Any, place: str) -> Iterator[tuple[str, dict]]:
-    if isinstance(node, dict):
-        if isinstance(node.get('type'), str):
-            yield place, node
-        for key, value in node.items():
-            yield from _typed_dicts(value, f'{place}.{key}' if place else key)
-    elif isinstance(node, (list, tuple)):
-        for index, value in enumerate(node):
-            yield from _typed_dicts(value, f'{place}.{index}')
-
-
-def _registries() -> list[Registry]:
-    return [item for item in vars(registries).values() if isinstance(item, Registry)]
-
-
-def _own_class(name: str) -> type | None:
-    name = name.removeprefix(f'{registries.SCOPE}.')
-    for item in _registries():
-        item.import_from_location()
-        if name in item.module_dict:
-            return item.module_dict[name]
-    return None
-
-
-def _any_class(name: str) -> type | None:
-    own = _own_class(name)
-    if own is not None:
-        return own
-    return next((found for item in _registries() if (found := item.root.get(name)) is not None), None)
-
-
-def suggest(key: str, known: Any) -> str:
-    """Sentences to follow an error about an unknown ``key``: the nearest of those that are known, and all of them."""
-    known = sorted(str(name) for name in known)
-    close = difflib.get_close_matches(key, known, n=1)
-    listed = ', '.join(known)
-    return (f' Did you mean `{close[0]}`?' if close else '') + f' Known keys: {listed}.'
-
-
 def _apply_options(config: Config, options: dict[str, Any]) -> None:
     # mmengine takes `_delete_` out of the values.
     options = copy.deepcopy(options)
     # Another class takes other arguments: types first.
     types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
+    for dotted, name in types.items():
+        _check_type(config, dotted, name)
     for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
         _check_options(config, group)
         config.merge_from_dict(group)
+
+
+def _check_type(config: Config, dotted: str, name: Any) -> None:
+    """Refuse a class that is in no registry, where the one that it replaces is in some."""
+    node: Any = config._cfg_dict
+    for key in dotted.split('.'):
+        node = node.get(key) if isinstance(node, dict) else node[int(key)] if _has_item(node, key) else None
+    siblings = classes_beside(node) if isinstance(node, str) else ()
+    if siblings and isinstance(name, str) and any_class(name) is None and name.partition('.')[0] not in LIBRARIES:
+        raise ConfigError(f'`--cfg-options {dotted}`: there is no class {name}.{suggest(name, siblings, most=40)}')
+
+
+def _has_item(node: Any, key: str) -> bool:
+    return isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node)
 
 
 def _check_options(config: Config, options: dict[str, Any]) -> None:
@@ -295,7 +247,7 @@ def _takes(node: Any, key: str, dotted: str) -> bool:
     """
     if not isinstance(node, dict) or key in node or not isinstance(node.get('type'), str):
         return False
-    accepted = accepted_arguments(_any_class(node['type']))
+    accepted = accepted_arguments(any_class(node['type']))
     if accepted is not None and key not in accepted:
         raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{suggest(key, accepted)}')
     return True

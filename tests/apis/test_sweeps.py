@@ -30,6 +30,7 @@ from tests.tiny import EPOCH_CONFIG, ROOT
 
 SHIPPED = sorted((ROOT / 'sweeps').glob('*.py'))
 README = (ROOT / 'sweeps/README.md').read_text()
+METRIC = 'metrics_summary/multitask_unclipped'
 LR, SKIP = 'optim_wrapper.optimizer.lr', 'model.decode_head.head.skip_channels'
 
 # A training whose score is `-|log10(lr) + 3| + epoch / 100 + seed / 1000`, and which fails at rates of 1 to 3. It waits while a
@@ -44,7 +45,7 @@ while (folder.parents[1] / 'wait').exists():
         sys.exit(1)
 rate = options.get('optim_wrapper.optimizer.lr', 1e-4)
 if rate == 2:
-    (folder / 'metrics.csv').write_text('epoch,iter,score\\n2,20,nan\\n')
+    (folder / 'metrics.csv').write_text('epoch,iter,metrics_summary/multitask_unclipped\\n2,20,nan\\n')
     (folder / 'facts.json').write_text(json.dumps(dict(parameters=7, memory=1.5, device='test')))
     sys.exit(0)
 if rate == 3:
@@ -55,7 +56,7 @@ rows = []
 for epoch in range(1, options['train_cfg.max_epochs'] + 1):
     score = -abs(math.log10(rate) + 3) + epoch / 100 + options['randomness.seed'] / 1000
     rows.append(f'{epoch},{epoch * 10},{score}')
-    (folder / 'metrics.csv').write_text('epoch,iter,score\\n' + '\\n'.join(rows) + '\\n')
+    (folder / 'metrics.csv').write_text('epoch,iter,metrics_summary/multitask_unclipped\\n' + '\\n'.join(rows) + '\\n')
 (folder / 'facts.json').write_text(json.dumps(dict(parameters=7, memory=1.5, device='test')))
 """
 
@@ -81,7 +82,7 @@ def sweep_file(tmp_path):
     """``sweep_file(space=..., ...)`` writes a sweep of the joint config for two epochs."""
 
     def write(space, **entries):
-        entries = dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='score', **entries)
+        entries = dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='multitask_unclipped', **entries)
         path = tmp_path / 'sweep.py'
         path.write_text(f'space = {space!r}\n' + ''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
         return path
@@ -260,14 +261,27 @@ def test_a_line_that_a_kill_or_a_full_disk_left_unfinished_costs_nothing(trainin
 def test_what_ends_without_a_score_says_why(trainings, sweep_file, tmp_path):
     trials = run(sweep_file({LR: [2.0, 3.0, 1e-3]}), tmp_path / 'work').trials()
     sentences = [trial.user_attrs.get('error') for trial in trials]
-    assert sentences == ['score of the last validation is not a number.', 'The training was ended by SIGKILL.', None]
+    assert sentences == [f'{METRIC} of the last validation is not a number.', 'The training was ended by SIGKILL.', None]
 
 
-def test_a_metric_that_is_not_measured_is_a_sentence(trainings, sweep_file, tmp_path):
+def test_a_metric_that_is_not_measured_is_a_sentence_before_anything_is_trained(sweep_file):
+    """Every trial was trained to its end first."""
     path = sweep_file({LR: [1e-2]})
-    path.write_text(path.read_text().replace("'score'", "'scores'"))
-    (trial,) = run(path, tmp_path / 'work').trials()
-    assert 'Did you mean `score`?' in trial.user_attrs['error']
+    path.write_text(path.read_text().replace("'multitask_unclipped'", "'multitask_uncliped'"))
+    with pytest.raises(ConfigError, match=r'`metric` of the sweep .* should be a score .* Did you mean `.*multitask_unclipped`'):
+        read_sweep(path)
+
+
+@pytest.mark.parametrize('metric, direction', [('mIoU', 'maximize'), ('SI-logRMSE', 'minimize'), ('depth', 'minimize')])
+def test_the_better_direction_is_that_of_the_metric(sweep_file, metric, direction):
+    """Errors were maximised unless the file said otherwise."""
+    path = sweep_file({LR: [1e-2]})
+    path.write_text(path.read_text().replace('multitask_unclipped', metric))
+    assert read_sweep(path).direction == direction and read_sweep(path).metric.startswith('metrics_summary/')
+    other = dict(maximize='minimize', minimize='maximize')[direction]
+    path.write_text(f"{path.read_text()}direction = '{other}'\n")
+    with pytest.raises(ConfigError, match=f"`direction` .* should be '{direction}'"):
+        read_sweep(path)
 
 
 def test_a_training_that_went_on_counts_up_to_the_checkpoint_it_went_on_from(tmp_path, monkeypatch):

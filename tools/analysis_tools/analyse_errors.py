@@ -60,9 +60,7 @@ def main() -> None:
     made = provenance(Options(threads=torch.get_num_threads(), device='cuda' if torch.cuda.is_available() else 'cpu'))
     (analysis,), _ = analyse([contender], loader, progress=sys.stderr.isatty())
     scores = args.by or [f'{ERROR}{name}' for name in contender.model.label_names if labels[name].pixel_error_names]
-    ranked = {
-        score: rank_images(analysis.images, score, args.num_images, True if args.lower_is_better else None) for score in scores
-    }
+    ranked = {score: rank_images(analysis, score, args.num_images, True if args.lower_is_better else None) for score in scores}
     wanted = sorted({image['position'] for ranks in ranked.values() for some in ranks.values() for image in some})
     rows = {
         sample.position: dict(image=sample.image, labels=sample.values, predictions=sample.predictions[0])

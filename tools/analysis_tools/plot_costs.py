@@ -33,8 +33,8 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.apis.resources import COSTS, read_costs
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES, SUMMARY_TITLES
     from mtl_plugins.utils.files import make_folder, replacing
+    from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES
     from mtl_plugins.visualization.cost_plot import CostPoint, render_score_against_cost
     from mtl_plugins.visualization.plots import write_picture
     from mtl_plugins.visualization.resource_table import resource_rows, rows_in_markdown

@@ -35,8 +35,8 @@ def main() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from mtl_plugins.evaluation.functional.scores import SUMMARY_RULES
     from mtl_plugins.utils.data_files import printable
+    from mtl_plugins.utils.score_names import SUMMARY_RULES
     from mtl_plugins.visualization.metric_curves import read_curve, render_curves
     from mtl_plugins.visualization.plots import write_picture
 

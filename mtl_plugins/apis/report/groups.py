@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl_plugins.errors import CorruptFileError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 from mtl_plugins.runs.columns import differing_keys, headings
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import TextTable
 from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 
 TRIALS_NAME = 'trials.json'
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')

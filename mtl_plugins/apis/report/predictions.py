@@ -96,7 +96,7 @@ def predict(
         contender = analyses[best].contender
         for name in contender.model.label_names:
             if labels[name].pixel_error_names:
-                ranks = rank_images(analyses[best].images, f'{ERROR}{name}', 2)
+                ranks = rank_images(analyses[best], f'{ERROR}{name}', 2)
                 wanted = [image['position'] for some in ranks.values() for image in some]
                 rows = {
                     each.position: dict(image=each.image, labels=each.values, predictions=each.predictions[0])

@@ -30,13 +30,13 @@ from mtl_plugins.apis.report.page import render_page
 from mtl_plugins.apis.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.apis.resources import COSTS, RunCost, read_cost, tell_left_out
 from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.config_data import as_data
 from mtl_plugins.runs.provenance import code_state
 from mtl_plugins.runs.record import RunRecord
 from mtl_plugins.runs.tables import Table, TextTable, make_table, to_csv, to_latex, to_markdown
 from mtl_plugins.runs.work_dirs import find_runs
 from mtl_plugins.utils.files import make_folder, replacing
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.visualization.cost_plot import CostPoint, render_score_against_cost
 from mtl_plugins.visualization.metric_curves import average, read_curve, render_curves

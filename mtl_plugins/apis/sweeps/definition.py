@@ -1,5 +1,6 @@
 """A sweep as its file states it."""
 
+import dataclasses
 import itertools
 import pkgutil
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from mtl_plugins.apis.sweeps.run import Point, Run
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.runs.config_data import as_data, hash_config
 from mtl_plugins.utils.config import accepted_arguments, load_config, suggest
+from mtl_plugins.utils.config_links import check_score
 from mtl_plugins.utils.mmseg_config import PACKAGE
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -27,7 +29,7 @@ DEFAULTS = dict(
     trials=None,
     pruner=None,
     metric='metrics_summary/multitask_unclipped',
-    direction='maximize',
+    direction=None,
     data=None,
     amp=False,
 )
@@ -70,7 +72,7 @@ class Sweep:
         seeds: Each point is trained with each; a sampler that draws points counts their mean.
         sampler, pruner: ``type``, a class of Optuna's, and its arguments.
         trials: How many points are drawn; of a grid, how many trials at most.
-        metric, direction: Column of ``metrics.csv``, ``'maximize'`` or ``'minimize'``.
+        metric, direction: Score of the validation, ``'maximize'`` or ``'minimize'``, by default whichever is better.
         data: Numbers of a data set to generate where none is given.
         amp: bfloat16 where the device has it.
     """
@@ -239,7 +241,27 @@ def read_sweep(path: Path) -> Sweep:
             raise ConfigError(f'The sweep {path} should state `{key}`. sweeps/README.md explains the format.')
     sweep = Sweep(path=path, **{**DEFAULTS, **entries, 'config': find_config(entries['config'])})
     _check_entries(sweep)
-    return sweep
+    return _with_score(sweep)
+
+
+def _with_score(sweep: Sweep) -> Sweep:
+    """The sweep with the full name of its metric, and its direction.
+
+    Raises:
+        ConfigError: If the base config's validation has no such score, or the worst value would be looked for.
+    """
+    try:
+        base = sweep.base
+    except ConfigError:
+        # `check` tells what is wrong with it.
+        return sweep if sweep.direction else dataclasses.replace(sweep, direction='maximize')
+    metric, rule = check_score(base, f'`metric` of the sweep {sweep.path}', sweep.metric)
+    better = {'greater': 'maximize', 'less': 'minimize'}.get(rule)
+    if sweep.direction and better and sweep.direction != better:
+        raise ConfigError(
+            f'`direction` of the sweep {sweep.path} should be {better!r} for {metric}, or be left out. Found {sweep.direction!r}.'
+        )
+    return dataclasses.replace(sweep, metric=metric, direction=sweep.direction or better or 'maximize')
 
 
 def find_config(config: str) -> str:
@@ -286,7 +308,8 @@ def _expectations(sweep: Sweep) -> Iterator[tuple[bool, str, str]]:
         'a list of seeds',
     )
     yield sweep.trials is None or is_natural(sweep.trials, 1), 'trials', 'a positive integer'
-    yield sweep.direction in ('maximize', 'minimize'), 'direction', "'maximize' or 'minimize'"
+    yield sweep.direction in ('maximize', 'minimize', None), 'direction', "'maximize' or 'minimize'"
+    yield isinstance(sweep.metric, str), 'metric', 'the name of a score'
     numbers = {'train', 'val', 'test', 'size', 'seed'}
     yield (
         sweep.data is None or (isinstance(sweep.data, dict) and numbers <= sweep.data.keys() <= {*numbers, 'labels'}),

@@ -16,10 +16,10 @@ from mtl_plugins.apis.sweeps.definition import Sweep, shorten
 from mtl_plugins.apis.sweeps.launch import write_document
 from mtl_plugins.apis.sweeps.study import SharedStudy
 from mtl_plugins.errors import UserError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.runs.training_log import read_scalars
 from mtl_plugins.utils.data_files import is_number, read_json
 from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.sweep_plots import render_cost, render_importance, render_losses, render_scores
 

@@ -40,7 +40,7 @@ def train_run(order: dict, folder: Path, backend: dict | None = None) -> None:
     threads = torch.get_num_threads()
     config = load_config(order['config'], order['options'], order['data_root'])
     if config.get('submission'):
-        config.submission.enabled = False
+        config.submission = {**(config.get('submission') or {}), 'enabled': False}
     set_work_dir(config, str(folder))
     set_resume(config, 'auto')
     if backend is not None:

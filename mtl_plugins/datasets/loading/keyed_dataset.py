@@ -55,6 +55,8 @@ class KeyedDataset(BaseDataset):
             cv2.setNumThreads(0)
         key = idx if isinstance(idx, SampleKey) else SampleKey(int(idx))
         results = self.get_data_info(key.index)
+        if key.position is not None:
+            results['sample_idx'] = key.position
         results['labels'] = self.labels
         results['rng'] = key._replace(index=results['sample_idx']).rng()
         self.load_sample(results)

@@ -14,11 +14,13 @@ from mmengine.hooks import CheckpointHook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 
-from mtl_plugins.errors import CheckpointError
+from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, write_pointer
+from mtl_plugins.utils.config_classes import suggest
 from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 
 # The state at a signal, until the next regular checkpoint.
 INTERRUPTED_NAME = 'interrupted.pth'
@@ -32,6 +34,13 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 
 def _restores_gradients(record: logging.LogRecord) -> bool:
     return 'gradient of some iterations is lost' not in record.getMessage()
+
+
+def best_checkpoint(runner) -> str | None:
+    """Path of the best checkpoint so far, of several scores by the first; None without one."""
+    infos = runner.message_hub.runtime_info
+    keys = [key for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best for key in hook.key_indicators]
+    return next((infos[name] for name in ('best_ckpt', *(f'best_ckpt_{key}' for key in keys)) if infos.get(name)), None)
 
 
 def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
@@ -204,7 +213,9 @@ class AtomicCheckpointHook(CheckpointHook):
                 by_epoch=False,
             )
             unit = f'{runner.epoch} epoch' if self.by_epoch else f'{runner.iter} iter'
-            runner.logger.info(f'The best checkpoint with {score:0.4f} {key} at {unit} is saved to {name}.')
+            # Of multitask scores of 0 the unclipped sum was compared.
+            known = SUMMARY_UNCLIPPED if key == SUMMARY_MULTITASK and score != metrics.get(key) else key
+            runner.logger.info(f'The best checkpoint with {score:0.4f} {known} at {unit} is saved to {name}.')
 
     def _bests(self) -> Iterator[tuple[str, str]]:
         """Each score that a checkpoint is kept for, and what the names of the message hub end with for it."""
@@ -215,9 +226,20 @@ class AtomicCheckpointHook(CheckpointHook):
         """Tell the message hub of the scores that are better than before, and return name, value and checkpoint of each."""
         metrics = with_ties_broken(metrics)
         if self.save_best and 'auto' in self.key_indicators:
-            self._init_rule(self.rules, [next(iter(metrics))])
+            first = next(iter(metrics))
+            try:
+                self._init_rule(self.rules, [first])
+            except ValueError as error:
+                raise ConfigError(
+                    f"`rule` of the checkpoint hook should be 'greater' or 'less' for {first}, which `auto` takes. Found none."
+                ) from error
         infos, better = runner.message_hub.runtime_info, []
         for (key, ending), rule in zip(self._bests(), self.rules if self.save_best else (), strict=True):
+            if key not in metrics:
+                raise ConfigError(
+                    f'`save_best` should be a score of the validation: {", ".join(metrics)}. Found {key!r}.'
+                    f'{suggest(key, metrics, most=0)}'
+                )
             score = metrics[key]
             if score is None or not self.is_better_than[key](score, infos.get(f'best_score{ending}', self.init_value_map[rule])):
                 continue

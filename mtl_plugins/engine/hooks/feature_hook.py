@@ -69,6 +69,8 @@ class FeatureHook(Hook):
 
     # Before the hooks that log metrics and choose the best checkpoint.
     priority = 'HIGHEST'
+    # To those of the evaluator.
+    adds_scores = True
 
     def __init__(
         self,

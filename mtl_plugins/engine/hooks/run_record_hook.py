@@ -12,6 +12,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.model import is_model_wrapper
 
 from mtl_plugins.datasets.loading.fingerprint import fingerprint
+from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
@@ -131,7 +132,7 @@ class RunRecordHook(Hook):
         self._count_time()
         self._updated = time.monotonic()
         infos = runner.message_hub.runtime_info
-        names = dict(best=infos.get('best_ckpt'), last=infos.get('last_ckpt'))
+        names = dict(best=best_checkpoint(runner), last=infos.get('last_ckpt'))
         loss = runner.message_hub.log_scalars.get('train/loss')
         progress = dict(
             epoch=runner.epoch,

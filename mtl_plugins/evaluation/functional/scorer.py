@@ -18,12 +18,20 @@ class Scorer(ABC):
     """What the data lack where :meth:`is_empty`."""
 
     rules: Mapping[str, str] = {}
-    """``'greater'`` or ``'less'``, whichever is better, by the last word of a score; scores of single classes have none."""
+    """``'greater'`` or ``'less'``, whichever is better, by the last word of a score; scores of single classes have none.
+
+    The first is that of the summary.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.prefix = f'metrics_task_{name}'
         self.summary = f'metrics_summary/{name}'
+
+    @property
+    def summary_rule(self) -> str | None:
+        """Which of two values of the summary is the better: that of the first score with a rule."""
+        return next(iter(self.rules.values()), None)
 
     @abstractmethod
     def measure(self, values: np.ndarray, prediction: np.ndarray) -> Any:

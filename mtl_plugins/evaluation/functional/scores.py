@@ -3,29 +3,13 @@
 import math
 from collections.abc import Mapping
 
-SUMMARY_SEMSEG = 'metrics_summary/semseg'
-SUMMARY_DEPTH = 'metrics_summary/depth'
-SUMMARY_MULTITASK = 'metrics_summary/multitask'
-SUMMARY_UNCLIPPED = 'metrics_summary/multitask_unclipped'
-# Those of which the multitask score is made, in the order of tables.
-TASK_SUMMARIES = (SUMMARY_SEMSEG, SUMMARY_DEPTH)
-# What people call the summaries of the labels of MiniScapes.
-SUMMARY_TITLES = {
-    SUMMARY_SEMSEG: 'mIoU',
-    SUMMARY_DEPTH: 'SI-logRMSE',
-    'metrics_summary/normals': 'mean angle',
-    'metrics_summary/boundary': 'boundary F',
-    SUMMARY_MULTITASK: 'multitask',
-}
-
-# Which of two values of a summary is the better.
-SUMMARY_RULES = {
-    SUMMARY_SEMSEG: 'greater',
-    SUMMARY_DEPTH: 'less',
-    'metrics_summary/normals': 'less',
-    'metrics_summary/boundary': 'greater',
-    SUMMARY_MULTITASK: 'greater',
-}
+from mtl_plugins.utils.score_names import (
+    SUMMARY_DEPTH,
+    SUMMARY_MULTITASK,
+    SUMMARY_SEMSEG,
+    SUMMARY_UNCLIPPED,
+    TASK_SUMMARIES,
+)
 
 _MEAN_IOU_OFFSET = 50.0
 _SI_LOG_RMSE_OFFSET = 50.0
@@ -42,13 +26,6 @@ def multitask_scores(scores: Mapping[str, float]) -> dict[str, float]:
     gains = (scores[SUMMARY_SEMSEG] - _MEAN_IOU_OFFSET, _SI_LOG_RMSE_OFFSET - scores[SUMMARY_DEPTH])
     multitask = math.nan if any(map(math.isnan, gains)) else sum(max(gain, 0.0) for gain in gains)
     return {SUMMARY_MULTITASK: multitask, SUMMARY_UNCLIPPED: sum(gains)}
-
-
-def reaches(scores: Mapping[str, float], targets: Mapping[str, float]) -> bool:
-    """Whether each summary is at least as good as its target, by the rule of the summary."""
-    return all(
-        scores[name] >= target if SUMMARY_RULES[name] == 'greater' else scores[name] <= target for name, target in targets.items()
-    )
 
 
 def with_ties_broken(scores: Mapping[str, float]) -> dict[str, float]:

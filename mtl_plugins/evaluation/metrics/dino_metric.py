@@ -41,6 +41,9 @@ class DINOMetric(StreamingMetric):
             raise ValueError('There should be a sample in every process. Found none.')
         return [self._sums, self._probabilities]
 
+    def score_rules(self) -> dict[str, str | None]:
+        return {'dino/loss': 'less', **dict.fromkeys(('dino/entropy', 'dino/kl', 'dino/marginal_entropy'))}
+
     def scores(self) -> dict[str, float]:
         num_samples = self._num_samples[0]
         shares = self._probabilities[self._probabilities > 0] / num_samples

@@ -105,6 +105,15 @@ class LabelMetric(StreamingMetric):
         self._start()
         return [array for scorer in self.scorers.values() for array in scorer.counters()]
 
+    def score_rules(self) -> dict[str, str | None]:
+        """The names of the scores, each with ``'greater'`` or ``'less'``, whichever is better; None if neither is."""
+        self._start()
+        rules: dict[str, str | None] = {}
+        for scorer in self.scorers.values():
+            rules |= {name: scorer.rules.get(name.rpartition('/')[2]) for name in scorer.scores()}
+            rules[scorer.summary] = scorer.summary_rule
+        return rules
+
     def scores(self) -> dict[str, float]:
         self._start()
         scores = {}

@@ -21,8 +21,8 @@ from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import SUFFIXES
 from mtl_plugins.errors import ConfigError, DataError
-from mtl_plugins.evaluation.functional.scores import SUMMARY_TITLES
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 REFERENCE = 'eager float32'
 _EXPORTED = {

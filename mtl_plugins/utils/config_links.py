@@ -1,0 +1,322 @@
+"""What parts of a config follow from others: labels, classes, tasks, and the scores that a run watches."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.hooks import CheckpointHook, EarlyStoppingHook
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.registry import METRICS, SCOPE
+from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest
+from mtl_plugins.utils.score_names import (
+    SUMMARY,
+    SUMMARY_MULTITASK,
+    SUMMARY_RULES,
+    SUMMARY_TITLES,
+    SUMMARY_UNCLIPPED,
+    find_score,
+)
+
+DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+
+
+def loaders_of(config: Config) -> Iterator[tuple[str, dict]]:
+    """The data loaders that a config has, by name.
+
+    Raises:
+        ConfigError: If one is several, or has no data set.
+    """
+    for name in DATALOADERS:
+        loader = config.get(name)
+        if not loader:
+            continue
+        if isinstance(loader, (list, tuple)):
+            raise ConfigError(
+                f'`{name}` should be one data loader. Found a list of {len(loader)}. To evaluate several sets as one, give it '
+                "`dataset=dict(type='ConcatDataset', datasets=[...])`; to score each, run tools/test.py with each."
+            )
+        dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
+        if not isinstance(dataset, Mapping) or 'type' not in dataset:
+            found = f'a list of {len(dataset)}' if isinstance(dataset, (list, tuple)) else repr(dataset)
+            raise ConfigError(
+                f'`{name}.dataset` should be the dict of one data set, with `type`. Found {found}. Several are '
+                "`dict(type='ConcatDataset', datasets=[...])`."
+            )
+        yield name, loader
+
+
+def datasets_of(dataset: Mapping) -> Iterator[dict]:
+    """The data sets within a data set's config that read files: it, or those that ConcatDataset, RepeatDataset and such wrap.
+
+    Raises:
+        ConfigError: If one is no dict with a type.
+    """
+    # One that has a root as well, as MMSegDataset, reads its files itself.
+    reads = 'data_root' in (accepted_arguments(own_class(str(dataset['type']))) or ())
+    keys = () if reads else [key for key in ('datasets', 'dataset') if dataset.get(key) is not None]
+    if not keys:
+        yield dataset
+    for key in keys:
+        for each in dataset[key] if isinstance(dataset[key], (list, tuple)) else [dataset[key]]:
+            if not isinstance(each, Mapping) or 'type' not in each:
+                raise ConfigError(f'`{key}` of {dataset["type"]} should hold dicts with a `type`. Found {each!r}.')
+            yield from datasets_of(each)
+
+
+def set_data_root(config: Config, data_root: str) -> None:
+    """Give all data sets this root."""
+    for _, loader in loaders_of(config):
+        for dataset in datasets_of(loader.dataset):
+            dataset['data_root'] = data_root
+
+
+def drop_tasks(config: Config) -> None:
+    """Leave out the tasks that are None, as ``--cfg-options model.tasks.depth=None`` says, wherever the config names them.
+
+    Raises:
+        ConfigError: If no task is left.
+    """
+    model = config.get('model') or {}
+    tasks = model.get('tasks')
+    dropped = [name for name, task in tasks.items() if task is None] if isinstance(tasks, Mapping) else []
+    if not dropped:
+        return
+    for name in dropped:
+        del tasks[name]
+    if not tasks:
+        raise ConfigError(f'`model.tasks` should keep a task. Found {", ".join(dropped)} set to None.')
+    if len(tasks) == 1:
+        # Nothing is left to balance.
+        model.pop('task_balancing', None)
+    _forget(model, dropped)
+    if config.get('tta_model'):
+        _forget(config.tta_model, dropped)
+    readers = [dataset for _, loader in loaders_of(config) for dataset in datasets_of(loader.dataset)]
+    for node in (*readers, *_metrics_of(config.get('val_evaluator')), *_metrics_of(config.get('test_evaluator'))):
+        _forget_names(node, dropped)
+
+
+def _forget(node: Any, names: list[str]) -> None:
+    """Take these keys out of dicts by task, as of weights or heads, and these names out of `tasks` and `task_order`."""
+    if isinstance(node, dict):
+        if 'type' not in node:
+            for name in names:
+                node.pop(name, None)
+        _forget_names(node, names)
+        for value in node.values():
+            _forget(value, names)
+    elif isinstance(node, (list, tuple)):
+        for value in node:
+            _forget(value, names)
+
+
+def _forget_names(node: dict, names: list[str]) -> None:
+    for key in ('tasks', 'task_order'):
+        if isinstance(node.get(key), (list, tuple)):
+            node[key] = [each for each in node[key] if each not in names]
+
+
+def _metrics_of(evaluator: Any) -> list[dict]:
+    """The configs of the metrics of an evaluator."""
+    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+        evaluator = evaluator['metrics']
+    return [each for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if isinstance(each, Mapping)]
+
+
+def place_task_balancing(config: Config) -> None:
+    """Move a top-level ``task_balancing`` to the model, whose own it replaces.
+
+    At the top level a further base may set it, as ``_base_/task_balancing/*.py`` do: two bases cannot both hold ``model``.
+
+    Raises:
+        ConfigError: If there is no model.
+    """
+    balancing = config.pop('task_balancing', None)
+    if balancing is None:
+        return
+    if not config.get('model'):
+        raise ConfigError('`task_balancing` should stand in the config of a model. Found no `model`.')
+    config.model.task_balancing = balancing
+
+
+def link_labels(config: Config) -> None:
+    """Fill in what follows from the data: the labels that the model and the metrics read, and the number of classes.
+
+    The data set says which labels there are; the tasks of the model say which of them are learned. So the data preprocessor gets
+    the labels, the model the order of its tasks, which no file of a config keeps, a task of a class map ``num_classes``, and data
+    sets and :class:`MultiTaskMetric` the names as ``tasks``, each only where the config leaves it out.
+
+    Raises:
+        ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
+    """
+    datasets = [dataset for _, loader in loaders_of(config) for dataset in datasets_of(loader.dataset)]
+    model = config.get('model') or {}
+    offered = offered_labels(datasets[0]) if datasets else None
+    if not offered or not model.get('tasks'):
+        return
+    learned = {task: settings.get('label') or task for task, settings in model['tasks'].items()}
+    for task, label in learned.items():
+        if label not in offered:
+            raise ConfigError(
+                f'The task `{task}` should learn a label of {datasets[0].type}: {", ".join(offered)}. Found {label!r}. Set '
+                f'`model.tasks.{task}.label`.'
+            )
+        _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
+    if len(learned) > 1 and 'task_order' in (accepted_arguments(own_class(model['type'])) or ()):
+        model.setdefault('task_order', list(learned))
+    preprocessor = model.get('data_preprocessor')
+    if preprocessor and 'labels' in (accepted_arguments(own_class(preprocessor['type'])) or ()):
+        preprocessor.setdefault('labels', offered)
+    names = list(learned.values())
+    for dataset in datasets:
+        if 'tasks' in (accepted_arguments(own_class(dataset.type)) or ()):
+            dataset.setdefault('tasks', names)
+    for metric in _metrics_of(config.get('val_evaluator')) + _metrics_of(config.get('test_evaluator')):
+        if 'tasks' in (accepted_arguments(own_class(metric['type'])) or ()):
+            unknown = [name for name in metric.setdefault('tasks', names) if name not in offered]
+            if unknown:
+                raise ConfigError(
+                    f'`tasks` of {metric["type"]} should be labels of the data: {list(offered)}. Found {unknown[0]!r}.'
+                )
+
+
+def link_scores(config: Config) -> None:
+    """Give what watches a score its full name and which of two values is the better: checkpoints, early stopping, ``stop_at``.
+
+    A config may call a score as the tables do, ``mIoU``, see :func:`find_score`. ``auto`` and a multitask score where there is
+    none, as with a single task, is the summary of the first task.
+
+    Raises:
+        ConfigError: If the validation has no such score, or the rule is the other one.
+    """
+    rules, is_complete = score_rules(config)
+    summaries = [name for name in rules if name.startswith(SUMMARY)]
+    default = SUMMARY_MULTITASK if SUMMARY_MULTITASK in rules else next(iter(summaries), None)
+
+    def resolve(place: str, name: Any, rule: str | None = None) -> tuple[str, str | None]:
+        if default and (name == 'auto' or (name == SUMMARY_MULTITASK and name not in rules)):
+            return default, rules[default]
+        found = _find(f'`{place}`', name, rules) if is_complete else find_score(str(name), rules) or name
+        known = rules.get(found, SUMMARY_RULES.get(found))
+        if rule is not None and known is not None and rule != known:
+            raise ConfigError(
+                f'Of two values of {found} the {"larger" if known == "greater" else "smaller"} is the better: the '
+                f"rule for `{place}` should be '{known}' or be left out. Found {rule!r}."
+            )
+        if rule is None and known is None and found in rules:
+            raise ConfigError(f"`rule` for `{place}` should be 'greater' or 'less' for {found}. Found none.")
+        return found, rule or known
+
+    for place, hook in _hooks_of(config):
+        cls = any_class(hook['type'])
+        if not isinstance(cls, type):
+            continue
+        if issubclass(cls, CheckpointHook) and hook.get('save_best'):
+            names = hook['save_best'] if isinstance(hook['save_best'], (list, tuple)) else [hook['save_best']]
+            given = hook.get('rule')
+            given = list(given) if isinstance(given, (list, tuple)) else [given] * len(names)
+            if len(given) == len(names):
+                found = [resolve(f'{place}.save_best', *pair) for pair in zip(names, given, strict=True)]
+                is_list = isinstance(hook['save_best'], (list, tuple))
+                hook['save_best'], hook['rule'] = (
+                    ([name for name, _ in found], [rule for _, rule in found]) if is_list else found[0]
+                )
+        elif issubclass(cls, EarlyStoppingHook) and hook.get('monitor'):
+            hook['monitor'], hook['rule'] = resolve(f'{place}.monitor', hook['monitor'], hook.get('rule'))
+    targets = (config.get('train_cfg') or {}).get('stop_at')
+    if targets:
+        if not isinstance(targets, Mapping):
+            raise ConfigError(f"`train_cfg.stop_at` should be scores by name, as {{'mIoU': 30}}. Found {targets!r}.")
+        config.train_cfg.stop_at = {resolve('train_cfg.stop_at', name)[0]: value for name, value in targets.items()}
+
+
+def check_score(config: Config, place: str, name: str) -> tuple[str, str | None]:
+    """The full name of a score that the validation of a config has, and which of two values is the better, if that is known.
+
+    Raises:
+        ConfigError: If it has no such score.
+    """
+    rules, is_complete = score_rules(config)
+    found = _find(place, name, rules) if is_complete else find_score(name, rules) or name
+    return found, rules.get(found)
+
+
+def _find(place: str, name: Any, rules: Mapping[str, str | None]) -> str:
+    found = find_score(str(name), rules)
+    # Losses have names of the model's.
+    if found is None and not str(name).startswith('val/'):
+        summaries = [each for each in rules if each.startswith(SUMMARY)] or list(rules)
+        listed = ', '.join(f'{each} ({SUMMARY_TITLES[each]})' if each in SUMMARY_TITLES else each for each in summaries)
+        reason = ' which needs semseg and depth' if name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED) else ''
+        raise ConfigError(
+            f'{place} should be a score of the validation: {listed}. Found {name!r}{reason}.'
+            f'{suggest(str(name), [*rules, *(each.rpartition("/")[2] for each in rules), *SUMMARY_TITLES.values()], most=0)}'
+        )
+    return found or str(name)
+
+
+def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
+    """Names of the scores of the validation, each with ``'greater'`` or ``'less'``, or None if none is better.
+
+    Also returns if these are all: False where a metric or a hook of another library may add some.
+    """
+    loader = config.get('val_dataloader')
+    metrics = _metrics_of(config.get('val_evaluator'))
+    if not loader or not metrics:
+        return {}, False
+    offered = offered_labels(next(datasets_of(loader.dataset)))
+    rules: dict[str, str | None] = {}
+    is_complete = bool(offered)
+    for settings in metrics:
+        cls = own_class(str(settings.get('type')))
+        if not hasattr(cls, 'score_rules'):
+            is_complete = False
+            continue
+        metric = METRICS.build(dict(settings))
+        metric.dataset_meta = dict(labels=offered) if offered else None
+        rules |= metric.score_rules()
+    for _, hook in _hooks_of(config):
+        cls = any_class(hook['type'])
+        own = getattr(cls, '__module__', '').partition('.')[0] in (SCOPE, 'mmengine', 'mmseg')
+        is_complete &= own and not getattr(cls, 'adds_scores', False)
+    if config.get('val_cfg') and (config.val_cfg.get('type') or '') == 'InferenceValLoop' and config.val_cfg.get('losses', True):
+        rules['val/loss'] = 'less'
+    return rules, is_complete
+
+
+def _hooks_of(config: Config) -> Iterator[tuple[str, dict]]:
+    for name, hook in (config.get('default_hooks') or {}).items():
+        if isinstance(hook, Mapping) and isinstance(hook.get('type'), str):
+            yield f'default_hooks.{name}', hook
+    for index, hook in enumerate(config.get('custom_hooks') or ()):
+        if isinstance(hook, Mapping) and isinstance(hook.get('type'), str):
+            yield f'custom_hooks.{index}', hook
+
+
+def offered_labels(dataset: dict) -> dict[str, dict] | None:
+    """Configs of the labels that the data set of a config offers; None if its class does not say.
+
+    Raises:
+        ConfigError: If the arguments are wrong.
+    """
+    cls = own_class(dataset['type'])
+    if not hasattr(cls, 'offered_labels'):
+        return None
+    try:
+        return {name: dict(settings) for name, settings in cls.offered_labels(dataset).items()}
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f'The data set {dataset["type"]} cannot say which labels it has: {error}') from error
+
+
+def _link_classes(place: str, task: dict, label: dict) -> None:
+    classes = label.get('classes')
+    # What is no list of names is refused where the label is built.
+    names_classes = isinstance(classes, (list, tuple)) and classes
+    if not names_classes or 'num_classes' not in (accepted_arguments(own_class(task['type'])) or ()):
+        return
+    if task.setdefault('num_classes', len(classes)) != len(classes):
+        raise ConfigError(
+            f'`{place}.num_classes` should be {len(classes)}, the number of classes in the data, or be left out. '
+            f'Found {task["num_classes"]}.'
+        )

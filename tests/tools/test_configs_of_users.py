@@ -1,0 +1,313 @@
+"""Configs as users of mmseg and mmengine write them: they work, or one sentence says what to write instead."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from mtl_plugins.apis.configuration import set_work_dir
+from mtl_plugins.apis.training import train
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS
+from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
+from mtl_plugins.utils.cli import explain
+from mtl_plugins.utils.config import load_config, parse_options
+from mtl_plugins.utils.data_files import parse_json
+from tests.tiny import EPOCH_CONFIG
+
+
+@pytest.fixture
+def write(tiny_config_file):
+    """``write(text, name)`` makes a config file with the tiny one as its base, that leaves out what takes long."""
+
+    def write(text: str, name: str = 'config.py') -> Path:
+        path = tiny_config_file.with_name(name)
+        quick = (
+            'train_cfg = dict(max_epochs=1)\n'
+            'default_hooks = dict(confusion_matrix=dict(interval=0), observed_samples=dict(interval=0),'
+            ' prediction_images=dict(num_images=1))\n'
+        )
+        path.write_text(f"_base_ = ['tiny.py']\n{quick}{text}")
+        return path
+
+    return write
+
+
+def test_averaged_weights_are_trained_resumed_and_tested(write, run_cli, data_root, tmp_path):
+    """With the hook of configs/README.md tools/test.py ended in an AttributeError: it asked the hook for weights too early."""
+    config = write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
+    common = ('--work-dir', tmp_path / 'run', '--data-root', data_root)
+    assert run_cli('train', config, *common, '--no-submission').code == 0
+    assert (
+        run_cli(
+            'train', config, *common, '--no-submission', '--resume', '--reschedule', '--cfg-options', 'train_cfg.max_epochs=2'
+        ).code
+        == 0
+    )
+    for name in ('epoch_2.pth', 'best'):
+        checkpoint = next((tmp_path / 'run').glob(f'{name}*'))
+        tested = run_cli(
+            'test',
+            config,
+            checkpoint,
+            '--data-root',
+            data_root,
+            '--work-dir',
+            tmp_path / 'test',
+            '--json',
+            tmp_path / f'{name}.json',
+        )
+        assert tested.code == 0, tested.err
+    # Validation saw the averaged weights, and so does the test.
+    row, scores = read_metrics(tmp_path / 'run' / METRICS)[-1], json.loads((tmp_path / 'epoch_2.pth.json').read_text())
+    assert float(row['metrics_summary/depth']) == pytest.approx(scores['metrics_summary/depth'], rel=1e-6)
+    content = load_checkpoint_file(tmp_path / 'run/epoch_2.pth')
+    name = 'decode_head.head.predictor.weight'
+    assert not torch.equal(content['state_dict'][name], content['ema_state_dict'][f'module.{name}'])
+
+
+@pytest.mark.parametrize(
+    'kind, length',
+    [
+        ("type='ConcatDataset', datasets=[D, dict(D, split='val')]", 11),
+        ("type='RepeatDataset', times=2, dataset=D", 16),
+    ],
+)
+def test_data_sets_of_data_sets_train_with_one_data_root(write, data_root, tmp_path, kind, length):
+    """mmengine's own could not be asked by a key, and --data-root did not reach what they wrap."""
+    config = write(
+        "P = [dict(type='LoadMiniScapes'), dict(type='RandomHomography', crop_size=32), "
+        "dict(type='PackMultiTaskInputs', meta_keys=())]\n"
+        "D = dict(type='MiniScapesDataset', data_root='nowhere', split='train', pipeline=P)\n"
+        f'train_dataloader = dict(dataset=dict(_delete_=True, {kind}))\n'
+        "V = dict(type='MiniScapesDataset', data_root='nowhere', split='val', test_mode=True, "
+        "pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')])\n"
+        "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[V, dict(V, split='train')]))\n"
+    )
+    config = load_config(str(config), {'submission.enabled': False}, str(data_root))
+    set_work_dir(config, str(tmp_path / 'run'))
+    train(config)
+    record = parse_json((tmp_path / 'run/run.json').read_bytes())
+    assert {split: data['samples'] for split, data in record['data'].items()} == dict(train=length, val=11)
+    assert len(read_metrics(tmp_path / 'run' / METRICS)) == 1
+
+
+def test_each_repetition_of_a_sample_has_its_own_number_and_generator(data_root):
+    def draw(results):
+        return results['sample_idx'], results['img_path'], float(results['rng'].random())
+
+    part = dict(type='MiniScapesDataset', data_root=str(data_root), split='val', pipeline=[draw])
+    for whole in (dict(type='RepeatDataset', dataset=part, times=2), dict(type='ConcatDataset', datasets=[part, part])):
+        dataset = DATASETS.build({'_scope_': 'mtl_plugins', **whole})
+        numbers, paths, values = zip(*(dataset[index] for index in range(6)), strict=True)
+        assert numbers == (0, 1, 2, 3, 4, 5) and paths[:3] == paths[3:] and len(set(values)) == 6
+        assert dataset[-1] == dataset[5]
+    nested = DATASETS.build({'_scope_': 'mtl_plugins', 'type': 'ConcatDataset', 'datasets': [whole, part]})
+    assert [nested[index][0] for index in range(9)] == list(range(9))
+
+
+NEW_STYLE = """
+from mmengine.config import read_base
+from mmengine.hooks import EMAHook
+from mtl_plugins.engine.hooks import EarlyStoppingHook
+from torch.optim import SGD
+with read_base():
+    from .base import *
+train_cfg.update(dict(max_epochs=1))
+optim_wrapper.update(dict(optimizer=dict(type=SGD, lr=0.01, momentum=0.9)))
+custom_hooks = [dict(type=EMAHook, momentum=0.5), dict(type=EarlyStoppingHook, monitor='mIoU')]
+"""
+
+
+def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
+    """Classes as types ended in a stack trace."""
+    text = load_config(str(tiny_config_file)).pretty_text.replace("type='MiniScapesDataset'", 'type=MiniScapesDataset')
+    (tmp_path / 'base.py').write_text(
+        'from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset\n'
+        + text.replace('custom_imports =', '_unused =')
+    )
+    path = tmp_path / 'new_style.py'
+    path.write_text(NEW_STYLE)
+    config = load_config(str(path), {'train_dataloader.batch_size': 4, 'submission.enabled': False}, str(data_root))
+    types = [
+        config.optim_wrapper.optimizer.type,
+        config.train_dataloader.dataset.type,
+        *(each.type for each in config.custom_hooks),
+    ]
+    assert types == ['SGD', 'MiniScapesDataset', 'EMAHook', 'EarlyStoppingHook']
+    assert not {'SGD', 'EMAHook', 'read_base', 'MiniScapesDataset'} & set(config)
+    set_work_dir(config, str(tmp_path / 'run'))
+    train(config)
+    # What was written down is a config in the text style.
+    again = load_config(str(tmp_path / 'run/new_style.py'))
+    assert again.optim_wrapper.optimizer == config.optim_wrapper.optimizer and again.train_dataloader.batch_size == 4
+
+
+def test_a_name_with_spaces_and_without_a_submission(write, run_cli, data_root, tmp_path):
+    """The file's name was refused as a `name` that nobody had set; a config without `submission` had no attribute of the name."""
+    config = write('submission = None\n', 'my config (v2) ä.py')
+    for more in ((), ('--no-submission',)):
+        run = run_cli('train', config, '--work-dir', tmp_path / f'run{len(more)}', '--data-root', data_root, *more)
+        assert run.code == 0, run.err
+    assert '_my-config-v2_' in parse_json((tmp_path / 'run0/run.json').read_bytes())['run_name']
+
+
+def test_a_task_is_dropped_from_the_command_line(tiny_config_file, run_cli, data_root, tmp_path):
+    """The weights of the tasks, evaluators and the choice of the best checkpoint still named it."""
+    run = run_cli(
+        'train',
+        tiny_config_file,
+        '--work-dir',
+        tmp_path / 'run',
+        '--data-root',
+        data_root,
+        '--cfg-options',
+        'model.tasks.depth=None',
+        'train_cfg.max_epochs=1',
+    )
+    assert run.code == 0, run.err
+    record = parse_json((tmp_path / 'run/run.json').read_bytes())
+    assert record['best']['monitor'] == 'metrics_summary/semseg' and record['archive']
+    assert list(record['config']['model']['tasks']) == ['semseg']
+    # The common score of one task is 0 by definition: it is not shown as if it were one.
+    assert 'multitask' not in run.out + run.err
+
+
+@pytest.mark.parametrize(
+    'config, dropped',
+    [
+        ('branched/branched_r18-d16_1xb16-32e_miniscapes-256x256.py', 'semseg'),
+        ('adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_miniscapes-256x256.py', None),
+    ],
+)
+def test_dropping_reaches_every_part(config, dropped):
+    options = {'model.task_balancing.type': 'UncertaintyWeights'} if dropped else {}
+    path = str(EPOCH_CONFIG.parents[1] / config)
+    if dropped is None:
+        with pytest.raises(ConfigError, match='should keep a task'):
+            load_config(path, {'model.tasks.depth': None})
+        return
+    config = load_config(path, {f'model.tasks.{dropped}': None, 'tta_model.merge': {'semseg': 'max'}, **options})
+    assert list(config.model.tasks) == ['depth'] and config.val_evaluator.tasks == ['depth']
+    assert config.default_hooks.checkpoint.save_best == 'metrics_summary/depth' and config.default_hooks.checkpoint.rule == 'less'
+    assert not config.tta_model['merge'] and 'task_balancing' not in config.model
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        ("_base_ = ['missing.py']", ['missing.py']),
+        ("with open('x'):\n    pass", ['read_base']),
+        ('import torch\nx = torch.nowhere', ['nowhere']),
+        ('from .nowhere import *', ['import *']),
+        ('x = = 1', ['SyntaxError', 'line 1']),
+        ("x = 'a' + 1", ['line 1', 'TypeError']),
+        ('x = {}\nx = x.y', ['line 2', 'AttributeError']),
+        ('raise SystemExit(3)', ['SystemExit']),
+        ('import sys; sys.exit()', ['SystemExit']),
+        ('x = [[]]\nx[0].append(x)', ['cannot be read']),
+        ('_base_ = ["own.py"]', ['cannot be read']),
+        ('\0', ['cannot be read']),
+    ],
+)
+def test_a_broken_config_says_where(tmp_path, text, words):
+    path = tmp_path / 'own.py'
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_config(str(path))
+    assert all(word in str(caught.value) for word in (str(path), *words)) and len(str(caught.value)) < 600, caught.value
+
+
+EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
+
+
+@pytest.mark.parametrize(
+    'text, words',
+    [
+        (
+            "val_dataloader = [dict(dataset=dict(type='MiniScapesDataset', split=s)) for s in ('val', 'train')]",
+            ['one data loader', 'list of 2', 'ConcatDataset'],
+        ),
+        ("train_dataloader = dict(dataset=[dict(type='MiniScapesDataset')])", ['train_dataloader.dataset', 'ConcatDataset']),
+        ("train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=['a', 'b']))", ['datasets', "'a'"]),
+        ("default_hooks['checkpoint'] = dict(save_best='mIuO')", ['default_hooks.checkpoint.save_best', EVALUATED, "'mIuO'"]),
+        ("default_hooks['checkpoint'] = dict(save_best='depth', rule='greater')", ["'less'", 'metrics_summary/depth']),
+        (
+            "custom_hooks = [dict(type='EarlyStoppingHook', monitor='metrics_summary/normals')]",
+            ['custom_hooks.0.monitor', EVALUATED],
+        ),
+        ('train_cfg = dict(max_epochs=1, val_iters=2, stop_at=dict(mAcc=3))', ['train_cfg.stop_at', EVALUATED, 'mAcc']),
+        ("train_cfg = dict(max_epochs=1, val_iters=2, stop_at='mIoU')", ['train_cfg.stop_at', 'by name']),
+        (
+            'def f(x):\n    return x\ntrain_dataloader = dict(collate_fn=f)',
+            ['train_dataloader.collate_fn', 'the function f', 'Register'],
+        ),
+        ('model = dict(data_preprocessor=dict(mean=lambda: 3))', ['model.data_preprocessor.mean', 'function']),
+        ("default_scope = 'mmseg'", ['default_scope', "'mtl_plugins'", "'mmseg'"]),
+        ("optim_wrapper = dict(optimizer=dict(type='Adamm'))", ['no optimizer named Adamm', 'Did you mean `Adam`?']),
+        ("model = dict(backbone=dict(_delete_=True, type='ResNett'))", ['ResNett', 'Did you mean `ResNet']),
+        ("param_scheduler = [dict(type='PolyLr', begin=0, end=1)]", ['PolyLr', 'Did you mean `PolyLR`?']),
+        ("val_evaluator = dict(type='MultitaskMetric')", ['MultitaskMetric', 'Did you mean `MultiTaskMetric`?']),
+        ('optim_wrapper = None', ['`optim_wrapper`', 'README']),
+        ('train_cfg = None', ['`train_cfg`']),
+        ('model = None', ['`model`']),
+        ('val_dataloader = None', ['`val_dataloader`']),
+        ('val_evaluator = None', ['`val_evaluator`']),
+        ('1 / 0', ['cannot be read (line 4)', 'ZeroDivisionError']),
+        ('import nowhere_to_be_found', ['cannot be read', 'nowhere_to_be_found']),
+        ("custom_imports = dict(imports=['nowhere_to_be_found'])", ['cannot be read', 'nowhere_to_be_found']),
+    ],
+)
+def test_what_cannot_work_is_one_sentence_before_anything_is_written(write, data_root, tmp_path, text, words):
+    """These ended in stack traces, some after the first epoch."""
+    path = write(f'{text}\n')
+    try:
+        config = load_config(str(path), {}, str(data_root))
+        set_work_dir(config, str(tmp_path / 'run'))
+        train(config)
+    except Exception as error:
+        sentence = explain(error)
+        assert sentence is not None, error
+        assert all(word in sentence for word in words) and len(sentence.splitlines()) == 1, sentence
+    else:
+        pytest.fail('accepted')
+    assert not (tmp_path / 'run' / METRICS).exists()
+
+
+@pytest.mark.parametrize(
+    'name, found, rule',
+    [
+        ('mIoU', 'metrics_summary/semseg', 'greater'),
+        ('miou', 'metrics_summary/semseg', 'greater'),
+        ('SI-logRMSE', 'metrics_summary/depth', 'less'),
+        ('depth', 'metrics_summary/depth', 'less'),
+        ('multitask', 'metrics_summary/multitask', 'greater'),
+        ('multitask_unclipped', 'metrics_summary/multitask_unclipped', 'greater'),
+        ('rmse', 'metrics_task_depth/rmse', 'less'),
+        ('delta1', 'metrics_task_depth/delta1', 'greater'),
+        ('metrics_task_semseg/nan_mean_iou', 'metrics_task_semseg/nan_mean_iou', 'greater'),
+        ('auto', 'metrics_summary/multitask', 'greater'),
+        ('val/loss', 'val/loss', 'less'),
+    ],
+)
+def test_a_score_may_be_called_as_tables_call_it(name, found, rule):
+    hook = {'type': 'EarlyStoppingHook', 'monitor': name}
+    options = {'default_hooks.checkpoint.save_best': name, 'custom_hooks': [hook]}
+    if name != 'auto':
+        options |= {'train_cfg.val_iters': 3, 'train_cfg.stop_at': {name: 1.0}}
+    config = load_config(str(EPOCH_CONFIG), options)
+    assert (config.default_hooks.checkpoint.save_best, config.default_hooks.checkpoint.rule) == (found, rule)
+    assert (config.custom_hooks[0].monitor, config.custom_hooks[0].rule) == (found, rule)
+    assert name == 'auto' or config.train_cfg.stop_at == {found: 1.0}
+
+
+def test_options_may_hold_dicts():
+    assert parse_options(["a={'x': 1, 'y': [2]}", 'b="{\'x\':1}"', 'c=[1,2]', 'd=None']) == dict(
+        a={'x': 1, 'y': [2]}, b={'x': 1}, c=[1, 2], d=None
+    )
+    for broken in ("a={'x': 1", "a={'x': f()}", 'a=[1,(2]'):
+        with pytest.raises(ConfigError, match='`--cfg-options a`'):
+            parse_options([broken])
