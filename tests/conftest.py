@@ -7,12 +7,15 @@ from pathlib import Path
 # As in the tools, and before torch is imported: spinning threads make the tests several times slower on busy cores.
 os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
+import cv2
 import pytest
 import torch
 
 from tests.fake_miniscapes import write_fake_miniscapes
 
 ROOT = Path(__file__).resolve().parents[1]
+# A fork that is made while OpenCV's own threads hold its lock would wait for it for ever.
+cv2.setNumThreads(0)
 
 
 @pytest.fixture(autouse=True)
