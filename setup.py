@@ -30,9 +30,9 @@ setup(
     description='Multi-task dense prediction (semantic segmentation and depth) on the MMSegmentation ecosystem',
     packages=find_packages(include=['mtl_plugins', 'mtl_plugins.*']),
     package_data={
-        'mtl_plugins.apis.report': ['templates/*'],
+        'mtl_plugins.lab.report': ['templates/*'],
         'mtl_plugins.visualization': ['templates/*'],
-        'mtl_plugins.apis.serving': ['templates/*'],
+        'mtl_plugins.deployment.server': ['templates/*'],
     },
     python_requires='>=3.10',
     install_requires=[

@@ -6,9 +6,9 @@ from functools import cache
 import pytest
 import torch
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS, shrink_head
 
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)

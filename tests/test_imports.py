@@ -83,8 +83,8 @@ def test_help_is_quick_because_arguments_are_parsed_before_the_heavy_imports():
 def test_a_model_of_this_package_imports_no_other_models():
     # All models of mmseg came along for one base class, and took as long as everything else.
     code = (
-        'import sys; from mtl_plugins.utils.config import load_config; from mtl_plugins.registry import MODELS\n'
-        'import mtl_plugins.apis.training\n'
+        'import sys; from mtl_plugins.config.load import load_config; from mtl_plugins.registry import MODELS\n'
+        'import mtl_plugins.apis.train\n'
         f'MODELS.build(load_config({str(CONFIG)!r}).model)\n'
         'print([name for name in ("mmseg.models", "mmseg.datasets", "timm") if name in sys.modules])'
     )

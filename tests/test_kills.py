@@ -16,22 +16,22 @@ import pytest
 from rich.console import Console
 
 from mtl_plugins.apis import demo, exporting
-from mtl_plugins.apis.ablation import run_all, tables_in_markdown
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.output import KINDS, PredictionWriter
 from mtl_plugins.apis.inference.run import run as predict
-from mtl_plugins.apis.report.write import ReportOptions, write_report
-from mtl_plugins.apis.sweeps import launch
-from mtl_plugins.apis.sweeps.definition import read_sweep
-from mtl_plugins.apis.sweeps.report import write_report as write_sweep_report
-from mtl_plugins.apis.sweeps.study import SharedStudy
-from mtl_plugins.apis.sweeps.workers import run_trials, slots
 from mtl_plugins.datasets.coco.preparation import prepare_coco
 from mtl_plugins.datasets.conversion.converter import convert
 from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
 from mtl_plugins.datasets.packing.staging import stage
+from mtl_plugins.lab.experiments import launch
+from mtl_plugins.lab.experiments.ablation import run_all, tables_in_markdown
+from mtl_plugins.lab.experiments.definition import read_sweep
+from mtl_plugins.lab.experiments.report import write_report as write_sweep_report
+from mtl_plugins.lab.experiments.study import SharedStudy
+from mtl_plugins.lab.experiments.workers import run_trials, slots
+from mtl_plugins.lab.report.write import ReportOptions, write_report
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES
 from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.files import replacing
@@ -235,7 +235,7 @@ def timeless(document: Any) -> Any:
 def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(launch, 'start_process', Trained)
     monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
-    monkeypatch.setattr('mtl_plugins.apis.sweeps.report.write_picture', lambda path, picture: None)
+    monkeypatch.setattr('mtl_plugins.lab.experiments.report.write_picture', lambda path, picture: None)
     entries = dict(
         config=str(EPOCH_CONFIG),
         options={'train_cfg.max_epochs': 2},

@@ -8,11 +8,11 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from benchmarks.scenes import render_arrays
+from mtl_plugins.config.load import load_config
 from mtl_plugins.evaluation.functional.confusion_matrix import nan_mean_iou, new_confusion_matrix, update_confusion_matrix
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, image_depth_errors
 from mtl_plugins.labels.depth_codec import encode_label
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS
 
 # A crop of whole frames, as in training, with six classes of 224 pixels and more. Whole frames rendered at 64x64 would measure

@@ -2,10 +2,10 @@
 
 import pytest
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.backbones import DilatedResNet
 from mtl_plugins.models.layers.aspp import ASPP
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS
 
 

@@ -10,9 +10,9 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope
 from torch import nn
 
-from mtl_plugins.apis.configuration import set_mixed_precision
+from mtl_plugins.config.load import load_config, parse_options
+from mtl_plugins.config.options import set_mixed_precision
 from mtl_plugins.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
-from mtl_plugins.utils.config import load_config, parse_options
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 README = (ROOT / 'configs/README.md').read_text()

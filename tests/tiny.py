@@ -8,9 +8,9 @@ from mmengine.model import BaseModule
 from mmengine.utils import is_seq_of
 from torch import Tensor, nn
 
-from mtl_plugins.apis.configuration import set_work_dir
+from mtl_plugins.config.load import load_config
+from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'

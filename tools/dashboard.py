@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.report.dashboard import LOOPBACK, Dashboard, make_server
+    from mtl_plugins.lab.report.dashboard import LOOPBACK, Dashboard, make_server
 
     dashboard = Dashboard(args.folders, args.every)
     dashboard.state()

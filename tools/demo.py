@@ -23,10 +23,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     start = time.time()
     args = parse_args()
-    from mtl_plugins.apis.configuration import set_mixed_precision, set_work_dir, supports_bf16
-    from mtl_plugins.apis.demo import ensure_data, report
-    from mtl_plugins.apis.training import train
-    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.apis.train import train
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.config.options import set_mixed_precision, set_work_dir, supports_bf16
+    from mtl_plugins.synthetic.demo import ensure_data, report
 
     data_root = ensure_data(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
     config = load_config(args.config, parse_options(args.cfg_options), str(data_root))

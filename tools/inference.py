@@ -76,7 +76,7 @@ def main() -> int:
     from mtl_plugins.apis.inference import MultiTaskInferencer
     from mtl_plugins.apis.inference.output import PredictionWriter
     from mtl_plugins.apis.inference.run import run
-    from mtl_plugins.utils.config import parse_options
+    from mtl_plugins.config.load import parse_options
     from mtl_plugins.visualization.point_cloud import Intrinsics
 
     inferencer = MultiTaskInferencer(

@@ -40,8 +40,8 @@ def main() -> None:
     args = parse_args()
     import os
 
-    from mtl_plugins.apis.report.write import ReportOptions, write_report
-    from mtl_plugins.utils.config import DATA_ROOT_VARIABLE
+    from mtl_plugins.config.load import DATA_ROOT_VARIABLE
+    from mtl_plugins.lab.report.write import ReportOptions, write_report
     from mtl_plugins.utils.files import shorten_paths
 
     options = ReportOptions(

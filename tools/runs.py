@@ -56,15 +56,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def selected(args: argparse.Namespace) -> list:
-    from mtl_plugins.runs.columns import select
-    from mtl_plugins.runs.work_dirs import find_runs
+    from mtl_plugins.lab.runs.columns import select
+    from mtl_plugins.lab.runs.work_dirs import find_runs
 
     return select(find_runs(args.folders), args.where, args.sort, args.reverse)
 
 
 def list_runs(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.runs.tables import make_table, to_plain
+    from mtl_plugins.lab.runs.tables import make_table, to_plain
 
     if args.watch:
         if not sys.stdout.isatty():
@@ -76,7 +76,7 @@ def list_runs(args: argparse.Namespace) -> None:
     elif not sys.stdout.isatty():
         print(to_plain(make_table(runs, args.columns)), end='')
     else:
-        from mtl_plugins.runs.terminal import print_table
+        from mtl_plugins.lab.runs.terminal import print_table
 
         print_table(runs, args.columns, None if args.all or args.sort else _RECENT, args.all)
 
@@ -86,7 +86,7 @@ def watch(args: argparse.Namespace) -> None:
 
     from rich.live import Live
 
-    from mtl_plugins.runs.terminal import live_table
+    from mtl_plugins.lab.runs.terminal import live_table
 
     try:
         with Live(live_table(selected(args)), auto_refresh=False) as live:
@@ -101,9 +101,9 @@ def show(args: argparse.Namespace) -> None:
     import json
 
     from mtl_plugins.errors import DataNotFoundError
-    from mtl_plugins.runs.record import read_record_file
-    from mtl_plugins.runs.terminal import print_run
-    from mtl_plugins.runs.work_dirs import find_runs
+    from mtl_plugins.lab.runs.terminal import print_run
+    from mtl_plugins.lab.runs.work_dirs import find_runs
+    from mtl_plugins.records.record import read_record_file
 
     if args.json:
         print(json.dumps(read_record_file(args.run), indent=1))
@@ -116,7 +116,7 @@ def show(args: argparse.Namespace) -> None:
 
 def note(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import CorruptFileError
-    from mtl_plugins.runs.recording import change_record
+    from mtl_plugins.records.recording import change_record
     from mtl_plugins.utils.data_files import ANY, is_number, read_json
 
     graded = None
@@ -150,19 +150,19 @@ def write(text: str, path: Path | None) -> None:
 
 
 def export_runs(args: argparse.Namespace) -> None:
-    from mtl_plugins.runs.tables import export, make_table
+    from mtl_plugins.lab.runs.tables import export, make_table
 
     write(export(make_table(selected(args), args.columns), args.format, args.out), args.out)
 
 
 def write_score_sheet(args: argparse.Namespace) -> None:
-    from mtl_plugins.runs.tables import score_sheet
+    from mtl_plugins.lab.runs.tables import score_sheet
 
     write(score_sheet(selected(args)), args.out)
 
 
 def prune(args: argparse.Namespace) -> None:
-    from mtl_plugins.runs.pruning import superfluous_checkpoints
+    from mtl_plugins.lab.runs.pruning import superfluous_checkpoints
     from mtl_plugins.utils.data_files import printable
 
     count = size = 0

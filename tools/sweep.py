@@ -42,11 +42,11 @@ def main() -> None:
     args = parse_args()
     # A scheduler's signal, as the terminal's: trainings end, and their trials are continued later.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    from mtl_plugins.apis.sweeps.definition import read_sweep
+    from mtl_plugins.lab.experiments.definition import read_sweep
 
     sweep = read_sweep(args.sweep)
     sweep.check()
-    from mtl_plugins.apis.sweeps.data import data_for
+    from mtl_plugins.lab.experiments.data import data_for
     from mtl_plugins.utils.files import make_folder
 
     work_dir = (args.work_dir or Path('work_dirs/sweeps') / sweep.name).resolve()
@@ -54,23 +54,23 @@ def main() -> None:
     data_root = None if args.report_only else data_for(sweep.data, args.data_root, work_dir)
     shared = ['--work-dir', str(work_dir), *(['--data-root', str(data_root)] if data_root else [])]
     if args.trial:
-        from mtl_plugins.apis.sweeps.wandb_sweep import train_trial
+        from mtl_plugins.lab.experiments.wandb_sweep import train_trial
 
         train_trial(sweep, args.trial, data_root, work_dir)
         return
     if args.wandb:
-        from mtl_plugins.apis.sweeps.wandb_sweep import make_wandb_sweep
+        from mtl_plugins.lab.experiments.wandb_sweep import make_wandb_sweep
 
         print(make_wandb_sweep(sweep, args.wandb, work_dir, shared))
         return
     if args.slurm is not None:
-        from mtl_plugins.apis.sweeps.slurm import submit
+        from mtl_plugins.lab.experiments.slurm import submit
 
         print(submit(sweep.name, work_dir, args.slurm, [str(args.sweep.resolve()), *shared, '--worker'], args.sbatch_args))
         return
-    from mtl_plugins.apis.sweeps.report import write_report
-    from mtl_plugins.apis.sweeps.study import SharedStudy
-    from mtl_plugins.apis.sweeps.workers import run_trials, slots
+    from mtl_plugins.lab.experiments.report import write_report
+    from mtl_plugins.lab.experiments.study import SharedStudy
+    from mtl_plugins.lab.experiments.workers import run_trials, slots
 
     study = SharedStudy(sweep, work_dir)
     if not args.report_only:

@@ -37,9 +37,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.configuration import set_mixed_precision, set_resume, set_work_dir
-    from mtl_plugins.apis.training import train
-    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.apis.train import train
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.config.options import set_mixed_precision, set_resume, set_work_dir
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     config.launcher = args.launcher

@@ -1,5 +1,5 @@
 """Trained models in files that other programs run: writing them, running them, and proof that both compute the same."""
 
-from mtl_plugins.deployment.runtime import Runtime, load_runtime
+from mtl_plugins.deployment.runtimes.runtime import Runtime, load_runtime
 
 __all__ = ['Runtime', 'load_runtime']

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtl_plugins.deployment.runtime import Runtime
-from mtl_plugins.deployment.torch_runtime import EagerRuntime
+from mtl_plugins.deployment.runtimes.runtime import Runtime
+from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime
 
 # Two ways to compute a sum in float32 differ by about this share of its largest terms.
 ROUNDING = 1e-4

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
+from mtl_plugins.deployment.runtimes.description import INPUTS
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import scratch_folder
 

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from mtl_plugins.deployment.description import INPUTS, KEY, Description
 from mtl_plugins.deployment.exported_model import reason_of
+from mtl_plugins.deployment.runtimes.description import INPUTS, KEY, Description
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import scratch_folder
 

@@ -21,6 +21,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
+from mtl_plugins.config.load import RunConfig
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
@@ -36,12 +37,11 @@ from mtl_plugins.engine.resumption import (
     step_by_scores,
 )
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
-from mtl_plugins.evaluation.metrics_file import rows_up_to
+from mtl_plugins.records.best_validation import read_row
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.records.metrics_file import rows_up_to
 from mtl_plugins.registry import RUNNERS
-from mtl_plugins.runs.best_validation import read_row
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
-from mtl_plugins.utils.config import RunConfig
 from mtl_plugins.utils.config_classes import any_class, suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths

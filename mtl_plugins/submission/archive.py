@@ -9,9 +9,9 @@ from typing import Any
 
 import mtl_plugins
 from mtl_plugins.errors import SubmissionError
-from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS_FILE
-from mtl_plugins.evaluation.metrics_file import format_metrics
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.records.metrics_file import format_metrics
 from mtl_plugins.submission.prediction_folder import PREDICTIONS, validate_predictions
 from mtl_plugins.utils.files import make_folder, replacing
 
@@ -45,7 +45,7 @@ def build_archive(
         image_sizes: Height and width of each test image, see ``prediction_folder.find_image_sizes``.
         command: The command line of the run.
         config_text: The resolved config.
-        metrics: A row per validation, see :mod:`~mtl_plugins.evaluation.metrics_file`.
+        metrics: A row per validation, see :mod:`~mtl_plugins.records.metrics_file`.
         checkpoint: A checkpoint to include.
         source_root: Folder that holds ``mtl_plugins``; that of the running package by default.
 

@@ -10,12 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.apis.contenders import build_loader, load_contender, predict_samples
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.apis.inference.tiles import predict_in_tiles, windows
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.utils.config import load_config
+from mtl_plugins.loading import build_loader, load_contender, predict_samples
 from mtl_plugins.visualization.point_cloud import Intrinsics, encode_ply, make_point_cloud
 from tests.tiny import CONFIGS, tiny_config
 from tests.tools.photographs import JOINT, picture, save_checkpoint

@@ -17,15 +17,15 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mtl_plugins.apis.sweeps import clock, launch
-from mtl_plugins.apis.sweeps.couplings import couplings_of
-from mtl_plugins.apis.sweeps.definition import read_sweep
-from mtl_plugins.apis.sweeps.report import write_report
-from mtl_plugins.apis.sweeps.study import JOURNAL_NAME, SharedStudy
-from mtl_plugins.apis.sweeps.workers import run_trials, slots
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.experiments import clock, launch
+from mtl_plugins.lab.experiments.couplings import couplings_of
+from mtl_plugins.lab.experiments.definition import read_sweep
+from mtl_plugins.lab.experiments.report import write_report
+from mtl_plugins.lab.experiments.study import JOURNAL_NAME, SharedStudy
+from mtl_plugins.lab.experiments.workers import run_trials, slots
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 SHIPPED = sorted((ROOT / 'sweeps').glob('*.py'))
@@ -299,7 +299,7 @@ def test_a_training_that_went_on_counts_up_to_the_checkpoint_it_went_on_from(tmp
 
 
 def test_a_training_ends_with_the_process_that_started_it():
-    code = 'import time; from mtl_plugins.apis.sweeps.training import end_with_parent; end_with_parent(); time.sleep(60)'
+    code = 'import time; from mtl_plugins.lab.experiments.training import end_with_parent; end_with_parent(); time.sleep(60)'
     process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, cwd=ROOT)
     process.stdin.close()
     assert process.wait(30) == 1

@@ -8,7 +8,7 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.evaluation.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.apis.exporting import Calibration, Form, export, refuse_losses, write
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.description import Description
+from mtl_plugins.deployment.export import Calibration, Form, export, refuse_losses, write
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.quantisation import quantise_openvino
-from mtl_plugins.deployment.runtime import Runtime
-from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
+from mtl_plugins.deployment.runtimes.description import Description
+from mtl_plugins.deployment.runtimes.runtime import Runtime
+from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.models.tasks.class_mask import ClassMaskTask
@@ -160,7 +160,7 @@ def test_an_onnx_file_describes_itself_to_other_programs(files):
 
 
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):
-    import mtl_plugins.apis.exporting as exporting
+    import mtl_plugins.deployment.export as exporting
 
     path = tmp_path / 'model.pt2'
     path.write_bytes(b'an earlier file')
@@ -247,7 +247,7 @@ class Scored(Runtime):
 
 
 def test_int8_that_scores_worse_is_refused(model, monkeypatch):
-    import mtl_plugins.apis.exporting as exporting
+    import mtl_plugins.deployment.export as exporting
 
     labels = {name: model.data_preprocessor.label_configs[name] for name in ('semseg', 'depth')}
     codes = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)

@@ -7,8 +7,8 @@ import subprocess
 import pytest
 import torch
 
+from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config, parse_options
 from tests.tiny import ROOT
 from tool_reference import find_parser
 

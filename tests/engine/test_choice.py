@@ -7,7 +7,7 @@ import pytest
 
 from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.metrics_file import FILE_NAME, format_metrics
+from mtl_plugins.records.metrics_file import FILE_NAME, format_metrics
 from mtl_plugins.registry import HOOKS
 
 MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'

@@ -17,14 +17,14 @@ from mmengine.registry import FUNCTIONS
 from torch import nn
 from torch.utils.data import Dataset
 
-from mtl_plugins.apis.configuration import set_work_dir
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config
+from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.engine import DINOScheduleHook
 from mtl_plugins.errors import ConfigError, NonFiniteLossError
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from mtl_plugins.utils.config import load_config
 from tests.fake_crops import write_fake_crops
 from tests.tiny import TinyBackbone
 

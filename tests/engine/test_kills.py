@@ -23,8 +23,8 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
 from mtl_plugins.apis import training
+from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.runs.record import read_record_file
 from mtl_plugins.submission import archive as archive_module
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.utils.cli import explain

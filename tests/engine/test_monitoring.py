@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config
 from mtl_plugins.engine.hooks.histogram_hook import spread_values
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
-from mtl_plugins.utils.config import load_config
 from mtl_plugins.visualization.histogram import Histogram
 from tests.tiny import CONFIGS, EPOCH_CONFIG, tiny_config
 

@@ -185,7 +185,7 @@ def test_a_single_task_trains_and_is_selected_by_its_own_metric(data_root, tmp_p
 
 
 def test_bfloat16_trains_on_cpu(data_root, tmp_path):
-    from mtl_plugins.apis.configuration import set_mixed_precision
+    from mtl_plugins.config.options import set_mixed_precision
 
     config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
     set_mixed_precision(config)

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.evaluation import features as features_module
-from mtl_plugins.evaluation.embedding import embed
-from mtl_plugins.evaluation.feature_record import FeatureRecord, read_records
-from mtl_plugins.evaluation.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
-from mtl_plugins.evaluation.features import (
+from mtl_plugins.lab.features.embedding import embed
+from mtl_plugins.lab.features.feature_record import FeatureRecord, read_records
+from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
+from mtl_plugins.lab.features.features import (
     check_splits,
     choose_evenly,
     estimate_batch_norm,
@@ -58,7 +58,7 @@ def random_sets(seed: int = 0, size: int = 40, queries: int = 15):
 
 @pytest.mark.parametrize('k', [1, 7, 40])
 def test_neighbours_are_those_of_a_full_sort_and_equal_ones_come_in_their_order(k, monkeypatch):
-    monkeypatch.setattr('mtl_plugins.evaluation.feature_scores.CHUNK', 4)
+    monkeypatch.setattr('mtl_plugins.lab.features.feature_scores.CHUNK', 4)
     bank, _, queries, _ = random_sets()
     similarities, positions = nearest_neighbours(queries, bank, k)
     unit = [F.normalize(torch.from_numpy(rows), dim=1) for rows in (queries, bank)]

@@ -19,7 +19,7 @@ from mtl_plugins.evaluation.functional.pixel_errors import (
     relative_depth_error,
     wrong_class,
 )
-from mtl_plugins.evaluation.split_analysis import PLACE, PLACES, SplitAnalysis, choose_best_median_worst
+from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, choose_best_median_worst
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 

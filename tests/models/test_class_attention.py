@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.layers.class_attention import KINDS, ClassAttention
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.models.builders import MEAN, STD, build_head, make_pyramid
 from tests.tiny import CONFIGS, TinyBackbone, shrink_head
 

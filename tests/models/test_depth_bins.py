@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.decode_heads.depth_bins import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.models.builders import build_head, make_pyramid
 from tests.tiny import CONFIGS
 

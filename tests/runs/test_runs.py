@@ -12,18 +12,18 @@ import time
 
 import pytest
 
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
 from mtl_plugins.errors import ConfigError, DataNotFoundError
-from mtl_plugins.evaluation.metrics_file import read_metrics
-from mtl_plugins.runs.columns import differing_keys, headings, select
-from mtl_plugins.runs.config_data import hash_config
-from mtl_plugins.runs.index import RunIndex
-from mtl_plugins.runs.pruning import superfluous_checkpoints
-from mtl_plugins.runs.query import Query
-from mtl_plugins.runs.record import LOCK_NAME, RECORD_NAME, read_record_file
-from mtl_plugins.runs.recording import Terminated, change_record, recorded_session, start_session
-from mtl_plugins.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
-from mtl_plugins.runs.work_dirs import find_runs, read_older_run, read_run
+from mtl_plugins.lab.runs.columns import differing_keys, headings, select
+from mtl_plugins.lab.runs.index import RunIndex
+from mtl_plugins.lab.runs.pruning import superfluous_checkpoints
+from mtl_plugins.lab.runs.query import Query
+from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
+from mtl_plugins.lab.runs.work_dirs import find_runs, read_older_run, read_run
+from mtl_plugins.records.config_data import hash_config
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file
+from mtl_plugins.records.recording import Terminated, change_record, recorded_session, start_session
 from tests.tiny import tiny_config
 
 MULTITASK = 'metrics_summary/multitask'
@@ -202,7 +202,7 @@ def test_tables_are_escaped(tmp_path):
 
 def test_the_index_never_differs_from_the_files(tmp_path, monkeypatch):
     # Files that were just written are not distrusted here.
-    monkeypatch.setattr('mtl_plugins.runs.index._YOUNG_NS', 0)
+    monkeypatch.setattr('mtl_plugins.lab.runs.index._YOUNG_NS', 0)
     index, folder = tmp_path / 'index.sqlite', tmp_path / 'runs'
     for name in 'abc':
         _write(folder / 'deep' / name, seed=0, config=dict(model=dict(name=name)))
@@ -218,7 +218,7 @@ def test_the_index_never_differs_from_the_files(tmp_path, monkeypatch):
     assert listed() == truth() and len(truth()) == 3
     # The second time nothing is read, but for a file that changed, be it within its size and time.
     with monkeypatch.context() as patch:
-        patch.setattr('mtl_plugins.runs.work_dirs.read_record_file', None)
+        patch.setattr('mtl_plugins.lab.runs.work_dirs.read_record_file', None)
         again = listed()
     assert again == truth()
     path = folder / 'deep' / 'a' / RECORD_NAME

@@ -6,10 +6,10 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from mtl_plugins.utils.config import load_config
 from tests.engine import test_resume as resuming
 from tests.models.builders import build_segmentor, make_batch
 from tests.tiny import CONFIGS, EPOCH_CONFIG, ITER_CONFIG, tiny_config

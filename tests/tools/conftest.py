@@ -47,8 +47,8 @@ def run_cli(capsys):
 @pytest.fixture
 def in_process(monkeypatch):
     """Trainings of plans and sweeps without a new process, which would import torch anew."""
-    from mtl_plugins.apis.sweeps import launch
-    from mtl_plugins.apis.sweeps.training import ORDER_NAME, train_run
+    from mtl_plugins.lab.experiments import launch
+    from mtl_plugins.lab.experiments.training import ORDER_NAME, train_run
 
     def start(folder, environment):
         train_run(json.loads((folder / ORDER_NAME).read_text()), folder)

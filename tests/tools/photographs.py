@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from PIL import Image
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS, shrink_head
 
 JOINT = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'

@@ -5,11 +5,11 @@ import statistics
 
 import pytest
 
-from mtl_plugins.apis.ablation import PlannedTrials, read_plan, run_all, tables_in_markdown
-from mtl_plugins.apis.sweeps import launch
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import UserError
-from mtl_plugins.runs.config_data import as_data, hash_config
-from mtl_plugins.utils.config import load_config
+from mtl_plugins.lab.experiments import launch
+from mtl_plugins.lab.experiments.ablation import PlannedTrials, read_plan, run_all, tables_in_markdown
+from mtl_plugins.records.config_data import as_data, hash_config
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 PLANS = sorted((ROOT / 'docs/ablation').rglob('plan.json'))
@@ -87,7 +87,7 @@ def test_a_result_that_was_made_otherwise_is_made_again(tmp_path, monkeypatch):
         run_all(plan, tmp_path / 'results', tmp_path / 'runs', data_root, 1)
         return list(trained)
 
-    monkeypatch.setattr('mtl_plugins.apis.sweeps.workers._run_trial', run_trial)
+    monkeypatch.setattr('mtl_plugins.lab.experiments.workers._run_trial', run_trial)
     plan = read_plan(write_plan(tmp_path, {'a': dict(config=str(config)), 'b': dict(config=str(config))}))
     assert again() == ['a_seed0', 'b_seed0'] and again() == []
     rows = {'a': dict(config=str(config)), 'b': dict(config=str(config), options={'train_cfg.val_interval': 1})}

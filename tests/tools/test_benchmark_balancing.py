@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.apis.balancing_benchmark import BalancingBenchmark, points_of, read_benchmark_plan, summary_in_markdown
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.lab.experiments.balancing_benchmark import (
+    BalancingBenchmark,
+    points_of,
+    read_benchmark_plan,
+    summary_in_markdown,
+)
 from mtl_plugins.registry import TASK_UTILS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 PLANS = sorted((ROOT / 'docs/task_balancing').rglob('plan.json'))

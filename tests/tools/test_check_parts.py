@@ -6,10 +6,10 @@ import re
 import pytest
 
 from benchmarks.mmseg_parts import BACKBONES, HEADS, LOSSES, TRANSFORMS, all_rows, check, joint
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.segmentors import MMSegSegmentor
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.fake_miniscapes import write_fake_miniscapes
 
 SEGFORMER = 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'

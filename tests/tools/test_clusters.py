@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_plugins.apis.configuration import LAUNCH_NAME
+from mtl_plugins.config.options import LAUNCH_NAME
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.apis.training import train
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import MODELS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
-from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT
 from tests.tools.conftest import write_tiny_config
 

@@ -6,15 +6,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from mtl_plugins.apis.configuration import set_work_dir
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config, parse_options
+from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.metrics_file import FILE_NAME as METRICS
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.cli import explain
-from mtl_plugins.utils.config import load_config, parse_options
 from mtl_plugins.utils.data_files import parse_json
 from tests.tiny import EPOCH_CONFIG
 

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from benchmarks.export_table import BEGIN, END, FORMATS, PENDING, fingerprint, insert, leaf_configs, to_markdown, try_config
+from mtl_plugins.config.load import load_config
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.runtime import open_graph
+from mtl_plugins.deployment.runtimes.runtime import open_graph
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT
 
 TABLE = ROOT / 'docs/deployment_table.json'

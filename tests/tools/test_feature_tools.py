@@ -12,12 +12,12 @@ import pytest
 import torch
 from PIL import Image
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.engine import FeatureHook
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.feature_record import read_records
+from mtl_plugins.lab.features.feature_record import read_records
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from mtl_plugins.utils.config import load_config
 from tests.fake_crops import CLASSES, write_fake_crops
 
 ROOT = Path(__file__).resolve().parents[2]

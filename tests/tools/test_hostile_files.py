@@ -17,13 +17,13 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.apis.report.dashboard import Dashboard
 from mtl_plugins.errors import UserError
+from mtl_plugins.lab.report.dashboard import Dashboard
+from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
+from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
-from mtl_plugins.runs.record import RECORD_NAME
-from mtl_plugins.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
-from mtl_plugins.runs.work_dirs import find_runs
+from mtl_plugins.records.record import RECORD_NAME
 from tests.fake_miniscapes import write_fake_miniscapes
 
 # Escape codes, and what matplotlib takes for a formula.
@@ -174,7 +174,7 @@ def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
 def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
     from rich.console import Console
 
-    from mtl_plugins.runs.terminal import live_table, print_run, print_table
+    from mtl_plugins.lab.runs.terminal import live_table, print_run, print_table
 
     runs = find_runs([tree])
     console = Console(file=io.StringIO(), width=200)

@@ -10,10 +10,10 @@ import threading
 import numpy as np
 import pytest
 
-from mtl_plugins.apis.report.dashboard import Dashboard, make_server
-from mtl_plugins.runs.config_data import as_data
-from mtl_plugins.runs.record import RECORD_NAME
-from mtl_plugins.utils.config import load_config
+from mtl_plugins.config.load import load_config
+from mtl_plugins.lab.report.dashboard import Dashboard, make_server
+from mtl_plugins.records.config_data import as_data
+from mtl_plugins.records.record import RECORD_NAME
 from tests.tools.conftest import ROOT
 
 MIOU, DEPTH, MULTITASK = (f'metrics_summary/{name}' for name in ('semseg', 'depth', 'multitask'))

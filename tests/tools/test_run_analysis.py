@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.apis.training import train
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tools.conftest import write_tiny_config
 
 

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from mtl_plugins.runs.record import LOCK_NAME
+from mtl_plugins.records.record import LOCK_NAME
 from mtl_plugins.utils.files import hold_lock
 from tests.tiny import ROOT
 

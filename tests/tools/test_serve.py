@@ -23,8 +23,8 @@ import torch
 from PIL import Image
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
+from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT
 from tests.tools.photographs import JOINT, picture, save_checkpoint
 
@@ -51,8 +51,8 @@ class Bright:
 @contextmanager
 def serving(runtime, batch_size=4, options=None, **limits):
     """Address and port of a server in a thread."""
-    from mtl_plugins.apis.serving.app import Limits, make_app
-    from mtl_plugins.apis.serving.connections import make_server
+    from mtl_plugins.deployment.server.app import Limits, make_app
+    from mtl_plugins.deployment.server.connections import make_server
 
     inferencer = MultiTaskInferencer(runtime, batch_size=batch_size, **(options or {}))
     server = make_server(make_app(inferencer, Limits(**limits)), port=0, log_level='error')
@@ -276,7 +276,7 @@ def test_pages_of_other_sites_do_not_reach_it(address, status, headers):
 
 
 def test_names_that_are_allowed():
-    from mtl_plugins.apis.serving.app import ANY_ADDRESS, _KnownHosts
+    from mtl_plugins.deployment.server.app import ANY_ADDRESS, _KnownHosts
 
     known = _KnownHosts(None, {'localhost', 'photos.example', ANY_ADDRESS})
     for host in ('photos.example:443', '192.0.2.1:8000', '[2001:db8::1]', 'localhost'):
@@ -354,7 +354,7 @@ def test_a_full_queue_lets_small_images_in_for_large_ones():
 
 
 def test_large_files_do_not_hold_up_small_ones_in_the_decoder(monkeypatch):
-    from mtl_plugins.apis.serving import app
+    from mtl_plugins.deployment.server import app
 
     decode = app.decode_photograph
 
@@ -477,7 +477,7 @@ def test_answers_that_nobody_reads_do_not_stay():
 
 
 def test_an_end_that_waits_for_nobody(monkeypatch):
-    from mtl_plugins.apis.serving import connections
+    from mtl_plugins.deployment.server import connections
 
     # It waited for all that was in the queue.
     monkeypatch.setattr(connections, 'GRACE', 2)

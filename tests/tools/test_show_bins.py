@@ -5,8 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT
 
 CONFIG = """_base_ = ['{root}/configs/{base}']

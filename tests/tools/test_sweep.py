@@ -13,13 +13,13 @@ import yaml
 from mmengine.config import Config
 from mmengine.hooks import Hook
 
-from mtl_plugins.apis.configuration import add_backend
-from mtl_plugins.apis.sweeps import launch, wandb_sweep
-from mtl_plugins.apis.sweeps.definition import read_sweep
-from mtl_plugins.apis.sweeps.slurm import script_of
-from mtl_plugins.apis.sweeps.training import train_run
+from mtl_plugins.config.options import add_backend
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.lab.experiments import launch, wandb_sweep
+from mtl_plugins.lab.experiments.definition import read_sweep
+from mtl_plugins.lab.experiments.slurm import script_of
+from mtl_plugins.lab.experiments.training import train_run
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.cli import explain
 from tests.tiny import EPOCH_CONFIG

@@ -6,7 +6,7 @@ import zipfile
 import pytest
 import torch
 
-from mtl_plugins.apis.training import train
+from mtl_plugins.apis.train import train
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import CONFIGS, tiny_config
 

@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 from torch import nn
 
-from mtl_plugins.apis.task_affinity import ALL, config_of_run, describe_groups, gradient_products
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.lab.analysis.task_affinity import ALL, config_of_run, describe_groups, gradient_products
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.registry import MODELS
 

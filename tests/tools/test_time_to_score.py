@@ -5,12 +5,12 @@ import json
 import pytest
 import torch
 
-from mtl_plugins.apis.time_to_score import first_to_reach, read_targets, table_in_markdown
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.metrics_file import read_metrics
+from mtl_plugins.lab.experiments.time_to_score import first_to_reach, read_targets, table_in_markdown
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.record import read_record_file, training_time
 from mtl_plugins.registry import RUNNERS
-from mtl_plugins.runs.record import read_record_file, training_time
-from mtl_plugins.utils.config import load_config
 from tests.tiny import ROOT, tiny_config
 
 SEMSEG, DEPTH = 'metrics_summary/semseg', 'metrics_summary/depth'

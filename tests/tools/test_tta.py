@@ -6,8 +6,8 @@ import zipfile
 import pytest
 import torch
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 IDENTITY = ('tta_model.scales=[1.0]', 'tta_model.flip=False')
 

@@ -6,8 +6,8 @@ import re
 import pytest
 from yapf.yapflib import yapf_api
 
+from mtl_plugins.config.load import RunConfig, load_config, parse_options
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.utils.config import RunConfig, load_config, parse_options
 from tests.tiny import EPOCH_CONFIG
 
 

@@ -7,12 +7,12 @@ import sys
 import pytest
 
 from mtl_plugins import registry
-from mtl_plugins.apis.configuration import recorded_config
-from mtl_plugins.apis.inference.stored_config import restrict
-from mtl_plugins.deployment.description import Description
+from mtl_plugins.config.options import recorded_config
+from mtl_plugins.config.stored_config import restrict
+from mtl_plugins.deployment.runtimes.description import Description
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import build_label, miniscapes_labels
-from mtl_plugins.runs.record import RunRecord
+from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils import data_files
 from mtl_plugins.utils.data_files import find_registered, parse_json, read_bytes, take_part
 

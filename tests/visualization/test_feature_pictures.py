@@ -5,9 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
-from mtl_plugins.evaluation.feature_record import FeatureRecord
-from mtl_plugins.visualization import feature_pictures
-from mtl_plugins.visualization.feature_pictures import (
+from mtl_plugins.lab.features.feature_pictures import (
     FRAME,
     OTHER,
     SAME,
@@ -19,7 +17,9 @@ from mtl_plugins.visualization.feature_pictures import (
     render_neighbours,
     render_strip,
 )
-from mtl_plugins.visualization.feature_report import choose_queries, draw_strip, embed_all
+from mtl_plugins.lab.features.feature_record import FeatureRecord
+from mtl_plugins.lab.features.feature_report import choose_queries, draw_strip, embed_all
+from mtl_plugins.visualization import feature_pictures
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours, write_picture
 
 CLASSES = ('cat', 'dog')
@@ -114,7 +114,7 @@ def test_a_strip_of_records_is_of_the_same_images(monkeypatch):
     assert [record.iteration for record in records] == [1, 3, 5]
     assert all(record.embedding.shape == (12, 2) for record in records)
     seen = []
-    monkeypatch.setattr('mtl_plugins.visualization.feature_report.render_strip', lambda scatters, classes: seen.extend(scatters))
+    monkeypatch.setattr('mtl_plugins.lab.features.feature_report.render_strip', lambda scatters, classes: seen.extend(scatters))
     draw_strip(records)
     assert [scatter.title for scatter in seen] == [f'epoch {i}: k-NN 50.0 %' for i in (1, 3, 5)]
     with pytest.raises(RuntimeError, match=r'same images.*epoch 2 than at epoch 1'):

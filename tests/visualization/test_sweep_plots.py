@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
+from mtl_plugins.lab.plots.sweep_plots import render_cost, render_importance, render_losses, render_scores, running_mean
 from mtl_plugins.visualization.plots import COLOURS, to_array
-from mtl_plugins.visualization.sweep_plots import render_cost, render_importance, render_losses, render_scores, running_mean
 
 
 def count(image, colour):

@@ -26,8 +26,8 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.ablation import read_plan, run_all, tables_in_markdown
-    from mtl_plugins.apis.sweeps.data import data_for
+    from mtl_plugins.lab.experiments.ablation import read_plan, run_all, tables_in_markdown
+    from mtl_plugins.lab.experiments.data import data_for
     from mtl_plugins.utils.files import replacing
 
     plan = read_plan(args.plan)

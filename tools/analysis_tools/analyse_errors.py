@@ -44,13 +44,13 @@ def main() -> None:
 
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
-    from mtl_plugins.apis.analysis import ERROR, analyse, make_document, rank_images
-    from mtl_plugins.apis.contenders import build_loader, labels_of, load_contender, predict_samples
-    from mtl_plugins.evaluation.metrics_file import format_metrics
-    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.lab.analysis.analysis import ERROR, analyse, make_document, rank_images
+    from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
+    from mtl_plugins.lab.plots.comparison import print_comparison
+    from mtl_plugins.loading import build_loader, labels_of, load_contender, predict_samples
+    from mtl_plugins.records.metrics_file import format_metrics
     from mtl_plugins.utils.files import make_folder, replacing
-    from mtl_plugins.visualization.analysis_pictures import draw_confusions, draw_errors, draw_ranked
-    from mtl_plugins.visualization.comparison import print_comparison
     from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)

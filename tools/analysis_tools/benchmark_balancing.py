@@ -34,11 +34,16 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.balancing_benchmark import BalancingBenchmark, points_of, read_benchmark_plan, summary_in_markdown
-    from mtl_plugins.apis.sweeps.data import data_for
     from mtl_plugins.errors import UserError
+    from mtl_plugins.lab.experiments.balancing_benchmark import (
+        BalancingBenchmark,
+        points_of,
+        read_benchmark_plan,
+        summary_in_markdown,
+    )
+    from mtl_plugins.lab.experiments.data import data_for
+    from mtl_plugins.lab.plots.cost_plot import render_score_against_cost
     from mtl_plugins.utils.files import replacing
-    from mtl_plugins.visualization.cost_plot import render_score_against_cost
     from mtl_plugins.visualization.plots import write_picture
 
     plan = read_benchmark_plan(args.plan)

@@ -27,7 +27,7 @@ def main() -> None:
     from benchmarks.mmseg_parts import all_rows, check, to_markdown
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
-    from mtl_plugins.apis.demo import ensure_data
+    from mtl_plugins.synthetic.demo import ensure_data
     from mtl_plugins.utils.files import replacing
 
     torch.set_num_threads(2)

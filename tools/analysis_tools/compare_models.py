@@ -54,12 +54,12 @@ def main() -> None:
 
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
-    from mtl_plugins.apis.analysis import analyse, choose_examples, make_document, read_positions
-    from mtl_plugins.apis.contenders import build_loader, labels_of, load_contender, predict_samples
-    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.lab.analysis.analysis import analyse, choose_examples, make_document, read_positions
+    from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
+    from mtl_plugins.lab.plots.comparison import comparison_in_markdown, draw_comparisons, print_comparison
+    from mtl_plugins.loading import build_loader, labels_of, load_contender, predict_samples
     from mtl_plugins.utils.files import make_folder, replacing
-    from mtl_plugins.visualization.analysis_pictures import draw_confusions, draw_errors
-    from mtl_plugins.visualization.comparison import comparison_in_markdown, draw_comparisons, print_comparison
     from mtl_plugins.visualization.plots import write_picture
 
     paths, checkpoints = args.models[::2], args.models[1::2]

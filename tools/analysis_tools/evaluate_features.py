@@ -37,7 +37,7 @@ def main() -> None:
 
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
-    from mtl_plugins.apis.features import judge, load_configs, to_table
+    from mtl_plugins.lab.features.scoring import judge, load_configs, to_table
     from mtl_plugins.utils.files import replacing
 
     config, data_config = load_configs(args.config, args.data_config, args.cfg_options, args.data_root)

@@ -36,7 +36,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.features import find_neighbours, load_configs
+    from mtl_plugins.lab.features.scoring import find_neighbours, load_configs
     from mtl_plugins.visualization.plots import write_picture
 
     config, data_config = load_configs(args.config, args.data_config, args.cfg_options, args.data_root)

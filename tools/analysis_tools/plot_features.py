@@ -29,9 +29,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.evaluation.feature_record import FOLDER, read_records
+    from mtl_plugins.lab.features.feature_record import FOLDER, read_records
+    from mtl_plugins.lab.features.feature_report import draw_embedding, draw_strip, embed_all
     from mtl_plugins.utils.files import make_folder
-    from mtl_plugins.visualization.feature_report import draw_embedding, draw_strip, embed_all
     from mtl_plugins.visualization.plots import write_picture
 
     folder = args.folder / FOLDER if (args.folder / FOLDER).is_dir() else args.folder

@@ -35,9 +35,9 @@ def main() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mtl_plugins.lab.plots.metric_curves import read_curve, render_curves
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.score_names import SUMMARY_RULES
-    from mtl_plugins.visualization.metric_curves import read_curve, render_curves
     from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]

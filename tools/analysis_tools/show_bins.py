@@ -34,11 +34,11 @@ def main() -> None:
     args = parse_args()
     from PIL import Image
 
-    from mtl_plugins.apis.bins import read_images, read_samples
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.lab.analysis.bins import read_images, read_samples
     from mtl_plugins.models.decode_heads.model_bins import require_bins
     from mtl_plugins.models.utils.checkpoint import load_pretrained
     from mtl_plugins.registry import MODELS
-    from mtl_plugins.utils.config import load_config, parse_options
     from mtl_plugins.utils.files import replacing
     from mtl_plugins.visualization.bins import render_bins
 

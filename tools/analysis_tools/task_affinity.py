@@ -52,13 +52,13 @@ def main() -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from mtl_plugins.apis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
+    from mtl_plugins.config.load import DATA_ROOT_VARIABLE, load_config, parse_options
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.runs.provenance import provenance
-    from mtl_plugins.utils.config import DATA_ROOT_VARIABLE, load_config, parse_options
+    from mtl_plugins.lab.analysis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
+    from mtl_plugins.lab.plots.affinity_plots import render_affinity_by_layer, render_affinity_over_training
+    from mtl_plugins.records.provenance import provenance
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.files import make_folder, replacing
-    from mtl_plugins.visualization.affinity_plots import render_affinity_by_layer, render_affinity_over_training
     from mtl_plugins.visualization.plots import write_picture
 
     data_root = args.data_root or os.environ.get(DATA_ROOT_VARIABLE)

@@ -40,10 +40,10 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.ablation import ENTRIES, read_plan, run_all
-    from mtl_plugins.apis.sweeps.data import data_for
-    from mtl_plugins.apis.time_to_score import EXAMPLE, read_targets, table_in_markdown, with_targets
-    from mtl_plugins.utils.config import parse_options
+    from mtl_plugins.config.load import parse_options
+    from mtl_plugins.lab.experiments.ablation import ENTRIES, read_plan, run_all
+    from mtl_plugins.lab.experiments.data import data_for
+    from mtl_plugins.lab.experiments.time_to_score import EXAMPLE, read_targets, table_in_markdown, with_targets
     from mtl_plugins.utils.files import replacing
 
     plan = read_plan(args.plan, (*ENTRIES, 'targets', 'val_iters'), EXAMPLE)

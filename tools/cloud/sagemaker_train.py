@@ -19,7 +19,7 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     parse_args()
-    from mtl_plugins.utils.sagemaker import train
+    from mtl_plugins.lab.sagemaker import train
 
     return train()
 

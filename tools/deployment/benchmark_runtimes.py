@@ -37,8 +37,8 @@ def main() -> None:
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
     from benchmarks.runtimes import Setting, benchmark, print_benchmark
-    from mtl_plugins.apis.exporting import load
-    from mtl_plugins.utils.config import load_config, parse_options
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.deployment.export import load
     from mtl_plugins.utils.files import replacing
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)

@@ -44,9 +44,9 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from mtl_plugins.apis.exporting import Form, export, load, load_calibration, print_parity, provenance
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.deployment.export import Form, export, load, load_calibration, print_parity, provenance
     from mtl_plugins.deployment.writing import check_precision
-    from mtl_plugins.utils.config import load_config, parse_options
 
     check_precision(args.format, args.precision)
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)

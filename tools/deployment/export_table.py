@@ -28,7 +28,7 @@ def main() -> None:
     from benchmarks.export_table import PENDING, fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
     from benchmarks.provenance import ROOT, provenance
     from benchmarks.results import Options
-    from mtl_plugins.utils.config import load_config
+    from mtl_plugins.config.load import load_config
     from mtl_plugins.utils.files import replacing
 
     torch.set_num_threads(args.threads)

@@ -63,8 +63,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.apis.inference import MultiTaskInferencer
-    from mtl_plugins.apis.serving.app import ANY_ADDRESS, LOOPBACK, Limits, make_app
-    from mtl_plugins.apis.serving.connections import make_server
+    from mtl_plugins.deployment.server.app import ANY_ADDRESS, LOOPBACK, Limits, make_app
+    from mtl_plugins.deployment.server.connections import make_server
 
     inferencer = MultiTaskInferencer(
         args.model,

@@ -9,22 +9,22 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtl_plugins.apis.contenders import build_trained
 from mtl_plugins.apis.inference.prediction import Prediction
-from mtl_plugins.apis.inference.runtime import (
+from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
+from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
+from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
+from mtl_plugins.datasets.transforms.foreign import build_transform
+from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
+from mtl_plugins.deployment.runtimes.inference_runtime import (
     PROBABILITIES,
     Runtime,
     TorchRuntime,
     labels_of_runtime,
 )
-from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
-from mtl_plugins.apis.inference.stored_config import ADVICE, describe_failure, find_config, test_steps
-from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
-from mtl_plugins.datasets.transforms.foreign import build_transform
-from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
-from mtl_plugins.deployment.runtime import RUNTIMES, load_runtime
+from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, load_runtime
 from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.loading import build_trained
 from mtl_plugins.utils.files import scratch_folder
 
 # That a network gets at a time, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
@@ -60,7 +60,7 @@ class MultiTaskInferencer:
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         backend: What computes the predictions of a checkpoint: ``'torch'``; ``'compile'``, torch.compile, which compiles for
             each size of image; ``'onnx'`` (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to
-            a temporary file, and has to pass the gate of :func:`~mtl_plugins.apis.exporting.export`. Their default
+            a temporary file, and has to pass the gate of :func:`~mtl_plugins.deployment.export.export`. Their default
             device is the CPU.
         tta: Whether to merge the scaled and mirrored views that ``tta_model`` of the config describes.
         probabilities: Whether to give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
@@ -159,7 +159,7 @@ class MultiTaskInferencer:
     def _export(self, model: nn.Module, backend: str, precision: str, device: str | torch.device | None) -> Runtime:
         """A model in a runtime of exported files; the file is gone when the runtime has read it."""
         # The packages of the extra `deploy`, which others do without.
-        from mtl_plugins.apis.exporting import SUFFIXES, Form, export
+        from mtl_plugins.deployment.export import SUFFIXES, Form, export
 
         with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
             path = folder / f'model{SUFFIXES[backend]}'

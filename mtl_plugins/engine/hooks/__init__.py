@@ -4,7 +4,6 @@ from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
 from mtl_plugins.engine.hooks.confusion_matrix_hook import ConfusionMatrixHook
 from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
 from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
-from mtl_plugins.engine.hooks.feature_hook import FeatureHook
 from mtl_plugins.engine.hooks.histogram_hook import HistogramHook
 from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
@@ -17,6 +16,7 @@ from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
 from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.hooks.training_image_hook import TrainingImageHook
+from mtl_plugins.lab.features.feature_hook import FeatureHook
 
 __all__ = [
     'AtomicCheckpointHook',

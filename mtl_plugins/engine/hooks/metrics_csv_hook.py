@@ -8,7 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mtl_plugins.evaluation.metrics_file import FILE_NAME, format_metrics, rows_up_to
+from mtl_plugins.records.metrics_file import FILE_NAME, format_metrics, rows_up_to
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import replacing
 

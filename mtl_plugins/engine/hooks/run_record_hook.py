@@ -14,13 +14,13 @@ from mmengine.model import is_model_wrapper
 from mtl_plugins.datasets.loading.fingerprint import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
+from mtl_plugins.records.best_validation import best_validation, read_row
+from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.records.provenance import processor_name
+from mtl_plugins.records.record import LOCK_NAME, read_record_file, training_time
+from mtl_plugins.records.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.runs.best_validation import best_validation, read_row
-from mtl_plugins.runs.provenance import processor_name
-from mtl_plugins.runs.record import LOCK_NAME, read_record_file, training_time
-from mtl_plugins.runs.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.utils.files import hold_lock
 
 _MIB = 2**20
@@ -28,7 +28,7 @@ _MIB = 2**20
 
 @HOOKS.register_module()
 class RunRecordHook(Hook):
-    """Keep the record of a run, see :mod:`mtl_plugins.runs.record`: after each validation, every few seconds, at the end.
+    """Keep the record of a run, see :mod:`mtl_plugins.records.record`: after each validation, every few seconds, at the end.
 
     Nothing is read from a GPU that the log has not read. A record that cannot be written costs a warning, not the training.
 
@@ -51,7 +51,7 @@ class RunRecordHook(Hook):
         self._active = is_main_process()
         if not self._active:
             return
-        # Held already where `mtl_plugins.apis.training.train` is at work. A free lock tells that the run is over.
+        # Held already where `mtl_plugins.apis.train.train` is at work. A free lock tells that the run is over.
         if not hold_lock(Path(runner.work_dir) / LOCK_NAME, ConfigError):
             raise ConfigError(f'Another process is training in {runner.work_dir}. Wait for it to end, or take another work dir.')
         self._owns_session = not is_session_open(runner.work_dir)

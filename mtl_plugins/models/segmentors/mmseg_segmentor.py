@@ -33,7 +33,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
 
     Args:
         segmentor: Config of the model, or the name of a whole config, as ``mmseg::segformer/<file>.py``, which
-            :func:`mtl_plugins.utils.config.load_config` replaces by its model.
+            :func:`mtl_plugins.config.load.load_config` replaces by its model.
         tasks: One :class:`SemSegTask` by its name; its own loss is not used.
         pretrained: Weights of the backbone: True for those that the config of mmseg names, if any; False for random ones; or a
             file.

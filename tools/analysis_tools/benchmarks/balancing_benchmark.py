@@ -10,8 +10,8 @@ from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import render_arrays
 from benchmarks.timing import interleave
 from benchmarks.training_steps import LEARNING_RATE, Batch
+from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 CONFIGS = dict(joint=CONFIG, branched='configs/branched/branched_r18-d16_1xb16-32e_miniscapes-256x256.py')
 STRATEGIES = {

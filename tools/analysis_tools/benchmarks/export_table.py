@@ -14,16 +14,16 @@ from mmengine.registry import init_default_scope
 from torch import nn
 
 from benchmarks.provenance import ROOT
-from mtl_plugins.apis.exporting import GATE, Form, gate_images
-from mtl_plugins.deployment.description import Description
+from mtl_plugins.config.load import load_config
+from mtl_plugins.deployment.export import GATE, Form, gate_images
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Row, compare
-from mtl_plugins.deployment.runtime import open_graph
-from mtl_plugins.deployment.torch_runtime import describe
+from mtl_plugins.deployment.runtimes.description import Description
+from mtl_plugins.deployment.runtimes.runtime import open_graph
+from mtl_plugins.deployment.runtimes.torch_runtime import describe
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 # Names of the formats in the table, in the order of its columns.
 FORMATS = {'onnx': 'ONNX', 'openvino': 'OpenVINO', 'torch': 'torch.export'}

@@ -3,9 +3,9 @@
 from mmengine.config import Config
 
 from benchmarks.provenance import ROOT
+from mtl_plugins.config.load import load_config
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
 # Separable as segmentation-models-pytorch's, and with as many convolutions in the decoder; and of half the width.

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from mmengine.config import Config
 
-from mtl_plugins.apis.configuration import set_work_dir
-from mtl_plugins.apis.prediction import predict_split
+from mtl_plugins.apis.test import predict_split
+from mtl_plugins.config.load import load_config
+from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.utils.cli import explain
-from mtl_plugins.utils.config import load_config
 
 ROOT = Path(__file__).resolve().parents[3]
 CONFIG = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'

@@ -14,11 +14,11 @@ from benchmarks.results import Options
 from benchmarks.scenes import render_arrays
 from benchmarks.timing import interleave
 from benchmarks.training_steps import Batch, SegmentorStep
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_flops, count_parameters, list_parts, parameters_by_kind
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.config import load_config
 
 REFERENCE = 'joint'
 # Label and config of each system.

@@ -14,11 +14,11 @@ from torch import nn
 
 from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
-from mtl_plugins.apis.configuration import supports_bf16
-from mtl_plugins.apis.exporting import Calibration, Form, load_calibration, score, write
+from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
+from mtl_plugins.deployment.export import Calibration, Form, load_calibration, score, write
 from mtl_plugins.deployment.parity import difference
-from mtl_plugins.deployment.torch_runtime import EagerRuntime, describe
+from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime, describe
 from mtl_plugins.deployment.writing import SUFFIXES
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.synthetic.streets.street_scenes import render_sample

@@ -1,0 +1,150 @@
+"""Evaluating a checkpoint, and predicting a split into a submission archive."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from mtl_plugins.config.options import complete
+from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
+from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_labels
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.registry import RUNNERS
+from mtl_plugins.submission import build_archive, find_image_sizes
+from mtl_plugins.utils.files import make_folder, replacing, temporary_beside
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
+
+
+def test(
+    config: Config,
+    checkpoint: str,
+    split: str = 'val',
+    archive: str | Path | None = None,
+    include_checkpoint: bool = False,
+    json_path: str | Path | None = None,
+) -> dict[str, float]:
+    """Run a checkpoint over a split.
+
+    Args:
+        config: Resolved config with ``work_dir``.
+        checkpoint: Path of the weights.
+        split: ``'val'`` is evaluated, ``'test'`` only predicted.
+        archive: If given, the predictions are packed into this submission.
+        include_checkpoint: Whether the archive holds the checkpoint too.
+        json_path: If given, the metrics are written there as a flat object.
+
+    Returns:
+        The metrics by name; none for a split without labels.
+
+    Raises:
+        UserError: If data, checkpoint or disk fail; an older archive is intact.
+    """
+    complete(config, f'{split}_dataloader')
+    if split == 'val':
+        config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
+        complete(config)
+    config.load_from, config.resume = None, False
+    runner: MultiTaskRunner = RUNNERS.build(config)
+    runner.start_from(checkpoint)
+    if archive is None:
+        metrics = runner.test()
+    else:
+        metrics = predict_split(
+            runner,
+            archive,
+            checkpoint=checkpoint if include_checkpoint else None,
+            metrics_csv=Path(checkpoint).parent / METRICS_FILE,
+            rounding=(config.get('submission') or {}).get('rounding', 'nearest'),
+        )
+    if metrics and is_main_process():
+        print_metrics(metrics)
+        if json_path is not None:
+            with replacing(json_path) as temporary:
+                temporary.write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
+    return metrics
+
+
+def predict_split(
+    runner: MultiTaskRunner,
+    archive: str | Path,
+    checkpoint: str | Path | None,
+    metrics_csv: str | Path,
+    rounding: str = 'nearest',
+) -> dict[str, float]:
+    """Run the test loop with the runner's weights, writing predictions as they come, and pack them.
+
+    Args:
+        runner: With loaded weights; its test loop names the images.
+        archive: The zip file to write.
+        checkpoint: A checkpoint to include, or ``None``.
+        metrics_csv: The metrics of the run; nothing if the file does not exist.
+        rounding: See :class:`SubmissionWriter`.
+
+    Returns:
+        What the test evaluator returns.
+
+    Raises:
+        SubmissionError: If a prediction is missing or wrong, or the disk is full; an older archive is intact.
+    """
+    archive = Path(archive)
+    labels = _predicted_labels(runner)
+    # One folder for all processes, beside the archive: it is on a file system that they share.
+    names = [None]
+    if is_main_process():
+        make_folder(archive.parent)
+        # Under a name by which the next run knows it if this one is killed.
+        names = [str(temporary_beside(archive, '.predictions'))]
+        make_folder(Path(names[0]))
+    broadcast_object_list(names)
+    out_dir = Path(names[0])
+    hook = SubmissionHook(str(out_dir), labels, rounding=rounding)
+    runner.register_hook(hook)
+    try:
+        metrics = runner.test()
+        barrier()
+        if is_main_process():
+            dataset = runner.test_dataloader.dataset
+            paths = [dataset.get_data_info(index)['img_path'] for index in range(len(dataset))]
+            build_archive(
+                archive,
+                out_dir,
+                labels,
+                image_sizes=find_image_sizes(paths),
+                command=' '.join(['python', *sys.argv]),
+                config_text=runner.cfg.pretty_text,
+                metrics=read_metrics(metrics_csv),
+                checkpoint=checkpoint,
+            )
+            runner.logger.info(f'Packed the predictions of {len(paths)} images into {archive}')
+        barrier()
+    finally:
+        runner.hooks.remove(hook)
+        if is_main_process():
+            shutil.rmtree(out_dir, ignore_errors=True)
+    return metrics
+
+
+def print_metrics(metrics: dict[str, float]) -> None:
+    """Print a table of all metrics, but for the multitask score of a single task."""
+    table = Table('metric', 'value')
+    for name, value in metrics.items():
+        if name == SUMMARY_MULTITASK and SUMMARY_UNCLIPPED not in metrics:
+            continue
+        table.add_row(Text(name), f'{value:.3f}')
+    Console().print(table)
+
+
+def _predicted_labels(runner: MultiTaskRunner) -> dict[str, LabelKind]:
+    """The kinds of what the model predicts, as the test data describe them."""
+    model = getattr(runner.model, 'module', runner.model)
+    configs = runner.test_dataloader.dataset.metainfo['labels']
+    return build_labels(configs, model.label_names)

@@ -1,0 +1,264 @@
+"""Loading a config with overrides that cannot silently miss."""
+
+import argparse
+import ast
+import copy
+import functools
+import os
+import traceback
+import types
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.config.lazy import LazyAttr, LazyObject
+
+from mtl_plugins.config.links import (
+    drop_tasks,
+    link_labels,
+    link_scores,
+    offered_labels,  # noqa: F401
+    place_task_balancing,
+    set_data_root,
+)
+from mtl_plugins.config.mmseg_config import PACKAGE, fill_in, template_for
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.registry import SCOPE
+from mtl_plugins.utils.config_classes import (
+    accepted_arguments,
+    any_class,
+    classes_beside,
+    name_of,
+    own_class,
+    suggest,
+    typed_dicts,
+)
+from mtl_plugins.utils.data_files import LIBRARIES, shorten
+from mtl_plugins.utils.secrets import refuse_secrets
+
+DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
+
+
+def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
+    """Read a config file, apply overrides and check the arguments of every class of this package in it.
+
+    Args:
+        path: A config in mmengine's text style or in its new one (``read_base``, classes as types), or a whole config of mmseg,
+            ``mmseg::<folder>/<file>.py``.
+        options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index. A task that is None,
+            as ``{'model.tasks.depth': None}``, is dropped.
+        data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
+
+    Raises:
+        ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
+            not take, a class of this package is given an argument it does not know, a score is watched that the validation does
+            not have, or the config holds a password.
+    """
+    config = template_for(path) if path.startswith(PACKAGE) else read_config(path)
+    fill_in(config)
+    place_task_balancing(config)
+    _apply_options(config, options or {})
+    config.setdefault('runner_type', 'MultiTaskRunner')
+    if config.setdefault('default_scope', SCOPE) != SCOPE:
+        raise ConfigError(
+            f'`default_scope` should be {SCOPE!r}, which finds the classes of mmseg and mmengine, too. '
+            f'Found {config.default_scope!r}.'
+        )
+    drop_tasks(config)
+    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    if data_root:
+        set_data_root(config, data_root)
+    refuse_secrets(config)
+    check_arguments(config)
+    link_labels(config)
+    link_scores(config)
+    return config
+
+
+def read_config(path: str) -> Config:
+    """Read a config file: names of classes and plain values, whatever style it is written in.
+
+    Raises:
+        ConfigError: If it is missing or broken, or holds what cannot be written down.
+    """
+    if not Path(path).is_file():
+        raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
+    try:
+        config = Config.fromfile(path)
+        # In the new style values are imported when they are looked at.
+        imported = config.__dict__.get('_imported_names', set())
+        entries = {key: value for key, value in config._cfg_dict.items() if key not in imported and not _is_helper(value)}
+    except UserError:
+        raise
+    except (Exception, SystemExit) as error:
+        # A config is a program, which fails in any way.
+        lines = [
+            frame.lineno for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename) == Path(path).absolute()
+        ]
+        place = f' (line {lines[-1]})' if lines else ''
+        raise ConfigError(f'Config {path} cannot be read{place}: {type(error).__name__}: {shorten(error, 300)}') from error
+    plain = ConfigDict({str(key): _plain(value, str(key), path) for key, value in entries.items()})
+    return Config(plain, cfg_text=config.text, filename=path, env_variables=config.env_variables)
+
+
+def _is_helper(value: Any) -> bool:
+    return isinstance(value, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, functools.partial))
+
+
+def _plain(node: Any, place: str, path: str) -> Any:
+    """A value of a config as its text says it: classes by their names, arrays as lists."""
+    if isinstance(node, (LazyObject, LazyAttr)):
+        node = node.build()
+    if isinstance(node, dict):
+        return {key: _plain(value, f'{place}.{key}', path) for key, value in node.items()}
+    if isinstance(node, (list, tuple)):
+        return type(node)(_plain(value, f'{place}.{index}', path) for index, value in enumerate(node))
+    if node is None or isinstance(node, (bool, int, float, str)):
+        return node
+    if isinstance(node, os.PathLike):
+        return os.fspath(node)
+    if isinstance(node, (range, set, frozenset)):
+        return _plain(sorted(node, key=str) if isinstance(node, (set, frozenset)) else list(node), place, path)
+    if hasattr(node, 'tolist'):
+        return node.tolist()
+    name = name_of(node) if callable(node) else None
+    if name is not None and place.rpartition('.')[2] in ('type', 'constructor'):
+        return name
+    what = f'the {type(node).__name__} {getattr(node, "__name__", "")}'.rstrip()
+    raise ConfigError(
+        f'`{place}` of {path} should be a plain value. Found {what}: a config is written into the work dir as text. Register it '
+        "in a module (docs/add_your_own.md) and name it, as in dict(type='...')."
+    )
+
+
+class RunConfig(Config):
+    """A config whose text is formatted anew only where it has changed.
+
+    mmengine has yapf format it for every checkpoint, which takes as long as several steps of a small model.
+    """
+
+    @classmethod
+    def of(cls, config: Config) -> 'RunConfig':
+        """The same config; entries are shared with the given one."""
+        made = cls.__new__(cls)
+        made.__dict__.update(config.__dict__)
+        return made
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python code, formatted."""
+        attributes = self.__dict__  # mmengine takes what is set as an attribute for an entry
+        formatted = attributes['_format_python_code']
+        try:
+            attributes['_format_python_code'] = False
+            code = super().pretty_text
+        finally:
+            attributes['_format_python_code'] = formatted
+        if attributes.get('_code') != code:
+            attributes.update(_code=code, _pretty_text=super().pretty_text)
+        return attributes['_pretty_text']
+
+
+def parse_options(options: list[str] | None) -> dict[str, Any]:
+    """``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
+
+    Raises:
+        ConfigError: If an item is not ``KEY=VALUE``.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--options', nargs='*', action=DictAction)
+    values: dict[str, Any] = {}
+    for option in options or []:
+        key, found, value = option.partition('=')
+        if not found:
+            raise ConfigError(f'`--cfg-options` should be KEY=VALUE. Found {option!r}.')
+        try:
+            text = value.strip('"')
+            if text.startswith('{'):
+                # mmengine leaves a dict as text.
+                values[key] = ast.literal_eval(text)
+            else:
+                values.update(parser.parse_args(['--options', option]).options)
+        except (AssertionError, SyntaxError, ValueError, RecursionError) as error:
+            raise ConfigError(f'`--cfg-options {key}` should have a value as Python writes it. Found {value!r}.') from error
+    return values
+
+
+def check_arguments(config: Config) -> None:
+    """Compare the keys of every dict whose ``type`` is a class of this package with what the class takes.
+
+    Raises:
+        ConfigError: On the first unknown key, with its place and the nearest known one.
+    """
+    for place, node in typed_dicts(config._cfg_dict):
+        accepted = accepted_arguments(own_class(node['type']))
+        if accepted is None:
+            continue
+        for key in node:
+            if key not in accepted and key not in ('type', '_scope_', '_delete_'):
+                raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{suggest(key, accepted)}')
+
+
+def _apply_options(config: Config, options: dict[str, Any]) -> None:
+    # mmengine takes `_delete_` out of the values.
+    options = copy.deepcopy(options)
+    # Another class takes other arguments: types first.
+    types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
+    for dotted, name in types.items():
+        _check_type(config, dotted, name)
+    for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
+        _check_options(config, group)
+        config.merge_from_dict(group)
+
+
+def _check_type(config: Config, dotted: str, name: Any) -> None:
+    """Refuse a class that is in no registry, where the one that it replaces is in some."""
+    node: Any = config._cfg_dict
+    for key in dotted.split('.'):
+        node = node.get(key) if isinstance(node, dict) else node[int(key)] if _has_item(node, key) else None
+    siblings = classes_beside(node) if isinstance(node, str) else ()
+    if siblings and isinstance(name, str) and any_class(name) is None and name.partition('.')[0] not in LIBRARIES:
+        raise ConfigError(f'`--cfg-options {dotted}`: there is no class {name}.{suggest(name, siblings, most=40)}')
+
+
+def _has_item(node: Any, key: str) -> bool:
+    return isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node)
+
+
+def _check_options(config: Config, options: dict[str, Any]) -> None:
+    for dotted in options:
+        node: Any = config._cfg_dict
+        *parents, last = dotted.split('.')
+        for level, key in enumerate(parents):
+            if _takes(node, key, dotted):
+                break  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.
+            node = _child(node, key, '.'.join(parents[:level]), dotted)
+        else:
+            loader = bool(parents) and parents[-1].endswith('dataloader')
+            if not loader and not _takes(node, last, dotted):
+                _child(node, last, '.'.join(parents), dotted)
+
+
+def _takes(node: Any, key: str, dotted: str) -> bool:
+    """Whether ``node`` is the config of a class that takes ``key`` but is not given it.
+
+    Raises:
+        ConfigError: If it is the config of a class that does not take ``key``.
+    """
+    if not isinstance(node, dict) or key in node or not isinstance(node.get('type'), str):
+        return False
+    accepted = accepted_arguments(any_class(node['type']))
+    if accepted is not None and key not in accepted:
+        raise ConfigError(f'`--cfg-options {dotted}`: {node["type"]} takes no `{key}`.{suggest(key, accepted)}')
+    return True
+
+
+def _child(node: Any, key: str, place: str, dotted: str) -> Any:
+    if isinstance(node, (list, tuple)):
+        if not key.isdigit() or int(key) >= len(node):
+            raise ConfigError(f'`--cfg-options {dotted}`: `{place}` is a list of {len(node)} items. Found index {key!r}.')
+        return node[int(key)]
+    if not isinstance(node, dict) or key not in node:
+        known = node if isinstance(node, dict) else ()
+        raise ConfigError(f'`--cfg-options {dotted}`: no key `{key}` in {place or "the config"}.{suggest(key, known)}')
+    return node[key]

@@ -1,0 +1,201 @@
+"""From command-line choices to a config that the Runner takes."""
+
+import os
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.registry import init_default_scope
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.records.record import LOCK_NAME, RunRecord
+from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS
+from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
+from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
+from mtl_plugins.utils.files import hold_lock, make_folder, replacing
+
+# Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
+LAUNCH_NAME = '.launch'
+
+
+def recorded_config(run: RunRecord, *loaders: str) -> Config:
+    """The parts of a run's config that may be built, as its record holds them: the model and the named data loaders.
+
+    A record is data: it is read, not run, and names registered classes only.
+
+    Raises:
+        ConfigError: If the work dir holds no config of a model or lacks a data loader, or the config asks for modules that are
+            not imported, or for something that is no registered class.
+    """
+    config, place = run.config, f'The config of the work dir {run.path}'
+    if not isinstance(config.get('model'), dict) or 'type' not in config['model']:
+        raise ConfigError(f'{place} should hold a model. Found {run.data.get("error") or "none"}.')
+    refuse_imports(config, place)
+    parts = dict(default_scope=SCOPE, model=take_part(config['model'], place, MODELS, TASK_UTILS))
+    for name in loaders:
+        loader = config.get(name)
+        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
+            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
+        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
+        if isinstance(parts[name].get('num_workers'), int):
+            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
+    init_default_scope(SCOPE)
+    made = Config(parts)
+    # For messages; the constructor would read the file, which need not be here.
+    object.__setattr__(made, '_filename', str(run.data.get('config_file') or run.path))
+    return made
+
+
+def complete(config: Config, *needed: str) -> None:
+    """Fill in the loops of the loaders that a config has, and refuse one that lacks what is ``needed``.
+
+    A config may leave out validation or test as a whole.
+
+    Raises:
+        ConfigError: If something is missing.
+    """
+    if config.get('test_dataloader') is not None:
+        config.test_evaluator = [] if config.get('test_evaluator') is None else config.test_evaluator
+    if config.get('val_dataloader') is not None and config.get('val_evaluator') is None:
+        needed += ('val_evaluator',)
+    if config.get('val_evaluator') is not None and config.get('val_dataloader') is None:
+        needed += ('val_dataloader',)
+    missing = [name for name in ('model', *needed) if config.get(name) is None]
+    if missing:
+        raise ConfigError(
+            f'{config.filename or "The config"} should have {", ".join(f"`{name}`" for name in missing)}. Found None. '
+            'configs/README.md shows bases that have them.'
+        )
+    for phase, loop in (('val', 'InferenceValLoop'), ('test', 'InferenceTestLoop')):
+        if config.get(f'{phase}_dataloader') is None:
+            config.update({f'{phase}_{name}': None for name in ('cfg', 'evaluator')})
+        elif config.get(f'{phase}_cfg') is None:
+            config[f'{phase}_cfg'] = dict(type=loop)
+
+
+def set_work_dir(config: Config, work_dir: str | None) -> None:
+    """Set ``work_dir``: the one given, else the config's own, else ``work_dirs/<config name>``."""
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem)
+
+
+def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:
+    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is.
+
+    Args:
+        config: Is changed.
+        resume: What to continue.
+        reschedule: Whether schedule and optimizer settings are those of the config, where they differ from the run's.
+
+    Raises:
+        ConfigError: If there is something to reschedule and nothing to resume.
+    """
+    if resume is not None:
+        config.resume = True
+        config.load_from = None if resume == 'auto' else resume
+    if reschedule:
+        if not config.get('resume'):
+            raise ConfigError('`--reschedule` is for a run that is continued: pass --resume as well.')
+        config.reschedule = True
+
+
+def claim_work_dir(config: Config) -> None:
+    """Take the work dir for this process until it ends, and make sure that a new run overwrites nothing.
+
+    In a distributed run the main process does it for all. When SLURM requeued the job, or ``torchrun`` started its processes
+    again, the newest checkpoint that the run has saved in the work dir is resumed.
+
+    Raises:
+        ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
+    """
+    if not is_first_process(config):
+        return
+    work_dir = Path(config.work_dir)
+    make_folder(work_dir, ConfigError)
+    if not hold_lock(work_dir / LOCK_NAME, ConfigError):
+        raise ConfigError(f'Another process is training in {work_dir}. Wait for it to end, or give another --work-dir.')
+    if _is_restarted(work_dir) and find_latest_checkpoint(work_dir):
+        config.resume, config.load_from = True, None
+    continued = config.get('resume') and (not config.load_from or Path(config.load_from).resolve().parent == work_dir.resolve())
+    if not continued and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
+        raise ConfigError(
+            f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '
+            'overwritten.'
+        )
+    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    if launch:
+        with replacing(work_dir / LAUNCH_NAME, ConfigError) as temporary:
+            temporary.write_text(launch, encoding='utf-8')
+
+
+def _is_restarted(work_dir: Path) -> bool:
+    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    if launch:
+        # torchrun's own default, the same for every launch.
+        return (
+            launch != 'none'
+            and (work_dir / LAUNCH_NAME).is_file()
+            and (work_dir / LAUNCH_NAME).read_text(encoding='utf-8') == launch
+        )
+    return int(os.environ.get('SLURM_RESTART_COUNT', '0')) > 0
+
+
+def is_first_process(config: Config) -> bool:
+    """Whether this is the main process of a run, or its only one, by the launcher's own variables.
+
+    The process group starts with the Runner, which writes into the work dir.
+    """
+    return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
+
+
+def add_backend(config: Config, backend: dict) -> None:
+    """Let a run log to one more back end, beside the local files if the config names none; not twice to one of its type."""
+    if not config.get('visualizer'):
+        config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
+    backends = list(config.visualizer.get('vis_backends') or [])
+    if not any(each['type'] == backend['type'] for each in backends):
+        config.visualizer.vis_backends = [*backends, dict(backend)]
+
+
+def set_test_time_augmentation(config: Config) -> None:
+    """Let the test loop merge the views that ``tta_model`` describes.
+
+    Raises:
+        ConfigError: If there is no ``tta_model``, or the test loop cannot use it.
+    """
+    if not config.get('tta_model'):
+        raise ConfigError(
+            '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
+            "dict(type='MultiTaskTTAModel')`. Found none."
+        )
+    loop = (config.get('test_cfg') or {}).get('type')
+    if loop != 'InferenceTestLoop':
+        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {loop}.')
+    config.test_cfg.tta_model = config.tta_model
+
+
+def supports_bf16() -> bool:
+    """Whether the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
+    if torch.cuda.is_available():
+        return torch.cuda.get_device_capability() >= (8, 0)
+    # Private, and not in every version of torch.
+    checks = ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    return any(getattr(torch.cpu, name, lambda: False)() for name in checks)
+
+
+def set_mixed_precision(config: Config) -> None:
+    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16.
+
+    Raises:
+        ConfigError: If the config's optimizer wrapper is neither the plain one nor one of mixed precision.
+    """
+    complete(config, 'optim_wrapper')
+    wrapper = config.optim_wrapper
+    wrapper.setdefault('type', 'OptimWrapper')
+    if wrapper.type in ('Bf16OptimWrapper', 'AmpOptimWrapper'):
+        return
+    if wrapper.type != 'OptimWrapper':
+        raise ConfigError(f'`--amp` replaces `optim_wrapper.type` OptimWrapper. Found {wrapper.type}: set its precision there.')
+    if not torch.cuda.is_available() or torch.cuda.is_bf16_supported():
+        wrapper.type = 'Bf16OptimWrapper'
+    else:
+        wrapper.update(type='AmpOptimWrapper', dtype='float16')

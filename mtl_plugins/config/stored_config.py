@@ -1,0 +1,152 @@
+"""The config that belongs to a checkpoint, found inside it or beside it, and read without running anything.
+
+What others send is not trusted. The text must consist of plain values, and what it asks to be built must be registered classes:
+mmengine would import and call whatever a dotted ``type`` names, such as ``subprocess.run``. Of the rest only what predictions
+need is kept.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from mtl_plugins.config.load import load_config
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.records.config_data import read_config_dump, read_config_text
+from mtl_plugins.records.record import RECORD_NAME, read_record_file
+from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
+from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
+
+ADVICE = 'Pass the config it was trained with by `--config` (`config=` in Python), if you trust that file: it is run.'
+# What training minimises does not matter to predictions.
+_TASKS_TRAINING_ONLY = ('loss', 'sampler')
+_MODEL_TRAINING_ONLY = ('auxiliary_head', 'task_balancing')
+
+
+def find_config(checkpoint: str | Path, config: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Config:
+    """The config of a checkpoint.
+
+    Args:
+        checkpoint: File of the weights.
+        config: A config to use, which is run as those of trainings are. By default it is the one inside the checkpoint, or else
+            that of the record or the dump beside it, read as data.
+        options: Overrides of ``config`` by dotted key.
+
+    Raises:
+        ConfigError: If there is none, or it holds more than plain values and registered classes.
+        CheckpointError: If the checkpoint cannot be read.
+    """
+    if config is not None:
+        return load_config(str(config), dict(options or {}))
+    checkpoint = Path(checkpoint)
+    content = load_checkpoint_file(checkpoint, map_location='meta')
+    found = _read_inside(content, checkpoint) or _read_beside(checkpoint)
+    if found is None:
+        raise ConfigError(f'{checkpoint} should hold the config it was trained with, or lie beside it. Found none. {ADVICE}')
+    data, place = found
+    trained = _mapping(_mapping(content.get('meta')).get('dataset_meta')).get('labels')
+    return restrict(data, place, list(_mapping(trained)))
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _read_inside(content: Mapping[str, Any], checkpoint: Path) -> tuple[dict[str, Any], str] | None:
+    """The config that mmengine's runner stores as text."""
+    holders = (content.get('meta'), _mapping(content.get('message_hub')).get('runtime_info'))
+    texts = [holder['cfg'] for holder in holders if isinstance(holder, Mapping) and isinstance(holder.get('cfg'), str)]
+    if not texts or not texts[0].strip():
+        return None
+    place = f'The config inside {checkpoint}'
+    return _as_data(lambda: read_config_text(texts[0], place), place), place
+
+
+def _read_beside(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
+    """The config in the record of the run, else the newest dump of one."""
+    folder = checkpoint.parent
+    if (folder / RECORD_NAME).is_file():
+        config = read_record_file(folder).get('config')
+        if config:
+            return config, f'The config in {folder / RECORD_NAME}'
+    refused = None
+    for path in sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime, reverse=True):
+        place = f'The config {path}'
+        try:
+            return _as_data(lambda path=path: read_config_dump(path), place), place
+        except ConfigError as error:
+            refused = refused or error
+    if refused is not None:
+        raise refused
+    return None
+
+
+def _as_data(read: Any, place: str) -> dict[str, Any]:
+    try:
+        return read()
+    except (ValueError, SyntaxError, RecursionError, MemoryError, OSError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(
+            f'{place} should hold plain values only, and is not run. Found other code ({reason}). {ADVICE}'
+        ) from error
+
+
+def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -> Config:
+    """What predictions need of a config from elsewhere, checked: model, test pipeline, views of test-time augmentation.
+
+    Args:
+        data: Plain values.
+        place: Of the config, for the error.
+        trained: The labels of the training data in the order of the tasks, where the model does not state its ``task_order``.
+
+    Raises:
+        ConfigError: If it has no model, the order of its tasks is not known, or it asks for modules that are not imported, for
+            something that is no registered class, or for files or addresses.
+    """
+    if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
+        raise ConfigError(f'{place} should hold the config of a model. Found {shorten(data.get("model"))}. {ADVICE}')
+    refuse_imports(data, place, ADVICE)
+    model = {key: value for key, value in data['model'].items() if key not in _MODEL_TRAINING_ONLY}
+    tasks = model.get('tasks') or {}
+    if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
+        raise ConfigError(f'{place} should hold the configs of tasks by name. Found {shorten(tasks)}. {ADVICE}')
+    if tasks:
+        model['tasks'] = {
+            name: {key: value for key, value in task.items() if key not in _TASKS_TRAINING_ONLY} for name, task in tasks.items()
+        }
+    _set_order(model, place, trained)
+    pipeline = _mapping(_mapping(data.get('test_dataloader')).get('dataset')).get('pipeline')
+    return Config(
+        dict(
+            default_scope=SCOPE,
+            model=take_part(model, place, MODELS, TASK_UTILS, advice=ADVICE),
+            test_dataloader=dict(dataset=dict(pipeline=take_part(pipeline or [], place, TRANSFORMS, advice=ADVICE))),
+            tta_model=take_part(data.get('tta_model') or None, place, MODELS, TRANSFORMS, advice=ADVICE),
+        )
+    )
+
+
+def _set_order(model: dict[str, Any], place: str, trained: Sequence[str]) -> None:
+    """Set the order of the tasks in a model of before configs stated it: where they are written down, keys are sorted."""
+    tasks = model.get('tasks') or {}
+    if len(tasks) < 2 or model.get('task_order'):
+        return
+    task_of = {str(task.get('label') or name): name for name, task in tasks.items()}
+    if sorted(task_of) != sorted(map(str, trained)):
+        raise ConfigError(f'{place} should say in which order its tasks {", ".join(tasks)} have their channels. {ADVICE}')
+    model['task_order'] = [task_of[label] for label in trained]
+
+
+def test_steps(config: Config | ConfigDict) -> list[dict]:
+    """The steps of a config's test pipeline that change an image: those between reading and packing."""
+    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
+    return [dict(step) for step in (dataset.get('pipeline') or ())[1:-1]]
+
+
+def describe_failure(checkpoint: str | Path, error: Exception) -> UserError:
+    """One sentence for whatever a step of a pipeline raises that is built from a config of unknown origin."""
+    return ConfigError(
+        f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
+    )

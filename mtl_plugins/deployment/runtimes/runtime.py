@@ -1,0 +1,121 @@
+"""Running exported files, each in its runtime, behind one interface."""
+
+import importlib
+from abc import ABC, abstractmethod
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from mtl_plugins.deployment.runtimes.description import Description
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.data_files import shorten
+
+# Module and class by the suffix of the file: a runtime is imported when a file asks for it.
+RUNTIMES = {
+    '.onnx': ('mtl_plugins.deployment.runtimes.onnx_runtime', 'OnnxRuntime'),
+    '.xml': ('mtl_plugins.deployment.runtimes.openvino_runtime', 'OpenVinoRuntime'),
+    '.pt2': ('mtl_plugins.deployment.runtimes.torch_runtime', 'TorchExportRuntime'),
+}
+
+
+class Runtime(ABC):
+    """A model as a function of images, whatever computes it. One call at a time.
+
+    .. code-block:: python
+
+        runtime = load_runtime('model.onnx', threads=2)
+        values = runtime(images)
+
+    Attributes:
+        description: What the file says of itself.
+    """
+
+    description: Description
+
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8, RGB.
+
+        Returns:
+            The values of each label by its name, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
+            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. The arrays are the caller's.
+
+        Raises:
+            ConfigError: If the images are none, or not of the size or number that the file was written for.
+            CorruptFileError: If the graph does not run, or an output is not what its label says.
+        """
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
+            raise ConfigError(f'`images` should be uint8 (N, H, W, 3), RGB. Found {images.dtype} {images.shape}.')
+        batch, size = self.description.batch, self.description.size
+        if batch not in (None, len(images)) or size not in (None, images.shape[1:3]):
+            height, width = size or ('H', 'W')
+            raise ConfigError(
+                f'`images` should be ({batch or "N"}, {height}, {width}, 3), which the file was exported for. Found '
+                f'{images.shape}. Export it without `--size` and `--batch` for any images.'
+            )
+        try:
+            values = self.run(np.ascontiguousarray(images))
+        except UserError:
+            raise
+        except Exception as error:
+            # Each runtime fails in its own way where a graph is not what it says.
+            raise CorruptFileError(f'The exported model does not run: {shorten(error)}') from error
+        for name, kind in self.labels.items():
+            expected = np.uint8 if kind.is_class_map else np.float32
+            if values[name].dtype != expected or values[name].shape[:3] != images.shape[:3]:
+                found = f'{values[name].dtype} {values[name].shape}'
+                raise CorruptFileError(f'The output {name} should be {np.dtype(expected)} {images.shape[:3]}. Found {found}.')
+        return values
+
+    @abstractmethod
+    def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
+        """The outputs of the graph by name, of a contiguous array that it takes."""
+
+    @cached_property
+    def labels(self) -> dict[str, LabelKind]:
+        """The kind of label of each output by its name, in the order of the outputs.
+
+        Raises:
+            ConfigError: If a kind is that of a plug-in which is not imported.
+        """
+        return self.description.build_labels()
+
+
+def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None = None) -> Runtime:
+    """The runtime of an exported file, which its suffix chooses: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+
+    An ONNX file and OpenVINO's are data. A ``.pt2`` is not: torch runs code that a forged one holds, so open your own only.
+
+    Args:
+        path: The file.
+        device: ``'cpu'``; ``'cuda'`` and ``'cuda:1'`` for ``.onnx`` (with onnxruntime-gpu) and ``.pt2``; ``'gpu'``, one of Intel,
+            for ``.xml``.
+        threads: Of a call; as many as the runtime likes by default. For ``.pt2`` those of the whole process.
+
+    Raises:
+        DataNotFoundError: If there is no such file.
+        ConfigError: If the suffix is another one, or the device is not there.
+        CorruptFileError: If the file is damaged, or not written by ``tools/deployment/export.py``.
+        ModuleNotFoundError: If the package of the runtime is missing; the tools say which extra brings it.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in RUNTIMES:
+        raise ConfigError(f"An exported model should be a file with the suffix {', '.join(RUNTIMES)}. Found '{path}'.")
+    if not path.is_file():
+        raise DataNotFoundError(f"The exported model '{path}' does not exist.")
+    runtime = open_graph(path, device=device, threads=threads)
+    if runtime.description.content != 'images':
+        raise ConfigError(
+            f"'{path}' should hold preparation and decoding too. Found the bare network: export it without `--network-only`."
+        )
+    return runtime
+
+
+def open_graph(path: Path, *, device: str = 'cpu', threads: int | None = None) -> Runtime:
+    """:func:`load_runtime` of a file that is known to exist, bare networks too, of which only :meth:`Runtime.run` is of use."""
+    module, name = RUNTIMES[path.suffix.lower()]
+    return getattr(importlib.import_module(module), name)(path, device=device, threads=threads)

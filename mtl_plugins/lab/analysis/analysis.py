@@ -1,0 +1,156 @@
+"""Models over one split, analysed and compared: scores, errors by group, images by rank, examples."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from rich.progress import track
+from torch.utils.data import DataLoader
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.lab.analysis.split_analysis import SplitAnalysis, choose_best_median_worst
+from mtl_plugins.loading import Contender, labels_of, predict_samples
+
+BACKGROUND = 'background'
+ERROR = 'error/'
+
+
+@dataclass
+class Analysis:
+    """What a model did on a split.
+
+    Attributes:
+        contender: The model.
+        split: Its scores and errors.
+        images: Of each sample in order: ``position``, ``name`` and what :meth:`SplitAnalysis.add` says of it.
+        attention: By image name, as in :class:`Sample`; empty for a model without.
+    """
+
+    contender: Contender
+    split: SplitAnalysis
+    images: list[dict] = field(default_factory=list)
+    attention: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def describe(self) -> dict:
+        """As plain numbers, for a JSON file; NaN becomes None."""
+        scores = {name: None if np.isnan(value) else value for name, value in self.split.scores().items()}
+        return dict(
+            self.contender.describe(),
+            scores=scores,
+            confusion={name: matrix.tolist() for name, matrix in self.split.confusions().items()},
+            errors=[table.describe() for table in self.split.tables],
+        )
+
+
+def analyse(
+    contenders: Sequence[Contender], loader: DataLoader, progress: bool = True
+) -> tuple[list[Analysis], list[int | None]]:
+    """Run the models over the split; each sees the same images and labels. Memory does not grow but by a few numbers per image.
+
+    Args:
+        contenders: The models.
+        loader: As :func:`build_loader` gives it.
+        progress: Whether to show a progress bar.
+
+    Returns:
+        An analysis for each, and of each image the class but the background that covers most of it in the first class map of
+        the data; None if there is none.
+
+    Raises:
+        ConfigError: If the split has no labels, or models have no label in common.
+        EvaluationError: If a prediction cannot be scored.
+    """
+    labels = labels_of(loader)
+    predicted = [contender.model.label_names for contender in contenders]
+    if not set(predicted[0]).intersection(*predicted[1:]):
+        found = '; '.join(f'{", ".join(names)} ({each.name})' for each, names in zip(contenders, predicted, strict=True))
+        raise ConfigError(f'The models should predict a label in common. Found {found}.')
+    analyses = [Analysis(each, SplitAnalysis(labels, names)) for each, names in zip(contenders, predicted, strict=True)]
+    class_map = next((name for name, kind in labels.items() if kind.is_class_map), None)
+    largest = []
+    samples = predict_samples(contenders, loader)
+    for sample in track(samples, total=len(loader.dataset), description='Predicting', disable=not progress, transient=True):
+        for analysis, predictions, attention in zip(analyses, sample.predictions, sample.attention, strict=True):
+            try:
+                own = analysis.split.add(sample.values, predictions)
+            except (TypeError, ValueError) as error:
+                raise EvaluationError(f'Cannot evaluate {sample.name}: {error}') from error
+            analysis.images.append(dict(position=sample.position, name=sample.name, **own))
+            if attention is not None:
+                analysis.attention[sample.name] = attention
+        largest.append(
+            _largest_class(sample.values[class_map], labels[class_map].classes) if class_map in sample.values else None
+        )
+    return analyses, largest
+
+
+def choose_examples(largest: Sequence[int | None], count: int) -> list[int]:
+    """Positions of ``count`` images: the classes that cover most of them take turns, of each the first images of the split.
+
+    Nothing of it depends on predictions. Without classes they are evenly spread over the split.
+    """
+    buckets: dict[int, list[int]] = defaultdict(list)
+    for position, label in enumerate(largest):
+        if label is not None:
+            buckets[label].append(position)
+    if not buckets:
+        return np.unique(np.linspace(0, len(largest) - 1, min(count, len(largest))).round().astype(int)).tolist()
+    turns = [bucket[turn] for turn in range(count) for _, bucket in sorted(buckets.items()) if turn < len(bucket)]
+    return turns[:count]
+
+
+def read_positions(indices: Sequence[int] | None, number: int) -> list[int] | None:
+    """The indices that were asked for, checked.
+
+    Raises:
+        ConfigError: If one is no position of the ``number`` images.
+    """
+    for index in indices or ():
+        if not 0 <= index < number:
+            raise ConfigError(f'`--indices` should lie in 0..{number - 1}, the images of the split. Found {index}.')
+    return list(indices) if indices else None
+
+
+def rank_images(analysis: Analysis, score: str, count: int, lower_is_better: bool | None = None) -> dict[str, list[dict]]:
+    """The ``best``, ``median`` and ``worst`` images of a run by a score of the image alone.
+
+    Args:
+        analysis: Of the run.
+        score: One of its numbers.
+        count: How many of each.
+        lower_is_better: By default so for ``error/*`` and for scores that are errors.
+
+    Raises:
+        ConfigError: If no image has the score.
+    """
+    images = analysis.images
+    known = list(dict.fromkeys(name for image in images for name in image if name not in ('position', 'name')))
+    values = np.array([image.get(score, np.nan) for image in images], np.float64)
+    if score not in known or np.isnan(values).all():
+        raise ConfigError(f'`--by` should be a score that an image has: {", ".join(known)}. Found {score}.')
+    if lower_is_better is None:
+        lower_is_better = analysis.split.rule_of(score) == 'less'
+    chosen = choose_best_median_worst(values, count, lower_is_better)
+    return {rank: [images[position] for position in positions] for rank, positions in chosen.items()}
+
+
+def make_document(analyses: Sequence[Analysis], loader: DataLoader, provenance: Mapping) -> dict:
+    """All numbers of an analysis or comparison, for a JSON file."""
+    dataset = loader.dataset
+    labels = {name: list(kind.classes) if kind.is_class_map else None for name, kind in labels_of(loader).items()}
+    return dict(
+        schema_version=2,
+        # The others are those of a benchmark.
+        provenance={key: value for key, value in provenance.items() if key not in ('repeats', 'quick', 'seed')},
+        data=dict(root=str(dataset.data_root), split=dataset.split, images=len(dataset), labels=labels),
+        models=[analysis.describe() for analysis in analyses],
+    )
+
+
+def _largest_class(label: np.ndarray, classes: Sequence[str]) -> int | None:
+    """The class but the background with the most pixels; None if there is none."""
+    counts = np.bincount(label.ravel(), minlength=256)[: len(classes)]
+    counts = np.where([name == BACKGROUND for name in classes], 0, counts)
+    return int(counts.argmax()) if counts.any() else None

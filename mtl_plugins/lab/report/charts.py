@@ -1,0 +1,237 @@
+"""The interactive charts of a report as Plotly understands them; the page's script adds colours of text, grid and paper."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.colors import to_hex
+
+from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
+from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
+from mtl_plugins.lab.report.groups import RunGroup, has_metric, lower_is_better, metrics_of
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.visualization.confusion_picture import normalise_rows
+from mtl_plugins.visualization.plots import COLOURS, distinct_colours
+
+# Black would vanish on a dark page.
+_BLACK, _GREY = COLOURS[-1], '#8a9097'
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A chart with what may be chosen.
+
+    Attributes:
+        name: Unique on the page.
+        choices: What stands before each list of choices, and its entries.
+        figures: ``data`` and ``layout`` by the numbers of the choices, joined by commas; '' without any.
+        note: A sentence below.
+        height: In pixels.
+    """
+
+    name: str
+    choices: list[tuple[str, list[str]]]
+    figures: dict[str, dict]
+    note: str = ''
+    height: int = 420
+
+    def describe(self) -> dict:
+        return dict(name=self.name, choices=self.choices, figures=self.figures, height=self.height)
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """As in the pictures, but legible on dark paper too."""
+    colours = zip(names, distinct_colours(len(names)), strict=True)
+    return {name: _GREY if colour == _BLACK else to_hex(colour) for name, colour in colours}
+
+
+def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
+    """A point for each run, a line for the mean of each row; a choice for each summary."""
+    metrics = metrics_of(groups)
+    figures = {}
+    for place, (metric, title) in enumerate(metrics.items()):
+        shown = [group for group in groups if has_metric(group, metric)]
+        names = [group.name for group in shown]
+        points = [
+            (group.name, run.scores[metric], run.get('seed'))
+            for group in shown
+            for run in group.runs
+            if run.scores.get(metric) is not None
+        ]
+        rows, values, seeds = (list(column) for column in zip(*points, strict=True))
+        means = dict(x=[group.mean(metric) for group in shown], y=names, mode='lines+markers', name='mean')
+        single = dict(x=values, y=rows, mode='markers', name='a run', customdata=seeds)
+        figures[str(place)] = dict(
+            data=[
+                dict(
+                    type='scatter',
+                    **means,
+                    line=dict(color=_GREY, width=1),
+                    marker=dict(size=13, symbol='line-ns-open', color=COLOURS[0], line=dict(width=3)),
+                ),
+                dict(
+                    type='scatter',
+                    **single,
+                    marker=dict(size=8, color=COLOURS[0], opacity=0.65),
+                    hovertemplate='%{y}, seed %{customdata}: %{x:.2f}<extra></extra>',
+                ),
+            ],
+            layout=dict(
+                xaxis=dict(title=f'{title} ({"lower" if lower_is_better(groups, metric) else "higher"} is better)'),
+                yaxis=dict(autorange='reversed', type='category'),
+            ),
+        )
+    choices = [('score', list(metrics.values()))]
+    return Chart('ladder', choices, figures, 'Points are runs, bars their means.', height=120 + 34 * len(groups))
+
+
+def cost_chart(
+    costs: Sequence[Mapping], headings: Mapping[str, str], groups: Sequence[RunGroup], colours: Mapping[str, str]
+) -> Chart | None:
+    """A score against a cost, a point for each group. None if no group has both."""
+    metrics = metrics_of(groups)
+    by_name = {group.name: group for group in groups}
+    known = [key for key in headings if any(cost[key] is not None for cost in costs)]
+    figures = {}
+    for (x, key), (y, metric) in itertools.product(enumerate(known), enumerate(metrics)):
+        data = [
+            dict(
+                type='scatter',
+                mode='markers',
+                name=cost['name'],
+                x=[cost[key]],
+                y=[by_name[cost['name']].mean(metric)],
+                marker=dict(size=12, color=colours[cost['name']]),
+                hovertemplate='%{x:.4g}, %{y:.2f}',
+            )
+            for cost in costs
+            if cost[key] is not None and has_metric(by_name[cost['name']], metric)
+        ]
+        worse = ' (lower is better)' if lower_is_better(groups, metric) else ''
+        layout = dict(
+            xaxis=dict(title=headings[key], rangemode='tozero'), yaxis=dict(title=metrics[metric] + worse), showlegend=True
+        )
+        figures[f'{x},{y}'] = dict(data=data, layout=layout)
+    if not any(figure['data'] for figure in figures.values()):
+        return None
+    return Chart('costs', [('cost', [headings[key] for key in known]), ('score', list(metrics.values()))], figures)
+
+
+def confusion_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
+    """Of each class map its IoU by class and its confusion matrices: shares, counts, and the difference to the first model."""
+    charts: dict[str, list[Chart]] = {}
+    for label, by_model in confusions_by_label(splits).items():
+        classes = list(next(iter(splits.values())).labels[label].classes)
+        charts[label] = [
+            _iou_chart(f'iou-{label}', by_model, classes, colours),
+            _confusion_chart(f'confusion-{label}', by_model, classes),
+        ]
+    return charts
+
+
+def _iou_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str], colours: Mapping[str, str]) -> Chart:
+    bars = []
+    for model, matrix in by_model.items():
+        iou = class_iou(matrix)
+        values = dict(x=[*classes, 'mean'], y=_numbers([*iou, iou.mean()]), hovertemplate='%{x}: %{y:.1f} %')
+        bars.append(dict(type='bar', name=model, marker=dict(color=colours[model]), **values))
+    axes = dict(yaxis=dict(title='IoU (%)', rangemode='tozero'), xaxis=dict(tickangle=-60))
+    return Chart(name, [], {'': dict(data=bars, layout=dict(axes, barmode='group', showlegend=len(bars) > 1))})
+
+
+def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str]) -> Chart:
+    first = normalise_rows(next(iter(by_model.values())))
+    axis = dict(constrain='domain', showgrid=False)
+    layout = dict(
+        xaxis=dict(axis, title='prediction', tickangle=-60),
+        yaxis=dict(axis, title='label', autorange='reversed', scaleanchor='x'),
+    )
+    figures = {}
+    for place, matrix in enumerate(by_model.values()):
+        shares = normalise_rows(matrix)
+        change = shares - first
+        limit = float(np.nanmax(np.abs(change), initial=1.0))
+        views = {
+            'per cent of the label': dict(z=shares, colorscale=_scale('Blues'), zmin=0, zmax=100, text='%{z:.1f} %'),
+            'pixels': dict(z=np.log10(np.maximum(matrix, 1)), colorscale=_scale('Blues'), text='%{customdata:,} pixels'),
+            'points more than the first model': dict(
+                z=change, colorscale=_scale('bwr'), zmin=-limit, zmax=limit, text='%{z:+.1f} points'
+            ),
+        }
+        for view, (title, heat) in enumerate(views.items()):
+            heat |= dict(z=[_numbers(row) for row in heat['z']], x=classes, y=classes, xgap=1, ygap=1)
+            heat['hovertemplate'] = f'label %{{y}}, predicted %{{x}}: {heat.pop("text")}<extra></extra>'
+            # The scale of pixels is that of their logarithms.
+            heat |= dict(showscale=title != 'pixels', colorbar=dict(thickness=12, len=0.7))
+            heat |= dict(customdata=matrix.tolist()) if title == 'pixels' else {}
+            figures[f'{place},{view}'] = dict(data=[dict(heat, type='heatmap')], layout=layout)
+    shown = list(views)[: 3 if len(by_model) > 1 else 2]
+    return Chart(name, [('model', list(by_model)), ('show', shown)], figures, height=max(380, 150 + 26 * len(classes)))
+
+
+def error_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
+    """Of each label its errors by distance, by class and the like, and over the places of the image."""
+    charts: dict[str, list[Chart]] = {}
+    labels = next(iter(splits.values())).labels
+    for label, by in itertools.product(labels, (*labels, PLACE)):
+        tables = {model: [table for table in split.tables_by(by) if table.label == label] for model, split in splits.items()}
+        tables = {model: own for model, own in tables.items() if any(table.sums.counts.any() for table in own)}
+        if tables:
+            name = f'error-{label}-by-{by}'
+            chart = _place_chart(name, tables) if by == PLACE else _group_chart(name, tables, labels[by], colours)
+            charts.setdefault(label, []).append(chart)
+    return charts
+
+
+def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: LabelKind, colours: Mapping[str, str]) -> Chart:
+    edges = by.group_edges()
+    axis = dict(title=by.group_title, tickangle=-60)
+    if edges is not None:
+        edges = [float(edge) for edge in edges]
+        axis |= dict(type='log', tickvals=edges, ticktext=[f'{edge:.3g}' for edge in edges], tickangle=0)
+    errors = [table.error for table in next(iter(tables.values()))]
+    figures = {}
+    for place, error in enumerate(errors):
+        data = []
+        for model, own in tables.items():
+            sums = own[place].sums
+            trace = dict(name=model, y=_numbers(sums.means), customdata=sums.counts.tolist())
+            trace['hovertemplate'] = '%{x}: %{y:.3g} (%{customdata:,} pixels)'
+            if edges is None:
+                data.append(dict(trace, type='bar', x=list(sums.names), marker=dict(color=colours[model])))
+            else:
+                middles = _numbers(np.sqrt(np.multiply(edges[:-1], edges[1:])))
+                data.append(dict(trace, type='scatter', mode='lines+markers', x=middles, line=dict(color=colours[model])))
+        layout = dict(xaxis=axis, yaxis=dict(title=error, rangemode='tozero'), barmode='group', showlegend=len(data) > 1)
+        figures[str(place)] = dict(data=data, layout=layout)
+    return Chart(name, [('error', errors)], figures)
+
+
+def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart:
+    errors = [table.error for table in next(iter(tables.values()))]
+    hidden = dict(visible=False)
+    figures = {}
+    for place, _ in enumerate(errors):
+        means = [own[place].sums.means for own in tables.values()]
+        # One scale for all models.
+        limit = float(np.nanmax(np.abs(means))) or 1.0
+        scale = dict(colorscale=_scale('inferno'), zmin=0, zmax=limit)
+        if np.nanmin(means) < 0:
+            scale = dict(colorscale=_scale('bwr'), zmin=-limit, zmax=limit)
+        for model, values in enumerate(means):
+            cells = [_numbers(row) for row in np.reshape(values, PLACES)]
+            heat = dict(type='heatmap', z=cells, **scale, hovertemplate='%{z:.3g}<extra></extra>', colorbar=dict(thickness=12))
+            layout = dict(xaxis=hidden, yaxis=dict(hidden, autorange='reversed'))
+            figures[f'{model},{place}'] = dict(data=[heat], layout=layout)
+    return Chart(name, [('model', list(tables)), ('error', errors)], figures, height=300)
+
+
+def _scale(name: str) -> list[list]:
+    """A colour map of matplotlib for Plotly."""
+    return [[place / 8, to_hex(matplotlib.colormaps[name](place / 8))] for place in range(9)]
+
+
+def _numbers(values) -> list[float | None]:
+    return [float(f'{value:.5g}') if np.isfinite(value) else None for value in values]

@@ -1,0 +1,73 @@
+"""What runs logged and how they scored over time, as plain numbers for a page."""
+
+import contextlib
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from mtl_plugins.errors import DataError
+from mtl_plugins.lab.report.groups import RunGroup
+from mtl_plugins.records.best_validation import read_row
+from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.records.training_log import read_scalars, wall_hours
+
+# A longer log is averaged over so many parts: a screen has no room for more.
+MOST_POINTS = 240
+_COUNTERS = ('iter', 'epoch', 'step')
+
+
+def curves_of(groups: Sequence[RunGroup]) -> dict:
+    """For each run its ``group`` (position), ``seed``, ``validation`` and ``training``, both ``iter``, ``epoch``, ``hours`` and
+    ``values`` by metric, or None without any; epochs and hours are None where the run does not know them.
+
+    A damaged file counts as none: the list of runs says what is wrong with a run.
+    """
+    runs = []
+    for place, group in enumerate(groups):
+        for run in group.runs:
+            rows: list[dict] = []
+            logged: list[Mapping] = []
+            with contextlib.suppress(DataError, ValueError):
+                rows = [read_row(row) | {key: float(row[key]) for key in ('iter', 'epoch') if row.get(key)} for row in
+                        read_metrics(run.path / FILE_NAME)]  # fmt: skip
+            with contextlib.suppress(DataError):
+                logged = read_scalars(run.path)
+            last = rows[-1] if rows else {}
+            rate = last['epoch'] / last['iter'] if last.get('epoch') and last.get('iter') else None
+            if rate is None:
+                epochs, iterations = run.number('progress.max_epochs'), run.number('progress.max_iters')
+                rate = epochs / iterations if epochs and iterations else None
+            series = {name: _series(run.path, part, rate) for name, part in (('validation', rows), ('training', logged))}
+            runs.append(dict(group=place, seed=run.get('seed'), **series))
+    return dict(groups=[group.name for group in groups], runs=runs)
+
+
+def _series(path, rows: Sequence[Mapping], epochs_per_iteration: float | None) -> dict | None:
+    rows = [row for row in rows if 'iter' in row]
+    if not rows:
+        return None
+    iterations = np.array([row['iter'] for row in rows], np.float64)
+    names = dict.fromkeys(key for row in rows for key, value in row.items() if isinstance(value, (int, float)))
+    values = {name: np.array([row.get(name, math.nan) for row in rows], np.float64) for name in names if name not in _COUNTERS}
+    parts = np.array_split(np.arange(len(rows)), min(len(rows), MOST_POINTS))
+    hours = None
+    with contextlib.suppress(DataError):
+        hours = _average(wall_hours(path, iterations), parts)
+    done = _average(iterations, parts)
+    return dict(
+        iter=done,
+        epoch=None if epochs_per_iteration is None else [_round(epochs_per_iteration * each) for each in done],
+        hours=hours,
+        values={name: _average(column, parts) for name, column in values.items() if not np.isnan(column).all()},
+    )
+
+
+def _average(column: np.ndarray, parts: Sequence[np.ndarray]) -> list[float | None]:
+    means = [column[part][np.isfinite(column[part])] for part in parts]
+    return [_round(float(known.mean())) if known.size else None for known in means]
+
+
+def _round(value: float) -> float:
+    """Five digits: no screen shows more."""
+    return float(f'{value:.5g}')

@@ -1,0 +1,199 @@
+"""What the models of a report predict: errors over the split, and pictures of a few images for the gallery."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from mmengine.config import Config
+from PIL import Image
+
+from mtl_plugins.config.options import recorded_config
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, analyse, choose_examples, rank_images
+from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
+from mtl_plugins.lab.report.groups import RunGroup
+from mtl_plugins.labels.label_kind import ColourBar, LabelKind
+from mtl_plugins.loading import Sample, build_loader, labels_of, load_contender, predict_samples
+from mtl_plugins.utils.data_files import PLUGINS_ADVICE
+
+# Larger pictures are made smaller: the page holds all of them.
+WIDEST = 640
+_QUALITY = 82
+
+
+@dataclass
+class Predictions:
+    """The models of a report on the images of one split.
+
+    Attributes:
+        labels: The kinds by name.
+        split: Name of the split.
+        root: Of the data.
+        number: Of its images.
+        analyses: By name of the group.
+        samples: Some of its images, with the predictions of each model in the order of ``analyses``.
+        ranked: Pictures of the best, median and worst images of one model by label, and its name.
+    """
+
+    labels: dict[str, LabelKind]
+    split: str
+    root: str
+    number: int
+    analyses: dict[str, Analysis]
+    samples: list[Sample]
+    ranked: dict[str, np.ndarray] = field(default_factory=dict)
+    ranked_of: str = ''
+
+    @property
+    def aspect(self) -> float:
+        height, width = self.samples[0].image.shape[:2]
+        return width / height
+
+
+def predict(
+    groups: Sequence[RunGroup], data_root: str | None, split: str | None, examples: int, best: str | None, progress: bool
+) -> Predictions:
+    """Run a model of each group over a split.
+
+    Args:
+        groups: Those with a :attr:`RunGroup.representative`.
+        data_root: Replaces that of the first run's config.
+        split: That of its validation by default.
+        examples: How many images the gallery shows; the classes that cover most of an image take turns, whatever the predictions.
+        best: Name of the group whose best and worst images are shown.
+        progress: Whether to show progress bars.
+
+    Raises:
+        ConfigError: If the data are not there, or a run's classes are others.
+        CheckpointError: If a checkpoint does not fit.
+    """
+    runs = {group.name: group.representative for group in groups}
+    configs = [recorded_config(run, 'val_dataloader') for run in runs.values()]
+    _set_data_root(configs[0], data_root)
+    contenders = [
+        load_contender(name, config, str(run.checkpoint('best') or run.checkpoint('last')), PLUGINS_ADVICE)
+        for (name, run), config in zip(runs.items(), configs, strict=True)
+    ]
+    loader = build_loader(contenders, configs, split)
+    analyses, largest = {}, []
+    for contender in contenders:
+        # One by one: they need no label in common.
+        (analyses[contender.name],), largest = analyse([contender], loader, progress)
+    labels, dataset = labels_of(loader), loader.dataset
+    found = Predictions(
+        labels=labels,
+        split=dataset.split,
+        root=str(dataset.data_root),
+        number=len(dataset),
+        analyses=analyses,
+        samples=list(predict_samples(contenders, loader, choose_examples(largest, examples))),
+    )
+    if best in analyses:
+        found.ranked_of = best
+        contender = analyses[best].contender
+        for name in contender.model.label_names:
+            if labels[name].pixel_error_names:
+                ranks = rank_images(analyses[best], f'{ERROR}{name}', 2)
+                wanted = [image['position'] for some in ranks.values() for image in some]
+                rows = {
+                    each.position: dict(image=each.image, labels=each.values, predictions=each.predictions[0])
+                    for each in predict_samples([contender], loader, sorted(set(wanted)))
+                }
+                found.ranked[name] = draw_ranked(ranks, rows, f'{ERROR}{name}', labels)
+    return found
+
+
+def _set_data_root(config: Config, data_root: str | None) -> None:
+    if data_root:
+        config.val_dataloader.dataset.data_root = data_root
+    root = config.val_dataloader.dataset.get('data_root')
+    if root and not Path(root).is_dir():
+        raise ConfigError(
+            f"The data of the first run should lie in '{root}'. Found nothing there: give --data-root, or --no-predictions for a "
+            'report without pictures, confusion matrices and errors by distance.'
+        )
+
+
+def gallery_of(found: Predictions) -> dict:
+    """What the page's gallery shows.
+
+    Returns:
+        ``layers``, each with ``id``, ``title``, ``label`` and ``group`` (None for the photograph and what is true);
+        ``legends`` by ``label``; ``examples``, each with ``name``, ``aspect`` and ``pictures``: a data URI by layer.
+    """
+    names = list(found.analyses)
+    layers = [dict(id='image', title='image', label=None, group=None)]
+    examples = [
+        dict(
+            name=sample.name,
+            aspect=round(sample.image.shape[1] / sample.image.shape[0], 4),
+            pictures=dict(image=encode_photo(sample.image)),
+        )
+        for sample in found.samples
+    ]
+    legends = {}
+    for label, kind in found.labels.items():
+        if not any(label in sample.values for sample in found.samples):
+            continue
+        layers.append(dict(id=f'{label}/true', title=kind.titles[0], label=label, group=None))
+        legends[label] = _legend(kind.legend(), kind.colour_bar(), kind.note())
+        legends[f'{label}/errors'] = _legend([], kind.error_bar(), kind.colour_errors_note)
+        for place, name in enumerate(names):
+            shown = [sample.predictions[place].get(label) for sample in found.samples]
+            if all(prediction is None for prediction in shown):
+                continue
+            layers.append(dict(id=f'{label}/{place}', title=kind.titles[1], label=label, group=name))
+            for example, prediction in zip(examples, shown, strict=True):
+                example['pictures'][f'{label}/{place}'] = encode(kind.colour(prediction))
+            if kind.pixel_error_names:
+                layers.append(dict(id=f'{label}/{place}/errors', title='errors', label=f'{label}/errors', group=name))
+                for example, sample, prediction in zip(examples, found.samples, shown, strict=True):
+                    if label in sample.values:
+                        errors = kind.colour_errors(sample.values[label], prediction)
+                        example['pictures'][f'{label}/{place}/errors'] = encode(errors)
+        for example, sample in zip(examples, found.samples, strict=True):
+            if label in sample.values:
+                example['pictures'][f'{label}/true'] = encode(kind.colour(sample.values[label]))
+    return dict(layers=layers, legends=legends, examples=examples)
+
+
+def _legend(entries: Sequence, bar: ColourBar | None, note: str | None) -> dict:
+    shown = None
+    if bar is not None:
+        chosen = np.linspace(0, len(bar.colours) - 1, 24).round().astype(int)
+        colours = [f'rgb({red},{green},{blue})' for red, green, blue in np.asarray(bar.colours)[chosen].tolist()]
+        shown = dict(title=bar.title, colours=colours, ticks=[[round(place, 4), text] for place, text in bar.ticks])
+    named = [[name, None if colour is None else f'rgb({",".join(map(str, colour))})'] for name, colour in entries]
+    return dict(entries=named, bar=shown, note=note)
+
+
+def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:
+    """A picture ``(H, W, 3)`` uint8 as data URI of a JPEG, made smaller where it is wider."""
+    picture = Image.fromarray(image)
+    if picture.width > widest:
+        picture = picture.resize((widest, round(picture.height * widest / picture.width)), Image.Resampling.LANCZOS)
+    return _data_uri(picture, 'JPEG', quality=_QUALITY)
+
+
+def encode(colours: np.ndarray) -> str:
+    """A coloured map as data URI: exact in a palette where it has few colours, else as JPEG.
+
+    Args:
+        colours: ``(H, W, 3)`` uint8; wider than ``WIDEST`` every so many pixels of it.
+    """
+    picture = Image.fromarray(np.ascontiguousarray(colours))
+    if picture.width > WIDEST:
+        picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.NEAREST)
+    few = picture.getcolors(64)
+    if few is None:
+        return _data_uri(picture, 'JPEG', quality=_QUALITY, subsampling=0)
+    return _data_uri(picture.quantize(len(few), dither=Image.Dither.NONE), 'PNG', optimize=True)
+
+
+def _data_uri(picture: Image.Image, form: str, **options) -> str:
+    data = io.BytesIO()
+    picture.save(data, form, **options)
+    return f'data:image/{form.lower()};base64,{base64.b64encode(data.getvalue()).decode()}'

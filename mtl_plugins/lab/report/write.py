@@ -1,0 +1,387 @@
+"""A report on runs: one page that holds everything, the same tables as files, figures as PNG and PDF."""
+
+import base64
+import datetime
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+import mtl_plugins
+from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
+from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
+from mtl_plugins.lab.plots.cost_plot import CostPoint, render_score_against_cost
+from mtl_plugins.lab.plots.metric_curves import average, read_curve, render_curves
+from mtl_plugins.lab.plots.resource_table import resource_rows
+from mtl_plugins.lab.plots.sweep_plots import render_scores
+from mtl_plugins.lab.report import charts
+from mtl_plugins.lab.report.curves import curves_of
+from mtl_plugins.lab.report.groups import (
+    TRIALS_NAME,
+    RunGroup,
+    config_table,
+    group_runs,
+    has_metric,
+    ladder_table,
+    lower_is_better,
+    metrics_of,
+    provenance_table,
+    read_trials,
+)
+from mtl_plugins.lab.report.page import render_page
+from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
+from mtl_plugins.lab.report.resources import COSTS, RunCost, read_cost, tell_left_out
+from mtl_plugins.lab.runs.tables import Table, TextTable, make_table, to_csv, to_latex, to_markdown
+from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.records.config_data import as_data
+from mtl_plugins.records.provenance import code_state
+from mtl_plugins.records.record import RunRecord
+from mtl_plugins.utils.files import make_folder, replacing
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
+from mtl_plugins.visualization.plots import write_picture
+
+PAGE = 'index.html'
+WIDEST_RANKED = 1100
+_SWEEP_PICTURES = ('score_by_*.png', 'losses.png', 'cost_by_batch_size.png', 'importance.png')
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """What a report shows.
+
+    Attributes:
+        title: Above the page.
+        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
+        data_root: Replaces that of the first run's config.
+        split: Whose images are predicted; that of the validation by default.
+        examples: Images of the gallery.
+        predictions: Whether the models predict at all.
+        size: Height and width of the image whose operations are counted.
+        progress: Whether to show progress bars.
+    """
+
+    title: str = 'Report'
+    names: Sequence[str] | None = None
+    data_root: str | None = None
+    split: str | None = None
+    examples: int = 6
+    predictions: bool = True
+    size: tuple[int, int] = (256, 256)
+    progress: bool = False
+
+
+@dataclass
+class _Report:
+    """What was found out."""
+
+    runs: list[RunRecord]
+    groups: list[RunGroup]
+    monitor: str
+    best: str | None
+    costs: list[RunCost]
+    sweeps: list[dict]
+    found: Predictions | None = None
+    without: list[str] = field(default_factory=list)
+
+    @property
+    def title(self) -> str:
+        """What people call the score that ranks the rows."""
+        return metrics_of(self.groups)[self.monitor]
+
+
+def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> list[Path]:
+    """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``.
+
+    Args:
+        folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
+        out: The folder; made if missing. Files of an earlier report are replaced.
+        options: What it shows.
+
+    Returns:
+        What was written, the page first.
+
+    Raises:
+        DataNotFoundError: If there is no such folder, or no run.
+        ConfigError: If the data of the models are not there, or do not belong together, or names are missing.
+    """
+    report = _collect(folders, options)
+    tables = _tables(report)
+    figures = _figures(report)
+    # Nothing is written before everything is known.
+    page = _page(report, tables, options)
+    written = [out / PAGE, out / 'report.json']
+    make_folder(out)
+    for name, table in tables.items():
+        for suffix, convert in (('md', to_markdown), ('tex', to_latex), ('csv', to_csv)):
+            written.append(_write_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
+    for name, figure in figures.items():
+        for suffix in ('png', 'pdf'):
+            written.append(out / 'figures' / f'{name}.{suffix}')
+            make_folder(written[-1].parent)
+            write_picture(written[-1], figure)
+    _write_text(written[1], json.dumps(_document(report), indent=1) + '\n')
+    _write_text(written[0], page)
+    return written
+
+
+def _write_text(path: Path, text: str) -> Path:
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+    return path
+
+
+def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
+    # As they are given, and each once; within a folder by start.
+    runs = list({run.path.resolve(): run for folder in folders for run in find_runs([folder])}.values())
+    if not runs:
+        listed = ', '.join(map(str, folders))
+        raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')
+    groups = _rename(group_runs(runs), options.names)
+    metrics = metrics_of(groups)
+    if not metrics:
+        raise ConfigError(f'One of the {len(runs)} runs should have been validated. Found no score in any of them.')
+    # The one that most rows have; of those the last, which sums up the others.
+    monitor = max(reversed(metrics), key=lambda name: sum(has_metric(group, name) for group in groups))
+    sign = -1 if lower_is_better(groups, monitor) else 1
+    scored = [group for group in groups if has_metric(group, monitor)]
+    best = max(scored, key=lambda group: sign * group.mean(monitor)).name
+    sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
+    configured = [group for group in groups if group.runs[0].config_sections.get('model')]
+    costs, refused = [], {}
+    for group in configured:
+        try:
+            costs.append(_cost_of(group, options.size))
+        except UserError as error:
+            refused[group.name] = error
+    tell_left_out(list(refused.values()))
+    report = _Report(runs, groups, monitor, best, costs, sweeps)
+    able = [group for group in groups if group.representative is not None and group.name not in refused]
+    report.without = [group.name for group in groups if group not in able]
+    if options.predictions and able:
+        shown = best if best not in report.without else able[0].name
+        report.found = predict(able, options.data_root, options.split, options.examples, shown, options.progress)
+    return report
+
+
+def _rename(groups: list[RunGroup], names: Sequence[str] | None) -> list[RunGroup]:
+    if names is None:
+        return groups
+    if len(set(names)) != len(groups):
+        listed = ', '.join(group.name for group in groups)
+        raise ConfigError(f'`--names` should name each of the {len(groups)} rows differently: {listed}. Found {len(set(names))}.')
+    return [RunGroup(name, group.runs) for name, group in zip(names, groups, strict=True)]
+
+
+def _cost_of(group: RunGroup, size: tuple[int, int]) -> RunCost:
+    """That of the first run, under the name of the group."""
+    return RunCost(**{**vars(read_cost(group.runs[0], size)), 'name': group.name})
+
+
+def _tables(report: _Report) -> dict[str, Table]:
+    tables: dict[str, Table] = {'rows': ladder_table(report.groups), 'runs': make_table(report.runs)}
+    if report.costs:
+        headings, rows = resource_rows([cost.describe() for cost in report.costs], report.monitor)
+        tables['resources'] = TextTable([report.title if heading == report.monitor else heading for heading in headings], rows)
+    tables['configs'] = config_table(report.groups)
+    tables['provenance'] = provenance_table(report.groups)
+    return tables
+
+
+def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
+    """The figures of the page as files."""
+    figures: dict[str, Figure | np.ndarray] = {}
+    lower = lower_is_better(report.groups, report.monitor)
+    for metric, name in ((report.monitor, report.title), ('loss', 'loss')):
+        curves = []
+        for group in report.groups:
+            for run in group.runs:
+                try:
+                    curves.append(read_curve(run.path, metric, group.name))
+                except (ConfigError, DataError):
+                    # Not logged, or not yet.
+                    continue
+        shared = [name for name in dict.fromkeys(curve.name for curve in curves) if _share([c for c in curves if c.name == name])]
+        curves = [curve for curve in curves if curve.name in shared]
+        if curves and max(len(curve.values) for curve in curves) > 1:
+            figures[f'curves_{_file_name(name)}'] = render_curves(curves, metric)
+    for metric, title in metrics_of(report.groups).items():
+        shown = [(group.name, score) for group in report.groups if has_metric(group, metric) for score in group.scores(metric)]
+        names, scores = zip(*shown, strict=True)
+        figures[f'rows_{_file_name(title)}'] = render_scores(
+            names,
+            np.array(scores),
+            [''] * len(scores),
+            parameter='row',
+            metric=title,
+            higher_is_better=not lower_is_better(report.groups, metric),
+        )
+    for key, title in COSTS.items():
+        points = [
+            CostPoint(cost.name, getattr(cost, key), group.mean(report.monitor))
+            for cost in report.costs
+            for group in report.groups
+            if group.name == cost.name and getattr(cost, key) is not None and has_metric(group, report.monitor)
+        ]
+        if points:
+            figures[f'score_against_{key}'] = render_score_against_cost(points, title, report.title, lower)
+    if report.found:
+        splits = {name: analysis.split for name, analysis in report.found.analyses.items()}
+        figures |= draw_confusions(splits) | draw_errors(splits, report.found.aspect)
+        figures |= {f'ranked_{label}': picture for label, picture in report.found.ranked.items()}
+    return figures
+
+
+def _share(curves: Sequence) -> bool:
+    try:
+        average(curves)
+    except ConfigError:
+        return False
+    return True
+
+
+def _file_name(text: str) -> str:
+    return ''.join(letter if letter.isalnum() else '_' for letter in text)
+
+
+def _read_sweep(folder: Path) -> dict:
+    document = read_trials(folder)
+    names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
+    title = SUMMARY_TITLES.get(document['metric'], document['metric'])
+    number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}
+    rows = []
+    for trial in document['trials']:
+        values = [trial['params'].get(name, '') for name in names]
+        cells = [f'{value:.3g}' if isinstance(value, float) else str(value) for value in values]
+        cells += ['' if trial[key] is None else form.format(trial[key]) for key, form in number.items()]
+        rows.append([str(trial['number']), *cells, trial['state'] if not trial['error'] else trial['error']])
+    headings = ['trial', *names, title, 'time (s)', 'memory (MiB)', 'parameters', 'state']
+    files = [path for pattern in _SWEEP_PICTURES for path in sorted(folder.glob(pattern))]
+    pictures = [(path.stem.replace('_', ' '), _png_uri(path.read_bytes())) for path in files]
+    return dict(name=document['sweep'], table=TextTable(headings, rows), pictures=pictures)
+
+
+def _png_uri(data: bytes) -> str:
+    return f'data:image/png;base64,{base64.b64encode(data).decode()}'
+
+
+def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) -> str:
+    found, groups = report.found, report.groups
+    splits = {name: analysis.split for name, analysis in found.analyses.items()} if found else {}
+    colours = charts.colours_of([group.name for group in groups])
+    confusions = charts.confusion_charts(splits, colours) if splits else {}
+    errors = charts.error_charts(splits, colours) if splits else {}
+    ladder = charts.ladder_chart(groups) if len(groups) > 1 else None
+    costs = charts.cost_chart([cost.describe() for cost in report.costs], COSTS, groups, colours) if report.costs else None
+    every = [ladder, costs, *(chart for part in (confusions, errors) for some in part.values() for chart in some)]
+    labels = [name for name in found.labels if name in confusions or name in errors] if found else []
+    gallery = gallery_of(found) if found else None
+    data = dict(
+        charts={chart.name: chart.describe() for chart in every if chart},
+        curves=curves_of(groups),
+        colours=list(colours.values()),
+        monitor=report.monitor,
+        gallery=gallery,
+        best=report.best,
+    )
+    sections = [
+        ('rows', 'Rows'),
+        ('curves', 'Curves'),
+        *((f'errors-{name}', name.capitalize()) for name in labels),
+    ]
+    sections += [('gallery', 'Gallery')] if gallery else []
+    sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
+    sections += [('resources', 'Resources')] if 'resources' in tables else []
+    sections += [('configs', 'Configs')] if tables['configs'].texts() else []
+    return render_page(
+        'report.html',
+        title=options.title,
+        sources='',
+        sections=[*sections, ('runs', 'Runs'), ('provenance', 'Provenance')],
+        summary=_summary(report),
+        made=_made(),
+        tables={'resources': None, **tables},
+        charts=dict(ladder=ladder, costs=costs),
+        labels=labels,
+        confusions=confusions,
+        errors=errors,
+        chart_titles=_chart_titles(confusions, errors, found),
+        predictions_note=_predictions_note(report),
+        has_gallery=gallery is not None,
+        gallery_note='The images are chosen by what their labels show, not by the predictions.',
+        ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],
+        ranked_of=found.ranked_of if found else '',
+        sweeps=report.sweeps,
+        resources_note=f'Of the first run of each row: parameters in millions, FLOPs of an image of {options.size[0]} x '
+        f'{options.size[1]} forward, a multiply-add being two; the most memory that training needed.',
+        data=as_data(data),
+    )
+
+
+def _summary(report: _Report) -> str:
+    group = next(each for each in report.groups if each.name == report.best)
+    scores = ', '.join(
+        f'{title} {group.mean(name):.2f}' for name, title in metrics_of([group]).items() if has_metric(group, name)
+    )
+    runs, rows = len(report.runs), len(report.groups)
+    unfinished = [run for run in report.runs if run.state not in ('finished', 'unknown')]
+    text = f'{runs} run{"s" * (runs != 1)} in {rows} row{"s" * (rows != 1)}. '
+    text += f'Best {report.title}: {report.best} ({scores}).' if rows > 1 else f'{report.best}: {scores}.'
+    return text + (f' {len(unfinished)} did not finish: see the list of runs.' if unfinished else '')
+
+
+def _made() -> str:
+    now = datetime.datetime.now(datetime.timezone.utc)
+    commit = code_state().get('commit')
+    return f'Made on {now:%Y-%m-%d %H:%M} UTC by mtl_plugins {mtl_plugins.__version__}' + (
+        f', commit {commit[:10]}.' if commit else '.'
+    )
+
+
+def _predictions_note(report: _Report) -> str:
+    if not report.found:
+        return ''
+    images = f'All {report.found.number} images of the split {report.found.split}'
+    text = f'{images}, by the best checkpoint of the first seed of each row.'
+    reasons = 'Without a checkpoint, without labels, or with a config that cannot be used'
+    return text + (f' {reasons}: {", ".join(report.without)}.' if report.without else '')
+
+
+def _chart_titles(confusions: Mapping, errors: Mapping, found: Predictions | None) -> dict[str, str]:
+    titles = {}
+    for iou, matrix in confusions.values():
+        titles |= {iou.name: 'IoU by class', matrix.name: 'Confusion matrix'}
+    for label, some in errors.items():
+        for chart in some:
+            by = chart.name.removeprefix(f'error-{label}-by-')
+            title = found.labels[by].group_title.split(' (')[0] if by in found.labels else 'place in the image'
+            titles[chart.name] = f'Error by {title}'
+    return titles
+
+
+def _document(report: _Report) -> dict[str, Any]:
+    """All numbers."""
+    found = report.found
+    rows = [
+        dict(
+            name=group.name,
+            runs=[
+                dict(path=run.path.name, scores=dict(run.scores), **{key: run.get(key) for key in ('seed', 'state', 'code')})
+                for run in group.runs
+            ],
+            means={name: group.mean(name) for name in metrics_of([group])},
+        )
+        for group in report.groups
+    ]
+    predictions = None
+    if found:
+        models = {name: analysis.describe() for name, analysis in found.analyses.items()}
+        predictions = dict(split=found.split, images=found.number, models=models)
+    costs = [dict(cost.describe(), path=cost.path.name) for cost in report.costs]
+    return as_data(
+        dict(schema_version=1, monitor=report.monitor, best=report.best, rows=rows, resources=costs, predictions=predictions)
+    )

@@ -1,0 +1,240 @@
+"""``run.json``: what a training leaves about itself in its work dir. One JSON object, written whole or not at all.
+
+==================  ====================================================================================================
+``format``          1. Whoever rewrites the file keeps fields that it does not know.
+``run_name``        see :func:`~mtl_plugins.submission.make_run_name`
+``state``           ``running``, ``finished``, ``failed``, ``interrupted`` (Ctrl-C, SIGTERM). A run whose process is gone
+                    without having said so is ``killed``: the file says ``running``, and nobody holds the work dir's lock
+``error``           one sentence on why it failed, else null
+``started``         start of the first session, UTC, ISO 8601 to the second; so are ``updated`` and ``ended`` (null if running)
+``seconds``         wall time of all sessions together, validation and prediction of the test split included
+``sessions``        a list, one entry for each start of the training: ``started``, ``updated``, ``state``, ``error``, ``seconds``,
+                    ``from_iter``, ``iterations``, ``train_seconds`` (without validations), ``validations``, ``val_seconds``,
+                    ``train_cpu_seconds`` and ``val_cpu_seconds`` (of all threads of the main process), ``host``, ``pid``,
+                    ``command``, ``code``, ``device``, ``versions`` by package
+``code``            ``commit`` of the repository that holds the package, and ``clean``: whether nothing was changed or untracked
+                    in it; null both outside git. This, ``device`` and ``versions`` are those of the newest session
+``config_file``     relative to the folder it was started in, if below it; null if the config was made in memory
+``config``          the resolved config as data
+``config_hash``     of what matters in it, without seed, names and places: :func:`~mtl_plugins.records.config_data.hash_config`
+``data``            for each split that was used: ``samples``, and ``fingerprint`` of the names and sizes of its files (null if it
+                    names none)
+``seed``            of the run
+``device``          ``name``, ``processes``, ``threads``
+``progress``        ``epoch`` and ``iter`` that are done, ``max_epochs`` (null: trained by iterations), ``max_iters``, ``loss``
+``epoch_seconds``   training time of one pass over the training split, without validation
+``memory_mib``      the most that the main process needed: allocated on the GPU, or else resident
+``memory_of``       ``gpu`` or ``process``
+``parameters``      of the model
+``flops``           of one image of the size of a training batch, forward, a multiply-add being two; null if not to be counted
+``flops_size``      height and width of that image
+``scores``          all metrics of the best validation; of the last one if no score decides
+``last_scores``     all metrics of the last validation
+``best``            ``monitor``, ``rule``, ``epoch``, ``iter`` and ``value`` of the best validation; null without one
+``validations``     ``epoch``, ``iter``, ``seconds`` of the run by then, ``train_seconds`` and ``train_cpu_seconds`` without
+                    validations and without the wait for the first batch, and ``value`` of the monitored score, for each
+``checkpoints``     file names of the ``best`` and the ``last``
+``archive``         file name of the submission
+``note``, ``tags``, ``task``, ``graded``
+                    what people add: text, a list of words, the task of a course, and scores of a grader
+==================  ====================================================================================================
+
+Numbers that are not finite are null. Times of a process that was killed count up to its last update.
+"""
+
+import functools
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.utils.data_files import ANY, find_misfit, is_flag, is_name, is_number, is_text, parse_json, read_bytes, shorten
+
+RECORD_NAME = 'run.json'
+LOCK_NAME = '.lock'
+FORMAT = 1
+MISSING = object()
+
+
+_CODE = dict(commit=is_text, clean=is_flag)
+_DEVICE = dict(name=is_text, processes=is_number, threads=is_number)
+_NUMBERS, _TEXTS = {ANY: is_number}, {ANY: is_text}
+_SECONDS = ('seconds', 'train_seconds', 'val_seconds', 'train_cpu_seconds', 'val_cpu_seconds')
+# What the fields are if they are there and not null, see `find_misfit`.
+_FORM: dict[str, Any] = dict(
+    **dict.fromkeys(('run_name', 'state', 'error', 'started', 'updated', 'ended', 'note', 'task'), is_text),
+    **dict.fromkeys(('config_file', 'config_hash', 'memory_of'), is_text),
+    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'parameters', 'flops'), is_number),
+    **dict.fromkeys(('scores', 'last_scores', 'graded', 'progress'), _NUMBERS),
+    sessions=[
+        dict(
+            **dict.fromkeys(('started', 'updated', 'state', 'error', 'host', 'command'), is_text),
+            **dict.fromkeys((*_SECONDS, 'from_iter', 'iterations', 'validations', 'pid'), is_number),
+            code=_CODE,
+            device=_DEVICE,
+            versions=_TEXTS,
+        )
+    ],
+    code=_CODE,
+    device=_DEVICE,
+    versions=_TEXTS,
+    config=dict(model=dict(tasks={ANY: {}}), randomness={}, default_hooks=dict(checkpoint={})),
+    data={ANY: dict(samples=is_number, fingerprint=is_text)},
+    flops_size=[is_number],
+    best=dict(monitor=is_text, rule=is_text, epoch=is_number, iter=is_number, value=is_number),
+    validations=[_NUMBERS],
+    checkpoints={ANY: is_name},
+    archive=is_name,
+    tags=[is_text],
+)
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its record tells it, at the time of reading.
+
+    Attributes:
+        path: The work dir.
+        data: The fields of the record without ``config``; those that a run does not know are absent.
+        config_sections: JSON text of each top-level entry of the config. Texts are cheaper to compare than configs, and the
+            sections of many runs are the same.
+        state: As in the record, or ``killed``; ``unknown`` for work dirs without a record, ``unreadable`` for a broken one.
+    """
+
+    path: Path
+    data: Mapping[str, Any]
+    config_sections: Mapping[str, str] = field(repr=False)
+    state: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as data; not to be changed, since records share its parts."""
+        return {name: _parse(text) for name, text in self.config_sections.items()}
+
+    @property
+    def run_name(self) -> str | None:
+        return self.data.get('run_name')
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """All metrics of the best validation."""
+        return self.data.get('scores') or {}
+
+    @property
+    def last_scores(self) -> Mapping[str, float]:
+        """All metrics of the last validation."""
+        return self.data.get('last_scores') or {}
+
+    @property
+    def archive(self) -> Path | None:
+        """The submission, if it is there."""
+        path = self.path / self.data['archive'] if self.data.get('archive') else None
+        return path if path and path.is_file() else None
+
+    def checkpoint(self, which: str = 'best') -> Path | None:
+        """The ``'best'`` or the ``'last'`` checkpoint, if it is there."""
+        name = (self.data.get('checkpoints') or {}).get(which)
+        return self.path / name if name and (self.path / name).is_file() else None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """What stands at a dotted key, of the record, else of the config: ``'scores.metrics_summary/multitask'``,
+        ``'seed'``, ``'optim_wrapper.optimizer.lr'``, ``'train_dataloader.dataset.pipeline.1.crop_size'``.
+
+        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
+        a score may be called by its last word: ``'multitask'``.
+        """
+        if key in ('path', 'state'):
+            return str(getattr(self, key))
+        found = look_up(self.data, key)
+        if found is MISSING:
+            section, _, rest = key.removeprefix('config.').partition('.')
+            text = self.config_sections.get(section)
+            found = MISSING if text is None else look_up(_parse(text), rest) if rest else _parse(text)
+        if found is MISSING:
+            found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
+        return default if found is MISSING else found
+
+    def number(self, key: str) -> float | None:
+        """As :meth:`get`, if it is a number; None otherwise."""
+        found = self.get(key)
+        return found if is_number(found) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Any:
+    return json.loads(text)
+
+
+def look_up(node: Any, key: str) -> Any:
+    """What stands at a dotted key of nested dicts and lists, whose own keys may hold dots; ``MISSING`` if nothing does."""
+    if isinstance(node, Mapping):
+        if key in node:
+            return node[key]
+        for place, letter in enumerate(key):
+            if letter == '.' and key[:place] in node:
+                found = look_up(node[key[:place]], key[place + 1 :])
+                if found is not MISSING:
+                    return found
+    elif isinstance(node, list):
+        head, _, rest = key.partition('.')
+        if head.isdecimal() and int(head) < len(node):
+            return look_up(node[int(head)], rest) if rest else node[int(head)]
+    return MISSING
+
+
+def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
+    """Training time of an iteration over all sessions, without validation; None before the first."""
+    sessions = record.get('sessions') or ()
+    iterations = sum(session.get('iterations') or 0 for session in sessions)
+    return sum(session.get('train_seconds') or 0.0 for session in sessions) / iterations if iterations else None
+
+
+def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seconds') -> float:
+    """Seconds that the iterations took which led to the newest one: what a session did and the next one repeated is left out.
+
+    Args:
+        sessions: Of a record, from the first to the newest.
+        name: ``'train_seconds'`` or ``'train_cpu_seconds'``.
+    """
+    total = sessions[-1].get(name) or 0.0
+    for session, following in pairwise(sessions):
+        done = session.get('iterations') or 0
+        kept = min((following.get('from_iter') or 0) - (session.get('from_iter') or 0), done)
+        total += (session.get(name) or 0.0) * kept / done if done else 0.0
+    return round(total, 3)
+
+
+def read_record_file(work_dir: Path) -> dict[str, Any]:
+    """The fields of ``run.json``.
+
+    Raises:
+        DataNotFoundError: If there is none.
+        CorruptFileError: If it is something else than such a record.
+    """
+    path = work_dir / RECORD_NAME
+    try:
+        record = parse_json(read_bytes(path))
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.") from error
+    except OSError as error:
+        raise CorruptFileError(f"'{path}' cannot be read: {error.strerror}.") from error
+    except ValueError as error:
+        raise CorruptFileError(f"'{path}' is not the record of a run: it is no JSON ({shorten(error)}).") from error
+    if not isinstance(record, dict):
+        raise CorruptFileError(f"'{path}' is not the record of a run: it should hold one object. Found {type(record).__name__}.")
+    check_record(record, path)
+    return record
+
+
+def check_record(record: Mapping[str, Any], path: Path) -> None:
+    """Refuse fields that are not what a record holds: everybody who reads one may rely on their types.
+
+    Raises:
+        CorruptFileError: If one is something else.
+    """
+    misfit = find_misfit(record, _FORM)
+    if misfit is not None:
+        raise CorruptFileError(f"'{path}' is not the record of a run: {misfit}")

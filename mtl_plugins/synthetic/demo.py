@@ -1,0 +1,124 @@
+"""The parts of the demo: its data, its table and its picture."""
+
+import multiprocessing
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import cv2
+from rich.console import Console
+from rich.table import Table
+
+from mtl_plugins.apis.train import TrainingResult
+from mtl_plugins.evaluation.functional.scores import with_ties_broken
+from mtl_plugins.evaluation.label_folder import find_labels
+from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.labels.presets import MINISCAPES_TASKS
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.submission.grader import grade_submission
+from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
+from mtl_plugins.utils.files import (
+    locked,
+    make_folder,
+    remove_leftovers,
+    replace_folder,
+    replacing,
+    scratch_folder,
+    shorten_paths,
+)
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
+from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+
+SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
+BEST_METRIC = SUMMARY_MULTITASK
+PICTURE_ROWS = 5
+
+
+def ensure_data(
+    out: Path,
+    num_train: int,
+    num_val: int,
+    num_test: int,
+    size: tuple[int, int],
+    seed: int,
+    labels: Sequence[str] = MINISCAPES_TASKS,
+) -> Path:
+    """Generate the data set unless an earlier demo with the same numbers left it. Of several processes one does."""
+    root = out / f'data_{num_train}-{num_val}-{num_test}_{size[0]}x{size[1]}_seed{seed}'
+    if tuple(labels) != MINISCAPES_TASKS:
+        root = root.with_name(f'{root.name}_{"-".join(labels)}')
+    splits = dict(train=num_train, val=num_val, test=num_test)
+    make_folder(out)
+    with locked(out / f'.{root.name}.lock'):
+        remove_leftovers(out)
+        if not all((root / split).is_dir() for split, number in splits.items() if number):
+            with scratch_folder(root) as folder:
+                write_miniscapes(folder, num_train, num_val, num_test, size, seed, multiprocessing.cpu_count(), labels=labels)
+                replace_folder(folder, root)
+    return root
+
+
+def report(
+    data_root: Path, result: TrainingResult, metrics_csv: Path, picture: Path, seconds: float
+) -> dict[str, Mapping[str, float]]:
+    """Grade the submission, print the table of the demo and draw its picture.
+
+    Args:
+        data_root: Data set with ``grader/test``.
+        result: What the training left.
+        metrics_csv: Its metrics, a row per validation.
+        picture: The PNG to write.
+        seconds: Duration so far, for the last line.
+
+    Returns:
+        The scores of each row of the table.
+    """
+    grader_labels = data_root / 'grader' / 'test'
+    baseline = fit_position_baseline(data_root / 'train')
+    rows = {
+        'model, validation': _best_row(metrics_csv),
+        'model, graded test': grade_submission(result.archive, grader_labels),
+        'per-position baseline, validation': score_position_baseline(baseline, data_root / 'val'),
+        'per-position baseline, graded test': score_position_baseline(baseline, grader_labels),
+    }
+    arrows = dict(greater='↑', less='↓')
+    headings = [f'{label} {arrows[SUMMARY_RULES[name]]}' for label, name in SUMMARY.items()]
+    table = Table('', *headings, title=result.run_name)
+    for label, scores in rows.items():
+        table.add_row(label, *(f'{scores[name]:.2f}' for name in SUMMARY.values()))
+    console = Console()
+    console.print(table)
+    console.print('Baseline: for each pixel position the best guess from the training labels, without looking at the image.')
+    model, guess = rows['model, graded test'], rows['per-position baseline, graded test']
+    gain = model[SUMMARY['mIoU']] - guess[SUMMARY['mIoU']]
+    reduction = 100 * (1 - model[SUMMARY['SI-logRMSE']] / guess[SUMMARY['SI-logRMSE']])
+    console.print(f'Against it the model has {gain:+.1f} points of mIoU and {-reduction:+.0f} % of SI-logRMSE on the test split.')
+    _draw(data_root, result.archive, picture)
+    for label, path in (('Submission', result.archive), ('Picture', picture), ('Checkpoint', result.checkpoint)):
+        console.print(shorten_paths(f'{label}: {path.absolute()}'), soft_wrap=True, highlight=False)
+    console.print(f'Took {seconds / 60:.1f} minutes.')
+    return rows
+
+
+def _best_row(metrics_csv: Path) -> Mapping[str, float]:
+    rows = [{name: float(value) for name, value in row.items()} for row in read_metrics(metrics_csv)]
+    return max(rows, key=lambda row: with_ties_broken(row)[BEST_METRIC])
+
+
+def _draw(data_root: Path, archive: Path, picture: Path) -> None:
+    """Predictions out of the archive beside the labels of the first test images."""
+    found = find_labels(data_root / 'grader' / 'test')
+    labels = {name: files.kind for name, files in found.items()}
+    rows = []
+    with zipfile.ZipFile(archive) as content:
+        for stem in list(next(iter(found.values())).paths)[:PICTURE_ROWS]:
+            row = {'image': decode_image(str(data_root / 'test' / 'rgb' / f'{stem}.jpg')), 'labels': {}, 'predictions': {}}
+            for name, kind in labels.items():
+                stored = kind.decode(str(found[name].paths[stem]))
+                codes = kind.from_png(content.read(f'predictions/{name}/{stem}.png'), stored.shape[:2])
+                row['labels'][name], row['predictions'][name] = kind.to_values(stored), kind.code_values(codes)
+            rows.append(row)
+    with replacing(picture) as temporary:
+        encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows, labels), cv2.COLOR_RGB2BGR))[1]
+        temporary.write_bytes(encoded.tobytes())
