@@ -1,6 +1,7 @@
 # The default runtime without predictions and submissions; the schedules of DINO, a warning when it collapses, and k-NN accuracy,
 # t-SNE and neighbours of its features at each validation.
 _base_ = ['default_runtime.py']
+custom_imports = dict(imports=['mtl_plugins.lab.features.feature_hook'])
 submission = dict(enabled=False)
 default_hooks = dict(
     _delete_=True,

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from mmengine.config import Config
@@ -37,7 +38,6 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import Contender, build_loader, build_trained
 from mtl_plugins.models.utils.model_stats import count_parameters
-from mtl_plugins.synthetic.streets.street_scenes import render_sample
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
 from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
@@ -171,11 +171,19 @@ def _traced_dtype(form: Form) -> torch.dtype:
 
 
 def gate_images(form: Form) -> Iterator[np.ndarray]:
-    """Generated scenes of the sizes of the gate, or three batches of the size that is fixed."""
+    """Coloured noise of the sizes of the gate, or three batches of the size that is fixed: ``(N, H, W, 3)`` uint8."""
     for number, (batch, *size) in enumerate(GATE):
-        count = form.batch or batch
-        scenes = [render_sample(number, 'val', index, tuple(form.size or size)).image for index in range(count)]
-        yield np.stack(scenes)
+        rng = np.random.default_rng(number)
+        yield np.stack([_coloured_noise(rng, *(form.size or size)) for _ in range(form.batch or batch)])
+
+
+def _coloured_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Noise whose amplitude halves with each octave, as that of photographs does: ``(H, W, 3)`` uint8, over the whole range."""
+    picture = np.zeros((height, width, 3), np.float32)
+    for octave in range(1, max(2, min(height, width).bit_length())):
+        grid = rng.standard_normal((min(height, 2**octave), min(width, 2**octave), 3)).astype(np.float32)
+        picture += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) / 2**octave
+    return cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
 
 
 def refuse_failures(rows: Sequence[Row], form: Form) -> None:

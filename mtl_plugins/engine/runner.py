@@ -21,7 +21,6 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from mtl_plugins.config.load import RunConfig
 from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
@@ -36,6 +35,7 @@ from mtl_plugins.engine.resumption import (
     reschedule,
     step_by_scores,
 )
+from mtl_plugins.engine.run_config import RunConfig
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.best_validation import read_row
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE

@@ -13,8 +13,8 @@ import torch
 from PIL import Image
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.engine import FeatureHook
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.features.feature_hook import FeatureHook
 from mtl_plugins.lab.features.feature_record import read_records
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file

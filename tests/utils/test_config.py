@@ -6,7 +6,8 @@ import re
 import pytest
 from yapf.yapflib import yapf_api
 
-from mtl_plugins.config.load import RunConfig, load_config, parse_options
+from mtl_plugins.config.load import load_config, parse_options
+from mtl_plugins.engine.run_config import RunConfig
 from mtl_plugins.errors import ConfigError
 from tests.tiny import EPOCH_CONFIG
 

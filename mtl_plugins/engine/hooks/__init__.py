@@ -16,7 +16,6 @@ from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
 from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.hooks.training_image_hook import TrainingImageHook
-from mtl_plugins.lab.features.feature_hook import FeatureHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -25,7 +24,6 @@ __all__ = [
     'ConfusionMatrixHook',
     'DINOScheduleHook',
     'EarlyStoppingHook',
-    'FeatureHook',
     'HistogramHook',
     'IntervalRuntimeInfoHook',
     'LabelSummaryHook',
