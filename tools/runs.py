@@ -56,7 +56,7 @@ def parse_args() -> argparse.Namespace:
 
 
 def selected(args: argparse.Namespace) -> list:
-    from mtl_plugins.lab.runs.columns import select
+    from mtl_plugins.lab.runs.query import select
     from mtl_plugins.lab.runs.work_dirs import find_runs
 
     return select(find_runs(args.folders), args.where, args.sort, args.reverse)
@@ -162,7 +162,7 @@ def write_score_sheet(args: argparse.Namespace) -> None:
 
 
 def prune(args: argparse.Namespace) -> None:
-    from mtl_plugins.lab.runs.pruning import superfluous_checkpoints
+    from mtl_plugins.lab.runs.work_dirs import superfluous_checkpoints
     from mtl_plugins.utils.data_files import printable
 
     count = size = 0

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.models.layers.skip_decoder import SkipDecoder
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
 from mtl_plugins.models.utils.inference import prepare_for_inference
 
 # Neither is a multiple of a stride, so that a graph for any size pads; small, for the graph is all that counts.

@@ -1,5 +1,4 @@
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
-from mtl_plugins.engine.bf16_optim_wrapper import Bf16OptimWrapper
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
@@ -21,7 +20,7 @@ from mtl_plugins.engine.hooks import (
 )
 from mtl_plugins.engine.log_processor import SummaryLogProcessor
 from mtl_plugins.engine.loops import InferenceTestLoop, InferenceValLoop
-from mtl_plugins.engine.optim_wrapper import OptimWrapper
+from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper, OptimWrapper
 from mtl_plugins.engine.optim_wrapper_constructor import MergedGroupsConstructor
 from mtl_plugins.engine.runner import MultiTaskRunner
 

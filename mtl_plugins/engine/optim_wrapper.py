@@ -1,5 +1,8 @@
 """The optimizer step with a watch on its gradients."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from mmengine.optim import OptimWrapper as _OptimWrapper
 
@@ -73,3 +76,17 @@ class OptimWrapper(_OptimWrapper):
                 del self.optimizer.grad_scale, self.optimizer.found_inf
         elif norm.isfinite():
             self.optimizer.step(**kwargs)
+
+
+@OPTIM_WRAPPERS.register_module()
+class Bf16OptimWrapper(OptimWrapper):
+    """The :class:`OptimWrapper` whose forward pass runs under bfloat16 autocast, on a GPU or a CPU.
+
+    bfloat16 has the range of float32, so that gradients need no scaling. mmengine's ``AmpOptimWrapper`` refuses CPUs.
+    """
+
+    @contextlib.contextmanager
+    def optim_context(self, model: torch.nn.Module) -> Iterator[None]:
+        device_type = next(model.parameters()).device.type
+        with super().optim_context(model), torch.autocast(device_type, dtype=torch.bfloat16):
+            yield

@@ -9,7 +9,7 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.records.best_validation import read_row
+from mtl_plugins.records.metrics_file import read_row
 
 # What a scheduler's state holds beside its settings, and how an optimizer computes its step.
 _STATE = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter')

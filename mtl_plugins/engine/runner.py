@@ -21,7 +21,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
 from torch.utils.data import DataLoader
 
-from mtl_plugins.datasets.loading import collate, view_collate  # noqa: F401  # mmengine's function registry has no locations.
+from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
@@ -37,9 +37,8 @@ from mtl_plugins.engine.resumption import (
 )
 from mtl_plugins.engine.run_config import RunConfig
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.records.best_validation import read_row
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
-from mtl_plugins.records.metrics_file import rows_up_to
+from mtl_plugins.records.metrics_file import read_row, rows_up_to
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import any_class, suggest_class

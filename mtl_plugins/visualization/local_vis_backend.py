@@ -11,7 +11,7 @@ from mmengine.visualization.vis_backend import force_init_env
 
 from mtl_plugins.registry import VISBACKENDS
 from mtl_plugins.utils.files import make_folder, replacing
-from mtl_plugins.visualization.histogram import Histogram
+from mtl_plugins.visualization.visualizer import Histogram
 
 HISTOGRAM_FILE = 'histograms.jsonl'
 

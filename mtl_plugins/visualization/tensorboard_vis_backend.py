@@ -8,7 +8,7 @@ from mmengine.visualization.vis_backend import force_init_env
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import VISBACKENDS
-from mtl_plugins.visualization.histogram import Histogram
+from mtl_plugins.visualization.visualizer import Histogram
 
 
 @VISBACKENDS.register_module()

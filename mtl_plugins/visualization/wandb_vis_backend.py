@@ -14,7 +14,7 @@ from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import VISBACKENDS
-from mtl_plugins.visualization.histogram import Histogram
+from mtl_plugins.visualization.visualizer import Histogram
 
 RUN_ID = 'wandb_run_id'
 

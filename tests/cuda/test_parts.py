@@ -6,8 +6,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.models.layers.relu_max_pool import POOLING, relu_max_pool
-from mtl_plugins.models.layers.upsampled_conv import factored_upsampled_conv3x3, plain_upsampled_conv3x3
+from mtl_plugins.models.backbones.resnet import POOLING, relu_max_pool
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import factored_upsampled_conv3x3, plain_upsampled_conv3x3
 from mtl_plugins.models.losses import upsampled_cross_entropy as cross_entropy_module
 from mtl_plugins.models.losses.silog_loss import silog_loss
 from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy

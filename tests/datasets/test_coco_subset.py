@@ -14,7 +14,7 @@ from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.masks import decode_counts, pack_segmentation, to_mask
 from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
 from mtl_plugins.datasets.loading.collate import multitask_collate
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.transforms import LoadCOCOSubset, RandomHomography, ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels

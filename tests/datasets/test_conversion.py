@@ -11,15 +11,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.conversion.converter import convert
-from mtl_plugins.datasets.conversion.fitting import centre_window, fit_sample
+from mtl_plugins.datasets.conversion.converter import centre_window, convert, fit_sample
 from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.labels.normal_codec import encode_normals
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
+from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.utils import files
 from tests.fake_folders import CLASSES, LABELS, write_fake_folders
 

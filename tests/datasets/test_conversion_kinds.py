@@ -12,7 +12,7 @@ from mtl_plugins.datasets.conversion.converter import convert
 from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.labels.normal_codec import encode_normals
+from mtl_plugins.labels.surface_normals import encode_normals
 from tests.datasets.layouts import (
     BASELINE,
     FOCAL,

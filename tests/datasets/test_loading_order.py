@@ -12,7 +12,7 @@ from mmengine.registry import FUNCTIONS
 from torch.utils.data import BatchSampler, DataLoader
 
 from mtl_plugins.datasets.loading.collate import multitask_collate
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.loading.samplers import EpochSampler, IterationSampler
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset

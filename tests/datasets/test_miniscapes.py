@@ -10,14 +10,14 @@ import pytest
 from PIL import Image, ImageOps
 
 from mtl_plugins.apis.inference.sources import Frame, read_frames
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
-from mtl_plugins.labels.normal_codec import decode_normals
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, miniscapes_labels
+from mtl_plugins.labels.surface_normals import decode_normals
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.submission.prediction_folder import find_image_sizes
 from tests.fake_miniscapes import save_label, write_fake_miniscapes

@@ -8,7 +8,7 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.multitask.mmseg_dataset import MMSegDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import TRAIN_IDS, save_png

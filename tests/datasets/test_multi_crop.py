@@ -7,8 +7,8 @@ import pytest
 import torch
 from PIL import Image
 
+from mtl_plugins.datasets.loading.collate import view_collate
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.loading.view_collate import view_collate
 from mtl_plugins.datasets.transforms import MultiCrop, PackViews, ResizeCrop
 from mtl_plugins.datasets.transforms.multi_crop import sample_area
 

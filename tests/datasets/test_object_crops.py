@@ -8,7 +8,7 @@ from PIL import Image, ImageOps
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, crop_box, find_crops
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.fake_coco import annotation, write_fake_coco

@@ -18,7 +18,7 @@ from mtl_plugins.engine.hooks.histogram_hook import spread_values
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
-from mtl_plugins.visualization.histogram import Histogram
+from mtl_plugins.visualization.visualizer import Histogram
 from tests.tiny import CONFIGS, EPOCH_CONFIG, tiny_config
 
 BINS_CONFIG = CONFIGS / 'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py'

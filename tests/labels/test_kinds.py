@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, InvalidPredictionError
-from mtl_plugins.labels.boundary_codec import semantic_boundaries
-from mtl_plugins.labels.normal_codec import decode_normals, encode_normals
+from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label, build_labels, miniscapes_labels
+from mtl_plugins.labels.surface_normals import decode_normals, encode_normals
 from mtl_plugins.registry import LABELS
 
 KINDS = build_labels(MINISCAPES_LABELS)

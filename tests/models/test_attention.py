@@ -7,10 +7,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.models.layers.attention import Attention
-from mtl_plugins.models.layers.grid_tokens import GridTokens, grid_edge
-from mtl_plugins.models.layers.positional_embedding import PositionalEmbedding, sinusoidal_positions
-from mtl_plugins.models.layers.transformer_block import TransformerBlock
+from mtl_plugins.models.layers.transformer import (
+    Attention,
+    GridTokens,
+    PositionalEmbedding,
+    TransformerBlock,
+    grid_edge,
+    sinusoidal_positions,
+)
 
 
 def linear(layer, tokens: np.ndarray) -> np.ndarray:

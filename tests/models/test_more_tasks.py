@@ -11,7 +11,7 @@ import torch.multiprocessing as mp
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
-from mtl_plugins.labels.normal_codec import encode_normals
+from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.models.losses import BalancedBoundaryLoss, CosineNormalLoss
 from mtl_plugins.models.tasks import BoundaryTask, NormalsTask
 from mtl_plugins.registry import MODELS

@@ -5,8 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from mtl_plugins.models.layers.skip_decoder import SkipDecoder
-from mtl_plugins.models.layers.upsampled_conv import upsampled_separable_conv3x3
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder, upsampled_separable_conv3x3
 from tests.models.builders import build_head, build_segmentor
 from tests.models.test_layers import value_and_gradients
 

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_plugins.models.tasks import DepthTask, SemSegTask
-from mtl_plugins.models.tasks.depth_representation import DepthRepresentation, clamp_with_way_back
+from mtl_plugins.models.tasks.depth import DepthRepresentation, clamp_with_way_back
 
 STATISTICS = dict(normalised=dict(mean=27.0, std=29.0), log=dict(mean=2.9, std=0.8), inverse=dict(mean=0.07, std=0.06), exp=None)
 

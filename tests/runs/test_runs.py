@@ -14,12 +14,10 @@ import pytest
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.errors import ConfigError, DataNotFoundError
-from mtl_plugins.lab.runs.columns import differing_keys, headings, select
 from mtl_plugins.lab.runs.index import RunIndex
-from mtl_plugins.lab.runs.pruning import superfluous_checkpoints
-from mtl_plugins.lab.runs.query import Query
+from mtl_plugins.lab.runs.query import Query, differing_keys, headings, select
 from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
-from mtl_plugins.lab.runs.work_dirs import find_runs, read_older_run, read_run
+from mtl_plugins.lab.runs.work_dirs import find_runs, read_older_run, read_run, superfluous_checkpoints
 from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file

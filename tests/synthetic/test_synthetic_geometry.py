@@ -194,7 +194,7 @@ def test_normals_are_those_of_the_depth_map():
 
 
 def test_labels_on_request(tmp_path):
-    from mtl_plugins.labels.boundary_codec import semantic_boundaries
+    from mtl_plugins.labels.boundary_map import semantic_boundaries
     from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
     from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
     from mtl_plugins.synthetic.streets.street_scenes import render_sample

@@ -5,10 +5,9 @@ import pytest
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.plots.comparison import render_label_comparison
-from mtl_plugins.lab.plots.cost_plot import CostPoint, best_trade_offs, render_score_against_cost
 from mtl_plugins.lab.plots.error_plots import render_class_bars, render_error_by_place, render_error_by_range
 from mtl_plugins.lab.plots.metric_curves import Curve, average
-from mtl_plugins.lab.plots.resource_table import resource_rows
+from mtl_plugins.lab.report.resources import CostPoint, best_trade_offs, render_score_against_cost, resource_rows
 from mtl_plugins.labels.colours import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference

@@ -42,7 +42,7 @@ def main() -> None:
         summary_in_markdown,
     )
     from mtl_plugins.lab.experiments.data import data_for
-    from mtl_plugins.lab.plots.cost_plot import render_score_against_cost
+    from mtl_plugins.lab.report.resources import render_score_against_cost
     from mtl_plugins.utils.files import replacing
     from mtl_plugins.visualization.plots import write_picture
 

@@ -32,9 +32,14 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.lab.plots.cost_plot import CostPoint, render_score_against_cost
-    from mtl_plugins.lab.plots.resource_table import resource_rows, rows_in_markdown
-    from mtl_plugins.lab.report.resources import COSTS, read_costs
+    from mtl_plugins.lab.report.resources import (
+        COSTS,
+        CostPoint,
+        read_costs,
+        render_score_against_cost,
+        resource_rows,
+        rows_in_markdown,
+    )
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES
     from mtl_plugins.visualization.plots import write_picture

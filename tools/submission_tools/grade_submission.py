@@ -31,8 +31,7 @@ def main() -> None:
 
     from mtl_plugins.errors import UserError
     from mtl_plugins.records.recording import change_record, is_archive_of_record
-    from mtl_plugins.submission.grader import grade_submission
-    from mtl_plugins.submission.score_table import format_score_table
+    from mtl_plugins.submission.grader import format_score_table, grade_submission
     from mtl_plugins.utils.files import make_folder, replacing
 
     scores = grade_submission(args.archive, args.labels, num_threads=args.threads)

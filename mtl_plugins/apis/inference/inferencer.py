@@ -14,7 +14,7 @@ from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_fr
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
 from mtl_plugins.datasets.transforms.foreign import build_transform
-from mtl_plugins.datasets.transforms.resize_to_cover import ResizeToCover
+from mtl_plugins.datasets.transforms.resize import ResizeToCover
 from mtl_plugins.deployment.runtimes.inference_runtime import (
     PROBABILITIES,
     Runtime,

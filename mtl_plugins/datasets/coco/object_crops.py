@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, annotated_orientation, check_classes, read_instances
-from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
+from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset
 from mtl_plugins.datasets.multitask.split_listing import tell_left_out, walk_files
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, decode_image, turn, turn_back

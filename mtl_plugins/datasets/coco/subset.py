@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, read_instances
-from mtl_plugins.datasets.loading.keyed_dataset import KeyedDataset
-from mtl_plugins.datasets.loading.labelled_dataset import class_names
+from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset, class_names
 from mtl_plugins.datasets.transforms.coco_loading import rasterise_objects
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS

@@ -7,16 +7,53 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
+import numpy as np
 
-from mtl_plugins.datasets.conversion.fitting import fit_sample
 from mtl_plugins.datasets.conversion.records import describe_labels, record_options
 from mtl_plugins.datasets.conversion.split_folders import SplitFolders
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
 from mtl_plugins.utils.threads import map_in_order
+
+
+def centre_window(shape: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:
+    """Rows and columns of the largest centred window of ``shape`` (height, width) with the proportions of ``size``.
+
+    Its longer side is rounded to whole pixels; of an odd number of spare pixels the last rows or columns lose one more.
+    """
+    height, width = shape
+    if width * size[0] >= height * size[1]:
+        width = max(round(height * size[1] / size[0]), 1)
+    else:
+        height = max(round(width * size[0] / size[1]), 1)
+    top, left = (shape[0] - height) // 2, (shape[1] - width) // 2
+    return slice(top, top + height), slice(left, left + width)
+
+
+def fit_sample(sample: Sample, size: tuple[int, int] | None) -> Sample:
+    """A sample cut to the proportions of ``size`` (height, width), by :func:`centre_window`, and scaled to it.
+
+    Pixel centres correspond: output pixel ``i`` of ``n`` lies at ``(i + 0.5) * m / n - 0.5`` of ``m`` input pixels. Images are
+    averaged over areas where they shrink and bilinear where they grow. Every other map takes the value of the nearest pixel, so
+    no value appears that was not there. Without ``size`` nothing changes.
+    """
+    if size is None:
+        return sample
+    shape = sample['img'].shape[:2]
+    rows, columns = centre_window(shape, size)
+    window = {key: np.ascontiguousarray(array[rows, columns]) for key, array in sample.items()}
+    height, width = window['img'].shape[:2]
+    smooth = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
+    return {key: _resize(array, size, smooth if key == 'img' else cv2.INTER_NEAREST_EXACT) for key, array in window.items()}
+
+
+def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
+    return array if array.shape[:2] == tuple(size) else cv2.resize(array, size[::-1], interpolation=interpolation)
+
 
 FORMAT_VERSION = 1
 JPEG_QUALITY = 95

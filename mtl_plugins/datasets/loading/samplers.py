@@ -8,7 +8,7 @@ from mmengine.dataset import DefaultSampler
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.registry import DATA_SAMPLERS
 
 

@@ -5,7 +5,7 @@ from typing import Any
 from mmengine.dataset import ConcatDataset as MMEngineConcatDataset
 from mmengine.dataset import RepeatDataset as MMEngineRepeatDataset
 
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.registry import DATASETS
 
 

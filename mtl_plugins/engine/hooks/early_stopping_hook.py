@@ -4,7 +4,7 @@ from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.scores import with_ties_broken
-from mtl_plugins.records.best_validation import read_row
+from mtl_plugins.records.metrics_file import read_row
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.score_names import SUMMARY_RULES
 

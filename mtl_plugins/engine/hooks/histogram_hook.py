@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.visualization.histogram import Histogram
-from mtl_plugins.visualization.visualizer import Visualizer
+from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
 MAX_VALUES = 2**16
 

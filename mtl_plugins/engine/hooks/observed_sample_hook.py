@@ -14,9 +14,8 @@ from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.decode_heads.model_bins import ModelBins, find_bins
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.bins import render_bins
-from mtl_plugins.visualization.histogram import Histogram
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
-from mtl_plugins.visualization.visualizer import Visualizer
+from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
 
 @HOOKS.register_module()

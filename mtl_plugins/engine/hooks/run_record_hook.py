@@ -15,8 +15,7 @@ from mtl_plugins.datasets.loading.fingerprint import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
-from mtl_plugins.records.best_validation import best_validation, read_row
-from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.records.metrics_file import FILE_NAME, best_validation, read_metrics, read_row
 from mtl_plugins.records.provenance import processor_name
 from mtl_plugins.records.record import LOCK_NAME, read_record_file, training_time
 from mtl_plugins.records.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session

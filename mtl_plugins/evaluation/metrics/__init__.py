@@ -1,6 +1,4 @@
-from mtl_plugins.evaluation.metrics.depth_metric import DepthMetric
 from mtl_plugins.evaluation.metrics.dino_metric import DINOMetric
-from mtl_plugins.evaluation.metrics.iou_metric import IoUMetric
-from mtl_plugins.evaluation.metrics.multitask_metric import MultiTaskMetric
+from mtl_plugins.evaluation.metrics.label_metric import DepthMetric, IoUMetric, MultiTaskMetric
 
 __all__ = ['DINOMetric', 'DepthMetric', 'IoUMetric', 'MultiTaskMetric']

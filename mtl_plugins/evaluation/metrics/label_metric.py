@@ -10,9 +10,12 @@ from mmengine.logging import print_log
 
 from mtl_plugins.evaluation.functional.on_device import start_measuring
 from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
+from mtl_plugins.registry import METRICS
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_UNCLIPPED, TASK_SUMMARIES
 
 GPU = 'cuda'
 
@@ -124,3 +127,45 @@ class LabelMetric(StreamingMetric):
                 found = dict.fromkeys(found, float('nan'))
             scores |= found
         return scores
+
+
+@METRICS.register_module()
+class IoUMetric(LabelMetric):
+    """The scores of the label ``semseg`` alone: IoU per class, its mean and its nan-mean over one confusion matrix of the split.
+
+    Args:
+        classes: Class names in the order of the ids; the data set's by default.
+    """
+
+    def __init__(self, classes: Sequence[str] | None = None) -> None:
+        self.classes = classes
+        super().__init__(tasks=['semseg'])
+
+    def override(self, configs: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
+        return configs if self.classes is None else dict(semseg=dict(type='ClassMap', classes=self.classes))
+
+
+@METRICS.register_module()
+class DepthMetric(LabelMetric):
+    """The scores of the label ``depth`` alone: errors per image, averaged over the images that have a valid pixel."""
+
+    def __init__(self) -> None:
+        super().__init__(tasks=['depth'])
+
+
+@METRICS.register_module()
+class MultiTaskMetric(LabelMetric):
+    """:class:`LabelMetric` with the common scores of :func:`multitask_scores`.
+
+    ``metrics_summary/multitask`` is 0 for a single task, and then cannot drive ``save_best``.
+    """
+
+    def score_rules(self) -> dict[str, str | None]:
+        rules = super().score_rules()
+        if rules.keys() >= set(TASK_SUMMARIES):
+            rules |= {name: SUMMARY_RULES[name] for name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED)}
+        return rules
+
+    def scores(self) -> dict[str, float]:
+        scores = super().scores()
+        return scores | multitask_scores(scores)

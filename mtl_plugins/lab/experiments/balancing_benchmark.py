@@ -17,7 +17,7 @@ from mtl_plugins.evaluation.functional.task_gains import (
 )
 from mtl_plugins.lab.experiments.ablation import read_plan, run_all
 from mtl_plugins.lab.experiments.definition import find_config, shorten
-from mtl_plugins.lab.plots.cost_plot import CostPoint
+from mtl_plugins.lab.report.resources import CostPoint
 from mtl_plugins.lab.runs.tables import RunTable, to_markdown
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.utils.data_files import ANY, is_number, is_text, read_json

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from torch.utils.data import Dataset
 
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.errors import DataError
 from mtl_plugins.lab.features.embedding import PERPLEXITY, embed
 from mtl_plugins.lab.features.feature_pictures import NeighbourRow, Scatter, render_embedding, render_neighbours, render_strip

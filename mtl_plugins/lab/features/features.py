@@ -14,9 +14,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
-from mtl_plugins.datasets.loading.sample_key import SampleKey
+from mtl_plugins.datasets.loading.collate import view_collate
+from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.loading.view_collate import view_collate
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
 

@@ -1,16 +1,49 @@
 """What runs logged and how they scored over time, as plain numbers for a page."""
 
+import base64
 import contextlib
+import functools
+import gzip
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
 
+import jinja2
 import numpy as np
+from plotly.offline import get_plotlyjs
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.lab.report.groups import RunGroup
-from mtl_plugins.records.best_validation import read_row
-from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
+from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics, read_row
 from mtl_plugins.records.training_log import read_scalars, wall_hours
+
+_TEMPLATES = Path(__file__).parent / 'templates'
+
+
+def render(template: str, **values: Any) -> str:
+    """HTML of a file in ``templates``, with what it shows."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """As :func:`render`, with style, script and Plotly inside: a page that needs no other file."""
+    style, script = ((_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js'))
+    return render(template, style=style, script=script, plotly=_packed_plotly(), **values)
+
+
+@functools.cache
+def _packed_plotly() -> str:
+    """Plotly's script, compressed to a third: every browser of the last years unpacks it."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
 
 # A longer log is averaged over so many parts: a screen has no room for more.
 MOST_POINTS = 240

@@ -14,9 +14,8 @@ from typing import Any
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.lab.report.charts import colours_of
-from mtl_plugins.lab.report.curves import curves_of
+from mtl_plugins.lab.report.curves import curves_of, render, render_page
 from mtl_plugins.lab.report.groups import group_runs, metrics_of
-from mtl_plugins.lab.report.page import render, render_page
 from mtl_plugins.lab.runs.tables import make_table, progress_table, run_names
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.records.config_data import as_data

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl_plugins.errors import CorruptFileError
-from mtl_plugins.lab.runs.columns import differing_keys, headings
+from mtl_plugins.lab.runs.query import differing_keys, headings
 from mtl_plugins.lab.runs.tables import TextTable
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten

@@ -14,12 +14,10 @@ from matplotlib.figure import Figure
 import mtl_plugins
 from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
-from mtl_plugins.lab.plots.cost_plot import CostPoint, render_score_against_cost
 from mtl_plugins.lab.plots.metric_curves import average, read_curve, render_curves
-from mtl_plugins.lab.plots.resource_table import resource_rows
 from mtl_plugins.lab.plots.sweep_plots import render_scores
 from mtl_plugins.lab.report import charts
-from mtl_plugins.lab.report.curves import curves_of
+from mtl_plugins.lab.report.curves import curves_of, render_page
 from mtl_plugins.lab.report.groups import (
     TRIALS_NAME,
     RunGroup,
@@ -32,9 +30,16 @@ from mtl_plugins.lab.report.groups import (
     provenance_table,
     read_trials,
 )
-from mtl_plugins.lab.report.page import render_page
 from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
-from mtl_plugins.lab.report.resources import COSTS, RunCost, read_cost, tell_left_out
+from mtl_plugins.lab.report.resources import (
+    COSTS,
+    CostPoint,
+    RunCost,
+    read_cost,
+    render_score_against_cost,
+    resource_rows,
+    tell_left_out,
+)
 from mtl_plugins.lab.runs.tables import Table, TextTable, make_table, to_csv, to_latex, to_markdown
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.records.config_data import as_data

@@ -1,11 +1,16 @@
 """A small language of conditions on runs: ``optim_wrapper.optimizer.lr < 1e-3 and (seed = 0 or state != failed)``."""
 
+import difflib
+import functools
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.records.record import MISSING, RunRecord
+from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op><=|>=|==|!=|[<>=~])|(?P<bracket>[()])|`(?P<key>[^`]+)`|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s<>=!~()'"`]+))"""
@@ -109,3 +114,97 @@ def _value(text: str) -> Any:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# Hooks save, draw and log; a package that got another one would fill the table.
+_NOT_SHOWN = IRRELEVANT | {'load_from', 'default_hooks'}
+
+
+@functools.lru_cache(maxsize=4096)
+def _flat(section: str, text: str) -> dict[str, Any]:
+    return dict(flatten(json.loads(text), section))
+
+
+def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
+    """Dotted keys of the config in which the runs differ, without names, places and default hooks.
+
+    Where the class of something differs, its ``type`` stands for the arguments that only one of the classes has.
+    """
+    known = [run for run in runs if run.config_sections]
+    keys: list[str] = []
+    partial = set()
+    for section in dict.fromkeys(name for run in known for name in run.config_sections):
+        # Not a set: the order of the columns is that of the runs.
+        texts = list(dict.fromkeys(run.config_sections.get(section) for run in known))
+        if len(texts) == 1 or section in _NOT_SHOWN:
+            continue
+        variants = [{} if text is None else _flat(section, text) for text in texts]
+        for key in dict.fromkeys(key for variant in variants for key in variant):
+            values = [variant.get(key, MISSING) for variant in variants]
+            if any(value != values[0] for value in values) and not IRRELEVANT_ANYWHERE & set(key.split('.')):
+                keys.append(key)
+                partial |= {key} if MISSING in values else set()
+    types = [key.removesuffix('type') for key in keys if key.endswith('.type')]
+    order = {key: place for place, key in enumerate(known[0].config_sections)} if known else {}
+    shown = [key for key in keys if key not in partial or not any(key.startswith(t) and key != f'{t}type' for t in types)]
+    return sorted(shown, key=lambda key: order.get(key.partition('.')[0], len(order)))
+
+
+def headings(keys: Sequence[str]) -> list[str]:
+    """The shortest ending of each key that no other key has, and that says something."""
+    shortest = []
+    for key in keys:
+        parts = key.split('.')
+        first = max(1, 2 if parts[-1] == 'type' or parts[-1].isdecimal() else 1)
+        endings = ['.'.join(parts[-count:]) for count in range(first, len(parts) + 1)] or [key]
+        shortest.append(next((e for e in endings if sum(f'.{other}'.endswith(f'.{e}') for other in keys) == 1), key))
+    return shortest
+
+
+def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
+    """Keys of the summaries that any of the runs has, with what people call them; of the common one, if any has all its tasks."""
+    needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in SUMMARY_TITLES}
+    return {
+        f'scores.{name}': title
+        for name, title in SUMMARY_TITLES.items()
+        if any(all(each in run.scores for each in (name, *needed[name])) for run in runs)
+    }
+
+
+def check_keys(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
+    """Refuse keys that none of the runs knows.
+
+    Raises:
+        ConfigError: With the nearest ones.
+    """
+    for key in keys:
+        if runs and all(run.get(key, MISSING) is MISSING for run in runs):
+            known = {name for run in runs[:50] for name in [*run.data, *(f'scores.{score}' for score in run.scores)]}
+            known |= {name for run in runs[:50] for section, text in run.config_sections.items() for name in _flat(section, text)}
+            close = difflib.get_close_matches(key, sorted(known), n=3) or sorted(k for k in known if k.endswith(f'.{key}'))[:3]
+            raise ConfigError(
+                f'None of the {len(runs)} runs has the key {key!r}.' + (f' Like it: {", ".join(close)}.' if close else '')
+            )
+
+
+def select(
+    runs: Sequence[RunRecord], conditions: Sequence[str], sort: str | None = None, reverse: bool = False
+) -> list[RunRecord]:
+    """The runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it stand last.
+
+    Raises:
+        ConfigError: If a condition cannot be read, or a key is unknown to all runs.
+    """
+    queries = [Query(condition) for condition in conditions]
+    check_keys(runs, [key for query in queries for key in query.keys] + ([sort] if sort else []))
+    chosen = [run for run in runs if all(query.matches(run) for query in queries)]
+    if not sort:
+        return chosen[::-1] if reverse else chosen
+    name = sort.removeprefix('scores.').removeprefix('metrics_summary/')
+    bests = [run.data.get('best') or {} for run in runs]
+    rules = {**{best.get('monitor'): best.get('rule') for best in bests}, **SUMMARY_RULES}
+    downwards = (rules.get(f'metrics_summary/{name}', rules.get(name)) == 'greater') != reverse
+    having = [run for run in chosen if run.get(sort) is not None]
+    numbers = all(isinstance(run.get(sort), (int, float)) for run in having)
+    having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=downwards)
+    return [*having, *(run for run in chosen if run.get(sort) is None)]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.runs.columns import differing_keys, headings, summary_keys
+from mtl_plugins.lab.runs.query import differing_keys, headings, summary_keys
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, TASK_SUMMARIES

@@ -12,10 +12,9 @@ from typing import Any
 
 from mtl_plugins.errors import CheckpointError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.lab.runs.index import RunIndex, Stamp, default_index_path
-from mtl_plugins.records.best_validation import best_validation, read_row
 from mtl_plugins.records.config_data import hash_config, read_config_dump
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_NAME
-from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.metrics_file import best_validation, read_metrics, read_row
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, RunRecord, check_record, read_record_file
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from mtl_plugins.utils.files import is_locked
@@ -198,3 +197,14 @@ def _newest_config(work_dir: Path) -> tuple[Path | None, dict[str, Any]]:
 def _modified(path: Path) -> str:
     moment = datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.timezone.utc)
     return moment.isoformat(timespec='seconds')
+
+
+def superfluous_checkpoints(run: RunRecord) -> list[Path]:
+    """Checkpoints of a run that are neither the best nor the last; none if it runs, or if its last one is not known."""
+    if is_locked(run.path / LOCK_NAME) or run.state == 'unreadable' or (latest := find_latest_checkpoint(run.path)) is None:
+        return []
+    kept = {Path(name).name for name in (run.data.get('checkpoints') or {}).values() if name}
+    kept.add(Path(latest).name)
+    if not all((run.path / name).is_file() for name in kept):
+        return []
+    return [path for path in sorted(run.path.glob('*.pth')) if path.name not in kept and not path.name.startswith('best_')]

@@ -1,13 +1,57 @@
-"""The feature pyramid that a network or a neck of another library gives."""
+"""Backbones and necks of mmseg, mmdetection and the like behind this package's interface."""
 
+import copy
+import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from mtl_plugins.models.utils.shapes import try_out
+from mtl_plugins.models.utils.build import build_part
+from mtl_plugins.registry import MODELS
+
+
+def without_memory(module: nn.Module) -> nn.Module:
+    """A copy on the meta device; the weights are not copied."""
+    tensors = chain(module.parameters(), module.buffers())
+    return copy.deepcopy(module, {id(tensor): _without_memory(tensor) for tensor in tensors})
+
+
+def _without_memory(tensor: Tensor) -> Tensor:
+    bare = tensor.detach().to('meta')
+    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+
+
+@torch.no_grad()
+def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], training: bool = False) -> Any:
+    """What ``call(module, device)`` returns for a copy on the meta device, or, where that fails, for one that computes.
+
+    The module, its mode and torch's generator stay as they are.
+
+    Args:
+        module: The module.
+        call: Makes inputs on the device and passes them through the module that it is given.
+        training: The mode of the copy.
+
+    Raises:
+        Exception: Whatever the module raises, of any kind, if it cannot run on either.
+    """
+    try:
+        twin = without_memory(module)
+        twin.train(training)  # returns None in some libraries
+        return call(twin, torch.device('meta'))
+    except Exception:
+        tensor = next(chain(module.parameters(), module.buffers()), None)
+        if tensor is not None and tensor.is_meta:
+            raise
+        with torch.random.fork_rng(devices=[]):
+            twin = copy.deepcopy(module)
+            twin.train(training)
+            return call(twin, torch.device('cpu') if tensor is None else tensor.device)
+
 
 LEVELS = 5
 # Sides of the image that is passed through a network: the first one that it takes.
@@ -130,3 +174,22 @@ def _own_sides(network: nn.Module) -> list[int]:
     size = getattr(network, 'img_size', None)
     size = size[0] if isinstance(size, (tuple, list)) else size
     return [size] if isinstance(size, int) else []
+
+
+def build_neck(neck: dict, in_channels: Sequence[int | None]) -> nn.Module:
+    """The neck of a config, which may leave out ``in_channels``, and ``num_outs`` if the class insists on it.
+
+    Args:
+        neck: Config. A class with the attribute ``reads_pyramid`` gets the widths of all five maps, any other those of the maps
+            that there are.
+        in_channels: Widths of the five maps.
+    """
+    kind = MODELS.get(neck['type'])
+    if kind is None or getattr(kind, 'reads_pyramid', False):
+        return build_part(neck, in_channels=tuple(in_channels))
+    widths = [width for width in in_channels if width is not None]
+    parameters = inspect.signature(kind).parameters
+    defaults = {'in_channels': widths} if 'in_channels' in parameters else {}
+    if 'num_outs' in parameters and parameters['num_outs'].default is inspect.Parameter.empty:
+        defaults['num_outs'] = len(widths)
+    return build_part(neck, **defaults)

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 from mtl_plugins.models.decode_heads.depth_bins import ORDERS, predicted_bin_centres
 from mtl_plugins.models.decode_heads.map_head import width_of
-from mtl_plugins.models.layers.grid_tokens import GridTokens
+from mtl_plugins.models.layers.transformer import GridTokens
 from mtl_plugins.registry import MODELS
 
 SOURCES = ('encoder', 'aspp', 'decoder')

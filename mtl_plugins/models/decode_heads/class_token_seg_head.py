@@ -7,7 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.map_head import build_map_head
-from mtl_plugins.models.layers.transformer_block import TransformerBlock
+from mtl_plugins.models.layers.transformer import TransformerBlock
 from mtl_plugins.registry import MODELS
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.branched_head import BranchedHead
 from mtl_plugins.models.decode_heads.map_head import check_is_map_head
-from mtl_plugins.models.layers.conv_norm_act import ConvNormAct
+from mtl_plugins.models.layers.convolution import ConvNormAct
 from mtl_plugins.registry import MODELS
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from mtl_plugins.models.decode_heads.map_head import MapHead, width_of
-from mtl_plugins.models.layers.conv_norm_act import ConvNormAct
+from mtl_plugins.models.layers.convolution import ConvNormAct
 from mtl_plugins.registry import MODELS
 
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
 from mtl_plugins.models.decode_heads.map_head import MapHead, width_of
-from mtl_plugins.models.layers.aspp import ASPP
-from mtl_plugins.models.layers.grid_tokens import GridTokens
-from mtl_plugins.models.layers.skip_decoder import SkipDecoder
+from mtl_plugins.models.layers.convolution import ASPP
+from mtl_plugins.models.layers.transformer import GridTokens
 from mtl_plugins.registry import MODELS
 
 

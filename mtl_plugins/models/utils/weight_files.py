@@ -5,20 +5,54 @@ into it, in one attempt; where there is no network, the error says which file to
 stands for the file that came with it.
 """
 
+import difflib
 import os
 import socket
 from importlib import metadata
 from pathlib import Path
+from types import ModuleType
 from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import get_torchvision_models
 
-from mtl_plugins.errors import CheckpointError
-from mtl_plugins.models.utils.timm_models import import_timm, nearest
+from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.utils import checkpoint_io
 from mtl_plugins.utils.files import temporary_beside
+
+
+def import_timm() -> ModuleType:
+    """The package timm.
+
+    Raises:
+        ConfigError: If it is not installed.
+    """
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError(
+            'timm is not installed, but the config asks for one of its models. Install the extra `timm`.'
+        ) from error
+    return timm
+
+
+def nearest(name: str, names: list[str]) -> str:
+    """The end of a sentence that refuses ``name``."""
+    close = difflib.get_close_matches(name, names, n=3)
+    return f'The nearest names are {", ".join(close)}.' if close else 'No name comes near.'
+
+
+def check_model_name(name: str) -> None:
+    """Accept the name of a timm model, with or without the tag of its pretrained weights (``resnet50.a1_in1k``).
+
+    Raises:
+        ValueError: If there is no such model.
+    """
+    timm = import_timm()
+    if not timm.is_model(name):
+        raise ValueError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
+
 
 HUB_FILE_NAME = 'model.safetensors'
 SUFFIXES = ('.pth', '.pt', '.safetensors')

@@ -20,11 +20,11 @@ from PIL import Image
 from tqdm import tqdm
 
 from mtl_plugins.errors import DataError
-from mtl_plugins.labels.boundary_codec import semantic_boundaries
+from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.depth_codec import encode_label
-from mtl_plugins.labels.normal_codec import encode_normals
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
+from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.synthetic.streets.street_scenes import SPLITS, Rendering, render_sample
 from mtl_plugins.utils.files import describe_os_error
 
