@@ -46,5 +46,7 @@ MODELS = _child(mmseg_registry.MODELS, 'models')
 MODEL_WRAPPERS = _child(mmseg_registry.MODEL_WRAPPERS, 'engine')
 TASK_UTILS = _child(mmseg_registry.TASK_UTILS, 'task_balancing')
 METRICS = _child(mmseg_registry.METRICS, 'evaluation.metrics')
+# Pictures of a run, see `mtl_plugins.engine.pictures`.
+PICTURES = Registry('picture', scope=SCOPE, locations=[f'{SCOPE}.engine.pictures'])
 VISBACKENDS = _child(mmseg_registry.VISBACKENDS, 'visualization')
 VISUALIZERS = _child(mmseg_registry.VISUALIZERS, 'visualization')

@@ -72,9 +72,9 @@ def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **
         **shrink_head(plain.model.decode_head, 'model.decode_head'),
         **{key.replace('__', '.'): value for key, value in overrides.items()},
     }
-    for hook in ('confusion_matrix', 'observed_samples'):
-        if hook in plain.default_hooks:
-            options.setdefault(f'default_hooks.{hook}.interval', 0)
+    for picture in ('confusion', 'observed'):
+        if picture in plain.default_hooks.get('pictures', {}):
+            options.setdefault(f'default_hooks.pictures.{picture}.interval', 0)
     resolved = load_config(str(config), options, str(data_root))
     resolved.model.backbone = dict(type='TinyBackbone')
     set_work_dir(resolved, str(work_dir))

@@ -21,11 +21,14 @@ default_hooks = dict(
     run_record=dict(type='RunRecordHook'),
     label_summary=dict(type='LabelSummaryHook'),
     progress_bar=dict(type='ProgressBarHook'),
-    prediction_images=dict(type='PredictionImageHook', num_images=4),
     histograms=dict(type='HistogramHook', interval=500),
-    training_images=dict(type='TrainingImageHook', interval=500),
-    observed_samples=dict(type='ObservedSampleHook', samples=(0, 100)),
-    confusion_matrix=dict(type='ConfusionMatrixHook'),
+    pictures=dict(
+        type='PictureHook',
+        predictions=dict(type='ValidationImages', num_images=4),
+        training=dict(type='TrainingCrops', interval=500),
+        observed=dict(type='ObservedSamples', samples=(0, 100)),
+        confusion=dict(type='ConfusionMatrices'),
+    ),
 )
 custom_hooks = []
 

@@ -9,4 +9,4 @@ _base_ = [
 # COCO's test split has no labels.
 test_dataloader = _base_.val_dataloader
 test_evaluator = _base_.val_evaluator
-default_hooks = dict(prediction_images=dict(type='AttentionImageHook'))
+default_hooks = dict(pictures=dict(predictions=dict(type='AttentionImages')))

@@ -14,6 +14,7 @@ from rich.text import Text
 from mtl_plugins.config.options import complete
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
@@ -145,6 +146,6 @@ def print_metrics(metrics: dict[str, float]) -> None:
 
 def _predicted_labels(runner: MultiTaskRunner) -> dict[str, LabelKind]:
     """The kinds of what the model predicts, as the test data describe them."""
-    model = getattr(runner.model, 'module', runner.model)
+    model = unwrap(runner.model)
     configs = runner.test_dataloader.dataset.metainfo['labels']
     return build_labels(configs, model.label_names)

@@ -3,25 +3,22 @@ from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
     CollapseHook,
-    ConfusionMatrixHook,
     DINOScheduleHook,
     EarlyStoppingHook,
     HistogramHook,
     IntervalRuntimeInfoHook,
     MetricsCsvHook,
-    ObservedSampleHook,
-    PredictionImageHook,
     PreemptionHook,
     ProgressBarHook,
     RunRecordHook,
     StepSeedHook,
     SubmissionHook,
-    TrainingImageHook,
 )
 from mtl_plugins.engine.log_processor import SummaryLogProcessor
 from mtl_plugins.engine.loops import InferenceTestLoop, InferenceValLoop
 from mtl_plugins.engine.optim_wrapper import Bf16OptimWrapper, OptimWrapper
 from mtl_plugins.engine.optim_wrapper_constructor import MergedGroupsConstructor
+from mtl_plugins.engine.pictures import PictureHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 
 __all__ = [
@@ -29,7 +26,6 @@ __all__ = [
     'BalancedDataParallel',
     'Bf16OptimWrapper',
     'CollapseHook',
-    'ConfusionMatrixHook',
     'DINOScheduleHook',
     'EarlyStoppingHook',
     'EpochBasedTrainLoop',
@@ -40,14 +36,12 @@ __all__ = [
     'MergedGroupsConstructor',
     'MetricsCsvHook',
     'MultiTaskRunner',
-    'ObservedSampleHook',
     'OptimWrapper',
-    'PredictionImageHook',
+    'PictureHook',
     'PreemptionHook',
     'ProgressBarHook',
     'RunRecordHook',
     'StepSeedHook',
     'SubmissionHook',
     'SummaryLogProcessor',
-    'TrainingImageHook',
 ]

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from mmengine.runner import LogProcessor
 
+from mtl_plugins.engine.state import is_training
 from mtl_plugins.registry import LOG_PROCESSORS
 from mtl_plugins.utils.score_names import SUMMARY, SUMMARY_MULTITASK, SUMMARY_TITLES, SUMMARY_UNCLIPPED
 
@@ -37,7 +38,7 @@ class SummaryLogProcessor(LogProcessor):
                 tag[f'{mode}/{name}'] = tag.pop(name)
         parts = [_show(name, value, tag) for name, value in tag.items() if name.startswith(SUMMARY)]
         parts = [part for part in parts if part]
-        if mode == 'val' and not (runner._train_loop is None or isinstance(runner._train_loop, dict)):
+        if mode == 'val' and is_training(runner):
             tag['epoch'] = runner.epoch
             done, total, unit = (
                 (runner.epoch, runner.max_epochs, 'Epoch') if self.by_epoch else (runner.iter, runner.max_iters, 'Iteration')

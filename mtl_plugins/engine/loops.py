@@ -4,6 +4,7 @@ import torch
 from mmengine.runner import TestLoop, ValLoop
 
 from mtl_plugins.engine.prediction_tap import PredictionTap
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.engine.validation_losses import ValidationLosses
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
@@ -39,7 +40,7 @@ class _InferenceCopy:
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
         if self._copy is None:
-            self._copy = self.make_copy(getattr(model, 'module', model))
+            self._copy = self.make_copy(unwrap(model))
             self.begin()
         self.runner.model = self._copy
         try:

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 
 import torch
-from mmengine.model import is_model_wrapper
 from torch import Tensor
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 
 Predictions = dict[str, list[Tensor]]
@@ -23,7 +23,7 @@ class PredictionTap:
     """
 
     def __init__(self, model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> None:
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(model)
         self._receive = receive
         self._predictions: Predictions = {}
         self._handles = [
@@ -34,7 +34,7 @@ class PredictionTap:
     @staticmethod
     def fits(model: torch.nn.Module) -> bool:
         """Whether the predictions of the model are what its losses compare with the targets."""
-        model = model.module if is_model_wrapper(model) else model
+        model = unwrap(model)
         return isinstance(model, MultiTaskSegmentor) and type(model).loss is MultiTaskSegmentor.loss
 
     def _keep(self, head: torch.nn.Module, arguments: tuple, predictions: Predictions) -> None:

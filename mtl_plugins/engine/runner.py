@@ -36,6 +36,7 @@ from mtl_plugins.engine.resumption import (
     step_by_scores,
 )
 from mtl_plugins.engine.run_config import RunConfig
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_row, rows_up_to
@@ -168,7 +169,7 @@ class MultiTaskRunner(Runner):
         Raises:
             ConfigError: If there is no such optimizer.
         """
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         balancing = getattr(model, 'task_balancing', None)
         learns = isinstance(balancing, torch.nn.Module) and any(True for _ in balancing.parameters())
         own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
@@ -263,7 +264,7 @@ class MultiTaskRunner(Runner):
         A model without ``compile_network`` is compiled as mmengine does it.
         """
         options = self.cfg.get('compile')
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         if not options or not hasattr(model, 'compile_network'):
             return super()._maybe_compile(target)
         model.compile_network(**(options if isinstance(options, dict) else {}))
@@ -376,7 +377,7 @@ class MultiTaskRunner(Runner):
             checkpoint['state_dict'] = {
                 re.sub(pattern, replacement, name): value for name, value in checkpoint['state_dict'].items()
             }
-        model = self.model.module if is_model_wrapper(self.model) else self.model
+        model = unwrap(self.model)
         mismatch = find_mismatch(model.state_dict(), checkpoint['state_dict'])
         if mismatch:
             raise CheckpointError(

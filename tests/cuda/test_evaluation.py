@@ -72,8 +72,8 @@ def test_the_submission_is_that_of_the_predictions_on_the_cpu(samples, tmp_path)
 
 def test_a_run_from_data_to_archive(data_root, tmp_path, device):
     """The default settings, with every hook."""
-    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__observed_samples__interval=1)
-    config.default_hooks.histograms.interval = config.default_hooks.training_images.interval = 2
+    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__pictures__observed__interval=1)
+    config.default_hooks.histograms.interval = config.default_hooks.pictures.training.interval = 2
     result = train(config)
     (row, *_) = csv.DictReader((tmp_path / 'run' / 'metrics.csv').open())
     assert float(row['metrics_summary/depth']) > 0 and float(row['val/loss']) > 0

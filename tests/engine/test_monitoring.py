@@ -68,10 +68,10 @@ def run(data_root, tmp_path_factory):
             name='watched',
             default_hooks__logger__interval=2,
             default_hooks__histograms__interval=4,
-            default_hooks__training_images__interval=4,
-            default_hooks__observed_samples__interval=1,
-            default_hooks__observed_samples__samples=[0, 5],
-            default_hooks__confusion_matrix__interval=1,
+            default_hooks__pictures__training__interval=4,
+            default_hooks__pictures__observed__interval=1,
+            default_hooks__pictures__observed__samples=[0, 5],
+            default_hooks__pictures__confusion__interval=1,
             visualizer__vis_backends__1__group='sweep',
         )
         config.model.task_balancing = dict(type='LearnedWeights')

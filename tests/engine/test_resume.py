@@ -72,8 +72,9 @@ def _compare(straight: Path, resumed: Path) -> None:
 
 def _watch(config) -> None:
     """Histograms and pictures wherever there may be one, in every log back end."""
-    for hook, interval in dict(histograms=2, training_images=3, observed_samples=2, confusion_matrix=2).items():
-        config.default_hooks[hook].interval = interval
+    config.default_hooks.histograms.interval = 2
+    for picture, interval in dict(training=3, observed=2, confusion=2).items():
+        config.default_hooks.pictures[picture].interval = interval
     backends = [dict(type='TensorboardVisBackend'), dict(type='WandbVisBackend', mode='offline')]
     config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend'), *backends])
 

@@ -1,39 +1,29 @@
-from mtl_plugins.engine.hooks.attention_image_hook import AttentionImageHook
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
-from mtl_plugins.engine.hooks.confusion_matrix_hook import ConfusionMatrixHook
 from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
 from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.histogram_hook import HistogramHook
 from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
-from mtl_plugins.engine.hooks.observed_sample_hook import ObservedSampleHook
-from mtl_plugins.engine.hooks.prediction_image_hook import PredictionImageHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.progress_bar_hook import ProgressBarHook
 from mtl_plugins.engine.hooks.run_record_hook import RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook
 from mtl_plugins.engine.hooks.step_seed_hook import StepSeedHook
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
-from mtl_plugins.engine.hooks.training_image_hook import TrainingImageHook
 
 __all__ = [
     'AtomicCheckpointHook',
-    'AttentionImageHook',
     'CollapseHook',
-    'ConfusionMatrixHook',
     'DINOScheduleHook',
     'EarlyStoppingHook',
     'HistogramHook',
     'IntervalRuntimeInfoHook',
     'LabelSummaryHook',
     'MetricsCsvHook',
-    'ObservedSampleHook',
-    'PredictionImageHook',
     'PreemptionHook',
     'ProgressBarHook',
     'RunRecordHook',
     'StepSeedHook',
     'SubmissionHook',
-    'TrainingImageHook',
 ]

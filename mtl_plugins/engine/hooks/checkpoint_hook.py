@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.registry import HOOKS
@@ -69,7 +69,7 @@ def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[
 
 
 def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    return model.module if is_model_wrapper(model) else model
+    return unwrap(model)
 
 
 @HOOKS.register_module()

@@ -5,8 +5,8 @@ import math
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.registry import HOOKS
 
 _TERMS = ('entropy', 'kl', 'marginal_entropy')
@@ -89,7 +89,7 @@ class CollapseHook(Hook):
             return
         means = torch.stack(self._pending).mean(0).tolist()
         self._pending.clear()
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         num_outputs = len(model.centre)
         kind = find_collapse(*means, num_outputs, margin=self.margin, max_kl=self.max_kl)
         self._kinds = [*self._kinds, kind][-self.patience :]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Sequence
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import HOOKS
 
@@ -108,4 +108,4 @@ class DINOScheduleHook(Hook):
 
 
 def _model(runner):
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
+    return unwrap(runner.model)

@@ -6,10 +6,10 @@ import re
 import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from torch import Tensor, nn
 
 from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
@@ -70,7 +70,7 @@ class HistogramHook(Hook):
     def before_train(self, runner) -> None:
         if not self.interval:
             return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         self._layers = self.find_layers(model)
 
     def find_layers(self, model: nn.Module) -> dict[str, nn.Module]:
@@ -101,7 +101,7 @@ class HistogramHook(Hook):
         for name, layer in self._layers.items():
             self._handles.append(layer.register_forward_hook(self._activations_of(name)))
         if self.depth and PredictionTap.fits(runner.model):
-            model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            model = unwrap(runner.model)
             self._handles.append(
                 PredictionTap(runner.model, lambda predictions, targets: self._keep_quantities(model, predictions, targets))
             )

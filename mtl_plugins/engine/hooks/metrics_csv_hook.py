@@ -8,6 +8,7 @@ from typing import Any
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
+from mtl_plugins.engine.state import is_training
 from mtl_plugins.records.metrics_file import FILE_NAME, format_metrics, rows_up_to
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import replacing
@@ -38,7 +39,7 @@ class MetricsCsvHook(Hook):
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         # A stand-alone validation has no training to report on.
-        if not metrics or runner._train_loop is None or isinstance(runner._train_loop, dict):
+        if not metrics or not is_training(runner):
             return
         if is_main_process():
             path = Path(runner.work_dir) / FILE_NAME

@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 
 from mtl_plugins.datasets.loading.fingerprint import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
 from mtl_plugins.records.metrics_file import FILE_NAME, best_validation, read_metrics, read_row
@@ -250,7 +250,7 @@ def _count_flops(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
     # Images wait for the data preprocessor with their channels last, or as mmseg has them.
     size = tuple(inputs.shape[1:3] if inputs.shape[-1] == 3 else inputs.shape[2:])
     try:
-        return dict(flops=count_flops_of_size(model.module if is_model_wrapper(model) else model, size), flops_size=size)
+        return dict(flops=count_flops_of_size(unwrap(model), size), flops_size=size)
     except Exception:
         # Any model may do anything that has no meaning without values; its training goes on.
         return dict(flops=None, flops_size=None)

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
-from mmengine.model import is_model_wrapper
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.visualizer import Visualizer
@@ -21,7 +21,7 @@ def learned_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
     ``task_balancing/<parameter>`` of one value, ``task_balancing/<parameter>/<task>`` of one per task, else a number at the end.
     """
-    model = model.module if is_model_wrapper(model) else model
+    model = unwrap(model)
     balancing = getattr(model, 'task_balancing', None)
     scalars = {}
     for name, parameter in balancing.named_parameters() if balancing is not None else ():

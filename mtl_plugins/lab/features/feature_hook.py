@@ -8,10 +8,10 @@ import numpy as np
 import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import Dataset
 
+from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.features.embedding import PERPLEXITY
 from mtl_plugins.lab.features.feature_record import FOLDER, FeatureRecord, read_records
@@ -142,7 +142,7 @@ class FeatureHook(Hook):
 
     def look(self, runner, draw: bool) -> dict[str, float]:
         """The scores, the same on all processes; the main one writes files and pictures if asked."""
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = unwrap(runner.model)
         train, val = (self.extract(model, split) for split in ('train', 'val'))
         scores = [{}]
         if is_main_process():

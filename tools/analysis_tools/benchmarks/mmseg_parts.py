@@ -231,8 +231,7 @@ def _train(config: Config, work_dir: Path) -> tuple[Any, list[float]]:
     set_work_dir(config, str(work_dir))
     config.experiment_name = f'{work_dir.parent.name}-{work_dir.name}-{time.monotonic_ns()}'
     config.log_level = 'ERROR'
-    for name in ('prediction_images', 'observed_samples', 'confusion_matrix'):
-        config.default_hooks.pop(name, None)
+    config.default_hooks.pop('pictures', None)
     for split in ('train', 'val', 'test'):
         config[f'{split}_dataloader'].batch_size = 2
     config.train_dataloader.dataset.pipeline[1].crop_size = CROP

@@ -80,8 +80,8 @@ def time_training_loop(
     )
     hooks = config.default_hooks
     interval = hooks.histograms.interval
-    assert interval == hooks.training_images.interval, 'They should draw at the same iteration.'
-    hooks.histograms.interval = hooks.training_images.interval = 2 * block
+    assert interval == hooks.pictures.training.interval, 'They should draw at the same iteration.'
+    hooks.histograms.interval = hooks.pictures.training.interval = 2 * block
     num_files = len(list((data_root / 'train' / 'rgb').iterdir()))
     config.train_dataloader.dataset.indices = [index % num_files for index in range(num_iterations * batch_size)]
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):

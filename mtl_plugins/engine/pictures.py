@@ -1,0 +1,310 @@
+"""Pictures in the log back ends while a model trains: one hook, and the pictures that it draws."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmseg.structures import SegDataSample
+
+from mtl_plugins.engine.state import is_training, unwrap
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
+from mtl_plugins.evaluation.metrics.label_metric import LabelMetric
+from mtl_plugins.evaluation.metrics.streaming_metric import to_values
+from mtl_plugins.labels.label_kind import LabelKind, sample_field
+from mtl_plugins.labels.presets import build_labels
+from mtl_plugins.models.decode_heads.model_bins import find_bins
+from mtl_plugins.registry import HOOKS, PICTURES
+from mtl_plugins.visualization.attention_maps import crop_attention, render_attention_grid
+from mtl_plugins.visualization.bins import render_bins
+from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
+from mtl_plugins.visualization.plots import to_array
+from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.visualizer import Histogram, Visualizer
+
+# Names in the log back ends, each with an image ``(H, W, 3)`` uint8 or a histogram.
+Drawn = Iterator[tuple[str, np.ndarray | Histogram]]
+
+
+class Picture:
+    """Base of the pictures of a run.
+
+    A picture of your own overrides :meth:`draw`, is registered in ``PICTURES`` and has a line in the config:
+    ``default_hooks = dict(pictures=dict(mine=dict(type='MyPicture')))``.
+
+    Args:
+        interval: Draw at every so many validations; 0 never.
+
+    Attributes:
+        needs_training: False for a picture that a validation without training draws, too.
+
+    Raises:
+        ValueError: If ``interval`` is negative.
+    """
+
+    needs_training = True
+
+    def __init__(self, *, interval: int = 1) -> None:
+        if interval < 0:
+            raise ValueError(f'`interval` should not be negative. Found {interval}.')
+        self.interval = interval
+
+    def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
+        """Draw from a training batch; called in every iteration."""
+        return iter(())
+
+    def see_validation(self, runner, batch: Mapping[str, Any], samples: Sequence[SegDataSample]) -> None:
+        """Take what :meth:`draw` needs from a validation batch and its predictions."""
+
+    def draw(self, runner) -> Drawn:
+        """Draw after a validation."""
+        return iter(())
+
+
+@HOOKS.register_module()
+class PictureHook(Hook):
+    """Hand pictures of a run to every log back end, on the main process.
+
+    Args:
+        **pictures: Configs of :class:`Picture` by any name; None leaves one out.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, **pictures: dict | None) -> None:
+        self.pictures: list[Picture] = [PICTURES.build(config) for config in pictures.values() if config]
+        self._validations = 0
+
+    @master_only
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
+        for picture in self.pictures:
+            self._show(runner, picture.see_training(runner, data_batch), runner.iter + 1)
+
+    @master_only
+    def after_val_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: list | None = None) -> None:
+        for picture in self._due(runner):
+            picture.see_validation(runner, data_batch, outputs)
+
+    @master_only
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        for picture in self._due(runner):
+            self._show(runner, picture.draw(runner), runner.iter if is_training(runner) else 0)
+        self._validations += 1
+
+    def _due(self, runner) -> list[Picture]:
+        pictures = [each for each in self.pictures if each.interval and (self._validations + 1) % each.interval == 0]
+        return pictures if is_training(runner) else [each for each in pictures if not each.needs_training]
+
+    @staticmethod
+    def _show(runner, drawn: Drawn, step: int) -> None:
+        for name, content in drawn:
+            if isinstance(content, np.ndarray):
+                runner.visualizer.add_image(name, content, step=step)
+            elif isinstance(runner.visualizer, Visualizer):
+                runner.visualizer.add_histograms({name: content}, step=step)
+
+
+@PICTURES.register_module()
+class TrainingCrops(Picture):
+    """Crops of the training batch as they reach the model, with their labels: ``training``.
+
+    Lengths are drawn as in the files, without the ``length_scale`` by which a zoom may correct them.
+
+    Args:
+        interval: Draw at every so many iterations; 0 never.
+        num_images: Rows of the picture at most.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    def __init__(self, *, interval: int = 500, num_images: int = 4) -> None:
+        super().__init__(interval=interval)
+        _check_number(num_images)
+        self.num_images = num_images
+
+    def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
+        if not self.interval or (runner.iter + 1) % self.interval:
+            return
+        labels = build_labels(runner.train_dataloader.dataset.metainfo['labels'])
+        rows = []
+        for index, image in enumerate(batch['inputs'][: self.num_images]):
+            row = dict(image=image.numpy(), labels={}, predictions={})
+            for name, stored in batch.get('targets', {}).items():
+                row['labels'][name] = labels[name].to_values(stored[index].numpy())
+            if 'sample_idx' in batch:
+                row['caption'] = f'train {batch["sample_idx"][index]}'
+            rows.append(row)
+        yield 'training', render_prediction_grid(rows, labels, tile_width=256)
+
+
+@PICTURES.register_module()
+class ValidationImages(Picture):
+    """The first validation images with labels, predictions and errors: ``predictions``.
+
+    Args:
+        num_images: Rows of the picture.
+        interval: Draw at every so many validations; 0 never.
+
+    Raises:
+        ValueError: If a number is out of its range.
+    """
+
+    needs_training = False
+    name = 'predictions'
+
+    def __init__(self, *, num_images: int = 4, interval: int = 1) -> None:
+        super().__init__(interval=interval)
+        _check_number(num_images)
+        self.num_images = num_images
+        self._rows: list[dict] = []
+
+    def see_validation(self, runner, batch: Mapping[str, Any], samples: Sequence[SegDataSample]) -> None:
+        wanted = samples[: self.num_images - len(self._rows)]
+        if wanted:
+            names = list(runner.val_dataloader.dataset.metainfo['labels'])
+            images = zip(batch['inputs'], wanted, strict=False)
+            self._rows += [sample_arrays(image.numpy(), sample, names) for image, sample in images]
+
+    def draw(self, runner) -> Drawn:
+        if self._rows:
+            rows, self._rows = self._rows, []
+            yield self.name, self.render(rows, build_labels(runner.val_dataloader.dataset.metainfo['labels']))
+
+    def render(self, rows: Sequence[dict], labels: Mapping[str, LabelKind]) -> np.ndarray:
+        """Return the picture ``(H, W, 3)`` of the collected images."""
+        return render_prediction_grid(rows, labels)
+
+
+@PICTURES.register_module()
+class AttentionImages(ValidationImages):
+    """The first validation images with labels, predictions and the attention of each class: ``attention``.
+
+    For :class:`ClassConditionalSegmentor`. The maps are computed for the drawn images only.
+    """
+
+    name = 'attention'
+
+    def see_validation(self, runner, batch: Mapping[str, Any], samples: Sequence[SegDataSample]) -> None:
+        known = len(self._rows)
+        super().see_validation(runner, batch, samples)
+        added = self._rows[known:]
+        if not added:
+            return
+        model = unwrap(runner.model)
+        inputs = model.data_preprocessor(dict(inputs=batch['inputs'][: len(added)]))['inputs']
+        for row, attention in zip(added, model.attend(inputs).cpu().numpy(), strict=True):
+            row['attention'] = crop_attention(attention, tuple(inputs.shape[-2:]), row['image'].shape[:2])
+
+    def render(self, rows: Sequence[dict], labels: Mapping[str, LabelKind]) -> np.ndarray:
+        return render_attention_grid(rows, labels)
+
+
+@PICTURES.register_module()
+class ObservedSamples(Picture):
+    """Whole samples of the training and the validation split, always the same, with labels, predictions and errors.
+
+    The pictures are ``observed/train`` and ``observed/val``. Where a head has bins, ``observed/bins`` shows those of the
+    validation samples under the distribution of the values, and the histogram ``bins`` has their metres. The network is the one
+    of the validation: averaged weights where there are any.
+
+    Args:
+        samples: Positions in the split; those beyond its end are left out.
+        interval: Draw at every so many validations; 0 never.
+
+    Raises:
+        ValueError: If ``interval`` or a position is negative, or there is no position.
+    """
+
+    def __init__(self, *, samples: Sequence[int] = (0, 100), interval: int = 1) -> None:
+        super().__init__(interval=interval)
+        if not samples or min(samples) < 0:
+            raise ValueError(f'`samples` should hold positions >= 0. Found {samples}.')
+        self.samples = tuple(samples)
+
+    def draw(self, runner) -> Drawn:
+        model = getattr(runner.val_loop, 'inference_model', None)
+        if model is None:
+            model = unwrap(runner.model)
+        was_training = model.training
+        model.eval()
+        try:
+            for split, loader in dict(train=runner.train_dataloader, val=runner.val_dataloader).items():
+                yield from self._draw_split(model, loader.dataset, split)
+        finally:
+            model.train(was_training)
+
+    def _draw_split(self, model: torch.nn.Module, dataset: Any, split: str) -> Drawn:
+        positions = [position for position in self.samples if position < len(dataset)]
+        if not hasattr(dataset, 'read_sample') or not positions:
+            return
+        labels = build_labels(dataset.metainfo['labels'])
+        rows = [_predict(model, dataset.read_sample(position), labels, f'{split} {position}') for position in positions]
+        yield f'observed/{split}', render_prediction_grid(rows, labels)
+        bins = find_bins(model) if split == 'val' else None
+        if bins is None or bins.label not in labels:
+            return
+        kind, shown = labels[bins.label], []
+        for row in rows:
+            prediction, edges = bins.predict(row['image'])
+            shown.append(dict(image=row['image'], prediction=prediction, bins=edges))
+            if kind.name in row['labels']:
+                shown[-1]['label'] = row['labels'][kind.name]
+        yield 'observed/bins', render_bins(shown, kind, bins.value_range)
+        yield 'bins', Histogram.of(np.concatenate([row['bins'] for row in shown]))
+
+
+@PICTURES.register_module()
+class ConfusionMatrices(Picture):
+    """The confusion matrix of each class map, from the counts that the scores are computed from.
+
+    The pictures are ``confusion/<label>``, shares of the pixels of each label, and ``confusion/<label>_counts``.
+    """
+
+    def draw(self, runner) -> Drawn:
+        for metric in runner.val_loop.evaluator.metrics:
+            for name, scorer in metric.scorers.items() if isinstance(metric, LabelMetric) else ():
+                if isinstance(scorer, ConfusionScorer) and not scorer.is_empty():
+                    title = f'{name}, validation at iteration {runner.iter}'
+                    for suffix, normalised in (('', True), ('_counts', False)):
+                        picture = render_confusion_matrix(scorer.confusion, scorer.classes, normalised, title)
+                        yield f'confusion/{name}{suffix}', to_array(picture)
+
+
+@torch.no_grad()
+def _predict(model: torch.nn.Module, sample: Mapping, labels: Mapping[str, LabelKind], caption: str) -> dict:
+    """Return a sample and its predictions as a row of :func:`render_prediction_grid`."""
+    image = np.ascontiguousarray(sample['img'])
+    row = dict(image=image, caption=caption, predictions={})
+    row['labels'] = {name: kind.to_values(sample[kind.key]) for name, kind in labels.items() if kind.key in sample}
+    inputs = model.data_preprocessor(dict(inputs=torch.tensor(image)[None]))['inputs']
+    height, width = image.shape[:2]
+    for name, values in model.predict_arrays(inputs).items():
+        maps = values[0].reshape(-1, *values.shape[-2:])
+        row['predictions'][name] = to_values(maps[:, :height, :width])
+    return row
+
+
+def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]) -> dict:
+    """Return an image ``(H, W, 3)``, padding included, and its data sample as a row of :func:`render_prediction_grid`.
+
+    Args:
+        image: The image.
+        sample: Its labels and predictions.
+        names: Of the labels to take.
+    """
+    height, width = sample.ori_shape[:2]
+    row = {'image': image[:height, :width], 'labels': {}, 'predictions': {}}
+    for part, prefix in (('labels', 'gt'), ('predictions', 'pred')):
+        for name in names:
+            field = f'{prefix}_{sample_field(name)}'
+            if field in sample:
+                row[part][name] = to_values(sample.get(field).data)
+    return row
+
+
+def _check_number(num_images: int) -> None:
+    if num_images < 1:
+        raise ValueError(f'`num_images` should be at least 1. Found {num_images}.')
