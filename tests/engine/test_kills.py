@@ -225,7 +225,7 @@ def _config(data_root: Path, work_dir: Path, config_file: Path = EPOCH_CONFIG, h
     if config_file == ITER_CONFIG:
         options['default_hooks__checkpoint__interval'] = 2
     config = tiny_config(data_root, work_dir, config_file, **{**options, **overrides})
-    config.default_hooks.pop('prediction_images')
+    config.default_hooks.pictures.predictions = None
     config.custom_hooks = list(hooks)
     if balancing is not None:
         config.model.task_balancing = balancing

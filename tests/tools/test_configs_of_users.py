@@ -27,8 +27,7 @@ def write(tiny_config_file):
         path = tiny_config_file.with_name(name)
         quick = (
             'train_cfg = dict(max_epochs=1)\n'
-            'default_hooks = dict(confusion_matrix=dict(interval=0), observed_samples=dict(interval=0),'
-            ' prediction_images=dict(num_images=1))\n'
+            'default_hooks = dict(pictures=dict(confusion=None, observed=None, predictions=dict(num_images=1)))\n'
         )
         path.write_text(f"_base_ = ['tiny.py']\n{quick}{text}")
         return path
