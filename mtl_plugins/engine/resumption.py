@@ -197,9 +197,12 @@ def _step(schedulers: Sequence, iterations: int) -> None:
 
 def step_by_scores(schedulers: Sequence, metrics: Mapping[str, float]) -> None:
     """Tell a validation to the schedulers that follow a score."""
-    for scheduler in schedulers:
-        if scheduler.by_epoch and getattr(scheduler, 'need_val_args', False):
-            scheduler.step(metrics)
+    with warnings.catch_warnings():
+        # Of a step of a schedule without one of the optimizer.
+        warnings.simplefilter('ignore')
+        for scheduler in schedulers:
+            if scheduler.by_epoch and getattr(scheduler, 'need_val_args', False):
+                scheduler.step(metrics)
 
 
 def check_remaining(runner, filename: str, planned: int | None) -> None:
