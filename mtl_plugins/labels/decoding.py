@@ -34,6 +34,24 @@ _PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
 _PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 _GREY, _RGB, _PALETTE = 0, 2, 3
 _ARRAYS = ('.npy', '.npz')
+_NPY_START = b'\x93NUMPY'
+# What else is found where an image or a label should be, by how it starts.
+_CONTENTS = {
+    _PNG_START: 'a PNG file',
+    _JPEG_START: 'a JPEG file',
+    b'II*\0': 'a TIFF file',
+    b'MM\0*': 'a TIFF file',
+    _NPY_START: 'a NumPy file',
+    b'\x76\x2f\x31\x01': 'an OpenEXR file',
+    b'\x89HDF': 'an HDF5 or MAT file',
+    b'MATLAB 5': 'a MAT file',
+    b'PK': 'a zip archive',
+    b'\x1f\x8b': 'a gzip file: unpack it',
+    b'%PDF': 'a PDF file',
+    b'version https://git-lfs': 'a pointer of Git LFS: run `git lfs pull`',
+    b'<': 'a text of HTML or XML, such as the page of a download that failed',
+    b'{': 'a JSON text',
+}
 # Suffixes of the files that `decode_image` reads, in lower case.
 IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.tif', '.tiff', *_ARRAYS)
 _ORIENTATION = 0x0112
@@ -109,8 +127,12 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
             width, height = image.size
             tags = getattr(image, 'tag_v2', {})
             if tags and image.mode == 'F':
-                raise ValueError('OpenCV makes no picture of numbers with fractions.')
+                raise CorruptFileError(
+                    f"The image '{name}' should be a TIFF file of 8 or 16 bits, grey or RGB. Found numbers with fractions."
+                )
             tile = int(tags.get(_TILE_WIDTH, 0)) * int(tags.get(_TILE_HEIGHT, 0))
+    except CorruptFileError:
+        raise
     except Image.DecompressionBombError as error:
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except Exception as error:
@@ -121,7 +143,7 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
             expected = 'should be a TIFF file of 8 or 16 bits, grey or RGB. Found another kind, or a damaged header'
             raise CorruptFileError(f"The image '{name}' {expected}.") from error
         expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file'
-        raise CorruptFileError(f"The image '{name}' {expected}. Found other content ({len(data)} bytes).") from error
+        raise CorruptFileError(f"The image '{name}' {expected}. Found {_content(data)}.") from error
     if max_pixels is not None and width * height > max_pixels:
         raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {width}x{height}.")
     # Decoders make room for a whole tile, however small the picture.
@@ -214,6 +236,8 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     """
     if is_array(path):
         array = _check_map(_read_array(path, 'label'), 'label', path)
+        if array.dtype.kind == 'f' and not np.isfinite(array).all():
+            raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found NaN or infinity.")
         ids = array.astype(np.int64)
         if (ids != array).any():
             raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found fractions.")
@@ -294,6 +318,12 @@ def check_same_size(image: np.ndarray, label: np.ndarray, image_path: str, label
         )
 
 
+def _content(data: bytes) -> str:
+    """What a file of another kind is, by its first bytes."""
+    kind = next((kind for start, kind in _CONTENTS.items() if data.lstrip(b'\r\n ').startswith(start)), 'other content')
+    return f'{kind} ({len(data)} bytes)'
+
+
 def read_bytes(path: str) -> bytes:
     """The content of a file.
 
@@ -312,6 +342,9 @@ def read_bytes(path: str) -> bytes:
 
 def _read_array(path: str, what: str) -> np.ndarray:
     data = read_bytes(path)
+    if not data.startswith((_NPY_START, b'PK')):
+        # NumPy takes it for a pickle.
+        raise CorruptFileError(f"The {what} '{path}' should be a NumPy file. Found {_content(data)}.")
     try:
         if zipfile.is_zipfile(io.BytesIO(data)):
             members = zipfile.ZipFile(io.BytesIO(data)).infolist()
@@ -404,7 +437,7 @@ def _label_header(data: bytes, what: str, path: str, size: Size | None) -> tuple
 def _png_header(data: bytes, what: str, path: str, size: Size | None = None, max_pixels: int = _MAX_PIXELS) -> tuple[int, int]:
     """Bit depth and colour type; refuses another size than ``size``, and a larger one than ``max_pixels``."""
     if not data.startswith(_PNG_START) or len(data) < 33:
-        raise CorruptFileError(f"The {what} '{path}' should be a PNG file. Found other content ({len(data)} bytes).")
+        raise CorruptFileError(f"The {what} '{path}' should be a PNG file. Found {_content(data)}.")
     if not data.endswith(_PNG_END) and _PNG_END not in data:
         raise CorruptFileError(f"The {what} '{path}' is truncated: its PNG data ends early, after {len(data)} bytes.")
     width, height, bit_depth, colour_type = struct.unpack_from('>2I2B', data, 16)
@@ -432,7 +465,8 @@ def _check_tiff(data: bytes, what: str, path: str) -> None:
         tags.load(file)
         sizes = [int(tags.get(tag, 0)) for tag in (_TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT)]
     except Exception as error:
-        raise CorruptFileError(f"The {what} '{path}' should be a TIFF file. Found other content, or a damaged header.") from error
+        found = 'a damaged header' if data.startswith(_TIFF_STARTS) else _content(data)
+        raise CorruptFileError(f"The {what} '{path}' should be a TIFF file. Found {found}.") from error
     _check_size(*sizes[:2], what, path)
     _check_size(*sizes[2:], what, path, max(4 * sizes[0] * sizes[1], _LARGE_TILE))
 

@@ -1,9 +1,18 @@
-"""What failed while an entry of a config was built: the entry, its value and the reason, from whatever library it comes."""
+"""What failed while an entry of a config was built, or within a plug-in: the place and the reason, wherever it comes from."""
 
+import site
+import sys
+import sysconfig
+import traceback
 import types
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from mtl_plugins.utils.data_files import shorten
+
+PACKAGE = Path(__file__).resolve().parents[1]
+TOOLS = PACKAGE.parent / 'tools'
 # Functions of mmengine that build the entry `cfg`.
 BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 _SHOWN = 160
@@ -29,6 +38,32 @@ def explain_build_error(error: BaseException) -> str | None:
     reason = (str(error).strip().splitlines() or [''])[0].rstrip('.')
     what = f'`{place}`' if place else 'An entry of the config'
     return f'{what} cannot be built: {_show(entry)}. {type(error).__name__}: {reason}.'
+
+
+def explain_plugin_error(error: BaseException) -> str | None:
+    """One sentence if ``error`` was raised by code that is neither this project's nor installed, as a plug-in's, else None."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_plugin(frame.filename)]
+    if not frames:
+        return None
+    frame = frames[-1]
+    reason = f'{type(error).__name__}: {shorten(error, 300).rstrip(".")}'
+    return (
+        f'{frame.filename}, line {frame.lineno}, in `{frame.name}`: {reason}. This is not code of mtl_plugins; MTL_DEBUG=1 shows '
+        'the stack trace.'
+    )
+
+
+def _is_plugin(filename: str) -> bool:
+    path = Path(filename)
+    if not path.is_absolute() or not path.is_file():
+        return False
+    installed = [
+        PACKAGE,
+        TOOLS,
+        *map(sysconfig.get_path, ('stdlib', 'platstdlib', 'purelib', 'platlib')),
+        *site.getsitepackages(),
+    ]
+    return not any(path.is_relative_to(folder) for folder in (*installed, sys.prefix) if folder)
 
 
 def _frames(traceback: types.TracebackType | None) -> Iterator[types.FrameType]:

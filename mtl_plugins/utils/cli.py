@@ -94,7 +94,9 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
     except KeyboardInterrupt:
         sys.exit('Interrupted.')
     except Exception as error:
-        sentence = explain(error)
+        from mtl_plugins.utils.build_errors import explain_plugin_error
+
+        sentence = explain(error) or explain_plugin_error(error)
         if sentence is None or os.environ.get(DEBUG_VARIABLE) == '1':
             raise
         from mtl_plugins.utils.data_files import printable

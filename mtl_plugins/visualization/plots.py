@@ -1,5 +1,6 @@
 """What plots share: colours, the pixels of a figure, and files."""
 
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -12,6 +13,7 @@ from PIL import Image
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import replacing
+from mtl_plugins.visualization.fonts import families_for
 
 FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.pdf': 'PDF'}
 
@@ -33,12 +35,18 @@ def to_array(figure: Figure) -> np.ndarray:
     """The figure as uint8 RGB ``(height, width, 3)``."""
     _show_letters(figure)
     canvas = FigureCanvasAgg(figure)
-    canvas.draw()
+    with warnings.catch_warnings():
+        # Of every letter and every time it is drawn; `families_for` has warned once.
+        warnings.filterwarnings('ignore', message='Glyph .* missing from')
+        canvas.draw()
     return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def _show_letters(figure: Figure) -> None:
-    """Show names, such as those of runs and classes, as they are: between two ``$`` matplotlib reads a formula, or fails to."""
+    """Show names, such as those of runs and classes, as they are: between two ``$`` matplotlib reads a formula, or fails to.
+
+    Letters of any script are drawn in a font that has them.
+    """
     formulae = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -47,6 +55,8 @@ def _show_letters(figure: Figure) -> None:
     for text in figure.findobj(Text):
         if text not in formulae:
             text.set_parse_math(False)
+        if not text.get_text().isascii():
+            text.set_family(families_for(text.get_text()))
 
 
 def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
@@ -67,7 +77,9 @@ def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
         if isinstance(picture, Figure) and file_format == 'PDF':
             _show_letters(picture)
             # Without a date, the same figure is the same file.
-            picture.savefig(temporary, format='pdf', metadata=dict(CreationDate=None))
+            with warnings.catch_warnings():
+                warnings.filterwarnings('ignore', message='Glyph .* missing from')
+                picture.savefig(temporary, format='pdf', metadata=dict(CreationDate=None))
             return
         pixels = to_array(picture) if isinstance(picture, Figure) else picture
         Image.fromarray(pixels).save(temporary, format=file_format, **(dict(quality=90) if file_format == 'JPEG' else {}))

@@ -7,6 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mtl_plugins.labels.label_kind import ColourBar, Entry
+from mtl_plugins.visualization.fonts import pil_font
 
 MARGIN = 4
 HEADER = 26
@@ -87,13 +88,13 @@ def _fit(picture: np.ndarray, height: int, width: int, smooth: bool) -> np.ndarr
 
 
 def _font_that_fits(text: str, width: int) -> ImageFont.FreeTypeFont:
-    fonts = [ImageFont.load_default(size) for size in FONT_SIZES]
+    fonts = [pil_font(text, size) for size in FONT_SIZES]
     return next((font for font in fonts if font.getlength(text) <= width), fonts[-1])
 
 
 def _width(entry: Entry) -> float:
     name, colour = entry
-    return ImageFont.load_default(LEGEND_SIZE).getlength(name) + (14 if colour is None else 28)
+    return pil_font(name, LEGEND_SIZE).getlength(name) + (14 if colour is None else 28)
 
 
 def _wrap(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
@@ -110,8 +111,9 @@ def _wrap(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
 
 
 def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> None:
-    x, font = float(MARGIN), ImageFont.load_default(LEGEND_SIZE)
+    x = float(MARGIN)
     for name, colour in line:
+        font = pil_font(name, LEGEND_SIZE)
         if colour is not None:
             draw.rectangle((x, top + 2, x + 12, top + 14), fill=colour, outline='black')
         draw.text((x + (0 if colour is None else 16), top + 8), name, fill='black', font=font, anchor='lm')
@@ -119,7 +121,7 @@ def _draw_line(draw: ImageDraw.ImageDraw, line: Sequence[Entry], top: int) -> No
 
 
 def _draw_bar(picture: Image.Image, bar: ColourBar, top: int) -> None:
-    draw, font = ImageDraw.Draw(picture), ImageFont.load_default(LEGEND_SIZE)
+    draw, font = ImageDraw.Draw(picture), pil_font(bar.title, LEGEND_SIZE)
     draw.text((MARGIN, top + 8), bar.title, fill='black', font=font, anchor='lm')
     # The last tick's text hangs over the end.
     left = MARGIN + round(font.getlength(bar.title)) + 12
@@ -142,6 +144,6 @@ def _draw_bar(picture: Image.Image, bar: ColourBar, top: int) -> None:
 
 
 def _draw_caption(draw: ImageDraw.ImageDraw, caption: str, top: int) -> None:
-    font = ImageFont.load_default(LEGEND_SIZE)
+    font = pil_font(caption, LEGEND_SIZE)
     draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
     draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')

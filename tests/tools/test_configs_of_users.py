@@ -1,6 +1,7 @@
 """Configs as users of mmseg and mmengine write them: they work, or one sentence says what to write instead."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -310,3 +311,58 @@ def test_options_may_hold_dicts():
     for broken in ("a={'x': 1", "a={'x': f()}", 'a=[1,(2]'):
         with pytest.raises(ConfigError, match='`--cfg-options a`'):
             parse_options([broken])
+
+
+PLUGIN = """
+from mtl_plugins.labels.class_map import ClassMap
+from mtl_plugins.registry import LABELS
+
+@LABELS.register_module()
+class {name}(ClassMap):
+    def {method}(self, *arguments, **options):
+        {body}
+"""
+
+
+@pytest.mark.parametrize(
+    'method, body, words',
+    [
+        ('decode', "return {}['missing']", ["line 8, in `decode`: KeyError: 'missing'", 'MTL_DEBUG=1']),
+        ('decode', 'return None', ['`decode` of', 'should return an array', 'None']),
+        ('scorer', 'return 1 / 0', ['line 8, in `scorer`: ZeroDivisionError', 'MTL_DEBUG=1']),
+    ],
+)
+def test_a_label_that_is_broken_within_says_where(
+    tiny_config_file, run_cli, data_root, tmp_path, monkeypatch, method, body, words
+):
+    """Errors of any class, deep in a plug-in, were stack traces."""
+    name = f'Broken{method.title()}{len(body)}'
+    (tmp_path / f'{name.lower()}.py').write_text(PLUGIN.format(name=name, method=method, body=body))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = tmp_path / 'config.py'
+    config.write_text(
+        f"_base_ = ['tiny.py']\ncustom_imports = dict(imports=['tests.tiny', '{name.lower()}'])\n"
+        f"L = dict(semseg=dict(type='{name}', classes=['c%d' % i for i in range(19)]))\n"
+        "L['depth'] = dict(type='DepthMap', encoding='code')\n"
+        + ''.join(f'{split}_dataloader = dict(dataset=dict(labels=L))\n' for split in ('train', 'val', 'test'))
+    )
+    run = run_cli('train', config, '--work-dir', tmp_path / 'run', '--data-root', data_root)
+    assert run.code == 1 and all(word in run.err for word in words), run.err
+    assert len([line for line in run.err.splitlines() if line.startswith('error: ')]) == 1 and 'Traceback' not in run.err
+
+
+@pytest.mark.parametrize('more', [['--no-predictions'], pytest.param(['--num-examples', '1'], marks=pytest.mark.slow)])
+def test_a_report_needs_neither_its_folder_nor_the_files_of_configs(finished_run, run_cli, tmp_path, monkeypatch, more):
+    """The config of a record was read from the file that it names, relative to another folder, or gone."""
+    work = tmp_path / 'moved'
+    shutil.copytree(finished_run, work)
+    for path in work.glob('*.py'):
+        path.unlink()
+    record = json.loads((work / 'run.json').read_text())
+    record['config_file'] = 'gone/config.py'
+    (work / 'run.json').write_text(json.dumps(record))
+    (tmp_path / 'elsewhere').mkdir()
+    monkeypatch.chdir(tmp_path / 'elsewhere')
+    report = run_cli('report', '../moved', '--out', 'page', '--size', '32x64', *more)
+    assert report.code == 0, report.err
+    assert (tmp_path / 'elsewhere/page/index.html').is_file()

@@ -79,6 +79,13 @@ def test_bars_are_as_high_as_their_values():
         render_class_bars(panels, ['road', 'sky'])
 
 
+def test_a_class_without_a_value_has_no_bar_of_height_zero():
+    """No bar read as no error at all."""
+    figure = render_class_bars({'relative error (%)': dict(one=[3.0, np.nan, 0.0], two=[np.nan, 1.0, 2.0])}, ['a', 'b', 'c'])
+    places = sorted(round(text.get_position()[0], 3) for text in figure.axes[0].texts if text.get_text().strip() == 'none')
+    assert places == [0.2, 0.8]
+
+
 def test_curves_over_distance_and_maps_over_places_are_drawn_with_what_is_missing():
     panels = {'relative error (%)': dict(a=[np.nan, 2.0, 3.0], b=[1.0, 2.0, np.nan]), 'log error': dict(a=[0.1, -0.1, 0.0])}
     picture = to_array(render_error_by_range(panels, np.array([4.0, 10, 100, 300]), [0, 10, 5], 'distance (m)', 'depth'))

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from mmengine.dataset import BaseDataset
 
-from mtl_plugins.datasets.packing.packed import Sample, decode_sample
+from mtl_plugins.datasets.packing.packed import Sample, decode_map, decode_sample
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
@@ -198,7 +198,7 @@ class LabelledDataset(KeyedDataset):
         results = self.get_data_info(position)
         self.load_sample(results)
         if 'img' not in results:
-            return {name: self.labels[name].decode(*paths) for name, paths in results['label_paths'].items()}
+            return {name: decode_map(self.labels[name], paths) for name, paths in results['label_paths'].items()}
         return {name: results[kind.key] for name, kind in self.labels.items() if kind.key in results}
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
-from mtl_plugins.errors import CorruptFileError, DataError, UserError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, UserError
 from mtl_plugins.labels.decoding import (
     check_same_size,
     decode_image,
@@ -33,6 +33,7 @@ from mtl_plugins.labels.decoding import (
     read_orientation,
 )
 from mtl_plugins.labels.label_kind import LabelKind, results_key
+from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
 from mtl_plugins.utils.threads import map_in_order
 
@@ -109,10 +110,25 @@ def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], lab
     return sample
 
 
+def decode_map(kind: LabelKind, paths: Sequence[str], size: tuple[int, int] | None = None) -> np.ndarray:
+    """The stored map of the files of a label.
+
+    Raises:
+        ConfigError: If the kind, of a plug-in, gives something else than an array.
+    """
+    stored = kind.decode(*paths) if size is None else kind.decode(*paths, size=size)
+    if not isinstance(stored, np.ndarray) or stored.ndim < 2:
+        raise ConfigError(
+            f'`decode` of {type(kind).__name__} should return an array (H, W) or (H, W, C) of {paths[0]}. '
+            f'Found {shorten(stored)}.'
+        )
+    return stored
+
+
 def _decode_label(kind: LabelKind, paths: Sequence[str], image: np.ndarray, image_path: str) -> np.ndarray:
     size = image.shape[:2]
     try:
-        stored = kind.decode(*paths, size=size)
+        stored = decode_map(kind, paths, size)
         check_same_size(image, stored, image_path, paths[0])
         return stored
     except CorruptFileError:

@@ -7,8 +7,9 @@ import cv2
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
+from mtl_plugins.visualization.fonts import pil_font
 from mtl_plugins.visualization.plots import distinct_colours, to_array
 
 UNKNOWN_COLOUR = '#a0a4a8'
@@ -132,7 +133,7 @@ def render_neighbours(rows: Sequence[NeighbourRow], classes: Sequence[str], titl
     width = left + (num_neighbours + 1) * pitch_x + 3 * GAP
     canvas = Image.new('RGB', (max(width, 560), top + len(rows) * pitch_y + bottom), 'white')
     draw = ImageDraw.Draw(canvas)
-    big, small = ImageFont.load_default(16), ImageFont.load_default(12)
+    big, small = pil_font(title, 16), pil_font(''.join(classes), 12)
     draw.text((left, 18), title, fill='black', font=big, anchor='lm')
 
     def place(image: np.ndarray, frame: tuple[int, int, int], text: str, x: int, y: int) -> None:
