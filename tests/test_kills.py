@@ -15,7 +15,6 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from mtl_plugins.apis import demo, exporting
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.output import KINDS, PredictionWriter
 from mtl_plugins.apis.inference.run import run as predict
@@ -25,6 +24,7 @@ from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
 from mtl_plugins.datasets.packing.staging import stage
+from mtl_plugins.deployment import export as exporting
 from mtl_plugins.lab.experiments import launch
 from mtl_plugins.lab.experiments.ablation import run_all, tables_in_markdown
 from mtl_plugins.lab.experiments.definition import read_sweep
@@ -32,6 +32,7 @@ from mtl_plugins.lab.experiments.report import write_report as write_sweep_repor
 from mtl_plugins.lab.experiments.study import SharedStudy
 from mtl_plugins.lab.experiments.workers import run_trials, slots
 from mtl_plugins.lab.report.write import ReportOptions, write_report
+from mtl_plugins.synthetic import demo
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES
 from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.files import replacing

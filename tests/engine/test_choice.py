@@ -1,29 +1,28 @@
 """Which checkpoint is the best, and when a run stops, while the multitask score is 0."""
 
-from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
 
 from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.records.metrics_file import FILE_NAME, format_metrics
 from mtl_plugins.registry import HOOKS
 
 MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'
 
 
-def test_the_best_of_scores_of_zero_is_that_of_the_largest_sum(monkeypatch):
+def test_the_best_of_scores_of_zero_is_that_of_the_largest_sum():
     """The first validation used to be kept for good."""
-    seen = []
-    monkeypatch.setattr('mmengine.hooks.CheckpointHook._save_best_checkpoint', lambda self, runner, metrics: seen.append(metrics))
-    hook = AtomicCheckpointHook(interval=1)
-    hook.file_backend, hook.out_dir = None, '.'
-    monkeypatch.setattr(hook, '_removing_last', nullcontext)
-    for multitask, unclipped in ((0.0, -60.0), (0.0, -20.0), (3.0, -5.0)):
-        hook._save_best_checkpoint(None, {MULTITASK: multitask, UNCLIPPED: unclipped, 'metrics_summary/depth': 1.0})
-    assert [metrics[MULTITASK] for metrics in seen] == [-60.0, -20.0, 3.0]
-    assert all(metrics['metrics_summary/depth'] == 1.0 for metrics in seen)
+    hook = AtomicCheckpointHook(interval=1, save_best=MULTITASK, rule='greater')
+    hook.out_dir = '.'
+    runner = SimpleNamespace(message_hub=SimpleNamespace(runtime_info={}), epoch=0)
+    runner.message_hub.update_info = runner.message_hub.runtime_info.__setitem__
+    kept = []
+    for multitask, unclipped in ((0.0, -60.0), (0.0, -20.0), (0.0, -30.0), (3.0, -5.0)):
+        runner.epoch += 1
+        kept += hook._note_best(runner, {MULTITASK: multitask, UNCLIPPED: unclipped, 'metrics_summary/depth': 1.0})
+    assert [(key, score) for key, score, _ in kept] == [(MULTITASK, score) for score in (-60.0, -20.0, 3.0)]
+    assert [name.rpartition('_')[2] for _, _, name in kept] == ['1.pth', '2.pth', '4.pth']
 
 
 def test_a_run_that_gets_better_below_the_thresholds_is_not_stopped():
@@ -40,16 +39,16 @@ def test_a_run_that_gets_better_below_the_thresholds_is_not_stopped():
     assert loop.stop_training
 
 
-def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted(tmp_path):
+def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
     # mmengine's hook begins anew: a run that is killed often enough never stopped.
     unclipped = (-60.0, -30.0, -40.0, -35.0, -50.0)
     rows = [{'epoch': n, 'iter': 10 * n, MULTITASK: 0.0, UNCLIPPED: score} for n, score in enumerate(unclipped, 1)]
-    (tmp_path / FILE_NAME).write_text(format_metrics(rows))
 
     def stops_after(iteration: int) -> int:
         """The validation that stops a run that is resumed at an iteration."""
         loop = SimpleNamespace(stop_training=False)
-        runner = SimpleNamespace(train_loop=loop, logger=SimpleNamespace(info=str), work_dir=str(tmp_path), iter=iteration)
+        runner = SimpleNamespace(train_loop=loop, logger=SimpleNamespace(info=str), iter=iteration)
+        runner.earlier_validations = [{key: str(value) for key, value in row.items()} for row in rows if row['iter'] <= iteration]
         hook = EarlyStoppingHook(monitor=MULTITASK, patience=3)
         hook.before_run(runner)
         hook.before_train(runner)

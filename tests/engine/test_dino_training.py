@@ -284,7 +284,8 @@ def test_two_processes_keep_one_teacher_and_one_centre_as_one_process_does(tmp_p
 
 def test_the_config_of_the_generated_coco_trains_as_it_stands(tmp_path):
     write_fake_crops(tmp_path, train=7)
-    options = {f'{split}_dataloader.dataset.folder': 'crops' for split in ('train', 'val')} | {
+    crops = dict(folder='crops', margin=None, min_size=None)
+    options = {f'{split}_dataloader.dataset.{key}': value for split in ('train', 'val') for key, value in crops.items()} | {
         'train_dataloader.batch_size': 7,
         'train_cfg.max_epochs': 2,
         'train_cfg.val_interval': 1,

@@ -23,7 +23,7 @@ import torch
 from mmengine.dist import is_main_process
 from mmengine.hooks import Hook
 
-from mtl_plugins.apis import training
+from mtl_plugins.apis import train as training
 from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.submission import archive as archive_module

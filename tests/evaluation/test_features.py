@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
-from mtl_plugins.evaluation import features as features_module
+from mtl_plugins.lab.features import features as features_module
 from mtl_plugins.lab.features.embedding import embed
 from mtl_plugins.lab.features.feature_record import FeatureRecord, read_records
 from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote

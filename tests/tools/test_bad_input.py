@@ -171,7 +171,7 @@ def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_ro
 )
 def test_a_package_that_is_not_installed_is_named_with_its_extra(run_cli, monkeypatch, tool, package, extra, arguments):
     # As if nothing had imported it yet.
-    gone = ('mtl_plugins.apis.', 'mtl_plugins.evaluation.functional.task_gains', f'{package}.')
+    gone = ('mtl_plugins.lab.', 'mtl_plugins.evaluation.functional.task_gains', f'{package}.')
     for name in [name for name in sys.modules if name.startswith(gone)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.lab import sagemaker
 from mtl_plugins.lab.sagemaker import resume_point, training_command
-from mtl_plugins.utils import sagemaker
 from tests.tools.conftest import load_tool
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -5,6 +5,7 @@ import pytest
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 
+from mtl_plugins.lab.features import feature_pictures
 from mtl_plugins.lab.features.feature_pictures import (
     FRAME,
     OTHER,
@@ -19,7 +20,6 @@ from mtl_plugins.lab.features.feature_pictures import (
 )
 from mtl_plugins.lab.features.feature_record import FeatureRecord
 from mtl_plugins.lab.features.feature_report import choose_queries, draw_strip, embed_all
-from mtl_plugins.visualization import feature_pictures
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours, write_picture
 
 CLASSES = ('cat', 'dog')
