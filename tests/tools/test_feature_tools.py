@@ -35,7 +35,7 @@ model = dict(
     projection_head=dict(hidden_channels=16, bottleneck_channels=8, out_channels=12),
 )
 views = [dict(type='MultiCrop', global_size=32, local_size=16, num_local=1), dict(type='PackViews', meta_keys=())]
-crops = dict(data_root='{data}', folder='crops', pipeline=views)
+crops = dict(data_root='{data}', folder='crops', margin=None, min_size=None, pipeline=views)
 train_dataloader = dict(batch_size=6, num_workers=0, dataset=crops)
 val_dataloader = dict(batch_size=6, num_workers=0, dataset=crops)
 train_cfg = dict(max_epochs=2)
@@ -122,7 +122,8 @@ def test_the_steps_are_those_of_a_run_without_the_hook_and_of_one_that_was_resum
     stale = read_records(run.folder)[-1]
     stale = dataclasses.replace(stale, iteration=15, embedding=np.random.default_rng(0).normal(size=(8, 2)))
     stale.save(resumed / 'run/features/epoch_005.npz')
-    plain = load_config(str(write_config(tmp_path / 'plain', run.data)), {'default_hooks.checkpoint.save_best': 'dino/loss'})
+    other = {'default_hooks.checkpoint.save_best': 'dino/loss', 'default_hooks.checkpoint.rule': 'less'}
+    plain = load_config(str(write_config(tmp_path / 'plain', run.data)), other)
     plain.default_hooks.pop('features')
     RUNNERS.build(load_config(str(config), {'resume': True})).train()
     RUNNERS.build(plain).train()

@@ -25,7 +25,8 @@ def work_dirs(tmp_path, monkeypatch):
         folder = tmp_path / 'work' / name
         folder.mkdir(parents=True)
         config = dict(optim_wrapper=dict(lr=lr), model=dict(depth=18))
-        record = dict(state='finished', config=config, scores={'metrics_summary/multitask': score}, archive='T00.zip')
+        scores = {'metrics_summary/multitask': score, 'metrics_summary/semseg': 50.0 + score, 'metrics_summary/depth': 25.0}
+        record = dict(state='finished', config=config, scores=scores, archive='T00.zip')
         (folder / 'run.json').write_text(json.dumps(record))
         (folder / 'last_checkpoint').write_text('epoch_2.pth')
         for epoch in (1, 2):
@@ -37,8 +38,8 @@ def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
     result = run_cli('runs', 'list', work_dirs, '--sort', 'multitask', '--where', 'multitask > 1')
     assert result.code == 0, result.err
     header, *rows = (line.split() for line in result.out.splitlines())
-    assert header == ['run', 'state', 'epoch', 'multitask', 'lr', 'time']
-    assert rows == [['two', 'finished', '30.00', '0.01'], ['one', 'finished', '3.00', '0.1']]
+    assert header == ['run', 'state', 'epoch', 'mIoU', 'SI-logRMSE', 'multitask', 'lr', 'time']
+    assert rows == [['two', 'finished', '80.00', '25.00', '30.00', '0.01'], ['one', 'finished', '53.00', '25.00', '3.00', '0.1']]
     graded = tmp_path / 'graded.json'
     graded.write_text(json.dumps({'metrics_summary/multitask': 28.5}))
     result = run_cli('runs', 'note', work_dirs / 'two', 'the better one', '--tag', 'kept', '--task', '2', '--graded', graded)
