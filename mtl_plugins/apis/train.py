@@ -57,7 +57,7 @@ def _train(config: Config) -> TrainingResult:
         _ = runner.test_loop
     name = config.get('name') or name_of_file(config.filename or 'run')
     # Every process takes the main one's name; a resumed run gets its own back with the checkpoint.
-    names = [make_run_name(team=config.get('team', 0), name=name)]
+    names = [make_run_name(team=config.get('team') or 0, name=str(name))]
     broadcast_object_list(names)
     runner.message_hub.update_info('run_name', names[0])
     runner.train()

@@ -1,6 +1,6 @@
 """What parts of a config follow from others: labels, classes, tasks, and the scores that a run watches."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
@@ -8,7 +8,7 @@ from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import METRICS, SCOPE
-from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest
+from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest, suggest_class
 from mtl_plugins.utils.score_names import (
     SUMMARY,
     SUMMARY_MULTITASK,
@@ -191,14 +191,19 @@ def link_scores(config: Config) -> None:
         ConfigError: If the validation has no such score, or the rule is the other one.
     """
     rules, is_complete = score_rules(config)
+    tasks = list((config.get('model') or {}).get('tasks') or ())
+    classes = [own_class(str(metric.get('type'))) for metric in _metrics_of(config.get('val_evaluator'))]
+    is_foreign = bool(classes) and not any(classes) and not is_complete
     summaries = [name for name in rules if name.startswith(SUMMARY)]
     default = SUMMARY_MULTITASK if SUMMARY_MULTITASK in rules else next(iter(summaries), None)
 
     def resolve(place: str, name: Any, rule: str | None = None) -> tuple[str, str | None]:
         if default and (name == 'auto' or (name == SUMMARY_MULTITASK and name not in rules)):
             return default, rules[default]
-        found = _find(f'`{place}`', name, rules) if is_complete else find_score(str(name), rules) or name
-        known = rules.get(found, SUMMARY_RULES.get(found))
+        # No other library calls its scores like this.
+        ours = is_foreign and str(name).startswith((SUMMARY, 'metrics_task_'))
+        found = _find(f'`{place}`', name, rules, tasks) if is_complete or ours else find_score(str(name), rules) or name
+        known = rules.get(found, SUMMARY_RULES.get(found, 'less' if str(found).startswith('val/') else None))
         if rule is not None and known is not None and rule != known:
             raise ConfigError(
                 f'Of two values of {found} the {"larger" if known == "greater" else "smaller"} is the better: the '
@@ -215,7 +220,8 @@ def link_scores(config: Config) -> None:
         if issubclass(cls, CheckpointHook) and hook.get('save_best'):
             names = hook['save_best'] if isinstance(hook['save_best'], (list, tuple)) else [hook['save_best']]
             given = hook.get('rule')
-            given = list(given) if isinstance(given, (list, tuple)) else [given] * len(names)
+            given = list(given) if isinstance(given, (list, tuple)) else [given]
+            given = given * len(names) if len(given) == 1 else given
             if len(given) == len(names):
                 found = [resolve(f'{place}.save_best', *pair) for pair in zip(names, given, strict=True)]
                 is_list = isinstance(hook['save_best'], (list, tuple))
@@ -238,15 +244,18 @@ def check_score(config: Config, place: str, name: str) -> tuple[str, str | None]
         ConfigError: If it has no such score.
     """
     rules, is_complete = score_rules(config)
-    found = _find(place, name, rules) if is_complete else find_score(name, rules) or name
+    tasks = list((config.get('model') or {}).get('tasks') or ())
+    found = _find(place, name, rules, tasks) if is_complete else find_score(name, rules) or name
     return found, rules.get(found)
 
 
-def _find(place: str, name: Any, rules: Mapping[str, str | None]) -> str:
+def _find(place: str, name: Any, rules: Mapping[str, str | None], tasks: Sequence[str] = ()) -> str:
     found = find_score(str(name), rules)
-    # Losses have names of the model's.
-    if found is None and not str(name).startswith('val/'):
+    # What the losses of a task are called is up to the task.
+    if found is None and not any(str(name).startswith(f'val/{task}/loss_') for task in tasks):
         summaries = [each for each in rules if each.startswith(SUMMARY)] or list(rules)
+        if not set(rules) - {'val/loss'}:
+            summaries.append('those of `val_evaluator`, as mIoU of mmseg.IoUMetric')
         listed = ', '.join(f'{each} ({SUMMARY_TITLES[each]})' if each in SUMMARY_TITLES else each for each in summaries)
         reason = ' which needs semseg and depth' if name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED) else ''
         raise ConfigError(
@@ -271,6 +280,11 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
     for settings in metrics:
         cls = own_class(str(settings.get('type')))
         if not hasattr(cls, 'score_rules'):
+            kind = str(settings.get('type'))
+            if cls is None and any_class(kind) is None:
+                raise ConfigError(
+                    f'Unknown `type` in `val_evaluator`: there is no metric named {kind}.{suggest_class(kind, "metric")}'
+                )
             is_complete = False
             continue
         metric = METRICS.build(dict(settings))

@@ -37,6 +37,18 @@ from mtl_plugins.utils.data_files import LIBRARIES, shorten
 from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
+_LOOP, _PART = (dict, 'a dict'), (dict, 'a dict with a `type`')
+# What top-level entries are, and those for which the Runner has a default.
+ENTRIES: dict[str, tuple[Any, str]] = {
+    **dict.fromkeys(('model', 'optim_wrapper', 'visualizer', 'tta_model', 'log_processor'), _PART),
+    **dict.fromkeys(('train_cfg', 'val_cfg', 'test_cfg', 'default_hooks', 'env_cfg', 'randomness', 'submission'), _LOOP),
+    **dict.fromkeys(('val_evaluator', 'test_evaluator', 'param_scheduler'), ((dict, list, tuple), 'a dict or a list of them')),
+    'custom_hooks': ((list, tuple), 'a list of dicts with a `type`'),
+    'custom_imports': (dict, "dict(imports=['module'])"),
+    **dict.fromkeys(('default_scope', 'runner_type', 'log_level', 'work_dir', 'launcher'), (str, 'a text')),
+}
+LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
+DEFAULTED = ('default_hooks', 'custom_hooks', 'env_cfg', 'randomness', 'log_level', 'log_processor', 'launcher', 'runner_type')
 
 
 def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
@@ -55,9 +67,11 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
             not have, or the config holds a password.
     """
     config = template_for(path) if path.startswith(PACKAGE) else read_config(path)
+    check_entries(config)
     fill_in(config)
     place_task_balancing(config)
     _apply_options(config, options or {})
+    check_entries(config)
     config.setdefault('runner_type', 'MultiTaskRunner')
     if config.setdefault('default_scope', SCOPE) != SCOPE:
         raise ConfigError(
@@ -99,6 +113,26 @@ def read_config(path: str) -> Config:
         raise ConfigError(f'Config {path} cannot be read{place}: {type(error).__name__}: {shorten(error, 300)}') from error
     plain = ConfigDict({str(key): _plain(value, str(key), path) for key, value in entries.items()})
     return Config(plain, cfg_text=config.text, filename=path, env_variables=config.env_variables)
+
+
+def check_entries(config: Config) -> None:
+    """Refuse entries that are of another kind than mmengine's Runner takes, and leave out None where it has a default.
+
+    Raises:
+        ConfigError: On the first of them.
+    """
+    for name, (kind, expected) in ENTRIES.items():
+        value = config.get(name)
+        if value is None:
+            if name in config and name in DEFAULTED:
+                config.pop(name)
+        elif not isinstance(value, kind):
+            raise ConfigError(f'`{name}` should be {expected}. Found {shorten(value)}.')
+    seed, level = (config.get('randomness') or {}).get('seed'), config.get('log_level')
+    if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
+        raise ConfigError(f'`randomness.seed` should be a whole number from 0. Found {seed!r}.')
+    if isinstance(level, str) and level not in LEVELS:
+        raise ConfigError(f'`log_level` should be one of {", ".join(LEVELS)}. Found {level!r}.')
 
 
 def _is_helper(value: Any) -> bool:

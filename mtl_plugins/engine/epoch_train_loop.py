@@ -8,6 +8,7 @@ from itertools import islice
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from torch import nn
 
+from mtl_plugins.datasets.loading.samplers import refuse_endless
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import LOOPS
 from mtl_plugins.utils.score_names import SUMMARY_RULES, reaches
@@ -63,6 +64,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
             if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
                 raise ValueError(f'`stop_at` should give a number for {name}. Found {value!r}.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        refuse_endless(self.dataloader, 'A training by epochs', '`EpochSampler`, or be one by iterations (`train_cfg.max_iters`)')
         self.val_iters = val_iters
         self.stop_at = dict(stop_at or {})
         if val_iters is not None:

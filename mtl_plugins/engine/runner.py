@@ -19,6 +19,7 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
+from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's function registry has no locations.
@@ -40,9 +41,9 @@ from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_row, rows_up_to
-from mtl_plugins.registry import RUNNERS
+from mtl_plugins.registry import OPTIMIZERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
-from mtl_plugins.utils.config_classes import any_class, suggest_class
+from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
 from mtl_plugins.utils.secrets import refuse_secrets
@@ -124,8 +125,15 @@ class MultiTaskRunner(Runner):
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self._launcher != 'pytorch':
                 raise ConfigError(f'`--launcher {self._launcher}` needs CUDA, and none was found. Use `--launcher pytorch`.')
-            timeout = datetime.timedelta(seconds=env_cfg.get('dist_cfg', {}).get('timeout', 1800))
-            torch.distributed.init_process_group('gloo', timeout=timeout)
+            timeout = datetime.timedelta(seconds=(env_cfg.get('dist_cfg') or {}).get('timeout', 1800))
+            try:
+                torch.distributed.init_process_group('gloo', timeout=timeout)
+            except ValueError as error:
+                # The environment of a process that `torchrun` starts is missing.
+                raise ConfigError(
+                    f'`--launcher pytorch` is for processes that torchrun starts, as tools/dist_train.sh does. Found none: '
+                    f'{shorten(error, 200)}. Leave it out to train in one process.'
+                ) from error
         if torch.cuda.is_available():
             tf32 = env_cfg.get('tf32', True)
             torch.set_float32_matmul_precision('high' if tf32 else 'highest')
@@ -179,8 +187,10 @@ class MultiTaskRunner(Runner):
             paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
             optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
         optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+        if isinstance(optim_wrapper, dict) and 'constructor' not in optim_wrapper and not isinstance(optimizer, dict | Optimizer):
+            raise ConfigError(f"`optim_wrapper.optimizer` should be dict(type='Adam', lr=...) or so. Found {optimizer!r}.")
         kind = optimizer.get('type') if isinstance(optimizer, dict) else None
-        if isinstance(kind, str) and any_class(kind) is None:
+        if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
             # mmengine asks for the arguments of the class without looking if there is one.
             raise ConfigError(
                 f'Unknown `type` in the config: there is no optimizer named {kind}.{suggest_class(kind, "optimizer")}'
@@ -424,7 +434,7 @@ class MultiTaskRunner(Runner):
         loop.first_batch = position['batches']
 
     @master_only
-    def save_checkpoint(self, out_dir: str, filename: str, **kwargs) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None, **kwargs) -> None:
         """Write a checkpoint under a temporary name, then rename it.
 
         Raises:
@@ -432,7 +442,7 @@ class MultiTaskRunner(Runner):
         """
         kwargs['meta'] = {**(kwargs.get('meta') or {}), 'recipe': self.recipe}
         with replacing(Path(out_dir) / filename, CheckpointError) as temporary:
-            super().save_checkpoint(out_dir, temporary.name, **kwargs)
+            super().save_checkpoint(out_dir, temporary.name, file_client_args, **kwargs)
 
     @master_only
     def dump_config(self) -> None:

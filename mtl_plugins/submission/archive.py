@@ -40,8 +40,8 @@ def make_run_name(team: int, name: str, time: datetime | None = None, suffix: st
         ValueError: If an argument does not fit the pattern.
     """
     suffix = secrets.token_hex(3)[:5] if suffix is None else suffix
-    if not 0 <= team <= 99:
-        raise ValueError(f'`team` should be 0..99. Found {team}.')
+    if not isinstance(team, int) or not 0 <= team <= 99:
+        raise ValueError(f'`team` should be 0..99. Found {team!r}.')
     if not _ALLOWED.fullmatch(name):
         raise ValueError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
     if not re.fullmatch('[0-9a-f]{5}', suffix):

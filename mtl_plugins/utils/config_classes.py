@@ -120,12 +120,15 @@ def _holds(registry: Registry, scope: str, name: str) -> bool:
 def suggest_class(name: str, registry: str) -> str:
     """A sentence with the nearest class of the registries of a name, as ``'optimizer'``; empty if none is near."""
     scope, _, plain = name.rpartition('.')
-    known = set()
+    known: dict[str, str] = {}
     for item in _registries():
         if item.name == registry:
-            known |= {each for node in _lineage(item) if scope in ('', node.scope) for each in node.module_dict}
+            for node in _lineage(item):
+                # Those of mmseg are found by their scope alone before they are imported.
+                prefix = f'{node.scope}.' if scope or node.scope == 'mmseg' else ''
+                known = {**{each: f'{prefix}{each}' for each in node.module_dict if scope in ('', node.scope)}, **known}
     close = difflib.get_close_matches(plain, known, n=1)
-    return f' Did you mean `{f"{scope}." if scope else ""}{close[0]}`?' if close else ''
+    return f' Did you mean `{known[close[0]]}`?' if close else ''
 
 
 def _registries() -> list[Registry]:

@@ -1,12 +1,14 @@
 """Items of a pipeline to one batch of a handful of tensors."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import get_worker_info
+
+from mtl_plugins.errors import ConfigError
 
 
 @FUNCTIONS.register_module()
@@ -24,9 +26,13 @@ def multitask_collate(items: Sequence[dict]) -> dict:
         item has; ``length_scale`` float32 ``(B,)``; ``sample_idx`` int64 ``(B,)``; ``metainfo``, a list, if the items have it.
 
     Raises:
+        ConfigError: If the pipeline does not make such items.
         ValueError: If the items have different keys.
     """
     first = items[0]
+    if not isinstance(first, Mapping) or 'inputs' not in first:
+        found = ', '.join(map(str, first)) if isinstance(first, Mapping) else type(first).__name__
+        raise ConfigError(f'The `pipeline` of a data set should end with PackMultiTaskInputs. Found samples of {found}.')
     if any(item.keys() != first.keys() for item in items):
         raise ValueError(f'`items` should have the same keys. Found {sorted({tuple(item) for item in items})}.')
     images = [item['inputs'] for item in items]

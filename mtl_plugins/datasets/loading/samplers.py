@@ -2,13 +2,15 @@
 
 from collections.abc import Iterator, Sized
 from itertools import islice
+from typing import Any
 
 import numpy as np
-from mmengine.dataset import DefaultSampler
+from mmengine.dataset import DefaultSampler, InfiniteSampler
 from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import DATA_SAMPLERS
 
 
@@ -100,6 +102,17 @@ class IterationSampler(Sampler):
     def __len__(self) -> int:
         """Samples of one pass over the data, on all ranks together."""
         return self.size
+
+
+def refuse_endless(loader: Any, loop: str, instead: str) -> None:
+    """Refuse a data loader that never ends for a loop that waits for its end.
+
+    Raises:
+        ConfigError: If its sampler is an :class:`IterationSampler` or mmengine's ``InfiniteSampler``.
+    """
+    sampler = getattr(loader, 'sampler', None)
+    if isinstance(sampler, (IterationSampler, InfiniteSampler)):
+        raise ConfigError(f'{loop} should have a sampler that ends, such as {instead}. Found {type(sampler).__name__}.')
 
 
 def _check_skip(num_samples: int) -> None:

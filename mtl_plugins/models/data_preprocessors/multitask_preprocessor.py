@@ -64,6 +64,11 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
             self.register_buffer(f'{name}_table', None if table is None else torch.from_numpy(table.copy()), persistent=False)
 
     def forward(self, data: dict, training: bool = False) -> dict:
+        if not isinstance(data.get('inputs'), Tensor):
+            raise ValueError(
+                "`collate_fn` of the data loader should be dict(type='multitask_collate'), which stacks the images. "
+                f'Found a {type(data.get("inputs")).__name__} of them.'
+            )
         data = self.cast_data(data)
         images = data['inputs']
         if images.ndim != 4 or images.shape[-1] != 3:
