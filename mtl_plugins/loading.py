@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtl_plugins.config.load import offered_labels
+from mtl_plugins.config.links import datasets_of, offered_labels
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.metrics.streaming_metric import to_values
@@ -140,10 +140,11 @@ def build_loader(
     unknown = [name for name in wanted if name not in offered]
     if unknown:
         raise ConfigError(f'The data of {configs[0].filename} have the labels {", ".join(offered)}. Found {unknown[0]}.')
-    if 'tasks' in data:
-        data.tasks = wanted
-    if split is not None:
-        data.split = split
+    for part in datasets_of(data):
+        if 'tasks' in part:
+            part['tasks'] = wanted
+        if split is not None:
+            part['split'] = split
     return MultiTaskRunner.build_dataloader(configs[0].val_dataloader)
 
 

@@ -155,6 +155,8 @@ def link_labels(config: Config) -> None:
     offered = offered_labels(datasets[0]) if datasets else None
     if not offered or not model.get('tasks'):
         return
+    if not isinstance(model['tasks'], Mapping) or not all(isinstance(task, Mapping) for task in model['tasks'].values()):
+        raise ConfigError(f'`model.tasks` should hold a dict with a `type` for each task, by name. Found {model["tasks"]!r}.')
     learned = {task: settings.get('label') or task for task, settings in model['tasks'].items()}
     for task, label in learned.items():
         if label not in offered:
@@ -166,6 +168,11 @@ def link_labels(config: Config) -> None:
     if len(learned) > 1 and 'task_order' in (accepted_arguments(own_class(model['type'])) or ()):
         model.setdefault('task_order', list(learned))
     preprocessor = model.get('data_preprocessor')
+    if not isinstance(preprocessor, Mapping) or not own_class(str(preprocessor.get('type'))):
+        raise ConfigError(
+            "`model.data_preprocessor` should be dict(type='MultiTaskDataPreprocessor', ...), which reads the labels. "
+            f'Found {preprocessor!r}.'
+        )
     if preprocessor and 'labels' in (accepted_arguments(own_class(preprocessor['type'])) or ()):
         preprocessor.setdefault('labels', offered)
     names = list(learned.values())
@@ -274,7 +281,7 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
     metrics = _metrics_of(config.get('val_evaluator'))
     if not loader or not metrics:
         return {}, False
-    offered = offered_labels(next(datasets_of(loader.dataset)))
+    offered = offered_labels(loader.dataset)
     rules: dict[str, str | None] = {}
     is_complete = bool(offered)
     for settings in metrics:
@@ -300,12 +307,21 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
 
 
 def _hooks_of(config: Config) -> Iterator[tuple[str, dict]]:
-    for name, hook in (config.get('default_hooks') or {}).items():
+    """The hooks of a config by their dotted keys.
+
+    Raises:
+        ConfigError: If one has no type, as one that changes a hook which the base does not have.
+    """
+    named = config.get('default_hooks') or {}
+    hooks = [('default_hooks', name, hook) for name, hook in named.items()]
+    hooks += [('custom_hooks', index, hook) for index, hook in enumerate(config.get('custom_hooks') or ())]
+    for group, name, hook in hooks:
         if isinstance(hook, Mapping) and isinstance(hook.get('type'), str):
-            yield f'default_hooks.{name}', hook
-    for index, hook in enumerate(config.get('custom_hooks') or ()):
-        if isinstance(hook, Mapping) and isinstance(hook.get('type'), str):
-            yield f'custom_hooks.{index}', hook
+            yield f'{group}.{name}', hook
+        elif hook is not None and not isinstance(hook, str):
+            known = [each for each, other in named.items() if isinstance(other, Mapping) and 'type' in other]
+            nearest = suggest(str(name), known) if group == 'default_hooks' else ''
+            raise ConfigError(f'`{group}.{name}` should be a dict with a `type`. Found {hook!r}.{nearest}')
 
 
 def offered_labels(dataset: dict) -> dict[str, dict] | None:
@@ -314,12 +330,13 @@ def offered_labels(dataset: dict) -> dict[str, dict] | None:
     Raises:
         ConfigError: If the arguments are wrong.
     """
+    dataset = next(datasets_of(dataset))
     cls = own_class(dataset['type'])
     if not hasattr(cls, 'offered_labels'):
         return None
     try:
         return {name: dict(settings) for name, settings in cls.offered_labels(dataset).items()}
-    except (TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f'The data set {dataset["type"]} cannot say which labels it has: {error}') from error
 
 

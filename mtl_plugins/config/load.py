@@ -72,7 +72,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     place_task_balancing(config)
     _apply_options(config, options or {})
     check_entries(config)
-    config.setdefault('runner_type', 'MultiTaskRunner')
+    if config.get('runner_type', 'Runner') == 'Runner':
+        config.runner_type = 'MultiTaskRunner'
     if config.setdefault('default_scope', SCOPE) != SCOPE:
         raise ConfigError(
             f'`default_scope` should be {SCOPE!r}, which finds the classes of mmseg and mmengine, too. '

@@ -32,7 +32,7 @@ _EXTRAS = dict(
     fastapi='serve',
     uvicorn='serve',
 )
-_UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the \w+::([\w ]+) registry')
+_UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry')
 
 
 def image_size(text: str) -> tuple[int, int]:

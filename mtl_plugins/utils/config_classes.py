@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import mmengine.registry
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import FUNCTIONS, Registry
 from mmengine.utils import get_object_from_string
@@ -121,7 +122,8 @@ def suggest_class(name: str, registry: str) -> str:
     """A sentence with the nearest class of the registries of a name, as ``'optimizer'``; empty if none is near."""
     scope, _, plain = name.rpartition('.')
     known: dict[str, str] = {}
-    for item in _registries():
+    others = [item for item in vars(mmengine.registry).values() if isinstance(item, Registry)]
+    for item in (*_registries(), *others):
         if item.name == registry:
             for node in _lineage(item):
                 # Those of mmseg are found by their scope alone before they are imported.

@@ -95,6 +95,22 @@ def test_data_sets_of_data_sets_train_with_one_data_root(write, data_root, tmp_p
     assert len(read_metrics(tmp_path / 'run' / METRICS)) == 1
 
 
+def test_tools_read_a_set_of_sets(write, run_cli, data_root, tmp_path):
+    """They asked it for its root and split, and gave the root to the whole."""
+    config = write(
+        "V = dict(type='MiniScapesDataset', data_root='nowhere', split='val', test_mode=True, "
+        "pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')])\n"
+        "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[V, dict(V, split='train')]))\n"
+    )
+    common = ('--data-root', data_root)
+    assert run_cli('train', config, '--work-dir', tmp_path / 'run', '--no-submission', *common).code == 0
+    checkpoint = tmp_path / 'run/epoch_1.pth'
+    found = run_cli('analysis_tools/analyse_errors', config, checkpoint, '--out', tmp_path / 'errors', *common)
+    assert found.code == 0, found.err
+    document = json.loads(next((tmp_path / 'errors').glob('*.json')).read_text())
+    assert document['data']['split'] == 'val, train' and document['data']['images'] == 11
+
+
 def test_each_repetition_of_a_sample_has_its_own_number_and_generator(data_root):
     def draw(results):
         return results['sample_idx'], results['img_path'], float(results['rng'].random())
@@ -286,6 +302,14 @@ EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
         ("launcher = 'pytorch'", ['torchrun', 'RANK']),
         ("team = 'x'", ['`team`', "'x'"]),
         ("name = 'a b'", ['`name`', "'a b'"]),
+        ("default_hooks['observed'] = dict(interval=0)", ['`default_hooks.observed`', 'a `type`', 'checkpoint']),
+        ('custom_hooks = [3]', ['`custom_hooks.0`', 'Found 3']),
+        ("runner_type = 'Runer'", ['no runner named Runer', 'Did you mean `Runner`?']),
+        ('model = dict(data_preprocessor=None)', ['`model.data_preprocessor`', 'MultiTaskDataPreprocessor', 'None']),
+        ("model = dict(data_preprocessor=dict(_delete_=True, type='SegDataPreProcessor'))", ['MultiTaskDataPreprocessor']),
+        ("model = dict(backbone=dict(init_cfg=dict(type='Pretraind')))", ['Did you mean `Pretrained`?']),
+        ("model = dict(tasks=dict(depth='no'))", ['`model.tasks`', "'no'"]),
+        ('train_dataloader = dict(dataset=dict(labels=[1]))', ['cannot say which labels']),
         ('1 / 0', ['cannot be read (line 4)', 'ZeroDivisionError']),
         ('import nowhere_to_be_found', ['cannot be read', 'nowhere_to_be_found']),
         ("custom_imports = dict(imports=['nowhere_to_be_found'])", ['cannot be read', 'nowhere_to_be_found']),

@@ -9,8 +9,24 @@ from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.registry import DATASETS
 
 
+class _Whole:
+    """What tools ask a data set for, of one that holds others."""
+
+    def parts(self) -> list:
+        """The data sets within."""
+        return list(self.datasets) if hasattr(self, 'datasets') else [self.dataset]
+
+    @property
+    def data_root(self) -> str:
+        return ', '.join(dict.fromkeys(str(part.data_root) for part in self.parts()))
+
+    @property
+    def split(self) -> str:
+        return ', '.join(dict.fromkeys(str(part.split) for part in self.parts()))
+
+
 @DATASETS.register_module()
-class ConcatDataset(MMEngineConcatDataset):
+class ConcatDataset(_Whole, MMEngineConcatDataset):
     """mmengine's data set of this name, whose samples have numbers and generators by their position in the whole.
 
     Args:
@@ -26,7 +42,7 @@ class ConcatDataset(MMEngineConcatDataset):
 
 
 @DATASETS.register_module()
-class RepeatDataset(MMEngineRepeatDataset):
+class RepeatDataset(_Whole, MMEngineRepeatDataset):
     """mmengine's data set of this name: each repetition of a sample draws its own augmentation.
 
     Args:

@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
+from mtl_plugins.config.links import set_data_root
 from mtl_plugins.config.options import recorded_config
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError, DataNotFoundError
@@ -149,7 +150,7 @@ def config_of_run(run: Path, data_root: str | None = None) -> Config:
     """
     config = recorded_config(read_run(run), 'train_dataloader')
     if data_root:
-        config.train_dataloader.dataset.data_root = data_root
+        set_data_root(config, data_root)
     return config
 
 

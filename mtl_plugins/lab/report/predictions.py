@@ -10,6 +10,7 @@ import numpy as np
 from mmengine.config import Config
 from PIL import Image
 
+from mtl_plugins.config.links import datasets_of, set_data_root
 from mtl_plugins.config.options import recorded_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, analyse, choose_examples, rank_images
@@ -108,13 +109,14 @@ def predict(
 
 def _set_data_root(config: Config, data_root: str | None) -> None:
     if data_root:
-        config.val_dataloader.dataset.data_root = data_root
-    root = config.val_dataloader.dataset.get('data_root')
-    if root and not Path(root).is_dir():
-        raise ConfigError(
-            f"The data of the first run should lie in '{root}'. Found nothing there: give --data-root, or --no-predictions for a "
-            'report without pictures, confusion matrices and errors by distance.'
-        )
+        set_data_root(config, data_root)
+    for dataset in datasets_of(config.val_dataloader.dataset):
+        root = dataset.get('data_root')
+        if root and not Path(root).is_dir():
+            raise ConfigError(
+                f"The data of the first run should lie in '{root}'. Found nothing there: give --data-root, or --no-predictions "
+                'for a report without pictures, confusion matrices and errors by distance.'
+            )
 
 
 def gallery_of(found: Predictions) -> dict:
