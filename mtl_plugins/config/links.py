@@ -1,4 +1,4 @@
-"""What parts of a config follow from others: labels, classes, tasks, and the scores that a run watches."""
+"""Parts of a config that follow from others: labels, classes, tasks, and the scores that a run watches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any

@@ -247,7 +247,7 @@ def _check_options(config: Config, options: dict[str, Any]) -> None:
 
 
 def _takes(node: Any, key: str, dotted: str) -> bool:
-    """Whether ``node`` is the config of a class that takes ``key`` but is not given it.
+    """Return True if ``node`` is the config of a class that takes ``key`` but is not given it.
 
     Raises:
         ConfigError: If it is the config of a class that does not take ``key``.

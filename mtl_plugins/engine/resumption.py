@@ -1,4 +1,4 @@
-"""What a resumed training must have in common with the one that it continues, and what a kill left undone."""
+"""Checks that a resumed training fits the one that it continues, and repair of what a kill left undone."""
 
 import warnings
 from collections.abc import Iterable, Mapping, Sequence

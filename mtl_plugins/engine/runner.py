@@ -331,7 +331,7 @@ class MultiTaskRunner(Runner):
             self._go_on()
 
     def _go_on(self) -> None:
-        """What follows from how far a resumed training has come."""
+        """Settings that depend on how far a resumed training has come."""
         # A run that goes on in another work dir begins with the rows beside its checkpoint.
         folder = self.work_dir if (Path(self.work_dir) / POINTER_NAME).is_file() else Path(self._load_from).parent
         rows = [rows_up_to(Path(folder) / METRICS_FILE, self.iter) if is_main_process() else []]

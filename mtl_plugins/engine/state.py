@@ -1,4 +1,4 @@
-"""What hooks ask of a runner."""
+"""State of a runner that hooks need."""
 
 from mmengine.model import is_model_wrapper
 from torch import nn

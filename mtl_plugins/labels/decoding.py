@@ -319,7 +319,7 @@ def check_same_size(image: np.ndarray, label: np.ndarray, image_path: str, label
 
 
 def _content(data: bytes) -> str:
-    """What a file of another kind is, by its first bytes."""
+    """Name the kind of a file by its first bytes."""
     kind = next((kind for start, kind in _CONTENTS.items() if data.lstrip(b'\r\n ').startswith(start)), 'other content')
     return f'{kind} ({len(data)} bytes)'
 

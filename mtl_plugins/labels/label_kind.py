@@ -117,7 +117,7 @@ class LabelKind(ABC):
         return np.full(size, self.invalid, np.uint8)
 
     def decoding(self) -> dict[str, Any]:
-        """What :meth:`decode` depends on besides the files: all attributes by default.
+        """Return the settings that :meth:`decode` depends on besides the files: all attributes by default.
 
         A packed folder is used only where they are those it was made with. A kind may leave out what changes no stored map.
         """
@@ -245,11 +245,11 @@ class LabelKind(ABC):
         return [(f'{self.name}, ignored pixels', f'{100 * summary["ignored_share"]:.3f} %')]
 
     def contents(self, counts: np.ndarray) -> str:
-        """What a split holds, in a few words, of the sum of :meth:`count`."""
+        """Describe a split in a few words, from the sum of :meth:`count`."""
         return f'{100 * self.summarise(counts)["ignored_share"]:.1f} % ignored'
 
     def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
-        """What is almost surely a mistake, a sentence each.
+        """Return likely mistakes, one sentence each.
 
         Args:
             counts: The sum of :meth:`count` over a split, or over some of its samples.

@@ -1,4 +1,4 @@
-"""What failed while an entry of a config was built, or within a plug-in: the place and the reason, wherever it comes from."""
+"""Explanations of errors in building a config entry or in a plug-in: place and reason."""
 
 import site
 import sys

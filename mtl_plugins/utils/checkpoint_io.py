@@ -84,7 +84,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
 
 
 def find_damage(path: str | os.PathLike) -> str | None:
-    """What is wrong with the checksums of an archive, as ``torch.save`` and ``torch.export.save`` write it, or None.
+    """Return the first wrong checksum of an archive of ``torch.save`` or ``torch.export.save`` as a phrase, or None.
 
     torch itself reads flipped bits without a word. Files of other formats have no checksums.
     """
@@ -137,7 +137,7 @@ mmengine_checkpoint._safe_torch_load = _load_weights_only
 
 
 def download_name(url: str) -> str:
-    """What a downloaded file is called in torch's folder: its own name if that holds a digest of the content, as torchvision's.
+    """Return the name of a downloaded file in torch's folder: its own if it holds a digest of the content, as torchvision's do.
 
     Else a digest of the address stands before it, since files of several addresses may have the same name.
     """

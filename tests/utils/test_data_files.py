@@ -1,4 +1,4 @@
-"""What files say is data: nothing that they name is imported or called."""
+"""Files are data: nothing that they name is imported or called."""
 
 import json
 import os

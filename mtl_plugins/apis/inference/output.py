@@ -202,7 +202,7 @@ class _Video:
 
 
 def is_whole_mp4(path: Path) -> bool:
-    """Whether an MP4 file has its index and ends where its last part ends."""
+    """Return True if an MP4 file has its index and ends where its last part ends."""
     names, position = set(), 0
     with path.open('rb') as file:
         while len(header := file.read(8)) == 8:

@@ -85,7 +85,7 @@ class KeyedDataset(BaseDataset):
         return self.pipeline(results)
 
     def load_sample(self, results: dict) -> None:
-        """What a data set adds to ``results`` before the pipeline; by default nothing."""
+        """Add entries to ``results`` before the pipeline; by default none."""
 
 
 class LabelledDataset(KeyedDataset):
@@ -169,7 +169,7 @@ class LabelledDataset(KeyedDataset):
 
     @property
     def stems(self) -> list[str]:
-        """What names each sample within its split, in order: stable, all different, with ``/`` where files lie in subfolders."""
+        """Names of the samples within the split, in order: stable and unique, with ``/`` for files in subfolders."""
         return [self.get_data_info(position)['stem'] for position in range(len(self))]
 
     def read_sample(self, position: int) -> Sample:

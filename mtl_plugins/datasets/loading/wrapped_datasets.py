@@ -10,7 +10,7 @@ from mtl_plugins.registry import DATASETS
 
 
 class _Whole:
-    """What tools ask a data set for, of one that holds others."""
+    """Interface of a data set that tools need, for one that holds others."""
 
     def parts(self) -> list:
         """The data sets within."""

@@ -212,7 +212,7 @@ def split_suffix(name: str) -> tuple[str, str]:
 
 
 class _Folders:
-    """What the folders below a root hold; each is read once."""
+    """Contents of the folders below a root; each is read once."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -258,7 +258,7 @@ class _Folders:
 
 
 def _stem_of(template: str, path: str) -> str | None:
-    """What ``{stem}`` is in a path, whatever the case of its suffix; None if the template does not fit."""
+    """Return the ``{stem}`` of a path, ignoring the case of its suffix; None if the template does not fit."""
     before, _, after = template.partition('{stem}')
     (start, suffix), (end, expected) = split_suffix(path), split_suffix(after)
     fits = suffix.lower() == expected.lower() and start.startswith(before) and start.endswith(end)

@@ -202,7 +202,7 @@ def _mismatch(index: dict, listing: SplitListing, folder: Path) -> str | None:
 
 
 def _decoding(kind: LabelKind) -> dict[str, Any]:
-    """What the stored maps of a kind depend on, as JSON knows it."""
+    """Return the settings that the stored maps of a kind depend on, as JSON holds them."""
     return json.loads(
         json.dumps(kind.decoding(), default=lambda value: value.tolist() if hasattr(value, 'tolist') else repr(value))
     )

@@ -73,7 +73,7 @@ def _is_copy(source: Path, packed: list[Path], folder: Path) -> bool:
 
 
 def _contents(root: Path, packed: list[Path], linked: bool = False) -> dict[str, Any]:
-    """What a data root has, by name: sizes and times of the arrays, the records of how they were made, and where the rest is."""
+    """List a data root by name: sizes and times of the arrays, how they were made, and the paths of the rest."""
     found: dict[str, Any] = {}
     for place in (root, *(path.parent for path in packed)):
         for entry in _entries(place, packed):
@@ -87,7 +87,7 @@ def _contents(root: Path, packed: list[Path], linked: bool = False) -> dict[str,
 
 
 def _entries(place: Path, packed: list[Path]) -> Iterator[Path]:
-    """What is linked: all but packed folders, the splits that have one, and what somebody is just writing."""
+    """Return the entries to link: all but packed folders, the splits that have one, and files being written."""
     own = {*packed, *(path.parent for path in packed)}
     return (entry for entry in place.iterdir() if entry not in own and not entry.name.startswith('.'))
 

@@ -15,7 +15,7 @@ _VALUES = np.arange(256, dtype=np.float64)
 
 
 def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) -> tuple[list[str], list[str]]:
-    """What the labels of a data set hold, a line for each, and what is almost surely a mistake, a sentence each.
+    """Describe the labels of a data set, one line each, and likely mistakes, one sentence each.
 
     Reads labels as the data set does, of samples all over it, until there are enough or the time is over.
 

@@ -54,7 +54,7 @@ _FULL = 'Too many images wait. Try again later.'
 
 @dataclass(frozen=True)
 class Limits:
-    """What requests may cost. What the network gets at a time is limited by ``max_pixels`` of the inferencer.
+    """Limits of requests. The inferencer's ``max_pixels`` limits the size of a batch.
 
     Attributes:
         body: Bytes of an upload.
@@ -209,7 +209,7 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
 
 
 async def _unless_disconnected(request: Request, job: Awaitable[Response], seconds: float) -> Response:
-    """What a job gives, which ends early if its client goes away or the time is up."""
+    """Return the result of a job, which ends early if its client goes away or the time is up."""
     working = asyncio.ensure_future(job)
     # All of the body was read: the next message says that the client went away.
     gone = asyncio.ensure_future(request.receive())
@@ -376,7 +376,7 @@ class _KnownHosts:
 
 
 def _reason(error: Exception) -> str:
-    """What an error says, in one line; the name of its class if it says nothing, or a word alone."""
+    """Return the message of an error in one line, with its class if the message is empty or a single word."""
     line = next(iter((explain(error) or str(error)).strip().splitlines()), '')
     text = line if ' ' in line else ': '.join(filter(None, (type(error).__name__, line)))
     return text if text.endswith('.') else f'{text}.'

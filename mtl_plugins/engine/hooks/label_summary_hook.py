@@ -1,4 +1,4 @@
-"""What the training labels hold, in the log before the training starts."""
+"""Contents of the training labels, logged before the training starts."""
 
 from mmengine.dist import master_only
 from mmengine.hooks import Hook

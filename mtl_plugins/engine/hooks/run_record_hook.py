@@ -185,7 +185,7 @@ class RunRecordHook(Hook):
         return round(self._memory, 1)
 
     def _describe_scores(self, runner) -> dict[str, Any]:
-        """What the rows of ``metrics.csv`` say; times of a validation that the record missed are those of now."""
+        """Return the validations in ``metrics.csv``; one that the record missed gets the current times."""
         rows = read_metrics(Path(runner.work_dir) / FILE_NAME)
         scores = [read_row(row) for row in rows]
         monitor, rule = _monitor(runner)

@@ -45,7 +45,7 @@ class Trials(Protocol):
 
 
 class _JournalLock:
-    """What Optuna's journal asks of a lock. Its own is a file that stays when its process is killed, and is waited for."""
+    """Lock for Optuna's journal. Its own is a file that stays when its process is killed, and is waited for."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

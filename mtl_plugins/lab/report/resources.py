@@ -1,4 +1,4 @@
-"""What runs cost: parameters, multiplications, memory and time, from their records or the files of their work dirs."""
+"""Costs of runs: parameters, multiplications, memory and time, from their records or work dirs."""
 
 import contextlib
 import sys

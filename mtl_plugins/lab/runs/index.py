@@ -21,7 +21,7 @@ _BROKEN = (sqlite3.Error, OSError, ValueError, TypeError, KeyError)
 
 
 class Stamp(NamedTuple):
-    """What tells a changed ``run.json`` from an unchanged one without reading it: no program can set that time back."""
+    """Return a stamp that differs when ``run.json`` has changed, without reading it: no program can set that time back."""
 
     changed_ns: int
     size: int

@@ -27,7 +27,7 @@ def _without_memory(tensor: Tensor) -> Tensor:
 
 @torch.no_grad()
 def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], training: bool = False) -> Any:
-    """What ``call(module, device)`` returns for a copy on the meta device, or, where that fails, for one that computes.
+    """Return ``call(module, device)`` for a copy on the meta device, or, where that fails, for one that computes.
 
     The module, its mode and torch's generator stay as they are.
 

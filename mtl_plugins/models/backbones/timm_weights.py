@@ -18,7 +18,7 @@ INVERTED = dict(
 
 
 def is_of_efficientnet_pytorch(weights: Weights) -> bool:
-    """Whether the names are those of efficientnet-pytorch."""
+    """Return True if the names are those of efficientnet-pytorch."""
     return MARK in weights
 
 

@@ -74,7 +74,7 @@ class ClassAttention(nn.Module):
         return scores_BNP.float().softmax(-1).to(features_BPC.dtype)
 
     def forward(self, features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What ``classes`` ``(B, N)`` find in ``features`` ``(B, C, H, W)``.
+        """Attend from ``classes`` ``(B, N)`` to ``features`` ``(B, C, H, W)``.
 
         Returns:
             Attention ``(B, N, H, W)``; queries ``(B, N, D)``; and the attended values ``(B, N, D)``, the mean of the positions'

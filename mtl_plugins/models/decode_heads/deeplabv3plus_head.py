@@ -47,7 +47,7 @@ def factored_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, b
 
 
 def factored_is_cheaper(channels: int, coarse: tuple[int, int], fine: tuple[int, int]) -> bool:
-    """Whether the factored form multiplies at most half as often as the plain one: it moves more bytes per product."""
+    """Return True if the factored form needs at most half the multiplications of the plain one: it moves more bytes for each."""
     (h, w), (height, width) = coarse, fine
     mixing = 9 * h * w * channels
     expansion = 9 * h * w * width + 3 * h * height * width
