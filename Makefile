@@ -25,8 +25,8 @@ demo: env
 
 # Two short trainings and the page on them.
 report: env
-	@$(BIN)/python tools/analysis_tools/ablation.py docs/ablation/quick_plan.json --results work_dirs/report/results --work-dir work_dirs/report/runs --jobs 2
-	@$(BIN)/python tools/report.py work_dirs/report/runs/joint_seed0 work_dirs/report/runs/branched_seed0 --out work_dirs/report/page --title 'Two quick runs' --size 128x256
+	@$(BIN)/python tools/sweep.py sweeps/quick.py --work-dir work_dirs/report/runs --jobs 2
+	@$(BIN)/python tools/report.py work_dirs/report/runs/trials --out work_dirs/report/page --title 'Two quick runs' --size 128x256
 
 test: env
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal $(TEST_ARGS)

@@ -18,4 +18,3 @@ sampler = dict(type='TPESampler', seed=0)
 trials = 30
 pruner = dict(type='MedianPruner')
 metric = 'metrics_summary/depth'
-direction = 'minimize'

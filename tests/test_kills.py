@@ -26,11 +26,11 @@ from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
 from mtl_plugins.datasets.packing.staging import stage
 from mtl_plugins.deployment import export as exporting
 from mtl_plugins.lab.experiments import launch
-from mtl_plugins.lab.experiments.ablation import run_all, tables_in_markdown
 from mtl_plugins.lab.experiments.definition import read_sweep
+from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.report import write_report as write_sweep_report
-from mtl_plugins.lab.experiments.study import SharedStudy
-from mtl_plugins.lab.experiments.workers import run_trials, slots
+from mtl_plugins.lab.experiments.results import BASELINE_FILE, ensure_baseline
+from mtl_plugins.lab.experiments.workers import run_points, slots
 from mtl_plugins.lab.report.write import ReportOptions, write_report
 from mtl_plugins.synthetic import demo
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES
@@ -46,7 +46,7 @@ TEMPORARY = re.compile(r'(^|/)\.[^/]*\.tmp')
 # Operations that are disturbed in the usual tests and in the slow ones, where each of them is killed and finds no room.
 SAMPLE, LARGE_SAMPLE = 4, 40
 # Those that take longer have half as many of the usual ones, and are either killed or find no room.
-SLOW = ('predict', 'sweep', 'ablation', 'report')
+SLOW = ('predict', 'drawn sweep', 'rows', 'report')
 
 
 class Case:
@@ -208,6 +208,12 @@ def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case(make, act)
 
 
+RECORD = dict(
+    parameters=7, memory_mib=1.5, memory_of='gpu', seconds=3.0, started='2026-01-01', code=dict(commit='0123456789'),
+    device=dict(name='test'), versions=dict(torch='2'), progress=dict(max_iters=20),
+)  # fmt: skip
+
+
 class Trained:
     """A training that has ended when it begins."""
 
@@ -219,7 +225,7 @@ class Trained:
         score = -abs(math.log10(options['optim_wrapper.optimizer.lr']) + 3) + options['randomness.seed'] / 1000
         for name, text in (
             ('metrics.csv', f'epoch,iter,metrics_summary/semseg\n2,20,{score}\n'),
-            ('facts.json', json.dumps(dict(parameters=7, memory=1.5, device='test'))),
+            ('run.json', json.dumps(RECORD)),
         ):
             with replacing(folder / name) as temporary:
                 temporary.write_text(text)
@@ -228,69 +234,42 @@ class Trained:
         return 0
 
 
-def timeless(document: Any) -> Any:
-    """A result without what tells when and how fast it was made."""
-    return {key: value for key, value in document.items() if key not in ('seconds', 'date', 'validations', 'provenance')}
-
-
-def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch, **entries: Any) -> Case:
     monkeypatch.setattr(launch, 'start_process', Trained)
     monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
     monkeypatch.setattr('mtl_plugins.lab.experiments.report.write_picture', lambda path, picture: None)
-    entries = dict(
-        config=str(EPOCH_CONFIG),
-        options={'train_cfg.max_epochs': 2},
-        metric='metrics_summary/semseg',
-        space={'optim_wrapper.optimizer.lr': dict(low=1e-4, high=1e-1, log=True)},
-        sampler=dict(type='TPESampler', n_startup_trials=1),
-        trials=2,
-    )
+    root = write_fake_miniscapes(templates / 'data of rows', dict(train=2, val=1), size=(16, 32)) if 'rows' in entries else None
     path = templates / 'sweep.py'
+    entries = dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='mIoU', **entries)
     path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
 
     def act(folder):
-        sweep = read_sweep(path)
-        study = SharedStudy(sweep, folder / 'work')
-        study.enqueue()
-        run_trials(study, sweep, folder / 'work', None, slots(1))
-        if not any(trial.state.name == 'FAIL' for trial in study.trials()):
-            write_sweep_report(sweep, study, folder / 'work')
-
-    def act_and_retry(folder):
-        act(folder)
-        study = SharedStudy(read_sweep(path), folder / 'work')
-        study.enqueue(retry=True)
-        run_trials(study, read_sweep(path), folder / 'work', None, slots(1))
-        write_sweep_report(read_sweep(path), study, folder / 'work')
+        points = Points(read_sweep(path), folder / 'work', folder / 'results')
+        if root is not None:
+            ensure_baseline(points.sweep, points.results / BASELINE_FILE, root)
+        # What a full disk made fail is tried again.
+        for _ in range(2):
+            run_points(points, root, slots(1))
+            points.retry()
+            points = Points(points.sweep, folder / 'work', folder / 'results')
+        write_sweep_report(points)
 
     def result(folder):
-        trials = json.loads((folder / 'work' / 'trials.json').read_bytes())['trials']
-        keys = ('state', 'params', 'seeds', 'score', 'parameters', 'folders')
-        table = re.sub(r'\| \d+ \| 2', '|', (folder / 'work' / 'table.md').read_text())
-        return [{key: trial[key] for key in keys} for trial in trials], table
-
-    return Case(lambda folder: None, act_and_retry, result, r'^work/')
-
-
-def ablation_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    monkeypatch.setattr(launch, 'start_process', Trained)
-    monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
-    root = write_fake_miniscapes(templates / 'ablation', dict(train=2, val=1), size=(16, 32))
-    rows = {f'lr {lr}': dict(config=str(EPOCH_CONFIG), options={'optim_wrapper.optimizer.lr': lr}) for lr in (0.1, 0.01)}
-    plan = dict(about='kills', data={}, seeds=[0], amp=False, baseline=True, common={}, tables=[dict(title='Rows', rows=rows)])
-    plan['metric'] = 'metrics_summary/semseg'
-
-    def act(folder):
-        # What a full disk made fail is tried again by the next start.
-        run_all(plan, folder / 'results', folder / 'work', root, 1)
-        with replacing(folder / 'table.md') as temporary:
-            temporary.write_text(tables_in_markdown(plan, folder / 'results'))
-
-    def result(folder):
-        documents = {path.name: timeless(json.loads(path.read_bytes())) for path in sorted((folder / 'results').iterdir())}
-        return documents, (folder / 'table.md').read_text()
+        document = json.loads((folder / 'work' / 'trials.json').read_bytes())
+        return document, (folder / 'table.md').read_text()
 
     return Case(lambda folder: None, act, result, r'^work/|^results/|^table\.md')
+
+
+def drawn_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    space = {'optim_wrapper.optimizer.lr': dict(low=1e-4, high=1e-1, log=True)}
+    sampler, pruner = dict(type='TPESampler', n_startup_trials=1), dict(type='MedianPruner')
+    return sweep_case(templates, monkeypatch, space=space, sampler=sampler, pruner=pruner, trials=2)
+
+
+def rows_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    rows = {f'lr {lr}': dict(options={'optim_wrapper.optimizer.lr': lr}) for lr in (0.1, 0.01)}
+    return sweep_case(templates, monkeypatch, rows=rows, baseline=True)
 
 
 def report_case(templates: Path) -> Case:
@@ -352,10 +331,10 @@ CASES = {
     'convert': lambda templates, patch: convert_case(templates),
     'predict': lambda templates, patch: predict_case(templates),
     'export': lambda templates, patch: export_case(patch),
-    'sweep': sweep_case,
-    'ablation': ablation_case,
+    'drawn sweep': drawn_case,
+    'rows': rows_case,
     'report': lambda templates, patch: report_case(templates),
-    'data of a plan': lambda templates, patch: data_case(patch),
+    'data of a sweep': lambda templates, patch: data_case(patch),
     'prepare coco': lambda templates, patch: coco_case(templates),
     'make coco': lambda templates, patch: make_coco_case(),
 }

@@ -147,15 +147,6 @@ def is_first_process(config: Config) -> bool:
     return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
 
 
-def add_backend(config: Config, backend: dict) -> None:
-    """Let a run log to one more back end, beside the local files if the config names none; not twice to one of its type."""
-    if not config.get('visualizer'):
-        config.visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
-    backends = list(config.visualizer.get('vis_backends') or [])
-    if not any(each['type'] == backend['type'] for each in backends):
-        config.visualizer.vis_backends = [*backends, dict(backend)]
-
-
 def set_test_time_augmentation(config: Config) -> None:
     """Let the test loop merge the views that ``tta_model`` describes.
 

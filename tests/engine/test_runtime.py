@@ -11,6 +11,8 @@ import torch
 
 from mtl_plugins.engine.hooks import runtime_info_hook
 from mtl_plugins.errors import ConfigError, NonFiniteGradientError, NonFiniteLossError
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config
@@ -284,3 +286,18 @@ def test_an_unknown_worker_type_is_refused(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path, train_dataloader__worker_type='fiber')
     with pytest.raises(ConfigError, match=r"`worker_type` should be one of .* Found 'fiber'"):
         RUNNERS.build(config).train()
+
+
+def test_validating_within_epochs_changes_nothing_in_the_training(data_root, tmp_path):
+    weights, length = [], dict(train_cfg__max_epochs=2, param_scheduler__0__end=2)
+    for name, changes in dict(
+        epochs={}, within=dict(train_cfg__val_iters=3, train_cfg__stop_at={'metrics_summary/semseg': 100.0})
+    ).items():
+        runner = RUNNERS.build(tiny_config(data_root, tmp_path / name, **length, **changes))
+        runner.train()
+        weights.append(torch.cat([parameter.detach().flatten() for parameter in runner.model.parameters()]))
+    assert torch.equal(*weights)
+    iterations = [int(row['iter']) for row in read_metrics(tmp_path / 'within' / 'metrics.csv')]
+    assert iterations == list(range(3, runner.iter + 1, 3)) and len(iterations) > 1
+    times = [entry['train_seconds'] for entry in read_record_file(tmp_path / 'within')['validations']]
+    assert len(times) == len(iterations) and times == sorted(times) and times[0] > 0

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.records.record import training_time
 from mtl_plugins.records.training_log import read_scalars, wall_hours
 
 
@@ -41,3 +42,14 @@ def test_hours_are_those_of_the_record_or_else_median_seconds_times_iterations(t
     validations = [dict(epoch=1, iter=100, seconds=3600), dict(epoch=2, iter=200, seconds=10800)]
     (tmp_path / 'run.json').write_text(json.dumps(dict(validations=validations)))
     np.testing.assert_allclose(wall_hours(tmp_path, np.array([0, 50, 100, 150, 200, 300])), [0, 0.5, 1, 2, 3, 4.5], rtol=1e-12)
+
+
+def test_iterations_that_were_done_twice_count_once():
+    """A training that was killed at iteration 130 and went on from the checkpoint of 100, twice, the first time for nothing."""
+    sessions = [
+        dict(from_iter=0, iterations=130, train_seconds=13.0),
+        dict(from_iter=100, iterations=0, train_seconds=0.5),
+        dict(from_iter=100, iterations=50, train_seconds=8.0),
+    ]
+    assert training_time(sessions) == pytest.approx(10.0 + 8.0)
+    assert training_time(sessions[-1:]) == 8.0

@@ -1,8 +1,6 @@
 """Running the command-line tools inside the test process: importing torch anew costs seconds each time."""
 
 import importlib.util
-import io
-import json
 import shutil
 import sys
 from pathlib import Path
@@ -42,19 +40,6 @@ def run_cli(capsys):
         return SimpleNamespace(code=code, out=captured.out, err=captured.err)
 
     return run
-
-
-@pytest.fixture
-def in_process(monkeypatch):
-    """Trainings of plans and sweeps without a new process, which would import torch anew."""
-    from mtl_plugins.lab.experiments import launch
-    from mtl_plugins.lab.experiments.training import ORDER_NAME, train_run
-
-    def start(folder, environment):
-        train_run(json.loads((folder / ORDER_NAME).read_text()), folder)
-        return SimpleNamespace(poll=lambda: 0, returncode=0, stdin=io.BytesIO())
-
-    monkeypatch.setattr(launch, 'start_process', start)
 
 
 def write_tiny_config(path: Path) -> Path:

@@ -25,6 +25,7 @@ from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, re
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.record import RECORD_NAME
 from tests.fake_miniscapes import write_fake_miniscapes
+from tests.tiny import EPOCH_CONFIG
 
 # Escape codes, and what matplotlib takes for a formula.
 ESCAPE = '\x1b[31mred\x07$a_{$'
@@ -525,26 +526,29 @@ def test_what_is_no_file_is_no_picture(tmp_path, kind, suffix):
             read(str(tmp_path / f'x{suffix}'))
 
 
-# Plans and lists
+# Files of a sweep
 
-PLAN = dict(about='', data=dict(train=1, val=1, test=0, size=[32, 32], seed=0), seeds=[0], amp=False, common={}, tables=[])
-PLANS = {
+RESULTS = {
     'deep': b'[' * 100_000,
-    'null': b'null',
     'list': b'[]',
-    'seeds': dict(seeds=['x']),
-    'common': dict(common=[1]),
-    'tables': dict(tables=[dict(rows=[1])]),
-    'type': dict(common={'model.backbone': dict(type='os.system', command='true')}),
-    'dotted': dict(common={'model.backbone.type': 'hostile_module.Model'}),
-    'imports': dict(common={'custom_imports.imports': ['hostile_module']}),
-    'scope': dict(common={'model.backbone': dict(type='DilatedResNet', _scope_='hostile_module')}),
-    'row': dict(tables=[dict(title='', rows=dict(a=dict(config='x.py', options={'model.type': 'hostile_module.Model'})))]),
+    'text': b'{"seed": 0, "metrics": {"a": "b"}}',
+    'nothing': b'{"seed": 0}',
+    'numbers': b'{"seed": 0, "metrics": {}, "date": 3}',
+    'not finite': b'{"seed": 0, "metrics": {"a": NaN}}',
 }
 
 
-@pytest.mark.parametrize('name', PLANS)
-def test_a_hostile_plan_is_one_sentence(run_cli, tmp_path, name):
-    plan = PLANS[name]
-    (tmp_path / 'plan.json').write_bytes(plan if isinstance(plan, bytes) else json.dumps({**PLAN, **plan}).encode())
-    check_refused(run_cli('analysis_tools/ablation', tmp_path / 'plan.json', '--work-dir', tmp_path / 'work'), 'plan')
+@pytest.mark.parametrize('name', RESULTS)
+@pytest.mark.parametrize('file', ['results/a_seed0.json', 'points/a_seed0', 'results/per-position-baseline.json'])
+def test_a_hostile_file_of_a_sweep_is_one_sentence(run_cli, tmp_path, name, file):
+    (tmp_path / 'sweep.py').write_text(f"config = {str(EPOCH_CONFIG)!r}\nrows = {{'a': {{}}}}\nbaseline = True\n")
+    whole = dict(seed=0, parameters=1, metrics={}, date='', device='', versions=dict(torch=''), commit='')
+    for path, content in (('results/a_seed0.json', json.dumps(whole).encode()), (file, RESULTS[name])):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    result = run_cli('sweep', tmp_path / 'sweep.py', '--work-dir', tmp_path, '--report-only')
+    # A note says nothing of its own, and a baseline nothing but scores.
+    if name in ('deep', 'list', 'not finite') or file == 'results/a_seed0.json' or (name == 'text' and 'baseline' in file):
+        check_refused(result, file.rpartition('/')[2])
+    else:
+        assert result.code == 0, result.err

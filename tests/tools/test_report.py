@@ -142,6 +142,7 @@ def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
             shutil.copy(runs / name / file, folder / file)
         costs = dict(score=12.5, seconds=3.0, memory=10.0, parameters=1234, error=None)
         point = dict(params={'optim_wrapper.optimizer.lr': 0.1 + number}, seeds=[0], folders=[f'trials/{number:04d}_seed0'])
+        point['label'] = f'lr {0.1 + number}'
         trials.append(dict(number=number, state='complete', **point, **costs))
     trials.append(dict(trials[0], number=2, state='fail', error='It broke.', score=None, folders=[]))
     (sweep / 'trials.json').write_text(json.dumps(dict(sweep='rates', metric=MULTITASK, importance={}, trials=trials)))

@@ -1,4 +1,4 @@
-"""Sweeps from the command line: tiny trainings to the report, SLURM, Weights & Biases, and files that are wrong."""
+"""Sweeps from the command line: tiny trainings to the report, SLURM, and files that are wrong."""
 
 import io
 import json
@@ -8,15 +8,13 @@ import subprocess
 from pathlib import Path
 
 import cv2
+import numpy as np
 import pytest
-import yaml
-from mmengine.config import Config
 from mmengine.hooks import Hook
+from PIL import Image
 
-from mtl_plugins.config.options import add_backend
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.experiments import launch, wandb_sweep
-from mtl_plugins.lab.experiments.definition import read_sweep
+from mtl_plugins.lab.experiments import launch
 from mtl_plugins.lab.experiments.slurm import script_of
 from mtl_plugins.lab.experiments.training import train_run
 from mtl_plugins.records.metrics_file import read_metrics
@@ -25,6 +23,7 @@ from mtl_plugins.utils.cli import explain
 from tests.tiny import EPOCH_CONFIG
 
 LR = 'optim_wrapper.optimizer.lr'
+SHORT = {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 1}
 
 
 @HOOKS.register_module()
@@ -50,16 +49,21 @@ class InThisProcess:
         if self.returncode is None:
             self.returncode = 1
             try:
-                train_run(json.loads((self.folder / 'order.json').read_text()), self.folder)
+                train_run(json.loads((self.folder / 'order.json').read_bytes()), self.folder)
                 self.returncode = 0
             except Exception as error:
                 (self.folder / 'output.txt').write_text(f'error: {explain(error) or repr(error)}\n')
         return self.returncode
 
 
-def write_sweep(folder, config, space, **entries):
+@pytest.fixture
+def in_process(monkeypatch):
+    """Trainings without a new process, which would import torch anew."""
+    monkeypatch.setattr(launch, 'start_process', InThisProcess)
+
+
+def write_sweep(folder, **entries):
     path = folder / 'sweep.py'
-    entries = dict(config=str(config), space=space, **entries)
     path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
     return path
 
@@ -67,55 +71,120 @@ def write_sweep(folder, config, space, **entries):
 @pytest.fixture
 def joint_sweep(tmp_path):
     space = {'optimizer': {'Adam': {}, 'SGD': {'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=0.1)}}}
-    return write_sweep(tmp_path, EPOCH_CONFIG, {**space, LR: [0.1, 0.001]}, seeds=[3, 4], trials=5)
+    return write_sweep(tmp_path, config=str(EPOCH_CONFIG), space={**space, LR: [0.1, 0.001]}, seeds=[3, 4], trials=5)
 
 
-def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(
-    run_cli, tiny_config_file, data_root, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(launch, 'start_process', InThisProcess)
+def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(run_cli, in_process, tiny_config_file, data_root, tmp_path):
     flag = tmp_path / 'interrupt'
     with tiny_config_file.open('a') as file:
         file.write(f"custom_hooks = [dict(type='InterruptOnce', flag={str(flag)!r})]\n")
         file.write('default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))\n')
     space = {LR: [0.01], 'model.backbone.type': ['TinyBackbone', 'NoBackbone']}
-    sweep = write_sweep(tmp_path, tiny_config_file, space)
+    sweep = write_sweep(tmp_path, config=str(tiny_config_file), space=space)
 
     def start(name, *more):
         return run_cli('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / name, *more)
 
     flag.touch()
     assert start('work').code == 'Interrupted.'
-    folders = sorted(path.name for path in (tmp_path / 'work/trials').iterdir())
-    assert folders == ['0000_seed0'] and not flag.exists()
+    folder = tmp_path / 'work/trials/lr-0.01-type-TinyBackbone_seed0'
+    assert list((tmp_path / 'work/trials').iterdir()) == [folder] and not flag.exists()
     done = start('work')
     assert done.code == 0, done.err
-    document = json.loads((tmp_path / 'work/trials.json').read_text())
+    document = json.loads((tmp_path / 'work/trials.json').read_bytes())
     assert [(trial['number'], trial['state']) for trial in document['trials']] == [(0, 'complete'), (1, 'fail')]
     assert 'NoBackbone' in document['trials'][1]['error'] and 'NoBackbone' in done.out
     # Two attempts, of which the second began where the first had saved.
-    assert len(json.loads((tmp_path / 'work/trials/0000_seed0/attempts.json').read_text())) == 2
-    assert len(list((tmp_path / 'work/trials/0000_seed0').glob('*/vis_data'))) == 2
+    sessions = json.loads((folder / 'run.json').read_bytes())['sessions']
+    assert [session['from_iter'] > 0 for session in sessions] == [False, True]
+    assert len(list(folder.glob('*/vis_data'))) == 2
     for name in ('score_by_lr', 'score_by_type', 'losses'):
         height, width, _ = cv2.imread(str(tmp_path / f'work/{name}.png')).shape
         assert height > 300 and width > 600
-    assert f'| 0.01 | TinyBackbone | {document["trials"][0]["score"]:.2f} | 1 |' in (tmp_path / 'work/table.md').read_text()
+    score = document['trials'][0]['score']
+    assert (
+        f'| 0.01 | TinyBackbone | {document["trials"][0]["parameters"]:,} | {score:.2f} |'
+        in (tmp_path / 'work/table.md').read_text()
+    )
 
     # Without interruption, and with only the first trial.
     sweep.write_text(sweep.read_text() + 'trials = 1\n')
     assert start('straight').code == 0
-    metrics = [read_metrics(tmp_path / name / 'trials/0000_seed0/metrics.csv') for name in ('work', 'straight')]
+    metrics = [read_metrics(tmp_path / name / 'trials' / folder.name / 'metrics.csv') for name in ('work', 'straight')]
     times = [{key for key in row if 'time' in key} for row in metrics[0]]
     assert len(metrics[0]) == 2
     for one, other, timed in zip(*metrics, times, strict=True):
         assert {key: one[key] for key in one.keys() - timed} == {key: other[key] for key in other.keys() - timed}
 
 
+def test_rows_are_trained_once_each_to_their_targets_and_a_failing_one_is_named(
+    run_cli, in_process, tiny_config_file, data_root, tmp_path
+):
+    rows = {'sound row': {}, 'broken row': dict(options={LR: -1.0})}
+    shared = dict(config=str(tiny_config_file), options=SHORT, targets={'mIoU': 0, 'SI-logRMSE': 1000}, val_iters=3)
+    sweep = write_sweep(tmp_path, rows=rows, **shared)
+    arguments = ('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / 'work', '--results', tmp_path / 'out/results')
+    failed = run_cli(*arguments)
+    assert failed.code == 1 and '1 of 2 trainings failed' in failed.err and 'broken row, seed 0: ' in failed.err
+    assert 'Invalid learning rate' in failed.err and len(failed.err.splitlines()) == 1
+    result = json.loads((tmp_path / 'out/results/sound-row_seed0.json').read_bytes())
+    goals = {'train_cfg.val_iters': 3, 'train_cfg.stop_at': {'metrics_summary/semseg': 0.0, 'metrics_summary/depth': 1000.0}}
+    assert result['options'] == {**SHORT, **goals, 'randomness.seed': 0} and result['parameters'] > 0
+    (validation,) = result['validations']
+    assert validation['iter'] == 3 and validation['train_seconds'] > 0 and validation['train_cpu_seconds'] > 0
+    assert '| sound row | ' in (tmp_path / 'out/table.md').read_text()
+
+    write_sweep(tmp_path, rows={'sound row': {}}, **shared)
+    again = run_cli(*arguments)
+    assert again.code == 0, again.err
+    assert json.loads((tmp_path / 'out/results/sound-row_seed0.json').read_bytes()) == result
+
+
+def test_rows_are_compared_with_networks_of_one_task(run_cli, in_process, tiny_config_file, data_root, tmp_path):
+    single, equal = dict(_delete_=True, type='FixedWeights'), dict(type='FixedWeights')
+    tasks = dict(semseg=dict(type='SemSegTask'), depth=dict(type='DepthTask'))
+    alone = {
+        f'{name} alone': dict(options={'model.tasks': dict(_delete_=True, **{name: task}), 'model.task_balancing': single})
+        for name, task in tasks.items()
+    }
+    sweep = write_sweep(
+        tmp_path,
+        config=str(tiny_config_file),
+        options=SHORT,
+        rows={**alone, 'equal': dict(task_balancing=equal), 'geometric': dict(task_balancing=dict(type='GeometricMean'))},
+        single_tasks={name: f'{name} alone' for name in tasks},
+        gain_metrics=dict(semseg={'metrics_summary/semseg': 'greater'}, depth={'metrics_summary/depth': 'less'}),
+    )
+    arguments = ('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / 'work')
+    result = run_cli(*arguments)
+    assert result.code == 0, result.err
+    runs = {path.stem: json.loads(path.read_bytes()) for path in (tmp_path / 'work/results').iterdir()}
+    assert runs.keys() == {'semseg-alone_seed0', 'depth-alone_seed0', 'equal_seed0', 'geometric_seed0'}
+    scores = runs['semseg-alone_seed0']['metrics'] | runs['depth-alone_seed0']['metrics']
+    assert 'metrics_summary/depth' not in runs['semseg-alone_seed0']['metrics']
+    for name in runs:
+        (session,) = json.loads((tmp_path / 'work/trials' / name / 'run.json').read_bytes())['sessions']
+        assert runs[name]['step_seconds'] == pytest.approx(session['train_seconds'] / session['iterations'], abs=1e-3)
+        assert session['iterations'] == 4
+    # The last 1x1 convolution of 16 channels has a row and a bias for depth.
+    assert runs['equal_seed0']['parameters'] == runs['semseg-alone_seed0']['parameters'] + 17
+    rows = {row['row']: row for row in json.loads((tmp_path / 'work/trials.json').read_bytes())['rows']}
+    for name in ('equal', 'geometric'):
+        own = runs[f'{name}_seed0']['metrics']
+        semseg, depth = (own[key] / scores[key] - 1 for key in ('metrics_summary/semseg', 'metrics_summary/depth'))
+        assert rows[name]['delta_m %']['mean'] == pytest.approx(100 * (semseg - depth) / 2)
+    steps = [runs[f'{task}-alone_seed0']['step_seconds'] for task in tasks]
+    assert rows['a network per task']['ms per step']['mean'] == pytest.approx(1000 * sum(steps))
+    assert '| geometric |' in (tmp_path / 'work/table.md').read_text()
+    assert np.asarray(Image.open(tmp_path / 'work/delta_m_against_step.png')).std() > 0
+
+
 def test_an_array_job_runs_workers_of_the_sweep(run_cli, joint_sweep, data_root, tmp_path, monkeypatch):
-    arguments = ('sweep', joint_sweep, '--data-root', data_root, '--work-dir', tmp_path / 'my work', '--slurm', 4)
+    work_dir = tmp_path / 'my work'
+    arguments = ('sweep', joint_sweep, '--data-root', data_root, '--work-dir', work_dir, '--slurm', 4)
     monkeypatch.setenv('PATH', '/nowhere')
     refused = run_cli(*arguments)
-    assert refused.code == 1 and 'There is no `sbatch` on PATH' in refused.err and (tmp_path / 'my work/sweep.sbatch').is_file()
+    assert refused.code == 1 and 'There is no `sbatch` on PATH' in refused.err and (work_dir / 'sweep.sbatch').is_file()
 
     commands = tmp_path / 'bin'
     commands.mkdir()
@@ -127,7 +196,7 @@ def test_an_array_job_runs_workers_of_the_sweep(run_cli, joint_sweep, data_root,
     monkeypatch.setenv('PATH', f'{commands}:/usr/bin:/bin')
     done = run_cli(*arguments, '--sbatch-args=--partition=gpu --gres=gpu:1')
     assert done.code == 0 and done.out.strip() == 'Submitted batch job 42'
-    script = tmp_path / 'my work/sweep.sbatch'
+    script = work_dir / 'sweep.sbatch'
     assert (tmp_path / 'seen').read_text().splitlines() == ['--partition=gpu', '--gres=gpu:1', str(script)]
     assert subprocess.run(['bash', '-n', script]).returncode == 0
     lines = script.read_text().splitlines()
@@ -135,114 +204,16 @@ def test_an_array_job_runs_workers_of_the_sweep(run_cli, joint_sweep, data_root,
     command = shlex.split(lines[-1])
     assert command[:3] == ['exec', 'srun', '--ntasks=1'] and command[5].endswith('tools/sweep.py')
     assert command[6:] == [
-        str(joint_sweep), '--work-dir', str(tmp_path / 'my work'), '--data-root', str(data_root.resolve()), '--worker'
+        str(joint_sweep), '--work-dir', str(work_dir), '--results', str(work_dir / 'results'), '--worker',
+        '--data-root', str(data_root.resolve()),
     ]  # fmt: skip
-    refused = run_cli(*arguments, '--sbatch-args=--wrong')
-    assert refused.code == 1 and 'bad option' in refused.err and len(refused.err.splitlines()) == 1
-
-
-def test_weights_and_biases_gets_the_same_sweep(run_cli, joint_sweep, data_root, tmp_path, monkeypatch):
-    monkeypatch.setenv('WANDB_MODE', 'offline')
-    arguments = ('sweep', joint_sweep, '--data-root', data_root, '--work-dir', tmp_path / 'work')
-    done = run_cli(*arguments, '--wandb', 'scapes')
-    path = tmp_path / 'work/wandb_sweep.yaml'
-    assert done.code == 0 and done.out.strip() == f'wandb sweep --project scapes {path}'
-    config = yaml.safe_load(path.read_text())
-    assert config['parameters'] == {
-        'optimizer': dict(values=['Adam', 'SGD']),
-        LR: dict(values=[0.1, 0.001]),
-        'seed': dict(values=[3, 4]),
-    }
-    assert (config['method'], config['run_cap']) == ('grid', 5)
-    assert config['metric'] == dict(name='metrics_summary/multitask_unclipped', goal='maximize')
-    head = ['${env}', '${interpreter}', '${program}', str(joint_sweep), '--work-dir', str(tmp_path / 'work')]
-    assert config['command'] == [*head, '--data-root', str(data_root.resolve()), '--trial', '${args_no_hyphens}']
-
-    monkeypatch.setenv('WANDB_MODE', 'online')
-    import wandb
-
-    made = []
-    monkeypatch.setattr(wandb, 'sweep', lambda config, project: made.append((config, project)) or 'abc123')
-    assert run_cli(*arguments, '--wandb', 'scapes').out.strip() == 'wandb agent abc123'
-    assert made == [(config, 'scapes')]
-
-    # What an agent then runs.
-    orders = []
-    monkeypatch.setattr(wandb_sweep, 'train_run', lambda order, folder, backend: orders.append((order, folder, backend)))
-    monkeypatch.setenv('WANDB_RUN_ID', 'run7')
-    assert run_cli(*arguments, '--trial', f'{LR}=0.001', 'optimizer=SGD', 'seed=4').code == 0
-    ((order, folder, backend),) = orders
-    assert folder == tmp_path / 'work/wandb/run7' and order['options'][LR] == 0.001
-    assert order['options']['optim_wrapper.optimizer']['type'] == 'SGD' and order['options']['randomness.seed'] == 4
-    for logged in (Config(), Config(dict(visualizer=dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])))):
-        for _ in range(2):
-            add_backend(logged, backend)
-            assert [item['type'] for item in logged.visualizer.vis_backends] == ['LocalVisBackend', 'WandbVisBackend']
-    for trial, words in {
-        'optimizer=SGD': 'Found none for',
-        f'optimizer=RMS {LR}=0.1': 'should be one of Adam, SGD. Found',
-        f'optimiser=SGD {LR}=0.1': 'Did you mean `optimizer`?',
-    }.items():
-        refused = run_cli(*arguments, '--trial', *trial.split())
+    for more, words in (
+        ('--sbatch-args=--wrong', 'bad option'),
+        ("--sbatch-args='", 'arguments as in a shell'),
+        ('--slurm=0', '0.'),
+    ):
+        refused = run_cli(*arguments, more)
         assert refused.code == 1 and words in refused.err and len(refused.err.splitlines()) == 1
-
-
-def test_ranges_for_weights_and_biases(tmp_path):
-    space = {
-        LR: dict(low=1e-5, high=1e-1, log=True),
-        'a.b': dict(low=1, high=9),
-        'a.c': dict(low=0.0, high=1.0, step=0.25),
-    }
-    path = write_sweep(
-        tmp_path, EPOCH_CONFIG, space, sampler=dict(type='TPESampler'), trials=7, pruner=dict(type='HyperbandPruner')
-    )
-    sweep = read_sweep(path)
-    config = wandb_sweep.wandb_config(sweep)
-    assert config['method'] == 'bayes' and config['run_cap'] == 7 and config['early_terminate']['type'] == 'hyperband'
-    assert config['parameters'][LR] == {'distribution': 'log_uniform_values', 'min': 1e-5, 'max': 1e-1}
-    assert config['parameters']['a.b'] == {'distribution': 'int_uniform', 'min': 1, 'max': 9}
-    assert config['parameters']['a.c'] == {'distribution': 'q_uniform', 'q': 0.25, 'min': 0.0, 'max': 1.0}
-    params, seed = wandb_sweep.parse_trial(sweep, [f'{LR}=1e-3', 'a.b=4', 'a.c=0.5'])
-    assert params == {LR: 1e-3, 'a.b': 4, 'a.c': 0.5} and seed == 0
-    with pytest.raises(RuntimeError, match='from 1 to 9'):
-        wandb_sweep.parse_trial(sweep, [f'{LR}=1e-3', 'a.b=10', 'a.c=0.5'])
-
-
-GOOD = f"config = {str(EPOCH_CONFIG)!r}\nspace = {{'{LR}': [0.1]}}\n"
-RANGE = GOOD.replace('[0.1]', 'dict(low=0.1, high=1.0)')
-BAD = {
-    'unknown key': (GOOD + 'metrics = 1', 'Unknown key `metrics` in the sweep', 'Did you mean `metric`?'),
-    'no space': (f'config = {str(EPOCH_CONFIG)!r}', 'should state `space`'),
-    'not Python': ('space = {', 'cannot be read: SyntaxError'),
-    'no such option': (GOOD.replace('.lr', '.lrate'), 'has no valid config', 'takes no `lrate`'),
-    'no such config': (GOOD.replace('config =', "config = 'nowhere.py'\n_ ="), 'Config nowhere.py does not exist'),
-    'entry': (GOOD.replace('[0.1]', '0.1'), 'should be a list of values', 'Found 0.1'),
-    'range in a grid': (RANGE, 'should list values, since a grid has no ranges'),
-    'no budget': (RANGE + "sampler = dict(type='TPESampler')", '`trials` of the sweep', 'how many points TPESampler draws'),
-    'empty range': (RANGE.replace('high=1.0', 'high=0.1') + "sampler = dict(type='TPESampler')\ntrials = 3", 'low < high'),
-    'sampler': (GOOD + "sampler = dict(type='TPSSampler')", 'no class of Optuna: TPSSampler.', 'Did you mean `TPESampler`?'),
-    'argument': (GOOD + "pruner = dict(type='MedianPruner', warmup=1)", 'MedianPruner takes no `warmup`'),
-    'coupling': (GOOD.replace('[0.1]', "dict(values=[1], function='batch_size')"), 'Did you mean `batch_size_with_epochs`?'),
-    'direction': (GOOD + "direction = 'up'", "should be 'maximize' or 'minimize'. Found 'up'"),
-    'seeds': (GOOD + 'seeds = 3', '`seeds` of the sweep', 'a list of seeds. Found 3'),
-    'data': (GOOD + 'data = dict(train=8, val=3)', '`data` of the sweep', 'size'),
-}
-
-
-@pytest.mark.parametrize('name', BAD)
-def test_a_sweep_that_cannot_be_used_is_one_sentence(run_cli, tmp_path, name):
-    text, *words = BAD[name]
-    path = tmp_path / 'sweep.py'
-    path.write_text(text + '\n')
-    result = run_cli('sweep', path, '--work-dir', tmp_path / 'work')
-    assert result.code == 1 and len(result.err.strip().splitlines()) == 1, result.err
-    assert all(word in result.err for word in words), result.err
-    assert not os.listdir(tmp_path / 'work') if (tmp_path / 'work').exists() else True
-
-
-def test_a_report_without_trials_and_a_missing_file_are_one_sentence(run_cli, joint_sweep, tmp_path):
-    assert 'No trial of' in run_cli('sweep', joint_sweep, '--work-dir', tmp_path / 'work', '--report-only').err
-    assert 'should be an existing .py file' in run_cli('sweep', tmp_path / 'none.py').err
 
 
 @pytest.mark.parametrize('name', ['a b', "it's", 'a;touch x', '$(touch x)', '`touch x`', 'a\\b', 'a#b', 'ü"', '50%'])
@@ -264,5 +235,77 @@ def test_names_and_paths_of_a_batch_job_are_words(name, tmp_path, monkeypatch):
 @pytest.mark.parametrize('name', ['a\ntouch x', 'a\r#SBATCH --uid=0', 'a\x1b[2J', 'a\u2028b'])
 def test_a_batch_job_has_no_control_characters_in_its_names(name, tmp_path):
     for job, folder, word in ((name, tmp_path, 'x'), ('job', tmp_path / name, 'x'), ('job', tmp_path, name)):
-        with pytest.raises(ConfigError, match='should have no control characters'):
+        with pytest.raises(ConfigError, match='take no control characters'):
             script_of(job, folder, 2, [word])
+
+
+GOOD = f"config = {str(EPOCH_CONFIG)!r}\nspace = {{'{LR}': [0.1]}}\n"
+RANGE = GOOD.replace('[0.1]', 'dict(low=0.1, high=1.0)')
+ROWS = f"config = {str(EPOCH_CONFIG)!r}\nrows = {{'a': {{}}, 'b': {{}}}}\n"
+BAD = {
+    'unknown key': (GOOD + 'metrics = 1', 'Unknown key `metrics` in the sweep', 'Did you mean `metric`?'),
+    'no space': (f'config = {str(EPOCH_CONFIG)!r}', 'states neither `space` nor `rows`'),
+    'no config': (ROWS.replace('config =', '_c ='), "The row 'a' of the sweep", 'states no `config`'),
+    'not Python': ('space = {', 'cannot be read: SyntaxError'),
+    'no such option': (GOOD.replace('.lr', '.lrate'), 'gives the first trial no valid config', 'takes no `lrate`'),
+    'no such option of a row': (ROWS + "rows['b']['options'] = {'lr': 1}", "gives the row 'b' no valid config", 'no key `lr`'),
+    'no such config': (GOOD.replace('config =', "config = 'nowhere.py'\n_ ="), 'Config nowhere.py does not exist'),
+    'entry': (GOOD.replace('[0.1]', '0.1'), 'takes a list of values', 'is 0.1'),
+    'range in a grid': (RANGE, 'is a range, but a grid takes values'),
+    'no budget': (RANGE + "sampler = dict(type='TPESampler')", 'needs `trials`: how many points TPESampler draws'),
+    'empty range': (RANGE.replace('high=1.0', 'high=0.1') + "sampler = dict(type='TPESampler')\ntrials = 3", 'low < high'),
+    'sampler': (GOOD + "sampler = dict(type='TPSSampler')\ntrials = 3", 'is TPSSampler.', 'Did you mean `TPESampler`?'),
+    'sampler of a study': (GOOD + "sampler = dict(type='QMCSampler')\ntrials = 3", 'is QMCSampler.', 'Known keys: '),
+    'argument': (GOOD + "pruner = dict(type='MedianPruner', warmup=1)", 'MedianPruner takes no `warmup`'),
+    'value': (GOOD + "pruner = dict(type='MedianPruner', n_startup_trials=-1)", '`pruner` of', 'cannot be made'),
+    'coupling': (GOOD.replace('[0.1]', "dict(values=[1], function='batch_size')"), 'Did you mean `batch_size_with_epochs`?'),
+    'refused value': (
+        GOOD.replace('[0.1]', "dict(values=[3], function='batch_size_with_epochs')") + "options = {'train_cfg.max_epochs': 1}",
+        'whole epochs',
+        'Found 3',
+    ),
+    'no function': (GOOD.replace('[0.1]', "dict(values=[1], function='os:path')"), "is 'os:path', no coupling"),
+    'direction': (GOOD + "direction = 'up'", "takes 'maximize' or 'minimize'. Found 'up'"),
+    'worst score': (GOOD + "metric = 'SI-logRMSE'\ndirection = 'maximize'", "'minimize' is better for metrics_summary/depth"),
+    'seeds': (GOOD + 'seeds = 3', '`seeds` of the sweep', 'a list of seeds. Found 3'),
+    'data': (GOOD + 'data = dict(train=8, val=3)', '`data` of the sweep', 'size'),
+    'drawn rows': (ROWS + "sampler = dict(type='TPESampler')\ntrials = 3", 'has rows, but TPESampler draws points'),
+    'row': (ROWS + "rows['b']['option'] = {}", "The row 'b' of the sweep", 'config, options, seeds, table, task_balancing'),
+    'escapes in a row': (ROWS.replace("'b'", r"'\x1b[2J'"), 'a printable name', r'\x1b'),
+    'alike': (ROWS + "rows['a!'] = {}", "differ by a letter or digit. Found 'a' and 'a!'"),
+    'no letter': (ROWS + "rows['-'] = {}", "differ by a letter or digit. Found '-'"),
+    'target': (ROWS + 'targets = dict(accuracy=3)\nval_iters = 5', "has a target for 'accuracy'", 'mIoU'),
+    'no val_iters': (ROWS + 'targets = dict(mIoU=3)', 'needs both `targets` and `val_iters`'),
+    'single tasks': (ROWS + "single_tasks = dict(depth='c')", 'needs a row for each of `single_tasks`', 'Found a, b'),
+    'gain metrics': (ROWS + "single_tasks = dict(depth='b')\ngain_metrics = dict(normals={})", '`gain_metrics` of other tasks'),
+    'pruned rows': (ROWS + "pruner = dict(type='MedianPruner')", 'needs `metric`, by which its `pruner` goes'),
+}
+
+
+@pytest.mark.parametrize('name', BAD)
+def test_a_sweep_that_cannot_be_used_is_one_sentence(run_cli, tmp_path, name):
+    text, *words = BAD[name]
+    path = tmp_path / 'sweep.py'
+    path.write_text(text + '\n')
+    result = run_cli('sweep', path, '--work-dir', tmp_path / 'work')
+    assert result.code == 1 and len(result.err.strip().splitlines()) == 1, result.err
+    assert all(word in result.err for word in words), result.err
+    assert not (tmp_path / 'work').exists() or not os.listdir(tmp_path / 'work')
+
+
+def test_a_report_without_trials_and_broken_files_are_one_sentence(run_cli, joint_sweep, tmp_path):
+    arguments = ('sweep', joint_sweep, '--work-dir', tmp_path / 'work', '--report-only')
+    assert 'No trial of the sweep' in run_cli(*arguments).err
+    assert 'There is no sweep file' in run_cli('sweep', tmp_path / 'none.py').err
+    whole = dict(seed=3, parameters=1, metrics=dict(a='b'), date='', device='', versions={})
+    texts = {'{': 'read as JSON', '[]': 'an object', '{"seed": 3}': 'no `metrics`', json.dumps(whole): 'a number'}
+    for text, words in texts.items():
+        (tmp_path / 'work/results/optimizer-Adam-lr-0.1_seed3.json').write_text(text)
+        refused = run_cli(*arguments)
+        assert refused.code == 1 and words in refused.err and len(refused.err.splitlines()) == 1
+
+
+def test_a_baseline_without_data_is_one_sentence(run_cli, tmp_path):
+    sweep = write_sweep(tmp_path, config=str(EPOCH_CONFIG), rows={'a': {}}, baseline=True)
+    refused = run_cli('sweep', sweep, '--work-dir', tmp_path / 'work')
+    assert refused.code == 1 and 'needs data' in refused.err and len(refused.err.splitlines()) == 1

@@ -1,10 +1,13 @@
-"""A sweep as its file states it."""
+"""Sweeps as their files state them: what is trained, and what is asked of the results."""
 
-import dataclasses
+import hashlib
 import itertools
 import pkgutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,336 +15,374 @@ from typing import Any
 from mmengine.config import Config
 
 from mtl_plugins.config.links import check_score
-from mtl_plugins.config.load import accepted_arguments, load_config, suggest
-from mtl_plugins.config.mmseg_config import PACKAGE
+from mtl_plugins.config.load import load_config, suggest
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.experiments.couplings import couplings_of
-from mtl_plugins.lab.experiments.run import Point, Run
 from mtl_plugins.records.config_data import as_data, hash_config
+from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES, SUMMARY_UNCLIPPED, find_score
 
-ROOT = Path(__file__).resolve().parents[3]
 GRID = 'GridSampler'
-DEFAULTS = dict(
-    about='',
-    options={},
-    seeds=[0],
-    sampler=dict(type=GRID),
-    trials=None,
-    pruner=None,
-    metric='metrics_summary/multitask_unclipped',
-    direction=None,
-    data=None,
-    amp=False,
-)
-RANGE_KEYS = {'low', 'high', 'log', 'step', 'function'}
+HELP = 'sweeps/README.md explains the format.'
+LONGEST_NAME = 100
+_ROW_KEYS = {'config', 'options', 'seeds', 'table', 'task_balancing'}
+# mmengine reads configs through files and modules that are the process's.
+_loading = threading.Lock()
 
 
 @dataclass(frozen=True)
 class Parameter:
-    """One axis of the search space: ``labels`` to choose from, or ``bounds`` as Optuna's ``suggest_*`` take them."""
+    """Axis of the search space: ``labels`` to choose from, or the ``bounds`` of a range.
+
+    ``settings(value, config)`` gives the overrides of a value; only functions of the config look at it.
+    """
 
     name: str
-    settings: Callable[[Any], dict[str, Any]]
+    settings: Callable[[Any, Config | None], dict[str, Any]]
     labels: tuple = ()
     bounds: dict[str, Any] | None = None
+    needs_config: bool = False
 
     @property
     def first(self) -> Any:
         return self.labels[0] if self.bounds is None else self.bounds['low']
 
-    @property
-    def is_integer(self) -> bool:
-        return self.bounds is not None and isinstance(self.bounds['low'], int) and isinstance(self.bounds['high'], int)
 
-    def suggest(self, trial: Any) -> Any:
-        """The value that an Optuna trial has or gets."""
-        if self.bounds is None:
-            return trial.suggest_categorical(self.name, self.labels)
-        return (trial.suggest_int if self.is_integer else trial.suggest_float)(self.name, **self.bounds)
+@dataclass(frozen=True)
+class Row:
+    """Trainings of a config with options of their own, in the table of that title."""
+
+    config: str
+    options: dict[str, Any]
+    seeds: tuple[int, ...]
+    table: str
 
 
 @dataclass(frozen=True)
-class Sweep:
-    """A base config, what is varied, and how. See ``sweeps/README.md`` for the file.
+class Point:
+    """What one worker trains: a config with options, once with each seed.
 
-    Args:
-        path: The file.
-        config: Base config.
-        options: Overrides for all trials.
-        space: As in the file.
-        seeds: Each point is trained with each; a sampler that draws points counts their mean.
-        sampler, pruner: ``type``, a class of Optuna's, and its arguments.
-        trials: How many points are drawn; of a grid, how many trials at most.
-        metric, direction: Score of the validation, ``'maximize'`` or ``'minimize'``, by default whichever is better.
-        data: Numbers of a data set to generate where none is given.
-        amp: bfloat16 where the device has it.
+    Attributes:
+        number: Place in the list of all points.
+        name: Of its files, without the seed.
+        row: Name of its row; empty in a file without rows.
+        seeds: One for a listed point, all of the sweep for a drawn one, whose score is a mean.
+        params: A value for each parameter; None, and no options, if it is still to be drawn.
+        config: As the file names it.
+        options: Overrides, the wider keys first, so that the narrower ones refine them.
     """
 
-    path: Path
-    about: str
+    number: int
+    name: str
+    row: str
+    seeds: tuple[int, ...]
+    params: dict[str, Any] | None
     config: str
     options: dict[str, Any]
-    space: dict[str, Any]
-    seeds: list[int]
-    sampler: dict[str, Any]
-    trials: int | None
-    pruner: dict[str, Any] | None
-    metric: str
-    direction: str
-    data: dict[str, Any] | None
-    amp: bool
+
+    @property
+    def label(self) -> str:
+        shown = [f'{name.split(".")[-1]} {shorten(value)}' for name, value in (self.params or {}).items()]
+        return ', '.join(filter(None, [self.row, *shown]))
+
+    def options_of(self, seed: int) -> dict[str, Any]:
+        return {**self.options, 'randomness.seed': seed}
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """A sweep file, whose keys are the fields but ``path``; see ``sweeps/README.md``."""
+
+    path: Path
+    config: str = ''
+    about: str = ''
+    space: dict[str, Any] = field(default_factory=dict)
+    rows: dict[str, Row] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    seeds: tuple[int, ...] = (0,)
+    sampler: dict[str, Any] = field(default_factory=lambda: dict(type=GRID))
+    trials: int | None = None
+    pruner: dict[str, Any] | None = None
+    metric: str | None = None
+    direction: str | None = None
+    data: dict[str, Any] | None = None
+    amp: bool = False
+    baseline: bool = False
+    targets: dict[str, float] = field(default_factory=dict)
+    val_iters: int | None = None
+    single_tasks: dict[str, str] = field(default_factory=dict)
+    gain_metrics: dict[str, dict[str, str]] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
         return self.path.stem
 
     @property
-    def is_grid(self) -> bool:
+    def is_listed(self) -> bool:
+        """True if all points are known before anything ran."""
         return self.sampler['type'] == GRID
 
     @property
-    def definition(self) -> dict[str, Any]:
-        """What must not change between two starts of the same sweep."""
-        # A grid may get further seeds, but the score of a drawn point is a mean over all.
-        return dict(
-            config=self.config,
-            options=self.options,
-            space=self.space,
-            metric=self.metric,
-            direction=self.direction,
-            sampler=self.sampler,
-            amp=self.amp,
-            data=self.data,
-            seeds=None if self.is_grid else self.seeds,
-            config_hash=hash_config(as_data(self.base.to_dict())),
-        )
+    def sign(self) -> int:
+        return -1 if self.direction == 'minimize' else 1
 
-    @cached_property
-    def base(self) -> Config:
-        return load_config(self.config, dict(self.options))
+    @property
+    def definition(self) -> dict[str, Any]:
+        """Everything on which the scores of drawn points depend, and so the next draws."""
+        names = ('config', 'options', 'space', 'metric', 'direction', 'sampler', 'amp', 'data', 'seeds')
+        return {**{name: getattr(self, name) for name in names}, 'config_hash': content_hash(self.base_of(''))}
 
     @cached_property
     def parameters(self) -> tuple[Parameter, ...]:
         return tuple(self._parameter(name, entry) for name, entry in self.space.items())
 
+    @cached_property
     def points(self) -> list[Point]:
-        """The trials of a grid, seed by seed, so that an interrupted sweep has whole seeds; none for other samplers."""
-        if not self.is_grid:
-            return []
+        """All points, seed by seed, so that an interrupted sweep has whole seeds."""
+        if not self.is_listed:
+            return [self.point(number, '', self.seeds, None) for number in range(self.trials)]
         values = itertools.product(*(parameter.labels for parameter in self.parameters))
         grid = [dict(zip(self.space, combination, strict=True)) for combination in values]
-        points = [Point(f'{params} seed {seed}', seed, params) for seed in self.seeds for params in grid]
-        return points[: self.trials]
+        seeds = dict.fromkeys([*self.seeds, *(seed for row in self.rows.values() for seed in row.seeds)])
+        listed = [(name, (seed,), at) for seed in seeds for name, row in self.rows.items() if seed in row.seeds for at in grid]
+        return [self.point(number, *entries) for number, entries in enumerate(listed[: self.trials])]
 
-    def options_of(self, params: dict[str, Any], seed: int) -> dict[str, Any]:
-        """Overrides of a point; the wider keys first, so that the narrower ones refine them."""
-        options = dict(self.options)
-        for parameter in self.parameters:
-            options.update(parameter.settings(params[parameter.name]))
-        return {**dict(sorted(options.items(), key=lambda item: item[0].count('.'))), 'randomness.seed': seed}
+    def point(self, number: int, row: str, seeds: tuple[int, ...], params: dict[str, Any] | None) -> Point:
+        """Return a point with its name and options."""
+        options = {**self._shared, **self.rows[row].options} if params is not None else {}
+        for parameter in self.parameters if params else ():
+            base = self.base_of(row) if parameter.needs_config else None
+            options.update(parameter.settings(params[parameter.name], base))
+        options = dict(sorted(options.items(), key=lambda item: item[0].count('.')))
+        name = _file_name(row, params or {}) if self.is_listed else f'{number:04d}'
+        return Point(number, name, row, seeds, params, self.rows[row].config, options)
 
-    def suggest(self, trial: Any) -> dict[str, Any]:
-        """The parameters of an Optuna trial, drawn where they are not yet."""
-        return {parameter.name: parameter.suggest(trial) for parameter in self.parameters}
-
-    def runs(self, trial: Any, work_dir: Path) -> list[Run]:
-        """The trainings of an Optuna trial."""
-        params = self.suggest(trial)
-        seeds = [trial.user_attrs['seed']] if self.is_grid else self.seeds
-        label = ', '.join(f'{name.split(".")[-1]} {shorten(value)}' for name, value in params.items())
-        number = trial.user_attrs.get('origin', trial.number)
-        runs = []
-        for seed in seeds:
-            name = f'{number:04d}_seed{seed}'
-            folder = work_dir / 'trials' / name
-            runs.append(Run(name, label, seed, self.config, self.options_of(params, seed), folder, folder / 'result.json'))
-        return runs
+    def load(self, config: str, options: Mapping[str, Any], data_root: Path | None = None) -> Config:
+        with _loading:
+            return load_config(locate(config, self.path), dict(options), data_root and str(data_root))
 
     def check(self) -> None:
-        """Build the config of the first trial.
+        """Load the config of the first point of each row.
 
         Raises:
-            ConfigError: If an entry of the space names a key that does not exist.
+            ConfigError: If an option names a key that does not exist.
         """
-        try:
-            first = {parameter.name: parameter.first for parameter in self.parameters}
-            load_config(self.config, self.options_of(first, self.seeds[0]))
-        except (ConfigError, ValueError) as error:
-            raise ConfigError(f'The first trial of the sweep {self.path} has no valid config: {error}') from error
+        first = {parameter.name: parameter.first for parameter in self.parameters}
+        for name, row in self.rows.items():
+            try:
+                self.load(row.config, self.point(0, name, row.seeds, first).options)
+            except (ConfigError, ValueError) as error:
+                which = f'the row {name!r}' if name else 'the first trial'
+                raise ConfigError(f'The sweep {self.path} gives {which} no valid config: {error}') from error
+
+    @property
+    def _shared(self) -> dict[str, Any]:
+        ends = {'train_cfg.val_iters': self.val_iters, 'train_cfg.stop_at': self.targets} if self.targets else {}
+        return {**ends, **self.options}
+
+    @cached_property
+    def _bases(self) -> dict[str, Config]:
+        return {}
+
+    def base_of(self, row: str) -> Config:
+        """Return the config of a row before the space changes it."""
+        if row not in self._bases:
+            self._bases[row] = self.load(self.rows[row].config, {**self._shared, **self.rows[row].options})
+        return self._bases[row]
 
     def _parameter(self, name: str, entry: Any) -> Parameter:
-        def refuse() -> ConfigError:
-            return ConfigError(
-                f'`space[{name!r}]` of {self.path} should be a list of values, `dict(low=, high=)`, `dict(values=, function=)` '
-                f'or a dict of named dicts of options. Found {entry!r}.'
-            )
-
+        place = f'`space[{name!r}]` of {self.path}'
         if isinstance(entry, (list, tuple)) and entry:
-            labels = {label_of(value): value for value in entry}
-            return Parameter(name, lambda label: {name: labels[label]}, tuple(labels))
-        if not isinstance(entry, dict) or not entry:
-            raise refuse()
-        if all(isinstance(options, dict) for options in entry.values()):
-            return Parameter(name, lambda label: entry[label], tuple(entry))
-        settings = self._function(name, entry) if 'function' in entry else lambda value: {name: value}
-        if entry.keys() == {'values', 'function'} and isinstance(entry['values'], (list, tuple)) and entry['values']:
-            return Parameter(name, settings, tuple(entry['values']))
-        bounds = {key: value for key, value in entry.items() if key != 'function'}
-        numbers = [value for key, value in bounds.items() if key != 'log']
-        if not {'low', 'high'} <= entry.keys() <= RANGE_KEYS or not all(isinstance(value, (int, float)) for value in numbers):
-            raise refuse()
-        if bounds['low'] >= bounds['high'] or (bounds.get('log') and bounds['low'] <= 0):
+            # JSON cannot store everything.
+            labels = {value if isinstance(value, (bool, int, float, str, type(None))) else str(value): value for value in entry}
+            return Parameter(name, lambda label, _: {name: labels[label]}, tuple(labels))
+        if isinstance(entry, dict) and entry and all(isinstance(options, dict) for options in entry.values()):
+            return Parameter(name, lambda label, _: entry[label], tuple(entry))
+        bounds = {key: value for key, value in entry.items() if key != 'function'} if isinstance(entry, dict) else {}
+        coupled = bool(bounds) and 'function' in entry
+        settings = self._function(place, entry['function']) if coupled else lambda value, _: {name: value}
+        if coupled and bounds.keys() == {'values'} and isinstance(bounds['values'], (list, tuple)) and bounds['values']:
+            return Parameter(name, settings, tuple(bounds['values']), needs_config=True)
+        numbers = all(isinstance(value, (int, float)) for value in bounds.values())
+        if not numbers or not {'low', 'high'} <= bounds.keys() <= {'low', 'high', 'log', 'step'}:
             raise ConfigError(
-                f'`space[{name!r}]` of {self.path} should have low < high, and low > 0 if log. '
-                f'Found {bounds["low"]} and {bounds["high"]}.'
+                f'{place} is {entry!r}. It takes a list of values, `dict(low=, high=)`, `dict(values=, function=)` or a dict of '
+                'named dicts of options.'
             )
-        if self.is_grid:
-            raise ConfigError(
-                f'`space[{name!r}]` of {self.path} should list values, since a grid has no ranges. Found {entry!r}. '
-                "Or set `sampler = dict(type='TPESampler')`."
-            )
-        return Parameter(name, settings, bounds=bounds)
+        low, high = bounds['low'], bounds['high']
+        if low >= high or (bounds.get('log') and low <= 0):
+            raise ConfigError(f'{place} needs low < high, and low > 0 if log. Found {low} and {high}.')
+        if self.is_listed:
+            raise ConfigError(f"{place} is a range, but a grid takes values. Or set `sampler = dict(type='TPESampler')`.")
+        return Parameter(name, settings, bounds=bounds, needs_config=coupled)
 
-    def _function(self, name: str, entry: dict) -> Callable[[Any], dict[str, Any]]:
-        given = entry['function']
-        known = couplings_of(self.base)
-        function = known.get(str(given))
-        if function is None and ':' in str(given):
+    def _function(self, place: str, given: Any) -> Callable[[Any, Config], dict[str, Any]]:
+        if isinstance(given, str) and ':' in given:
             try:
                 function = pkgutil.resolve_name(given)
-            except (ImportError, AttributeError, ValueError):
-                function = None
-        if not callable(function):
+            except (ImportError, AttributeError, ValueError) as error:
+                raise ConfigError(f'`function` of {place} cannot be imported: {error}') from error
+            if callable(function):
+                return function
+        known = couplings_of(self.base_of(next(iter(self.rows))))
+        if given not in known:
             raise ConfigError(
-                f'`function` of `space[{name!r}]` in {self.path} should be a coupling or `module:function`. Found {given!r}.'
-                f'{suggest(str(given), known)}'
+                f'`function` of {place} is {given!r}, no coupling and no `module:function`.{suggest(str(given), known)}'
             )
-        return lambda value: function(value, self.base)
+        return lambda value, config: couplings_of(config)[given](value, config)
 
 
 def read_sweep(path: Path) -> Sweep:
-    """A sweep file: Python in mmengine's text style; names that begin with an underscore are its own.
+    """Read a sweep file: Python in mmengine's text style; names that begin with an underscore are its own.
 
     Raises:
         ConfigError: If the file is missing or broken, has an unknown key, or an entry is not what it should be.
     """
     if not path.is_file() or path.suffix != '.py':
-        raise ConfigError(f'The sweep {path} should be an existing .py file. sweeps/README.md lists what there is.')
-    try:
-        entries = Config.fromfile(str(path)).to_dict()
-    except (SyntaxError, NameError, KeyError, TypeError, FileNotFoundError) as error:
-        raise ConfigError(f'The sweep {path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
-    entries = {key: value for key, value in entries.items() if not key.startswith('_')}
-    known = {'config', 'space', *DEFAULTS}
+        raise ConfigError(f'There is no sweep file {path}, a .py file. sweeps/README.md lists those that are shipped.')
+    entries = {key: value for key, value in _read(path).items() if not key.startswith('_') and value is not None}
+    known = {item.name for item in fields(Sweep)} - {'path'}
     for key in entries:
         if key not in known:
             raise ConfigError(f'Unknown key `{key}` in the sweep {path}.{suggest(key, known)}')
-    for key in ('config', 'space'):
-        if not entries.get(key):
-            raise ConfigError(f'The sweep {path} should state `{key}`. sweeps/README.md explains the format.')
-    sweep = Sweep(path=path, **{**DEFAULTS, **entries, 'config': find_config(entries['config'])})
-    _check_entries(sweep)
-    return _with_score(sweep)
+    _check_types(path, entries)
+    entries['seeds'] = tuple(entries.get('seeds', Sweep.seeds))
+    entries['rows'] = dict(_rows(path, entries))
+    entries['targets'] = {
+        find_score(name, SUMMARY_RULES) or name: float(goal) for name, goal in entries.get('targets', {}).items()
+    }
+    if entries.get('space') and not entries.get('single_tasks'):
+        # A space is searched for one score; rows are compared by all.
+        entries.setdefault('metric', SUMMARY_UNCLIPPED)
+    sweep = _with_score(Sweep(path=path, **entries))
+    _check(sweep)
+    return sweep
 
 
-def _with_score(sweep: Sweep) -> Sweep:
-    """The sweep with the full name of its metric, and its direction.
-
-    Raises:
-        ConfigError: If the base config's validation has no such score, or the worst value would be looked for.
-    """
-    try:
-        base = sweep.base
-    except ConfigError:
-        # `check` tells what is wrong with it.
-        return sweep if sweep.direction else dataclasses.replace(sweep, direction='maximize')
-    metric, rule = check_score(base, f'`metric` of the sweep {sweep.path}', sweep.metric)
-    better = {'greater': 'maximize', 'less': 'minimize'}.get(rule)
-    if sweep.direction and better and sweep.direction != better:
-        raise ConfigError(
-            f'`direction` of the sweep {sweep.path} should be {better!r} for {metric}, or be left out. Found {sweep.direction!r}.'
-        )
-    return dataclasses.replace(sweep, metric=metric, direction=sweep.direction or better or 'maximize')
+def locate(config: str, sweep: Path) -> str:
+    """Return the path as given if it is one from the current folder, else from the nearest folder above the sweep file."""
+    folders = [Path(), *sweep.resolve().parents]
+    return next((str(folder / config) for folder in folders if (folder / config).is_file()), config)
 
 
-def find_config(config: str) -> str:
-    """The path as given if it is one from the current folder (or a config of mmseg), else from that of this project."""
-    if config.startswith(PACKAGE) or Path(config).is_file() or not (ROOT / config).is_file():
-        return config
-    return str(ROOT / config)
-
-
-def label_of(value: Any) -> Any:
-    """The value itself if Optuna can store it, else its text."""
-    return value if value is None or isinstance(value, (bool, int, float, str)) else str(value)
+def content_hash(config: Config) -> str:
+    """Return the hash of what matters in a config, the same for all seeds."""
+    return hash_config(as_data(config.to_dict()))
 
 
 def shorten(value: Any) -> str:
-    """A number with four digits, anything else as text."""
+    """Return a number with four digits, anything else as text."""
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 
-def _check_entries(sweep: Sweep) -> None:
-    for condition, name, wanted in _expectations(sweep):
-        if not condition:
-            raise ConfigError(f'`{name}` of the sweep {sweep.path} should be {wanted}. Found {getattr(sweep, name)!r}.')
-    for name in ('sampler', 'pruner'):
-        if getattr(sweep, name) is not None:
-            optuna_class(sweep, name)
-    if not sweep.is_grid and sweep.trials is None:
-        raise ConfigError(
-            f'`trials` of the sweep {sweep.path} should say how many points {sweep.sampler["type"]} draws. Found None.'
-        )
-    _ = sweep.parameters
+def _file_name(row: str, params: Mapping[str, Any]) -> str:
+    words = ''.join(letter if letter.isalnum() else ' ' for letter in row).split()
+    values = [re.sub(r'[^\w.+-]+', '-', f'{name.split(".")[-1]}-{value}') for name, value in params.items()]
+    name = '-'.join([*words, *values])
+    digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+    return name if len(name) <= LONGEST_NAME else f'{name[: LONGEST_NAME - 9]}-{digest}'
 
 
-def _expectations(sweep: Sweep) -> Iterator[tuple[bool, str, str]]:
-    def is_natural(value: Any, least: int) -> bool:
-        return isinstance(value, int) and not isinstance(value, bool) and value >= least
-
-    yield isinstance(sweep.config, str), 'config', 'the path of a config'
-    yield isinstance(sweep.space, dict), 'space', 'a dict'
-    yield isinstance(sweep.options, dict), 'options', 'a dict of overrides by dotted key'
-    yield (
-        isinstance(sweep.seeds, (list, tuple)) and bool(sweep.seeds) and all(is_natural(seed, 0) for seed in sweep.seeds),
-        'seeds',
-        'a list of seeds',
-    )
-    yield sweep.trials is None or is_natural(sweep.trials, 1), 'trials', 'a positive integer'
-    yield sweep.direction in ('maximize', 'minimize', None), 'direction', "'maximize' or 'minimize'"
-    yield isinstance(sweep.metric, str), 'metric', 'the name of a score'
-    numbers = {'train', 'val', 'test', 'size', 'seed'}
-    yield (
-        sweep.data is None or (isinstance(sweep.data, dict) and numbers <= sweep.data.keys() <= {*numbers, 'labels'}),
-        'data',
-        'None or dict(train=, val=, test=, size=, seed=)',
-    )
-    for name in ('sampler', 'pruner'):
-        entry = getattr(sweep, name)
-        optional = name == 'pruner' and entry is None
-        yield optional or (isinstance(entry, dict) and isinstance(entry.get('type'), str)), name, f"dict(type='...') of a {name}"
+def _read(path: Path | str) -> dict[str, Any]:
+    try:
+        return Config.fromfile(str(path)).to_dict()
+    except (SyntaxError, NameError, KeyError, TypeError, OSError) as error:
+        raise ConfigError(f'{path} cannot be read: {type(error).__name__}: {str(error).splitlines()[0]}') from error
 
 
-def optuna_class(sweep: Sweep, name: str) -> type:
-    """The class of Optuna's that ``sampler`` or ``pruner`` names, its arguments checked.
+def _rows(path: Path, entries: Mapping[str, Any]) -> Iterator[tuple[str, Row]]:
+    """The rows of a file, or one without a name that stands for the sweep itself."""
+    for name, entry in (entries.get('rows', {'': {}})).items():
+        place = f'The row {name!r} of the sweep {path}' if name else f'The sweep {path}'
+        if not isinstance(entry, dict) or entry.keys() - _ROW_KEYS or not isinstance(name, str) or not name.isprintable():
+            raise ConfigError(f'{place} is {entry!r}. It takes a printable name and a dict of {", ".join(sorted(_ROW_KEYS))}.')
+        _check_types(path, entry)
+        config = entry.get('config') or entries.get('config')
+        if not config:
+            raise ConfigError(f'{place} states no `config`. {HELP}')
+        options, balancing = dict(entry.get('options', {})), entry.get('task_balancing')
+        if isinstance(balancing, str):
+            balancing = _read(locate(balancing, path)).get('task_balancing')
+        if isinstance(balancing, dict):
+            options['model.task_balancing'] = {'_delete_': True, **balancing}
+        elif 'task_balancing' in entry:
+            raise ConfigError(f'{place}: {entry["task_balancing"]} sets no `task_balancing`.')
+        yield name, Row(config, options, tuple(entry.get('seeds', entries['seeds'])), entry.get('table', ''))
+
+
+def _with_score(sweep: Sweep) -> Sweep:
+    """The sweep with the full name of its metric, and the direction that is better.
 
     Raises:
-        ConfigError: If Optuna is not installed, has no such class, or the class does not take an argument.
+        ConfigError: If a row does not measure it, or the worst value would be looked for.
     """
+    metric, direction = sweep.metric, sweep.direction
+    for row in sweep.rows if metric else ():
+        base = None
+        # What is wrong with a config is told by `check`.
+        with suppress(ConfigError):
+            base = sweep.base_of(row)
+        if base is not None:
+            metric, rule = check_score(base, f'`metric` of the sweep {sweep.path}', sweep.metric)
+            better = dict(greater='maximize', less='minimize').get(rule, direction)
+            if direction not in (None, better):
+                raise ConfigError(
+                    f'`direction` of the sweep {sweep.path} is {direction!r}, but {better!r} is better for {metric}.'
+                )
+            direction = better
+    return replace(sweep, metric=metric, direction=direction or 'maximize')
+
+
+def _check_types(path: Path, entries: Mapping[str, Any]) -> None:
+    numbers = {'train', 'val', 'test', 'size', 'seed'}
+    wanted = dict(
+        config=(str, 'the path of a config', bool),
+        seeds=((list, tuple), 'a list of seeds', lambda seeds: seeds and all(type(seed) is int and seed >= 0 for seed in seeds)),
+        sampler=(dict, "dict(type='...') of a sampler", lambda entry: isinstance(entry.get('type'), str)),
+        pruner=(dict, "dict(type='...') of a pruner", lambda entry: isinstance(entry.get('type'), str)),
+        trials=(int, 'a positive integer', lambda number: number > 0),
+        val_iters=(int, 'the iterations between validations', lambda number: number > 0),
+        direction=(str, "'maximize' or 'minimize'", lambda word: word in ('maximize', 'minimize')),
+        data=(dict, 'dict(train=, val=, test=, size=, seed=)', lambda data: numbers <= data.keys() <= {*numbers, 'labels'}),
+        targets=(dict, 'scores by name', lambda goals: all(isinstance(goal, (int, float)) for goal in goals.values())),
+        **{name: (dict, 'a dict', None) for name in ('space', 'rows', 'options', 'single_tasks', 'gain_metrics')},
+        **{name: (bool, 'True or False', None) for name in ('amp', 'baseline')},
+        **{name: (str, 'a text', None) for name in ('about', 'metric', 'table')},
+    )
+    for name, (kind, text, accepts) in wanted.items():
+        if name in entries and not (isinstance(entries[name], kind) and (accepts is None or accepts(entries[name]))):
+            raise ConfigError(f'`{name}` of the sweep {path} takes {text}. Found {entries[name]!r}.')
+
+
+def _check(sweep: Sweep) -> None:
+    rows, singles = set(sweep.rows), set(sweep.single_tasks.values())
+    target = next((name for name in sweep.targets if name not in SUMMARY_RULES), '')
+    names: dict[tuple, Point] = {}
+    problems = {
+        f'states neither `space` nor `rows`. {HELP}': not sweep.space and '' in rows,
+        f'has rows, but {sweep.sampler["type"]} draws points of a `space`.': not sweep.is_listed
+        and not ('' in rows and sweep.space),
+        f'needs `trials`: how many points {sweep.sampler["type"]} draws.': not sweep.is_listed and sweep.trials is None,
+        'needs `metric`, by which its `pruner` goes.': sweep.pruner and sweep.metric is None,
+        'needs both `targets` and `val_iters`, or neither.': bool(sweep.targets) != (sweep.val_iters is not None),
+        f'has a target for {target!r}.{suggest(target, SUMMARY_TITLES.values())}': target,
+        f'needs a row for each of `single_tasks`, and another one. Found {", ".join(sweep.rows)}.': singles
+        and not singles < rows,
+        'has `gain_metrics` of other tasks than `single_tasks`.': not sweep.gain_metrics.keys() <= sweep.single_tasks.keys(),
+    }
+    for sentence, is_so in problems.items():
+        if is_so:
+            raise ConfigError(f'The sweep {sweep.path} {sentence}')
+    if not sweep.is_listed or sweep.pruner:
+        from mtl_plugins.lab.experiments.drawing import check_classes
+
+        check_classes(sweep)
     try:
-        import optuna
-    except ImportError as error:
-        raise ConfigError("Sweeps need Optuna. Install it: pip install -e '.[sweep]'.") from error
-    module = getattr(optuna, f'{name}s')
-    entry = getattr(sweep, name)
-    known = [item for item in module.__all__ if item.endswith(name.capitalize()) and not item.startswith('Base')]
-    if entry['type'] not in known:
-        raise ConfigError(
-            f'`{name}.type` of the sweep {sweep.path} is no class of Optuna: {entry["type"]}.{suggest(entry["type"], known)}'
-        )
-    cls = getattr(module, entry['type'])
-    accepted = (accepted_arguments(cls) or set()) - ({'search_space'} if entry['type'] == GRID else set())
-    for key in entry.keys() - {'type'}:
-        if key not in accepted:
-            raise ConfigError(f'`{name}` of the sweep {sweep.path}: {entry["type"]} takes no `{key}`.{suggest(key, accepted)}')
-    return cls
+        points = sweep.points
+    except ValueError as error:
+        raise ConfigError(f'The sweep {sweep.path} has a value that its function refuses: {error}') from error
+    for point in points:
+        other = names.setdefault((point.name.lower(), point.seeds), point)
+        if other is not point or not point.name:
+            raise ConfigError(
+                f'Names in the sweep {sweep.path} must differ by a letter or digit. Found {other.label!r} and {point.label!r}.'
+            )

@@ -1,181 +1,154 @@
-"""What came out of a sweep: a JSON file, a table and the plots."""
+"""What came out of a sweep: a JSON file, a table and plots."""
 
-import json
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import optuna
 from matplotlib.figure import Figure
-from optuna.trial import FrozenTrial, TrialState
 
 from mtl_plugins.errors import UserError
-from mtl_plugins.lab.experiments.definition import Sweep, shorten
-from mtl_plugins.lab.experiments.launch import write_document
-from mtl_plugins.lab.experiments.study import SharedStudy
+from mtl_plugins.lab.experiments.definition import Sweep
+from mtl_plugins.lab.experiments.points import Points
+from mtl_plugins.lab.experiments.results import BASELINE_FILE, read_note, write_json
+from mtl_plugins.lab.experiments.tables import SINGLE, Row, make_tables, to_table
 from mtl_plugins.lab.plots.sweep_plots import render_cost, render_importance, render_losses, render_scores
+from mtl_plugins.lab.report.resources import CostPoint, render_score_against_cost
+from mtl_plugins.lab.runs.tables import to_markdown
 from mtl_plugins.records.training_log import read_scalars
-from mtl_plugins.utils.data_files import is_number, read_json
+from mtl_plugins.utils.data_files import ANY, is_number
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.plots import write_picture
 
 ENOUGH_FOR_IMPORTANCE = 4
+Record = Mapping[str, Any]
 
 
-def write_report(sweep: Sweep, study: SharedStudy, work_dir: Path) -> list[Path]:
-    """``trials.json``, ``table.md`` and the plots in ``work_dir``; a plot without enough trials is left out.
+def write_report(points: Points, data_root: Path | None = None) -> list[Path]:
+    """Write ``trials.json`` into the work dir, and ``table.md`` and the plots that there are trials for next to the results.
 
     Returns:
-        What was written.
+        The files.
 
     Raises:
-        UserError: If no trial has ended.
+        UserError: If no trial has ended, or a result was made otherwise than the sweep states.
     """
-    records = [_record(sweep, trial, work_dir) for trial in study.trials() if trial.state != TrialState.WAITING]
-    if not any(record['state'] != 'running' for record in records):
-        raise UserError(f'No trial of {work_dir} has ended yet. Run the sweep first.')
-    importance = _importance(sweep, study)
-    written = [work_dir / 'trials.json', work_dir / 'table.md']
-    # The losses are in the logs of the trainings.
-    trials = [{key: value for key, value in record.items() if key != 'losses'} for record in records]
-    write_document(written[0], dict(sweep=sweep.name, metric=sweep.metric, importance=importance, trials=trials))
+    sweep, folder = points.sweep, points.results.parent
+    records = [record for record in points.records(strict=True) if record['state'] != 'waiting']
+    ended = [record for record in records if record['state'] != 'running']
+    if not ended:
+        raise UserError(f'No trial of the sweep {sweep.path} has ended yet: there is no result in {points.results}.')
+    baseline = read_note(points.results / BASELINE_FILE, dict(metrics={ANY: is_number})) if sweep.baseline else {}
+    tables = make_tables(sweep, ended, baseline, data_root)
+    rows = [row for table in tables.values() for row in table]
+    importance = _importance(sweep, ended)
+    trials = [_trial(record, points.work_dir) for record in records]
+    about = dict(sweep=sweep.name, about=sweep.about, metric=sweep.metric or 'score')
+    written = [points.work_dir / 'trials.json', folder / 'table.md']
+    write_json(written[0], dict(**about, importance=importance, rows=rows, trials=trials))
     with replacing(written[1]) as temporary:
-        temporary.write_text(table_in_markdown(sweep, records), encoding='utf-8')
-    for name, picture in _pictures(sweep, records, importance).items():
-        written.append(work_dir / f'{name}.png')
+        temporary.write_text(_markdown(sweep, tables, records), encoding='utf-8')
+    for name, picture in _pictures(sweep, ended, importance, rows).items():
+        written.append(folder / f'{name}.png')
         write_picture(written[-1], picture)
     return written
 
 
-def table_in_markdown(sweep: Sweep, records: Sequence[dict]) -> str:
-    """A row for each point, the best first, then those without a score: mean and standard deviation over its trials' seeds."""
-    points: dict[str, list[dict]] = {}
-    for record in records:
-        if record['state'] != 'running':
-            points.setdefault(json.dumps(record['params'], sort_keys=True), []).append(record)
-    sign = -1 if sweep.direction == 'maximize' else 1
-    rows = sorted(points.values(), key=lambda group: (not _scores(group), sign * statistics.mean(_scores(group) or [0])))
-    title = SUMMARY_TITLES.get(sweep.metric, sweep.metric)
-    names = list(sweep.space)
-    lines = [f'# {sweep.name}', '']
-    lines += [f'| {" | ".join(names)} | {title} | seeds | time (s) | memory (MiB) | parameters | |']
-    lines += ['|---|' + '---|' * (len(names) - 1) + '---:|' * 5 + '---|']
-    for group in rows:
-        scores = _scores(group)
-        spread = f' ± {statistics.stdev(scores):.2f}' if len(scores) > 1 else ''
-        cells = [shorten(group[0]['params'].get(name, '')) for name in names]
-        cells.append(f'{statistics.mean(scores):.2f}{spread}' if scores else '')
-        cells.append(str(sum(len(record['seeds']) for record in group)))
-        for key, form in (('seconds', '{:.0f}'), ('memory', '{:.0f}'), ('parameters', '{:,.0f}')):
-            known = [record[key] for record in group if record[key] is not None]
-            cells.append(form.format(statistics.mean(known)) if known else '')
-        cells.append(
-            '; '.join(dict.fromkeys(record['error'] or record['state'] for record in group if record['state'] != 'complete'))
-        )
-        lines.append(f'| {" | ".join(cells)} |')
-    ended = [record for record in records if record['state'] == 'complete']
-    provenance = [item for record in ended for item in record['provenance']]
-    commits = ', '.join(sorted({item['commit'][:7] for item in provenance if item['commit']}))
-    devices = ', '.join(sorted({item['device'] for item in provenance}))
-    lines += [
-        '',
-        f'{len(ended)} of {len(records)} trials completed; commit {commits}; {devices}. Last validation, {sweep.direction}.',
-    ]
-    return '\n'.join(lines) + '\n'
+def _markdown(sweep: Sweep, tables: Mapping[str, list[Row]], records: Sequence[Record]) -> str:
+    blocks = [f'# {sweep.name}', *filter(None, [sweep.about])]
+    for title, rows in tables.items():
+        blocks += [*filter(None, [f'## {title}' if title else '']), to_markdown(to_table(rows)).strip()]
+    documents = [document for record in records for document in record['documents']]
+    documents.sort(key=lambda document: document['seed'])
+    facts = [f'{sum(record["state"] == "complete" for record in records)} of {len(records)} trials completed']
+    devices = list(dict.fromkeys(document['device'] for document in documents))
+    if documents:
+        dates = sorted(document['date'][:10] for document in documents)
+        commits = sorted({document['commit'][:7] for document in documents if document['commit']})
+        versions = sorted({document['versions']['torch'] for document in documents})
+        facts += [f'commit {", ".join(commits)}', f'{dates[0]} to {dates[-1]}', *devices, f'torch {", ".join(versions)}']
+    spread = '95 % t-interval of the mean over seeds' if sweep.single_tasks else 'standard deviation over seeds'
+    sentences = ['; '.join(facts), f'Last validation, validation split; mean and {spread}']
+    if sweep.targets:
+        goals = ' and '.join(f'{goal:g} {SUMMARY_TITLES.get(name, name)}' for name, goal in sweep.targets.items())
+        sentences += [
+            f'To {goals}, validated every {sweep.val_iters} iterations',
+            'Training time without validation, start of the process and wait for the first batch',
+            'The ratio is that of the processor seconds of the first row',
+        ]
+    elif sweep.single_tasks and len(devices) > 1:
+        sentences.append(f'Steps and memory are those on {devices[0]}')
+    return '\n\n'.join([*blocks, f'{". ".join(sentences)}.']) + '\n'
 
 
-def _record(sweep: Sweep, trial: FrozenTrial, work_dir: Path) -> dict[str, Any]:
-    seeds = [trial.user_attrs['seed']] if sweep.is_grid else list(sweep.seeds)
-    number = trial.user_attrs.get('origin', trial.number)
-    folders = [work_dir / 'trials' / f'{number:04d}_seed{seed}' for seed in seeds]
-    paths = [folder / 'result.json' for folder in folders]
-    results = [read_json(path, 'result', dict(seconds=is_number, memory=is_number)) for path in paths if path.exists()]
-    means = {key: statistics.mean(result[key] for result in results) if results else None for key in ('seconds', 'memory')}
-    return dict(
-        number=trial.number,
-        state=trial.state.name.lower(),
-        params=trial.params,
-        seeds=seeds,
-        score=trial.value if trial.state == TrialState.COMPLETE else None,
-        error=trial.user_attrs.get('error'),
-        **means,
-        parameters=results[0]['parameters'] if results else None,
-        folders=[str(folder.relative_to(work_dir)) for folder in folders],
-        provenance=[{key: result[key] for key in ('commit', 'date', 'device')} for result in results],
-        losses=[_losses(folder) for folder in folders],
-    )
+def _trial(record: Record, work_dir: Path) -> dict[str, Any]:
+    keys = ('number', 'label', 'seeds', 'state', 'score', 'error')
+    params = {**({'row': record['row']} if record['row'] else {}), **(record['params'] or {})}
+    known = {
+        key: [document[key] for document in record['documents'] if document.get(key) is not None]
+        for key in ('seconds', 'memory', 'parameters')
+    }
+    folders = [str(folder.relative_to(work_dir)) for folder in record['folders']]
+    costs = {key: statistics.mean(values) if values else None for key, values in known.items()}
+    return {**{key: record[key] for key in keys}, 'params': params, **costs, 'folders': folders}
 
 
-def _losses(folder: Path) -> list[list[float]]:
-    """Iterations and losses that a training logged; those of a later attempt replace the earlier ones of an iteration."""
+def _importance(sweep: Sweep, ended: Sequence[Record]) -> dict[str, float]:
+    """Shares of the variance of the score; empty with too few trials or parameters, or without Optuna."""
+    if len(sweep.space) > 1 and sum(record['score'] is not None for record in ended) >= ENOUGH_FOR_IMPORTANCE:
+        with suppress(ImportError):
+            from mtl_plugins.lab.experiments.drawing import importance
+
+            return importance(sweep, ended)
+    return {}
+
+
+def _losses(folder: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Iterations and losses that a training logged."""
     rows = [row for row in read_scalars(folder) if 'loss' in row]
-    return [[row[key] for row in rows] for key in ('iter', 'loss')]
+    return np.array([row['iter'] for row in rows]), np.array([row['loss'] for row in rows])
 
 
-def _importance(sweep: Sweep, study: SharedStudy) -> dict[str, float]:
-    """Shares of the variance of the score by functional ANOVA; empty with too few trials or one parameter."""
-    ended = [trial for trial in study.trials() if trial.state == TrialState.COMPLETE]
-    varied = [name for name in sweep.space if len({str(trial.params.get(name)) for trial in ended}) > 1]
-    if len(ended) < ENOUGH_FOR_IMPORTANCE or len(varied) < 2 or len({trial.value for trial in ended}) < 2:
-        return {}
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study.study, evaluator=evaluator, params=varied)
-
-
-def _pictures(sweep: Sweep, records: Sequence[dict], importance: dict[str, float]) -> dict[str, Figure]:
-    ended = [record for record in records if record['state'] != 'running']
+def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, float], rows: Sequence[Row]) -> dict[str, Figure]:
     scores = np.array([math.nan if record['score'] is None else record['score'] for record in ended])
-    title = SUMMARY_TITLES.get(sweep.metric, sweep.metric)
-    higher = sweep.direction == 'maximize'
+    look = dict(metric=SUMMARY_TITLES.get(sweep.metric, sweep.metric or ''), higher_is_better=sweep.sign > 0)
     pictures = {}
     named = [item.name for item in sweep.parameters if any(isinstance(label, str) for label in item.labels)]
-    for name in sweep.space:
-        have = [index for index, record in enumerate(ended) if name in record['params']]
+    for name in sweep.space if sweep.metric else ():
         other = next((item for item in named if item != name), None)
-        pictures[f'score_by_{_file_name(name)}'] = render_scores(
-            [ended[index]['params'][name] for index in have],
-            scores[have],
-            [str(ended[index]['params'].get(other, '')) if other else '' for index in have],
-            parameter=_spoken(name),
-            metric=title,
-            higher_is_better=higher,
+        groups = [str(record['params'][other]) if other else record['row'] for record in ended]
+        values = [record['params'][name] for record in ended]
+        pictures[f'score_by_{_last(name).replace(" ", "_")}'] = render_scores(
+            values, scores, groups, parameter=_spoken(name), **look
         )
-    curves = [(_name(record), *map(np.array, record['losses'][0])) for record in ended]
+    curves = [(record['label'], *_losses(record['folders'][0])) for record in ended]
     drawn = [index for index, (_, iterations, _) in enumerate(curves) if len(iterations)]
     if drawn:
-        pictures['losses'] = render_losses(
-            [curves[index] for index in drawn], scores[drawn], metric=title, higher_is_better=higher
-        )
+        pictures['losses'] = render_losses([curves[index] for index in drawn], scores[drawn], **look)
     batch = next((name for name in sweep.space if 'batch' in name), None)
-    measured = [record for record in ended if record['seconds'] is not None and isinstance(record['params'].get(batch), int)]
+    measured = [record for record in ended if record['documents'] and isinstance(record['params'].get(batch), int)]
     if measured:
-        pictures['cost_by_batch_size'] = render_cost(
-            [record['params'][batch] for record in measured],
-            np.array([record['seconds'] for record in measured]),
-            np.array([record['memory'] for record in measured]),
-        )
+        costs = [np.array([record['documents'][0][key] for record in measured]) for key in ('seconds', 'memory')]
+        pictures['cost_by_batch_size'] = render_cost([record['params'][batch] for record in measured], *costs)
     if importance:
-        pictures['importance'] = render_importance({_spoken(name): share for name, share in importance.items()}, title)
+        pictures['importance'] = render_importance({_spoken(name): share for name, share in importance.items()}, look['metric'])
+    timed = [row for row in rows if sweep.single_tasks and row['ms per step']]
+    if timed:
+        gains = [0.0 if row['row'] == SINGLE else row['delta_m %']['mean'] for row in timed]
+        steps = [CostPoint(row['row'], row['ms per step']['mean'], gain) for row, gain in zip(timed, gains, strict=True)]
+        pictures['delta_m_against_step'] = render_score_against_cost(steps, 'milliseconds of a training step', 'delta_m (%)')
     return pictures
 
 
-def _scores(group: Sequence[dict]) -> list[float]:
-    return [record['score'] for record in group if record['score'] is not None]
-
-
-def _name(record: dict) -> str:
-    return ', '.join(f'{_spoken(name)} {shorten(value)}' for name, value in record['params'].items())
+def _last(name: str) -> str:
+    return name.split('.')[-1]
 
 
 def _spoken(name: str) -> str:
     """The last part of a dotted key as words."""
-    last = name.split('.')[-1].replace('_', ' ')
+    last = _last(name).replace('_', ' ')
     return 'learning rate' if last == 'lr' else last
-
-
-def _file_name(name: str) -> str:
-    return name.split('.')[-1].replace(' ', '_')

@@ -1,27 +1,43 @@
-"""Who runs the trials: threads that each start one training after another."""
+"""Who works on the points: threads that each start one training after another."""
 
-import math
 import os
-import statistics
 import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
-from optuna.trial import Trial
-
-from mtl_plugins.config.load import suggest
+from mtl_plugins.config.load import DATA_ROOT_VARIABLE
 from mtl_plugins.errors import UserError
+from mtl_plugins.lab.experiments.definition import Point
 from mtl_plugins.lab.experiments.launch import OUTPUT_NAME, GivenUp, Stopped, train_to_result
-from mtl_plugins.lab.experiments.run import Run
-from mtl_plugins.lab.experiments.study import SharedStudy, Trials
+from mtl_plugins.lab.experiments.points import Points
+from mtl_plugins.lab.experiments.results import pick
+from mtl_plugins.labels.presets import MINISCAPES_TASKS
+from mtl_plugins.synthetic.demo import ensure_data
 from mtl_plugins.utils.cli import explain
 from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import shorten_paths
+from mtl_plugins.utils.score_names import SUMMARY_TITLES
+
+
+def data_for(numbers: Mapping | None, given: Path | None, folder: Path) -> Path | None:
+    """Return the data root: the one given, else one generated below ``folder`` as the numbers say, else None.
+
+    Args:
+        numbers: ``train``, ``val``, ``test``, ``size``, ``seed`` and perhaps ``labels``, as for ``make_dataset.py``.
+        given: A data root of the user's; the environment variable of :func:`load_config` counts as well.
+        folder: Where to generate.
+    """
+    given = given or os.environ.get(DATA_ROOT_VARIABLE)
+    if given or not numbers:
+        return Path(given).resolve() if given else None
+    labels = tuple(numbers.get('labels', MINISCAPES_TASKS))
+    sizes = (numbers['train'], numbers['val'], numbers['test'], tuple(numbers['size']), numbers['seed'])
+    return ensure_data(folder, *sizes, labels).resolve()
 
 
 def slots(jobs: int = 1, gpus: Sequence[str] = ()) -> list[dict[str, str]]:
-    """The environment of each worker: a GPU of its own, or none of them set; and its share of the cores.
+    """Return the environment of each worker: a GPU of its own, or none of them set; and its share of the cores.
 
     Args:
         jobs: Trainings at a time, without ``gpus``.
@@ -32,20 +48,18 @@ def slots(jobs: int = 1, gpus: Sequence[str] = ()) -> list[dict[str, str]]:
     return [{**threads, 'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus] or [threads] * jobs
 
 
-def run_trials(
-    study: SharedStudy, sweep: Trials, work_dir: Path, data_root: Path | None, environments: Sequence[Mapping[str, str]]
-) -> None:
-    """Work on trials until nobody has to begin one; a worker for each of the environments.
+def run_points(points: Points, data_root: Path | None, environments: Sequence[Mapping[str, str]]) -> None:
+    """Work on points until there is none to begin; a worker for each of the environments.
 
-    A trial that fails keeps its sentence, and the others go on. When this process is interrupted, trainings end and the trials
+    A point that fails keeps its sentence, and the others go on. When this process is interrupted, trainings end and their points
     stay as they are, to be continued.
     """
     stop = threading.Event()
 
     def work(environment: Mapping[str, str]) -> None:
         try:
-            while not stop.is_set() and (taken := study.next_trial()) is not None:
-                _run_trial(study, sweep, *taken, data_root, environment, stop)
+            while not stop.is_set() and (point := points.take()) is not None:
+                _train(points, point, data_root, environment, stop)
         except BaseException:
             stop.set()
             raise
@@ -60,51 +74,33 @@ def run_trials(
         future.result()
 
 
-def _run_trial(
-    study: SharedStudy,
-    sweep: Trials,
-    trial: Trial,
-    runs: Sequence[Run],
-    data_root: Path | None,
-    environment: Mapping[str, str],
-    stop: threading.Event,
-) -> None:
-    values = []
-    label = printable(f'trial {trial.number} ({runs[0].label})')
+def _train(points: Points, point: Point, data_root: Path | None, environment: Mapping[str, str], stop: threading.Event) -> None:
+    sweep, metric, seed = points.sweep, points.sweep.metric, point.seeds[0]
+    label = printable(f'{point.number} ({point.label})')
+
+    def progress(share: float, scores: Mapping[str, float]) -> bool:
+        # Of the whole point, so that trainings of other lengths compare.
+        step = round(100 * (point.seeds.index(seed) + share) / len(point.seeds))
+        return metric is not None and points.report(point, step, pick(scores, metric))
+
     try:
-        for run in runs:
-
-            def progress(done: float, scores: Mapping[str, float]) -> bool:
-                # Shares of the whole trial, so that trials of other lengths compare.
-                step = round(100 * (len(values) + done) / len(runs))
-                return study.report(trial, _score(scores, sweep.metric), step)
-
-            document = train_to_result(run, data_root, sweep.data, sweep.amp, environment, progress, stop)
-            value = _score(document['metrics'], sweep.metric)
-            if math.isnan(value):
-                raise UserError(f'{sweep.metric} of the last validation is not a number.')
-            values.append(value)
-            print(f'{label}, seed {run.seed}: {sweep.metric} {value:.2f}, {document["seconds"]:.0f} s', flush=True)
+        for seed in point.seeds:
+            folder, path = points.folder(point, seed), points.result(point, seed)
+            document = points.document(point, seed) or train_to_result(
+                sweep, point, seed, folder, path, data_root, environment, progress, stop
+            )
+            shown = {metric: metric} if metric else SUMMARY_TITLES
+            scores = [f'{title} {document["metrics"][name]:.2f}' for name, title in shown.items() if name in document['metrics']]
+            print(f'{label}, seed {seed}: {", ".join(scores)}, {document["seconds"]:.0f} s', flush=True)
+        if error := points.record(point)['error']:
+            raise UserError(error)
     except GivenUp:
-        study.prune(trial)
+        points.end(point, 'pruned')
         print(f'{label}: pruned', flush=True)
     except Stopped:
         pass
     except Exception as error:
         sentence = explain(error) or f'{type(error).__name__}: {error}'
-        study.fail(trial, sentence)
-        log = shorten_paths(str(runs[len(values)].folder / OUTPUT_NAME))
+        points.end(point, 'fail', sentence)
+        log = shorten_paths(str(points.folder(point, seed) / OUTPUT_NAME))
         print(printable(f'{label} failed: {sentence} (see {log})'), flush=True)
-    else:
-        study.complete(trial, statistics.mean(values))
-
-
-def _score(scores: Mapping[str, float], metric: str) -> float:
-    """The score that the sweep is about.
-
-    Raises:
-        UserError: If the validation does not measure it, or it is not a number.
-    """
-    if metric not in scores:
-        raise UserError(f'`metric` should be a column of metrics.csv. Found {metric!r}.{suggest(metric, scores)}')
-    return scores[metric]

@@ -71,8 +71,7 @@ def _trial_names(runs: Sequence[RunRecord]) -> dict:
         # Without a usable file of the sweep they are called as their folders.
         with contextlib.suppress(OSError, CorruptFileError):
             for trial in read_trials(folder)['trials']:
-                tried = ', '.join(f'{name.split(".")[-1]} {_short(value)}' for name, value in trial['params'].items())
-                names |= {folder / path: printable(tried) for path in trial['folders']}
+                names |= {folder / path: printable(trial['label']) for path in trial['folders']}
     return names
 
 
@@ -92,16 +91,15 @@ def read_trials(folder: Path) -> dict:
             numbers = [trial[key] for key in ('score', 'seconds', 'memory', 'parameters') if trial[key] is not None]
             fit &= all(isinstance(number, (int, float)) for number in numbers) and isinstance(trial['params'], dict)
             fit &= isinstance(trial['folders'], list) and all(isinstance(name, str) for name in trial['folders'])
-            fit &= isinstance(trial['state'], str) and isinstance(trial['error'], (str, type(None))) and 'number' in trial
+            fit &= all(isinstance(trial[key], str) for key in ('state', 'label')) and isinstance(
+                trial['error'], (str, type(None))
+            )
+            fit &= 'number' in trial
     except (ValueError, KeyError, TypeError) as error:
         raise CorruptFileError(f"'{path}' is not the list of a sweep's trials ({shorten(error)}).") from error
     if not fit:
         raise CorruptFileError(f"'{path}' is not the list of a sweep's trials: an entry has another type.")
     return document
-
-
-def _short(value) -> str:
-    return f'{value:.3g}' if isinstance(value, float) else str(value)
 
 
 def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.task_gains import delta_m, mean_and_interval, mean_ranks, relative_changes
+from mtl_plugins.lab.experiments.task_gains import delta_m, mean_and_interval, mean_ranks, relative_changes
 
 RULES = {
     'semseg': {'iou': 'greater', 'accuracy': 'greater'},
