@@ -9,6 +9,10 @@ class ConfigError(UserError):
     """A config, a ``--cfg-options`` key or a command-line value is wrong."""
 
 
+class ArgumentError(UserError, ValueError):
+    """An argument of a class or function has a value that it does not accept; the message says which are accepted."""
+
+
 class CheckpointError(UserError):
     """A checkpoint cannot be read, does not fit the model, or cannot be written."""
 

@@ -9,7 +9,7 @@ from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from torch import nn
 
 from mtl_plugins.datasets.loading.samplers import refuse_endless
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import LOOPS
 from mtl_plugins.utils.score_names import SUMMARY_RULES, reaches
 
@@ -52,17 +52,17 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         stop_at: Mapping[str, float] | None = None,
     ) -> None:
         if val_iters is not None and val_iters < 1:
-            raise ValueError(f'`val_iters` should be at least 1. Found {val_iters}.')
+            raise ArgumentError(f'`val_iters` should be at least 1. Found {val_iters}.')
         if val_iters is not None and (val_begin, val_interval, dynamic_intervals) != (1, 1, None):
-            raise ValueError(
+            raise ArgumentError(
                 '`val_iters` should stand without `val_begin`, `val_interval` and `dynamic_intervals`, which count epochs. Found '
                 f'{val_begin}, {val_interval} and {dynamic_intervals}.'
             )
         if stop_at and val_iters is None:
-            raise ValueError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
+            raise ArgumentError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
         for name, value in (stop_at or {}).items():
             if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
-                raise ValueError(f'`stop_at` should give a number for {name}. Found {value!r}.')
+                raise ArgumentError(f'`stop_at` should give a number for {name}. Found {value!r}.')
         super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
         refuse_endless(self.dataloader, 'A training by epochs', '`EpochSampler`, or be one by iterations (`train_cfg.max_iters`)')
         self.val_iters = val_iters

@@ -7,6 +7,7 @@ from mtl_plugins.datasets.loading.samplers import refuse_endless
 from mtl_plugins.engine.prediction_tap import PredictionTap
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.engine.validation_losses import ValidationLosses
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
 
@@ -17,7 +18,7 @@ class _InferenceCopy:
     def __init__(self, *, dtype: str, **kwargs) -> None:
         super().__init__(**kwargs)
         if dtype not in ('float32', 'bfloat16', 'float16'):
-            raise ValueError(f"`dtype` should be 'float32', 'bfloat16' or 'float16'. Found {dtype!r}.")
+            raise ArgumentError(f"`dtype` should be 'float32', 'bfloat16' or 'float16'. Found {dtype!r}.")
         refuse_endless(self.dataloader, type(self).__name__, '`EpochSampler(shuffle=False)`')
         self.dtype = getattr(torch, dtype)
         self._copy: torch.nn.Module | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import torch
 from mmengine.optim import OptimWrapper as _OptimWrapper
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import OPTIM_WRAPPERS
 
 NON_FINITE = ('stop', 'skip')
@@ -42,7 +43,7 @@ class OptimWrapper(_OptimWrapper):
         non_finite: str = 'stop',
     ) -> None:
         if non_finite not in NON_FINITE:
-            raise ValueError(f'`non_finite` should be one of {NON_FINITE}. Found {non_finite!r}.')
+            raise ArgumentError(f'`non_finite` should be one of {NON_FINITE}. Found {non_finite!r}.')
         super().__init__(optimizer, accumulative_counts, clip_grad)
         self.non_finite = non_finite
         self.last_norm: torch.Tensor | None = None

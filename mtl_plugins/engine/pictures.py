@@ -10,6 +10,7 @@ from mmengine.hooks import Hook
 from mmseg.structures import SegDataSample
 
 from mtl_plugins.engine.state import is_training, unwrap
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.metrics.label_metric import LabelMetric
 from mtl_plugins.evaluation.metrics.streaming_metric import to_values
@@ -48,7 +49,7 @@ class Picture:
 
     def __init__(self, *, interval: int = 1) -> None:
         if interval < 0:
-            raise ValueError(f'`interval` should not be negative. Found {interval}.')
+            raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
         self.interval = interval
 
     def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
@@ -221,7 +222,7 @@ class ObservedSamples(Picture):
     def __init__(self, *, samples: Sequence[int] = (0, 100), interval: int = 1) -> None:
         super().__init__(interval=interval)
         if not samples or min(samples) < 0:
-            raise ValueError(f'`samples` should hold positions >= 0. Found {samples}.')
+            raise ArgumentError(f'`samples` should hold positions >= 0. Found {samples}.')
         self.samples = tuple(samples)
 
     def draw(self, runner) -> Drawn:
@@ -307,4 +308,4 @@ def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]
 
 def _check_number(num_images: int) -> None:
     if num_images < 1:
-        raise ValueError(f'`num_images` should be at least 1. Found {num_images}.')
+        raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')

@@ -6,7 +6,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtl_plugins.errors import CorruptFileError, DataError
+from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.evaluation.functional.pixel_errors import probability_error
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
@@ -57,7 +57,9 @@ class BoundaryMap(LabelKind):
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
         if not isinstance(tolerance, int) or not 0 <= tolerance <= MOST_TOLERANCE:
-            raise ValueError(f'`tolerance` of {name} should be a whole number from 0 to {MOST_TOLERANCE}. Found {tolerance!r}.')
+            raise ArgumentError(
+                f'`tolerance` of {name} should be a whole number from 0 to {MOST_TOLERANCE}. Found {tolerance!r}.'
+            )
         self.tolerance = tolerance
 
     def decoding(self) -> dict[str, Any]:
@@ -76,7 +78,7 @@ class BoundaryMap(LabelKind):
 
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
         if not (values.min() >= 0 and values.max() <= 1):
-            raise ValueError(f'`{self.name}` should be probabilities. Found {values.min()}..{values.max()}.')
+            raise ArgumentError(f'`{self.name}` should be probabilities. Found {values.min()}..{values.max()}.')
         return (values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
 
     def to_png(self, codes: np.ndarray) -> bytes:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
+from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
@@ -73,12 +73,12 @@ class ClassMap(LabelKind):
             isinstance(each, str) and printable(each) == each for each in classes
         )
         if not are_names or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
-            raise ValueError(
+            raise ArgumentError(
                 f'`classes` of {name} should be 2 to {IGNORE_LABEL} different names without control characters. '
                 f'Found {shorten(classes)}.'
             )
         if len(classes) == 1:
-            raise ValueError(
+            raise ArgumentError(
                 f'`classes` of {name} should be at least two: of one every prediction is right. Found {shorten(classes)}. Name '
                 f'what the other pixels are as well, as {["background", classes[0]]}; masks of 0 and 255 need '
                 '`mapping={0: 0, 255: 1}`.'
@@ -86,21 +86,21 @@ class ClassMap(LabelKind):
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
         if len(self.palette) != len(classes):
-            raise ValueError(f'`palette` of {name} should have {len(classes)} colours. Found {len(self.palette)}.')
+            raise ArgumentError(f'`palette` of {name} should have {len(classes)} colours. Found {len(self.palette)}.')
         if not all(len(colour) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in colour) for colour in self.palette):
-            raise ValueError(f'`palette` of {name} should hold RGB colours of three numbers 0..255. Found {shorten(palette)}.')
+            raise ArgumentError(f'`palette` of {name} should hold RGB colours of three numbers 0..255. Found {shorten(palette)}.')
         if mapping is not None and reduce_zero_label:
-            raise ValueError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
+            raise ArgumentError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
         if reduce_zero_label:
             mapping = {number + 1: number for number in range(len(classes))}
         # JSON knows no keys but strings.
         self.mapping = None if mapping is None else {int(old): int(new) for old, new in mapping.items()}
         unknown = [new for new in (self.mapping or {}).values() if new >= len(classes) and new != IGNORE_LABEL]
         if unknown:
-            raise ValueError(f'`mapping` of {name} should give classes 0..{len(classes) - 1} or 255. Found {unknown[0]}.')
+            raise ArgumentError(f'`mapping` of {name} should give classes 0..{len(classes) - 1} or 255. Found {unknown[0]}.')
         # A table of all ids up to the largest.
         if max(self.mapping or [0]) > MOST_IDS:
-            raise ValueError(f'`mapping` of {name} should map ids up to {MOST_IDS}. Found {max(self.mapping)}.')
+            raise ArgumentError(f'`mapping` of {name} should map ids up to {MOST_IDS}. Found {max(self.mapping)}.')
         self._mapped = self._ids_to_classes() if self.mapping is not None else None
 
     def _ids_to_classes(self) -> np.ndarray:
@@ -146,7 +146,7 @@ class ClassMap(LabelKind):
         if values.dtype != np.uint8:
             raise TypeError(f'`{self.name}` should be uint8. Found {values.dtype}.')
         if values.max() >= len(self.classes):
-            raise ValueError(f'`{self.name}` should hold classes 0..{len(self.classes) - 1}. Found {values.max()}.')
+            raise ArgumentError(f'`{self.name}` should hold classes 0..{len(self.classes) - 1}. Found {values.max()}.')
         return values
 
     def to_png(self, codes: np.ndarray) -> bytes:

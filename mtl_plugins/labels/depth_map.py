@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from mtl_plugins.errors import CorruptFileError, InvalidPredictionError
+from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.functional.grouped_errors import groups_between, log_edges
 from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
@@ -80,26 +80,28 @@ class DepthMap(LabelKind):
     ) -> None:
         super().__init__(name=name, path=path)
         if encoding not in ENCODINGS:
-            raise ValueError(f'`encoding` of {name} should be one of {list(ENCODINGS)}. Found {encoding!r}.')
+            raise ArgumentError(f'`encoding` of {name} should be one of {list(ENCODINGS)}. Found {encoding!r}.')
         if scale not in (None, 1) and encoding != 'metres':
-            raise ValueError(
+            raise ArgumentError(
                 f"`scale` of {name} should be given with the encoding 'metres' and no other: codes span `depth_range`, and "
                 f'disparities have their camera. Found {scale} with {encoding!r}.'
             )
         scale = 1.0 if scale is None else scale
         if not 0 < scale < np.inf:
-            raise ValueError(f'`scale` of {name} should be positive. Found {scale}.')
+            raise ArgumentError(f'`scale` of {name} should be positive. Found {scale}.')
         if (camera is not None) != (encoding == 'disparity'):
-            raise ValueError(f"`camera` of {name} should be given with the encoding 'disparity' and no other. Found {camera!r}.")
+            raise ArgumentError(
+                f"`camera` of {name} should be given with the encoding 'disparity' and no other. Found {camera!r}."
+            )
         if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < np.inf:
-            raise ValueError(f'`depth_range` of {name} should be two ascending positive numbers. Found {depth_range}.')
+            raise ArgumentError(f'`depth_range` of {name} should be two ascending positive numbers. Found {depth_range}.')
         self.encoding = encoding
         self.scale = scale
         self.depth_range = (float(depth_range[0]), float(depth_range[1]))
         self._known_range = self.depth_range if within_range else (0.0, np.inf)
         if camera is not None:
             if not isinstance(camera, str):
-                raise ValueError(f'`camera` of {name} should be a template of the camera files. Found {camera!r}.')
+                raise ArgumentError(f'`camera` of {name} should be a template of the camera files. Found {camera!r}.')
             self.templates = (path, camera)
         self._table = decode_table(*self.depth_range).astype(np.float32)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.labels.colours import colour_values
 
 if TYPE_CHECKING:
@@ -85,9 +85,9 @@ class LabelKind(ABC):
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png') -> None:
         if not name.isidentifier():
-            raise ValueError(f'The name of a label should consist of letters, digits and "_". Found {name!r}.')
+            raise ArgumentError(f'The name of a label should consist of letters, digits and "_". Found {name!r}.')
         if not isinstance(path, str):
-            raise ValueError(f'`path` of {name} should be a template of the files. Found {path!r}.')
+            raise ArgumentError(f'`path` of {name} should be a template of the files. Found {path!r}.')
         self.name = name
         self.key = results_key(name)
         self.templates: tuple[str, ...] = (path,)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_plugins.errors import DataError
+from mtl_plugins.errors import ArgumentError, DataError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
 from mtl_plugins.labels.colours import INVALID, colour_values
@@ -79,7 +79,7 @@ class SurfaceNormals(LabelKind):
         super().__init__(name=name, path=path)
         letters = [axis.lstrip('+-') for axis in axes]
         if sorted(letters) != ['x', 'y', 'z']:
-            raise ValueError(f"`axes` of {name} should be 'x', 'y' and 'z' in some order, with signs. Found {tuple(axes)}.")
+            raise ArgumentError(f"`axes` of {name} should be 'x', 'y' and 'z' in some order, with signs. Found {tuple(axes)}.")
         self._order = [AXES[letter] for letter in letters]
         self._signs = np.array([-1 if axis.startswith('-') else 1 for axis in axes], np.float32)
         self._is_standard = self._order == [0, 1, 2] and (self._signs > 0).all()
@@ -127,7 +127,7 @@ class SurfaceNormals(LabelKind):
 
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
         if values.ndim != 3 or not np.isfinite(values).all():
-            raise ValueError(f'`{self.name}` should be finite vectors. Found the shape {values.shape}, or NaN or infinity.')
+            raise ArgumentError(f'`{self.name}` should be finite vectors. Found the shape {values.shape}, or NaN or infinity.')
         return encode_normals(values)
 
     def to_png(self, codes: np.ndarray) -> bytes:

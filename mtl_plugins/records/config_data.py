@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.utils.data_files import read_bytes
 
 # A parser needs a hundred times the memory of the text.
@@ -100,11 +101,11 @@ def read_config_text(text: str, name: str) -> dict[str, Any]:
         ValueError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
     """
     if len(text) > MOST_TEXT:
-        raise ValueError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')
+        raise ArgumentError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')
     config = {}
     for statement in ast.parse(text).body:
         if not isinstance(statement, ast.Assign) or not isinstance(statement.targets[0], ast.Name):
-            raise ValueError(f'`{name}` should be a resolved config. Found line {statement.lineno}.')
+            raise ArgumentError(f'`{name}` should be a resolved config. Found line {statement.lineno}.')
         config[statement.targets[0].id] = as_data(_value_of(statement.value))
     return config
 
@@ -113,7 +114,7 @@ def _value_of(node: ast.expr) -> Any:
     if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == 'dict':
         # Keys that are no names, as the ids of a mapping, stand in a dict of their own.
         if not all(isinstance(item, ast.Dict) for item in node.args):
-            raise ValueError(f'`dict` should get plain values. Found line {node.lineno}.')
+            raise ArgumentError(f'`dict` should get plain values. Found line {node.lineno}.')
         others = {key: value for item in node.args for key, value in _value_of(item).items()}
         return {**others, **{item.arg: _value_of(item.value) for item in node.keywords if item.arg}}
     if isinstance(node, ast.Dict) and None not in node.keys:

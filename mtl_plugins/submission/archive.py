@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import mtl_plugins
-from mtl_plugins.errors import SubmissionError
+from mtl_plugins.errors import ArgumentError, SubmissionError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import format_metrics
@@ -41,11 +41,11 @@ def make_run_name(team: int, name: str, time: datetime | None = None, suffix: st
     """
     suffix = secrets.token_hex(3)[:5] if suffix is None else suffix
     if not isinstance(team, int) or not 0 <= team <= 99:
-        raise ValueError(f'`team` should be 0..99. Found {team!r}.')
+        raise ArgumentError(f'`team` should be 0..99. Found {team!r}.')
     if not _ALLOWED.fullmatch(name):
-        raise ValueError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
+        raise ArgumentError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
     if not re.fullmatch('[0-9a-f]{5}', suffix):
-        raise ValueError(f'`suffix` should be five hexadecimal digits. Found {suffix!r}.')
+        raise ArgumentError(f'`suffix` should be five hexadecimal digits. Found {suffix!r}.')
     return f'T{team:02d}_{time or datetime.now():%m%d-%H%M}_{name}_{suffix}'
 
 

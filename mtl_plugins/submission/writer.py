@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.errors import SubmissionError
+from mtl_plugins.errors import ArgumentError, SubmissionError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
 from mtl_plugins.utils.files import make_folder, replacing
@@ -36,11 +36,11 @@ class SubmissionWriter:
         self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: str = 'nearest', num_threads: int = 2
     ) -> None:
         if not labels:
-            raise ValueError('`labels` should hold at least one kind of label. Found none.')
+            raise ArgumentError('`labels` should hold at least one kind of label. Found none.')
         if rounding not in ('nearest', 'truncate'):
-            raise ValueError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
+            raise ArgumentError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
         if num_threads < 1:
-            raise ValueError(f'`num_threads` should be at least 1. Found {num_threads}.')
+            raise ArgumentError(f'`num_threads` should be at least 1. Found {num_threads}.')
         self.labels = dict(labels)
         self.rounding = rounding
         self._channels = {name: kind.blank((1, 1)).shape[2:] for name, kind in labels.items()}

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 from mmengine.dist import get_rank
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.gradient_balancing import GradientBalancing
 from mtl_plugins.task_balancing.torchjd_aggregation import TorchJDAggregation
@@ -43,7 +44,7 @@ class AggregatedGradients(GradientBalancing):
         # A single task has no gradients to combine.
         self.aggregation = TorchJDAggregation(aggregator, arguments or {}, self.tasks) if len(self.tasks) > 1 else None
         if self.aggregation and place == 'features' and not (self.by_products or self.aggregation.by_coordinate):
-            raise ValueError(f"`place` of {aggregator} should be 'parameters', as it follows each of them. Found {place!r}.")
+            raise ArgumentError(f"`place` of {aggregator} should be 'parameters', as it follows each of them. Found {place!r}.")
 
     @property
     def by_products(self) -> bool:

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.loss_balancing import LossBalancing
 
@@ -28,7 +29,7 @@ class DynamicTaskPriority(LossBalancing):
     def __init__(self, *, tasks: Iterable[str], gamma: float = 1.0, momentum: float = 0.1) -> None:
         super().__init__(tasks=tasks)
         if gamma < 0 or not 0 < momentum <= 1:
-            raise ValueError(f'`gamma` should be 0 or more and `momentum` in (0, 1]. Found {gamma} and {momentum}.')
+            raise ArgumentError(f'`gamma` should be 0 or more and `momentum` in (0, 1]. Found {gamma} and {momentum}.')
         self.gamma, self.momentum = gamma, momentum
         # -1 before the first loss.
         self.register_buffer('progress', torch.full((len(self.tasks),), -1.0))

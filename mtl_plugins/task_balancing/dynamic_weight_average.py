@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.loss_balancing import LossBalancing
 
@@ -31,7 +32,7 @@ class DynamicWeightAverage(LossBalancing):
     def __init__(self, *, tasks: Iterable[str], temperature: float = 2.0, interval: int = 100) -> None:
         super().__init__(tasks=tasks)
         if temperature <= 0 or interval < 1:
-            raise ValueError(f'`temperature` and `interval` should be positive. Found {temperature} and {interval}.')
+            raise ArgumentError(f'`temperature` and `interval` should be positive. Found {temperature} and {interval}.')
         self.temperature, self.interval = temperature, interval
         # Rows: the one before, the last; 0 where there was no loss.
         self.register_buffer('means', torch.zeros(2, len(self.tasks)))

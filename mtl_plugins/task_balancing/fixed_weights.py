@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 
 
@@ -25,9 +26,9 @@ class FixedWeights(nn.Module):
         if weights is None:
             weights = dict.fromkeys(tasks, 1 / len(tasks))
         if set(weights) != set(tasks):
-            raise ValueError(f'`weights` should have one entry for each task of {tasks}. Found {dict(weights)}.')
+            raise ArgumentError(f'`weights` should have one entry for each task of {tasks}. Found {dict(weights)}.')
         if any(weight < 0 for weight in weights.values()):
-            raise ValueError(f'`weights` should not be negative. Found {dict(weights)}.')
+            raise ArgumentError(f'`weights` should not be negative. Found {dict(weights)}.')
         self.weights = dict(weights)
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:

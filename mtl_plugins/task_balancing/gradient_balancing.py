@@ -9,6 +9,7 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.task_balancing.gradient_rows import GradientRows, average, products_of
 from mtl_plugins.task_balancing.sharing import Sharing, find_sharing
 
@@ -49,7 +50,7 @@ class GradientBalancing(nn.Module):
     def __init__(self, *, tasks: Iterable[str], place: str) -> None:
         super().__init__()
         if place not in PLACES:
-            raise ValueError(f'`place` should be one of {PLACES}. Found {place!r}.')
+            raise ArgumentError(f'`place` should be one of {PLACES}. Found {place!r}.')
         self.tasks, self.place = list(tasks), place
         self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
         self._iteration = 0

@@ -6,6 +6,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.loss_balancing import LossBalancing
 
@@ -26,10 +27,10 @@ class ScheduledWeights(LossBalancing):
         super().__init__(tasks=tasks)
         iterations = [entry['iteration'] for entry in schedule]
         if not schedule or any(first >= second for first, second in pairwise(iterations)):
-            raise ValueError(f'`schedule` should have entries whose `iteration` ascends. Found {iterations}.')
+            raise ArgumentError(f'`schedule` should have entries whose `iteration` ascends. Found {iterations}.')
         for entry in schedule:
             if set(entry['weights']) != set(self.tasks) or any(weight < 0 for weight in entry['weights'].values()):
-                raise ValueError(
+                raise ArgumentError(
                     f'`weights` should have one entry >= 0 for each task of {self.tasks}. Found {dict(entry["weights"])}.'
                 )
         self.schedule = [(entry['iteration'], [float(entry['weights'][task]) for task in self.tasks]) for entry in schedule]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 
 # Their result is a sum of the rows whose weights follow from the products of the rows, as those of the Gramian-weighted ones do.
 _BY_PRODUCTS = ('Random', 'Constant', 'Mean', 'Sum', 'NashMTL', 'ConFIG')
@@ -63,7 +63,7 @@ class TorchJDAggregation:
     def __init__(self, name: str, arguments: Mapping[str, Any], tasks: Sequence[str]) -> None:
         names = aggregator_names()
         if name not in names:
-            raise ValueError(f'`aggregator` should be one of {", ".join(names)}. Found {name!r}.')
+            raise ArgumentError(f'`aggregator` should be one of {", ".join(names)}. Found {name!r}.')
         self._class = getattr(_torchjd(), name)
         self.by_products = issubclass(self._class, _torchjd().GramianWeightedAggregator) or name in _BY_PRODUCTS
         self.by_coordinate = name in _BY_COORDINATE
@@ -77,7 +77,7 @@ class TorchJDAggregation:
             ) from error
         except (TypeError, ValueError, RuntimeError, KeyError) as error:
             reason = (str(error).splitlines() or [''])[0]
-            raise ValueError(
+            raise ArgumentError(
                 f'`arguments` should be those of {name} of TorchJD, for {len(tasks)} tasks. Found {self.arguments} ({reason})'
             ) from error
 

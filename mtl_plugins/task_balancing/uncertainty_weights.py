@@ -5,6 +5,7 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.loss_balancing import LossBalancing, sum_where
 
@@ -28,7 +29,7 @@ class UncertaintyWeights(LossBalancing):
     def __init__(self, *, tasks: Iterable[str], classification: Sequence[str] = (), lr_mult: float = 1.0) -> None:
         super().__init__(tasks=tasks)
         if not set(classification) <= set(self.tasks):
-            raise ValueError(f'`classification` should name tasks out of {self.tasks}. Found {list(classification)}.')
+            raise ArgumentError(f'`classification` should name tasks out of {self.tasks}. Found {list(classification)}.')
         self.lr_mult = lr_mult
         self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
         factors = torch.tensor([1.0 if task in classification else 0.5 for task in self.tasks])

@@ -18,8 +18,6 @@ os.environ.setdefault('GOMP_SPINCOUNT', '2000')
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
 
-# What a wrong argument of one of our classes says: "`x` should be ... . Found ...".
-_HOUSE_STYLE = re.compile(r' should .*\. Found ')
 # Packages that only some tools need, and the extra that brings them.
 _EXTRAS = dict(
     optuna='sweep',
@@ -116,7 +114,7 @@ def explain(error: BaseException) -> str | None:
         if 'Traceback (most recent call last)' in text:
             # A worker process puts the sentence behind its own traceback.
             text = text.splitlines()[-1].split('Error: ', 1)[-1]
-        if isinstance(seen, UserError) or (isinstance(seen, (TypeError, ValueError)) and _HOUSE_STYLE.search(text)):
+        if isinstance(seen, UserError):
             return text
         if isinstance(seen, KeyError) and (unknown := _UNKNOWN_TYPE.search(text)):
             from mtl_plugins.utils.config_classes import suggest_class

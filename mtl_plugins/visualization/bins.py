@@ -6,6 +6,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.plots import to_array
 
@@ -43,7 +44,7 @@ def render_bins(
         ValueError: If there is no row.
     """
     if not rows:
-        raise ValueError('`rows` should hold at least one sample. Found none.')
+        raise ArgumentError('`rows` should hold at least one sample. Found none.')
     columns = min(COLUMNS, len(rows))
     blocks = -(-len(rows) // columns)
     height, width = rows[0]['image'].shape[:2]

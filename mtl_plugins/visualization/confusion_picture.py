@@ -7,6 +7,8 @@ import numpy as np
 from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
+from mtl_plugins.errors import ArgumentError
+
 # Beyond so many classes numbers would not be legible.
 MAX_WRITTEN = 30
 _CELL = 0.36
@@ -89,9 +91,9 @@ def render_confusion_difference(
 def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
     matrix, number = np.asarray(matrix), len(classes)
     if matrix.shape != (number, number) or not number:
-        raise ValueError(f'`{name}` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
+        raise ArgumentError(f'`{name}` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
     if matrix.min() < 0:
-        raise ValueError(f'`{name}` should hold counts. Found {matrix.min()}.')
+        raise ArgumentError(f'`{name}` should hold counts. Found {matrix.min()}.')
     return matrix
 
 

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
+
 _TEMPLATE = Path(__file__).parent / 'templates' / 'point_cloud.html'
 # Horizontal angle of view of a camera that nothing is known of: that of a 31 mm lens on 35 mm film, as in many telephones 26.
 ASSUMED_ANGLE = 60.0
@@ -39,7 +41,9 @@ class Intrinsics:
 
     def __post_init__(self) -> None:
         if not (self.fx > 0 and self.fy > 0 and np.isfinite([self.fx, self.fy, self.cx, self.cy]).all()):
-            raise ValueError(f'`intrinsics` should be finite, fx and fy positive. Found {(self.fx, self.fy, self.cx, self.cy)}.')
+            raise ArgumentError(
+                f'`intrinsics` should be finite, fx and fy positive. Found {(self.fx, self.fy, self.cx, self.cy)}.'
+            )
 
     @classmethod
     def from_angle(cls, size: tuple[int, int], angle: float = ASSUMED_ANGLE) -> 'Intrinsics':
@@ -53,7 +57,7 @@ class Intrinsics:
             ValueError: If ``angle`` is out of its range.
         """
         if not 0 < angle < 180:
-            raise ValueError(f'`angle` of view should be between 0 and 180 degrees. Found {angle}.')
+            raise ArgumentError(f'`angle` of view should be between 0 and 180 degrees. Found {angle}.')
         focal = size[1] / 2 / np.tan(np.deg2rad(angle) / 2)
         return cls(float(focal), float(focal), (size[1] - 1) / 2, (size[0] - 1) / 2, is_assumed=True)
 
@@ -133,7 +137,7 @@ def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int
     """
     number = len(cloud.points)
     if not number:
-        raise ValueError('`cloud` should have points. Found none.')
+        raise ArgumentError('`cloud` should have points. Found none.')
     chosen = np.arange(number) if number <= max_points else np.linspace(0, number - 1, max_points).round().astype(np.int64)
     points = cloud.points[chosen]
     scale = float(np.abs(points).max()) / _STEPS

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import ColourBar, Entry
 from mtl_plugins.visualization.fonts import pil_font
 
@@ -52,7 +53,7 @@ def render_tiles(
         ValueError: If there is no row.
     """
     if not rows:
-        raise ValueError('`rows` should hold at least one sample. Found none.')
+        raise ArgumentError('`rows` should hold at least one sample. Found none.')
     height, width = rows[0]['image'].shape[:2]
     tile_height = min(round(tile_width * height / width), MAX_ASPECT * tile_width)
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CATEGORY_OF, CATEGORY_PALETTE, CLASSES, LABEL_IDS, PALETTE
 from mtl_plugins.registry import DATASETS
 
@@ -24,7 +25,7 @@ def class_label(num_classes: int, path: str, ids: Sequence[int] | None = LABEL_I
         ValueError: If there is no such number of classes.
     """
     if num_classes not in (len(CLASSES), len(CATEGORIES)):
-        raise ValueError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
+        raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
     fine = num_classes == len(CLASSES)
     classes, colours = (CLASSES, PALETTE) if fine else (CATEGORIES, CATEGORY_PALETTE)
     label = dict(type='ClassMap', classes=classes, palette=[list(colour) for colour in colours], path=path)

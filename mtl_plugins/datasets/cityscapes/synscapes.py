@@ -7,6 +7,7 @@ from typing import Any
 from mtl_plugins.datasets.cityscapes.cityscapes import class_label
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import DATASETS
 
 # First and last index.
@@ -59,7 +60,7 @@ class SynscapesDataset(MultiTaskDataset):
         lazy_init: bool = False,
     ):
         if split_file is None and split not in SPLITS:
-            raise ValueError(f'`split` should be one of {list(SPLITS)}, or have a `split_file`. Found {split!r}.')
+            raise ArgumentError(f'`split` should be one of {list(SPLITS)}, or have a `split_file`. Found {split!r}.')
         super().__init__(
             data_root,
             split,

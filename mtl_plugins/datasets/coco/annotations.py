@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
 
 CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
@@ -50,7 +50,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
         ValueError: If it is not a sequence of 1 to 254 different names.
     """
     if isinstance(classes, str) or not 0 < len(classes) < 255 or len(set(classes)) != len(classes):
-        raise ValueError(f'`classes` should be a sequence of 1 to 254 different names. Found {classes!r}.')
+        raise ArgumentError(f'`classes` should be a sequence of 1 to 254 different names. Found {classes!r}.')
     return tuple(classes)
 
 
@@ -121,7 +121,7 @@ def _find_labels(names: dict[int, str], classes: tuple[str, ...], path: Path) ->
     unknown = [name for name in classes if name not in names.values()]
     if unknown:
         known = ', '.join(sorted(names.values()))
-        raise ValueError(f"`classes` should be categories of '{path}': {known}. Found {', '.join(map(repr, unknown))}.")
+        raise ArgumentError(f"`classes` should be categories of '{path}': {known}. Found {', '.join(map(repr, unknown))}.")
     return {id_: classes.index(name) for id_, name in names.items() if name in classes}
 
 

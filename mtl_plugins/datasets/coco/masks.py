@@ -5,7 +5,7 @@ from types import ModuleType
 
 import numpy as np
 
-from mtl_plugins.errors import DataError
+from mtl_plugins.errors import ArgumentError, DataError
 
 # A polygon as the bytes of its float64 coordinates x, y, x, y, ..., which keeps a large split small; or COCO's RLE.
 Segmentation = list[bytes] | dict
@@ -69,7 +69,7 @@ def to_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
         return np.zeros(size, bool)
     runs = decode_counts(counts)
     if runs.min(initial=0) < 0 or runs.sum() != size[0] * size[1]:
-        raise ValueError(f'the runs of its RLE should add up to {size[0]}x{size[1]} pixels, and add up to {runs.sum()}')
+        raise ArgumentError(f'the runs of its RLE should add up to {size[0]}x{size[1]} pixels, and add up to {runs.sum()}')
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(size[::-1]).T
 
 

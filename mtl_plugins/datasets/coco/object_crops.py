@@ -9,7 +9,7 @@ import numpy as np
 from mtl_plugins.datasets.coco.annotations import CLASSES, CocoImage, annotated_orientation, check_classes, read_instances
 from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset
 from mtl_plugins.datasets.multitask.split_listing import tell_left_out, walk_files
-from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, decode_image, turn, turn_back
 from mtl_plugins.registry import DATASETS
 
@@ -94,12 +94,12 @@ class ObjectCropDataset(KeyedDataset):
         lazy_init: bool = False,
     ):
         if folder is not None and (margin, min_size) != (None, None):
-            raise ValueError(
+            raise ArgumentError(
                 f'`margin` and `min_size` should be left out with `folder`, whose crops are whole. Found {margin} and {min_size}.'
             )
         margin, min_size = 0.1 if margin is None else margin, 32 if min_size is None else min_size
         if margin < 0 or min_size < 0:
-            raise ValueError(f'`margin` and `min_size` should not be negative. Found {margin} and {min_size}.')
+            raise ArgumentError(f'`margin` and `min_size` should not be negative. Found {margin} and {min_size}.')
         self.split = split
         self.margin, self.min_size = margin, min_size
         self.folder = None if folder is None else Path(data_root) / folder / split
@@ -135,7 +135,9 @@ def _list_folder(folder: Path, classes: Sequence[str]) -> list[dict]:
     known = _sub_folders(folder)
     unknown = [name for name in classes if name not in known]
     if unknown:
-        raise ValueError(f"`classes` should be folders of '{folder}': {', '.join(known)}. Found {', '.join(map(repr, unknown))}.")
+        raise ArgumentError(
+            f"`classes` should be folders of '{folder}': {', '.join(known)}. Found {', '.join(map(repr, unknown))}."
+        )
     places = [(folder / name, label) for label, name in enumerate(classes)] or [(folder, -1)]
     crops = []
     for place, label in places:

@@ -18,7 +18,7 @@ from mtl_plugins.datasets.coco.annotations import (
     select_instances,
 )
 from mtl_plugins.datasets.coco.object_crops import cut, find_crops
-from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.utils.files import describe_os_error, replacing, scratch_folder
 
@@ -80,7 +80,7 @@ def prepare_coco(
     classes, out = check_classes(classes), Path(out)
     for name in classes:
         if PurePath(name).name != name:
-            raise ValueError(f'`classes` should be names that a folder can have. Found {name!r}.')
+            raise ArgumentError(f'`classes` should be names that a folder can have. Found {name!r}.')
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f'{out} is not an empty folder; choose a new one.')
     counts = {}

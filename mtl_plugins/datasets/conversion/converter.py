@@ -13,7 +13,7 @@ from mtl_plugins.datasets.conversion.records import describe_labels, record_opti
 from mtl_plugins.datasets.conversion.split_folders import SplitFolders
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.packing.packed import Sample
-from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
@@ -114,7 +114,7 @@ def convert(
             goes on from there.
     """
     if size is not None and min(size) < 1:
-        raise ValueError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
+        raise ArgumentError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
     out = Path(out)
     labels = _plain_labels(datasets.values(), changes)
     configs = {name: kind.plain_config() for name, kind in labels.items()}

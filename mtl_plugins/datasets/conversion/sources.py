@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.presets import DESCRIPTION, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
@@ -83,7 +83,7 @@ def open_source(
         DataNotFoundError: If there is no split, or not the one that was named.
     """
     if kind not in KINDS:
-        raise ValueError(f'`kind` should be one of {list(KINDS)}. Found {kind!r}.')
+        raise ArgumentError(f'`kind` should be one of {list(KINDS)}. Found {kind!r}.')
     if labels_file is not None and kind != FOLDERS:
         raise ConfigError(f'A labels file describes the kind `{FOLDERS}`; the labels of {kind} are known.')
     root = Path(root)

@@ -8,7 +8,7 @@ import torch
 from mmengine.registry import FUNCTIONS
 from torch.utils.data import get_worker_info
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 
 
 @FUNCTIONS.register_module()
@@ -34,7 +34,7 @@ def multitask_collate(items: Sequence[dict]) -> dict:
         found = ', '.join(map(str, first)) if isinstance(first, Mapping) else type(first).__name__
         raise ConfigError(f'The `pipeline` of a data set should end with PackMultiTaskInputs. Found samples of {found}.')
     if any(item.keys() != first.keys() for item in items):
-        raise ValueError(f'`items` should have the same keys. Found {sorted({tuple(item) for item in items})}.')
+        raise ArgumentError(f'`items` should have the same keys. Found {sorted({tuple(item) for item in items})}.')
     images = [item['inputs'] for item in items]
     batch = dict(inputs=_stack(images, padding=0), targets={})
     for name, kind in first['labels'].items():
@@ -88,7 +88,7 @@ def view_collate(items: Sequence[dict]) -> dict:
     shapes = [[view.shape for view in item['inputs']] for item in items]
     different = next((found for found in shapes if found != shapes[0]), None)
     if different is not None:
-        raise ValueError(f'`items` should have views of the same sizes. Found {shapes[0]} and {different}.')
+        raise ArgumentError(f'`items` should have views of the same sizes. Found {shapes[0]} and {different}.')
     batch = dict(
         inputs=[torch.from_numpy(np.stack(views)) for views in zip(*(item['inputs'] for item in items), strict=True)],
         labels=torch.tensor([item['label'] for item in items], dtype=torch.int64),

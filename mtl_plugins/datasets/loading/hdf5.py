@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
 
 # One for all files, held during a fork: no thread is inside the HDF5 library when a process is copied.
 _lock = threading.Lock()
@@ -45,7 +45,7 @@ class Hdf5File:
                 item = self._handle()[name]
                 # Chunks are packed: a small file may state any size.
                 if item.dtype.kind not in 'buif' or math.prod(item.shape[1:]) * item.dtype.itemsize > MOST_BYTES:
-                    raise ValueError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
+                    raise ArgumentError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
                 return item[position]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise CorruptFileError(f"Entry {position} of '{name}' in '{self.path}' cannot be read: {error}") from error

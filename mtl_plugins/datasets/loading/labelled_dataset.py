@@ -11,6 +11,7 @@ from mmengine.dataset import BaseDataset
 
 from mtl_plugins.datasets.packing.packed import Sample, decode_map, decode_sample
 from mtl_plugins.datasets.transforms.foreign import build_transform
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 
@@ -141,7 +142,7 @@ class LabelledDataset(KeyedDataset):
         if tasks is None:
             tasks = cls.default_tasks(offered)
         if isinstance(tasks, str) or len(set(tasks)) != len(tasks) or not set(tasks) <= set(offered):
-            raise ValueError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
+            raise ArgumentError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
         return {name: dict(offered[name]) for name in tasks}
 
     def check_used(self, label: str, argument: str, is_given: bool) -> None:
@@ -151,7 +152,7 @@ class LabelledDataset(KeyedDataset):
             ValueError: If it is given.
         """
         if is_given and label not in self.labels:
-            raise ValueError(f'`{argument}` should be left out where {label} is not read. Found `tasks` {tuple(self.labels)}.')
+            raise ArgumentError(f'`{argument}` should be left out where {label} is not read. Found `tasks` {tuple(self.labels)}.')
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

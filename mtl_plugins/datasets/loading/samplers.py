@@ -10,7 +10,7 @@ from mmengine.dist import get_dist_info, sync_random_seed
 from torch.utils.data import Sampler
 
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import DATA_SAMPLERS
 
 
@@ -64,7 +64,7 @@ class IterationSampler(Sampler):
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
         if len(dataset) == 0:
-            raise ValueError('`dataset` should hold at least one sample. Found none.')
+            raise ArgumentError('`dataset` should hold at least one sample. Found none.')
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.shuffle = shuffle
@@ -117,4 +117,4 @@ def refuse_endless(loader: Any, loop: str, instead: str) -> None:
 
 def _check_skip(num_samples: int) -> None:
     if num_samples < 0:
-        raise ValueError(f'`num_samples` should not be negative. Found {num_samples}.')
+        raise ArgumentError(f'`num_samples` should not be negative. Found {num_samples}.')

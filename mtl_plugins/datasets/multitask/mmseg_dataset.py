@@ -9,7 +9,7 @@ from typing import Any
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import split_suffix, tell_left_out, walk_files
-from mtl_plugins.errors import ConfigError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataNotFoundError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.registry import DATASETS
@@ -70,7 +70,7 @@ class MMSegDataset(LabelledDataset):
         metainfo = kind._load_metainfo(copy.deepcopy(dict(source.get('metainfo') or {})))
         classes = metainfo.get('classes')
         if not classes:
-            raise ValueError(f'`dataset.metainfo` of {source["type"]} should name its `classes`. Found none.')
+            raise ArgumentError(f'`dataset.metainfo` of {source["type"]} should name its `classes`. Found none.')
         label_map = kind.get_label_map(list(classes))
         label = dict(type='ClassMap', classes=tuple(classes))
         palette = metainfo.get('palette') or []
@@ -163,10 +163,10 @@ def find_class(source: Mapping[str, Any]) -> type:
     if kind is None:
         raise ConfigError(f'`dataset.type` should be a data set of mmseg, such as ADE20KDataset. Found {name!r}.')
     if not (inspect.isclass(kind) and issubclass(kind, BaseSegDataset)):
-        raise ValueError(f'`dataset.type` should be a data set of images with one class map each. Found {name!r}.')
+        raise ArgumentError(f'`dataset.type` should be a data set of images with one class map each. Found {name!r}.')
     doubled = [argument for argument in OWN_ARGUMENTS if argument in source]
     if doubled:
-        raise ValueError(f'`{doubled[0]}` should be given to MMSegDataset, not to `dataset`. Found it in {name}.')
+        raise ArgumentError(f'`{doubled[0]}` should be given to MMSegDataset, not to `dataset`. Found it in {name}.')
     return kind
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, open_packed, warn_unused
-from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.registry import DATASETS
 
 
@@ -66,9 +66,9 @@ class MultiTaskDataset(LabelledDataset):
     ):
         names = tuple(self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks)))
         if isinstance(missing_labels, str) or not set(missing_labels) <= set(names):
-            raise ValueError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
+            raise ArgumentError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
         if stem is not None and split_file is not None:
-            raise ValueError(f'`stem` should be left out with `split_file`, which names the samples. Found {stem!r}.')
+            raise ArgumentError(f'`stem` should be left out with `split_file`, which names the samples. Found {stem!r}.')
         stem = r'\d+' if stem is None else stem
         self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=tuple(missing_labels))
         self.use_packed = use_packed

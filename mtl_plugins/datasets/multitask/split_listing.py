@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from mtl_plugins.errors import DataError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
@@ -134,7 +134,7 @@ def list_split(
         DataError: If two images have one name, and the template fits neither.
     """
     if image.count('{stem}') != 1:
-        raise ValueError(f'`image` should have one {{stem}}. Found {image!r}.')
+        raise ArgumentError(f'`image` should have one {{stem}}. Found {image!r}.')
     root = Path(data_root)
     if not data_root or not root.is_dir():
         raise DataNotFoundError(f"The data root '{data_root}' does not exist. {_HOW_TO_MAKE} {data_root or 'OUT'}")

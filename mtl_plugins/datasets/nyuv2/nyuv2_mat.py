@@ -9,7 +9,7 @@ import numpy as np
 from mtl_plugins.datasets.loading.hdf5 import Hdf5File
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.nyuv2.nyuv2 import CLASS_13_OF_40, CLASSES_13, CLASSES_40, DEPTH_RANGE
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.data_files import shorten
@@ -66,7 +66,7 @@ class NYUv2MatDataset(LabelledDataset):
         lazy_init: bool = False,
     ):
         if split not in SPLIT_KEYS:
-            raise ValueError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
+            raise ArgumentError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
         self.num_classes = num_classes
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
         labels = self.offered_labels(dict(num_classes=num_classes))
@@ -80,7 +80,7 @@ class NYUv2MatDataset(LabelledDataset):
             return config['labels']
         num_classes = config.get('num_classes', 40)
         if num_classes not in (40, 13):
-            raise ValueError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
+            raise ArgumentError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
         return dict(
             semseg=dict(type='ClassMap', classes=CLASSES_40 if num_classes == 40 else CLASSES_13),
             depth=dict(type='DepthMap', encoding='metres', depth_range=DEPTH_RANGE),

@@ -15,7 +15,7 @@ import torch
 from mmcv.transforms import BaseTransform
 from torch.overrides import TorchFunctionMode
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
 from mtl_plugins.utils.data_files import LIBRARIES, find_in_library
 
@@ -65,7 +65,7 @@ def _make(kind: str, arguments: dict) -> Any:
     try:
         return found(**arguments)
     except TypeError as error:
-        raise ValueError(f'The arguments of {kind} should be what it takes. Found {arguments} ({error}).') from error
+        raise ArgumentError(f'The arguments of {kind} should be what it takes. Found {arguments} ({error}).') from error
 
 
 class ForeignTransform(BaseTransform):
@@ -101,11 +101,11 @@ class ForeignTransform(BaseTransform):
         moved = self.apply(results, None if numbers is None else numbers.copy(), maps.get('gt_seg_map'))
         image = results['img']
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
-            raise ValueError(f'`{self.name}` should give a uint8 RGB image. Found {image.dtype} with the shape {image.shape}.')
+            raise ArgumentError(f'`{self.name}` should give a uint8 RGB image. Found {image.dtype} with the shape {image.shape}.')
         if numbers is None:
             return results
         if moved.shape != image.shape[:2]:
-            raise ValueError(
+            raise ArgumentError(
                 f'`{self.name}` should move label maps as it moves the image. Found it leaves them at {moved.shape}.'
             )
         if np.array_equal(moved, numbers):
@@ -113,12 +113,12 @@ class ForeignTransform(BaseTransform):
             return results
         sources = moved.astype(np.int64)
         if not np.array_equal(sources, moved):
-            raise ValueError(f'`{self.name}` should take label maps at the nearest pixel. Found that it interpolates them.')
+            raise ArgumentError(f'`{self.name}` should take label maps at the nearest pixel. Found that it interpolates them.')
         missing = sources < FIRST
         sources = np.where(missing, 0, sources - FIRST)
         for key, values in maps.items():
             if values.ndim > 2 and not _is_shift(sources, missing, shape[1]):
-                raise ValueError(
+                raise ArgumentError(
                     f'`{self.name}` should not move the pixels of {key}, whose directions turn with the image. Found it does.'
                 )
             gathered = values.reshape(-1, *values.shape[2:])[sources]
@@ -139,7 +139,7 @@ def pixel_numbers(height: int, width: int) -> np.ndarray:
         ValueError: If there are more pixels than float32 can count.
     """
     if height * width + FIRST > LAST:
-        raise ValueError(f'An image should have less than {LAST - FIRST} pixels here. Found {height}x{width}.')
+        raise ArgumentError(f'An image should have less than {LAST - FIRST} pixels here. Found {height}x{width}.')
     return np.arange(FIRST, FIRST + height * width, dtype=np.float32).reshape(height, width)
 
 
@@ -192,9 +192,9 @@ class OpenMMLabTransform(ForeignTransform):
         super().__init__(name, transform)
         kind = type(transform).__name__
         if kind in REFUSED:
-            raise ValueError(f'A pipeline should not hold {kind}: {REFUSED[kind]}. Found {name}.')
+            raise ArgumentError(f'A pipeline should not hold {kind}: {REFUSED[kind]}. Found {name}.')
         if getattr(transform, 'swap_seg_labels', None):
-            raise ValueError(f'`swap_seg_labels` of {name} should be None. Found {transform.swap_seg_labels}.')
+            raise ArgumentError(f'`swap_seg_labels` of {name} should be None. Found {transform.swap_seg_labels}.')
         self.reads_classes = kind in READS_CLASSES
 
     def apply(self, results: dict, numbers: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray | None:
@@ -211,7 +211,7 @@ class OpenMMLabTransform(ForeignTransform):
         with seeded(int(results['rng'].integers(2**32))):
             changed = self.foreign(results)
         if changed is None:
-            raise ValueError(f'`{self.name}` should give a sample. Found None.')
+            raise ArgumentError(f'`{self.name}` should give a sample. Found None.')
         if changed is not results:
             results.clear()
             results.update(changed)
@@ -266,7 +266,9 @@ class TorchvisionTransform(ForeignTransform):
             with OwnGenerator(seed):
                 sample = self.foreign(*sample) if len(sample) > 1 else [self.foreign(sample[0])]
         except TypeError as error:
-            raise ValueError(f'`{self.name}` should take an image and label maps. Found that it does not ({error}).') from error
+            raise ArgumentError(
+                f'`{self.name}` should take an image and label maps. Found that it does not ({error}).'
+            ) from error
         results['img'] = np.ascontiguousarray(sample[0].permute(1, 2, 0).numpy())
         return None if numbers is None else sample[1][0].numpy()
 

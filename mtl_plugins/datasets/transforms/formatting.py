@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from mmcv.transforms import BaseTransform
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TRANSFORMS
 
 
@@ -21,7 +22,7 @@ class PackMultiTaskInputs(BaseTransform):
 
     def __init__(self, meta_keys: Sequence[str] = ('img_path', 'ori_shape', 'sample_idx')):
         if isinstance(meta_keys, str):
-            raise ValueError(f'`meta_keys` should be a sequence of names. Found {meta_keys!r}.')
+            raise ArgumentError(f'`meta_keys` should be a sequence of names. Found {meta_keys!r}.')
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
@@ -45,7 +46,7 @@ class PackViews(BaseTransform):
 
     def __init__(self, meta_keys: Sequence[str] = ('img_path', 'sample_idx')):
         if isinstance(meta_keys, str):
-            raise ValueError(f'`meta_keys` should be a sequence of names. Found {meta_keys!r}.')
+            raise ArgumentError(f'`meta_keys` should be a sequence of names. Found {meta_keys!r}.')
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TRANSFORMS
 
 
@@ -110,17 +111,17 @@ class RandomHomography(BaseTransform):
     ):
         sides = tuple(crop_size) if isinstance(crop_size, Sequence) else (crop_size, crop_size)
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(f'`crop_size` should be one or two positive integers. Found {crop_size!r}.')
+            raise ArgumentError(f'`crop_size` should be one or two positive integers. Found {crop_size!r}.')
         if not isinstance(scale, Sequence) or len(scale) != 2 or not 0 < scale[0] <= scale[1] < float('inf'):
-            raise ValueError(f'`scale` should be (min, max) with 0 < min <= max. Found {scale!r}.')
+            raise ArgumentError(f'`scale` should be (min, max) with 0 < min <= max. Found {scale!r}.')
         if not 0 <= max_tilt_deg <= 180:
-            raise ValueError(f'`max_tilt_deg` should be in [0, 180]. Found {max_tilt_deg}.')
+            raise ArgumentError(f'`max_tilt_deg` should be in [0, 180]. Found {max_tilt_deg}.')
         if not 0 <= max_wiggle < 0.5:
-            raise ValueError(f'`max_wiggle` should be in [0, 0.5). Found {max_wiggle}.')
+            raise ArgumentError(f'`max_wiggle` should be in [0, 0.5). Found {max_wiggle}.')
         if not 0 <= flip_prob <= 1:
-            raise ValueError(f'`flip_prob` should be in [0, 1]. Found {flip_prob}.')
+            raise ArgumentError(f'`flip_prob` should be in [0, 1]. Found {flip_prob}.')
         if rescale_depth and tuple(scale) == (1.0, 1.0):
-            raise ValueError('`rescale_depth` should be False without a `scale`, as there is no zoom. Found True.')
+            raise ArgumentError('`rescale_depth` should be False without a `scale`, as there is no zoom. Found True.')
         self.crop_size = sides
         self.scale = tuple(scale)
         self.max_tilt_deg = max_tilt_deg

@@ -8,6 +8,7 @@ import torch
 import torchvision.transforms.v2.functional as F
 from mmcv.transforms import BaseTransform
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TRANSFORMS
 
 _SOLARISE_FROM = 128
@@ -78,7 +79,7 @@ class MultiCrop(BaseTransform):
         solarise: tuple[float, float, float] = (0.0, 0.2, 0.0),
     ):
         if min(global_size, local_size) < 1 or num_local < 0:
-            raise ValueError(
+            raise ArgumentError(
                 f'`global_size` and `local_size` should be positive and `num_local` not negative. '
                 f'Found {global_size}, {local_size} and {num_local}.'
             )
@@ -89,7 +90,7 @@ class MultiCrop(BaseTransform):
             ('blur_sigma', blur_sigma, math.inf),
         ):
             if not isinstance(value, Sequence) or len(value) != 2 or not 0 < value[0] <= value[1] <= top:
-                raise ValueError(f'`{name}` should be (min, max) with 0 < min <= max <= {top}. Found {value!r}.')
+                raise ArgumentError(f'`{name}` should be (min, max) with 0 < min <= max <= {top}. Found {value!r}.')
         for name, value, length in (
             ('flip_prob', (flip_prob,), 1),
             ('jitter_prob', (jitter_prob,), 1),
@@ -99,9 +100,9 @@ class MultiCrop(BaseTransform):
             ('colour_jitter', colour_jitter, 4),
         ):
             if len(value) != length or not all(0 <= item <= 1 for item in value):
-                raise ValueError(f'`{name}` should be {length} number(s) in [0, 1]. Found {value!r}.')
+                raise ArgumentError(f'`{name}` should be {length} number(s) in [0, 1]. Found {value!r}.')
         if colour_jitter[3] > 0.5:
-            raise ValueError(f'The hue of `colour_jitter` should be at most 0.5. Found {colour_jitter[3]}.')
+            raise ArgumentError(f'The hue of `colour_jitter` should be at most 0.5. Found {colour_jitter[3]}.')
         self.sizes = (global_size, global_size, *[local_size] * num_local)
         self.scales = (tuple(global_scale), tuple(global_scale), *[tuple(local_scale)] * num_local)
         self.ratio = tuple(ratio)

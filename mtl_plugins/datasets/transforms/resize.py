@@ -5,6 +5,7 @@ import torch
 import torchvision.transforms.v2.functional as F
 from mmcv.transforms import BaseTransform
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TRANSFORMS
 
 
@@ -23,7 +24,7 @@ class ResizeCrop(BaseTransform):
 
     def __init__(self, size: int = 64):
         if size < 1:
-            raise ValueError(f'`size` should be positive. Found {size}.')
+            raise ArgumentError(f'`size` should be positive. Found {size}.')
         self.size = size
 
     def transform(self, results: dict) -> dict:
@@ -54,7 +55,7 @@ class ResizeToCover(BaseTransform):
     def __init__(self, size: int | tuple[int, int], enlarge_only: bool = False):
         sides = (size, size) if isinstance(size, int) else tuple(size)
         if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-            raise ValueError(f'`size` should be one or two positive integers. Found {size!r}.')
+            raise ArgumentError(f'`size` should be one or two positive integers. Found {size!r}.')
         self.size = sides
         self.enlarge_only = enlarge_only
 

@@ -7,6 +7,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mtl_plugins.engine.state import unwrap
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import HOOKS
 
 _TERMS = ('entropy', 'kl', 'marginal_entropy')
@@ -69,9 +70,9 @@ class CollapseHook(Hook):
 
     def __init__(self, *, interval: int = 50, patience: int = 3, margin: float = 0.02, max_kl: float = 0.02) -> None:
         if interval < 1 or patience < 1:
-            raise ValueError(f'`interval` and `patience` should be at least 1. Found {interval} and {patience}.')
+            raise ArgumentError(f'`interval` and `patience` should be at least 1. Found {interval} and {patience}.')
         if not 0 < margin < 0.5:
-            raise ValueError(f'`margin` should be in (0, 0.5). Found {margin}.')
+            raise ArgumentError(f'`margin` should be in (0, 0.5). Found {margin}.')
         self.interval = interval
         self.patience = patience
         self.margin = margin

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from mmengine.hooks import Hook
 
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import HOOKS
 
 
@@ -57,11 +57,11 @@ class DINOScheduleHook(Hook):
         frozen_epochs: float = 1,
     ) -> None:
         if len(momentum) != 2 or not all(0 <= value <= 1 for value in momentum):
-            raise ValueError(f'`momentum` should be two values in [0, 1]. Found {momentum}.')
+            raise ArgumentError(f'`momentum` should be two values in [0, 1]. Found {momentum}.')
         if len(teacher_temperature) != 2 or min(teacher_temperature) <= 0:
-            raise ValueError(f'`teacher_temperature` should be two positive values. Found {teacher_temperature}.')
+            raise ArgumentError(f'`teacher_temperature` should be two positive values. Found {teacher_temperature}.')
         if min(temperature_epochs, frozen_epochs) < 0:
-            raise ValueError(
+            raise ArgumentError(
                 f'`temperature_epochs` and `frozen_epochs` should not be negative. Found {temperature_epochs}, {frozen_epochs}.'
             )
         self.momentum = tuple(momentum)

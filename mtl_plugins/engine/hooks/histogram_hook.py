@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
@@ -56,11 +56,11 @@ class HistogramHook(Hook):
 
     def __init__(self, *, interval: int = 500, layers: str | None = None, depth: bool = True) -> None:
         if interval < 0:
-            raise ValueError(f'`interval` should not be negative. Found {interval}.')
+            raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
         try:
             self.pattern = None if layers is None else re.compile(layers)
         except re.error as error:
-            raise ValueError(f'`layers` should be a regular expression ({error}). Found {layers!r}.') from error
+            raise ArgumentError(f'`layers` should be a regular expression ({error}). Found {layers!r}.') from error
         self.interval = interval
         self.depth = depth
         self._layers: dict[str, nn.Module] = {}

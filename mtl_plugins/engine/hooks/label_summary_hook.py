@@ -4,6 +4,7 @@ from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mtl_plugins.datasets.packing.statistics import describe_labels
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import HOOKS
 
 
@@ -26,7 +27,7 @@ class LabelSummaryHook(Hook):
 
     def __init__(self, max_samples: int = 100, seconds: float = 1.0) -> None:
         if max_samples < 1:
-            raise ValueError(f'`max_samples` should be at least 1. Found {max_samples}.')
+            raise ArgumentError(f'`max_samples` should be at least 1. Found {max_samples}.')
         self.max_samples = max_samples
         self.seconds = seconds
 

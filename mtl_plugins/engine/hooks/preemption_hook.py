@@ -11,7 +11,7 @@ from mmengine.hooks import Hook
 
 from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
-from mtl_plugins.errors import TrainingInterrupted
+from mtl_plugins.errors import ArgumentError, TrainingInterrupted
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_asked_to_stop, is_under_torchrun
 
@@ -42,10 +42,10 @@ class PreemptionHook(Hook):
 
     def __init__(self, interval: int = 10, signals: Sequence[str] = SIGNALS) -> None:
         if interval < 1:
-            raise ValueError(f'`interval` should be positive. Found {interval}.')
+            raise ArgumentError(f'`interval` should be positive. Found {interval}.')
         unknown = [name for name in signals if name not in signal.Signals.__members__]
         if unknown:
-            raise ValueError(f"`signals` should be names such as 'SIGUSR1'. Found {unknown[0]!r}.")
+            raise ArgumentError(f"`signals` should be names such as 'SIGUSR1'. Found {unknown[0]!r}.")
         self.interval = interval
         self.signals = tuple(name for name in signals if name != 'SIGTERM' or not is_under_torchrun())
         self._received: str | None = None

@@ -13,6 +13,7 @@ not thinned: thick predictions cost precision only beyond the tolerance.
 import cv2
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import Scorer
 
 NUM_THRESHOLDS = 99
@@ -38,9 +39,9 @@ def image_boundary_counts(label: np.ndarray, prediction: np.ndarray, tolerance: 
     if label.dtype != np.uint8:
         raise TypeError(f'`label` should be uint8. Found {label.dtype}.')
     if label.shape != prediction.shape or label.ndim != 2:
-        raise ValueError(f'`label` and `prediction` should have one shape (H, W). Found {label.shape} and {prediction.shape}.')
+        raise ArgumentError(f'`label` and `prediction` should have one shape (H, W). Found {label.shape} and {prediction.shape}.')
     if not (prediction.min() >= 0 and prediction.max() <= 1):
-        raise ValueError(f'`prediction` should be probabilities. Found {prediction.min()}..{prediction.max()}.')
+        raise ArgumentError(f'`prediction` should be probabilities. Found {prediction.min()}..{prediction.max()}.')
     valid = label != IGNORED
     boundary = label == 1
     # How many thresholds a pixel passes: 0..99.

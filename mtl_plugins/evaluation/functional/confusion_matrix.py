@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import Scorer
 
 IGNORE_LABEL = 255
@@ -32,7 +33,7 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
         if values.dtype != np.uint8:
             raise TypeError(f'`{name}` should be uint8. Found {values.dtype}.')
     if label.shape != prediction.shape:
-        raise ValueError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
     # Counting all 256 x 256 pairs and cutting afterwards costs less than masking pixels first, and checks every value.
     pair = label.astype(np.uint16).ravel()
     pair <<= 8
@@ -42,10 +43,10 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
     num_classes = len(confusion)
     if counts[:, num_classes:].any():
         found = num_classes + np.flatnonzero(counts[:, num_classes:].any(axis=0))[0]
-        raise ValueError(f'`prediction` should hold classes 0..{num_classes - 1}. Found {found}.')
+        raise ArgumentError(f'`prediction` should hold classes 0..{num_classes - 1}. Found {found}.')
     if counts[num_classes:IGNORE_LABEL].any():
         found = num_classes + np.flatnonzero(counts[num_classes:IGNORE_LABEL].any(axis=1))[0]
-        raise ValueError(f'`label` should hold classes 0..{num_classes - 1} or {IGNORE_LABEL}. Found {found}.')
+        raise ArgumentError(f'`label` should hold classes 0..{num_classes - 1} or {IGNORE_LABEL}. Found {found}.')
     confusion += counts[:num_classes, :num_classes]
 
 

@@ -18,6 +18,7 @@ With both depths clamped to at least 0.01 m, ``e = log(gt) - log(pred)`` and ``a
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import Scorer
 
 DEPTH_METRICS = (
@@ -48,7 +49,7 @@ def image_depth_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray 
         if values.dtype not in (np.float32, np.float64):
             raise TypeError(f'`{name}` should be float32 or float64. Found {values.dtype}.')
     if label.shape != prediction.shape:
-        raise ValueError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
     label, prediction = label.ravel(), prediction.ravel()
     starts = range(0, label.size, _BLOCK)
     blocks = [_measure_block(label[start : start + _BLOCK], prediction[start : start + _BLOCK]) for start in starts]
@@ -101,7 +102,7 @@ def _check_finite(name: str, values: np.ndarray) -> None:
     # The extremes carry NaN and infinity along, and take less time than testing each value.
     for extreme in (values.min(), values.max()):
         if not np.isfinite(extreme):
-            raise ValueError(f'`{name}` should be finite. Found {extreme}.')
+            raise ArgumentError(f'`{name}` should be finite. Found {extreme}.')
 
 
 def _to_clamped_float64(values: np.ndarray) -> np.ndarray:

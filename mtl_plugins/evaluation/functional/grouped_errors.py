@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
+
 
 def log_edges(lowest: float, highest: float, num_groups: int) -> np.ndarray:
     """``(num_groups + 1,)`` float64: edges of groups that are equally wide on a logarithmic scale."""
@@ -40,7 +42,7 @@ def sum_by_group(errors: np.ndarray, groups: np.ndarray, num_groups: int) -> np.
         ValueError: If the shapes differ.
     """
     if errors.shape != groups.shape:
-        raise ValueError(f'`errors` and `groups` should have the same shape. Found {errors.shape} and {groups.shape}.')
+        raise ArgumentError(f'`errors` and `groups` should have the same shape. Found {errors.shape} and {groups.shape}.')
     counted = ~np.isnan(errors) & (groups >= 0) & (groups < num_groups)
     groups, errors = groups[counted].astype(np.int64), errors[counted].astype(np.float64)
     return np.stack([np.bincount(groups, weights, num_groups) for weights in (np.ones(len(errors)), errors)])

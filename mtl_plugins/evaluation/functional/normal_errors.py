@@ -12,6 +12,7 @@ With ``a`` the angle between the unit vectors, in degrees:
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import Scorer
 
 NORMAL_METRICS = ('mean_angle', 'median_angle', 'rmse_angle', 'within_11.25', 'within_22.5', 'within_30')
@@ -34,10 +35,12 @@ def image_normal_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray
         ValueError: If the shapes differ, a vector is not finite, or a prediction is zero where the label is valid.
     """
     if label.shape != prediction.shape or label.ndim != 3 or label.shape[-1] != 3:
-        raise ValueError(f'`label` and `prediction` should have one shape (H, W, 3). Found {label.shape} and {prediction.shape}.')
+        raise ArgumentError(
+            f'`label` and `prediction` should have one shape (H, W, 3). Found {label.shape} and {prediction.shape}.'
+        )
     for name, values in (('label', label), ('prediction', prediction)):
         if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-            raise ValueError(f'`{name}` should be finite. Found NaN or infinity.')
+            raise ArgumentError(f'`{name}` should be finite. Found NaN or infinity.')
     valid = label.any(-1)
     if not valid.any():
         return None
@@ -54,7 +57,7 @@ def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
         ValueError: If a guess is zero.
     """
     if not guess.any(-1).all():
-        raise ValueError('`prediction` should hold vectors of any length but zero. Found zero.')
+        raise ArgumentError('`prediction` should hold vectors of any length but zero. Found zero.')
     across = np.linalg.norm(np.cross(truth, guess), axis=-1)
     return np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_FLOOR
 from mtl_plugins.evaluation.functional.normal_errors import angles_between
 
@@ -50,10 +51,10 @@ def probability_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def _clamped_depths(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     _check_shapes(label, prediction)
     if not np.isfinite(prediction).all():
-        raise ValueError('`prediction` should be finite. Found NaN or infinity.')
+        raise ArgumentError('`prediction` should be finite. Found NaN or infinity.')
     return label > 0, np.maximum(label.astype(np.float64), DEPTH_FLOOR), np.maximum(prediction.astype(np.float64), DEPTH_FLOOR)
 
 
 def _check_shapes(label: np.ndarray, prediction: np.ndarray) -> None:
     if label.shape != prediction.shape:
-        raise ValueError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric
 from mtl_plugins.registry import METRICS
 
@@ -31,14 +32,14 @@ class DINOMetric(StreamingMetric):
     def update(self, sample: Mapping[str, Any]) -> None:
         terms = np.array([float(sample[name]) for name in _TERMS])
         if not np.isfinite(terms).all():
-            raise ValueError(f'{", ".join(_TERMS)} should be finite. Found {terms.tolist()}.')
+            raise ArgumentError(f'{", ".join(_TERMS)} should be finite. Found {terms.tolist()}.')
         self._sums += terms
         probabilities = sample['probabilities'].double().cpu().numpy()
         self._probabilities = probabilities if self._probabilities is None else self._probabilities + probabilities
 
     def counters(self) -> list[np.ndarray]:
         if self._probabilities is None:
-            raise ValueError('There should be a sample in every process. Found none.')
+            raise ArgumentError('There should be a sample in every process. Found none.')
         return [self._sums, self._probabilities]
 
     def score_rules(self) -> dict[str, str | None]:

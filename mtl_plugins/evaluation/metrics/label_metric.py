@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from mmengine.logging import print_log
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.on_device import start_measuring
 from mtl_plugins.evaluation.functional.scorer import Scorer
 from mtl_plugins.evaluation.functional.scores import multitask_scores
@@ -42,7 +43,7 @@ class LabelMetric(StreamingMetric):
 
     def __init__(self, tasks: Sequence[str] | None = None) -> None:
         if isinstance(tasks, str) or (tasks is not None and not tasks):
-            raise ValueError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
+            raise ArgumentError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
         self.tasks = None if tasks is None else tuple(tasks)
         self.scorers: dict[str, Scorer] = {}
         self._measured: dict[tuple[int, str], Any] = {}

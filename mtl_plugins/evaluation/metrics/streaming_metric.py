@@ -9,6 +9,7 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.errors import EvaluationError
 
 
@@ -107,7 +108,7 @@ def get_map(sample: Mapping[str, Any], key: str) -> np.ndarray:
         raise ValueError(f'`{key}` is missing.')
     data = sample[key]['data']
     if data.ndim != 3 or len(data) not in (1, 3):
-        raise ValueError(f'`{key}` should have the shape (1, H, W) or (3, H, W). Found {tuple(data.shape)}.')
+        raise ArgumentError(f'`{key}` should have the shape (1, H, W) or (3, H, W). Found {tuple(data.shape)}.')
     return to_values(data)
 
 

@@ -6,6 +6,8 @@ from typing import Any
 
 from mmengine.config import Config
 
+from mtl_plugins.errors import ArgumentError
+
 
 def batch_size_with_epochs(value: int, config: Config) -> dict[str, Any]:
     """The batch size, with epochs in proportion, so that the number of steps stays that of ``config``.
@@ -17,10 +19,10 @@ def batch_size_with_epochs(value: int, config: Config) -> dict[str, Any]:
     """
     epochs = config.train_cfg.get('max_epochs')
     if epochs is None:
-        raise ValueError('`train_cfg` should count epochs for batch_size_with_epochs. Found iterations.')
+        raise ArgumentError('`train_cfg` should count epochs for batch_size_with_epochs. Found iterations.')
     scaled, rest = divmod(epochs * value, config.train_dataloader.batch_size)
     if rest or scaled < 1:
-        raise ValueError(
+        raise ArgumentError(
             f'`train_dataloader.batch_size` should give whole epochs, {epochs} being those of batch '
             f'{config.train_dataloader.batch_size}. Found {value}.'
         )

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 
 from scipy.stats import rankdata, t
 
+from mtl_plugins.errors import ArgumentError
+
 Rules = Mapping[str, Mapping[str, str]]
 _SIGNS = {'greater': 1.0, 'less': -1.0}
 
@@ -23,11 +25,11 @@ def relative_changes(scores: Mapping[str, float], baseline: Mapping[str, float],
     changes = {}
     for task, metrics in rules.items():
         if not metrics:
-            raise ValueError(f'`rules` should name a metric of each task. Found none of {task}.')
+            raise ArgumentError(f'`rules` should name a metric of each task. Found none of {task}.')
         values = []
         for metric, rule in metrics.items():
             if baseline[metric] == 0:
-                raise ValueError(
+                raise ArgumentError(
                     f'`baseline` should not be 0, against which nothing is a share. Found 0 for {metric}: leave it out.'
                 )
             values.append(100 * _sign(metric, rule) * (scores[metric] - baseline[metric]) / baseline[metric])
@@ -71,5 +73,5 @@ def mean_and_interval(values: Sequence[float], level: float = 0.95) -> tuple[flo
 
 def _sign(metric: str, rule: str) -> float:
     if rule not in _SIGNS:
-        raise ValueError(f"`rules` should say 'greater' or 'less'. Found {rule!r} for {metric}.")
+        raise ArgumentError(f"`rules` should say 'greater' or 'less'. Found {rule!r} for {metric}.")
     return _SIGNS[rule]

@@ -3,6 +3,7 @@
 import numpy as np
 from scipy.linalg import orthogonal_procrustes
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.lab.features.feature_scores import check_sklearn
 
 PERPLEXITY = 30.0
@@ -33,9 +34,9 @@ def embed(
         ValueError: If there are fewer than four features, or ``previous`` is not of as many.
     """
     if len(features) < 4:
-        raise ValueError(f'`features` should hold at least four images. Found {len(features)}.')
+        raise ArgumentError(f'`features` should hold at least four images. Found {len(features)}.')
     if previous is not None and previous.shape != (len(features), 2):
-        raise ValueError(f'`previous` should have the shape {(len(features), 2)}. Found {previous.shape}.')
+        raise ArgumentError(f'`previous` should have the shape {(len(features), 2)}. Found {previous.shape}.')
     check_sklearn()
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits

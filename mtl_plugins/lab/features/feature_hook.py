@@ -12,7 +12,7 @@ from mmengine.runner import EpochBasedTrainLoop
 from torch.utils.data import Dataset
 
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.lab.features.embedding import PERPLEXITY
 from mtl_plugins.lab.features.feature_record import FOLDER, FeatureRecord, read_records
 from mtl_plugins.lab.features.feature_report import (
@@ -91,11 +91,11 @@ class FeatureHook(Hook):
         counts = dict(num_train=num_train, num_val=num_val, k=k, num_queries=num_queries, num_shown=num_shown)
         for name, count in counts.items():
             if count is not None and count < 1:
-                raise ValueError(f'`{name}` should be at least 1. Found {count}.')
+                raise ArgumentError(f'`{name}` should be at least 1. Found {count}.')
         if interval < 0:
-            raise ValueError(f'`interval` should not be negative. Found {interval}.')
+            raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
         if temperature <= 0 or perplexity <= 0:
-            raise ValueError(f'`temperature` and `perplexity` should be positive. Found {temperature} and {perplexity}.')
+            raise ArgumentError(f'`temperature` and `perplexity` should be positive. Found {temperature} and {perplexity}.')
         self.pipeline = pipeline
         self.limits = dict(train=num_train, val=num_val)
         self.k, self.temperature, self.linear = k, temperature, linear
@@ -116,7 +116,7 @@ class FeatureHook(Hook):
             self._datasets[split] = with_pipeline(loader.dataset, self.pipeline)
             self._indices[split] = choose_evenly(len(loader.dataset), self.limits[split])
         if self.k > len(self._indices['train']):
-            raise ValueError(
+            raise ArgumentError(
                 f'`k` of FeatureHook should be at most {len(self._indices["train"])}, its number of training images. Found '
                 f'{self.k}.'
             )

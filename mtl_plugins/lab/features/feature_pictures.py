@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.visualization.fonts import pil_font
 from mtl_plugins.visualization.plots import distinct_colours, to_array
 
@@ -65,7 +66,7 @@ def render_strip(scatters: Sequence[Scatter], classes: Sequence[str]) -> np.ndar
         ValueError: If there is none.
     """
     if not scatters:
-        raise ValueError('`scatters` should hold at least one embedding. Found none.')
+        raise ArgumentError('`scatters` should hold at least one embedding. Found none.')
     if len(scatters) > MAX_PANELS:
         scatters = [scatters[i] for i in np.linspace(0, len(scatters) - 1, MAX_PANELS).round().astype(int)]
     columns = min(len(scatters), PANELS_PER_ROW)
@@ -126,7 +127,7 @@ def render_neighbours(rows: Sequence[NeighbourRow], classes: Sequence[str], titl
         ValueError: If there is no row.
     """
     if not rows:
-        raise ValueError('`rows` should hold at least one query. Found none.')
+        raise ArgumentError('`rows` should hold at least one query. Found none.')
     num_neighbours = len(rows[0].neighbours)
     pitch_x, pitch_y = tile + 2 * FRAME + GAP, tile + 2 * FRAME + 20
     left, top, bottom = 2 * GAP, 58, 30

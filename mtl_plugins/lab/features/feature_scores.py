@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 
 UNKNOWN = -1
 NUM_NEIGHBOURS = 20
@@ -29,7 +29,7 @@ def nearest_neighbours(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[n
         ValueError: If the bank has fewer than k entries.
     """
     if not 1 <= k <= len(bank):
-        raise ValueError(f'`k` should lie between 1 and the size of the bank, {len(bank)}. Found {k}.')
+        raise ArgumentError(f'`k` should lie between 1 and the size of the bank, {len(bank)}. Found {k}.')
     bank_BC = F.normalize(torch.as_tensor(bank, dtype=torch.float32), dim=1)
     results = []
     for chunk in torch.as_tensor(queries, dtype=torch.float32).split(CHUNK):
@@ -73,7 +73,7 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray,
         ValueError: If the bank has one class only.
     """
     if len(np.unique(bank_labels)) < 2:
-        raise ValueError('`bank_labels` should hold at least two classes. Found one.')
+        raise ArgumentError('`bank_labels` should hold at least two classes. Found one.')
     check_sklearn()
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline

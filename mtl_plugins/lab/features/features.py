@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from mtl_plugins.datasets.loading.collate import view_collate
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
 
 
@@ -106,7 +106,7 @@ def extract_features(
     """
     indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
     if not len(indices):
-        raise ValueError('`indices` should hold at least one sample. Found none.')
+        raise ArgumentError('`indices` should hold at least one sample. Found none.')
     rank, world_size = get_dist_info()
     was_training = model.training
     model.eval()
@@ -117,7 +117,7 @@ def extract_features(
     model.train(was_training)
     features, labels = _gather(rows, labels, len(indices), rank, world_size)
     if not np.isfinite(features).all():
-        raise ValueError('Features should be finite. Found NaN or infinity: the training has diverged.')
+        raise ArgumentError('Features should be finite. Found NaN or infinity: the training has diverged.')
     return features, labels
 
 

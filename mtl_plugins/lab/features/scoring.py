@@ -12,7 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mtl_plugins.config.load import load_config, parse_options
-from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataError
 from mtl_plugins.lab.features.feature_hook import FeatureHook
 from mtl_plugins.lab.features.feature_report import FeatureSet, choose_queries, draw_neighbours
 from mtl_plugins.lab.features.feature_scores import UNKNOWN, score_features, score_predictions
@@ -232,7 +232,7 @@ def find_neighbours(
     num_val = len(datasets['val'])
     wrong = [index for index in indices or [] if not 0 <= index < num_val]
     if wrong:
-        raise ValueError(f'`--indices` should lie in 0..{num_val - 1}, the validation images. Found {wrong[0]}.')
+        raise ArgumentError(f'`--indices` should lie in 0..{num_val - 1}, the validation images. Found {wrong[0]}.')
     model = build_model(config, checkpoint, device)
     if indices is None:
         labels = np.array([datasets['val'].get_data_info(index).get('label', UNKNOWN) for index in range(num_val)])

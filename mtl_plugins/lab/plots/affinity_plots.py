@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.lab.plots.metric_curves import Curve, average
 from mtl_plugins.visualization.plots import distinct_colours
 
@@ -79,7 +80,7 @@ def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figur
         ValueError: If there is none.
     """
     if not measured:
-        raise ValueError('`measured` should hold at least one checkpoint. Found none.')
+        raise ArgumentError('`measured` should hold at least one checkpoint. Found none.')
     groups = list(dict.fromkeys(group for each in measured.values() for group in each['groups']))
     # The sum of all belongs below the parts, whichever checkpoint has which.
     groups = sorted(groups, key=lambda group: all(group == list(each['groups'])[-1] for each in measured.values()))

@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.visualization.plots import distinct_colours
 
 # Values by the name of the model, by what they measure, such as 'IoU (%)'.
@@ -148,7 +149,7 @@ def _check(panels: Panels, number: int) -> None:
     for measure, models in panels.items():
         for name, values in models.items():
             if len(values) != number:
-                raise ValueError(f'`panels` should hold {number} values of {measure} for {name}. Found {len(values)}.')
+                raise ArgumentError(f'`panels` should hold {number} values of {measure} for {name}. Found {len(values)}.')
 
 
 def _in_two_lines(measure: str) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mtl_plugins.config.options import recorded_config
-from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.errors import ArgumentError, DataNotFoundError, UserError
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
@@ -192,7 +192,7 @@ def render_score_against_cost(
         ValueError: If there is no point.
     """
     if not points:
-        raise ValueError('`points` should hold at least one run. Found none.')
+        raise ArgumentError('`points` should hold at least one run. Found none.')
     names = list(dict.fromkeys(point.name for point in points))
     figure = Figure(figsize=(8.4, 4.8), dpi=110, layout='constrained')
     axis = figure.subplots()

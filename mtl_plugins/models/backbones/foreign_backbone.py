@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS
 
@@ -82,7 +83,9 @@ class PyramidOrder:
 
     def __init__(self, widths: Sequence[int], strides: Sequence[float]) -> None:
         if not 1 <= len(widths) <= LEVELS:
-            raise ValueError(f'A feature pyramid should be made of 1 to {LEVELS} maps. Found {len(widths)}; see `out_indices`.')
+            raise ArgumentError(
+                f'A feature pyramid should be made of 1 to {LEVELS} maps. Found {len(widths)}; see `out_indices`.'
+            )
         order = sorted(range(len(widths)), key=lambda index: strides[index])
         self.levels = [0] * len(widths)
         previous = -1
@@ -112,7 +115,7 @@ def maps_of(output: Any) -> list[Tensor]:
     for entry in maps:
         if not isinstance(entry, Tensor) or entry.ndim != 4:
             found = f'a tensor of {entry.ndim} axes' if isinstance(entry, Tensor) else type(entry).__name__
-            raise ValueError(f'A backbone should give feature maps (B, C, H, W). Found {found}.')
+            raise ArgumentError(f'A backbone should give feature maps (B, C, H, W). Found {found}.')
     return maps
 
 
@@ -156,14 +159,14 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
             reason = reason or error
             continue
         if [width for width, _ in measured] != [width for width, _ in trained]:
-            raise ValueError(
+            raise ArgumentError(
                 f'A backbone should give the same maps in training and in prediction. Found {name}, which gives {len(trained)} '
                 f'and {len(measured)}: it goes with its own head only, in a whole config of its library.'
             )
         return PyramidOrder(*zip(*measured, strict=True))
-    if isinstance(reason, ValueError) and ' should ' in str(reason):
+    if isinstance(reason, ArgumentError):
         raise reason
-    raise ValueError(
+    raise ArgumentError(
         f'`out_channels` of {name} should state the widths of its five maps, None where there is none, if the network cannot be '
         f'tried on an image. Found {type(reason).__name__}: {str(reason).splitlines()[0] if str(reason) else ""}.'
     ) from reason

@@ -2,6 +2,7 @@
 
 from mmengine.model import BaseModule
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.utils.checkpoint import Weights, load_pretrained
 
 
@@ -25,7 +26,7 @@ class PretrainedBackbone(BaseModule):
         if self.init_cfg is None:
             return
         if self.init_cfg.get('type') != 'Pretrained':
-            raise ValueError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
+            raise ArgumentError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
         load_pretrained(
             self,
             self.resolve_checkpoint(self.init_cfg['checkpoint']),

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.models import resnet as torchvision_resnet
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
 from mtl_plugins.models.utils.checkpoint import Weights
 from mtl_plugins.registry import MODELS
@@ -90,9 +91,9 @@ class DilatedResNet(PretrainedBackbone):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if depth not in DEPTHS:
-            raise ValueError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
+            raise ArgumentError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
         if output_stride not in STAGE_DILATIONS:
-            raise ValueError(f'`output_stride` should be 8, 16 or 32. Found {output_stride}.')
+            raise ArgumentError(f'`output_stride` should be 8, 16 or 32. Found {output_stride}.')
         network = getattr(torchvision_resnet, f'resnet{depth}')(weights=None)
         dilations = (1, *STAGE_DILATIONS[output_stride])
         for stage, previous, dilation in zip((network.layer3, network.layer4), dilations, dilations[1:], strict=False):

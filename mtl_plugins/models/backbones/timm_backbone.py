@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
 from mtl_plugins.models.backbones.timm_folding import avoid_overrun, fix_same_padding, fold_traced_batch_norm
 from mtl_plugins.models.backbones.timm_weights import to_feature_weights
@@ -57,7 +58,7 @@ class TimmBackbone(PretrainedBackbone):
         super().__init__(init_cfg=init_cfg)
         check_model_name(name)
         if output_stride not in (None, 32, 16, 8):
-            raise ValueError(f'`output_stride` should be 8, 16, 32 or None. Found {output_stride}.')
+            raise ArgumentError(f'`output_stride` should be 8, 16, 32 or None. Found {output_stride}.')
         self.name, self.options = name, dict(options or {})
         whole = self.build_whole()
         strides = [info['reduction'] for info in getattr(whole, 'feature_info', ())]
@@ -65,10 +66,10 @@ class TimmBackbone(PretrainedBackbone):
         # The last map of each stride, by its index in the pyramid.
         source = {round(math.log2(stride)) - 1: i for i, stride in enumerate(strides) if is_plain or stride in STRIDES}
         if not source:
-            raise ValueError(f'`name` should be a model that offers feature maps. Found {name!r}, which has none.')
+            raise ArgumentError(f'`name` should be a model that offers feature maps. Found {name!r}, which has none.')
         own_stride = strides[source[max(source)]]
         if with_stem and 0 not in source:
-            raise ValueError(f'`with_stem` should be False for {name}, which has no map at stride 2. Found True.')
+            raise ArgumentError(f'`with_stem` should be False for {name}, which has no map at stride 2. Found True.')
         if not with_stem:
             source.pop(0, None)
         self.levels = tuple(sorted(source))
@@ -86,7 +87,7 @@ class TimmBackbone(PretrainedBackbone):
             with torch.device('meta'):
                 return import_timm().create_model(self.name, pretrained=False, **self.options)
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-            raise ValueError(f'`options` should be arguments of {self.name}. Found {self.options} ({error}).') from error
+            raise ArgumentError(f'`options` should be arguments of {self.name}. Found {self.options} ({error}).') from error
 
     def build_features(self, whole: nn.Module, indices: list[int], own_stride: int, output_stride: int | None) -> nn.Module:
         """The feature extractor, which accepts any image size where timm lets it."""
@@ -101,7 +102,7 @@ class TimmBackbone(PretrainedBackbone):
             with torch.device('meta'):
                 create_model(self.name, **arguments)
         except Exception as error:
-            raise ValueError(f'`name` should be a model that offers feature maps. Found {self.name!r} ({error}).') from error
+            raise ArgumentError(f'`name` should be a model that offers feature maps. Found {self.name!r} ({error}).') from error
         try:
             network = create_model(self.name, output_stride=output_stride, **arguments)
         except Exception as error:
@@ -109,7 +110,7 @@ class TimmBackbone(PretrainedBackbone):
         else:
             reason = None
         if network is None or network.feature_info.reduction()[-1] != output_stride:
-            raise ValueError(
+            raise ArgumentError(
                 f'`output_stride` of {self.name} should be {own_stride}, the only one it can give. Found {output_stride}.'
             ) from reason
         return network

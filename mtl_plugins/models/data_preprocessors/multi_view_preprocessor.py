@@ -6,6 +6,7 @@ import torch
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -29,7 +30,7 @@ class MultiViewDataPreprocessor(BaseDataPreprocessor):
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
+            raise ArgumentError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32), persistent=False)
 
@@ -41,7 +42,7 @@ class MultiViewDataPreprocessor(BaseDataPreprocessor):
 
     def normalise(self, view: Tensor) -> Tensor:
         if view.ndim != 4 or view.shape[-1] != 3:
-            raise ValueError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
+            raise ArgumentError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
         # Whole rows at once: broadcasting along an innermost axis of 3 is several times slower on a CPU.
         mean, std = (values.repeat(view.shape[2]) for values in (self.mean, self.std))
         rows = view.flatten(2).to(torch.float32, copy=True).sub_(mean).div_(std)

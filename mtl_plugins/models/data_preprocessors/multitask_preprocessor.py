@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseDataPreprocessor
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import MODELS
 
@@ -53,7 +54,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
     ) -> None:
         super().__init__(non_blocking=non_blocking)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ValueError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
+            raise ArgumentError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
         self.size_divisor = size_divisor
         self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
         self.register_buffer('std', torch.tensor(std, dtype=torch.float32).view(1, 3, 1, 1), persistent=False)
@@ -65,14 +66,14 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
 
     def forward(self, data: dict, training: bool = False) -> dict:
         if not isinstance(data.get('inputs'), Tensor):
-            raise ValueError(
+            raise ArgumentError(
                 "`collate_fn` of the data loader should be dict(type='multitask_collate'), which stacks the images. "
                 f'Found a {type(data.get("inputs")).__name__} of them.'
             )
         data = self.cast_data(data)
         images = data['inputs']
         if images.ndim != 4 or images.shape[-1] != 3:
-            raise ValueError(f'`inputs` should have the shape (B, H, W, 3). Found {tuple(images.shape)}.')
+            raise ArgumentError(f'`inputs` should have the shape (B, H, W, 3). Found {tuple(images.shape)}.')
         targets = data.get('targets') or {}
         targets = {name: self.to_target(name, stored, data.get('length_scale')) for name, stored in targets.items()}
         others = {key: data[key] for key in ('sample_idx', 'metainfo') if key in data}
@@ -96,7 +97,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
     def to_target(self, name: str, stored: Tensor, length_scale: Tensor | None) -> Tensor:
         """The target of a batch of stored maps, padded."""
         if name not in self.labels:
-            raise ValueError(
+            raise ArgumentError(
                 f'`labels` of the data preprocessor should name {name!r}, as the batch does. Found {list(self.labels)}.'
             )
         kind = self.labels[name]

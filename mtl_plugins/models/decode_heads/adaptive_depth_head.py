@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
 from mtl_plugins.models.decode_heads.depth_bins import ORDERS, predicted_bin_centres
 from mtl_plugins.models.decode_heads.map_head import width_of
@@ -80,11 +81,11 @@ class AdaptiveDepthHead(BinsDepthHead):
             init_cfg=init_cfg,
         )
         if latents not in SOURCES:
-            raise ValueError(f'`latents` should be one of {list(SOURCES)}. Found {latents!r}.')
+            raise ArgumentError(f'`latents` should be one of {list(SOURCES)}. Found {latents!r}.')
         if latents == 'aspp' and getattr(self.head, 'aspp', None) is None:
-            raise ValueError(f"`latents='aspp'` needs a head with an ASPP (`rates`). Found {dict(head)}.")
+            raise ArgumentError(f"`latents='aspp'` needs a head with an ASPP (`rates`). Found {dict(head)}.")
         if bin_order not in ORDERS:
-            raise ValueError(f'`bin_order` should be one of {list(ORDERS)}. Found {bin_order!r}.')
+            raise ArgumentError(f'`bin_order` should be one of {list(ORDERS)}. Found {bin_order!r}.')
         self.latents = latents
         self.bin_order = bin_order
         widths = dict(aspp=self.head.context_channels, decoder=channels)

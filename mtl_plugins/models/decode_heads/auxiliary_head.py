@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.joint_head import JointHead
 from mtl_plugins.models.decode_heads.map_head import is_map_head
 
@@ -24,10 +25,10 @@ class AuxiliaryHead(JointHead):
         tasks = [tasks] if isinstance(tasks, str) else list(tasks)
         unknown = [task for task in tasks if task not in out_channels]
         if unknown or not tasks:
-            raise ValueError(f'`tasks` of an auxiliary head should be among {list(out_channels)}. Found {tasks}.')
+            raise ArgumentError(f'`tasks` of an auxiliary head should be among {list(out_channels)}. Found {tasks}.')
         if not loss_weight > 0:
-            raise ValueError(f'`loss_weight` of an auxiliary head should be positive. Found {loss_weight}.')
+            raise ArgumentError(f'`loss_weight` of an auxiliary head should be positive. Found {loss_weight}.')
         if not is_map_head(head):
-            raise ValueError(f'`auxiliary_head` should be a head for one map, as mmseg.FCNHead. Found {head["type"]}.')
+            raise ArgumentError(f'`auxiliary_head` should be a head for one map, as mmseg.FCNHead. Found {head["type"]}.')
         super().__init__(head=head, in_channels=in_channels, out_channels={task: out_channels[task] for task in tasks})
         self.loss_weight = loss_weight

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.depth_bins import BinScale, expected_depth
 from mtl_plugins.models.decode_heads.map_head import build_map_head
 
@@ -48,14 +49,14 @@ class BinsDepthHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if out_channels != 1:
-            raise ValueError(
+            raise ArgumentError(
                 f'`out_channels` of {type(self).__name__} should be 1, the depth. Found {out_channels}; beside another task, '
                 'give it as `task_heads` of a BranchedHead.'
             )
         if query_stride not in (1, 2):
-            raise ValueError(f'`query_stride` should be 1 or 2. Found {query_stride}.')
+            raise ArgumentError(f'`query_stride` should be 1 or 2. Found {query_stride}.')
         if num_bins < 2:
-            raise ValueError(f'`num_bins` should be at least 2. Found {num_bins}.')
+            raise ArgumentError(f'`num_bins` should be at least 2. Found {num_bins}.')
         self.scale = BinScale(tuple(depth_range), spacing)
         self.head = build_map_head(head, in_channels, channels)
         self.query_conv = nn.Conv2d(channels, channels, 3, stride=query_stride, padding=1)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.map_head import build_head
 from mtl_plugins.registry import MODELS
 
@@ -37,7 +38,7 @@ class BranchedHead(BaseModule):
         task_heads = task_heads or {}
         unknown = [task for task in task_heads if task not in out_channels]
         if unknown:
-            raise ValueError(f'`task_heads` should name tasks out of {list(out_channels)}. Found {unknown}.')
+            raise ArgumentError(f'`task_heads` should name tasks out of {list(out_channels)}. Found {unknown}.')
         self.out_channels = dict(out_channels)
         self.heads = ModuleDict(
             {task: build_head(task_heads.get(task, head), in_channels, channels) for task, channels in out_channels.items()}

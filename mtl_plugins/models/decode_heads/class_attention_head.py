@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.map_head import width_of
 from mtl_plugins.models.layers.convolution import ConvNormAct
 from mtl_plugins.registry import MODELS
@@ -43,7 +44,7 @@ class ClassAttention(nn.Module):
     def __init__(self, in_channels: int, num_classes: int, *, channels: int = 256, kind: str = 'scaled_dot') -> None:
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f'`attention` should be one of {list(KINDS)}. Found {kind!r}.')
+            raise ArgumentError(f'`attention` should be one of {list(KINDS)}. Found {kind!r}.')
         self.num_classes = num_classes
         self.kind = kind
         self.query = nn.Linear(num_classes, channels, bias=False)
@@ -128,7 +129,7 @@ class ClassAttentionHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if len(out_channels) != 1:
-            raise ValueError(f'`out_channels` should name one task: the classes are those of one. Found {dict(out_channels)}.')
+            raise ArgumentError(f'`out_channels` should name one task: the classes are those of one. Found {dict(out_channels)}.')
         self.out_channels = dict(out_channels)
         ((self.task, self.num_classes),) = self.out_channels.items()
         width = width_of(in_channels, -1)

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.map_head import MapHead, width_of
 from mtl_plugins.models.layers.convolution import ASPP, ConvNormAct
 from mtl_plugins.models.layers.interpolation import shifted_interpolation_matrix
@@ -116,9 +117,9 @@ class SkipDecoder(nn.Module):
     ) -> None:
         super().__init__()
         if num_convs < 1:
-            raise ValueError(f'`num_convs` should be at least 1. Found {num_convs}.')
+            raise ArgumentError(f'`num_convs` should be at least 1. Found {num_convs}.')
         if separable and factored_upsampling:
-            raise ValueError('`factored_upsampling` should be False or None beside `separable=True`. Found True.')
+            raise ArgumentError('`factored_upsampling` should be False or None beside `separable=True`. Found True.')
         self.factored_upsampling = factored_upsampling
         self.skip = nn.Conv2d(skip_in_channels, skip_channels, 1)
         widths = [in_channels + skip_channels, *([channels] * num_convs)]
@@ -145,7 +146,7 @@ def widths_of_stages(name: str, widths: int | Sequence[int], num_stages: int) ->
     """
     widths = [widths] * num_stages if isinstance(widths, int) else list(widths)
     if len(widths) != num_stages:
-        raise ValueError(f'`{name}` should have one width for each of {num_stages} skips. Found {widths}.')
+        raise ArgumentError(f'`{name}` should have one width for each of {num_stages} skips. Found {widths}.')
     return widths
 
 
@@ -192,9 +193,9 @@ class DeepLabV3PlusHead(MapHead):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if not skip_indices or any(coarse <= fine for coarse, fine in pairwise(skip_indices)):
-            raise ValueError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
+            raise ArgumentError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
         if squeeze_excitation is not None and squeeze_excitation < 1:
-            raise ValueError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
+            raise ArgumentError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
         skip_channels = widths_of_stages('skip_channels', skip_channels, len(skip_indices))
         decoder_channels = widths_of_stages('decoder_channels', decoder_channels or channels, len(skip_indices))
         self.skip_indices = tuple(skip_indices)

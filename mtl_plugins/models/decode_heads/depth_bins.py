@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.clamp import clamp_with_way_back
 
 SPACINGS = ('log', 'linear')
@@ -28,9 +29,9 @@ class BinScale:
 
     def __init__(self, depth_range: tuple[float, float], spacing: str) -> None:
         if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
-            raise ValueError(f'`depth_range` should be two ascending positive numbers. Found {tuple(depth_range)}.')
+            raise ArgumentError(f'`depth_range` should be two ascending positive numbers. Found {tuple(depth_range)}.')
         if spacing not in SPACINGS:
-            raise ValueError(f'`spacing` should be one of {list(SPACINGS)}. Found {spacing!r}.')
+            raise ArgumentError(f'`spacing` should be one of {list(SPACINGS)}. Found {spacing!r}.')
         self.depth_range = tuple(depth_range)
         self.spacing = spacing
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.branched_head import BranchedHead
 from mtl_plugins.models.decode_heads.map_head import check_is_map_head
 from mtl_plugins.models.layers.convolution import ConvNormAct
@@ -93,17 +94,17 @@ class DistilledHead(BranchedHead):
             check_is_map_head(config)
         super().__init__(head=head, in_channels=in_channels, out_channels=out_channels, task_heads=task_heads, init_cfg=init_cfg)
         if len(out_channels) < 2:
-            raise ValueError(
+            raise ArgumentError(
                 f'`out_channels` should name two tasks or more, which exchange features. Found {list(out_channels)}.'
             )
         if final_decoder not in FINAL_DECODERS:
-            raise ValueError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
+            raise ArgumentError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
         if gate_kernel_size not in (1, 3):
-            raise ValueError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
+            raise ArgumentError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
         widths = {task: head.channels for task, head in self.heads.items()}
         channels = next(iter(widths.values()))
         if set(widths.values()) != {channels}:
-            raise ValueError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
+            raise ArgumentError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
         self.gates = ModuleDict({task: GatedFeatures(channels, gate_kernel_size) for task in out_channels})
         self.final_decoders = ModuleDict(
             {task: FINAL_DECODERS[final_decoder](channels, width) for task, width in out_channels.items()}

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -53,7 +54,7 @@ def check_is_map_head(head: dict) -> None:
         ValueError: If its type is neither a :class:`MapHead` nor a decode head of mmseg.
     """
     if MODELS.get(head['type']) is not None and not is_map_head(head):
-        raise ValueError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
+        raise ArgumentError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
 
 
 def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> nn.Module:
@@ -76,7 +77,7 @@ def check_reads_pyramid(head: dict) -> None:
     """
     kind = MODELS.get(head['type'])
     if kind is not None and not {'in_channels', 'out_channels'} <= inspect.signature(kind).parameters.keys():
-        raise ValueError(
+        raise ArgumentError(
             f'A head should take `in_channels` and `out_channels`, or be one of mmseg that classifies each pixel. '
             f'Found {head["type"]}.'
         )
@@ -100,7 +101,7 @@ def width_of(in_channels: Sequence[int | None], index: int) -> int:
     """
     if not -len(in_channels) <= index < len(in_channels) or in_channels[index] is None:
         hint = ' A backbone gives the map at stride 2 if `with_stem=True`.' if index == 0 else ''
-        raise ValueError(
+        raise ArgumentError(
             f'Map {index} of the feature pyramid should exist, as the head reads it. '
             f'Found a backbone with the widths {tuple(in_channels)}.{hint}'
         )

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.foreign_backbone import try_out
 from mtl_plugins.models.decode_heads.map_head import MapHead
 from mtl_plugins.models.utils.build import build_part
@@ -58,13 +59,13 @@ class MMSegHead(MapHead):
             raise _no_map_head(name, 'which needs the prediction of another head')
         for key, where in (('loss_decode', 'loss'), ('sampler', 'sampler')):
             if key in head:
-                raise ValueError(f'`{key}` of {name} should be left out: it is `{where}` of the task. Found {head[key]}.')
+                raise ArgumentError(f'`{key}` of {name} should be left out: it is `{where}` of the task. Found {head[key]}.')
         if head.get('num_classes', out_channels) != out_channels:
-            raise ValueError(f'`num_classes` of {name} should be {out_channels}, by the tasks. Found {head["num_classes"]}.')
+            raise ArgumentError(f'`num_classes` of {name} should be {out_channels}, by the tasks. Found {head["num_classes"]}.')
         try:
             self.head = build_part(self.complete(kind, head, in_channels, out_channels))
         except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
-            raise ValueError(f'The arguments of {name} should be what it takes. Found {head} ({_reason(error)}).') from error
+            raise ArgumentError(f'The arguments of {name} should be what it takes. Found {head} ({_reason(error)}).') from error
         self.head.loss_decode = None
         self.context_channels = self.channels = self.try_head(name, in_channels)
 
@@ -98,14 +99,14 @@ class MMSegHead(MapHead):
             index = list(range(len(widths)))
         indices = list(index) if isinstance(index, (tuple, list)) else [index]
         if not all(-len(widths) <= item < len(widths) for item in indices):
-            raise ValueError(
+            raise ArgumentError(
                 f'`in_index` of {name} should count the {len(widths)} maps that there are, from fine to coarse. Found {index}.'
             )
         read = [widths[item] for item in indices]
         read = read if isinstance(index, (tuple, list)) else read[0]
         stated = head.get('in_channels', read)
         if (list(stated) if isinstance(stated, (tuple, list)) else stated) != read:
-            raise ValueError(f'`in_channels` of {name} should be {read} for the maps {index}. Found {stated}.')
+            raise ArgumentError(f'`in_channels` of {name} should be {read} for the maps {index}. Found {stated}.')
         return {**config, 'in_channels': read, 'in_index': index}
 
     def try_head(self, name: str, in_channels: Sequence[int | None]) -> int:

@@ -4,6 +4,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
+
 
 class ConvNormAct(nn.Module):
     """Size-preserving convolution, BatchNorm, ReLU.
@@ -83,7 +85,7 @@ class ASPP(nn.Module):
     ) -> None:
         super().__init__()
         if any(rate < 1 for rate in rates):
-            raise ValueError(f'`rates` should be positive integers. Found {tuple(rates)}.')
+            raise ArgumentError(f'`rates` should be positive integers. Found {tuple(rates)}.')
         branches = [ConvNormAct(in_channels, out_channels, 1)]
         branches += [ConvNormAct(in_channels, out_channels, 3, dilation=rate, separable=separable) for rate in rates]
         self.branches = nn.ModuleList(branches)

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.convolution import ConvNormAct
 
 
@@ -28,9 +29,9 @@ class Attention(nn.Module):
     def __init__(self, channels: int, *, num_heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()
         if num_heads < 1 or channels % num_heads:
-            raise ValueError(f'`num_heads` should divide the {channels} channels. Found {num_heads}.')
+            raise ArgumentError(f'`num_heads` should divide the {channels} channels. Found {num_heads}.')
         if not 0 <= dropout < 1:
-            raise ValueError(f'`dropout` should be in [0, 1). Found {dropout}.')
+            raise ArgumentError(f'`dropout` should be in [0, 1). Found {dropout}.')
         self.num_heads = num_heads
         self.dropout = dropout
         self.query = nn.Linear(channels, channels)
@@ -78,7 +79,7 @@ class TransformerBlock(nn.Module):
     ) -> None:
         super().__init__()
         if expansion < 1:
-            raise ValueError(f'`expansion` should be at least 1. Found {expansion}.')
+            raise ArgumentError(f'`expansion` should be at least 1. Found {expansion}.')
         self.norm = nn.LayerNorm(channels)
         self.context_norm = nn.LayerNorm(channels) if cross else None
         self.attention = Attention(channels, num_heads=num_heads, dropout=dropout)
@@ -107,7 +108,7 @@ def sinusoidal_positions(edge: int, channels: int) -> Tensor:
         ValueError: If ``channels`` is not a multiple of 4.
     """
     if channels % 4:
-        raise ValueError(f'Sinusoidal positions need a multiple of 4 channels. Found {channels}.')
+        raise ArgumentError(f'Sinusoidal positions need a multiple of 4 channels. Found {channels}.')
     frequencies = torch.exp(torch.arange(channels // 4) * (-4 * math.log(10000.0) / channels))
     angles = torch.arange(edge)[:, None] * frequencies
     axis = torch.cat([angles.sin(), angles.cos()], dim=1)
@@ -131,11 +132,11 @@ class PositionalEmbedding(nn.Module):
     def __init__(self, kind: str, *, added_to: str, edge: int, channels: int) -> None:
         super().__init__()
         if kind not in KINDS:
-            raise ValueError(f'`positional_embedding` should be one of {list(KINDS)}. Found {kind!r}.')
+            raise ArgumentError(f'`positional_embedding` should be one of {list(KINDS)}. Found {kind!r}.')
         if added_to not in PLACES:
-            raise ValueError(f'`position_added_to` should be one of {list(PLACES)}. Found {added_to!r}.')
+            raise ArgumentError(f'`position_added_to` should be one of {list(PLACES)}. Found {added_to!r}.')
         if kind == 'none' and added_to != 'query':
-            raise ValueError(
+            raise ArgumentError(
                 f"`position_added_to` should come with a `positional_embedding`. Found {added_to!r} with the embedding 'none'."
             )
         self.added_to = added_to
@@ -165,7 +166,7 @@ def grid_edge(num_tokens: int, name: str) -> int:
     """
     edge = max(math.isqrt(max(num_tokens, 0)), 1)
     if edge * edge != num_tokens:
-        raise ValueError(
+        raise ArgumentError(
             f'`{name}` should be a square, as features are pooled to an n x n grid: {edge**2} or {(edge + 1) ** 2}. '
             f'Found {num_tokens}.'
         )
@@ -231,9 +232,9 @@ class GridTokens(nn.Module):
         super().__init__()
         self.edge = grid_edge(num_tokens, name)
         if reducer not in REDUCERS:
-            raise ValueError(f'`channel_reducer` should be one of {list(REDUCERS)}. Found {reducer!r}.')
+            raise ArgumentError(f'`channel_reducer` should be one of {list(REDUCERS)}. Found {reducer!r}.')
         if reducer == 'none' and in_channels != channels:
-            raise ValueError(
+            raise ArgumentError(
                 f"`channel_reducer` should be 'linear' or 'conv' where {in_channels} channels become {channels}. Found 'none'."
             )
         self.conv_reducer = ConvNormAct(in_channels, channels, 1) if reducer == 'conv' else None

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -27,7 +28,7 @@ class BalancedBoundaryLoss(nn.Module):
     def __init__(self, *, positive_weight: float | None = None, ignore_index: int = 255) -> None:
         super().__init__()
         if positive_weight is not None and not 0 < positive_weight < 1:
-            raise ValueError(f'`positive_weight` should be in (0, 1) or None. Found {positive_weight}.')
+            raise ArgumentError(f'`positive_weight` should be in (0, 1) or None. Found {positive_weight}.')
         self.positive_weight = positive_weight
         self.ignore_index = ignore_index
 

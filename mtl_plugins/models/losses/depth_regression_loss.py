@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -25,7 +26,7 @@ class DepthRegressionLoss(nn.Module):
     def __init__(self, *, norm: str = 'l1') -> None:
         super().__init__()
         if norm not in ('l1', 'l2'):
-            raise ValueError(f"`norm` should be 'l1' or 'l2'. Found {norm!r}.")
+            raise ArgumentError(f"`norm` should be 'l1' or 'l2'. Found {norm!r}.")
         self.name = norm
 
     def forward(self, prediction: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
 from mtl_plugins.utils.data_files import find_in_library
@@ -39,7 +40,7 @@ def build_losses(loss: dict | Sequence[dict], build_foreign: Any) -> ModuleList:
     built = ModuleList(MODELS.build(config) if is_own(config) else build_foreign(config) for config in configs)
     names = [criterion.name for criterion in built]
     if not names or len(set(names)) < len(names):
-        raise ValueError(f'`loss` should be a loss, or losses with different names; `loss_name` sets one. Found {names}.')
+        raise ArgumentError(f'`loss` should be a loss, or losses with different names; `loss_name` sets one. Found {names}.')
     return built
 
 
@@ -58,7 +59,7 @@ def build_library_loss(config: dict, **defaults: Any) -> tuple[nn.Module, str, f
     kind_name = config['type'].removeprefix('torch.')
     kind = find_in_library(config['type']) if config['type'].startswith('torch.') else MODELS.get(config['type'])
     if kind is None or not inspect.isclass(kind):
-        raise ValueError(f'`loss` should be a loss of this package, of mmseg or of torch.nn. Found {config["type"]!r}.')
+        raise ArgumentError(f'`loss` should be a loss of this package, of mmseg or of torch.nn. Found {config["type"]!r}.')
     parameters = inspect.signature(kind).parameters
     weight = 1.0 if 'loss_weight' in parameters else config.pop('loss_weight', 1.0)
     name = None if 'loss_name' in parameters else config.pop('loss_name', None)
@@ -72,7 +73,7 @@ def build_library_loss(config: dict, **defaults: Any) -> tuple[nn.Module, str, f
         else:
             loss = build_part(config)
     except (AssertionError, TypeError) as error:
-        raise ValueError(f'The arguments of {config["type"]} should be what it takes. Found {config} ({error}).') from error
+        raise ArgumentError(f'The arguments of {config["type"]} should be what it takes. Found {config} ({error}).') from error
     snake = re.sub('(?<=[a-z])(?=[A-Z])', '_', kind_name.removesuffix('Loss')).lower()
     name = name or getattr(loss, 'loss_name', None) or snake
     return loss, name.removeprefix('loss_'), weight
@@ -112,13 +113,13 @@ class LabelLoss(nn.Module):
         self.sampler = None
         if sampler is not None:
             if 'weight' not in accepts:
-                raise ValueError(
+                raise ArgumentError(
                     f'`sampler` needs a loss with weights of pixels, as mmseg.CrossEntropyLoss. Found {config["type"]}.'
                 )
             self.sampler = TASK_UTILS.build(sampler, default_args=dict(context=_Context(self.loss_decode)))
         self.way = self._choose(config['type'])
         if sampler is not None and self.way != '_compare':
-            raise ValueError(f'`sampler` needs a loss of whole batches, as mmseg.CrossEntropyLoss. Found {config["type"]}.')
+            raise ArgumentError(f'`sampler` needs a loss of whole batches, as mmseg.CrossEntropyLoss. Found {config["type"]}.')
 
     @property
     def class_weight(self) -> Sequence[float] | Tensor | None:
@@ -145,7 +146,7 @@ class LabelLoss(nn.Module):
             if losses[0].ndim == 0 and torch.isclose(*losses):
                 return way
         found = f'{kind} ({str(reason).splitlines()[0]})' if reason else kind
-        raise ValueError(f'`loss` should compare logits (B, C, H, W) with labels (B, H, W) and give a number. Found {found}.')
+        raise ArgumentError(f'`loss` should compare logits (B, C, H, W) with labels (B, H, W) and give a number. Found {found}.')
 
     def _compare(self, logits: Tensor, labels: Tensor, weight: Tensor | None) -> Tensor:
         options = self.options if weight is None else {**self.options, 'weight': weight}
@@ -206,17 +207,17 @@ class DepthLoss(nn.Module):
         kind = config['type']
         self.space = config.pop('space', SPACES.get(kind.rpartition('.')[2], 'representation'))
         if self.space not in ('metres', 'representation'):
-            raise ValueError(f"`space` should be 'metres' or 'representation'. Found {self.space!r}.")
+            raise ArgumentError(f"`space` should be 'metres' or 'representation'. Found {self.space!r}.")
         if config.pop('reduction', 'mean') != 'mean':
-            raise ValueError(f"`reduction` of {kind} should be 'mean', over the valid pixels. Found another.")
+            raise ArgumentError(f"`reduction` of {kind} should be 'mean', over the valid pixels. Found another.")
         self.loss, self.name, self.weight = build_library_loss({**config, 'reduction': 'none'})
         example = torch.linspace(1, 2, 16).view(2, 2, 4)
         try:
             shape = self.loss(example, example + 1).shape
         except Exception as error:
-            raise ValueError(f'`loss` should compare depths (B, H, W). Found {kind} ({error}).') from error
+            raise ArgumentError(f'`loss` should compare depths (B, H, W). Found {kind} ({error}).') from error
         if shape not in (example.shape, example.shape[:1]):
-            raise ValueError(
+            raise ArgumentError(
                 f'`loss` of depth should give a value per pixel or per image. Found {kind}, which gives {tuple(shape)}.'
             )
 

@@ -4,6 +4,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -28,7 +29,7 @@ class UpsampledMaskLoss(nn.Module):
     def __init__(self, *, dice_weight: float = 0.0, ignore_index: int = 255) -> None:
         super().__init__()
         if dice_weight < 0:
-            raise ValueError(f'`dice_weight` should not be negative. Found {dice_weight}.')
+            raise ArgumentError(f'`dice_weight` should not be negative. Found {dice_weight}.')
         self.dice_weight = dice_weight
         self.ignore_index = ignore_index
 

@@ -5,6 +5,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 # Predictions below a millimetre count as one: the logarithm stays finite, and so does its slope.
@@ -68,9 +69,9 @@ class SILogLoss(nn.Module):
     def __init__(self, *, lambda_: float = 0.15, reduction: str = 'batch') -> None:
         super().__init__()
         if not 0 <= lambda_ <= 1:
-            raise ValueError(f'`lambda_` should be in [0, 1]. Found {lambda_}.')
+            raise ArgumentError(f'`lambda_` should be in [0, 1]. Found {lambda_}.')
         if reduction not in ('batch', 'image'):
-            raise ValueError(f"`reduction` should be 'batch' or 'image'. Found {reduction!r}.")
+            raise ArgumentError(f"`reduction` should be 'batch' or 'image'. Found {reduction!r}.")
         self.lambda_ = lambda_
         self.reduction = reduction
 

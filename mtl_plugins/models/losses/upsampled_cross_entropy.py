@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.interpolation import interpolation_matrix
 from mtl_plugins.registry import MODELS
 
@@ -115,7 +116,7 @@ class UpsampledCrossEntropyLoss(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
         if class_weight is not None and not (all(0 <= weight < math.inf for weight in class_weight) and any(class_weight)):
-            raise ValueError(f'`class_weight` should be finite numbers of at least 0, not all 0. Found {list(class_weight)}.')
+            raise ArgumentError(f'`class_weight` should be finite numbers of at least 0, not all 0. Found {list(class_weight)}.')
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
 

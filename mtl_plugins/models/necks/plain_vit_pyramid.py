@@ -7,6 +7,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torchvision.models.convnext import LayerNorm2d
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -46,9 +47,9 @@ class PlainViTPyramid(BaseModule):
         super().__init__(init_cfg=init_cfg)
         given = [index for index, width in enumerate(in_channels) if width is not None]
         if len(given) != 1:
-            raise ValueError(f'`in_channels` should have one width, as of a plain transformer. Found {tuple(in_channels)}.')
+            raise ArgumentError(f'`in_channels` should have one width, as of a plain transformer. Found {tuple(in_channels)}.')
         if finest_index not in (1, 2, 3):
-            raise ValueError(f'`finest_index` should be 1, 2 or 3. Found {finest_index}.')
+            raise ArgumentError(f'`finest_index` should be 1, 2 or 3. Found {finest_index}.')
         self.index, self.pool = given[0], pool
         widths: list[int | None] = list(in_channels)
         # From coarse to fine; a normalisation and an activation between two, as in ViTDet.

@@ -4,6 +4,7 @@ import torch
 from mmengine.model import ModuleDict
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.class_mask import ClassMaskTask
 from mtl_plugins.registry import MODELS
@@ -31,7 +32,7 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
             ValueError: If there is an auxiliary head, which is not asked for classes.
         """
         if auxiliary_head:
-            raise ValueError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
+            raise ArgumentError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
         super().build_network(backbone, neck, decode_head, None)
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
@@ -43,7 +44,7 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
         built = super().build_tasks(tasks)
         if [type(task) for task in built.values()] != [ClassMaskTask]:
             found = ', '.join(type(task).__name__ for task in built.values())
-            raise ValueError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
+            raise ArgumentError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
         return built
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -12,7 +12,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.models.utils.build import build_part
@@ -59,12 +59,12 @@ class MMSegSegmentor(MultiTaskSegmentor):
         init_cfg: dict | None = None,
     ) -> None:
         if not isinstance(segmentor, Mapping):
-            raise ValueError(f'`segmentor` should be the config of a model. Found {segmentor!r}.')
+            raise ArgumentError(f'`segmentor` should be the config of a model. Found {segmentor!r}.')
         whole = ConfigDict(copy.deepcopy(dict(segmentor)))
         for name, task in tasks.items():
             unused = [key for key in ('loss', 'sampler') if task.get(key) is not None]
             if unused:
-                raise ValueError(
+                raise ArgumentError(
                     f'`tasks.{name}.{unused[0]}` should be left out: the losses are those of `segmentor.decode_head`. '
                     f'Found {task[unused[0]]}.'
                 )
@@ -88,19 +88,19 @@ class MMSegSegmentor(MultiTaskSegmentor):
         """Build the model of mmseg, whose whole config stands for the backbone's."""
         whole = backbone
         if [type(task) for task in self.tasks.values()] != [SemSegTask]:
-            raise ValueError(
+            raise ArgumentError(
                 f'`tasks` should hold one SemSegTask. Found {[type(task).__name__ for task in self.tasks.values()]}.'
             )
         kind = whole.type.removeprefix('mmseg.')
         if kind not in KINDS:
-            raise ValueError(f'`segmentor.type` should be {" or ".join(KINDS)}. Found {whole.type}.')
+            raise ArgumentError(f'`segmentor.type` should be {" or ".join(KINDS)}. Found {whole.type}.')
         ((self.task_name, task),) = self.tasks.items()
         for part in _dicts([whole.decode_head, whole.get('auxiliary_head')]):
             needed = REFUSED.get(str(part.get('type')).rpartition('.')[2])
             if needed:
-                raise ValueError(f'`segmentor` should learn from label maps alone. Found {part.type}, which needs {needed}.')
+                raise ArgumentError(f'`segmentor` should learn from label maps alone. Found {part.type}, which needs {needed}.')
             if part.get('out_channels') == 1 and task.num_classes == 2:
-                raise ValueError(
+                raise ArgumentError(
                     '`out_channels` of `segmentor` should be left out: two classes have two logits here, whose softmax is the '
                     'sigmoid of their difference. Found 1.'
                 )
@@ -109,7 +109,9 @@ class MMSegSegmentor(MultiTaskSegmentor):
                 part.pop('out_channels', None)
             weights = None if str(part.get('type')).startswith('mmdet.') else part.get('class_weight')
             if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != task.num_classes:
-                raise ValueError(f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.')
+                raise ArgumentError(
+                    f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.'
+                )
         whole.pop('data_preprocessor', None)
         whole.test_cfg = whole.get('test_cfg') or ConfigDict(mode='whole')
         try:

@@ -11,6 +11,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.models.backbones.foreign_backbone import build_neck, find_pyramid, gives_pyramid
 from mtl_plugins.models.decode_heads.auxiliary_head import AuxiliaryHead
@@ -80,13 +81,13 @@ class MultiTaskSegmentor(BaseModel):
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if task_order is not None:
             if not set(tasks) <= set(task_order):
-                raise ValueError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
+                raise ArgumentError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
             tasks = {name: tasks[name] for name in task_order if name in tasks}
         self.fast_depthwise = fast_depthwise
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
         if len(set(self.labels.values())) < len(self.labels):
-            raise ValueError(f'`tasks` should learn different labels. Found {self.labels}.')
+            raise ArgumentError(f'`tasks` should learn different labels. Found {self.labels}.')
         self.build_network(backbone, neck, decode_head, auxiliary_head)
         for task in self.tasks.values():
             task.check_head(self.decode_head)
@@ -124,7 +125,7 @@ class MultiTaskSegmentor(BaseModel):
         check_reads_pyramid(decode_head)
         self.decode_head = MODELS.build({'in_channels': in_channels, 'out_channels': out_channels, **decode_head})
         if self.decode_head.out_channels != out_channels:
-            raise ValueError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
+            raise ArgumentError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
         configs = [auxiliary_head] if isinstance(auxiliary_head, Mapping) else auxiliary_head or []
         self.auxiliary_heads = ModuleList(AuxiliaryHead(config, in_channels, out_channels) for config in configs)
         if not torch.cuda.is_available():
@@ -180,7 +181,7 @@ class MultiTaskSegmentor(BaseModel):
         if mode == 'tensor':
             predictions = self.decode(inputs)
             return {name: task.upsample(predictions[name][-1], inputs.shape[-2:]) for name, task in self.tasks.items()}
-        raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
+        raise ArgumentError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
         """The tasks by name.
@@ -189,7 +190,7 @@ class MultiTaskSegmentor(BaseModel):
             ValueError: If there is none.
         """
         if not tasks:
-            raise ValueError('`tasks` should name at least one task. Found none.')
+            raise ArgumentError('`tasks` should name at least one task. Found none.')
         return ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
 
     def compile_network(self, **options) -> None:

@@ -10,6 +10,7 @@ from mmengine.model import BaseModel, BaseModule
 from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.self_supervised.dino_loss import DINOTerms, dino_terms, distribution_entropy, sinkhorn_centre
 from mtl_plugins.registry import MODELS
 
@@ -88,11 +89,11 @@ class DINO(BaseModel):
             data_preprocessor = MODELS.build(data_preprocessor)
         super().__init__(data_preprocessor=data_preprocessor, init_cfg=init_cfg)
         if min(student_temperature, teacher_temperature) <= 0:
-            raise ValueError(f'Temperatures should be positive. Found {student_temperature} and {teacher_temperature}.')
+            raise ArgumentError(f'Temperatures should be positive. Found {student_temperature} and {teacher_temperature}.')
         if not 0 <= centre_momentum < 1:
-            raise ValueError(f'`centre_momentum` should be in [0, 1). Found {centre_momentum}.')
+            raise ArgumentError(f'`centre_momentum` should be in [0, 1). Found {centre_momentum}.')
         if centring not in ('mean', 'sinkhorn'):
-            raise ValueError(f"`centring` should be 'mean' or 'sinkhorn'. Found {centring!r}.")
+            raise ArgumentError(f"`centring` should be 'mean' or 'sinkhorn'. Found {centring!r}.")
         self.student = ProjectedBackbone(backbone, projection_head)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_global = num_global
@@ -147,7 +148,7 @@ class DINO(BaseModel):
             return self.predict(views, sample_idx)
         if mode == 'tensor':
             return self.teacher.pool(views[0])
-        raise ValueError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
+        raise ArgumentError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
     def compare_views(self, views: Sequence[Tensor]) -> DINOTerms:
         """The terms of the loss; in training, the centre moves on."""

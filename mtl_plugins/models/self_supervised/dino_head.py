@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
 
 
@@ -58,9 +59,9 @@ class DINOHead(BaseModule):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         if num_layers < 1:
-            raise ValueError(f'`num_layers` should be at least 1. Found {num_layers}.')
+            raise ArgumentError(f'`num_layers` should be at least 1. Found {num_layers}.')
         if out_channels < 2:
-            raise ValueError(f'`out_channels` should be at least 2. Found {out_channels}.')
+            raise ArgumentError(f'`out_channels` should be at least 2. Found {out_channels}.')
         widths = [in_channels, *[hidden_channels] * (num_layers - 1), bottleneck_channels]
         layers: list[nn.Module] = []
         for width, next_width in pairwise(widths):

@@ -9,6 +9,8 @@ import torch
 from mmengine.dist import all_reduce
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
+
 
 class DINOTerms(NamedTuple):
     """What :func:`dino_terms` gives. ``loss = entropy + kl`` for every image.
@@ -51,7 +53,7 @@ def dino_terms(
     """
     num_global, num_views = len(teacher_GBK), len(student_VBK)
     if not 1 <= num_global <= num_views or num_views < 2:
-        raise ValueError(
+        raise ArgumentError(
             f'`student_VBK` should hold at least two views, the global ones among them. Found {num_views} views, {num_global} '
             'global.'
         )

@@ -5,6 +5,7 @@ import math
 import torch
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
@@ -46,11 +47,11 @@ class ClassMaskTask(DenseTask):
     ) -> None:
         super().__init__(label=label, init_cfg=init_cfg)
         if not 2 <= num_classes <= 255:
-            raise ValueError(f'`num_classes` should be in 2..255. Found {num_classes}.')
+            raise ArgumentError(f'`num_classes` should be in 2..255. Found {num_classes}.')
         if not 0 < threshold < 1:
-            raise ValueError(f'`threshold` should be in (0, 1). Found {threshold}.')
+            raise ArgumentError(f'`threshold` should be in (0, 1). Found {threshold}.')
         if not 0 <= absent_prob <= 1:
-            raise ValueError(f'`absent_prob` should be in [0, 1]. Found {absent_prob}.')
+            raise ArgumentError(f'`absent_prob` should be in [0, 1]. Found {absent_prob}.')
         self.num_classes = num_classes
         self.out_channels = num_classes - 1
         self.threshold = threshold

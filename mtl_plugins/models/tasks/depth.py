@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.clamp import clamp_with_way_back
 from mtl_plugins.models.losses.foreign_loss import DepthLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
@@ -34,17 +35,17 @@ class DepthRepresentation:
 
     def __init__(self, name: str, depth_range: tuple[float, float], statistics: dict[str, float] | None) -> None:
         if name not in REPRESENTATIONS:
-            raise ValueError(f'`representation` should be one of {list(REPRESENTATIONS)}. Found {name!r}.')
+            raise ArgumentError(f'`representation` should be one of {list(REPRESENTATIONS)}. Found {name!r}.')
         if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
-            raise ValueError(f'`depth_range` should be two ascending positive numbers. Found {depth_range}.')
+            raise ArgumentError(f'`depth_range` should be two ascending positive numbers. Found {depth_range}.')
         if name == 'normalised' and statistics is None:
             statistics = dict(mean=27.0727, std=29.1264)
         if name in ('exp', 'metres'):
             if statistics is not None:
-                raise ValueError(f'`statistics` should be None for the representation {name!r}. Found {statistics}.')
+                raise ArgumentError(f'`statistics` should be None for the representation {name!r}. Found {statistics}.')
             statistics = dict(mean=0.0, std=1.0)
         if statistics is None or set(statistics) != {'mean', 'std'} or statistics['std'] <= 0:
-            raise ValueError(f'`statistics` of {name!r} should be dict(mean=..., std=...) with std > 0. Found {statistics}.')
+            raise ArgumentError(f'`statistics` of {name!r} should be dict(mean=..., std=...) with std > 0. Found {statistics}.')
         self.name = name
         self.mean, self.std = statistics['mean'], statistics['std']
         limits = [self._from_metres(limit) for limit in depth_range]
@@ -118,7 +119,7 @@ class DepthTask(DenseTask):
         for module in head.modules():
             given = getattr(module, 'depth_representation', self.representation.name)
             if given != self.representation.name:
-                raise ValueError(
+                raise ArgumentError(
                     f'`representation` of DepthTask should be {given!r}, which is what {type(module).__name__} predicts. '
                     f'Found {self.representation.name!r}.'
                 )

@@ -6,6 +6,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.losses.foreign_loss import LabelLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
@@ -48,18 +49,20 @@ class SemSegTask(DenseTask):
     ) -> None:
         super().__init__(label=label, init_cfg=init_cfg)
         if not 2 <= num_classes <= 255:
-            raise ValueError(
+            raise ArgumentError(
                 f'`num_classes` should be in 2..255: an object and its background are two classes. Found {num_classes}.'
             )
         self.num_classes = self.out_channels = num_classes
         self.criteria = build_losses(loss or dict(type='UpsampledCrossEntropyLoss'), partial(LabelLoss, sampler=sampler))
         own = [criterion.name for criterion in self.criteria if not isinstance(criterion, LabelLoss)]
         if sampler is not None and own:
-            raise ValueError(f'`sampler` needs losses of mmseg, as mmseg.CrossEntropyLoss. Found `loss` with {", ".join(own)}.')
+            raise ArgumentError(
+                f'`sampler` needs losses of mmseg, as mmseg.CrossEntropyLoss. Found `loss` with {", ".join(own)}.'
+            )
         for criterion in self.criteria:
             weights = getattr(criterion, 'class_weight', None)
             if weights is not None and len(weights) != num_classes:
-                raise ValueError(f'`class_weight` should have {num_classes} entries, one per class. Found {len(weights)}.')
+                raise ArgumentError(f'`class_weight` should have {num_classes} entries, one per class. Found {len(weights)}.')
         self.loss_name = self.loss_names()[0]
 
     def loss_names(self) -> list[str]:

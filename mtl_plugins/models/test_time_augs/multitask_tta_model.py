@@ -9,6 +9,7 @@ from mmengine.model import BaseModel
 from mmseg.structures import SegDataSample
 from torch import Tensor
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.registry import MODELS
 
@@ -51,14 +52,14 @@ class MultiTaskTTAModel(BaseModel):
         super().__init__(data_preprocessor=model.data_preprocessor)
         numbers = isinstance(scales, (list, tuple)) and all(isinstance(scale, (int, float)) for scale in scales)
         if not numbers or not scales or not all(0 < scale < math.inf for scale in scales):
-            raise ValueError(f'`scales` should be a list of one or more positive numbers. Found {scales!r}.')
+            raise ArgumentError(f'`scales` should be a list of one or more positive numbers. Found {scales!r}.')
         for name, merging in (merge or {}).items():
             if name not in model.tasks:
-                raise ValueError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
+                raise ArgumentError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
             if merging not in model.tasks[name].mergings:
-                raise ValueError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
+                raise ArgumentError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
         if scale_compensation and set(scales) == {1}:
-            raise ValueError(f'`scale_compensation` should come with other `scales` than 1. Found {scales}.')
+            raise ArgumentError(f'`scale_compensation` should come with other `scales` than 1. Found {scales}.')
         self.model = model
         self.scales = tuple(dict.fromkeys(float(scale) for scale in scales))
         self.flips = (False, True) if flip else (False,)
@@ -88,7 +89,7 @@ class MultiTaskTTAModel(BaseModel):
             ValueError: If ``mode`` is another.
         """
         if mode != 'predict':
-            raise ValueError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
+            raise ArgumentError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
         return self.predict(inputs, targets or {}, sample_idx, metainfo)
 
     def predict(

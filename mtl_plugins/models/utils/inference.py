@@ -7,6 +7,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from mtl_plugins.errors import ArgumentError
+
 
 def fold_batch_norm(module: nn.Module) -> None:
     """Fold each BatchNorm into the convolution that precedes it among its siblings, in place.
@@ -45,7 +47,7 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
         ValueError: If ``dtype`` is none of the three.
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
-        raise ValueError(f'`dtype` should be torch.float32, torch.bfloat16 or torch.float16. Found {dtype}.')
+        raise ArgumentError(f'`dtype` should be torch.float32, torch.bfloat16 or torch.float16. Found {dtype}.')
     fast = copy.deepcopy(model).eval().requires_grad_(False)
     for part in (fast.backbone, fast.neck, fast.decode_head):
         if part is not None:

@@ -17,7 +17,7 @@ import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import get_torchvision_models
 
-from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
 from mtl_plugins.utils import checkpoint_io
 from mtl_plugins.utils.files import temporary_beside
 
@@ -51,7 +51,7 @@ def check_model_name(name: str) -> None:
     """
     timm = import_timm()
     if not timm.is_model(name):
-        raise ValueError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
+        raise ArgumentError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
 
 
 HUB_FILE_NAME = 'model.safetensors'

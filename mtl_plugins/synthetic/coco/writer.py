@@ -15,7 +15,7 @@ import numpy as np
 from tqdm import tqdm
 
 from mtl_plugins.datasets.coco.masks import import_pycocotools, pack_segmentation, to_mask
-from mtl_plugins.errors import DataError
+from mtl_plugins.errors import ArgumentError, DataError
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, SPLITS, Visible, render_picture
 from mtl_plugins.utils.files import describe_os_error, replacing
 
@@ -124,11 +124,11 @@ def write_coco(
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
     if min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ValueError(f'The numbers of images should be >= 0, and not all 0. Found {tuple(counts.values())}.')
+        raise ArgumentError(f'The numbers of images should be >= 0, and not all 0. Found {tuple(counts.values())}.')
     if min(size) < MIN_SIDE:
-        raise ValueError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
+        raise ArgumentError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
     if seed < 0 or workers < 0:
-        raise ValueError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
+        raise ArgumentError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
     import_pycocotools()
     root = Path(out)
     if root.exists() and not root.is_dir():

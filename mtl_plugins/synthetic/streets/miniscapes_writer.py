@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from mtl_plugins.errors import DataError
+from mtl_plugins.errors import ArgumentError, DataError
 from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.depth_codec import encode_label
@@ -139,13 +139,13 @@ def write_miniscapes(
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
     if min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ValueError(f'The numbers of samples should be >= 0, and not all 0. Found {tuple(counts.values())}.')
+        raise ArgumentError(f'The numbers of samples should be >= 0, and not all 0. Found {tuple(counts.values())}.')
     if min(size) < MIN_SIDE:
-        raise ValueError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
+        raise ArgumentError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
     if seed < 0 or workers < 0:
-        raise ValueError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
+        raise ArgumentError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
     if isinstance(labels, str) or not labels or len(set(labels)) < len(labels) or not set(labels) <= set(_ENCODERS):
-        raise ValueError(f'`labels` should be different names out of {list(_ENCODERS)}. Found {labels!r}.')
+        raise ArgumentError(f'`labels` should be different names out of {list(_ENCODERS)}. Found {labels!r}.')
     root = Path(out)
     if root.exists() and not root.is_dir():
         raise DataError(f'{root} is a file; choose a new folder for the data set.')
