@@ -30,7 +30,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
             one validation has reached all of them.
 
     Raises:
-        ValueError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it or holds something else than numbers.
+        ArgumentError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it or holds something else than numbers.
         ConfigError: When the training starts, if nothing tells which of two values of a score of ``stop_at`` is the better.
 
     Attributes:

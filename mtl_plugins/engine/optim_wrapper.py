@@ -32,7 +32,7 @@ class OptimWrapper(_OptimWrapper):
         non_finite: ``'stop'`` or ``'skip'``.
 
     Raises:
-        ValueError: If ``non_finite`` is something else.
+        ArgumentError: If ``non_finite`` is something else.
     """
 
     def __init__(

@@ -42,7 +42,7 @@ class Picture:
         needs_training: False for a picture that a validation without training draws, too.
 
     Raises:
-        ValueError: If ``interval`` is negative.
+        ArgumentError: If ``interval`` is negative.
     """
 
     needs_training = True
@@ -118,7 +118,7 @@ class TrainingCrops(Picture):
         num_images: Rows of the picture at most.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ArgumentError: If a number is out of its range.
     """
 
     def __init__(self, *, interval: int = 500, num_images: int = 4) -> None:
@@ -150,7 +150,7 @@ class ValidationImages(Picture):
         interval: Draw at every so many validations; 0 never.
 
     Raises:
-        ValueError: If a number is out of its range.
+        ArgumentError: If a number is out of its range.
     """
 
     needs_training = False
@@ -216,7 +216,7 @@ class ObservedSamples(Picture):
         interval: Draw at every so many validations; 0 never.
 
     Raises:
-        ValueError: If ``interval`` or a position is negative, or there is no position.
+        ArgumentError: If ``interval`` or a position is negative, or there is no position.
     """
 
     def __init__(self, *, samples: Sequence[int] = (0, 100), interval: int = 1) -> None:

@@ -47,7 +47,7 @@ class BoundaryMap(LabelKind):
         tolerance: Distance in pixels at which a predicted and a labelled boundary still match.
 
     Raises:
-        ValueError: If ``tolerance`` is out of its range.
+        ArgumentError: If ``tolerance`` is out of its range.
     """
 
     invalid = IGNORE_LABEL

@@ -45,7 +45,7 @@ class ClassMap(LabelKind):
         reduce_zero_label: Whether id 0 is ignored and id ``k`` is class ``k - 1``, as in mmseg.
 
     Raises:
-        ValueError: If classes, palette and mapping do not fit together.
+        ArgumentError: If classes, palette and mapping do not fit together.
     """
 
     invalid = IGNORE_LABEL

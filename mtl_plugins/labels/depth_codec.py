@@ -52,7 +52,7 @@ def encode_depth(
         depth_range: Metres of the codes 255 and 1.
 
     Raises:
-        ValueError: If ``rounding`` is unknown or a depth is not finite.
+        ArgumentError: If ``rounding`` is unknown or a depth is not finite.
     """
     if rounding not in ('nearest', 'truncate'):
         raise ArgumentError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")

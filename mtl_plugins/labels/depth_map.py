@@ -55,7 +55,7 @@ class DepthMap(LabelKind):
             renderers and the far end of stereo.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ArgumentError: If an argument is out of its range.
     """
 
     invalid = 0

@@ -161,7 +161,7 @@ class LabelKind(ABC):
 
         Raises:
             TypeError: If the type is wrong.
-            ValueError: If a value cannot be stored.
+            ArgumentError: If a value cannot be stored.
         """
 
     @abstractmethod
@@ -303,7 +303,7 @@ class LabelKind(ABC):
         """Errors of each pixel by name, ``(H, W)`` float64, NaN where the label does not count; none by default.
 
         Raises:
-            ValueError: If the shapes differ or a predicted value is not finite.
+            ArgumentError: If the shapes differ or a predicted value is not finite.
         """
         return {}
 

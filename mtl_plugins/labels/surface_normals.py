@@ -66,7 +66,7 @@ class SurfaceNormals(LabelKind):
         axes: Which axis of the file is x, y and z here, each with a sign: ``('x', '-y', '-z')`` for x right, y down, z forward.
 
     Raises:
-        ValueError: If ``axes`` are not x, y and z in some order.
+        ArgumentError: If ``axes`` are not x, y and z in some order.
     """
 
     invalid = 0

@@ -85,7 +85,7 @@ def read_config_dump(path: Path) -> dict[str, Any]:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it holds something else than assignments of plain values and calls of ``dict``.
+        ArgumentError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
     return read_config_text(read_bytes(path, MOST_TEXT).decode(), str(path))
 
@@ -98,7 +98,7 @@ def read_config_text(text: str, name: str) -> dict[str, Any]:
         name: For the error.
 
     Raises:
-        ValueError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
+        ArgumentError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
     """
     if len(text) > MOST_TEXT:
         raise ArgumentError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')

@@ -37,7 +37,7 @@ def make_run_name(team: int, name: str, time: datetime | None = None, suffix: st
         suffix: Five lower-case hexadecimal digits; random by default.
 
     Raises:
-        ValueError: If an argument does not fit the pattern.
+        ArgumentError: If an argument does not fit the pattern.
     """
     suffix = secrets.token_hex(3)[:5] if suffix is None else suffix
     if not isinstance(team, int) or not 0 <= team <= 99:

@@ -29,7 +29,7 @@ class SubmissionWriter:
         num_threads: Number of encoding threads.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ArgumentError: If an argument is out of range.
     """
 
     def __init__(

@@ -27,7 +27,7 @@ class AggregatedGradients(GradientBalancing):
 
     Raises:
         ConfigError: If TorchJD, or a package that the aggregator needs, is not installed.
-        ValueError: If name or arguments do not fit, or the aggregator cannot work at the place ``'features'``.
+        ArgumentError: If name or arguments do not fit, or the aggregator cannot work at the place ``'features'``.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class DynamicTaskPriority(LossBalancing):
         momentum: The share of the newest value in the average.
 
     Raises:
-        ValueError: If ``gamma`` is negative or ``momentum`` is not above 0 and at most 1.
+        ArgumentError: If ``gamma`` is negative or ``momentum`` is not above 0 and at most 1.
     """
 
     def __init__(self, *, tasks: Iterable[str], gamma: float = 1.0, momentum: float = 0.1) -> None:

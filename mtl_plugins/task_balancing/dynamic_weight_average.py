@@ -26,7 +26,7 @@ class DynamicWeightAverage(LossBalancing):
         logged: Besides the weights ``balance/ratio/<task>``, the ``r`` that they follow from.
 
     Raises:
-        ValueError: If ``temperature`` or ``interval`` is not positive.
+        ArgumentError: If ``temperature`` or ``interval`` is not positive.
     """
 
     def __init__(self, *, tasks: Iterable[str], temperature: float = 2.0, interval: int = 100) -> None:

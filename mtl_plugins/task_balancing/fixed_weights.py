@@ -17,7 +17,7 @@ class FixedWeights(nn.Module):
         weights: Weight >= 0 of each; equal weights that sum to 1 by default.
 
     Raises:
-        ValueError: If the weights name other tasks than ``tasks``, or one is negative.
+        ArgumentError: If the weights name other tasks than ``tasks``, or one is negative.
     """
 
     def __init__(self, *, tasks: Iterable[str], weights: dict[str, float] | None = None) -> None:

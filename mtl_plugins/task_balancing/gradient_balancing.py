@@ -42,7 +42,7 @@ class GradientBalancing(nn.Module):
             ``balance/weight/<task>`` where the result is a weighted sum.
 
     Raises:
-        ValueError: If ``place`` is none of the two.
+        ArgumentError: If ``place`` is none of the two.
     """
 
     lr_mult = 1.0

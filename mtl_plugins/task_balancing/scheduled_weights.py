@@ -20,7 +20,7 @@ class ScheduledWeights(LossBalancing):
         schedule: ``dict(iteration=0, weights=dict(semseg=1.0, depth=0.0))`` and so on, by iteration.
 
     Raises:
-        ValueError: If there is no entry, iterations do not ascend, or weights name other tasks or are negative.
+        ArgumentError: If there is no entry, iterations do not ascend, or weights name other tasks or are negative.
     """
 
     def __init__(self, *, tasks: Iterable[str], schedule: Sequence[dict]) -> None:

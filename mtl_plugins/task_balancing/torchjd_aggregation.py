@@ -57,7 +57,7 @@ class TorchJDAggregation:
 
     Raises:
         ConfigError: If TorchJD, or a package that the aggregator needs, is not installed.
-        ValueError: If the name or the arguments do not fit.
+        ArgumentError: If the name or the arguments do not fit.
     """
 
     def __init__(self, name: str, arguments: Mapping[str, Any], tasks: Sequence[str]) -> None:

@@ -23,7 +23,7 @@ class UncertaintyWeights(LossBalancing):
         lr_mult: The factor of the learning rate of ``s``.
 
     Raises:
-        ValueError: If ``classification`` names no task.
+        ArgumentError: If ``classification`` names no task.
     """
 
     def __init__(self, *, tasks: Iterable[str], classification: Sequence[str] = (), lr_mult: float = 1.0) -> None:

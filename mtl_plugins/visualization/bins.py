@@ -41,7 +41,7 @@ def render_bins(
         uint8 RGB ``(height, width, 3)``.
 
     Raises:
-        ValueError: If there is no row.
+        ArgumentError: If there is no row.
     """
     if not rows:
         raise ArgumentError('`rows` should hold at least one sample. Found none.')

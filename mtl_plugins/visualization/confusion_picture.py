@@ -46,7 +46,7 @@ def render_confusion_matrix(
 
 
     Raises:
-        ValueError: If the matrix is not square, its size is not the number of classes, or a count is negative.
+        ArgumentError: If the matrix is not square, its size is not the number of classes, or a count is negative.
     """
     matrix = _check_counts('matrix', matrix, classes)
     cells = normalise_rows(matrix) if normalised else matrix.astype(np.float64)
@@ -76,7 +76,7 @@ def render_confusion_difference(
 
 
     Raises:
-        ValueError: If a matrix is not square, its size is not the number of classes, or a count is negative.
+        ArgumentError: If a matrix is not square, its size is not the number of classes, or a count is negative.
     """
     counts = [_check_counts(name, matrix, classes) for name, matrix in (('first', first), ('second', second))]
     difference = normalise_rows(counts[1]) - normalise_rows(counts[0])

@@ -54,7 +54,7 @@ class Intrinsics:
             angle: More than 0, less than 180.
 
         Raises:
-            ValueError: If ``angle`` is out of its range.
+            ArgumentError: If ``angle`` is out of its range.
         """
         if not 0 < angle < 180:
             raise ArgumentError(f'`angle` of view should be between 0 and 180 degrees. Found {angle}.')
@@ -133,7 +133,7 @@ def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int
         HTML.
 
     Raises:
-        ValueError: If there is no point.
+        ArgumentError: If there is no point.
     """
     number = len(cloud.points)
     if not number:

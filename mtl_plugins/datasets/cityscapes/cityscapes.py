@@ -22,7 +22,7 @@ def class_label(num_classes: int, path: str, ids: Sequence[int] | None = LABEL_I
         ids: Ids in the files of the 19 classes, in train-id order; None: the files hold the classes themselves.
 
     Raises:
-        ValueError: If there is no such number of classes.
+        ArgumentError: If there is no such number of classes.
     """
     if num_classes not in (len(CLASSES), len(CATEGORIES)):
         raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
@@ -62,7 +62,7 @@ class CityscapesDataset(MultiTaskDataset):
         lazy_init: List the files on first use instead of now.
 
     Raises:
-        ValueError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
+        ArgumentError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
         DataNotFoundError: If the root, the split, its images or a label file is missing.
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """

@@ -39,7 +39,7 @@ class SynscapesDataset(MultiTaskDataset):
         lazy_init: List the files on first use instead of now.
 
     Raises:
-        ValueError: If ``num_classes`` or ``split`` is unknown, or as :class:`MultiTaskDataset` does.
+        ArgumentError: If ``num_classes`` or ``split`` is unknown, or as :class:`MultiTaskDataset` does.
         DataNotFoundError: If the root, the split, its images or a label file is missing.
         ConfigError: From ``dataset[key]``, if the package OpenEXR is missing.
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.

@@ -47,7 +47,7 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """``classes`` as a tuple.
 
     Raises:
-        ValueError: If it is not a sequence of 1 to 254 different names.
+        ArgumentError: If it is not a sequence of 1 to 254 different names.
     """
     if isinstance(classes, str) or not 0 < len(classes) < 255 or len(set(classes)) != len(classes):
         raise ArgumentError(f'`classes` should be a sequence of 1 to 254 different names. Found {classes!r}.')
@@ -82,7 +82,7 @@ def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = C
         classes: Names of categories, as in the file.
 
     Raises:
-        ValueError: If ``classes`` names a category that the file does not know.
+        ArgumentError: If ``classes`` names a category that the file does not know.
         DataNotFoundError: If the annotations or an image are missing, or no image is left.
         CorruptFileError: If the annotations are damaged.
     """

@@ -74,7 +74,8 @@ class ObjectCropDataset(KeyedDataset):
         lazy_init: List the samples on first use instead of now.
 
     Raises:
-        ValueError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or ``classes`` names an unknown category.
+        ArgumentError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or ``classes`` names an unknown
+            category.
         DataNotFoundError: If the annotations, the folder or an image are missing, or no crop is left.
         CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if an image cannot be used.
     """

@@ -74,7 +74,7 @@ def prepare_coco(
         Number of images and of crops per split.
 
     Raises:
-        ValueError: If ``classes`` names an unknown category, or one that cannot be a folder.
+        ArgumentError: If ``classes`` names an unknown category, or one that cannot be a folder.
         DataError: If something is missing or damaged, ``out`` is not empty, or writing fails.
     """
     classes, out = check_classes(classes), Path(out)

@@ -107,7 +107,7 @@ def convert(
             number of samples and how many of them are written.
 
     Raises:
-        ValueError: If ``size`` is not positive.
+        ArgumentError: If ``size`` is not positive.
         ConfigError: If one of ``changes`` is wrong, or a label is of a kind that cannot be converted.
         DataError: If ``out`` holds something else or was begun with other options or samples, no sample of a split other than
             ``test`` has a label, a file of the source cannot be used, or writing fails. What is written stays, and the same call

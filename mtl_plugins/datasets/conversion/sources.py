@@ -79,7 +79,7 @@ def open_source(
 
     Raises:
         ConfigError: If the labels are described wrongly, or ``labels_file`` or ``num_classes`` do not suit the kind.
-        ValueError: If ``kind`` or a label is unknown.
+        ArgumentError: If ``kind`` or a label is unknown.
         DataNotFoundError: If there is no split, or not the one that was named.
     """
     if kind not in KINDS:

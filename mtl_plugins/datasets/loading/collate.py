@@ -27,7 +27,7 @@ def multitask_collate(items: Sequence[dict]) -> dict:
 
     Raises:
         ConfigError: If the pipeline does not make such items.
-        ValueError: If the items have different keys.
+        ArgumentError: If the items have different keys.
     """
     first = items[0]
     if not isinstance(first, Mapping) or 'inputs' not in first:
@@ -83,7 +83,7 @@ def view_collate(items: Sequence[dict]) -> dict:
         ``sample_idx`` int64 ``(B,)``; ``metainfo``, a list, if the items have it.
 
     Raises:
-        ValueError: If the views of two items differ in number or size.
+        ArgumentError: If the views of two items differ in number or size.
     """
     shapes = [[view.shape for view in item['inputs']] for item in items]
     different = next((found for found in shapes if found != shapes[0]), None)

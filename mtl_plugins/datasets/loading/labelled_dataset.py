@@ -109,7 +109,7 @@ class LabelledDataset(KeyedDataset):
 
     Raises:
         ConfigError: If a label's config is wrong.
-        ValueError: If ``tasks`` is no sequence of different names of labels.
+        ArgumentError: If ``tasks`` is no sequence of different names of labels.
     """
 
     def __init__(
@@ -135,7 +135,7 @@ class LabelledDataset(KeyedDataset):
         """Those of :meth:`offered_labels` that ``tasks`` names.
 
         Raises:
-            ValueError: If ``tasks`` is no sequence of different names of labels.
+            ArgumentError: If ``tasks`` is no sequence of different names of labels.
         """
         offered = cls.offered_labels(config)
         tasks = config.get('tasks')
@@ -149,7 +149,7 @@ class LabelledDataset(KeyedDataset):
         """Refuse an argument about a label that is not read.
 
         Raises:
-            ValueError: If it is given.
+            ArgumentError: If it is given.
         """
         if is_given and label not in self.labels:
             raise ArgumentError(f'`{argument}` should be left out where {label} is not read. Found `tasks` {tuple(self.labels)}.')

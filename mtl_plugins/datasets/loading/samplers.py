@@ -40,7 +40,7 @@ class EpochSampler(DefaultSampler):
         """Let iterators start as if the first ``num_samples`` of this rank's share of the epoch had been taken.
 
         Raises:
-            ValueError: If ``num_samples`` is negative.
+            ArgumentError: If ``num_samples`` is negative.
         """
         _check_skip(num_samples)
         self._start = num_samples
@@ -59,7 +59,7 @@ class IterationSampler(Sampler):
         seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
 
     Raises:
-        ValueError: If the dataset is empty.
+        ArgumentError: If the dataset is empty.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
@@ -91,7 +91,7 @@ class IterationSampler(Sampler):
         The cost does not depend on ``num_samples``, and no data are read.
 
         Raises:
-            ValueError: If ``num_samples`` is negative.
+            ArgumentError: If ``num_samples`` is negative.
         """
         _check_skip(num_samples)
         self._start = num_samples

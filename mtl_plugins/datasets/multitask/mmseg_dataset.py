@@ -41,7 +41,7 @@ class MMSegDataset(LabelledDataset):
 
     Raises:
         ConfigError: If mmseg has no such class, or does not build it.
-        ValueError: If it is none of images with one class map each, or has no classes.
+        ArgumentError: If it is none of images with one class map each, or has no classes.
         DataNotFoundError: If files are missing.
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
@@ -152,7 +152,7 @@ def find_class(source: Mapping[str, Any]) -> type:
 
     Raises:
         ConfigError: If there is none.
-        ValueError: If it is no data set of images with one class map each, or is given what `MMSegDataset` takes.
+        ArgumentError: If it is no data set of images with one class map each, or is given what `MMSegDataset` takes.
     """
     # Here, because it takes more than a second and the registry imports this file for every run.
     from mmseg.datasets import BaseSegDataset

@@ -42,7 +42,7 @@ class MultiTaskDataset(LabelledDataset):
 
     Raises:
         ConfigError: If a label's config is wrong or ``tasks`` holds an unknown name.
-        ValueError: If ``tasks`` or ``missing_labels`` is no sequence of different names of labels.
+        ArgumentError: If ``tasks`` or ``missing_labels`` is no sequence of different names of labels.
         DataNotFoundError: If the root, the split, its images or a label file is missing.
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """

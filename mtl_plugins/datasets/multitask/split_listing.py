@@ -129,7 +129,7 @@ def list_split(
         keep: Which of the stems found in the folder belong to the split, where the folder does not say; all by default.
 
     Raises:
-        ValueError: If the template of the images has not one ``{stem}``.
+        ArgumentError: If the template of the images has not one ``{stem}``.
         DataNotFoundError: If the root, the split, its images or a label file is missing.
         DataError: If two images have one name, and the template fits neither.
     """

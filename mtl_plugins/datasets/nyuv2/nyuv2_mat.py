@@ -46,7 +46,7 @@ class NYUv2MatDataset(LabelledDataset):
         lazy_init: Open the files on first use instead of now.
 
     Raises:
-        ValueError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
+        ArgumentError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
         ConfigError: If the package h5py or SciPy is missing (``mtl_plugins[nyuv2]``).
         DataNotFoundError: If a file is missing.
         CorruptFileError: If a file is damaged or lacks an array.

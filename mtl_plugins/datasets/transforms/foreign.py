@@ -42,7 +42,7 @@ def build_transform(step: dict | Callable) -> Callable:
 
     Raises:
         ConfigError: If there is no such class, or the library is not installed.
-        ValueError: If it cannot serve in a pipeline of label maps.
+        ArgumentError: If it cannot serve in a pipeline of label maps.
     """
     if not isinstance(step, Mapping):
         return step
@@ -81,7 +81,7 @@ class ForeignTransform(BaseTransform):
         transform: The library's.
 
     Raises:
-        ValueError: On a sample, if the transform interpolates label maps, leaves them behind, gives an image that is not uint8
+        ArgumentError: On a sample, if the transform interpolates label maps, leaves them behind, gives an image that is not uint8
             RGB, or turns or mirrors an image whose label maps hold directions.
     """
 
@@ -136,7 +136,7 @@ def pixel_numbers(height: int, width: int) -> np.ndarray:
     """The number of each pixel, row by row, from ``FIRST``: float32 ``(H, W)``.
 
     Raises:
-        ValueError: If there are more pixels than float32 can count.
+        ArgumentError: If there are more pixels than float32 can count.
     """
     if height * width + FIRST > LAST:
         raise ArgumentError(f'An image should have less than {LAST - FIRST} pixels here. Found {height}x{width}.')
@@ -185,7 +185,7 @@ class OpenMMLabTransform(ForeignTransform):
     Its image is BGR, as theirs are. Those that swap classes when they flip cannot serve here.
 
     Raises:
-        ValueError: If the transform cannot work on a single sample, or would do what another part does.
+        ArgumentError: If the transform cannot work on a single sample, or would do what another part does.
     """
 
     def __init__(self, name: str, transform: Any) -> None:

@@ -97,7 +97,7 @@ class RandomHomography(BaseTransform):
             object ``zoom`` times as large from ``1 / zoom`` of the distance.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ArgumentError: If an argument is out of its range.
     """
 
     def __init__(

@@ -59,7 +59,7 @@ class MultiCrop(BaseTransform):
         solarise: Probability of inverting values from 128 on, as for ``blur``.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ArgumentError: If an argument is out of its range.
     """
 
     def __init__(

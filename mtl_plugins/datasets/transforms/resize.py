@@ -19,7 +19,7 @@ class ResizeCrop(BaseTransform):
         size: Side of the view.
 
     Raises:
-        ValueError: If ``size`` is not positive.
+        ArgumentError: If ``size`` is not positive.
     """
 
     def __init__(self, size: int = 64):
@@ -49,7 +49,7 @@ class ResizeToCover(BaseTransform):
         enlarge_only: Whether to leave an image alone that covers ``size`` already, as before random crops.
 
     Raises:
-        ValueError: If ``size`` is not one or two positive integers.
+        ArgumentError: If ``size`` is not one or two positive integers.
     """
 
     def __init__(self, size: int | tuple[int, int], enlarge_only: bool = False):

@@ -65,7 +65,7 @@ class CollapseHook(Hook):
         max_kl: Of :func:`find_collapse`.
 
     Raises:
-        ValueError: If ``interval`` or ``patience`` is below 1, or ``margin`` is not in (0, 0.5).
+        ArgumentError: If ``interval`` or ``patience`` is below 1, or ``margin`` is not in (0, 0.5).
     """
 
     def __init__(self, *, interval: int = 50, patience: int = 3, margin: float = 0.02, max_kl: float = 0.02) -> None:

@@ -43,7 +43,7 @@ class DINOScheduleHook(Hook):
         frozen_epochs: How long the last layer stays.
 
     Raises:
-        ValueError: If a momentum is not in [0, 1], a temperature not positive, or a length negative.
+        ArgumentError: If a momentum is not in [0, 1], a temperature not positive, or a length negative.
         ConfigError: If weight decay should change and the optimizer has none.
     """
 

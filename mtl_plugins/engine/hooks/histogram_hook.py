@@ -48,7 +48,7 @@ class HistogramHook(Hook):
         depth: Whether to draw the quantities of the tasks, which for depth are its metres.
 
     Raises:
-        ValueError: If ``interval`` is negative or ``layers`` is no regular expression.
+        ArgumentError: If ``interval`` is negative or ``layers`` is no regular expression.
         ConfigError: Before the training, if no layer matches.
     """
 

@@ -20,7 +20,7 @@ class LabelSummaryHook(Hook):
         seconds: Time after which no further sample is read.
 
     Raises:
-        ValueError: If ``max_samples`` is less than 1.
+        ArgumentError: If ``max_samples`` is less than 1.
     """
 
     priority = 'LOW'

@@ -34,7 +34,7 @@ class PreemptionHook(Hook):
         signals: Names of the signals.
 
     Raises:
-        ValueError: If ``interval`` is not positive, or a signal is unknown.
+        ArgumentError: If ``interval`` is not positive, or a signal is unknown.
         TrainingInterrupted: Out of the training, when the state is saved.
     """
 

@@ -34,7 +34,7 @@ def image_boundary_counts(label: np.ndarray, prediction: np.ndarray, tolerance: 
 
     Raises:
         TypeError: If the label is not uint8.
-        ValueError: If the shapes differ or a value is out of its range.
+        ArgumentError: If the shapes differ or a value is out of its range.
     """
     if label.dtype != np.uint8:
         raise TypeError(f'`label` should be uint8. Found {label.dtype}.')

@@ -27,7 +27,7 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
 
     Raises:
         TypeError: If a map is not ``uint8``.
-        ValueError: If the shapes differ or a map holds a value that is no class.
+        ArgumentError: If the shapes differ or a map holds a value that is no class.
     """
     for name, values in (('label', label), ('prediction', prediction)):
         if values.dtype != np.uint8:

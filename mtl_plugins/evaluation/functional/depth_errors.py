@@ -43,7 +43,7 @@ def image_depth_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray 
 
     Raises:
         TypeError: If a map is neither float32 nor float64.
-        ValueError: If the shapes differ, the prediction is not finite, or a valid label is infinite.
+        ArgumentError: If the shapes differ, the prediction is not finite, or a valid label is infinite.
     """
     for name, values in (('label', label), ('prediction', prediction)):
         if values.dtype not in (np.float32, np.float64):

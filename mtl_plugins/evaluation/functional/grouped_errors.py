@@ -39,7 +39,7 @@ def sum_by_group(errors: np.ndarray, groups: np.ndarray, num_groups: int) -> np.
         num_groups: Their number.
 
     Raises:
-        ValueError: If the shapes differ.
+        ArgumentError: If the shapes differ.
     """
     if errors.shape != groups.shape:
         raise ArgumentError(f'`errors` and `groups` should have the same shape. Found {errors.shape} and {groups.shape}.')

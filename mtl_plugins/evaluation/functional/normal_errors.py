@@ -32,7 +32,7 @@ def image_normal_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray
         ``(6,)`` float64, or None if the image has no valid pixel.
 
     Raises:
-        ValueError: If the shapes differ, a vector is not finite, or a prediction is zero where the label is valid.
+        ArgumentError: If the shapes differ, a vector is not finite, or a prediction is zero where the label is valid.
     """
     if label.shape != prediction.shape or label.ndim != 3 or label.shape[-1] != 3:
         raise ArgumentError(
@@ -54,7 +54,7 @@ def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     """Degrees ``(N,)`` between float64 vectors ``(N, 3)`` of any length.
 
     Raises:
-        ValueError: If a guess is zero.
+        ArgumentError: If a guess is zero.
     """
     if not guess.any(-1).all():
         raise ArgumentError('`prediction` should hold vectors of any length but zero. Found zero.')

@@ -15,7 +15,7 @@ def batch_size_with_epochs(value: int, config: Config) -> dict[str, Any]:
     The schedulers that count epochs and end with the training end with it again.
 
     Raises:
-        ValueError: If the config counts iterations, or the epochs would not be whole.
+        ArgumentError: If the config counts iterations, or the epochs would not be whole.
     """
     epochs = config.train_cfg.get('max_epochs')
     if epochs is None:

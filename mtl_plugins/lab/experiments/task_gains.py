@@ -20,7 +20,7 @@ def relative_changes(scores: Mapping[str, float], baseline: Mapping[str, float],
         rules: For each task its metrics, each ``'greater'`` (sign 1) or ``'less'`` (sign -1).
 
     Raises:
-        ValueError: If a task has no metric, a rule is another word, or a metric of the baseline is 0.
+        ArgumentError: If a task has no metric, a rule is another word, or a metric of the baseline is 0.
     """
     changes = {}
     for task, metrics in rules.items():

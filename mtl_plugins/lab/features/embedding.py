@@ -31,7 +31,7 @@ def embed(
 
     Raises:
         ConfigError: If scikit-learn is not installed.
-        ValueError: If there are fewer than four features, or ``previous`` is not of as many.
+        ArgumentError: If there are fewer than four features, or ``previous`` is not of as many.
     """
     if len(features) < 4:
         raise ArgumentError(f'`features` should hold at least four images. Found {len(features)}.')

@@ -62,7 +62,7 @@ class FeatureHook(Hook):
         num_workers: Threads that read.
 
     Raises:
-        ValueError: If a number is out of its range; before the training, if there are fewer than ``k`` training images.
+        ArgumentError: If a number is out of its range; before the training, if there are fewer than ``k`` training images.
         ConfigError: Before the training, if training and validation images come from the same split, or the best checkpoint is
             to be chosen by a score that there will not be.
     """

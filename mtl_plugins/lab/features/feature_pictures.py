@@ -63,7 +63,7 @@ def render_strip(scatters: Sequence[Scatter], classes: Sequence[str]) -> np.ndar
     Of more than ten, ten are drawn: the first, the last, and evenly in between. Each panel is scaled to its own extent.
 
     Raises:
-        ValueError: If there is none.
+        ArgumentError: If there is none.
     """
     if not scatters:
         raise ArgumentError('`scatters` should hold at least one embedding. Found none.')
@@ -124,7 +124,7 @@ def render_neighbours(rows: Sequence[NeighbourRow], classes: Sequence[str], titl
         uint8 RGB ``(height, width, 3)``.
 
     Raises:
-        ValueError: If there is no row.
+        ArgumentError: If there is no row.
     """
     if not rows:
         raise ArgumentError('`rows` should hold at least one query. Found none.')

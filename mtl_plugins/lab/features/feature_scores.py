@@ -26,7 +26,7 @@ def nearest_neighbours(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[n
         k: Number of neighbours.
 
     Raises:
-        ValueError: If the bank has fewer than k entries.
+        ArgumentError: If the bank has fewer than k entries.
     """
     if not 1 <= k <= len(bank):
         raise ArgumentError(f'`k` should lie between 1 and the size of the bank, {len(bank)}. Found {k}.')
@@ -70,7 +70,7 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray,
 
     Raises:
         ConfigError: If scikit-learn is not installed.
-        ValueError: If the bank has one class only.
+        ArgumentError: If the bank has one class only.
     """
     if len(np.unique(bank_labels)) < 2:
         raise ArgumentError('`bank_labels` should hold at least two classes. Found one.')
@@ -112,7 +112,7 @@ def score_features(
     classes. Nothing if no query or no bank entry has a class.
 
     Raises:
-        ValueError: As :func:`nearest_neighbours` and :func:`linear_probe` do.
+        ArgumentError: As :func:`nearest_neighbours` and :func:`linear_probe` do.
     """
     bank, bank_labels = bank[bank_labels != UNKNOWN], bank_labels[bank_labels != UNKNOWN]
     queries, query_labels = queries[query_labels != UNKNOWN], query_labels[query_labels != UNKNOWN]

@@ -102,7 +102,7 @@ def extract_features(
         num_workers: Threads that read.
 
     Raises:
-        ValueError: If there is no sample, or features are not finite.
+        ArgumentError: If there is no sample, or features are not finite.
     """
     indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
     if not len(indices):

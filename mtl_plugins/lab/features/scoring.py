@@ -225,7 +225,7 @@ def find_neighbours(
 
     Raises:
         UserError: If config, checkpoint or data are wrong.
-        ValueError: If ``indices`` do not exist.
+        ArgumentError: If ``indices`` do not exist.
     """
     check_device(device)
     datasets = build_datasets(data_config, image_size)

@@ -77,7 +77,7 @@ def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figur
         measured: What ``measure_layers`` gives, by the name of the checkpoint; each a colour.
 
     Raises:
-        ValueError: If there is none.
+        ArgumentError: If there is none.
     """
     if not measured:
         raise ArgumentError('`measured` should hold at least one checkpoint. Found none.')

@@ -26,7 +26,7 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
 
 
     Raises:
-        ValueError: If a model has another number of values.
+        ArgumentError: If a model has another number of values.
     """
     _check(panels, len(classes))
     names = _names(panels)
@@ -66,7 +66,7 @@ def render_error_by_range(
 
 
     Raises:
-        ValueError: If a model has another number of values than there are ranges.
+        ArgumentError: If a model has another number of values than there are ranges.
     """
     _check(panels, len(edges) - 1)
     names = _names(panels)
@@ -110,7 +110,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
 
 
     Raises:
-        ValueError: If a model has another number of values than there are cells.
+        ArgumentError: If a model has another number of values than there are cells.
     """
     _check(panels, grid[0] * grid[1])
     names = _names(panels)

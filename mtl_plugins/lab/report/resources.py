@@ -189,7 +189,7 @@ def render_score_against_cost(
 
 
     Raises:
-        ValueError: If there is no point.
+        ArgumentError: If there is no point.
     """
     if not points:
         raise ArgumentError('`points` should hold at least one run. Found none.')

@@ -78,7 +78,7 @@ class PyramidOrder:
         out_channels: Width of each place.
 
     Raises:
-        ValueError: If there are more than five maps, or none.
+        ArgumentError: If there are more than five maps, or none.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[float]) -> None:
@@ -107,7 +107,7 @@ def maps_of(output: Any) -> list[Tensor]:
     """The maps in what a network returns: one, a sequence or a mapping of them.
 
     Raises:
-        ValueError: If something in it is no map ``(B, C, H, W)``.
+        ArgumentError: If something in it is no map ``(B, C, H, W)``.
     """
     if isinstance(output, Tensor):
         output = [output]
@@ -137,7 +137,7 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
         order: The places of the backbone's own maps, None if it gives a pyramid itself.
 
     Raises:
-        ValueError: If the network cannot be run, gives other things than maps, or not the same in training and in prediction.
+        ArgumentError: If the network cannot be run, gives other things than maps, or not the same in training and in prediction.
     """
     network = nn.ModuleList([backbone] if neck is None else [backbone, neck])
     name = type(network[-1]).__name__

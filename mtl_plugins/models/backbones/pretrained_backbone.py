@@ -19,7 +19,7 @@ class PretrainedBackbone(BaseModule):
         """Load the weights that ``init_cfg`` names.
 
         Raises:
-            ValueError: If ``init_cfg`` has another type than ``'Pretrained'``.
+            ArgumentError: If ``init_cfg`` has another type than ``'Pretrained'``.
             CheckpointError: If the file cannot be had or does not fit.
         """
         self._is_init = True

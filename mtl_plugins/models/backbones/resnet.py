@@ -83,7 +83,7 @@ class DilatedResNet(PretrainedBackbone):
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`.
 
     Raises:
-        ValueError: If ``depth`` or ``output_stride`` is not one of those above.
+        ArgumentError: If ``depth`` or ``output_stride`` is not one of those above.
     """
 
     def __init__(

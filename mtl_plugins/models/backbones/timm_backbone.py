@@ -41,8 +41,8 @@ class TimmBackbone(PretrainedBackbone):
 
     Raises:
         ConfigError: If timm is not installed.
-        ValueError: If there is no such model, it offers no features, does not take the options, or cannot give the output stride
-            or the stem.
+        ArgumentError: If there is no such model, it offers no features, does not take the options, or cannot give the output
+            stride or the stem.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class MultiViewDataPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether the copy to the device returns early; needs pinned memory.
 
     Raises:
-        ValueError: If ``mean`` or ``std`` has not three entries, or on a batch whose views are not ``(B, H, W, 3)``.
+        ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose views are not ``(B, H, W, 3)``.
     """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:

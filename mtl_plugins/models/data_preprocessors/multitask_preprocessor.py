@@ -40,7 +40,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         non_blocking: Whether the copy to the device returns early; needs pinned memory.
 
     Raises:
-        ValueError: If ``mean`` or ``std`` has not three entries, or on a batch whose images are not ``(B, H, W, 3)``.
+        ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose images are not ``(B, H, W, 3)``.
     """
 
     def __init__(

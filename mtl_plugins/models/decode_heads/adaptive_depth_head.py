@@ -44,7 +44,7 @@ class AdaptiveDepthHead(BinsDepthHead):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If an argument is none of the above, or widths differ without a reducer.
+        ArgumentError: If an argument is none of the above, or widths differ without a reducer.
     """
 
     def __init__(

@@ -16,7 +16,7 @@ class AuxiliaryHead(JointHead):
         out_channels: Channels of each task's prediction.
 
     Raises:
-        ValueError: If ``tasks`` names one that there is not, ``loss_weight`` is not positive, or the head is of another kind.
+        ArgumentError: If ``tasks`` names one that there is not, ``loss_weight`` is not positive, or the head is of another kind.
     """
 
     def __init__(self, config: dict, in_channels: Sequence[int | None], out_channels: dict[str, int]) -> None:

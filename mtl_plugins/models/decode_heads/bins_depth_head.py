@@ -29,7 +29,7 @@ class BinsDepthHead(BaseModule):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``out_channels`` is not 1 (a joint head cannot hold it) or another argument is out of its range.
+        ArgumentError: If ``out_channels`` is not 1 (a joint head cannot hold it) or another argument is out of its range.
     """
 
     depth_representation = 'metres'

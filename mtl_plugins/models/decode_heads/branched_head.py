@@ -22,7 +22,7 @@ class BranchedHead(BaseModule):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``task_heads`` names a task that ``out_channels`` lacks.
+        ArgumentError: If ``task_heads`` names a task that ``out_channels`` lacks.
     """
 
     def __init__(

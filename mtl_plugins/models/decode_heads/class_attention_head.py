@@ -38,7 +38,7 @@ class ClassAttention(nn.Module):
         kind: One of the four.
 
     Raises:
-        ValueError: If ``kind`` is another.
+        ArgumentError: If ``kind`` is another.
     """
 
     def __init__(self, in_channels: int, num_classes: int, *, channels: int = 256, kind: str = 'scaled_dot') -> None:
@@ -114,7 +114,7 @@ class ClassAttentionHead(BaseModule):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is not exactly one task, or no such kind of attention.
+        ArgumentError: If there is not exactly one task, or no such kind of attention.
     """
 
     def __init__(

@@ -101,7 +101,7 @@ class SkipDecoder(nn.Module):
         separable: Whether the 3x3 convolutions are depthwise separable. The first is then computed from its upsampled input.
 
     Raises:
-        ValueError: If ``num_convs`` is less than 1, or ``factored_upsampling`` is asked of a separable convolution.
+        ArgumentError: If ``num_convs`` is less than 1, or ``factored_upsampling`` is asked of a separable convolution.
     """
 
     def __init__(
@@ -142,7 +142,7 @@ def widths_of_stages(name: str, widths: int | Sequence[int], num_stages: int) ->
     """A width for each stage, of one for all or of one for each.
 
     Raises:
-        ValueError: If there are more or fewer; ``name`` is the argument that is blamed.
+        ArgumentError: If there are more or fewer; ``name`` is the argument that is blamed.
     """
     widths = [widths] * num_stages if isinstance(widths, int) else list(widths)
     if len(widths) != num_stages:
@@ -172,7 +172,7 @@ class DeepLabV3PlusHead(MapHead):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
+        ArgumentError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
             ``squeeze_excitation`` is less than 1.
     """
 

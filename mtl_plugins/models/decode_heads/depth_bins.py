@@ -24,7 +24,7 @@ class BinScale:
         spacing: ``'linear'``, or ``'log'``: equal steps are equal ratios (spacing-increasing discretisation of arXiv 1806.02446).
 
     Raises:
-        ValueError: If the range is not two ascending positive numbers or the spacing is neither.
+        ArgumentError: If the range is not two ascending positive numbers or the spacing is neither.
     """
 
     def __init__(self, depth_range: tuple[float, float], spacing: str) -> None:

@@ -75,7 +75,7 @@ class DistilledHead(BranchedHead):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is one task only, a head has no embedding or the embeddings' widths differ, or an argument is none
+        ArgumentError: If there is one task only, a head has no embedding or the embeddings' widths differ, or an argument is none
             of the above.
     """
 

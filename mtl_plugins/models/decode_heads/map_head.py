@@ -51,7 +51,7 @@ def check_is_map_head(head: dict) -> None:
     """Refuse the config of a head without an embedding, on which another head cannot build.
 
     Raises:
-        ValueError: If its type is neither a :class:`MapHead` nor a decode head of mmseg.
+        ArgumentError: If its type is neither a :class:`MapHead` nor a decode head of mmseg.
     """
     if MODELS.get(head['type']) is not None and not is_map_head(head):
         raise ArgumentError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
@@ -61,7 +61,7 @@ def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int)
     """The head for one map of a config without ``in_channels`` and ``out_channels``, of this package or of mmseg.
 
     Raises:
-        ValueError: If it is another kind of head.
+        ArgumentError: If it is another kind of head.
     """
     if is_map_head(head) and _is_of_mmseg(MODELS.get(head['type'])):
         return MODELS.build(dict(type='MMSegHead', head=head, in_channels=in_channels, out_channels=out_channels))
@@ -73,7 +73,7 @@ def check_reads_pyramid(head: dict) -> None:
     """Refuse the config of a head that learns neither the pyramid's widths nor the channels it owes.
 
     Raises:
-        ValueError: If its class does not take ``in_channels`` and ``out_channels``.
+        ArgumentError: If its class does not take ``in_channels`` and ``out_channels``.
     """
     kind = MODELS.get(head['type'])
     if kind is not None and not {'in_channels', 'out_channels'} <= inspect.signature(kind).parameters.keys():
@@ -87,7 +87,7 @@ def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: 
     """The map head of a config without ``in_channels`` and ``out_channels``.
 
     Raises:
-        ValueError: If it is another kind of head.
+        ArgumentError: If it is another kind of head.
     """
     check_is_map_head(head)
     return build_head(head, in_channels, out_channels)
@@ -97,7 +97,7 @@ def width_of(in_channels: Sequence[int | None], index: int) -> int:
     """Width of one map of the pyramid.
 
     Raises:
-        ValueError: If the backbone does not give that map.
+        ArgumentError: If the backbone does not give that map.
     """
     if not -len(in_channels) <= index < len(in_channels) or in_channels[index] is None:
         hint = ' A backbone gives the map at stride 2 if `with_stem=True`.' if index == 0 else ''

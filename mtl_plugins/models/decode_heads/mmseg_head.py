@@ -42,8 +42,8 @@ class MMSegHead(MapHead):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If the head does not give one map by classifying each pixel of an embedding, or an argument does not fit the
-            pyramid or the tasks.
+        ArgumentError: If the head does not give one map by classifying each pixel of an embedding, or an argument does not fit
+            the pyramid or the tasks.
     """
 
     # mmseg's modules promise no order.
@@ -74,7 +74,7 @@ class MMSegHead(MapHead):
         """The config with its inputs and classes.
 
         Raises:
-            ValueError: If the inputs that it states do not fit the pyramid.
+            ArgumentError: If the inputs that it states do not fit the pyramid.
         """
         name = head['type']
         widths = [width for width in in_channels if width is not None]
@@ -113,7 +113,7 @@ class MMSegHead(MapHead):
         """The width of the embedding.
 
         Raises:
-            ValueError: If the classifier's output is not the head's, in training.
+            ArgumentError: If the classifier's output is not the head's, in training.
         """
 
         def classify(copy: nn.Module, device: torch.device) -> tuple[Any, list[Tensor], list[Tensor]]:

@@ -77,7 +77,7 @@ class ASPP(nn.Module):
         separable: Whether these are depthwise separable, as in DeepLabV3+ (arXiv 1802.02611).
 
     Raises:
-        ValueError: If a rate is not positive.
+        ArgumentError: If a rate is not positive.
     """
 
     def __init__(

@@ -23,7 +23,7 @@ class Attention(nn.Module):
         dropout: Probability that an attention weight is dropped in training.
 
     Raises:
-        ValueError: If ``channels`` is not a multiple of ``num_heads`` or ``dropout`` is not in [0, 1).
+        ArgumentError: If ``channels`` is not a multiple of ``num_heads`` or ``dropout`` is not in [0, 1).
     """
 
     def __init__(self, channels: int, *, num_heads: int = 4, dropout: float = 0.0) -> None:
@@ -71,7 +71,7 @@ class TransformerBlock(nn.Module):
         cross: Whether the tokens attend to another set of tokens, which gets a normalisation of its own.
 
     Raises:
-        ValueError: If ``expansion`` is less than 1 or an argument of :class:`Attention` is out of its range.
+        ArgumentError: If ``expansion`` is less than 1 or an argument of :class:`Attention` is out of its range.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ def sinusoidal_positions(edge: int, channels: int) -> Tensor:
     Frequencies fall geometrically from 1 towards 1/10000, as in arXiv 1706.03762.
 
     Raises:
-        ValueError: If ``channels`` is not a multiple of 4.
+        ArgumentError: If ``channels`` is not a multiple of 4.
     """
     if channels % 4:
         raise ArgumentError(f'Sinusoidal positions need a multiple of 4 channels. Found {channels}.')
@@ -126,7 +126,7 @@ class PositionalEmbedding(nn.Module):
         channels: Width of the tokens.
 
     Raises:
-        ValueError: If ``kind`` or ``added_to`` is none of those.
+        ArgumentError: If ``kind`` or ``added_to`` is none of those.
     """
 
     def __init__(self, kind: str, *, added_to: str, edge: int, channels: int) -> None:
@@ -162,7 +162,7 @@ def grid_edge(num_tokens: int, name: str) -> int:
     """The side of a square grid of ``num_tokens``.
 
     Raises:
-        ValueError: If the number is not a positive square; ``name`` is the argument that is blamed.
+        ArgumentError: If the number is not a positive square; ``name`` is the argument that is blamed.
     """
     edge = max(math.isqrt(max(num_tokens, 0)), 1)
     if edge * edge != num_tokens:
@@ -211,7 +211,7 @@ class GridTokens(nn.Module):
         name: The argument that stands for ``num_tokens`` in messages.
 
     Raises:
-        ValueError: If the number of tokens is not a square, the reducer is unknown, or it is ``'none'`` and the widths differ.
+        ArgumentError: If the number of tokens is not a square, the reducer is unknown, or it is ``'none'`` and the widths differ.
     """
 
     def __init__(

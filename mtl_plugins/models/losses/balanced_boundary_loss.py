@@ -20,7 +20,7 @@ class BalancedBoundaryLoss(nn.Module):
         ignore_index: The label of pixels that do not count.
 
     Raises:
-        ValueError: If ``positive_weight`` is out of its range.
+        ArgumentError: If ``positive_weight`` is out of its range.
     """
 
     name = 'bce'

@@ -18,7 +18,7 @@ class DepthRegressionLoss(nn.Module):
         norm: ``'l1'`` or ``'l2'``.
 
     Raises:
-        ValueError: If ``norm`` is neither.
+        ArgumentError: If ``norm`` is neither.
     """
 
     space = 'representation'

@@ -34,7 +34,7 @@ def build_losses(loss: dict | Sequence[dict], build_foreign: Any) -> ModuleList:
         build_foreign: Makes a loss of another library one of this package's kind.
 
     Raises:
-        ValueError: If there is none, or two have one name.
+        ArgumentError: If there is none, or two have one name.
     """
     configs = [loss] if isinstance(loss, dict) else list(loss)
     built = ModuleList(MODELS.build(config) if is_own(config) else build_foreign(config) for config in configs)
@@ -53,7 +53,7 @@ def build_library_loss(config: dict, **defaults: Any) -> tuple[nn.Module, str, f
         **defaults: Arguments for a class that takes them, where the config does not say otherwise.
 
     Raises:
-        ValueError: If there is no such loss, or it does not take the arguments.
+        ArgumentError: If there is no such loss, or it does not take the arguments.
     """
     config = dict(config)
     kind_name = config['type'].removeprefix('torch.')
@@ -94,8 +94,8 @@ class LabelLoss(nn.Module):
             None.
 
     Raises:
-        ValueError: If the loss does not compare logits ``(B, C, H, W)`` with labels ``(B, H, W)``, or takes no weights of pixels
-            though there is a sampler.
+        ArgumentError: If the loss does not compare logits ``(B, C, H, W)`` with labels ``(B, H, W)``, or takes no weights of
+            pixels though there is a sampler.
     """
 
     def __init__(self, config: dict, sampler: dict | None = None) -> None:
@@ -197,7 +197,7 @@ class DepthLoss(nn.Module):
             ``'representation'`` (the default for all others).
 
     Raises:
-        ValueError: If the loss gives neither a value per pixel nor one per image, ``space`` is neither, or it asks for another
+        ArgumentError: If the loss gives neither a value per pixel nor one per image, ``space`` is neither, or it asks for another
             reduction than the mean.
     """
 

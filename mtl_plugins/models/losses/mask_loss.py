@@ -21,7 +21,7 @@ class UpsampledMaskLoss(nn.Module):
         ignore_index: The label of pixels that do not count.
 
     Raises:
-        ValueError: If ``dice_weight`` is negative.
+        ArgumentError: If ``dice_weight`` is negative.
     """
 
     name = 'mask'

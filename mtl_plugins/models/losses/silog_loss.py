@@ -60,7 +60,7 @@ class SILogLoss(nn.Module):
         reduction: ``'batch'`` or ``'image'``.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ArgumentError: If an argument is out of its range.
     """
 
     name = 'silog'

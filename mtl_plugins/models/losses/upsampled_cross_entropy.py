@@ -107,7 +107,7 @@ class UpsampledCrossEntropyLoss(nn.Module):
             that lifts rare classes. None: all pixels count the same.
 
     Raises:
-        ValueError: If a weight is negative or not finite, or none is positive.
+        ArgumentError: If a weight is negative or not finite, or none is positive.
     """
 
     name = 'ce'

@@ -30,7 +30,7 @@ class PlainViTPyramid(BaseModule):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If the backbone gives more or fewer maps than one, or ``finest_index`` is none of those above.
+        ArgumentError: If the backbone gives more or fewer maps than one, or ``finest_index`` is none of those above.
     """
 
     # Takes all five maps of the pyramid, None included; other necks get those that there are.

@@ -22,14 +22,14 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     ``auxiliary_head``.
 
     Raises:
-        ValueError: If ``tasks`` holds something else, or there is an ``auxiliary_head``.
+        ArgumentError: If ``tasks`` holds something else, or there is an ``auxiliary_head``.
     """
 
     def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
         """As in :class:`MultiTaskSegmentor`.
 
         Raises:
-            ValueError: If there is an auxiliary head, which is not asked for classes.
+            ArgumentError: If there is an auxiliary head, which is not asked for classes.
         """
         if auxiliary_head:
             raise ArgumentError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
@@ -39,7 +39,7 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
         """The one task, by its name.
 
         Raises:
-            ValueError: If it is no :class:`ClassMaskTask`, or not the only one.
+            ArgumentError: If it is no :class:`ClassMaskTask`, or not the only one.
         """
         built = super().build_tasks(tasks)
         if [type(task) for task in built.values()] != [ClassMaskTask]:

@@ -44,7 +44,8 @@ class MMSegSegmentor(MultiTaskSegmentor):
 
     Raises:
         ConfigError: If a part of it is in a library that is not installed.
-        ValueError: If the model is of another kind, ``tasks`` holds something else, or a class weight does not fit the classes.
+        ArgumentError: If the model is of another kind, ``tasks`` holds something else, or a class weight does not fit the
+            classes.
     """
 
     def __init__(

@@ -57,8 +57,8 @@ class MultiTaskSegmentor(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If there is no task, ``task_order`` leaves one out, two learn the same label, the head's channels differ from
-            the tasks', or a task would misread the head's output.
+        ArgumentError: If there is no task, ``task_order`` leaves one out, two learn the same label, the head's channels differ
+            from the tasks', or a task would misread the head's output.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class MultiTaskSegmentor(BaseModel):
         """Build the network: :attr:`backbone`, :attr:`neck`, :attr:`decode_head` and :attr:`auxiliary_heads`.
 
         Raises:
-            ValueError: If the head's channels differ from the tasks', or a part does not fit.
+            ArgumentError: If the head's channels differ from the tasks', or a part does not fit.
         """
         self.backbone = build_part(backbone)
         # Places of the maps of a backbone or neck that gives no pyramid itself.
@@ -171,7 +171,7 @@ class MultiTaskSegmentor(BaseModel):
                 ``{task: (B, C, H, W)}``, the head's outputs at the input size.
 
         Raises:
-            ValueError: If ``mode`` is none of the three.
+            ArgumentError: If ``mode`` is none of the three.
         """
         if mode == 'loss':
             with FastDepthwiseGradients() if self.fast_depthwise else nullcontext():
@@ -187,7 +187,7 @@ class MultiTaskSegmentor(BaseModel):
         """The tasks by name.
 
         Raises:
-            ValueError: If there is none.
+            ArgumentError: If there is none.
         """
         if not tasks:
             raise ArgumentError('`tasks` should name at least one task. Found none.')

@@ -68,7 +68,7 @@ class DINO(BaseModel):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If a temperature is not positive, the momentum is not in [0, 1) or ``centring`` is neither.
+        ArgumentError: If a temperature is not positive, the momentum is not in [0, 1) or ``centring`` is neither.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class DINO(BaseModel):
                 for the pooled features ``(B, C)`` of the teacher's backbone.
 
         Raises:
-            ValueError: If ``mode`` is none of the three.
+            ArgumentError: If ``mode`` is none of the three.
         """
         views = [inputs] if isinstance(inputs, Tensor) else inputs
         views = [view.contiguous(memory_format=self.memory_format) for view in views]

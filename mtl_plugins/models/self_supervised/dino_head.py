@@ -43,7 +43,7 @@ class DINOHead(BaseModule):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``num_layers`` is not positive or ``out_channels`` is below 2.
+        ArgumentError: If ``num_layers`` is not positive or ``out_channels`` is below 2.
     """
 
     def __init__(

@@ -49,7 +49,7 @@ def dino_terms(
         teacher_temperature: Positive; a lower one sharpens.
 
     Raises:
-        ValueError: If there is no pair of different views.
+        ArgumentError: If there is no pair of different views.
     """
     num_global, num_views = len(teacher_GBK), len(student_VBK)
     if not 1 <= num_global <= num_views or num_views < 2:

@@ -30,7 +30,7 @@ class ClassMaskTask(DenseTask):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        ArgumentError: If an argument is out of its range.
     """
 
     mergings = ('mean', 'max')

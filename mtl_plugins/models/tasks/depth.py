@@ -30,7 +30,7 @@ class DepthRepresentation:
             MiniScapes'; ``'log'`` and ``'inverse'`` need it (log of metres, 1/metres); ``'exp'`` and ``'metres'`` have none.
 
     Raises:
-        ValueError: If an argument is none of the above.
+        ArgumentError: If an argument is none of the above.
     """
 
     def __init__(self, name: str, depth_range: tuple[float, float], statistics: dict[str, float] | None) -> None:
@@ -88,7 +88,7 @@ class DepthTask(DenseTask):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If representation, range or statistics do not fit together.
+        ArgumentError: If representation, range or statistics do not fit together.
     """
 
     out_channels = 1
@@ -114,7 +114,7 @@ class DepthTask(DenseTask):
         """Refuse a head that says what its output is, if this task reads it as something else.
 
         Raises:
-            ValueError: If it does.
+            ArgumentError: If it does.
         """
         for module in head.modules():
             given = getattr(module, 'depth_representation', self.representation.name)

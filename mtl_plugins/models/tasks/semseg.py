@@ -32,7 +32,7 @@ class SemSegTask(DenseTask):
         init_cfg: As in every mmengine module.
 
     Raises:
-        ValueError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
+        ArgumentError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
             there is a sampler, or it has a ``class_weight`` of another length.
     """
 

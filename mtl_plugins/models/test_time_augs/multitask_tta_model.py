@@ -37,7 +37,7 @@ class MultiTaskTTAModel(BaseModel):
             ``zoom`` times as large from ``1 / zoom`` of the distance. For models trained with lengths corrected for zoom.
 
     Raises:
-        ValueError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.
+        ArgumentError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class MultiTaskTTAModel(BaseModel):
         """A data sample per image, as :meth:`MultiTaskSegmentor.forward` gives it; ``mode`` can only be ``'predict'``.
 
         Raises:
-            ValueError: If ``mode`` is another.
+            ArgumentError: If ``mode`` is another.
         """
         if mode != 'predict':
             raise ArgumentError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")

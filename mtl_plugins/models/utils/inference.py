@@ -44,7 +44,7 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
             size, or None. ``dict(mode='reduce-overhead')`` replays CUDA graphs. Every size of image is compiled for itself.
 
     Raises:
-        ValueError: If ``dtype`` is none of the three.
+        ArgumentError: If ``dtype`` is none of the three.
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ArgumentError(f'`dtype` should be torch.float32, torch.bfloat16 or torch.float16. Found {dtype}.')

@@ -47,7 +47,7 @@ def check_model_name(name: str) -> None:
     """Accept the name of a timm model, with or without the tag of its pretrained weights (``resnet50.a1_in1k``).
 
     Raises:
-        ValueError: If there is no such model.
+        ArgumentError: If there is no such model.
     """
     timm = import_timm()
     if not timm.is_model(name):

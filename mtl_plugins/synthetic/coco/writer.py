@@ -119,7 +119,7 @@ def write_coco(
         progress: Show a progress bar on standard error, if that is a terminal.
 
     Raises:
-        ValueError: If a number is out of range.
+        ArgumentError: If a number is out of range.
         DataError: If ``out`` holds something already, is no folder, the disk is full, or pycocotools is missing.
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))

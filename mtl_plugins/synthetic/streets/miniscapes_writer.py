@@ -134,7 +134,7 @@ def write_miniscapes(
         ``out`` as a path.
 
     Raises:
-        ValueError: If a number is out of range.
+        ArgumentError: If a number is out of range.
         DataError: If ``out`` holds something already, is no folder, or the disk is full.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
