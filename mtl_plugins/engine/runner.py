@@ -285,6 +285,12 @@ class MultiTaskRunner(Runner):
             loop = {'type': 'EpochBasedTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         return super().build_train_loop(loop)
 
+    def register_default_hooks(self, hooks: dict | None = None) -> None:
+        """Register the hooks of the config; ``None`` leaves one out, whether it is mmengine's or not."""
+        mmengines = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
+        hooks = hooks or {}
+        super().register_default_hooks({name: hook for name, hook in hooks.items() if hook is not None or name in mmengines})
+
     def register_hooks(self, *args, **kwargs) -> None:
         super().register_hooks(*args, **kwargs)
         if not any(isinstance(hook, MetricsCsvHook) for hook in self.hooks):

@@ -126,6 +126,17 @@ def test_skipped_steps_are_told_and_the_run_goes_on(data_root, tmp_path):
     assert 'not finite in 1 of the last 4 steps' in log.read_text()
 
 
+def test_any_default_hook_can_be_left_out(data_root, tmp_path):
+    # mmengine asserts on the names that are not its own, without a word.
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
+    for left_out in ([name for name in config.default_hooks if name != 'checkpoint'], ['checkpoint']):
+        config.work_dir = str(tmp_path / left_out[0])
+        config.default_hooks.update(dict.fromkeys(left_out))
+        runner = RUNNERS.build(config)
+        runner.train()
+        assert runner.iter == 4
+
+
 def test_clipping_bounds_the_norm_and_logs_it(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
     config.optim_wrapper.clip_grad = dict(max_norm=1e-3)
