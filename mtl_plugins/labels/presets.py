@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, UserError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, UserError
 from mtl_plugins.labels.boundary_map import BoundaryMap
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import ClassMap
@@ -57,9 +57,9 @@ def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
             )
     try:
         return cls(name=name, **arguments)
-    except UserError:
-        raise
     except Exception as error:
+        if isinstance(error, UserError) and not isinstance(error, ArgumentError):
+            raise
         # A broken description fails deep in a kind, also in those of plug-ins, with errors of any class.
         raise ConfigError(f'The label `{name}` cannot be built: {shorten(error, 400)}') from error
 

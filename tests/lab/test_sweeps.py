@@ -308,8 +308,8 @@ def test_what_ends_without_a_score_says_why(trainings, sweep_file, tmp_path):
     assert [record['error'] for record in records] == sentences
     # Read from its file, as the next start does.
     assert run(sweep_file({LR: [2.0]}), tmp_path / 'work').records()[0]['error'] == sentences[0]
-    # A score of another library, of which the config says nothing.
-    (record,) = run(sweep_file({LR: [1e-2]}, metric='val/los'), tmp_path / 'other').records()
+    # The config cannot say what the losses of a task are called.
+    (record,) = run(sweep_file({LR: [1e-2]}, metric='val/semseg/loss_other'), tmp_path / 'other').records()
     assert record['state'] == 'fail' and 'No validation measures `metric`' in record['error']
 
 

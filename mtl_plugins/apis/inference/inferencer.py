@@ -22,7 +22,7 @@ from mtl_plugins.deployment.runtimes.inference_runtime import (
     labels_of_runtime,
 )
 from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, load_runtime
-from mtl_plugins.errors import ConfigError, DataError, UserError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.loading import build_trained
 from mtl_plugins.utils.files import scratch_folder
@@ -139,9 +139,9 @@ class MultiTaskInferencer:
         try:
             model = build_trained(found, str(checkpoint), None if config else ADVICE)
             self.steps += [build_transform(step) for step in test_steps(found)]
-        except UserError:
-            raise
         except Exception as error:
+            if isinstance(error, UserError) and not isinstance(error, ArgumentError):
+                raise
             # Whatever a class says to arguments that nobody checked.
             if config is not None:
                 raise

@@ -5,7 +5,7 @@ from typing import Any
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
 
-from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.errors import ArgumentError, ConfigError, UserError
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.data_files import shorten
 
@@ -54,9 +54,9 @@ def build_from_data(config: dict, place: str, most: int = MOST_PARAMETERS, advic
     hooks = [register_module_parameter_registration_hook(count_weights), register_module_module_registration_hook(count_modules)]
     try:
         return MODELS.build(config)
-    except UserError:
-        raise
     except Exception as error:
+        if isinstance(error, UserError) and not isinstance(error, ArgumentError):
+            raise
         # Arguments that do not fit end in errors of any class, deep in any library.
         raise ConfigError(
             f'{place} cannot be built from the config stored with it ({shorten(error, 300)}). {advice}'.strip()
