@@ -1,65 +1,32 @@
-"""Trained models over the same images of one split."""
+"""Trained models, and their predictions of the images of a labelled split."""
 
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.registry import init_default_scope
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from mtl_plugins.config.links import datasets_of, offered_labels
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.metrics.streaming_metric import to_values
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.checkpoint import load_pretrained
-from mtl_plugins.models.utils.inference import prepare_for_inference
-from mtl_plugins.models.utils.model_stats import count_parameters
 from mtl_plugins.registry import MODELS
 from mtl_plugins.visualization.attention_maps import crop_attention
 
 
-@dataclass
-class Contender:
-    """A trained model.
-
-    Attributes:
-        name: Its heading.
-        config: Path of its config.
-        checkpoint: Path of its weights.
-        parameters: Their number.
-        model: As validation runs it, with folded BatchNorm.
-    """
-
-    name: str
-    config: str
-    checkpoint: str
-    parameters: int
-    model: nn.Module = field(repr=False)
-
-    def describe(self) -> dict:
-        with open(self.checkpoint, 'rb') as file:
-            digest = hashlib.file_digest(file, 'sha256').hexdigest()
-        return dict(
-            name=self.name,
-            config=self.config,
-            checkpoint=self.checkpoint,
-            checkpoint_sha256=digest,
-            parameters=self.parameters,
-        )
-
-
 @dataclass(frozen=True)
 class Sample:
-    """An image and what the models make of it.
+    """An image and its predictions by some models.
 
     Attributes:
         position: In the data set.
@@ -78,8 +45,8 @@ class Sample:
     attention: list[np.ndarray | None]
 
 
-def build_trained(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
-    """The model of a config with the weights of a checkpoint, on the CPU.
+def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
+    """Build the model of a config on the CPU and load the weights of a checkpoint.
 
     Args:
         config: With ``model``.
@@ -102,29 +69,19 @@ def build_trained(config: Config, checkpoint: str, advice: str | None = None) ->
     return model
 
 
-def load_contender(name: str, config: Config, checkpoint: str, advice: str | None = None) -> Contender:
-    """Build the model of a config and load a checkpoint into it, see :func:`build_trained`.
-
-    Raises:
-        ConfigError: If the model predicts no labels.
-        CheckpointError: If the checkpoint does not fit.
-    """
-    model = build_trained(config, checkpoint, advice)
-    parameters = count_parameters(model)
-    device = 'cuda' if torch.cuda.is_available() else 'cpu'
-    return Contender(name, str(config.filename), checkpoint, parameters, prepare_for_inference(model).to(device))
+def checkpoint_digest(checkpoint: str) -> str:
+    """Return the SHA-256 of a file."""
+    with open(checkpoint, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def build_loader(
-    contenders: Sequence[Contender],
-    configs: Sequence[Config],
-    split: str | None = None,
-    more_labels: Sequence[str] = (),
+    models: Sequence[nn.Module], configs: Sequence[Config], split: str | None = None, more_labels: Sequence[str] = ()
 ) -> DataLoader:
-    """The validation loader of the first config, for all, which reads the labels that any of the models predicts.
+    """Build the validation loader of the first config, with the labels that any of the models predicts.
 
     Args:
-        contenders: The models.
+        models: Trained models.
         configs: Theirs.
         split: Another split than the config's.
         more_labels: Labels to read besides.
@@ -134,9 +91,9 @@ def build_loader(
     """
     data = configs[0].val_dataloader.dataset
     offered = offered_labels(data) or {}
-    wanted = list(dict.fromkeys([*(name for each in contenders for name in each.model.label_names), *more_labels]))
-    for contender, config in zip(contenders, configs, strict=True):
-        _check_classes(contender, config, offered)
+    wanted = list(dict.fromkeys([*(name for model in models for name in model.label_names), *more_labels]))
+    for model, config in zip(models, configs, strict=True):
+        _check_classes(model, config, offered)
     unknown = [name for name in wanted if name not in offered]
     if unknown:
         raise ConfigError(f'The data of {configs[0].filename} have the labels {", ".join(offered)}. Found {unknown[0]}.')
@@ -148,9 +105,9 @@ def build_loader(
     return MultiTaskRunner.build_dataloader(configs[0].val_dataloader)
 
 
-def _check_classes(contender: Contender, config: Config, offered: Mapping[str, Mapping]) -> None:
+def _check_classes(model: nn.Module, config: Config, offered: Mapping[str, Mapping]) -> None:
     theirs = offered_labels(config.val_dataloader.dataset) or {}
-    tasks = {label: contender.model.tasks[task] for task, label in contender.model.labels.items()}
+    tasks = {label: model.tasks[task] for task, label in model.labels.items()}
     for name, label in offered.items():
         classes, found = label.get('classes'), theirs.get(name, {}).get('classes')
         if not classes:
@@ -162,23 +119,21 @@ def _check_classes(contender: Contender, config: Config, offered: Mapping[str, M
         known = getattr(tasks.get(name), 'num_classes', None)
         if known not in (None, len(classes)):
             raise ConfigError(
-                f'The model of {contender.config} should know the {len(classes)} classes of the data set. Found {known}.'
+                f'The model of {config.filename} should know the {len(classes)} classes of the data set. Found {known}.'
             )
 
 
 def labels_of(loader: DataLoader) -> dict[str, LabelKind]:
-    """The kinds of label that the samples of a loader may have, by name."""
+    """Return the kinds of label that the samples of a loader may have, by name."""
     return build_labels(loader.dataset.metainfo['labels'])
 
 
 @torch.inference_mode()
-def predict_samples(
-    contenders: Sequence[Contender], loader: DataLoader, positions: Sequence[int] | None = None
-) -> Iterator[Sample]:
-    """Samples with the predictions of each model, one batch at a time.
+def predict_samples(models: Sequence[nn.Module], loader: DataLoader, positions: Sequence[int] | None = None) -> Iterator[Sample]:
+    """Give samples with the predictions of each model, one batch at a time.
 
     Args:
-        contenders: The models.
+        models: Models as :func:`~mtl_plugins.models.utils.inference.prepare_for_inference` gives them.
         loader: Of the split.
         positions: Which samples of its data set, in this order; all of them by default.
 
@@ -194,7 +149,7 @@ def predict_samples(
                 f'The split {loader.dataset.split!r} of {loader.dataset.data_root} should have labels: {", ".join(labels)}. '
                 'Found none.'
             )
-        answers = [_predict(contender.model, batch) for contender in contenders]
+        answers = [_predict(model, batch) for model in models]
         for index, meta in enumerate(batch['metainfo']):
             height, width = meta['ori_shape'][:2]
             values = {}
@@ -213,18 +168,20 @@ def predict_samples(
 
 
 def _predict(model: nn.Module, batch: dict) -> list[tuple[dict[str, np.ndarray], np.ndarray | None]]:
-    """Values by label of each image of a batch, without its padding, and attention, where the model has it."""
+    """Return the values by label of each image of a batch, without its padding, and its attention if the model has any."""
     inputs = model.data_preprocessor(dict(inputs=batch['inputs']))['inputs']
-    predictions = model.predict_arrays(inputs)
+    predictions = {name: to_arrays(maps) for name, maps in model.predict_arrays(inputs).items()}
     maps = model.attend(inputs).cpu().numpy() if hasattr(model, 'attend') else [None] * len(inputs)
     found = []
     for index, (attention, meta) in enumerate(zip(maps, batch['metainfo'], strict=True)):
         height, width = meta['ori_shape'][:2]
         if attention is not None:
             attention = crop_attention(attention, tuple(inputs.shape[-2:]), (height, width)).astype(np.float16)
-        values = {}
-        for name, prediction in predictions.items():
-            planes = prediction[index].reshape(-1, *prediction.shape[-2:])
-            values[name] = to_values(planes[:, :height, :width])
-        found.append((values, attention))
+        found.append(({name: values[index, :height, :width] for name, values in predictions.items()}, attention))
     return found
+
+
+def to_arrays(maps: Tensor) -> np.ndarray:
+    """Return maps ``(N, H, W)`` or ``(N, C, H, W)`` with the channels last; half precision becomes float32."""
+    maps = maps.float() if maps.dtype in (torch.float16, torch.bfloat16) else maps
+    return (maps if maps.ndim == 3 else maps.permute(0, 2, 3, 1)).contiguous().cpu().numpy()

@@ -1,6 +1,5 @@
 """Exporting a trained model: tracing, quantising, proof of parity, and only then the file."""
 
-import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -36,8 +35,7 @@ from mtl_plugins.deployment.writing import (
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
-from mtl_plugins.loading import Contender, build_loader, build_trained
-from mtl_plugins.models.utils.model_stats import count_parameters
+from mtl_plugins.loading import build_loader, checkpoint_digest
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
 from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
@@ -222,8 +220,7 @@ def print_parity(rows: Sequence[Row], console: Console | None = None) -> None:
 
 def provenance(config: Config, checkpoint: str) -> dict:
     """Where a model comes from, for the file."""
-    with open(checkpoint, 'rb') as file:
-        digest = hashlib.file_digest(file, 'sha256').hexdigest()
+    digest = checkpoint_digest(checkpoint)
     return dict(config=Path(config.filename).name, checkpoint=Path(checkpoint).name, checkpoint_sha256=digest)
 
 
@@ -233,11 +230,10 @@ def load_calibration(config: Config, model: nn.Module, number: int, most_worse: 
     Raises:
         UserError: If the data cannot be read.
     """
-    contender = Contender('', str(config.filename), '', count_parameters(model), model)
-    train = build_loader([contender], [config], 'train')
+    train = build_loader([model], [config], 'train')
     positions = np.unique(np.linspace(0, len(train.dataset) - 1, number).astype(int))
     images = [train.collate_fn([train.dataset[int(position)]])['inputs'].numpy() for position in positions]
-    return Calibration(images, build_loader([contender], [config], 'val'), most_worse)
+    return Calibration(images, build_loader([model], [config], 'val'), most_worse)
 
 
 def score(runtime: Runtime, loader: DataLoader, limit: int | None = None) -> dict[str, float]:
@@ -308,8 +304,3 @@ def refuse_losses(model: nn.Module, runtime: Runtime, calibration: Calibration) 
             f'In int8 {SUMMARY_TITLES.get(worst, worst)} should get worse by at most {calibration.most_worse:g} points '
             f'(`--max-loss`). Found {losses[worst]:.2f}. Nothing was written.'
         )
-
-
-def load(config: Config, checkpoint: str) -> nn.Module:
-    """The trained model of a config, as :func:`export` takes it."""
-    return build_trained(config, checkpoint).eval()

@@ -15,7 +15,8 @@ from mtl_plugins.apis.inference.tiles import predict_in_tiles, windows
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.loading import build_loader, load_contender, predict_samples
+from mtl_plugins.loading import build_loader, load_model, predict_samples
+from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.visualization.point_cloud import Intrinsics, encode_ply, make_point_cloud
 from tests.tiny import CONFIGS, tiny_config
 from tests.tools.photographs import JOINT, picture, save_checkpoint
@@ -108,8 +109,8 @@ def test_a_bomb_is_refused_by_its_header(tmp_path, monkeypatch):
 def test_predictions_and_probabilities_are_those_of_validation_bit_by_bit(tmp_path, data_root):
     path = save_checkpoint(tmp_path / 'x.pth')
     config = tiny_config(data_root, tmp_path / 'work', JOINT)
-    contender = load_contender('model', config, str(path))
-    samples = list(predict_samples([contender], build_loader([contender], [config])))
+    model = prepare_for_inference(load_model(config, str(path)))
+    samples = list(predict_samples([model], build_loader([model], [config])))
     found = MultiTaskInferencer(path, batch_size=2)(data_root / 'val/rgb')
     likely = MultiTaskInferencer(path, batch_size=2, probabilities=True)(data_root / 'val/rgb')
     assert len(found) == len(samples) == 3

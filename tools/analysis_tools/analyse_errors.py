@@ -45,26 +45,26 @@ def main() -> None:
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.lab.analysis.analysis import ERROR, analyse, make_document, rank_images
+    from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, rank_images
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.lab.plots.comparison import print_comparison
-    from mtl_plugins.loading import build_loader, labels_of, load_contender, predict_samples
+    from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    contender = load_contender('model', config, args.checkpoint)
-    loader = build_loader([contender], [config], args.split, args.labels)
+    trained = TrainedModel.load('model', config, args.checkpoint)
+    loader = build_loader([trained.model], [config], args.split, args.labels)
     labels = labels_of(loader)
     made = provenance(Options(threads=torch.get_num_threads(), device='cuda' if torch.cuda.is_available() else 'cpu'))
-    (analysis,), _ = analyse([contender], loader, progress=sys.stderr.isatty())
-    scores = args.by or [f'{ERROR}{name}' for name in contender.model.label_names if labels[name].pixel_error_names]
+    (analysis,), _ = analyse([trained], loader, progress=sys.stderr.isatty())
+    scores = args.by or [f'{ERROR}{name}' for name in trained.model.label_names if labels[name].pixel_error_names]
     ranked = {score: rank_images(analysis, score, args.num_images, True if args.lower_is_better else None) for score in scores}
     wanted = sorted({image['position'] for ranks in ranked.values() for some in ranks.values() for image in some})
     rows = {
         sample.position: dict(image=sample.image, labels=sample.values, predictions=sample.predictions[0])
-        for sample in predict_samples([contender], loader, wanted)
+        for sample in predict_samples([trained.model], loader, wanted)
     }
     document = make_document([analysis], loader, made)
     print_comparison(document)
@@ -74,7 +74,7 @@ def main() -> None:
         with replacing(args.out / name) as temporary:
             temporary.write_text(text, encoding='utf-8')
     height, width = rows[wanted[0]]['image'].shape[:2]
-    splits = {contender.name: analysis.split}
+    splits = {trained.name: analysis.split}
     pictures = draw_confusions(splits) | draw_errors(splits, width / height)
     for score, ranks in ranked.items():
         pictures[f'images_by_{score.replace("/", "_")}'] = draw_ranked(ranks, rows, score, labels)

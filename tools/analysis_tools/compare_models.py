@@ -55,10 +55,10 @@ def main() -> None:
     from benchmarks.provenance import provenance
     from benchmarks.results import Options
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.lab.analysis.analysis import analyse, choose_examples, make_document, read_positions
+    from mtl_plugins.lab.analysis.analysis import TrainedModel, analyse, choose_examples, make_document, read_positions
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
     from mtl_plugins.lab.plots.comparison import comparison_in_markdown, draw_comparisons, print_comparison
-    from mtl_plugins.loading import build_loader, labels_of, load_contender, predict_samples
+    from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.plots import write_picture
 
@@ -66,24 +66,25 @@ def main() -> None:
     names = args.names or default_names([Path(path) for path in paths])
     options = parse_options(args.cfg_options)
     configs = [load_config(path, options, args.data_root) for path in paths]
-    contenders = [load_contender(*items) for items in zip(names, configs, checkpoints, strict=True)]
-    loader = build_loader(contenders, configs, args.split, args.labels)
+    models = [TrainedModel.load(*items) for items in zip(names, configs, checkpoints, strict=True)]
+    networks = [each.model for each in models]
+    loader = build_loader(networks, configs, args.split, args.labels)
     positions = read_positions(args.indices, len(loader.dataset))
     made = provenance(Options(threads=torch.get_num_threads(), device='cuda' if torch.cuda.is_available() else 'cpu'))
-    analyses, largest = analyse(contenders, loader, progress=sys.stderr.isatty())
+    analyses, largest = analyse(models, loader, progress=sys.stderr.isatty())
     document = make_document(analyses, loader, made)
     print_comparison(document)
     if args.out is None:
         return
     make_folder(args.out)
-    examples = list(predict_samples(contenders, loader, positions or choose_examples(largest, args.num_examples)))
+    examples = list(predict_samples(networks, loader, positions or choose_examples(largest, args.num_examples)))
     document['examples'] = [example.name for example in examples]
     texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
     for name, text in texts.items():
         with replacing(args.out / name) as temporary:
             temporary.write_text(text, encoding='utf-8')
     height, width = examples[0].image.shape[:2]
-    splits = {analysis.contender.name: analysis.split for analysis in analyses}
+    splits = {analysis.trained.name: analysis.split for analysis in analyses}
     pictures = draw_comparisons(examples, names, labels_of(loader), [largest[example.position] for example in examples])
     pictures |= draw_confusions(splits) | draw_errors(splits, width / height)
     for name, picture in pictures.items():

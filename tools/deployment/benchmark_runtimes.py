@@ -38,11 +38,11 @@ def main() -> None:
     from benchmarks.results import Options
     from benchmarks.runtimes import Setting, benchmark, print_benchmark
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.deployment.export import load
+    from mtl_plugins.loading import load_model
     from mtl_plugins.utils.files import replacing
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    model = load(config, args.checkpoint)
+    model = load_model(config, args.checkpoint).eval()
     torch.set_num_threads(args.threads)
     if os.getloadavg()[0] > os.cpu_count() / 2:
         print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)

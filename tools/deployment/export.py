@@ -45,12 +45,13 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.deployment.export import Form, export, load, load_calibration, print_parity, provenance
+    from mtl_plugins.deployment.export import Form, export, load_calibration, print_parity, provenance
     from mtl_plugins.deployment.writing import check_precision
+    from mtl_plugins.loading import load_model
 
     check_precision(args.format, args.precision)
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    model = load(config, args.checkpoint)
+    model = load_model(config, args.checkpoint).eval()
     content = 'network' if args.network_only else 'images'
     form = Form(args.format, args.precision, content, args.size, args.batch_size)
     calibration = None

@@ -24,7 +24,7 @@ from mtl_plugins.deployment.runtimes.inference_runtime import (
 from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, load_runtime
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.loading import build_trained
+from mtl_plugins.loading import load_model
 from mtl_plugins.utils.files import scratch_folder
 
 # That a network gets at a time, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
@@ -137,7 +137,7 @@ class MultiTaskInferencer:
     ) -> Runtime:
         found = find_config(checkpoint, config, cfg_options)
         try:
-            model = build_trained(found, str(checkpoint), None if config else ADVICE)
+            model = load_model(found, str(checkpoint), None if config else ADVICE)
             self.steps += [build_transform(step) for step in test_steps(found)]
         except Exception as error:
             if isinstance(error, UserError) and not isinstance(error, ArgumentError):

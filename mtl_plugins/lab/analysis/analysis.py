@@ -5,16 +5,56 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from mmengine.config import Config
 from rich.progress import track
+from torch import nn
 from torch.utils.data import DataLoader
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.errors import EvaluationError
 from mtl_plugins.lab.analysis.split_analysis import SplitAnalysis, choose_best_median_worst
-from mtl_plugins.loading import Contender, labels_of, predict_samples
+from mtl_plugins.loading import checkpoint_digest, labels_of, load_model, predict_samples
+from mtl_plugins.models.utils.inference import prepare_for_inference
+from mtl_plugins.models.utils.model_stats import count_parameters
 
 BACKGROUND = 'background'
 ERROR = 'error/'
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model to be analysed.
+
+    Attributes:
+        name: Its heading.
+        config: Path of its config.
+        checkpoint: Path of its weights.
+        parameters: Their number.
+        model: The network as validation runs it, with folded BatchNorm.
+    """
+
+    name: str
+    config: str
+    checkpoint: str
+    parameters: int
+    model: nn.Module = field(repr=False)
+
+    @classmethod
+    def load(cls, name: str, config: Config, checkpoint: str, advice: str | None = None) -> 'TrainedModel':
+        """Load a model onto the GPU, if there is one; arguments and errors are those of :func:`load_model`."""
+        model = load_model(config, checkpoint, advice)
+        fast = prepare_for_inference(model).to('cuda' if torch.cuda.is_available() else 'cpu')
+        return cls(name, str(config.filename), checkpoint, count_parameters(model), fast)
+
+    def describe(self) -> dict:
+        return dict(
+            name=self.name,
+            config=self.config,
+            checkpoint=self.checkpoint,
+            checkpoint_sha256=checkpoint_digest(self.checkpoint),
+            parameters=self.parameters,
+        )
 
 
 @dataclass
@@ -22,13 +62,13 @@ class Analysis:
     """What a model did on a split.
 
     Attributes:
-        contender: The model.
+        trained: The model.
         split: Its scores and errors.
         images: Of each sample in order: ``position``, ``name`` and what :meth:`SplitAnalysis.add` says of it.
         attention: By image name, as in :class:`Sample`; empty for a model without.
     """
 
-    contender: Contender
+    trained: TrainedModel
     split: SplitAnalysis
     images: list[dict] = field(default_factory=list)
     attention: dict[str, np.ndarray] = field(default_factory=dict)
@@ -37,20 +77,18 @@ class Analysis:
         """As plain numbers, for a JSON file; NaN becomes None."""
         scores = {name: None if np.isnan(value) else value for name, value in self.split.scores().items()}
         return dict(
-            self.contender.describe(),
+            self.trained.describe(),
             scores=scores,
             confusion={name: matrix.tolist() for name, matrix in self.split.confusions().items()},
             errors=[table.describe() for table in self.split.tables],
         )
 
 
-def analyse(
-    contenders: Sequence[Contender], loader: DataLoader, progress: bool = True
-) -> tuple[list[Analysis], list[int | None]]:
+def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool = True) -> tuple[list[Analysis], list[int | None]]:
     """Run the models over the split; each sees the same images and labels. Memory does not grow but by a few numbers per image.
 
     Args:
-        contenders: The models.
+        models: The models.
         loader: As :func:`build_loader` gives it.
         progress: Whether to show a progress bar.
 
@@ -63,14 +101,14 @@ def analyse(
         EvaluationError: If a prediction cannot be scored.
     """
     labels = labels_of(loader)
-    predicted = [contender.model.label_names for contender in contenders]
+    predicted = [each.model.label_names for each in models]
     if not set(predicted[0]).intersection(*predicted[1:]):
-        found = '; '.join(f'{", ".join(names)} ({each.name})' for each, names in zip(contenders, predicted, strict=True))
+        found = '; '.join(f'{", ".join(names)} ({each.name})' for each, names in zip(models, predicted, strict=True))
         raise ConfigError(f'The models should predict a label in common. Found {found}.')
-    analyses = [Analysis(each, SplitAnalysis(labels, names)) for each, names in zip(contenders, predicted, strict=True)]
+    analyses = [Analysis(each, SplitAnalysis(labels, names)) for each, names in zip(models, predicted, strict=True)]
     class_map = next((name for name, kind in labels.items() if kind.is_class_map), None)
     largest = []
-    samples = predict_samples(contenders, loader)
+    samples = predict_samples([each.model for each in models], loader)
     for sample in track(samples, total=len(loader.dataset), description='Predicting', disable=not progress, transient=True):
         for analysis, predictions, attention in zip(analyses, sample.predictions, sample.attention, strict=True):
             try:

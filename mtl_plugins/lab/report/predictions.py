@@ -13,11 +13,11 @@ from PIL import Image
 from mtl_plugins.config.links import datasets_of, set_data_root
 from mtl_plugins.config.options import recorded_config
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, analyse, choose_examples, rank_images
+from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, TrainedModel, analyse, choose_examples, rank_images
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.labels.label_kind import ColourBar, LabelKind
-from mtl_plugins.loading import Sample, build_loader, labels_of, load_contender, predict_samples
+from mtl_plugins.loading import Sample, build_loader, labels_of, predict_samples
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 
 # Larger pictures are made smaller: the page holds all of them.
@@ -74,15 +74,16 @@ def predict(
     runs = {group.name: group.representative for group in groups}
     configs = [recorded_config(run, 'val_dataloader') for run in runs.values()]
     _set_data_root(configs[0], data_root)
-    contenders = [
-        load_contender(name, config, str(run.checkpoint('best') or run.checkpoint('last')), PLUGINS_ADVICE)
+    models = [
+        TrainedModel.load(name, config, str(run.checkpoint('best') or run.checkpoint('last')), PLUGINS_ADVICE)
         for (name, run), config in zip(runs.items(), configs, strict=True)
     ]
-    loader = build_loader(contenders, configs, split)
+    networks = [each.model for each in models]
+    loader = build_loader(networks, configs, split)
     analyses, largest = {}, []
-    for contender in contenders:
+    for each in models:
         # One by one: they need no label in common.
-        (analyses[contender.name],), largest = analyse([contender], loader, progress)
+        (analyses[each.name],), largest = analyse([each], loader, progress)
     labels, dataset = labels_of(loader), loader.dataset
     found = Predictions(
         labels=labels,
@@ -90,18 +91,18 @@ def predict(
         root=str(dataset.data_root),
         number=len(dataset),
         analyses=analyses,
-        samples=list(predict_samples(contenders, loader, choose_examples(largest, examples))),
+        samples=list(predict_samples(networks, loader, choose_examples(largest, examples))),
     )
     if best in analyses:
         found.ranked_of = best
-        contender = analyses[best].contender
-        for name in contender.model.label_names:
+        network = analyses[best].trained.model
+        for name in network.label_names:
             if labels[name].pixel_error_names:
                 ranks = rank_images(analyses[best], f'{ERROR}{name}', 2)
                 wanted = [image['position'] for some in ranks.values() for image in some]
                 rows = {
                     each.position: dict(image=each.image, labels=each.values, predictions=each.predictions[0])
-                    for each in predict_samples([contender], loader, sorted(set(wanted)))
+                    for each in predict_samples([network], loader, sorted(set(wanted)))
                 }
                 found.ranked[name] = draw_ranked(ranks, rows, f'{ERROR}{name}', labels)
     return found
