@@ -1,19 +1,23 @@
-"""What strategies that look at the gradients of the tasks share."""
+"""Task balancing that combines the gradients of the tasks."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import combinations
 
 import torch
-from mmengine.dist import all_reduce, get_world_size
+from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.task_balancing.gradient_rows import GradientRows, average, products_of
-from mtl_plugins.task_balancing.sharing import Sharing, find_sharing
+from mtl_plugins.registry import TASK_UTILS
+from mtl_plugins.task_balancing.gradients import Sharing, average, find_sharing, products_of
+from mtl_plugins.task_balancing.torchjd_aggregation import TorchJDAggregation
 
 PLACES = ('parameters', 'features')
+# A weight of GradNorm that a step of the optimizer has made negative starts again from here.
+_LEAST = 1e-3
 
 
 class GradientBalancing(nn.Module):
@@ -55,16 +59,16 @@ class GradientBalancing(nn.Module):
         self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
         self._iteration = 0
         self.logged: dict[str, Tensor] = {}
-        self._rows = GradientRows([])
+        # From the backward passes until the step: gradients of the shared parameters by task, None where there is none.
+        self._shared: list[nn.Parameter] = []
+        self._rows: dict[int, list[Tensor | None]] = {}
         self._cutting = False
         self._cut: list[tuple[Tensor, Tensor]] = []
         self._loss_scale = 1.0
-        # A compiled network must be able to go backwards once per task.
-        torch._functorch.config.donated_buffer = False
 
     def __getstate__(self) -> dict:
         # Copies, as for each validation, are made between steps and take none.
-        return {**self.__dict__, '_rows': GradientRows([]), '_cut': []}
+        return {**self.__dict__, '_shared': [], '_rows': {}, '_cut': []}
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
@@ -76,11 +80,11 @@ class GradientBalancing(nn.Module):
 
     @abstractmethod
     def combine(self, gramian: Tensor, rows: Tensor | None, tasks: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-        """The weights ``(T,)`` by which gradients are added up, or else the combined gradient ``(n,)``.
+        """Return the weights ``(T,)`` by which gradients are added up, or else the combined gradient ``(n,)``.
 
         Args:
             gramian: Products of the gradients ``(T, T)``, finite, float64, on the CPU.
-            rows: The gradients ``(T, n)``.
+            rows: The gradients ``(T, n)``; None if :attr:`by_products`.
             tasks: Those that take part, at least two.
         """
 
@@ -95,9 +99,18 @@ class GradientBalancing(nn.Module):
             *(f'balance/cosine/{a}-{b}' for a, b in combinations(self.tasks, 2)),
         ]
 
-    def begin_step(self) -> None:
-        """Announce a forward pass that :meth:`take_step` follows."""
+    @property
+    def by_products(self) -> bool:
+        """True if :meth:`combine` gives weights and needs no rows."""
+        return True
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Enclose a forward pass and the :meth:`take_step` that follows it."""
         self._cutting = self.place == 'features'
+        # A compiled network must be able to go backwards once per task.
+        with torch._functorch.config.patch(donated_buffer=False):
+            yield
 
     @torch.compiler.disable
     def cut(self, features: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
@@ -114,7 +127,7 @@ class GradientBalancing(nn.Module):
         return [heads.get(id(feature), feature) for feature in features]
 
     def take_step(self, task_losses: dict[str, Tensor], optim_wrapper: OptimWrapper) -> None:
-        """What ``optim_wrapper.update_params`` does with a total: backward passes and, when it is due, the optimizer's step.
+        """Make the backward passes and, when it is due, the optimizer's step, as ``optim_wrapper.update_params`` of a total.
 
         Args:
             task_losses: A scalar with a graph for each task.
@@ -157,11 +170,15 @@ class GradientBalancing(nn.Module):
     def _pass_parameters(
         self, passes: list[tuple[str, Tensor, int]], shared: list[nn.Parameter], owned: list[list[nn.Parameter]]
     ) -> None:
-        if not self._rows.rows:
-            self._rows = GradientRows(shared)
+        if not self._rows:
+            self._shared = shared
         for left, (task, loss, index) in enumerate(passes, 1 - len(passes)):
-            with self._rows.adding_to(self.tasks.index(task)):
-                loss.backward(inputs=[*shared, *owned[index]], retain_graph=left < 0)
+            place = self.tasks.index(task)
+            # A pass adds to the gradients that it finds, as it goes on and frees what the forward pass kept.
+            _set_gradients(self._shared, self._rows.get(place, [None] * len(self._shared)))
+            loss.backward(inputs=[*shared, *owned[index]], retain_graph=left < 0)
+            self._rows[place] = [parameter.grad for parameter in self._shared]
+            _set_gradients(self._shared, [None] * len(self._shared))
 
     def _pass_features(self, passes: list[tuple[str, Tensor, int]], sharing: Sharing, cut: list[tuple[Tensor, Tensor]]) -> None:
         edges = sharing.features
@@ -186,7 +203,18 @@ class GradientBalancing(nn.Module):
             # The total loss is the mean over the processes.
             all_reduce(gramian, op='sum')
             gramian /= get_world_size() ** 2
-        combined = self._combine_features(gramian / self._loss_scale**2, gradients, [task for task, *_ in passes])
+        weights, flat = self._weigh(
+            gramian / self._loss_scale**2,
+            lambda: torch.stack([torch.cat([gradient.flatten().float() for gradient in row]) for row in gradients]),
+            [task for task, *_ in passes],
+        )
+        if flat is None:
+            combined = [
+                sum(w * gradient for w, gradient in zip(weights, column, strict=True)) for column in zip(*gradients, strict=True)
+            ]
+        else:
+            pieces = flat.split([gradient.numel() for gradient in gradients[0]])
+            combined = [piece.view(g.shape).to(g.dtype) for piece, g in zip(pieces, gradients[0], strict=True)]
         inner = [(edge, gradient) for edge, gradient in zip(edges, combined, strict=True) if not hasattr(edge.node, 'variable')]
         leaves = {id(leaf): leaf for _, leaf in cut}
         for edge, gradient in zip(edges, combined, strict=True):
@@ -198,41 +226,19 @@ class GradientBalancing(nn.Module):
         if pairs:
             torch.autograd.backward(*map(list, zip(*pairs, strict=True)))
 
-    def _combine_features(self, gramian: Tensor, gradients: list[list[Tensor]], tasks: list[str]) -> list[Tensor]:
-        flat = None
-        weights = None
-        if len(tasks) > 1:
-            host = gramian.double().cpu()
-            if host.isfinite().all():
-                needs_rows = not self.by_products
-                rows = torch.stack([torch.cat([g.flatten().float() for g in row]) for row in gradients]) if needs_rows else None
-                weights, flat = self._count(host, rows, tasks)
-        if flat is not None:
-            pieces = flat.split([gradient.numel() for gradient in gradients[0]])
-            return [piece.view(g.shape).to(g.dtype) for piece, g in zip(pieces, gradients[0], strict=True)]
-        if weights is None:
-            return [sum(column) for column in zip(*gradients, strict=True)]
-        weights = weights.tolist()
-        return [
-            sum(weight * gradient for weight, gradient in zip(weights, column, strict=True))
-            for column in zip(*gradients, strict=True)
-        ]
-
-    @property
-    def by_products(self) -> bool:
-        """Whether :meth:`combine` gives weights and needs no rows."""
-        return True
-
-    def _count(self, gramian: Tensor, rows: Tensor | None, tasks: list[str]) -> tuple[Tensor | None, Tensor | None]:
-        """:meth:`combine` with its log; counts the combinations."""
+    def _weigh(self, gramian: Tensor, make_rows: Callable[[], Tensor], tasks: list[str]) -> tuple[list[float], Tensor | None]:
+        """:meth:`combine` with its log, which counts the combinations; where there is nothing to combine, weights of 1."""
+        gramian = gramian.double().cpu()
+        if len(tasks) < 2 or not gramian.isfinite().all():
+            return [1.0] * len(tasks), None
         alive = (gramian.diagonal() > 0).nonzero()[:, 0]
         weights, combined = torch.ones(len(tasks), dtype=gramian.dtype), None
         if len(alive) > 1:
             # A gradient that is 0 has no direction; most aggregators cannot divide by its length.
-            part = gramian[alive][:, alive]
-            found, combined = self.combine(
-                part, rows if rows is None or len(alive) == len(tasks) else rows[alive], [tasks[i] for i in alive.tolist()]
-            )
+            rows = None if self.by_products else make_rows()
+            if rows is not None and len(alive) < len(tasks):
+                rows = rows[alive]
+            found, combined = self.combine(gramian[alive][:, alive], rows, [tasks[i] for i in alive.tolist()])
             weights = None if found is None else weights.zero_().index_copy_(0, alive, found.to(weights))
         self._iteration += 1
         self.iteration.fill_(self._iteration)
@@ -246,7 +252,7 @@ class GradientBalancing(nn.Module):
         for (i, a), (j, b) in combinations(enumerate(tasks), 2):
             values[f'balance/cosine/{a}-{b}'] = float(cosines[i, j])
         self.log(values)
-        return weights, combined
+        return [] if weights is None else weights.tolist(), combined
 
     def log(self, values: dict[str, float]) -> None:
         """Replace all of :attr:`logged`."""
@@ -255,24 +261,31 @@ class GradientBalancing(nn.Module):
 
     def _finish(self, optim_wrapper: OptimWrapper) -> None:
         """Fill ``grad`` of all parameters of the optimizer."""
-        if get_world_size() > 1:
+        distributed = get_world_size() > 1
+        if distributed:
             average([p.grad for p in _parameters_of(optim_wrapper) if p.grad is not None])
-        rows = self._rows
-        if not rows.rows:
+        named, self._rows = {self.tasks[index]: row for index, row in sorted(self._rows.items())}, {}
+        if not named:
             return
-        if get_world_size() > 1:
-            rows.average()
-        scale = self._loss_scale
-        tasks = [self.tasks[index] for index in rows.rows]
-        weights = combined = None
-        if len(tasks) > 1:
-            gramian = rows.products().double().cpu() / scale**2
-            if gramian.isfinite().all():
-                weights, combined = self._count(gramian, None if self.by_products else rows.matrix() / scale, tasks)
+        rows, shared, scale = list(named.values()), self._shared, self._loss_scale
+        if distributed:
+            for row in rows:
+                average([gradient for gradient in row if gradient is not None])
+
+        def flatten(row: Sequence[Tensor | None]) -> Tensor:
+            return torch.cat([(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(shared, row, strict=True)])
+
+        weights, combined = self._weigh(
+            products_of(rows).double().cpu() / scale**2, lambda: torch.stack([flatten(row) for row in rows]) / scale, list(named)
+        )
         if combined is not None:
-            rows.hand_over(combined * scale)
-        else:
-            rows.hand_over_sum([1.0] * len(tasks) if weights is None else weights.tolist())
+            for parameter, piece in zip(shared, (combined * scale).split([p.numel() for p in shared]), strict=True):
+                parameter.grad = torch.empty_like(parameter).copy_(piece.view(parameter.shape))
+            return
+        for parameter, *column in zip(shared, *rows, strict=True):
+            parts = [(gradient, weight) for gradient, weight in zip(column, weights, strict=True) if gradient is not None]
+            for position, (gradient, weight) in enumerate(parts):
+                parameter.grad = parameter.grad.add_(gradient, alpha=weight) if position else gradient.mul_(weight)
 
 
 def _loss_scale(optim_wrapper: OptimWrapper) -> float:
@@ -283,6 +296,11 @@ def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
     return [parameter for group in optim_wrapper.optimizer.param_groups for parameter in group['params']]
 
 
+def _set_gradients(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = gradient
+
+
 def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor | None]) -> None:
     for parameter, gradient in zip(parameters, gradients, strict=True):
         if gradient is not None:
@@ -290,3 +308,117 @@ def _accumulate(parameters: Sequence[nn.Parameter], gradients: Sequence[Tensor |
             # As autograd itself would leave it: fused optimizers need the layout of the parameter.
             same = gradient.stride() == parameter.stride()
             parameter.grad = gradient if same else torch.empty_like(parameter).copy_(gradient)
+
+
+@TASK_UTILS.register_module()
+class GradNorm(GradientBalancing):
+    """GradNorm (Chen et al., arXiv 1711.02257): learned weights that make the tasks train at similar rates.
+
+    Total = sum of ``w * loss``. With the norm ``G`` of the gradient of ``w * loss`` and ``r``, the loss divided by the first one,
+    relative to its mean over the tasks, the weights learn to minimise the sum of ``|G - mean(G) * r ** alpha|``, whose second
+    term counts as constant. They sum to the number of tasks.
+
+    Args:
+        tasks: Names of the tasks that are trained.
+        alpha: How strongly tasks that lag behind are pulled; 0 makes the norms equal.
+        place: As in :class:`GradientBalancing`; the paper takes the last layer that is shared, which ``'features'`` comes near.
+        lr_mult: The factor of the learning rate of the weights.
+
+    Attributes:
+        logged: Besides what the parent tells, ``balance/ratio/<task>``, the loss divided by the first one.
+    """
+
+    def __init__(self, *, tasks: Iterable[str], alpha: float = 1.5, place: str = 'features', lr_mult: float = 1.0) -> None:
+        super().__init__(tasks=tasks, place=place)
+        self.alpha, self.lr_mult = alpha, lr_mult
+        self.weights = nn.Parameter(torch.ones(len(self.tasks)))
+        # 0 before the first loss.
+        self.register_buffer('first_losses', torch.zeros(len(self.tasks)))
+        self.ratios: Tensor | None = None
+
+    def logged_names(self) -> list[str]:
+        return [*super().logged_names(), *(f'balance/ratio/{task}' for task in self.tasks)]
+
+    @torch.no_grad()
+    def factors(self, losses: Tensor) -> Tensor:
+        weights = self.weights.clamp(min=_LEAST)
+        self.weights.copy_(weights * (len(self.tasks) / weights.sum()))
+        self.first_losses.copy_(torch.where(self.first_losses == 0, losses, self.first_losses))
+        self.ratios = losses / torch.where(self.first_losses == 0, 1.0, self.first_losses)
+        return self.weights.clone()
+
+    def combine(self, gramian: Tensor, rows: None, tasks: Sequence[str]) -> tuple[Tensor, None]:
+        here = [self.tasks.index(task) for task in tasks]
+        weights, ratios = torch.stack([self.weights.detach(), self.ratios]).double().cpu()[:, here]
+        norms = gramian.diagonal().sqrt()
+        targets = norms.mean() * (ratios / ratios.mean()) ** self.alpha
+        slopes = torch.zeros(len(self.tasks), dtype=torch.float64)
+        slopes[here] = (norms - targets).sign() * norms / weights
+        # The scaler takes its scale out of all gradients.
+        gradient = (slopes * self._loss_scale).to(self.weights)
+        self.weights.grad = gradient if self.weights.grad is None else self.weights.grad + gradient
+        return torch.ones_like(norms), None
+
+    def log(self, values: dict[str, float]) -> None:
+        told = torch.stack([self.weights.detach(), self.ratios]).tolist()
+        for name, numbers in zip(('weight', 'ratio'), told, strict=True):
+            values |= {f'balance/{name}/{task}': number for task, number in zip(self.tasks, numbers, strict=True)}
+        super().log(values)
+
+
+@TASK_UTILS.register_module()
+class AggregatedGradients(GradientBalancing):
+    """The gradients of what tasks share are combined by an aggregator of TorchJD (arXiv 2406.16232), by its name there.
+
+    UPGrad, MGDA, PCGrad, CAGrad, IMTLG, NashMTL, AlignedMTL, GradDrop, DualProj, ConFIG, Random and all others that the installed
+    version has. What aggregators remember is in the state dict, and random numbers are a function of seed and iteration.
+
+    Args:
+        tasks: Names of the tasks that are trained.
+        aggregator: Name.
+        arguments: Of the aggregator; a dict is a value per task: ``arguments=dict(pref_vector=dict(semseg=0.7, depth=0.3))``.
+        place: As in :class:`GradientBalancing`.
+        seed: Of random numbers.
+
+    Raises:
+        ConfigError: If TorchJD, or a package that the aggregator needs, is not installed.
+        ArgumentError: If name or arguments do not fit, or the aggregator cannot work at the place ``'features'``.
+    """
+
+    def __init__(
+        self,
+        *,
+        tasks: Iterable[str],
+        aggregator: str = 'UPGrad',
+        arguments: dict | None = None,
+        place: str = 'parameters',
+        seed: int = 0,
+    ) -> None:
+        super().__init__(tasks=tasks, place=place)
+        self.seed = seed
+        # A single task has no gradients to combine.
+        self.aggregation = TorchJDAggregation(aggregator, arguments or {}, self.tasks) if len(self.tasks) > 1 else None
+        if self.aggregation and place == 'features' and not (self.by_products or self.aggregation.by_coordinate):
+            raise ArgumentError(f"`place` of {aggregator} should be 'parameters', as it follows each of them. Found {place!r}.")
+
+    @property
+    def by_products(self) -> bool:
+        return self.aggregation is None or self.aggregation.by_products
+
+    def combine(self, gramian: Tensor, rows: Tensor | None, tasks: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
+        # Mixed so that neighbouring seeds share no stream.
+        seed = self.seed * 1_000_003 + self._iteration
+        if self.by_products:
+            return self.aggregation.weigh(gramian, tasks, seed), None
+        if self.place == 'features':
+            # Each process has samples, and so coordinates, of its own.
+            seed += get_rank() * 2_147_483_647
+        return None, self.aggregation.combine(rows, tasks, seed)
+
+    def get_extra_state(self) -> Tensor:
+        """What the aggregators remember, as bytes."""
+        return self.aggregation.state() if self.aggregation else self.iteration.new_zeros(0)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        if self.aggregation:
+            self.aggregation.load_state(state)

@@ -162,11 +162,11 @@ def test_memory_format_changes_nothing_but_the_layout():
         (dict(tasks={}), '`tasks` should name at least one task'),
         (
             dict(task_balancing=dict(type='FixedWeights', weights=dict(semseg=1.0, normals=1.0))),
-            r"`weights` should have one entry for each task of \['semseg', 'depth'\]. Found .*normals",
+            r"`weights` should have one entry >= 0 for each task of \['semseg', 'depth'\]. Found .*normals",
         ),
         (
             dict(task_balancing=dict(type='FixedWeights', weights=dict(semseg=-1.0, depth=1.0))),
-            '`weights` should not be negative',
+            r'`weights` should have one entry >= 0 for each task of .*-',
         ),
         (
             dict(decode_head=dict(type='JointHead', head=dict(type='DeepLabV3PlusHead'), out_channels=dict(semseg=5, depth=1))),

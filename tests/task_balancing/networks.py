@@ -31,8 +31,8 @@ class Network(nn.Module):
         return losses
 
     def step(self, batch, wrapper: OptimWrapper) -> None:
-        self.task_balancing.begin_step()
-        self.task_balancing.take_step(self.task_losses(*batch), wrapper)
+        with self.task_balancing.step():
+            self.task_balancing.take_step(self.task_losses(*batch), wrapper)
 
 
 def make_data(count: int, tasks=TASKS, seed: int = 1, dtype=torch.float64) -> tuple[Tensor, dict[str, Tensor]]:

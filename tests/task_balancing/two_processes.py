@@ -1,6 +1,7 @@
 """Trains small networks alone or as one of several processes; started by a test."""
 
 import sys
+from contextlib import nullcontext
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
@@ -49,12 +50,11 @@ def trained(kind):
         balancing.cut = lambda features: features
     for step in range(4):
         inputs, targets, shares = batch_of_step(step)
-        if by_gradient:
-            balancing.begin_step()
-        losses = {task: loss * shares.get(task, 1.0) for task, loss in network.task_losses(inputs, targets).items()}
-        if by_gradient:
-            balancing.take_step(losses, wrapper)
-            continue
+        with balancing.step() if by_gradient else nullcontext():
+            losses = {task: loss * shares.get(task, 1.0) for task, loss in network.task_losses(inputs, targets).items()}
+            if by_gradient:
+                balancing.take_step(losses, wrapper)
+                continue
         balancing(losses).backward()
         for parameter in network.parameters():
             # As distributed data parallel does.

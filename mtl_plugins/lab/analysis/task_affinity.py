@@ -21,8 +21,7 @@ from mtl_plugins.lab.runs.work_dirs import read_run
 from mtl_plugins.models.utils.checkpoint import load_pretrained
 from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.registry import MODELS
-from mtl_plugins.task_balancing.gradient_rows import products_of
-from mtl_plugins.task_balancing.sharing import find_sharing
+from mtl_plugins.task_balancing.gradients import find_sharing, products_of
 
 COSINE, NORM = 'balance/cosine/', 'balance/norm/'
 ALL = 'all shared'

@@ -283,11 +283,11 @@ class MultiTaskSegmentor(BaseModel):
         """As mmengine's, but for a task balancing by gradients, which does the backward passes; what is logged is the same."""
         if not self.balances_gradients:
             return super().train_step(data, optim_wrapper)
-        self.task_balancing.begin_step()
-        with optim_wrapper.optim_context(self):
-            data = self.data_preprocessor(data, True)
-            losses = self._run_forward(data, mode='loss')
-        self.task_balancing.take_step(self.task_losses(losses), optim_wrapper)
+        with self.task_balancing.step():
+            with optim_wrapper.optim_context(self):
+                data = self.data_preprocessor(data, True)
+                losses = self._run_forward(data, mode='loss')
+            self.task_balancing.take_step(self.task_losses(losses), optim_wrapper)
         with torch.no_grad():
             return self.parse_losses(losses)[1]
 

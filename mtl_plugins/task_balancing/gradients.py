@@ -1,26 +1,29 @@
-"""What several losses share, read from the autograd graph."""
+"""Gradients of several tasks: what losses share in the autograd graph, products of gradients, means over processes."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
+import torch
+from mmengine.dist import all_reduce
 from torch import Tensor
 from torch.autograd.graph import GradientEdge, Node
 from torch.nn import Parameter
 
+# Autograd's names of a split, and of operations whose weights have a row for each channel of the output. Without them the rows
+# of a joint head's last convolution, which serve one task each, would be combined as if all tasks shared them.
 _SPLITS = ('SplitWithSizesBackward0', 'SplitBackward0')
-# Operations whose weights have a row for each channel of the output.
 _ROWWISE = ('ConvolutionBackward0', 'AddmmBackward0')
 
 
 class Sharing(NamedTuple):
-    """What :func:`find_sharing` finds. Parameters and edges stand in the order in which the graph is walked: the same each time.
+    """Result of :func:`find_sharing`. Parameters and edges are in the order in which the graph is walked: the same each time.
 
     Attributes:
         shared: Parameters on which several losses depend, but for rows that serve one task each.
         features: The edges of the graph where what serves one loss reads what serves several.
         own: For each loss, the parameters that it reaches before any of ``features``: those of its own and rows of its own.
         tied: For each loss, those of ``shared`` that it uses in an operation of its own, as another loss does.
-        reread: Whether two losses pass through the same operation before ``features``.
+        reread: True if two losses pass through the same operation before ``features``.
     """
 
     shared: list[Parameter]
@@ -31,7 +34,7 @@ class Sharing(NamedTuple):
 
 
 def find_sharing(losses: Sequence[Tensor], inputs: Collection[Tensor] = ()) -> Sharing:
-    """What the scalars ``losses`` share.
+    """Find what the scalars ``losses`` share.
 
     Where an operation for several tasks ends in a split of its channels by task, as the last convolution of a joint head, it
     counts as one operation per task: its weights have rows of each task, and what it reads is the shared feature. With
@@ -84,10 +87,10 @@ def find_sharing(losses: Sequence[Tensor], inputs: Collection[Tensor] = ()) -> S
         reached = [dict.fromkeys(filter(_is_leaf, _walk([loss.grad_fn]))) for loss in losses]
         features = {node: None for nodes in reached for node in nodes if id(node.variable) in leaves}
         own = [_variables(nodes, leaves) for nodes in reached]
-        return Sharing([], _edges((node, 0) for node in features), own, [[] for _ in losses], True)
+        return Sharing([], [GradientEdge(node, 0) for node in features], own, [[] for _ in losses], True)
     return Sharing(
         _variables(filter(_is_leaf, shared), leaves),
-        _edges(edges),
+        [GradientEdge(*edge) for edge in edges],
         [_variables(nodes, leaves) for nodes in own],
         [_variables(nodes, leaves) for nodes in tied],
         bool(opened),
@@ -147,9 +150,38 @@ def _is_nested(edges: Collection[tuple[Node, int]]) -> bool:
     return any(below in nodes and below is not node for node in nodes for below in _walk([node]))
 
 
-def _edges(edges: Iterable[tuple[Node, int]]) -> list[GradientEdge]:
-    return [GradientEdge(node, number) for node, number in edges]
-
-
 def _variables(nodes: Iterable[Node], leaves: set[int]) -> list[Parameter]:
     return [node.variable for node in nodes if id(node.variable) not in leaves]
+
+
+def products_of(rows: Sequence[Sequence[Tensor | None]]) -> Tensor:
+    """Return the products ``(T, T)`` in float32 of ``T`` rows, each the same sequence of tensors; None counts as zeros."""
+    columns = list(zip(*rows, strict=True))
+    likes = [next((tensor for tensor in column if tensor is not None), None) for column in columns]
+    flat = [[None if t is None else _flat(t, like).float() for t, like in zip(row, likes, strict=True)] for row in rows]
+    products = torch.zeros(len(rows), len(rows), device=next((like.device for like in likes if like is not None), None))
+    for i, first in enumerate(flat):
+        for j, second in enumerate(flat[: i + 1]):
+            # Dot products, as a matrix product may be one of TF32.
+            terms = [torch.dot(a, b) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+            if terms:
+                products[i, j] = torch.stack(terms).sum()
+    return products + products.tril(-1).T
+
+
+def average(gradients: Sequence[Tensor]) -> None:
+    """Replace gradients by their mean over all processes, with one transfer per precision."""
+    # In the same order in all processes, which that of a set would not be.
+    for dtype in dict.fromkeys(gradient.dtype for gradient in gradients):
+        group = [gradient for gradient in gradients if gradient.dtype == dtype]
+        flat = torch.cat([gradient.flatten() for gradient in group])
+        all_reduce(flat, op='mean')
+        pieces = flat.split([gradient.numel() for gradient in group])
+        torch._foreach_copy_(group, [piece.view(gradient.shape) for piece, gradient in zip(pieces, group, strict=True)])
+
+
+def _flat(tensor: Tensor, like: Tensor) -> Tensor:
+    """All values in the order in which those of ``like`` lie in memory."""
+    if like.ndim == 4 and like.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1).reshape(-1)
+    return tensor.reshape(-1)
