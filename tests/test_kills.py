@@ -188,13 +188,11 @@ def predict_case(templates: Path) -> Case:
 
 
 def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
-    def write(model, form, description, path, images):
+    def write(model, description, path, images):
         path.write_bytes(b'graph of ' + model)
         path.with_suffix('.bin').write_bytes(b'weights of ' + model)
 
-    for name, value in dict(
-        write=write, import_packages=lambda *_: None, describe=lambda *_, **__: None, open_graph=lambda path: None
-    ).items():
+    for name, value in dict(write=write, check_format=lambda *_: None, open_graph=lambda path: None).items():
         monkeypatch.setattr(exporting, name, value)
     monkeypatch.setattr(exporting, 'compare', lambda *_: [])
 
@@ -203,7 +201,7 @@ def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
             (folder / name).write_bytes(content)
 
     def act(folder):
-        exporting.export(b'the new one', exporting.Form('openvino'), folder / 'model.xml')
+        exporting.export(b'the new one', exporting.Description({}), folder / 'model.xml')
 
     return Case(make, act)
 

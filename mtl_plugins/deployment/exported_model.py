@@ -36,14 +36,12 @@ class ExportedModel(nn.Module):
         self.model.fix_padding()
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
-        """The values of each label ``(N, H, W)`` or ``(N, H, W, C)``; with the content ``'network'`` its raw outputs."""
+        """Return the values of each label ``(N, H, W)`` or ``(N, H, W, C)``; with the content ``'network'`` its raw outputs."""
         model = self.model
         if self.content == 'network':
-            outputs = model(images)
-            return {model.labels[task]: output.float() for task, output in outputs.items()}
-        height, width = images.shape[1:3]
+            return {model.labels[task]: output.float() for task, output in model(images).items()}
         maps = model.predict_arrays(model.data_preprocessor.to_inputs(images))
-        rows, columns = (torch.arange(length, device=images.device) for length in (height, width))
+        rows, columns = (torch.arange(length, device=images.device) for length in images.shape[1:3])
         # Chosen by number, not as a slice: of a slice torch asks how it lies in memory, and the graph would hold that answer
         # for this size.
         return {
@@ -52,32 +50,23 @@ class ExportedModel(nn.Module):
         }
 
 
-def example_images(content: str, batch: int | None, size: tuple[int, int] | None, divisor: int | None) -> Tensor:
-    """Input to trace with: of the given batch and size, where they are fixed."""
-    height, width = size or EXAMPLE_SIZE
-    number = batch or EXAMPLE_BATCH
-    if content == 'images':
-        return torch.zeros(number, height, width, 3, dtype=torch.uint8)
-    height, width = (-(-length // (divisor or 1)) * (divisor or 1) for length in (height, width))
-    return torch.zeros(number, 3, height, width)
-
-
 def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int, int] | None = None) -> ExportedProgram:
-    """The graph of a model.
+    """Trace the graph of a model.
 
     Args:
-        function: What to trace.
+        function: The model.
         batch: The only number of images that the graph takes; None for any.
         size: Height and width of the only images that it takes; None for any.
 
     Raises:
         ConfigError: If torch cannot trace it; the message says at what.
     """
-    if not hasattr(Dim, 'DYNAMIC'):
-        raise ConfigError(f'Exporting needs PyTorch 2.6 or newer. Found {torch.__version__}.')
-    divisor = getattr(function.model.data_preprocessor, 'size_divisor', None)
-    example = example_images(function.content, batch, size, divisor)
-    rows = 1 if function.content == 'images' else 2
+    number, (height, width) = batch or EXAMPLE_BATCH, size or EXAMPLE_SIZE
+    if function.content == 'images':
+        rows, example = 1, torch.zeros(number, height, width, 3, dtype=torch.uint8)
+    else:
+        divisor = getattr(function.model.data_preprocessor, 'size_divisor', None) or 1
+        rows, example = 2, torch.zeros(number, 3, *(-(-length // divisor) * divisor for length in (height, width)))
     free = {} if batch else {0: Dim.DYNAMIC}
     if size is None:
         free |= {rows: Dim.DYNAMIC, rows + 1: Dim.DYNAMIC}
@@ -92,7 +81,7 @@ def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int,
 
 
 def reason_of(error: BaseException) -> str:
-    """The sentence that matters in an error of an exporter, which may be pages long."""
+    """Return the sentence that matters in an error of an exporter, which may be pages long."""
     lines = [line.strip(' -') for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     # torch's first line of these says no more than which axis it is about.
     told = lines[1] if lines[0].startswith('Constraints violated') and len(lines) > 1 else lines[0]

@@ -1,22 +1,29 @@
-"""Whether an exported file computes what the model computes."""
+"""The gate of exports: a file computes what the model computes."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import torch
+from rich.console import Console
+from rich.table import Table
 from torch import nn
 
-from mtl_plugins.deployment.runtimes.runtime import Runtime
-from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime
+from mtl_plugins.deployment.description import Description
+from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
+from mtl_plugins.errors import UserError
+from mtl_plugins.loading import to_arrays
 
 # Two ways to compute a sum in float32 differ by about this share of its largest terms.
 ROUNDING = 1e-4
+# Images (number, height, width) of the gate: a multiple of all strides, none, and a larger one.
+GATE = ((1, 64, 96), (2, 97, 131), (1, 128, 256))
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What is asked of a file.
+    """Requirements of a file.
 
     Attributes:
         classes: Least share of the pixels with the same class, among those that rounding does not decide.
@@ -46,73 +53,123 @@ class Row:
         shape: Of the images: number, height, width.
         is_class: Whether it holds classes.
         share: Of the pixels that agree: the same class, among those that are not tied, or a value within the tolerance.
+        limit: Least ``share``.
         ties: Of classes, the pixels that differ where rounding decides: the model's margin between its own class and another one
             is at most ``ROUNDING`` of its largest output. They do not count.
         error: Of other values, the largest difference; NaN of classes.
-        limit: Least ``share``.
     """
 
     label: str
     shape: tuple[int, int, int]
     is_class: bool
     share: float
-    ties: int
-    error: float
     limit: float
+    ties: int = 0
+    error: float = np.nan
 
     @property
     def passed(self) -> bool:
         return self.share >= self.limit
 
 
-def compare(model: nn.Module, runtime: Runtime, batches: Iterable[np.ndarray], limits: Limits) -> list[Row]:
+@torch.inference_mode()
+def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.ndarray], limits: Limits) -> list[Row]:
     """Run the model as it was trained, in float32, and a file on the same images.
 
     Args:
-        model: A :class:`MultiTaskSegmentor`.
+        model: A :class:`MultiTaskSegmentor` on the CPU, in evaluation mode.
         runtime: Of the file, of either content.
         batches: Images ``(N, H, W, 3)`` uint8.
-        limits: What is asked.
+        limits: Requirements.
 
     Returns:
         A row per batch and output.
     """
-    eager = EagerRuntime(model, folded=False)
     of_images = runtime.description.content == 'images'
     rows = []
     for images in batches:
-        with torch.inference_mode():
-            inputs = eager.prepare(images)
-            raw = model(inputs)
+        height, width = images.shape[1:3]
+        inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
+        raw = model(inputs)
         found = runtime(images) if of_images else runtime.run(inputs.contiguous().numpy())
-        expected = eager(images) if of_images else {model.labels[task]: each.numpy() for task, each in raw.items()}
+        expected = model.predict_arrays(inputs) if of_images else {}
         for task, label in model.labels.items():
-            kind = runtime.labels[label]
             margin = model.tasks[task].margin(raw[task]) if of_images else None
             place = dict(label=label, shape=images.shape[:3], is_class=margin is not None)
-            theirs, ours = found[label], expected[label]
+            theirs = found[label]
+            ours = to_arrays(expected[label][..., :height, :width]) if of_images else raw[task].numpy()
             if theirs.dtype != ours.dtype or theirs.shape != ours.shape:
-                rows.append(Row(**place, share=0.0, ties=0, error=np.nan, limit=1.0))
+                rows.append(Row(**place, share=0.0, limit=1.0))
             elif margin is not None:
                 tied = margin <= ROUNDING * raw[task].abs().flatten(1).amax(1)[:, None, None]
-                tied = tied[:, : images.shape[1], : images.shape[2]].numpy()
+                tied = tied[:, :height, :width].numpy()
                 same = theirs == ours
                 share = 1.0 if tied.all() else float(same[~tied].mean())
-                rows.append(Row(**place, share=share, ties=int((~same & tied).sum()), error=np.nan, limit=limits.classes))
+                rows.append(Row(**place, share=share, limit=limits.classes, ties=int((~same & tied).sum())))
             else:
-                error = difference(theirs, ours, relative=of_images and kind.unit is not None)
+                error = difference(theirs, ours, relative=of_images and runtime.labels[label].unit is not None)
                 if not of_images:
                     # Raw outputs have no unit; they differ by a share of the largest one.
                     error = error / max(float(np.abs(ours).max()), np.finfo(np.float32).tiny)
                 share = float((error <= limits.tolerance).mean())
-                rows.append(Row(**place, share=share, ties=0, error=float(error.max()), limit=limits.values))
+                rows.append(Row(**place, share=share, limit=limits.values, error=float(error.max())))
     return rows
 
 
 def difference(found: np.ndarray, expected: np.ndarray, *, relative: bool) -> np.ndarray:
-    """``|found - expected|``, over ``|expected|`` if relative; infinite where exactly one of the two is not finite."""
+    """Return ``|found - expected|``, over ``|expected|`` if relative; infinite where exactly one of the two is not finite."""
     with np.errstate(invalid='ignore', divide='ignore'):
         error = np.abs(found.astype(np.float64) - expected)
         error = np.where(error > 0, error / np.abs(expected) if relative else error, 0.0)
     odd = ~(np.isfinite(found) & np.isfinite(expected))
     return np.where(odd, np.where((found == expected) | (np.isnan(found) & np.isnan(expected)), 0.0, np.inf), error)
+
+
+def gate_images(description: Description) -> Iterator[np.ndarray]:
+    """Give coloured noise of the sizes of the gate, or three batches of the size that is fixed: ``(N, H, W, 3)`` uint8."""
+    for number, (batch, *size) in enumerate(GATE):
+        rng = np.random.default_rng(number)
+        yield np.stack([_coloured_noise(rng, *(description.size or size)) for _ in range(description.batch or batch)])
+
+
+def _coloured_noise(rng: np.random.Generator, height: int, width: int) -> np.ndarray:
+    """Return noise whose amplitude halves with each octave, as that of photographs: ``(H, W, 3)`` uint8, over the whole range."""
+    picture = np.zeros((height, width, 3), np.float32)
+    for octave in range(1, max(2, min(height, width).bit_length())):
+        grid = rng.standard_normal((min(height, 2**octave), min(width, 2**octave), 3)).astype(np.float32)
+        picture += cv2.resize(grid, (width, height), interpolation=cv2.INTER_CUBIC) / 2**octave
+    return cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
+
+
+def refuse_failures(rows: Sequence[Row], precision: str) -> None:
+    """Print the gate and stop if a row of it failed.
+
+    Raises:
+        UserError: If one did.
+    """
+    failed = [row for row in rows if not row.passed]
+    if failed:
+        worst = min(failed, key=lambda row: row.share - row.limit)
+        number, height, width = worst.shape
+        what = 'the class' if worst.is_class else 'the value'
+        print_parity(rows)
+        raise UserError(
+            f'The file should compute what the model computes: in {precision}, {what} of `{worst.label}` should agree in '
+            f'{100 * worst.limit:g} % of the pixels. Found {100 * worst.share:.3f} % at {number}x{height}x{width}. Nothing was '
+            'written.'
+        )
+
+
+def print_parity(rows: Sequence[Row]) -> None:
+    """Print the gate as a table."""
+    table = Table('images', 'output', 'agree (%)', 'at least (%)', 'decided by rounding (pixels)', 'largest difference')
+    for row in rows:
+        table.add_row(
+            'x'.join(map(str, row.shape)),
+            row.label,
+            f'{100 * row.share:.3f}',
+            f'{100 * row.limit:g}',
+            str(row.ties) if row.is_class else '',
+            '' if row.is_class else f'{row.error:.1e}',
+        )
+    Console().print(table)

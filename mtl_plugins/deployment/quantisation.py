@@ -9,20 +9,20 @@ from typing import Any
 
 import numpy as np
 
+from mtl_plugins.deployment.description import INPUTS
 from mtl_plugins.deployment.exported_model import reason_of
-from mtl_plugins.deployment.runtimes.description import INPUTS
+from mtl_plugins.deployment.writing import quiet_exporter
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import scratch_folder
 
-# NNCF reports its use to its makers otherwise. Read when it is imported.
+# NNCF sends telemetry otherwise. Read when it is imported.
 os.environ.setdefault('NNCF_CI', '1')
-
 
 OPENVINO_INT8 = {'Convolution', 'ConvolutionBackpropData', 'GroupConvolution', 'MatMul'}
 
 
 def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
-    """An ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
+    """Return an ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
 
     Weights have a scale per channel, activations one per tensor, found on ``images`` and symmetric: OpenVINO computes layers in
     floating point whose input has a zero point of its own. Preparation and decoding stay as they are.
@@ -58,7 +58,7 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
 
 
 def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
-    """An ONNX ``ModelProto`` whose convolutions compute in int8, by ONNX Runtime's own tool: NNCF's fails on free axes.
+    """Return an ONNX ``ModelProto`` whose convolutions compute in int8, by ONNX Runtime's own tool: NNCF's fails on free axes.
 
     Weights have a scale per channel, activations one per tensor, from the mean of the least values of the batches to that
     of their largest: a single outlier would cost all others their digits.
@@ -74,36 +74,29 @@ def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+    batches = iter(images)
+
     class Reader(CalibrationDataReader):
-        """Gives an image after the other, and None at the end."""
-
-        def __init__(self) -> None:
-            self.images = iter(images)
-
         def get_next(self) -> dict[str, np.ndarray] | None:
-            image = next(self.images, None)
+            image = next(batches, None)
             return None if image is None else {INPUTS['images']: image}
 
-    advice = logging.getLogger()
-    disabled = advice.disabled
     with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_int8') as folder:
         source, target = folder / 'float.onnx', folder / 'int8.onnx'
         source.write_bytes(model.SerializeToString())
         try:
-            advice.disabled = True
-            quantize_static(
-                source,
-                target,
-                Reader(),
-                quant_format=QuantFormat.QDQ,
-                op_types_to_quantize=['Conv'],
-                per_channel=True,
-                activation_type=QuantType.QUInt8,
-                weight_type=QuantType.QInt8,
-                extra_options=dict(CalibMovingAverage=True),
-            )
+            with quiet_exporter():
+                quantize_static(
+                    source,
+                    target,
+                    Reader(),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=['Conv'],
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    extra_options=dict(CalibMovingAverage=True),
+                )
         except Exception as error:
             raise ConfigError(f'ONNX Runtime cannot quantise the graph: {reason_of(error)}') from error
-        finally:
-            advice.disabled = disabled
         return onnx.load(target)

@@ -13,50 +13,39 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
+from mtl_plugins.deployment.description import FLOATS, INPUTS, KEY, Description
 from mtl_plugins.deployment.exported_model import reason_of
-from mtl_plugins.deployment.runtimes.description import INPUTS, KEY, Description
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import scratch_folder
 
+# Of each format the suffix of its files, its precisions, and the packages that it needs.
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'openvino': '.xml'}
-# The precisions that a format knows, and why it lacks others.
-PRECISIONS = {
-    'onnx': ('float32', 'float16', 'int8'),
-    'torch': ('float32', 'bfloat16', 'float16'),
-    'openvino': ('float32', 'bfloat16', 'float16', 'int8'),
-}
+PRECISIONS = {'onnx': ('float32', 'float16', 'int8'), 'torch': FLOATS, 'openvino': (*FLOATS, 'int8')}
+PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torch': (), 'openvino': ('onnx', 'onnxscript', 'openvino')}
 LACKING = {
     ('onnx', 'bfloat16'): 'ONNX Runtime has no convolution in bfloat16 for processors; OpenVINO has, where the processor can',
     ('torch', 'int8'): 'torch.export would need the quantiser of another package; ONNX and OpenVINO have NNCF',
 }
 
 
-def check_precision(form: str, precision: str) -> None:
-    """Refuse a precision that a format does not know.
+def check_format(name: str, precision: str) -> None:
+    """Refuse a precision that a format does not know, and import its packages before minutes are spent on a graph.
 
     Raises:
-        ConfigError: If it is one.
-    """
-    if precision not in PRECISIONS[form]:
-        raise ConfigError(
-            f'`--precision` of {form} should be one of {", ".join(PRECISIONS[form])}. Found {precision}: '
-            f'{LACKING[form, precision]}.'
-        )
-
-
-def import_packages(form: str, precision: str) -> None:
-    """Import what a format needs, before minutes are spent on a graph.
-
-    Raises:
+        ConfigError: If the format does not know it.
         ModuleNotFoundError: If a package is missing; the tools say which extra brings it.
     """
-    needed = {'torch': (), 'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 'onnxscript', 'openvino')}[form]
-    for name in (*needed, *(['nncf'] if (form, precision) == ('openvino', 'int8') else [])):
-        importlib.import_module(name)
+    if precision not in PRECISIONS[name]:
+        raise ConfigError(
+            f'`--precision` of {name} should be one of {", ".join(PRECISIONS[name])}. Found {precision}: '
+            f'{LACKING[name, precision]}.'
+        )
+    for package in (*PACKAGES[name], *(['nncf'] if (name, precision) == ('openvino', 'int8') else [])):
+        importlib.import_module(package)
 
 
 def write_torch(program: ExportedProgram, description: Description, path: Path) -> None:
-    """A ``.pt2`` of ``torch.export``, which PyTorch alone reads, from Python or, compiled, from C++."""
+    """Write a ``.pt2`` of ``torch.export``, which PyTorch alone reads."""
     for node in program.graph.nodes:
         # Paths of this machine.
         node.meta.pop('stack_trace', None)
@@ -65,22 +54,17 @@ def write_torch(program: ExportedProgram, description: Description, path: Path) 
 
 
 def to_onnx(program: ExportedProgram, description: Description) -> Any:
-    """The ``ModelProto`` of a graph, its axes named ``batch``, ``height`` and ``width`` where they are free.
+    """Return the ``ModelProto`` of a graph, its axes named ``batch``, ``height`` and ``width`` where they are free.
 
     Raises:
         ConfigError: If an operation has no counterpart in ONNX.
-        ModuleNotFoundError: If the packages of the extra `deploy` are missing.
     """
-
-    names = list(description.labels)
+    names = dict(input_names=[INPUTS[description.content]], output_names=list(description.labels))
     try:
         with quiet_exporter():
-            model = torch.onnx.export(
-                program, dynamo=True, verbose=False, input_names=[INPUTS[description.content]], output_names=names
-            ).model_proto
+            model = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
     except Exception as error:
-        cause = error.__cause__ or error
-        raise ConfigError(f'The graph has no counterpart in ONNX: {reason_of(cause)}') from error
+        raise ConfigError(f'The graph has no counterpart in ONNX: {reason_of(error.__cause__ or error)}') from error
     first = 1 if description.content == 'images' else 2
     renamed = {}
     for axis, name in ((0, 'batch'), (first, 'height'), (first + 1, 'width')):
@@ -99,7 +83,7 @@ def to_onnx(program: ExportedProgram, description: Description) -> Any:
 
 
 def write_onnx(model: Any, description: Description, path: Path) -> None:
-    """A ``ModelProto`` in one file."""
+    """Write a ``ModelProto`` to one file."""
     import onnx
 
     onnx.helper.set_model_props(model, {KEY: description.to_json()})
@@ -107,7 +91,7 @@ def write_onnx(model: Any, description: Description, path: Path) -> None:
 
 
 def to_openvino(model: Any) -> Any:
-    """The ``openvino.Model`` of a ``ModelProto``.
+    """Return the ``openvino.Model`` of a ``ModelProto``.
 
     Raises:
         ConfigError: If OpenVINO has no counterpart of an operation.
@@ -150,7 +134,7 @@ def _smooth_where_asked(model: Any) -> None:
 
 
 def write_openvino(model: Any, description: Description, path: Path) -> None:
-    """An ``openvino.Model`` in two files, ``.xml`` and beside it ``.bin``; in float16 the weights take 16 bits."""
+    """Write an ``openvino.Model`` to two files, ``.xml`` and beside it ``.bin``; in float16 the weights take 16 bits."""
     import openvino
 
     model.set_rt_info(description.to_json(), [KEY])
@@ -159,15 +143,12 @@ def write_openvino(model: Any, description: Description, path: Path) -> None:
 
 @contextlib.contextmanager
 def quiet_exporter() -> Iterator[None]:
-    """Nothing of what torch says about its own inside while it traces and translates."""
-    loggers = [logging.getLogger(name) for name in ('torch.onnx', 'torch.fx', 'torch.export', 'onnxscript', 'onnx_ir')]
-    levels = [logger.level for logger in loggers]
+    """Silence what exporters log and warn about their own inside."""
+    disabled = logging.root.manager.disable
     try:
-        for logger in loggers:
-            logger.setLevel(logging.CRITICAL)
+        logging.disable()
         with warnings.catch_warnings():
             warnings.simplefilter('ignore')
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(disabled)

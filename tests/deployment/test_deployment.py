@@ -9,23 +9,19 @@ import torch
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.export import Calibration, Form, export, refuse_losses, write
+from mtl_plugins.deployment.description import Description, describe
+from mtl_plugins.deployment.export import Calibration, export, refuse_losses, write
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.quantisation import quantise_openvino
-from mtl_plugins.deployment.runtimes.description import Description
-from mtl_plugins.deployment.runtimes.runtime import Runtime
-from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime, describe
+from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.tasks.class_mask import ClassMaskTask
 from mtl_plugins.models.tasks.semseg import SemSegTask
-from mtl_plugins.utils.cli import explain
 from tests.models.builders import MEAN, STD, build_segmentor
 from tests.tiny import TinyBackbone
-
-if not hasattr(torch.export.Dim, 'DYNAMIC'):
-    pytest.skip('this PyTorch traces no model for any size', allow_module_level=True)
 
 # All kinds of label.
 TASKS = dict(
@@ -46,13 +42,17 @@ def make_images(shape, seed=0):
     return smooth.clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
 
 
+def prepared(model, images):
+    return model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
+
+
 @pytest.fixture(scope='module')
 def model():
     torch.manual_seed(0)
     preprocessor = dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
     model = build_segmentor(backbone=dict(type=TinyBackbone.__name__), data_preprocessor=preprocessor, tasks=TASKS, channels=8)
     with torch.no_grad():
-        model.train()(model.data_preprocessor(dict(inputs=torch.from_numpy(make_images((4, 64, 64)))))['inputs'])
+        model.train()(prepared(model, make_images((4, 64, 64))))
     return model.eval()
 
 
@@ -174,26 +174,26 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
     with pytest.raises(
         UserError, match=r'`depth` should agree in 100 % of the pixels. Found 0.000 % at 1x48x64. Nothing was written'
     ):
-        export(model, Form('torch', size=(48, 64), batch=1), path)
+        export(model, describe(model, size=(48, 64), batch=1), path)
     assert path.read_bytes() == b'an earlier file' and list(tmp_path.iterdir()) == [path]
 
 
-class Altered(Runtime):
+class Altered(ExportedRuntime):
     """The model itself, with the classes of some pixels changed."""
 
     def __init__(self, model, change):
-        self.eager, self.change = EagerRuntime(model, folded=False), change
-        self.description = self.eager.description
+        self.model, self.change, self.description = model, change, describe(model)
 
     def run(self, inputs):
-        values = self.eager.run(inputs)
+        values = self.model.predict_arrays(prepared(self.model, inputs))
+        values = {name: to_arrays(maps[..., : inputs.shape[1], : inputs.shape[2]]) for name, maps in values.items()}
         self.change(values['semseg'])
         return values
 
 
 def test_only_pixels_that_rounding_decides_may_differ(model):
     images = make_images((1, 32, 48))
-    raw = model(EagerRuntime(model, folded=False).prepare(images))['semseg']
+    raw = model(prepared(model, images))['semseg']
     best, second = raw[0].topk(2, dim=0).values
     # Two classes that are alike everywhere are tied everywhere.
     flipped = Altered(model, lambda classes: classes.__setitem__((0, 3, 4), (classes[0, 3, 4] + 1) % 19))
@@ -236,7 +236,7 @@ def test_the_margin_is_the_least_change_of_one_number_that_changes_the_class(tas
     assert not changes[0.999].any() and changes[1.001].all()
 
 
-class Scored(Runtime):
+class Scored(ExportedRuntime):
     """Predicts what it is told."""
 
     def __init__(self, description, values):
@@ -266,32 +266,27 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
     # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
     wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
     loss = 50 * np.log(1.1)
-    monkeypatch.setattr(exporting, 'EagerRuntime', lambda model: Scored(description, right))
+    monkeypatch.setattr(exporting, 'TorchRuntime', lambda model, device: Scored(description, right))
     refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=loss + 0.01))
     with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
         refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=4.7))
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
-    for form, message in (
-        (
-            Form('onnx', 'bfloat16'),
-            r'`--precision` of onnx should be one of float32, float16, int8. Found bfloat16: ONNX Runtime',
-        ),
-        (Form('torch', 'int8'), r'Found int8: torch.export would need'),
-        (Form('openvino', 'int8'), 'int8 should be given training images'),
-        (Form('openvino'), r'`--out` of openvino should end with .xml. Found '),
+    for suffix, attributes, message in (
+        ('.onnx', dict(precision='bfloat16'), r'of onnx should be one of float32, float16, int8. Found bfloat16: ONNX Runtime'),
+        ('.pt2', dict(precision='int8'), r'Found int8: torch.export would need'),
+        ('.onnx', dict(precision='int8'), 'int8 should be given training images'),
+        ('.pth', {}, r'should be a file with the suffix .onnx, .pt2, .xml. Found '),
     ):
         with pytest.raises(ConfigError, match=message):
-            export(model, form, tmp_path / 'model.pt2')
-    runtime = EagerRuntime(model)
+            export(model, describe(model, **attributes), tmp_path / f'model{suffix}')
+    runtime = Altered(model, lambda classes: None)
     with pytest.raises(ConfigError, match=r'`images` should be uint8 \(N, H, W, 3\), RGB. Found float32 \(1, 3, 8, 8\)'):
         runtime(np.zeros((1, 3, 8, 8), np.float32))
     runtime.description = describe(model, size=(32, 48))
     with pytest.raises(ConfigError, match=r'should be \(N, 32, 48, 3\), which the file was exported for. Found \(1, 32, 40, 3\)'):
         runtime(np.zeros((1, 32, 40, 3), np.uint8))
-    with pytest.raises(ConfigError, match=r'should be a file with the suffix .onnx, .xml, .pt2. Found'):
-        load_runtime(tmp_path / 'model.pth')
     with pytest.raises(DataNotFoundError, match='does not exist'):
         load_runtime(tmp_path / 'model.onnx')
     (tmp_path / 'model.pt2').write_bytes(b'no archive')
@@ -308,24 +303,13 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
         trace(Untraceable(model))
 
 
-def test_a_missing_package_is_named_with_its_extra():
-    error = ModuleNotFoundError("No module named 'openvino'", name='openvino')
-    assert explain(error) == "This needs the package openvino. Install it: pip install -e '.[deploy]'."
-
-
-def test_limits_of_each_precision_are_ordered():
-    assert LIMITS['float32'] == Limits(classes=1.0, tolerance=1e-4, values=1.0)
-    shares = [LIMITS[name].classes for name in ('float32', 'float16', 'bfloat16', 'int8')]
-    assert shares == sorted(shares, reverse=True)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize('name, package', [('openvino', 'nncf'), ('onnx', 'onnxruntime')])
 def test_int8_agrees_in_most_pixels_and_is_int8(model, tmp_path, name, package):
     pytest.importorskip(package)
     path = tmp_path / f'model{SUFFIXES[name]}'
     images = [make_images((1, 32, 48), seed) for seed in range(8)]
-    write(model, Form(name, 'int8'), describe(model, precision='int8'), path, images)
+    write(model, describe(model, precision='int8'), path, images)
     rows = compare(model, load_runtime(path), [make_images((1, 49, 50), 20)], Limits(classes=0.8, tolerance=0.2, values=0.9))
     assert all(row.passed for row in rows), rows
     assert any(row.share < 1 or row.error > 1e-4 for row in rows)

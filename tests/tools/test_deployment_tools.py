@@ -26,7 +26,6 @@ def checkpoint(tiny_config_file):
     return path
 
 
-@pytest.mark.skipif(not hasattr(torch.export.Dim, 'DYNAMIC'), reason='this PyTorch traces no model for any size')
 def test_export_prints_the_gate_and_writes_the_bare_network_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
     out = tmp_path / 'new/network.pt2'
     arguments = (tiny_config_file, checkpoint, '--format', 'torch', '--out', out)

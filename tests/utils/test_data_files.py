@@ -9,7 +9,7 @@ import pytest
 from mtl_plugins import registry
 from mtl_plugins.config.options import recorded_config
 from mtl_plugins.config.stored_config import restrict
-from mtl_plugins.deployment.runtimes.description import Description
+from mtl_plugins.deployment.description import Description
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import build_label, miniscapes_labels
 from mtl_plugins.records.record import RunRecord

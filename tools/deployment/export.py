@@ -45,19 +45,30 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.deployment.export import Form, export, load_calibration, print_parity, provenance
-    from mtl_plugins.deployment.writing import check_precision
+    from mtl_plugins.deployment.description import describe
+    from mtl_plugins.deployment.export import export, load_calibration, provenance
+    from mtl_plugins.deployment.parity import print_parity
+    from mtl_plugins.deployment.writing import SUFFIXES, check_format
+    from mtl_plugins.errors import ConfigError
     from mtl_plugins.loading import load_model
 
-    check_precision(args.format, args.precision)
+    check_format(args.format, args.precision)
+    if args.out.suffix != SUFFIXES[args.format]:
+        raise ConfigError(f"`--out` of {args.format} should end with {SUFFIXES[args.format]}. Found '{args.out}'.")
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     model = load_model(config, args.checkpoint).eval()
-    content = 'network' if args.network_only else 'images'
-    form = Form(args.format, args.precision, content, args.size, args.batch_size)
+    description = describe(
+        model,
+        content='network' if args.network_only else 'images',
+        precision=args.precision,
+        size=args.size,
+        batch=args.batch_size,
+        made=provenance(config, args.checkpoint),
+    )
     calibration = None
     if args.precision == 'int8':
         calibration = load_calibration(config, model, args.calibration_images, args.max_loss)
-    rows = export(model, form, args.out, calibration=calibration, made=provenance(config, args.checkpoint))
+    rows = export(model, description, args.out, calibration)
     print_parity(rows)
     written = [args.out, *([args.out.with_suffix('.bin')] if args.format == 'openvino' else [])]
     print(f'Wrote {" and ".join(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written)}')

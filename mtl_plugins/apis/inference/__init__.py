@@ -2,6 +2,6 @@
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.prediction import Prediction
-from mtl_plugins.deployment.runtimes.inference_runtime import Runtime
+from mtl_plugins.deployment import Runtime
 
 __all__ = ['MultiTaskInferencer', 'Prediction', 'Runtime']

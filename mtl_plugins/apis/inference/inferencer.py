@@ -15,15 +15,11 @@ from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_t
 from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize import ResizeToCover
-from mtl_plugins.deployment.runtimes.inference_runtime import (
-    PROBABILITIES,
-    Runtime,
-    TorchRuntime,
-    labels_of_runtime,
-)
-from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, load_runtime
+from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, Runtime, load_runtime
+from mtl_plugins.deployment.runtimes.torch_runtime import PROBABILITIES, TorchRuntime
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import load_model
 from mtl_plugins.utils.files import scratch_folder
 
@@ -122,7 +118,7 @@ class MultiTaskInferencer:
             self.runtime = model
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
-        self.labels: dict[str, LabelKind] = labels_of_runtime(self.runtime, labels)
+        self.labels = _labels_of(self.runtime, labels)
 
     def _load(
         self,
@@ -152,18 +148,18 @@ class MultiTaskInferencer:
                 raise ConfigError(f'`{superfluous[0]}` should be left out, or `backend` be torch. Found {backend}.')
             return self._export(model.eval(), backend, precision, device)
         tta_model = (found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None
-        compile_network = {} if backend == 'compile' else None
-        options = dict(tta_model=tta_model, probabilities=probabilities, compile=compile_network)
+        options = dict(tta_model=tta_model, probabilities=probabilities, compiled=backend == 'compile')
         return TorchRuntime(model, device=device, precision=precision, **options)
 
     def _export(self, model: nn.Module, backend: str, precision: str, device: str | torch.device | None) -> Runtime:
         """A model in a runtime of exported files; the file is gone when the runtime has read it."""
         # The packages of the extra `deploy`, which others do without.
-        from mtl_plugins.deployment.export import SUFFIXES, Form, export
+        from mtl_plugins.deployment.description import describe
+        from mtl_plugins.deployment.export import SUFFIXES, export
 
         with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
             path = folder / f'model{SUFFIXES[backend]}'
-            export(model, Form(backend, precision), path)
+            export(model, describe(model, precision=precision), path)
             return load_runtime(path, device=str(device or 'cpu'))
 
     def __call__(self, inputs: Any, *, on_error: OnError | None = None, max_frames: int | None = None) -> list[Prediction]:
@@ -309,6 +305,18 @@ class MultiTaskInferencer:
                     f'{type(self.runtime).__name__} should predict `{name}` of shape {images.shape[:3]}. Found {found}.'
                 )
         return arrays
+
+
+def _labels_of(runtime: Runtime, labels: Mapping[str, Any] | None) -> dict[str, LabelKind]:
+    """Return the kinds of the predictions of a runtime: those given, else its own."""
+    labels = labels or getattr(runtime, 'labels', None)
+    if not labels:
+        raise ConfigError(
+            f'`labels` should hold the config of each label that {type(runtime).__name__} predicts, as '
+            "dict(zones=dict(type='ClassMap', classes=['near', 'far'])). Found none."
+        )
+    built = build_labels({name: label for name, label in labels.items() if not isinstance(label, LabelKind)})
+    return {name: built.get(name, label) for name, label in labels.items()}
 
 
 def count_pixels(height: int, width: int) -> int:

@@ -5,12 +5,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
-from mtl_plugins.deployment.runtimes.description import INPUTS, KEY, Description
-from mtl_plugins.deployment.runtimes.runtime import Runtime
+from mtl_plugins.deployment.description import INPUTS, KEY, Description
+from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
 from mtl_plugins.errors import ConfigError, CorruptFileError
 
 
-class OnnxRuntime(Runtime):
+class OnnxRuntime(ExportedRuntime):
     """See :func:`~mtl_plugins.deployment.runtimes.runtime.load_runtime`."""
 
     def __init__(self, path: Path, *, device: str = 'cpu', threads: int | None = None) -> None:

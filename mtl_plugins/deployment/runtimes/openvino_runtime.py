@@ -5,15 +5,15 @@ from pathlib import Path
 import numpy as np
 import openvino
 
-from mtl_plugins.deployment.runtimes.description import INPUTS, KEY, Description
-from mtl_plugins.deployment.runtimes.runtime import Runtime
+from mtl_plugins.deployment.description import INPUTS, KEY, Description
+from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
 from mtl_plugins.errors import ConfigError, CorruptFileError
 
 # What a size costs to compile, seconds and megabytes, is worth it for the few that come again and again.
 MOST_KEPT = 4
 
 
-class OpenVinoRuntime(Runtime):
+class OpenVinoRuntime(ExportedRuntime):
     """See :func:`~mtl_plugins.deployment.runtimes.runtime.load_runtime`.
 
     A graph for images of any size is compiled for each size that comes, and kept for the last few: with a size that is known

@@ -1,13 +1,15 @@
-"""Running exported files, each in its runtime, behind one interface."""
+"""A model as a function of images, whatever computes it."""
 
 import importlib
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
-from mtl_plugins.deployment.runtimes.description import Description
+from mtl_plugins.deployment.description import Description
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.data_files import shorten
@@ -16,33 +18,45 @@ from mtl_plugins.utils.data_files import shorten
 RUNTIMES = {
     '.onnx': ('mtl_plugins.deployment.runtimes.onnx_runtime', 'OnnxRuntime'),
     '.xml': ('mtl_plugins.deployment.runtimes.openvino_runtime', 'OpenVinoRuntime'),
-    '.pt2': ('mtl_plugins.deployment.runtimes.torch_runtime', 'TorchExportRuntime'),
+    '.pt2': ('mtl_plugins.deployment.runtimes.torch_export_runtime', 'TorchExportRuntime'),
 }
 
 
-class Runtime(ABC):
-    """A model as a function of images, whatever computes it. One call at a time.
-
-    .. code-block:: python
-
-        runtime = load_runtime('model.onnx', threads=2)
-        values = runtime(images)
+class Runtime(Protocol):
+    """A model as a function of images. It prepares the images and decodes the network's outputs. One call at a time.
 
     Attributes:
-        description: What the file says of itself.
+        labels: The kinds of the predicted labels by name, or their configs, as
+            :func:`~mtl_plugins.labels.presets.build_labels` takes them.
+    """
+
+    labels: Mapping[str, LabelKind]
+
+    def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB, of any size.
+
+        Returns:
+            The values by name of the label, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
+            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. Under ``probabilities/<name>`` there may be those of the
+            classes of a class map, ``(N, H, W, classes)`` float32. The arrays are the caller's.
+        """
+        ...
+
+
+class ExportedRuntime(Runtime, ABC):
+    """Runtime of an exported file, see :func:`load_runtime`. Subclasses implement :meth:`run`.
+
+    Attributes:
+        description: The metadata of the file.
     """
 
     description: Description
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict.
-
-        Args:
-            images: ``(N, H, W, 3)`` uint8, RGB.
-
-        Returns:
-            The values of each label by its name, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
-            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. The arrays are the caller's.
+        """Predict as :class:`Runtime` says.
 
         Raises:
             ConfigError: If the images are none, or not of the size or number that the file was written for.
@@ -55,7 +69,7 @@ class Runtime(ABC):
             height, width = size or ('H', 'W')
             raise ConfigError(
                 f'`images` should be ({batch or "N"}, {height}, {width}, 3), which the file was exported for. Found '
-                f'{images.shape}. Export it without `--size` and `--batch` for any images.'
+                f'{images.shape}. Export it without `--size` and `--batch-size` for any images.'
             )
         try:
             values = self.run(np.ascontiguousarray(images))
@@ -73,7 +87,7 @@ class Runtime(ABC):
 
     @abstractmethod
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        """The outputs of the graph by name, of a contiguous array that it takes."""
+        """Return the outputs of the graph by name, of a contiguous array that it takes."""
 
     @cached_property
     def labels(self) -> dict[str, LabelKind]:
@@ -85,8 +99,13 @@ class Runtime(ABC):
         return self.description.build_labels()
 
 
-def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None = None) -> Runtime:
-    """The runtime of an exported file, which its suffix chooses: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None = None) -> ExportedRuntime:
+    """Load an exported file: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+
+    .. code-block:: python
+
+        runtime = load_runtime('model.onnx', threads=2)
+        values = runtime(images)
 
     An ONNX file and OpenVINO's are data. A ``.pt2`` is not: torch runs code that a forged one holds, so open your own only.
 
@@ -115,7 +134,7 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
     return runtime
 
 
-def open_graph(path: Path, *, device: str = 'cpu', threads: int | None = None) -> Runtime:
-    """:func:`load_runtime` of a file that is known to exist, bare networks too, of which only :meth:`Runtime.run` is of use."""
+def open_graph(path: Path, *, device: str = 'cpu', threads: int | None = None) -> ExportedRuntime:
+    """Load an existing file as :func:`load_runtime` does; of bare networks only :meth:`ExportedRuntime.run` is of use."""
     module, name = RUNTIMES[path.suffix.lower()]
     return getattr(importlib.import_module(module), name)(path, device=device, threads=threads)

@@ -1,100 +1,104 @@
-"""Models in PyTorch: those of torch.export, and those that are not exported at all, for comparison."""
+"""A trained model in PyTorch."""
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_plugins.deployment.runtimes.description import KEY, Description, plain_labels
+from mtl_plugins.deployment.description import FLOATS
 from mtl_plugins.deployment.runtimes.runtime import Runtime
-from mtl_plugins.deployment.writing import quiet_exporter
-from mtl_plugins.errors import ConfigError, CorruptFileError
+from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.utils.inference import prepare_for_inference
-from mtl_plugins.utils.checkpoint_io import find_damage
+from mtl_plugins.registry import MODELS
+
+# Before the name of a class map, the key of the probabilities of its classes.
+PROBABILITIES = 'probabilities/'
 
 
-class TorchExportRuntime(Runtime):
-    """See :func:`~mtl_plugins.deployment.runtimes.runtime.load_runtime`."""
-
-    def __init__(self, path: Path, *, device: str = 'cpu', threads: int | None = None) -> None:
-        if device.partition(':')[0] not in ('cpu', 'cuda') or (device != 'cpu' and not torch.cuda.is_available()):
-            raise ConfigError(f'`device` should be cpu, or cuda on a machine with CUDA. Found {device!r}.')
-        files = {KEY: ''}
-        damage = find_damage(path)
-        if damage:
-            raise CorruptFileError(f"'{path}' is corrupt: {damage}. Copy or export it again.")
-        try:
-            with quiet_exporter():
-                program = torch.export.load(path, extra_files=files)
-        except Exception as error:
-            raise CorruptFileError(
-                f"'{path}' cannot be loaded by torch {torch.__version__}: {str(error).splitlines()[0]}"
-            ) from error
-        self.description = Description.from_json(files[KEY], path)
-        if device != 'cpu':
-            from torch.export.passes import move_to_device_pass
-
-            program = move_to_device_pass(program, device)
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.device = device
-        self.function = program.module()
-
-    @torch.inference_mode()
-    def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        try:
-            values = self.function(torch.from_numpy(inputs).to(self.device))
-        except AssertionError as error:
-            # What torch found out of the sizes while it traced the model.
-            raise ConfigError(
-                f'The graph should take images like those it was traced with, not as small. Found {inputs.shape} ({error}).'
-            ) from error
-        return {name: np.array(values[name].cpu().numpy()) for name in self.description.labels}
-
-
-class EagerRuntime(Runtime):
-    """A model that is not exported, by its own methods: what others are compared with.
+class TorchRuntime(Runtime):
+    """A trained model in PyTorch, its BatchNorm folded, as ``tools/test.py`` runs it.
 
     Args:
-        model: A :class:`MultiTaskSegmentor`.
-        folded: Whether to run the copy of :func:`prepare_for_inference`, as validation does, or the model as it was trained.
-        dtype: Of the weights of that copy.
-        compiled: Whether ``torch.compile`` makes code of the network of that copy.
+        model: Built and loaded; it stays as it is.
+        device: Where to run; the first GPU by default, if there is one.
+        precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
+        compiled: Whether ``torch.compile`` compiles the network.
+        tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
+        probabilities: Whether to give those of the classes, too; of one view only.
+
+    Raises:
+        ConfigError: If an argument is none of those, or the device is not there.
     """
 
     def __init__(
-        self, model: nn.Module, *, folded: bool = True, dtype: torch.dtype = torch.float32, compiled: bool = False
+        self,
+        model: nn.Module,
+        *,
+        device: str | torch.device | None = None,
+        precision: str = 'float32',
+        compiled: bool = False,
+        tta_model: Mapping[str, Any] | None = None,
+        probabilities: bool = False,
     ) -> None:
-        self.model = model.eval()
-        if folded:
-            self.model = prepare_for_inference(model, dtype=dtype, compile={} if compiled else None)
-        self.description = describe(model)
+        if precision not in FLOATS:
+            raise ConfigError(f'`precision` should be one of {list(FLOATS)}. Found {precision!r}.')
+        if probabilities and tta_model:
+            raise ConfigError('`probabilities` should be False with test-time augmentation, which merges several. Found True.')
+        self.device = find_device(device)
+        fast = prepare_for_inference(model, dtype=getattr(torch, precision), compile={} if compiled else None)
+        self.model = fast.to(self.device)
+        self.labels = {name: model.data_preprocessor.labels[name] for name in model.label_names}
+        self.augmented = MODELS.build({**tta_model, 'model': self.model}) if tta_model else None
+        self.probabilities = probabilities
 
     @torch.inference_mode()
-    def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        height, width = inputs.shape[1:3]
-        maps = self.model.predict_arrays(self.prepare(inputs))
-        return {name: _to_values(each[..., :height, :width]) for name, each in maps.items()}
+    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
+        height, width = images.shape[1:3]
+        try:
+            inputs = self.model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
+            if self.augmented is not None:
+                predictions = self.augmented.predict_arrays(inputs, [(height, width)] * len(images))
+            elif self.probabilities:
+                predictions = self._predict_with_probabilities(inputs)
+            else:
+                predictions = self.model.predict_arrays(inputs)
+            return {name: to_arrays(maps[..., :height, :width]) for name, maps in predictions.items()}
+        except RuntimeError as error:
+            if not isinstance(error, torch.cuda.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            raise UserError(
+                f'{self.device} has not enough memory for a batch of {len(images)} at {width}x{height}. Use a smaller batch, '
+                'tiles (`--tile 1024`) or a smaller image (`--short-side 512`).'
+            ) from error
 
-    def prepare(self, images: np.ndarray) -> Tensor:
-        """What the network reads, on the device of the weights."""
-        return self.model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
+    def _predict_with_probabilities(self, inputs: Tensor) -> dict[str, Tensor]:
+        decoded, size = self.model.decode(inputs), tuple(inputs.shape[-2:])
+        predictions = {}
+        for task_name, task in self.model.tasks.items():
+            name, last = self.model.labels[task_name], decoded[task_name][-1]
+            predictions[name] = task.predict(last, size)
+            kind = self.labels[name]
+            if kind.is_class_map and last.shape[1] == len(kind.classes):
+                views = (task.view_values(task.upsample(one[None].float(), size)[0], task.mergings[0], 1.0) for one in last)
+                predictions[f'{PROBABILITIES}{name}'] = torch.stack(list(views))
+        return predictions
 
 
-def describe(model: nn.Module, **attributes: Any) -> Description:
-    """The description of a :class:`MultiTaskSegmentor`, with the given attributes."""
-    preprocessor = model.data_preprocessor
-    network_input = dict(
-        mean=preprocessor.mean.flatten().tolist(),
-        std=preprocessor.std.flatten().tolist(),
-        size_divisor=preprocessor.size_divisor,
-    )
-    labels = plain_labels(preprocessor.label_configs, model.label_names)
-    return Description(labels=labels, network_input=network_input, **attributes)
+def find_device(device: str | torch.device | None) -> torch.device:
+    """Return the device of a name; by default the GPU, if there is one.
 
-
-def _to_values(maps: Tensor) -> np.ndarray:
-    """Predicted maps ``(N, H, W)`` or ``(N, C, H, W)`` with the channels last."""
-    return (maps if maps.ndim == 3 else maps.permute(0, 2, 3, 1)).contiguous().cpu().numpy()
+    Raises:
+        ConfigError: If there is no such device.
+    """
+    try:
+        found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(
+            f'`device` should be one that this machine and this torch have, such as cpu or cuda:0. Found {device!r} '
+            f'({str(error).splitlines()[0]}).'
+        ) from error
+    return found

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
@@ -16,9 +15,10 @@ from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
-from mtl_plugins.deployment.export import Calibration, Form, load_calibration, score, write
+from mtl_plugins.deployment.description import describe
+from mtl_plugins.deployment.export import Calibration, load_calibration, score, write
 from mtl_plugins.deployment.parity import difference
-from mtl_plugins.deployment.runtimes.torch_runtime import EagerRuntime, describe
+from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
 from mtl_plugins.deployment.writing import SUFFIXES
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
@@ -106,14 +106,14 @@ def _build(
 ) -> tuple[dict[str, Runtime], dict[str, str]]:
     """The runtimes by name, each called once, and why others are left out."""
     builders: dict[str, Callable[[], Runtime]] = {
-        REFERENCE: lambda: EagerRuntime(model),
-        'eager bfloat16': lambda: EagerRuntime(model, dtype=torch.bfloat16),
-        'torch.compile float32': lambda: EagerRuntime(model, compiled=True),
-        'torch.compile bfloat16': lambda: EagerRuntime(model, dtype=torch.bfloat16, compiled=True),
+        REFERENCE: lambda: TorchRuntime(model, device='cpu'),
+        'eager bfloat16': lambda: TorchRuntime(model, device='cpu', precision='bfloat16'),
+        'torch.compile float32': lambda: TorchRuntime(model, device='cpu', compiled=True),
+        'torch.compile bfloat16': lambda: TorchRuntime(model, device='cpu', precision='bfloat16', compiled=True),
     }
     for name, (form, precision) in _EXPORTED.items():
         builders[name] = lambda form=form, precision=precision: _exported(
-            model, Form(form, precision), calibration, folder / f'{form}_{precision}{SUFFIXES[form]}', options.threads
+            model, precision, calibration, folder / f'{form}_{precision}{SUFFIXES[form]}', options.threads
         )
     runtimes, left_out = {}, {}
     for name, build in builders.items():
@@ -135,8 +135,8 @@ def _build(
     return runtimes, left_out
 
 
-def _exported(model: nn.Module, form: Form, calibration: Calibration | None, path: Path, threads: int) -> Runtime:
-    write(model, form, describe(model, precision=form.precision), path, calibration.images if calibration else ())
+def _exported(model: nn.Module, precision: str, calibration: Calibration | None, path: Path, threads: int) -> Runtime:
+    write(model, describe(model, precision=precision), path, calibration.images if calibration else ())
     return load_runtime(path, threads=threads)
 
 

@@ -1,20 +1,24 @@
-"""What an exported file says of itself: its outputs with their units and classes, and what it takes."""
+"""Metadata of an exported file: its outputs with their units and classes, and its input."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.utils.data_files import ANY, find_misfit, is_number, is_text, parse_json, shorten
 
-# Where a file keeps it: the key of ONNX' metadata and of OpenVINO's `rt_info`, the name of the extra file in a `.pt2`.
+if TYPE_CHECKING:
+    from torch import nn
+
+# The key of ONNX' metadata and of OpenVINO's `rt_info`, and the name of the extra file in a `.pt2`.
 KEY = 'mtl_plugins'
 FORMAT = 1
-# The input by its content: what a graph that prepares its images takes, and what the bare network does.
+# The name of the input by content: of a graph that prepares its images, and of the bare network.
 INPUTS = dict(images='images', network='inputs')
+FLOATS = ('float32', 'bfloat16', 'float16')
 _FORM = dict(
     outputs=[dict(name=is_text)],
     labels={ANY: {}},
@@ -23,21 +27,20 @@ _FORM = dict(
     network_input={},
     made={},
 )
-PRECISIONS = ('float32', 'bfloat16', 'float16', 'int8')
 
 
 @dataclass(frozen=True)
 class Description:
-    """What an exported file holds.
+    """Description of an exported file.
 
     Attributes:
         labels: Config of the kind of label of each output, by the name of the output, in their order.
         content: ``'images'``: uint8 RGB ``(N, H, W, 3)`` in, values of the labels out. ``'network'``: normalised float32 ``(N, 3,
             H, W)`` in, the network's upsampled raw outputs ``(N, C, H, W)`` out.
-        precision: One of ``PRECISIONS``, in which the network computes.
+        precision: In which the network computes: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'int8'``.
         size: Height and width of the only images that it takes; None for any.
         batch: The only number of images that it takes; None for any.
-        network_input: ``mean``, ``std`` and ``size_divisor`` of what ``'network'`` takes.
+        network_input: ``mean``, ``std`` and ``size_divisor`` of the input of ``'network'``.
         made: Where it comes from: config, checkpoint, versions.
     """
 
@@ -50,17 +53,16 @@ class Description:
     made: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """The text in the file. Besides the attributes it has ``outputs``, which name kind, unit and classes for any reader."""
-        kinds = self.build_labels()
+        """Return the text in the file: the attributes, and ``outputs`` with kind, unit and classes for other programs."""
         outputs = [
             dict(name=name, kind=type(kind).__name__, unit=kind.unit, classes=list(getattr(kind, 'classes', ())) or None)
-            for name, kind in kinds.items()
+            for name, kind in self.build_labels().items()
         ]
         return json.dumps(dict(format=FORMAT, outputs=outputs, **asdict(self)))
 
     @classmethod
     def from_json(cls, text: str | None, path: Any) -> 'Description':
-        """The description in the file ``path``.
+        """Read the description of the file ``path``.
 
         Raises:
             CorruptFileError: If there is none, or it is not one of this version.
@@ -77,7 +79,7 @@ class Description:
             found['labels'] = {output['name']: dict(found['labels'][output['name']]) for output in outputs}
             found['size'] = tuple(found['size']) if found['size'] else None
             description = cls(**found)
-            if description.content not in INPUTS or description.precision not in PRECISIONS or not outputs:
+            if description.content not in INPUTS or description.precision not in (*FLOATS, 'int8') or not outputs:
                 raise ValueError('unknown content or precision')
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
@@ -98,7 +100,7 @@ class Description:
             raise CorruptFileError(f"'{path}' should have {expected}. Found {', '.join(inputs)} and {', '.join(outputs)}.")
 
     def build_labels(self) -> dict[str, LabelKind]:
-        """The kinds of the outputs.
+        """Build the kinds of the outputs.
 
         Raises:
             ConfigError: If a kind is that of a plug-in which is not imported.
@@ -106,6 +108,14 @@ class Description:
         return {name: build_label(name, config) for name, config in self.labels.items()}
 
 
-def plain_labels(labels: Mapping[str, Mapping[str, Any]], names: list[str]) -> dict[str, dict[str, Any]]:
-    """Configs of the named labels as JSON gives them back: lists for tuples, strings for keys."""
-    return {name: json.loads(json.dumps(dict(labels[name]))) for name in names}
+def describe(model: 'nn.Module', **attributes: Any) -> Description:
+    """Return the description of a :class:`MultiTaskSegmentor`, with the given attributes."""
+    preprocessor = model.data_preprocessor
+    network_input = dict(
+        mean=preprocessor.mean.flatten().tolist(),
+        std=preprocessor.std.flatten().tolist(),
+        size_divisor=preprocessor.size_divisor,
+    )
+    # As JSON gives them back: lists for tuples, strings for keys.
+    labels = {name: json.loads(json.dumps(dict(preprocessor.label_configs[name]))) for name in model.label_names}
+    return Description(labels=labels, network_input=network_input, **attributes)
