@@ -2,24 +2,26 @@
 
 from mtl_plugins.models import (
     backbones,
+    class_attention,
     data_preprocessors,
     decode_heads,
+    dino,
     losses,
     necks,
     segmentors,
-    self_supervised,
     tasks,
     test_time_augs,
 )
 
 __all__ = [
     'backbones',
+    'class_attention',
     'data_preprocessors',
     'decode_heads',
+    'dino',
     'losses',
     'necks',
     'segmentors',
-    'self_supervised',
     'tasks',
     'test_time_augs',
 ]

@@ -18,7 +18,7 @@ from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.loading import to_arrays
-from mtl_plugins.models.tasks.class_mask import ClassMaskTask
+from mtl_plugins.models.class_attention import ClassMaskTask
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from tests.models.builders import MEAN, STD, build_segmentor
 from tests.tiny import TinyBackbone

@@ -7,8 +7,8 @@ import torch
 from mmengine.logging import MMLogger
 
 from mtl_plugins.engine import CollapseHook
-from mtl_plugins.engine.hooks.collapse_hook import find_collapse
-from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy
+from mtl_plugins.engine.hooks.dino_hooks import find_collapse
+from mtl_plugins.models.dino import dino_terms, distribution_entropy
 
 
 def make_terms(

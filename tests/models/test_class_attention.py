@@ -11,7 +11,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.models.decode_heads.class_attention_head import KINDS, ClassAttention
+from mtl_plugins.models.class_attention import KINDS, ClassAttention
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
 from tests.models.builders import MEAN, STD, build_head, make_pyramid

@@ -12,7 +12,7 @@ from torch import nn
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.evaluation.metrics import DINOMetric
-from mtl_plugins.models.self_supervised.dino_loss import sinkhorn_centre
+from mtl_plugins.models.dino import sinkhorn_centre
 from mtl_plugins.registry import MODELS
 from tests.models.builders import MEAN, STD
 from tests.models.dino_reference import NUM_OUTPUTS, reference_terms, softmax

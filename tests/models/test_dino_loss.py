@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.models.self_supervised.dino_loss import dino_terms, distribution_entropy, sinkhorn_centre
+from mtl_plugins.models.dino import dino_terms, distribution_entropy, sinkhorn_centre
 from tests.models.dino_reference import NUM_OUTPUTS, make_logits, reference_terms, softmax
 
 

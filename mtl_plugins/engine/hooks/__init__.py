@@ -1,6 +1,5 @@
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
-from mtl_plugins.engine.hooks.collapse_hook import CollapseHook
-from mtl_plugins.engine.hooks.dino_schedule_hook import DINOScheduleHook
+from mtl_plugins.engine.hooks.dino_hooks import CollapseHook, DINOScheduleHook
 from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.histogram_hook import HistogramHook
 from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook

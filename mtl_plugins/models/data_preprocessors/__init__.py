@@ -1,4 +1,3 @@
-from mtl_plugins.models.data_preprocessors.multi_view_preprocessor import MultiViewDataPreprocessor
 from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
 
-__all__ = ['MultiTaskDataPreprocessor', 'MultiViewDataPreprocessor']
+__all__ = ['MultiTaskDataPreprocessor']

@@ -1,7 +1,6 @@
 from mtl_plugins.models.decode_heads.adaptive_depth_head import AdaptiveDepthHead
 from mtl_plugins.models.decode_heads.aspp_head import ASPPHead
 from mtl_plugins.models.decode_heads.branched_head import BranchedHead
-from mtl_plugins.models.decode_heads.class_attention_head import ClassAttentionHead
 from mtl_plugins.models.decode_heads.class_token_seg_head import ClassTokenSegHead
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import DeepLabV3PlusHead
 from mtl_plugins.models.decode_heads.distilled_head import DistilledHead
@@ -15,7 +14,6 @@ __all__ = [
     'ASPPHead',
     'AdaptiveDepthHead',
     'BranchedHead',
-    'ClassAttentionHead',
     'ClassTokenSegHead',
     'DeepLabV3PlusHead',
     'DistilledHead',

@@ -1,18 +1,216 @@
-"""Self-distillation without labels: DINO (arXiv 2104.14294)."""
+"""Self-distillation without labels: DINO (arXiv 2104.14294).
+
+From the loader's views to the loss: preprocessor, projection head, loss, model. Its hooks are in ``engine/hooks/dino_hooks.py``,
+its metric in ``evaluation/metrics/dino_metric.py``, the crops in ``datasets/transforms/multi_crop.py``.
+
+Axes: V views, G global views (the first of the V), B images, K outputs of the projection head.
+"""
 
 import copy
 from collections.abc import Sequence
-from itertools import groupby
+from itertools import groupby, pairwise
+from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from mmengine.dist import all_reduce
-from mmengine.model import BaseModel, BaseModule
-from torch import Tensor
+from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.self_supervised.dino_loss import DINOTerms, dino_terms, distribution_entropy, sinkhorn_centre
 from mtl_plugins.registry import MODELS
+
+
+@MODELS.register_module()
+class MultiViewDataPreprocessor(BaseDataPreprocessor):
+    """Moves a batch of views to the device and normalises them.
+
+    In: ``inputs``, a list of uint8 ``(B, H, W, 3)`` RGB, sizes differing between views, or one such tensor; ``labels``,
+    ``sample_idx`` and ``metainfo``, all optional. Out: ``inputs``, a list of float32 ``(B, 3, H, W)`` in the channels-last memory
+    format, and the others as they came.
+
+    Args:
+        mean: Per channel, on 0..255.
+        std: Per channel, on 0..255.
+        non_blocking: Whether the copy to the device returns early; needs pinned memory.
+
+    Raises:
+        ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose views are not ``(B, H, W, 3)``.
+    """
+
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:
+        super().__init__(non_blocking=non_blocking)
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise ArgumentError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
+        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32), persistent=False)
+        self.register_buffer('std', torch.tensor(std, dtype=torch.float32), persistent=False)
+
+    def forward(self, data: dict, training: bool = False) -> dict:
+        data = self.cast_data(data)
+        views = [data['inputs']] if isinstance(data['inputs'], Tensor) else data['inputs']
+        others = {key: data[key] for key in ('labels', 'sample_idx', 'metainfo') if key in data}
+        return dict(inputs=[self.normalise(view) for view in views], **others)
+
+    def normalise(self, view: Tensor) -> Tensor:
+        if view.ndim != 4 or view.shape[-1] != 3:
+            raise ArgumentError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
+        # Whole rows at once: broadcasting along an innermost axis of 3 is several times slower on a CPU.
+        mean, std = (values.repeat(view.shape[2]) for values in (self.mean, self.std))
+        rows = view.flatten(2).to(torch.float32, copy=True).sub_(mean).div_(std)
+        return rows.view(view.shape).permute(0, 3, 1, 2)
+
+
+class NormalisedLinear(nn.Module):
+    """Cosines between the input and each of ``out_channels`` learned directions: a weight-normalised layer of fixed norm 1.
+
+    Normalisation and product are in float32 whatever autocast says: the loss divides cosines by a small temperature.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
+        nn.init.kaiming_uniform_(self.weight, a=5**0.5)
+
+    def forward(self, features: Tensor) -> Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            weight = self.weight.float()
+            return F.linear(F.normalize(features.float(), dim=-1), F.normalize(weight, dim=-1))
+
+
+@MODELS.register_module()
+class DINOHead(BaseModule):
+    """MLP with GELU to a bottleneck, L2 normalisation, and a weight-normalised layer to ``out_channels`` logits in [-1, 1].
+
+    Args:
+        in_channels: Width of the pooled features.
+        hidden_channels: Width of the MLP.
+        bottleneck_channels: Width of what is normalised.
+        out_channels: Outputs K; the paper has 65536, small data need far fewer.
+        num_layers: Linear layers of the MLP, the one to the bottleneck included.
+        batch_norm: Whether to normalise before each GELU. The features of a convolutional network with random weights hardly
+            differ between images; without it, a short training goes by before they do.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ArgumentError: If ``num_layers`` is not positive or ``out_channels`` is below 2.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: int,
+        hidden_channels: int = 2048,
+        bottleneck_channels: int = 256,
+        out_channels: int = 65536,
+        num_layers: int = 3,
+        batch_norm: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if num_layers < 1:
+            raise ArgumentError(f'`num_layers` should be at least 1. Found {num_layers}.')
+        if out_channels < 2:
+            raise ArgumentError(f'`out_channels` should be at least 2. Found {out_channels}.')
+        widths = [in_channels, *[hidden_channels] * (num_layers - 1), bottleneck_channels]
+        layers: list[nn.Module] = []
+        for width, next_width in pairwise(widths):
+            layer = nn.Linear(width, next_width)
+            nn.init.trunc_normal_(layer.weight, std=0.02)
+            nn.init.zeros_(layer.bias)
+            layers += [layer, nn.BatchNorm1d(next_width), nn.GELU()] if batch_norm else [layer, nn.GELU()]
+        self.mlp = nn.Sequential(*layers[: -2 if batch_norm else -1])
+        self.last_layer = NormalisedLinear(bottleneck_channels, out_channels)
+        self.out_channels = out_channels
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Logits ``(N, out_channels)`` of features ``(N, in_channels)``."""
+        return self.last_layer(self.mlp(features))
+
+
+class DINOTerms(NamedTuple):
+    """What :func:`dino_terms` gives. ``loss = entropy + kl`` for every image.
+
+    Attributes:
+        loss: Mean cross-entropy over the pairs of a teacher's and another student's view, ``(B,)``.
+        entropy: Mean entropy of the teacher's distributions, in nats, ``(B,)``; no gradient.
+        kl: Mean Kullback-Leibler divergence of the student's from the teacher's over the pairs, in nats, ``(B,)``; no gradient.
+        probabilities: The teacher's distribution, mean over its views, ``(B, K)``; no gradient.
+    """
+
+    loss: Tensor
+    entropy: Tensor
+    kl: Tensor
+    probabilities: Tensor
+
+
+def dino_terms(
+    student_VBK: Tensor,
+    teacher_GBK: Tensor,
+    centre_K: Tensor,
+    *,
+    student_temperature: float,
+    teacher_temperature: float | Tensor,
+) -> DINOTerms:
+    """The loss of each image over all pairs of views, ``1 / (G (V - 1)) sum_i sum_(j != i) -<p_i, log q_j>``.
+
+    ``p_i = softmax((teacher_i - centre) / teacher_temperature)``, for the G global views; ``q_j = softmax(student_j /
+    student_temperature)``, for all V views. Computed in float32, or in float64 if the logits are, whatever autocast says.
+
+    Args:
+        student_VBK: Logits of the student, global views first.
+        teacher_GBK: Logits of the teacher for the same global views.
+        centre_K: Subtracted from the teacher's logits.
+        student_temperature: Positive.
+        teacher_temperature: Positive; a lower one sharpens.
+
+    Raises:
+        ArgumentError: If there is no pair of different views.
+    """
+    num_global, num_views = len(teacher_GBK), len(student_VBK)
+    if not 1 <= num_global <= num_views or num_views < 2:
+        raise ArgumentError(
+            f'`student_VBK` should hold at least two views, the global ones among them. Found {num_views} views, {num_global} '
+            'global.'
+        )
+    dtype = torch.promote_types(student_VBK.dtype, torch.float32)
+    with torch.autocast(student_VBK.device.type, enabled=False):
+        log_teacher = ((teacher_GBK.detach().to(dtype) - centre_K) / teacher_temperature).log_softmax(-1)
+        teacher = log_teacher.exp()
+        log_student = (student_VBK.to(dtype) / student_temperature).log_softmax(-1)
+        cross_entropy_GVB = -torch.einsum('gbk,vbk->gvb', teacher, log_student)
+        same_view_GV = torch.eye(num_global, num_views, dtype=torch.bool, device=cross_entropy_GVB.device)
+        loss = cross_entropy_GVB.masked_fill(same_view_GV[..., None], 0).sum((0, 1)) / (num_global * (num_views - 1))
+        entropy = -(teacher * log_teacher).sum(-1).mean(0)
+    return DINOTerms(loss, entropy, loss.detach() - entropy, teacher.mean(0))
+
+
+@torch.no_grad()
+def sinkhorn_centre(logits_NK: Tensor, temperature: float | Tensor, iterations: int = 3) -> Tensor:
+    """The centre ``(K,)`` for which the mean of ``softmax((logits - centre) / temperature)`` over N views of images is uniform.
+
+    Sinkhorn-Knopp in float64, as SwAV (arXiv 2006.09882) and DINOv2 (arXiv 2304.07193) use it, written as a centre: each
+    iteration normalises the outputs over the views of all processes, then the views over the outputs. The outputs come first,
+    which is much closer to uniform after three iterations than the other way round where the logits have a common part.
+
+    Args:
+        logits_NK: In [-1, 1], those of the teacher; with several processes each gives its own.
+        temperature: Of the teacher; the exponentials are finite from 0.003 on.
+        iterations: More of them come closer to uniform.
+    """
+    scaled_NK = logits_NK.double() / temperature
+    scale_N1 = torch.zeros_like(scaled_NK[:, :1])
+    for _ in range(iterations):
+        mass_K = (scaled_NK - scale_N1).exp().sum(0)
+        all_reduce(mass_K, op='sum')
+        centre_K = mass_K.log()
+        scale_N1 = (scaled_NK - centre_K).logsumexp(1, keepdim=True)
+    return (centre_K * temperature).to(logits_NK.dtype)
+
+
+def distribution_entropy(probabilities: Tensor) -> Tensor:
+    """Entropy in nats along the last axis; an outcome of probability 0 adds 0."""
+    return torch.special.entr(probabilities).sum(-1)
 
 
 class ProjectedBackbone(BaseModule):

@@ -1,0 +1,389 @@
+"""Segmentation by asking where a class is: attention and head, loss of a mask, task, and the model of them."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule, ModuleDict
+from torch import Tensor, nn
+
+from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.decode_heads.map_head import width_of
+from mtl_plugins.models.layers.convolution import ConvNormAct
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.models.tasks.dense_task import DenseTask
+from mtl_plugins.registry import MODELS
+
+KINDS = ('scaled_dot', 'dot', 'cosine', 'additive')
+# Softmax of a plain cosine is almost flat: no position gets more than e^2 times the weight of another.
+INITIAL_COSINE_SCALE = 10.0
+
+
+class ClassAttention(nn.Module):
+    """A class, as a one-hot vector, asks where it is: softmax over positions of the scores of its query with their keys.
+
+    Scores of a query q and a key k:
+
+    * ``'scaled_dot'``: ``q . k / sqrt(D)`` (arXiv 1706.03762).
+    * ``'dot'``: ``q . k``.
+    * ``'cosine'``: ``s q . k / (|q| |k|)`` with a learned ``s > 0``.
+    * ``'additive'``: ``w . tanh(q + k)`` with a learned w (arXiv 1409.0473).
+
+    Neither query nor key has a bias: that of the query would be the same for all classes, which the rows of its weight can
+    express, and in a dot product that of the key adds the same to every position, which the softmax takes out again.
+
+    Args:
+        in_channels: C.
+        num_classes: Length of the one-hot vector.
+        channels: D.
+        kind: One of the four.
+
+    Raises:
+        ArgumentError: If ``kind`` is another.
+    """
+
+    def __init__(self, in_channels: int, num_classes: int, *, channels: int = 256, kind: str = 'scaled_dot') -> None:
+        super().__init__()
+        if kind not in KINDS:
+            raise ArgumentError(f'`attention` should be one of {list(KINDS)}. Found {kind!r}.')
+        self.num_classes = num_classes
+        self.kind = kind
+        self.query = nn.Linear(num_classes, channels, bias=False)
+        self.key = nn.Linear(in_channels, channels, bias=False)
+        self.value = nn.Linear(in_channels, channels)
+        if kind == 'cosine':
+            self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_COSINE_SCALE)))
+        if kind == 'additive':
+            self.energy = nn.Linear(channels, 1, bias=False)
+
+    def embed_classes(self, classes: Tensor) -> Tensor:
+        """Queries ``(B, N, D)`` of class numbers ``(B, N)``, int64."""
+        return self.query(F.one_hot(classes, self.num_classes).to(self.query.weight.dtype))
+
+    def weigh(self, query_BND: Tensor, features_BPC: Tensor) -> Tensor:
+        """The attention ``(B, N, P)``, which sums to 1 over the positions."""
+        key_BPD = self.key(features_BPC)
+        if self.kind == 'additive':
+            scores_BNP = self.energy(torch.tanh(query_BND[:, :, None] + key_BPD[:, None])).squeeze(-1)
+        else:
+            if self.kind == 'cosine':
+                query_BND, key_BPD = F.normalize(query_BND, dim=-1), F.normalize(key_BPD, dim=-1)
+            scores_BNP = torch.matmul(query_BND, key_BPD.transpose(1, 2))
+        if self.kind == 'scaled_dot':
+            scores_BNP = scores_BNP * query_BND.shape[-1] ** -0.5
+        elif self.kind == 'cosine':
+            scores_BNP = scores_BNP * self.log_scale.exp()
+        return scores_BNP.float().softmax(-1).to(features_BPC.dtype)
+
+    def forward(self, features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend from ``classes`` ``(B, N)`` to ``features`` ``(B, C, H, W)``.
+
+        Returns:
+            Attention ``(B, N, H, W)``; queries ``(B, N, D)``; and the attended values ``(B, N, D)``, the mean of the positions'
+            values under the attention.
+        """
+        features_BPC = features.flatten(2).transpose(1, 2)
+        query_BND = self.embed_classes(classes)
+        attention_BNP = self.weigh(query_BND, features_BPC)
+        attended_BND = torch.matmul(attention_BNP, self.value(features_BPC))
+        return attention_BNP.unflatten(2, features.shape[-2:]), query_BND, attended_BND
+
+
+@MODELS.register_module()
+class ClassAttentionHead(BaseModule):
+    """A class attends to the coarsest features; what it finds goes through a map head that gives one logit per pixel.
+
+    The sum of the features under the attention alone would have no place in the image. The features times the attention alone
+    would not say which class was asked for: of a dog, the answer to "cat?" would look like the answer to "dog?"; and what an
+    untrained attention overlooks could never be found. So three things go to the map head, mixed by a 1x1 convolution to
+    ``channels``:
+
+    * the features,
+    * the features, multiplied by the attention divided by its maximum over the image, which keeps their scale whether the
+      attention is flat or peaked, and
+    * the class's query plus its attended values, normalised, the same vector at every position.
+
+    Finer maps of the pyramid pass unchanged, for map heads with skips. For N classes the encoder runs once, and everything
+    behind the attention N times, as one batch of B N.
+
+    Args:
+        head: Config of a map head, without ``in_channels`` and ``out_channels``.
+        in_channels: Widths of the feature pyramid.
+        out_channels: Name of the one task and its number of classes.
+        channels: Width of queries, keys and values, and of what goes to the map head.
+        attention: Kind of the scores, as in :class:`ClassAttention`.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ArgumentError: If there is not exactly one task, or no such kind of attention.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: dict,
+        in_channels: Sequence[int | None],
+        out_channels: dict[str, int],
+        channels: int = 256,
+        attention: str = 'scaled_dot',
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if len(out_channels) != 1:
+            raise ArgumentError(f'`out_channels` should name one task: the classes are those of one. Found {dict(out_channels)}.')
+        self.out_channels = dict(out_channels)
+        ((self.task, self.num_classes),) = self.out_channels.items()
+        width = width_of(in_channels, -1)
+        self.attention = ClassAttention(width, self.num_classes, channels=channels, kind=attention)
+        self.norm = nn.LayerNorm(channels)
+        # A concatenation, although three smaller products would do: the folding of BatchNorm knows nothing of other summands.
+        self.mix = ConvNormAct(2 * width + channels, channels, 1)
+        self.head = MODELS.build({**head, 'in_channels': (*in_channels[:-1], channels), 'out_channels': 1})
+
+    def all_classes(self, features: Sequence[Tensor]) -> Tensor:
+        """Every class, for each image: int64 ``(B, num_classes)``."""
+        # Not `len`, which is a constant of an exported graph.
+        return torch.arange(self.num_classes, device=features[-1].device).expand(features[-1].shape[0], -1)
+
+    def attend(self, features: Sequence[Tensor]) -> Tensor:
+        """The attention of every class, ``(B, num_classes, H, W)`` on the grid of the coarsest features."""
+        return self.attention(features[-1], self.all_classes(features))[0]
+
+    def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> dict[str, list[Tensor]]:
+        """Logits ``(B, N, h, w)`` of the masks of the classes.
+
+        Args:
+            features: The pyramid.
+            classes: Class numbers ``(B, N)``, int64; every class by default.
+        """
+        classes = self.all_classes(features) if classes is None else classes
+        attention_BNHW, query_BND, attended_BND = self.attention(features[-1], classes)
+        weight_BNHW = attention_BNHW / attention_BNHW.amax((2, 3), keepdim=True)
+        *finer, repeated = (self.repeat(each, classes.shape[1]) for each in features)
+        found = repeated * weight_BNHW.flatten(0, 1)[:, None]
+        token = self.norm(query_BND + attended_BND).flatten(0, 1)[:, :, None, None].to(found.dtype)
+        conditioned = self.mix(torch.cat([repeated, found, token.expand(-1, -1, *found.shape[-2:])], dim=1))
+        logits = self.head([*finer, conditioned])
+        return {self.task: [logits.reshape(*classes.shape, *logits.shape[-2:])]}
+
+    @staticmethod
+    def repeat(features: Tensor | None, times: int) -> Tensor | None:
+        """Each image's map ``times`` times in a row."""
+        return features if features is None or times == 1 else features.repeat_interleave(times, dim=0)
+
+
+@MODELS.register_module()
+class UpsampledMaskLoss(nn.Module):
+    """Mean binary cross-entropy over the valid pixels of the batch, plus ``dice_weight`` times the mean Dice loss of the images.
+
+    The logits are upsampled to the label's size (bilinear, corners not aligned). The Dice loss of an image is ``1 - (2 sum(p y) +
+    1) / (sum(p) + sum(y) + 1)`` over its valid pixels, with the probability p and the label y; it does not count where an image
+    has no valid pixel. Computed in float32. Nothing valid: exactly 0 with gradient 0.
+
+    Args:
+        dice_weight: Weight >= 0 of the Dice loss.
+        ignore_index: The label of pixels that do not count.
+
+    Raises:
+        ArgumentError: If ``dice_weight`` is negative.
+    """
+
+    name = 'mask'
+
+    def __init__(self, *, dice_weight: float = 0.0, ignore_index: int = 255) -> None:
+        super().__init__()
+        if dice_weight < 0:
+            raise ArgumentError(f'`dice_weight` should not be negative. Found {dice_weight}.')
+        self.dice_weight = dice_weight
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Loss of logits ``(B, 1, h, w)`` against labels ``(B, H, W)``: 0, 1 or ``ignore_index``."""
+        with torch.autocast(logits.device.type, enabled=False):
+            logits = F.interpolate(logits.float(), size=target.shape[-2:], mode='bilinear', align_corners=False).squeeze(1)
+            valid = (target != self.ignore_index).float()
+            label = (target == 1).float()
+            entropy = F.binary_cross_entropy_with_logits(logits, label, weight=valid, reduction='sum')
+            loss = entropy / valid.sum().clamp(min=1)
+            if self.dice_weight:
+                loss = loss + self.dice_weight * self.dice(logits.sigmoid() * valid, label * valid, valid)
+            return loss
+
+    @staticmethod
+    def dice(probability: Tensor, label: Tensor, valid: Tensor) -> Tensor:
+        axes = (1, 2)
+        score = (2 * (probability * label).sum(axes) + 1) / (probability.sum(axes) + label.sum(axes) + 1)
+        counts = valid.sum(axes) > 0
+        return ((1 - score) * counts).sum() / counts.sum().clamp(min=1)
+
+
+IGNORED_LABEL = 255
+
+
+@MODELS.register_module()
+class ClassMaskTask(DenseTask):
+    """A logit per class and pixel that says whether it is that class; label 0 is what is none of them.
+
+    Class number n, from 0, is label n + 1. A pixel's label is that of the most confident class if its probability is above the
+    threshold, else 0: labels mean what those of a :class:`SemSegTask` with ``num_classes`` mean.
+
+    Test-time views are merged by the ``'mean'`` or the ``'max'`` of the probabilities of each class.
+
+    Args:
+        num_classes: Number of labels with the background, 2..255.
+        threshold: Least probability of a class, in (0, 1).
+        absent_prob: Probability with which :meth:`sample_classes` takes a class that the image does not hold.
+        loss: Config of a loss on coarse logits and fine binary labels; :class:`UpsampledMaskLoss` by default.
+        label: As in :class:`DenseTask`.
+        init_cfg: As in every mmengine module.
+
+    Raises:
+        ArgumentError: If an argument is out of its range.
+    """
+
+    mergings = ('mean', 'max')
+
+    def __init__(
+        self,
+        *,
+        num_classes: int = 6,
+        threshold: float = 0.5,
+        absent_prob: float = 0.0,
+        loss: dict | None = None,
+        label: str | None = None,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(label=label, init_cfg=init_cfg)
+        if not 2 <= num_classes <= 255:
+            raise ArgumentError(f'`num_classes` should be in 2..255. Found {num_classes}.')
+        if not 0 < threshold < 1:
+            raise ArgumentError(f'`threshold` should be in (0, 1). Found {threshold}.')
+        if not 0 <= absent_prob <= 1:
+            raise ArgumentError(f'`absent_prob` should be in [0, 1]. Found {absent_prob}.')
+        self.num_classes = num_classes
+        self.out_channels = num_classes - 1
+        self.threshold = threshold
+        self.absent_prob = absent_prob
+        self.criterion = MODELS.build(loss or dict(type='UpsampledMaskLoss'))
+        self.loss_name = f'loss_{self.criterion.name}'
+
+    def sample_classes(self, labels: Tensor) -> Tensor:
+        """A class number for each of the label maps ``(B, H, W)``: int64 ``(B,)``, from torch's generator.
+
+        Each class that the map holds is equally probable. With ``absent_prob``, and always where the map holds none, it is one
+        that the map does not hold; where it holds all, always one of them.
+        """
+        present = torch.stack([(labels == number + 1).flatten(1).any(1) for number in range(self.out_channels)], dim=1)
+        absent = ~present
+        weights = (1 - self.absent_prob) * present / present.sum(1, keepdim=True).clamp(min=1)
+        weights = weights + self.absent_prob * absent / absent.sum(1, keepdim=True).clamp(min=1)
+        # Where the only kind that an image has is never drawn, all of that kind are alike.
+        weights = torch.where(weights.sum(1, keepdim=True) > 0, weights, 1.0)
+        return torch.multinomial(weights, 1).squeeze(1)
+
+    @staticmethod
+    def mask_of(labels: Tensor, classes: Tensor) -> Tensor:
+        """Binary labels ``(B, H, W)``, uint8, of one class number ``(B,)`` per label map; ignored pixels stay 255."""
+        mask = (labels == (classes + 1).view(-1, 1, 1)).to(torch.uint8)
+        return mask.masked_fill_(labels == IGNORED_LABEL, IGNORED_LABEL)
+
+    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+        return self.criterion(prediction, target)
+
+    def valid_mask(self, target: Tensor) -> Tensor:
+        return target != IGNORED_LABEL
+
+    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
+        """uint8 labels of the logits of all classes ``(B, out_channels, h, w)``, image by image."""
+        least = math.log(self.threshold / (1 - self.threshold))
+        if torch.compiler.is_compiling():
+            # A graph for batches of any size has no loop over their images.
+            return self.merge(self.upsample(prediction.float(), size), least).to(torch.uint8)
+        labels = prediction.new_empty((len(prediction), *size), dtype=torch.uint8)
+        for image, label in zip(prediction, labels, strict=True):
+            label.copy_(self.merge(self.upsample(image[None].float(), size)[0], least))
+        return labels
+
+    @staticmethod
+    def merge(confidences: Tensor, least: float) -> Tensor:
+        """The label of the largest of the confidences ``(..., out_channels, H, W)``, 0 where it is not above ``least``."""
+        largest, number = confidences.max(-3)
+        return (number + 1) * (largest > least)
+
+    def margin(self, output: Tensor) -> Tensor:
+        """Between the largest logit and the threshold or the second largest one, whichever is nearer."""
+        least = math.log(self.threshold / (1 - self.threshold))
+        # A class below the threshold decides nothing.
+        largest = output.amax(1)
+        threshold = (largest - least).abs()
+        if self.out_channels == 1:
+            return threshold
+        best, second = output.topk(2, dim=1).values.unbind(1)
+        return torch.where(largest > least, torch.minimum(threshold, best - second), threshold)
+
+    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
+        """Probabilities ``(out_channels, H, W)``."""
+        return output.sigmoid()
+
+    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
+        """uint8 labels."""
+        return self.merge(total, self.threshold * (num_views if merging == 'mean' else 1)).to(torch.uint8)
+
+
+@MODELS.register_module()
+class ClassConditionalSegmentor(MultiTaskSegmentor):
+    """A :class:`MultiTaskSegmentor` whose head takes the class that is asked for, such as :class:`ClassAttentionHead`.
+
+    In training each image is asked for one class, which the task samples, and learns its binary mask. Otherwise every image is
+    asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
+    evaluation and test-time augmentation are those of the parent.
+
+    Args are those of :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`, and there is no
+    ``auxiliary_head``.
+
+    Raises:
+        ArgumentError: If ``tasks`` holds something else, or there is an ``auxiliary_head``.
+    """
+
+    def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
+        """As in :class:`MultiTaskSegmentor`.
+
+        Raises:
+            ArgumentError: If there is an auxiliary head, which is not asked for classes.
+        """
+        if auxiliary_head:
+            raise ArgumentError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
+        super().build_network(backbone, neck, decode_head, None)
+
+    def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
+        """The one task, by its name.
+
+        Raises:
+            ArgumentError: If it is no :class:`ClassMaskTask`, or not the only one.
+        """
+        built = super().build_tasks(tasks)
+        if [type(task) for task in built.values()] != [ClassMaskTask]:
+            found = ', '.join(type(task).__name__ for task in built.values())
+            raise ArgumentError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
+        return built
+
+    def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The loss of the mask of one class per image; 0 without labels."""
+        ((name, task),) = self.tasks.items()
+        label = self.labels[name]
+        labels = targets.get(label)
+        if labels is None:
+            classes, masks = torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device), {}
+        else:
+            classes = task.sample_classes(labels)
+            masks = {label: task.mask_of(labels, classes)}
+        return self.losses_of(self.decode_head(self.encode(inputs), classes[:, None]), masks)
+
+    @torch.no_grad()
+    def attend(self, inputs: Tensor) -> Tensor:
+        """The attention of every class over normalised images: ``(B, num_classes, h, w)``, on the grid of the features.
+
+        It sums to 1 over that grid, which covers the padding of the inputs too.
+        """
+        return self.decode_head.attend(self.encode(inputs)).float()
