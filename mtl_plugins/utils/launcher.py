@@ -1,4 +1,4 @@
-"""``torchrun`` that can be asked to stop: what ``tools/launch.py`` and the training tell each other.
+"""``torchrun`` that can be asked to stop: the protocol of ``tools/launch.py`` and the training.
 
 ``torchrun`` ends its workers with SIGTERM and a deadline, and starts them again when they leave with another status than 0. So
 the launcher keeps signals from it: it notes them in a folder that the workers look into, and they note there that they stopped.
@@ -48,18 +48,18 @@ def launch(arguments: Sequence[str]) -> int:
 
 
 def is_under_torchrun() -> bool:
-    """Whether ``torchrun`` started this process."""
+    """Return True if ``torchrun`` started this process."""
     return 'TORCHELASTIC_RUN_ID' in os.environ
 
 
-def is_asked_to_stop() -> bool:
-    """Whether the launcher of this process, if there is one, got a signal."""
+def stop_file() -> Path | None:
+    """Return the file that the launcher of this process makes when it gets a signal; None without a launcher."""
     folder = os.environ.get(FOLDER_VARIABLE)
-    return folder is not None and os.path.exists(os.path.join(folder, _STOP))
+    return Path(folder, _STOP) if folder else None
 
 
 def interrupted_status() -> int:
-    """The status with which an interrupted training leaves: 0 under ``torchrun``, whose launcher then gives the code."""
+    """Return the status with which an interrupted training leaves: 0 under ``torchrun``, whose launcher then gives the code."""
     if FOLDER_VARIABLE in os.environ:
         Path(os.environ[FOLDER_VARIABLE], _INTERRUPTED).touch()
     return 0 if is_under_torchrun() else INTERRUPTED_CODE

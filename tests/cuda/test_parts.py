@@ -8,9 +8,7 @@ import torch.nn.functional as F
 
 from mtl_plugins.models.backbones.resnet import POOLING, relu_max_pool
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import factored_upsampled_conv3x3, plain_upsampled_conv3x3
-from mtl_plugins.models.losses import upsampled_cross_entropy as cross_entropy_module
-from mtl_plugins.models.losses.silog_loss import silog_loss
-from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy
+from mtl_plugins.models.losses import dense_losses, silog_loss, upsampled_cross_entropy
 
 pytestmark = pytest.mark.cuda
 LAYOUTS = (torch.contiguous_format, torch.channels_last)
@@ -37,7 +35,7 @@ def assert_same(function, reference, inputs, tolerance=1e-4):
 def test_cross_entropy_in_one_pass(device, layout, elements, monkeypatch):
     if elements:
         # Several images and bands of rows.
-        monkeypatch.setattr(cross_entropy_module, 'ELEMENTS_AT_ONCE_GPU', elements)
+        monkeypatch.setattr(dense_losses, 'ELEMENTS_AT_ONCE_GPU', elements)
     logits = random(3, 19, 9, 13, device=device, layout=layout)
     target = torch.randint(0, 19, (3, 33, 40), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     target[0, :5] = target[2] = 255

@@ -6,10 +6,14 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.models.losses import DepthRegressionLoss, SILogLoss, UpsampledCrossEntropyLoss
-from mtl_plugins.models.losses import upsampled_cross_entropy as module
-from mtl_plugins.models.losses.silog_loss import silog_loss
-from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy
+from mtl_plugins.models.losses import (
+    DepthRegressionLoss,
+    SILogLoss,
+    UpsampledCrossEntropyLoss,
+    dense_losses,
+    silog_loss,
+    upsampled_cross_entropy,
+)
 
 
 def plain_cross_entropy(logits, target, class_weight=None):
@@ -27,7 +31,7 @@ def with_gradient(function, logits, target):
 @pytest.mark.parametrize('elements_at_once', [1, 500, 2**17])
 @pytest.mark.parametrize(('coarse', 'fine'), [((8, 8), (32, 32)), ((13, 17), (49, 67)), ((1, 1), (4, 3)), ((6, 5), (6, 5))])
 def test_cross_entropy_equals_upsampling_first(coarse, fine, elements_at_once, class_weight, monkeypatch):
-    monkeypatch.setattr(module, 'ELEMENTS_AT_ONCE_CPU', elements_at_once)
+    monkeypatch.setattr(dense_losses, 'ELEMENTS_AT_ONCE_CPU', elements_at_once)
     torch.manual_seed(0)
     logits = torch.randn(3, 7, *coarse) * 4
     target = torch.randint(0, 7, (3, *fine), dtype=torch.uint8)

@@ -112,9 +112,9 @@ def test_the_launcher_passes_a_request_on_and_tells_that_the_training_stopped(tm
     # A worker that leaves with another status than 0 is started again, and torchrun itself dies of SIGUSR1.
     (tmp_path / 'worker.py').write_text(
         'import sys, time; from pathlib import Path\n'
-        'from mtl_plugins.utils.launcher import interrupted_status, is_asked_to_stop\n'
+        'from mtl_plugins.utils.launcher import interrupted_status, stop_file\n'
         'Path(sys.argv[1]).touch()\n'
-        'while not is_asked_to_stop(): time.sleep(0.02)\n'
+        'while not stop_file().exists(): time.sleep(0.02)\n'
         'sys.exit(interrupted_status())\n'
     )
     run = subprocess.Popen(

@@ -13,7 +13,7 @@ from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.errors import ArgumentError, TrainingInterrupted
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_asked_to_stop, is_under_torchrun
+from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_under_torchrun, stop_file
 
 
 @HOOKS.register_module()
@@ -49,6 +49,7 @@ class PreemptionHook(Hook):
         self.interval = interval
         self.signals = tuple(name for name in signals if name != 'SIGTERM' or not is_under_torchrun())
         self._received: str | None = None
+        self._stop_file = stop_file()
         self._agreed = False
         self._previous: dict[int, object] = {}
         self._group = None
@@ -114,7 +115,7 @@ class PreemptionHook(Hook):
         return self._agreed
 
     def _is_asked(self) -> bool:
-        return self._received is not None or is_asked_to_stop()
+        return self._received is not None or (self._stop_file is not None and self._stop_file.exists())
 
     def _finish_agreement(self) -> None:
         if self._pending is not None:

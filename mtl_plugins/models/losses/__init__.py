@@ -1,8 +1,12 @@
-from mtl_plugins.models.losses.balanced_boundary_loss import BalancedBoundaryLoss
-from mtl_plugins.models.losses.cosine_normal_loss import CosineNormalLoss
-from mtl_plugins.models.losses.depth_regression_loss import DepthRegressionLoss
-from mtl_plugins.models.losses.silog_loss import SILogLoss
-from mtl_plugins.models.losses.upsampled_cross_entropy import UpsampledCrossEntropyLoss
+from mtl_plugins.models.losses.dense_losses import (
+    BalancedBoundaryLoss,
+    CosineNormalLoss,
+    DepthRegressionLoss,
+    SILogLoss,
+    UpsampledCrossEntropyLoss,
+    silog_loss,
+    upsampled_cross_entropy,
+)
 
 __all__ = [
     'BalancedBoundaryLoss',
@@ -10,4 +14,6 @@ __all__ = [
     'DepthRegressionLoss',
     'SILogLoss',
     'UpsampledCrossEntropyLoss',
+    'silog_loss',
+    'upsampled_cross_entropy',
 ]

@@ -1,12 +1,13 @@
 """Boundaries between regions: a probability per pixel."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
-
-IGNORED_LABEL = 255
 
 
 @MODELS.register_module()
@@ -17,20 +18,19 @@ class BoundaryTask(DenseTask):
 
     Args:
         loss: Config of a loss on logits and labels of one size; :class:`BalancedBoundaryLoss` by default.
-        label: As in :class:`DenseTask`.
-        init_cfg: As in every mmengine module.
+        **kwargs: Of :class:`DenseTask`.
     """
 
     out_channels = 1
     mergings = ('mean', 'max')
 
-    def __init__(self, *, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+    def __init__(self, *, loss: dict | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.criterion = MODELS.build(loss or dict(type='BalancedBoundaryLoss'))
         self.loss_name = f'loss_{self.criterion.name}'
 
     def valid_mask(self, target: Tensor) -> Tensor:
-        return target != IGNORED_LABEL
+        return target != IGNORE_LABEL
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):

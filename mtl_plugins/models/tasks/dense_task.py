@@ -1,4 +1,4 @@
-"""What every task gives a prediction map: its meaning, its loss, its place in a data sample."""
+"""Base class of tasks, which give a prediction map its meaning and its loss."""
 
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -15,11 +15,12 @@ ELEMENTS_AT_ONCE_GPU = 2**27
 class DenseTask(BaseModule):
     """One value or class per pixel, predicted at a coarser grid.
 
-    A new task is a subclass in a new file, registered, with the attributes below and the abstract methods.
+    A new task is a subclass in a new file, registered, with the attributes below, the abstract methods, and :meth:`loss` or
+    :meth:`loss_terms`.
 
     Args:
         label: Name of the label of the data that it learns; None is the task's own name in the model.
-        init_cfg: As in every mmengine module.
+        init_cfg: Of :class:`mmengine.model.BaseModule`.
 
     Attributes:
         out_channels: Channels of the prediction that the decode head owes this task.
@@ -42,38 +43,33 @@ class DenseTask(BaseModule):
             ValueError: If it would.
         """
 
-    @abstractmethod
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+        """Return the loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+        return sum(self.loss_terms(prediction, target).values())
 
     def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """The losses by their keys in the log, of which :meth:`loss` is the sum."""
+        """Return the losses by their keys in the log, of which :meth:`loss` is the sum."""
         return {self.loss_name: self.loss(prediction, target)}
 
     def loss_names(self) -> list[str]:
-        """The keys of :meth:`loss_terms`."""
+        """Return the keys of :meth:`loss_terms`."""
         return [self.loss_name]
 
     def valid_mask(self, target: Tensor) -> Tensor:
-        """Which pixels of a target count: bool ``(B, H, W)``; all by default."""
+        """Return which pixels of a target count: bool ``(B, H, W)``; all by default."""
         return torch.ones(target.shape, dtype=torch.bool, device=target.device)
 
     def distributions(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Quantities of which a training draws histograms, ``(B, H, W)`` each, by name; none by default.
-
-        Args:
-            prediction: ``(B, out_channels, h, w)``.
-            target: ``(B, H, W)``; what it says of pixels that do not count is of no matter.
-        """
+        """Return quantities of which a training draws histograms, ``(B, H, W)`` each, by name; none by default."""
         return {}
 
     @abstractmethod
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """What the user asked for, ``(B, *size)`` or ``(B, C, *size)``, of one prediction ``(B, out_channels, h, w)``."""
+        """Return classes, metres, ..., ``(B, *size)`` or ``(B, C, *size)``, of one prediction ``(B, out_channels, h, w)``."""
 
     @abstractmethod
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """What is merged of a test-time view, a new float32 tensor, of one image's upsampled float32 prediction.
+        """Return what is merged of a test-time view, a new float32 tensor, of one image's upsampled float32 prediction.
 
         Args:
             output: ``(out_channels, H, W)``.
@@ -83,10 +79,10 @@ class DenseTask(BaseModule):
 
     @abstractmethod
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """What the user asked for, ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
+        """Return classes, metres, ..., ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
 
     def margin(self, output: Tensor) -> Tensor | None:
-        """How much one of the numbers that decide a pixel's class would have to change for another class.
+        """Return by how much one of the numbers that decide a pixel's class must change for another class.
 
         Where that is no more than rounding, two ways to compute the same function may differ.
 
@@ -99,7 +95,7 @@ class DenseTask(BaseModule):
         return None
 
     def mirror(self, prediction: Tensor) -> Tensor:
-        """The prediction ``(B, out_channels, h, w)`` for an image, of that for the image mirrored left to right."""
+        """Return the prediction ``(B, out_channels, h, w)`` for an image, of that for the image mirrored left to right."""
         return prediction.flip(-1)
 
     @staticmethod
@@ -111,11 +107,11 @@ class DenseTask(BaseModule):
             total.add_(values)
 
     def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
-        """The losses of a task by their names, each the mean over all predictions (deep supervision), and what is only logged.
+        """Return the losses by name, each the mean over all predictions (deep supervision), and what is only logged.
 
-        With several predictions, the loss of each stands beside the mean as ``<name>_initial`` ... ``<name>_final``, where
-        ``<name>`` is the key without ``loss_``. Without a label the loss is exactly 0, yet it depends on every
-        prediction, so that distributed training finds a gradient for every parameter.
+        With several predictions, the loss of each is logged as ``<name>_initial`` ... ``<name>_final``, where ``<name>`` is the
+        key without ``loss_``. Without a label the loss is exactly 0, yet it depends on every prediction, so that distributed
+        training finds a gradient for every parameter.
         """
         if target is None:
             zero = sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)

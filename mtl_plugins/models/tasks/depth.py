@@ -2,13 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.clamp import clamp_with_way_back
-from mtl_plugins.models.losses.foreign_loss import DepthLoss, build_losses
+from mtl_plugins.models.losses.library_losses import DepthLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
@@ -84,8 +85,7 @@ class DepthTask(DenseTask):
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
             :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
             :class:`DepthLoss`; or of several, which are added.
-        label: As in :class:`DenseTask`.
-        init_cfg: As in every mmengine module.
+        **kwargs: Of :class:`DenseTask`.
 
     Raises:
         ArgumentError: If representation, range or statistics do not fit together.
@@ -101,10 +101,9 @@ class DepthTask(DenseTask):
         depth_range: Sequence[float] = (0.1, 300.0),
         statistics: dict[str, float] | None = None,
         loss: dict | Sequence[dict] | None = None,
-        label: str | None = None,
-        init_cfg: dict | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+        super().__init__(**kwargs)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
         self.depth_range = tuple(depth_range)
         self.criteria = build_losses(loss or dict(type='SILogLoss'), DepthLoss)
@@ -138,9 +137,6 @@ class DepthTask(DenseTask):
                     loss = criterion(output, self.representation.from_metres(target), valid)
                 terms[f'loss_{criterion.name}'] = loss
         return terms
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return sum(self.loss_terms(prediction, target).values())
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target > 0

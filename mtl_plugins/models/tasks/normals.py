@@ -1,5 +1,7 @@
 """Surface normals: a unit vector per pixel."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -19,15 +21,14 @@ class NormalsTask(DenseTask):
 
     Args:
         loss: Config of a loss on vectors, targets and a mask; :class:`CosineNormalLoss` by default.
-        label: As in :class:`DenseTask`.
-        init_cfg: As in every mmengine module.
+        **kwargs: Of :class:`DenseTask`.
     """
 
     out_channels = 3
     mergings = ('mean',)
 
-    def __init__(self, *, loss: dict | None = None, label: str | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+    def __init__(self, *, loss: dict | None = None, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         self.criterion = MODELS.build(loss or dict(type='CosineNormalLoss'))
         self.loss_name = f'loss_{self.criterion.name}'
 

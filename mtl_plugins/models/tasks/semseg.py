@@ -2,16 +2,16 @@
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.losses.foreign_loss import LabelLoss, build_losses
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.models.losses.library_losses import LabelLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
-
-IGNORED_LABEL = 255
 
 
 @MODELS.register_module()
@@ -28,8 +28,7 @@ class SemSegTask(DenseTask):
             ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`. ``class_weight=[...]`` in a loss weighs the classes.
         sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
             ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
-        label: As in :class:`DenseTask`.
-        init_cfg: As in every mmengine module.
+        **kwargs: Of :class:`DenseTask`.
 
     Raises:
         ArgumentError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
@@ -44,10 +43,9 @@ class SemSegTask(DenseTask):
         num_classes: int = 19,
         loss: dict | Sequence[dict] | None = None,
         sampler: dict | None = None,
-        label: str | None = None,
-        init_cfg: dict | None = None,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+        super().__init__(**kwargs)
         if not 2 <= num_classes <= 255:
             raise ArgumentError(
                 f'`num_classes` should be in 2..255: an object and its background are two classes. Found {num_classes}.'
@@ -71,11 +69,8 @@ class SemSegTask(DenseTask):
     def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         return {f'loss_{criterion.name}': criterion(prediction, target) for criterion in self.criteria}
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return sum(self.loss_terms(prediction, target).values())
-
     def valid_mask(self, target: Tensor) -> Tensor:
-        return target != IGNORED_LABEL
+        return target != IGNORE_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels. Few images at once: the upsampled logits of a large batch never exist together."""

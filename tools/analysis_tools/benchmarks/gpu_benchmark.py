@@ -28,8 +28,7 @@ from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder, factored_upsampled_conv3x3, plain_upsampled_conv3x3
-from mtl_plugins.models.losses.silog_loss import silog_loss
-from mtl_plugins.models.losses.upsampled_cross_entropy import upsampled_cross_entropy
+from mtl_plugins.models.losses import silog_loss, upsampled_cross_entropy
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_flops
 from mtl_plugins.registry import MODELS, RUNNERS

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mtl_plugins.errors import UserError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN
-from mtl_plugins.models.losses.silog_loss import silog_loss
+from mtl_plugins.models.losses import silog_loss
 
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
