@@ -16,8 +16,7 @@ import pytest
 from rich.console import Console
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
-from mtl_plugins.apis.inference.output import KINDS, PredictionWriter
-from mtl_plugins.apis.inference.run import run as predict
+from mtl_plugins.apis.inference.output import KINDS, PredictionWriter, write_predictions
 from mtl_plugins.datasets.coco.preparation import prepare_coco
 from mtl_plugins.datasets.conversion.converter import convert
 from mtl_plugins.datasets.conversion.sources import open_source
@@ -182,7 +181,7 @@ def predict_case(templates: Path) -> Case:
     def act(folder):
         inferencer = MultiTaskInferencer(Grey())
         save = [kind for kind in KINDS if kind != 'points']
-        predict(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)], Console())
+        write_predictions(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)], Console())
 
     return Case(lambda folder: None, act)
 

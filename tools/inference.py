@@ -74,8 +74,7 @@ def main() -> int:
     from rich.console import Console
 
     from mtl_plugins.apis.inference import MultiTaskInferencer
-    from mtl_plugins.apis.inference.output import PredictionWriter
-    from mtl_plugins.apis.inference.run import run
+    from mtl_plugins.apis.inference.output import PredictionWriter, write_predictions
     from mtl_plugins.config.load import parse_options
     from mtl_plugins.visualization.point_cloud import Intrinsics
 
@@ -102,7 +101,7 @@ def main() -> int:
         angle=args.fov,
         max_depth=args.max_depth,
     )
-    return 1 if run(inferencer, writer, args.inputs, Console(), args.max_frames) else 0
+    return 1 if write_predictions(inferencer, writer, args.inputs, Console(), args.max_frames) else 0
 
 
 if __name__ == '__main__':

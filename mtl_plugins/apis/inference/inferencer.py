@@ -2,14 +2,15 @@
 
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from torch import nn
 
-from mtl_plugins.apis.inference.prediction import Prediction
 from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
@@ -17,28 +18,50 @@ from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize import ResizeToCover
 from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, Runtime, load_runtime
 from mtl_plugins.deployment.runtimes.torch_runtime import PROBABILITIES, TorchRuntime
-from mtl_plugins.errors import ArgumentError, ConfigError, DataError, UserError
+from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import load_model
 from mtl_plugins.utils.files import scratch_folder
+from mtl_plugins.visualization.prediction_pictures import render_prediction, render_side_by_side
 
-# That a network gets at a time, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
+# At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
 MAX_PIXELS = 2**22
 # Of an image that is predicted in tiles, which is in memory with its predictions; PIL's limit for files.
 MAX_TILED_PIXELS = 178_956_970
 MAX_ASPECT = 20
-# What may compute the predictions of a checkpoint.
 BACKENDS = ('torch', 'compile', 'onnx', 'openvino')
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction(Frame):
+    """The predictions of one image, beside what is known of the image.
+
+    Attributes:
+        values: By name of the label: class ids ``(H, W)`` uint8, metres ``(H, W)`` float32, unit vectors ``(H, W, 3)`` float32,
+            probabilities ``(H, W)`` float32, or what else the kind of label defines.
+        labels: The kinds by name: names and colours of classes, colours and files of values.
+        probabilities: By name of the class map ``(H, W, classes)`` float32, if they were asked for.
+    """
+
+    values: Mapping[str, np.ndarray] = field(repr=False)
+    labels: Mapping[str, LabelKind] = field(repr=False)
+    probabilities: Mapping[str, np.ndarray] = field(repr=False)
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """Return a picture per label, uint8 RGB: classes drawn over the image above their legend, numbers above a colour bar."""
+        return {name: render_prediction(self.image, values, self.labels[name]) for name, values in self.values.items()}
+
+    def side_by_side(self) -> np.ndarray:
+        """Return the image and all its predictions in a row, uint8 RGB."""
+        return render_side_by_side(self.image, self.values, self.labels)
 
 
 class MultiTaskInferencer:
     """Predicts every label of a trained model on any images.
 
-    The pattern is that of mmengine's ``BaseInferencer``, whose class is not the parent: it keeps all inputs and results of a call
-    in memory, and runs the config that it finds in a checkpoint. :meth:`stream` takes and gives one image after the other.
-
-    Images of one size are predicted together, those that follow one another; none is padded to the size of another one, so that
+    It has the interface of mmengine's ``BaseInferencer`` but not its memory: :meth:`stream` takes and gives one image after the
+    other. Images of one size that follow one another are predicted together; none is padded to the size of another one, so that
     predictions depend on the image alone. They equal those of ``tools/test.py`` for batches of one size.
 
     .. code-block:: python
@@ -54,18 +77,17 @@ class MultiTaskInferencer:
         cfg_options: Overrides of ``config`` by dotted key.
         device: Such as ``'cpu'`` or ``'cuda:1'``; the first GPU by default, if there is one.
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
-        backend: What computes the predictions of a checkpoint: ``'torch'``; ``'compile'``, torch.compile, which compiles for
-            each size of image; ``'onnx'`` (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to
-            a temporary file, and has to pass the gate of :func:`~mtl_plugins.deployment.export.export`. Their default
-            device is the CPU.
+        backend: For a checkpoint ``'torch'``; ``'compile'``, torch.compile, which compiles for each size of image; ``'onnx'``
+            (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to a temporary file, and has to pass the gate
+            of :func:`~mtl_plugins.deployment.export.export`. Their default device is the CPU.
         tta: Whether to merge the scaled and mirrored views that ``tta_model`` of the config describes.
         probabilities: Whether to give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
         overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
-        labels: Configs or kinds of what a runtime predicts by name, if it does not say itself.
-        max_pixels: That the network gets at a time: of an image, whose sides are rounded up to multiples of 32, of a batch, which
+        labels: Configs or kinds of the predictions of a runtime by name, if it has no ``labels``.
+        max_pixels: At a time in the network: of an image, whose sides are rounded up to multiples of 32, of a batch, which
             becomes smaller than ``batch_size``, and of a tile. By default four GiB of memory are enough for the models with
             ResNet-18. None is no limit.
 
@@ -97,74 +119,50 @@ class MultiTaskInferencer:
                 raise ConfigError(f'`{name}` should be at least 1. Found {value}.')
         if backend not in BACKENDS:
             raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
-        self.batch_size = batch_size
+        self.batch_size, self.max_pixels = batch_size, max_pixels
         self.tile, self.overlap = check_tile(tile, overlap)
-        self.max_pixels = max_pixels
         if tile and max_pixels and tile**2 > max_pixels:
             raise ConfigError(
                 f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
             )
         self.steps: list[Callable[[dict], dict]] = []
-        if isinstance(model, (str, Path)) and Path(model).suffix.lower() not in RUNTIMES:
-            self.runtime: Runtime = self._load(model, config, cfg_options, device, precision, backend, tta, probabilities)
+        options = dict(tta=tta, probabilities=probabilities)
+        if not isinstance(model, (str, Path)) or Path(model).suffix.lower() in RUNTIMES:
+            options |= dict(config=config, cfg_options=cfg_options, precision=precision != 'float32', backend=backend != 'torch')
+            _refuse_given(options, ' with an exported model, which has it built in.')
+            self.runtime = load_runtime(model, device=str(device or 'cpu')) if isinstance(model, (str, Path)) else model
         else:
-            given = dict(config=config, cfg_options=cfg_options, tta=tta, probabilities=probabilities)
-            given |= dict(precision=precision != 'float32', backend=backend != 'torch')
-            superfluous = [name for name, value in given.items() if value]
-            if superfluous:
-                raise ConfigError(f'`{superfluous[0]}` should be left out with an exported model, which has it built in.')
-            if isinstance(model, (str, Path)):
-                model = load_runtime(model, **({} if device is None else dict(device=str(device))))
-            self.runtime = model
+            network, found = self._load(model, config, cfg_options)
+            if backend in ('onnx', 'openvino'):
+                _refuse_given(options, f', or `backend` be torch. Found {backend}.')
+                self.runtime = _export(network.eval(), backend, precision, str(device or 'cpu'))
+            else:
+                options['tta_model'] = (found.get('tta_model') or dict(type='MultiTaskTTAModel')) if options.pop('tta') else None
+                compiled = backend == 'compile'
+                self.runtime = TorchRuntime(network, device=device, precision=precision, compiled=compiled, **options)
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
         self.labels = _labels_of(self.runtime, labels)
 
     def _load(
-        self,
-        checkpoint: str | Path,
-        config: str | Path | None,
-        cfg_options: Mapping[str, Any] | None,
-        device: str | torch.device | None,
-        precision: str,
-        backend: str,
-        tta: bool,
-        probabilities: bool,
-    ) -> Runtime:
+        self, checkpoint: str | Path, config: str | Path | None, cfg_options: Mapping[str, Any] | None
+    ) -> tuple[nn.Module, Config]:
         found = find_config(checkpoint, config, cfg_options)
         try:
             model = load_model(found, str(checkpoint), None if config else ADVICE)
             self.steps += [build_transform(step) for step in test_steps(found)]
+        except UserError:
+            raise
         except Exception as error:
-            if isinstance(error, UserError) and not isinstance(error, ArgumentError):
-                raise
             # Whatever a class says to arguments that nobody checked.
             if config is not None:
                 raise
             raise describe_failure(checkpoint, error) from error
-        if backend in ('onnx', 'openvino'):
-            superfluous = [name for name, value in dict(tta=tta, probabilities=probabilities).items() if value]
-            if superfluous:
-                raise ConfigError(f'`{superfluous[0]}` should be left out, or `backend` be torch. Found {backend}.')
-            return self._export(model.eval(), backend, precision, device)
-        tta_model = (found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None
-        options = dict(tta_model=tta_model, probabilities=probabilities, compiled=backend == 'compile')
-        return TorchRuntime(model, device=device, precision=precision, **options)
+        return model, found
 
-    def _export(self, model: nn.Module, backend: str, precision: str, device: str | torch.device | None) -> Runtime:
-        """A model in a runtime of exported files; the file is gone when the runtime has read it."""
-        # The packages of the extra `deploy`, which others do without.
-        from mtl_plugins.deployment.description import describe
-        from mtl_plugins.deployment.export import SUFFIXES, export
-
-        with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
-            path = folder / f'model{SUFFIXES[backend]}'
-            export(model, describe(model, precision=precision), path)
-            return load_runtime(path, device=str(device or 'cpu'))
-
-    def __call__(self, inputs: Any, *, on_error: OnError | None = None, max_frames: int | None = None) -> list[Prediction]:
-        """The predictions of all images; arguments and errors are those of :meth:`stream`."""
-        return list(self.stream(inputs, on_error=on_error, max_frames=max_frames))
+    def __call__(self, inputs: Any, **options: Any) -> list[Prediction]:
+        """Return the predictions of all images; arguments and errors are those of :meth:`stream`."""
+        return list(self.stream(inputs, **options))
 
     def stream(
         self,
@@ -174,7 +172,7 @@ class MultiTaskInferencer:
         max_frames: int | None = None,
         stop: Callable[[], bool] | None = None,
     ) -> Iterator[Prediction]:
-        """The predictions of images, one after the other in their order.
+        """Give the predictions of images, one after the other in their order.
 
         Of ``inputs`` no more than a batch and eight images are in memory, and of the predictions a batch.
 
@@ -196,15 +194,16 @@ class MultiTaskInferencer:
             yield from self.predict(frames)
 
     def _batches(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
-        """Prepared frames of one size."""
+        """Give prepared frames of one size, one that is predicted in tiles alone."""
         batch: list[Frame] = []
         for frame in frames:
             shape = frame.image.shape
-            if batch and (len(batch) == self._batch_of(*shape[:2]) or batch[0].image.shape != shape):
+            most = 1 if self._is_tiled(*shape[:2]) else self._batch_of(*shape[:2])
+            if batch and batch[0].image.shape != shape:
                 yield batch
                 batch = []
             batch.append(frame)
-            if self._is_tiled(*shape[:2]):
+            if len(batch) == most:
                 yield batch
                 batch = []
         if batch:
@@ -219,11 +218,10 @@ class MultiTaskInferencer:
             DataError: If it is too large for the network.
         """
         before = height, width
-        if not all(isinstance(step, ResizeToCover) for step in self.steps):
-            return before
-        for step in self.steps:
-            height, width = step.new_size(height, width)
-        self._check(height, width, before)
+        if all(isinstance(step, ResizeToCover) for step in self.steps):
+            for step in self.steps:
+                height, width = step.new_size(height, width)
+            self._check(height, width, before)
         return height, width
 
     def _check(self, height: int, width: int, before: tuple[int, int]) -> None:
@@ -263,38 +261,29 @@ class MultiTaskInferencer:
         return self.tile is not None and max(height, width) > self.tile
 
     def _pixels(self, height: int, width: int) -> int:
-        """Those that the network computes at a time for an image: of the largest view, with test-time augmentation."""
+        """Return how many the network computes at a time for an image: of the largest view, with test-time augmentation."""
         zoom = max(getattr(getattr(self.runtime, 'augmented', None), 'scales', (1.0,)))
         return count_pixels(round(height * zoom), round(width * zoom))
 
     def _batch_of(self, height: int, width: int) -> int:
-        """How many images or tiles of a size are predicted together."""
+        """Return how many images or tiles of a size are predicted together."""
         if self.max_pixels is None:
             return self.batch_size
         return max(min(self.batch_size, self.max_pixels // self._pixels(height, width)), 1)
 
     def predict(self, batch: list[Frame]) -> Iterator[Prediction]:
-        """The predictions of prepared frames of one size."""
-        first = batch[0].image
-        if self._is_tiled(*first.shape[:2]):
-            mixes = {name: kind.mix for name, kind in self.labels.items()}
-            mixes |= {f'{PROBABILITIES}{name}': kind.mix for name, kind in self.labels.items()}
+        """Give the predictions of prepared frames of one size."""
+        if self._is_tiled(*batch[0].image.shape[:2]):
+            mixes = {f'{prefix}{name}': kind.mix for name, kind in self.labels.items() for prefix in ('', PROBABILITIES)}
             options = dict(tile=self.tile, overlap=self.overlap, batch_size=self._batch_of(self.tile, self.tile))
             maps = [predict_in_tiles(frame.image, self._run, mixes, **options) for frame in batch]
         else:
             arrays = self._run(np.stack([frame.image for frame in batch]))
             maps = [{name: values[number] for name, values in arrays.items()} for number in range(len(batch))]
         for frame, own in zip(batch, maps, strict=True):
-            yield Prediction(
-                name=frame.name,
-                image=frame.image,
-                values={name: own[name] for name in self.labels},
-                labels=self.labels,
-                original_size=frame.original_size,
-                probabilities={name: own[key] for name in self.labels if (key := f'{PROBABILITIES}{name}') in own},
-                stream=frame.stream,
-                source=frame.source,
-            )
+            probabilities = {name: own[key] for name in self.labels if (key := f'{PROBABILITIES}{name}') in own}
+            values = {name: own[name] for name in self.labels}
+            yield Prediction(**vars(frame), values=values, labels=self.labels, probabilities=probabilities)
 
     def _run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         arrays = self.runtime(images)
@@ -305,6 +294,24 @@ class MultiTaskInferencer:
                     f'{type(self.runtime).__name__} should predict `{name}` of shape {images.shape[:3]}. Found {found}.'
                 )
         return arrays
+
+
+def _refuse_given(options: Mapping[str, Any], advice: str) -> None:
+    for name, value in options.items():
+        if value:
+            raise ConfigError(f'`{name}` should be left out{advice}')
+
+
+def _export(model: nn.Module, backend: str, precision: str, device: str) -> Runtime:
+    """Return a model in a runtime of exported files; the file is gone when the runtime has read it."""
+    # The packages of the extra `deploy`, which others do without.
+    from mtl_plugins.deployment.description import describe
+    from mtl_plugins.deployment.export import SUFFIXES, export
+
+    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
+        path = folder / f'model{SUFFIXES[backend]}'
+        export(model, describe(model, precision=precision), path)
+        return load_runtime(path, device=device)
 
 
 def _labels_of(runtime: Runtime, labels: Mapping[str, Any] | None) -> dict[str, LabelKind]:
@@ -320,5 +327,5 @@ def _labels_of(runtime: Runtime, labels: Mapping[str, Any] | None) -> dict[str, 
 
 
 def count_pixels(height: int, width: int) -> int:
-    """How many pixels a network computes for an image: its maps are made of whole cells."""
+    """Return how many pixels a network computes for an image: its maps are made of whole cells."""
     return -(-height // ALIGNMENT) * -(-width // ALIGNMENT) * ALIGNMENT**2

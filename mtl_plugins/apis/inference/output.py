@@ -2,45 +2,53 @@
 
 import csv
 import os
-from collections.abc import Mapping, Sequence
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from mtl_plugins.apis.inference.prediction import Prediction
-from mtl_plugins.apis.inference.sources import RESULTS
+from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer, Prediction
+from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_frames
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, temporary_beside
+from mtl_plugins.utils.data_files import printable
+from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, shorten_paths, temporary_beside
+from mtl_plugins.utils.threads import map_in_order
 from mtl_plugins.visualization.point_cloud import ASSUMED_ANGLE, Intrinsics, encode_ply, make_point_cloud, render_viewer
 from mtl_plugins.visualization.prediction_pictures import colour_over
 
 KINDS = ('pictures', 'side-by-side', 'png', 'npy', 'points')
-MAX_DEPTH = 80.0
 _CODEC = 'mp4v'
+_WRITERS = 2
 
 Pictures = dict[Path, np.ndarray]
 
 
 class PredictionWriter:
-    """Writes what is asked for of each prediction below a folder, each file whole or not at all.
+    """Writes files of each prediction below a folder, each file whole or not at all.
 
     * ``pictures/<label>/<name>.png``: the label over the image, or in colours, with legend or bar.
     * ``side-by-side/<name>.png``: the image and all labels.
     * ``png/<label>/<name>.png``: the values as :meth:`LabelKind.to_raw_png` stores them: class ids, millimetres, ...
     * ``npy/<label>/<name>.npy``: the values as they are; ``npy/<label>_probabilities/<name>.npy`` ``(H, W, classes)`` float16.
     * ``points/<name>.ply`` and ``.html``: points in space, of a model that predicts depth.
-
-    * ``results.csv``: which name belongs to which file. What it says of results of earlier runs stays.
+    * ``results.csv``: the file of each name. Its rows of earlier runs stay.
 
     Pictures of a video or a camera become videos, ``<name>.mp4``. Use as a context manager: :meth:`write` may be called by
     several threads, :meth:`add_frame` takes what it gives in order, and leaving completes the videos and the list.
 
     Args:
         out: The folder, made if missing. Files of the same names are replaced.
-        labels: The kinds of what is predicted, by name.
-        save: What to write: some of ``'pictures'``, ``'side-by-side'``, ``'png'``, ``'npy'``, ``'points'``.
+        labels: The kinds of the predicted labels by name.
+        save: Some of ``'pictures'``, ``'side-by-side'``, ``'png'``, ``'npy'``, ``'points'``.
         intrinsics: Of the camera, for the size of the original images; by default guessed from ``angle``.
         angle: Horizontal angle of view in degrees.
         max_depth: Points farther away, in metres, are left out.
@@ -58,7 +66,7 @@ class PredictionWriter:
         *,
         intrinsics: Intrinsics | None = None,
         angle: float = ASSUMED_ANGLE,
-        max_depth: float = MAX_DEPTH,
+        max_depth: float = 80.0,
     ) -> None:
         unknown = [name for name in save if name not in KINDS]
         if unknown or not save:
@@ -90,27 +98,21 @@ class PredictionWriter:
                 self._write(folder / f'{prediction.name}.png', encode_png(picture))
             else:
                 frames[self.out / folder / f'{prediction.stream.name}.mp4'] = picture
-        for name, values in prediction.values.items():
-            if 'png' in self.save:
+        if 'png' in self.save:
+            for name, values in prediction.values.items():
                 self._write(Path('png', name, f'{prediction.name}.png'), self.labels[name].to_raw_png(values))
-            if 'npy' in self.save:
-                self._write_array(Path('npy', name, f'{prediction.name}.npy'), values)
         if 'npy' in self.save:
-            for name, values in prediction.probabilities.items():
-                self._write_array(Path('npy', f'{name}_probabilities', f'{prediction.name}.npy'), values.astype(np.float16))
+            likely = {f'{name}_probabilities': each.astype(np.float16) for name, each in prediction.probabilities.items()}
+            for name, values in {**prediction.values, **likely}.items():
+                self._write(Path('npy', name, f'{prediction.name}.npy'), values)
         if 'points' in self.save:
             self._write_points(prediction)
         return frames
 
-    def _write(self, name: Path, content: bytes) -> None:
-        make_folder((self.out / name).parent)
-        with replacing(self.out / name) as temporary:
-            temporary.write_bytes(content)
-
-    def _write_array(self, name: Path, values: np.ndarray) -> None:
+    def _write(self, name: Path, content: bytes | np.ndarray) -> None:
         make_folder((self.out / name).parent)
         with replacing(self.out / name) as temporary, temporary.open('wb') as file:
-            np.save(file, values)
+            np.save(file, content) if isinstance(content, np.ndarray) else file.write(content)
 
     def _write_points(self, prediction: Prediction) -> None:
         size, own = prediction.original_size, prediction.image.shape[:2]
@@ -128,8 +130,7 @@ class PredictionWriter:
     def add_frame(self, prediction: Prediction, frames: Pictures) -> None:
         """Append the pictures of a frame to their videos. One video is written at a time: the next one completes it."""
         if prediction.source:
-            named = prediction if prediction.stream is None else prediction.stream
-            self._sources[named.name] = prediction.source
+            self._sources[(prediction.stream or prediction).name] = prediction.source
         if any(path not in self._videos for path in frames):
             self.close()
         for path, picture in frames.items():
@@ -149,23 +150,21 @@ class PredictionWriter:
     def __exit__(self, error_type: type | None, error: BaseException | None, traceback: object) -> None:
         if error_type is None:
             self.close()
-        else:
-            for video in self._videos.values():
-                video.discard()
-        self._write_list()
+        for video in self._videos.values():
+            video.discard()
+        if self._sources:
+            self._write_list()
 
     def _write_list(self) -> None:
         path = self.out / RESULTS
         # Names of files may have bytes that are no text.
-        text = dict(errors='surrogateescape', newline='')
-        earlier: dict[str, str] = {}
-        if self._sources and path.is_file():
-            with path.open(encoding='utf-8', **text) as file:
-                earlier = dict(row for row in csv.reader(file) if len(row) == 2)
-        if self._sources:
-            rows = {'name': 'file', **earlier, **self._sources}
-            with replacing(path) as temporary, temporary.open('w', encoding='utf-8', **text) as file:
-                csv.writer(file, lineterminator='\n').writerows(rows.items())
+        text = dict(encoding='utf-8', errors='surrogateescape', newline='')
+        rows = {'name': 'file'}
+        if path.is_file():
+            with path.open(**text) as file:
+                rows |= dict(row for row in csv.reader(file) if len(row) == 2)
+        with replacing(path) as temporary, temporary.open('w', **text) as file:
+            csv.writer(file, lineterminator='\n').writerows({**rows, **self._sources}.items())
 
 
 class _Video:
@@ -217,5 +216,73 @@ def is_whole_mp4(path: Path) -> bool:
 
 
 def encode_png(picture: np.ndarray) -> bytes:
-    """The PNG file of a picture ``(H, W, 3)`` uint8 RGB."""
+    """Return the PNG file of a picture ``(H, W, 3)`` uint8 RGB."""
     return cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def write_predictions(
+    inferencer: MultiTaskInferencer,
+    writer: PredictionWriter,
+    inputs: Sequence[str],
+    console: Console,
+    max_frames: int | None = None,
+) -> int:
+    """Predict all images of inputs and write the files, which threads do beside the network.
+
+    Args:
+        inferencer: The model.
+        writer: Where files go.
+        inputs: Paths and cameras, see :func:`read_frames`.
+        console: For the progress and the last line.
+        max_frames: Of each video or camera.
+
+    Returns:
+        The number of files that could not be used; each has its sentence on standard error.
+
+    Raises:
+        UserError: If an input does not exist, or the disk refuses.
+    """
+    total, skipped, done, start = count_frames(inputs, max_frames), 0, 0, time.perf_counter()
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
+
+    def rate() -> str:
+        return f'{done / max(time.perf_counter() - start, 1e-9):.1f} images/s'
+
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress, writer:
+        bar = progress.add_task('images', total=total, rate='')
+
+        def skip(sentence: str) -> None:
+            nonlocal skipped
+            skipped += 1
+            progress.advance(bar)
+            print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
+
+        with _interrupt_ends(any(CAMERA.fullmatch(each) for each in inputs)) as stop:
+            predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames, stop=stop)
+            for prediction, frames in map_in_order(lambda each: (each, writer.write(each)), predictions, _WRITERS):
+                writer.add_frame(prediction, frames)
+                done += 1
+                progress.update(bar, advance=1, rate=rate())
+    found = f'{done} image{"" if done == 1 else "s"}'
+    left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
+    text = f'Predicted {found} in {time.perf_counter() - start:.1f} s ({rate()}) into {writer.out.absolute()}{left}.'
+    console.print(shorten_paths(text), highlight=False, soft_wrap=True)
+    return skipped
+
+
+@contextmanager
+def _interrupt_ends(has_camera: bool) -> Iterator[Callable[[], bool]]:
+    """Let Ctrl-C end a camera, whose frames are still written: gives whether it was pressed. A second one is an error."""
+    pressed = False
+
+    def press(number: int, frame: Any) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, before)
+
+    before = signal.signal(signal.SIGINT, press) if has_camera else None
+    try:
+        yield lambda: pressed
+    finally:
+        if has_camera:
+            signal.signal(signal.SIGINT, before)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,45 +31,39 @@ RESULTS = 'results.csv'
 _FRAME = re.compile(r'(.*)_\d{6,}')
 
 OnError = Callable[[str], None]
-# Raises of a height and a width that are too large.
-CheckSize = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A video or camera: its name, how many frames it has in a second, and its path."""
+    """A video or camera: its name, its frames per second, and its path."""
 
     name: str
     fps: float
-    source: str = ''
+    source: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Frame:
     """An image.
 
     Attributes:
-        name: For files that are made of it, with the subfolders of what was given; all of one call differ.
-        image: ``(H, W, 3)`` uint8 RGB.
-        stream: Where it comes from, if that is a video or a camera.
+        name: The path of its file within the input, without the suffix, see :func:`read_frames`; for an array or a frame of a
+            video a name with its number. All of one call differ.
+        image: ``(H, W, 3)`` uint8 RGB, as the model sees it: upright, and resized if it was to be.
+        original_size: Height and width before it was resized.
+        stream: The video or camera that it is a frame of.
         source: The path of its file; empty for an array.
-        original_size: Height and width before it was prepared.
     """
 
     name: str
-    image: np.ndarray
+    image: np.ndarray = field(repr=False)
+    original_size: tuple[int, int]
     stream: Stream | None = None
     source: str = ''
-    original_size: tuple[int, int] = (0, 0)
 
 
-@dataclass(frozen=True)
-class _Item:
-    """An image that may still have to be read."""
-
-    name: str
-    content: Any
-    stream: Stream | None = None
+# A name, the path or the pixels of an image, and where it comes from.
+_Item = tuple[str, Any, Stream | None]
 
 
 def read_frames(
@@ -78,11 +72,11 @@ def read_frames(
     max_frames: int | None = None,
     stop: Callable[[], bool] | None = None,
     *,
-    check: CheckSize | None = None,
+    check: Callable[[int, int], Any] | None = None,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
     workers: int = DECODERS,
 ) -> Iterator[Frame]:
-    """The images of inputs, decoded by threads that are at most eight images ahead.
+    """Give the images of inputs, decoded by threads that are at most eight images ahead.
 
     The name of an image is its path within what was given (a folder, the folder of a list, the fixed part of a pattern, the
     folder that single files share) without the suffix. Where that would be the name of two files, it is the path within the
@@ -95,7 +89,7 @@ def read_frames(
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
         max_frames: Of each video or camera.
         stop: Asked before each frame of a video or camera; True ends it there.
-        check: Called with the height and width of a file before it is decoded; it raises what is too large.
+        check: Called with the height and width of a file before it is decoded; it raises `DataError` if they are too large.
         prepare: Changes each image after it is read, in the same thread.
         workers: Threads; 0 reads each image when it is asked for.
 
@@ -106,12 +100,15 @@ def read_frames(
     """
 
     def load(item: _Item) -> Frame | DataError:
-        image, source = item.content, item.stream.source if item.stream else ''
+        name, image, stream = item
+        source = stream.source if stream else ''
         try:
             if isinstance(image, Path):
                 source = str(image)
                 image = decode_photograph(read_bytes(source), source, check=check)
-            return Frame(item.name, prepare(image) if prepare else image, item.stream, source, image.shape[:2])
+            size = image.shape[:2]
+            image = prepare(image) if prepare else image
+            return Frame(name=name, image=image, original_size=size, stream=stream, source=source)
         except DataError as error:
             return error if source in str(error) else DataError(f"The image '{source}' cannot be used: {error}")
 
@@ -128,30 +125,22 @@ def read_frames(
 class _Lister:
     """Goes through inputs and gives each image a name of its own."""
 
-    def __init__(
-        self,
-        on_error: OnError | None,
-        max_frames: int | None,
-        stop: Callable[[], bool] | None,
-        check: CheckSize | None,
-    ) -> None:
-        self.on_error = on_error
+    def __init__(self, on_error: OnError | None, max_frames: int | None, stop: Any, check: Any) -> None:
+        self.on_error, self.check = on_error, check
         self.max_frames = sys.maxsize if max_frames is None else max_frames
         self.stop = stop or (lambda: False)
-        self.check = check
-        self._names: set[str] = set()
         self._arrays = itertools.count()
+        self._names: set[str] = set()
 
     def items(self, inputs: Any) -> Iterator[_Item]:
         if isinstance(inputs, (str, Path)):
-            yield from self._items_of_paths([str(inputs)])
+            inputs = [inputs]
+        if isinstance(inputs, Image.Image):
+            inputs = np.asarray(ImageOps.exif_transpose(inputs).convert('RGB'))
+        if isinstance(inputs, np.ndarray):
+            yield from self._items_of_array(inputs)
         elif isinstance(inputs, (list, tuple)) and all(isinstance(each, (str, Path)) for each in inputs):
             yield from self._items_of_paths([str(each) for each in inputs])
-        elif isinstance(inputs, np.ndarray):
-            yield from self._items_of_array(inputs)
-        elif isinstance(inputs, Image.Image):
-            image = np.asarray(ImageOps.exif_transpose(inputs).convert('RGB'))
-            yield from self._items_of_array(image)
         elif isinstance(inputs, Iterable) and not isinstance(inputs, (bytes, dict)):
             for each in inputs:
                 yield from self.items(each)
@@ -167,12 +156,12 @@ class _Lister:
             )
         for image in array if array.ndim == 4 else [array]:
             name = self._name(f'image_{next(self._arrays):06d}')
-            yield _Item(name, np.stack([image] * 3, axis=-1) if image.ndim == 2 else image)
+            yield name, np.stack([image] * 3, axis=-1) if image.ndim == 2 else image, None
 
     def _items_of_paths(self, texts: Sequence[str]) -> Iterator[_Item]:
         for source, name in name_inputs(texts):
             if isinstance(source, Path) and source.suffix.lower() not in VIDEOS:
-                yield _Item(self._name(name), source)
+                yield self._name(name), source, None
                 continue
             try:
                 yield from self._items_of_stream(source, name)
@@ -184,30 +173,30 @@ class _Lister:
                 self.on_error(str(error))
 
     def _items_of_stream(self, source: Path | int, name: str) -> Iterator[_Item]:
-        capture = cv2.VideoCapture(source if isinstance(source, int) else str(source))
+        is_camera = isinstance(source, int)
+        capture = cv2.VideoCapture(source if is_camera else str(source))
         try:
             if not capture.isOpened():
-                if isinstance(source, int):
+                if is_camera:
                     raise DataNotFoundError(f'The camera {source} cannot be opened. Check that it is there and not in use.')
                 raise CorruptFileError(
                     f"The video '{source}' cannot be opened: it is damaged, or of a kind OpenCV does not read."
                 )
-            if self.check is not None:
-                size = [int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
-                try:
-                    self.check(*size) if all(size) else None
-                except DataError as error:
-                    raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
-            name = self._name(name)
-            fps = capture.get(cv2.CAP_PROP_FPS)
-            where = f'camera:{source}' if isinstance(source, int) else str(source)
+            size = [int(capture.get(side)) for side in (cv2.CAP_PROP_FRAME_HEIGHT, cv2.CAP_PROP_FRAME_WIDTH)]
+            try:
+                if self.check is not None and all(size):
+                    self.check(*size)
+            except DataError as error:
+                raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
+            name, fps = self._name(name), capture.get(cv2.CAP_PROP_FPS)
+            where = f'camera:{source}' if is_camera else str(source)
             stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, where)
             number = 0
             while number < self.max_frames and not self.stop():
                 found, image = capture.read()
                 if not found:
                     break
-                yield _Item(f'{name}_{number:06d}', cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stream)
+                yield f'{name}_{number:06d}', cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stream
                 number += 1
             if not number and not self.stop():
                 raise CorruptFileError(f"'{source}' should have frames. None could be read.")
@@ -215,7 +204,7 @@ class _Lister:
             capture.release()
 
     def _name(self, name: str) -> str:
-        """The name, with a number if this call has used it before: for a file given twice, or one of a generator."""
+        """Return the name, with a number if this call has used it before: for a file given twice, or one of a generator."""
         free = itertools.chain([name], (f'{name} ({number})' for number in itertools.count(2)))
         name = next(each for each in free if each not in self._names)
         self._names.add(name)
@@ -228,24 +217,27 @@ def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
     Raises:
         DataNotFoundError: If a path does not exist or has no files.
     """
+    cameras: set[str] = set()
     found: list[tuple[Path | int, Path | None]] = []
     for text in texts:
         camera = CAMERA.fullmatch(text)
+        if camera:
+            cameras.add(f'camera{int(camera[1])}')
         files, base = ([int(camera[1])], None) if camera else find_files(text)
         found += [(file, base) for file in files]
     paths = {file: os.path.abspath(file) for file, _ in found if isinstance(file, Path)}
     # A shell gives the files of a pattern one by one.
-    shared = _common_folder([paths[file] for file, base in found if isinstance(file, Path) and base is None])
+    shared = _common_folder([paths[file] for file, base in found if file in paths and base is None])
     bases: dict[str, str] = {}
     for file, base in found:
-        if isinstance(file, Path):
+        if file in paths:
             bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
-    names = _names_within(bases, {f'camera{file}' for file, _ in found if isinstance(file, int)})
-    return [(file, f'camera{file}' if isinstance(file, int) else names[paths[file]]) for file, _ in found]
+    names = _names_within(bases, cameras)
+    return [(file, names[paths[file]] if file in paths else f'camera{file}') for file, _ in found]
 
 
 def _names_within(bases: Mapping[str, str], cameras: Collection[str]) -> dict[str, str]:
-    """A name for each of some absolute paths, given the folders within which their paths are their names."""
+    """Return a name for each of some absolute paths, given the folders within which their paths are their names."""
     full = {path: Path(os.path.relpath(path, base)) for path, base in bases.items()}
     folders: dict[Path, str] = {}
     if any(folders.setdefault(name.with_suffix(''), bases[path]) != bases[path] for path, name in full.items()):
@@ -272,7 +264,7 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 
 def find_files(text: str) -> tuple[list[Path], Path | None]:
-    """Find the files that a path means: those of a folder and its subfolders, of a pattern or a list, or itself.
+    """Find the files of a path: those of a folder and its subfolders, of a pattern or a list, or itself.
 
     Those of folders and patterns are in natural order, 2 before 10. Hidden ones are left out, and so are subfolders that hold
     results of inference.
@@ -291,8 +283,7 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
         return _read_list(path) if path.suffix.lower() in LISTS else ([path], None)
     elif glob.has_magic(text):
         files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
-        parts = itertools.takewhile(lambda part: not glob.has_magic(part), path.parts)
-        base = Path(*parts)
+        base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         expected = f"The pattern '{text}' should fit images."
     else:
         raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern, a list or a video.")
@@ -302,7 +293,7 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
 
 
 def _walk(folder: Path) -> list[Path]:
-    """The files of a folder and its subfolders, through links but in no circle."""
+    """Return the files of a folder and its subfolders, through links but in no circle."""
     files, seen = [], set()
     for where, subfolders, names in os.walk(folder, followlinks=True):
         real = os.path.realpath(where)
@@ -316,7 +307,7 @@ def _walk(folder: Path) -> list[Path]:
 
 
 def _read_list(path: Path) -> tuple[list[Path], Path]:
-    """The files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
+    """Return the files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
     files = [path.parent / Path(line).expanduser() for line in read_lines(path, 'list') if not line.startswith('#')]
     if not files:
         raise DataNotFoundError(f"The list '{path}' should have a path in each line. Found only comments.")
@@ -326,21 +317,19 @@ def _read_list(path: Path) -> tuple[list[Path], Path]:
 
 
 def count_frames(paths: Iterable[str], max_frames: int | None = None) -> int | None:
-    """How many images :func:`read_frames` finds at paths, broken ones included; None if a camera or a video does not say.
+    """Return how many images :func:`read_frames` finds at paths, broken ones included; None if a camera or a video does not say.
 
     Raises:
         DataNotFoundError: If a path does not exist or holds nothing.
     """
-    total: int | None = 0
-    for text in paths:
-        camera = CAMERA.fullmatch(text) is not None
-        for path in [] if camera else find_files(text)[0]:
-            length = 1
-            if path.suffix.lower() in VIDEOS:
-                capture = cv2.VideoCapture(str(path))
-                length = min(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), max_frames or sys.maxsize)
-                capture.release()
-            total = None if total is None or length <= 0 else total + length
-        if camera:
-            total = None if total is None or max_frames is None else total + max_frames
+    total = 0
+    for file, _ in name_inputs(list(paths)):
+        length = 1
+        if isinstance(file, int):
+            length = max_frames or 0
+        elif file.suffix.lower() in VIDEOS:
+            length = min(int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT)), max_frames or sys.maxsize)
+        if length <= 0:
+            return None
+        total += length
     return total

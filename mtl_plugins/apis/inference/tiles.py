@@ -11,11 +11,12 @@ from mtl_plugins.errors import ConfigError
 ALIGNMENT = 32
 
 Maps = dict[str, np.ndarray]
+Predict = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def check_tile(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
-    """The side of tiles and their overlap, a quarter of the side by default.
+    """Return the side of tiles and their overlap, a quarter of the side by default.
 
     Raises:
         ConfigError: If the side is no multiple of 32, or the overlap not within 32 and half the side.
@@ -33,7 +34,7 @@ def check_tile(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
 
 
 def windows(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
-    """Start and end of the tiles along an axis, which overlap by ``overlap`` at least; the last may be up to 31 shorter."""
+    """Return start and end of the tiles along an axis, which overlap by ``overlap`` at least; the last is up to 31 shorter."""
     if length <= tile:
         return [(0, length)]
     last = -(-(length - tile) // ALIGNMENT) * ALIGNMENT
@@ -42,15 +43,9 @@ def windows(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:
 
 
 def predict_in_tiles(
-    image: np.ndarray,
-    predict: Callable[[np.ndarray], Mapping[str, np.ndarray]],
-    mixes: Mapping[str, Mix],
-    *,
-    tile: int,
-    overlap: int,
-    batch_size: int,
+    image: np.ndarray, predict: Predict, mixes: Mapping[str, Mix], *, tile: int, overlap: int, batch_size: int
 ) -> Maps:
-    """The predictions of an image from those of its tiles.
+    """Predict an image tile by tile.
 
     Where two tiles overlap, the outer quarters of the overlap, near the edge of a tile, are taken from the other one, and in
     between one passes evenly into the other. A network that sees no farther than a quarter of the overlap predicts the same as
@@ -73,7 +68,7 @@ def predict_in_tiles(
     for top, bottom in windows(height, tile, overlap):
         row: Maps = {}
         right = 0
-        for (left, end), maps in _predict_row(image[top:bottom], predict, tile, overlap, batch_size):
+        for left, end, maps in _predict_row(image[top:bottom], predict, tile, overlap, batch_size):
             for name, part in maps.items():
                 target = row.setdefault(name, np.empty((bottom - top, width, *part.shape[2:]), part.dtype))
                 # Along the columns.
@@ -87,9 +82,9 @@ def predict_in_tiles(
 
 
 def _predict_row(
-    strip: np.ndarray, predict: Callable[[np.ndarray], Mapping[str, np.ndarray]], tile: int, overlap: int, batch_size: int
-) -> Iterator[tuple[tuple[int, int], Maps]]:
-    """The tiles of a strip from left to right with their places."""
+    strip: np.ndarray, predict: Predict, tile: int, overlap: int, batch_size: int
+) -> Iterator[tuple[int, int, Maps]]:
+    """Give start, end and maps of the tiles of a strip from left to right."""
     places = windows(strip.shape[1], tile, overlap)
     for _, same in groupby(places, key=lambda place: place[1] - place[0]):
         same = list(same)
@@ -97,7 +92,7 @@ def _predict_row(
             batch = same[first : first + batch_size]
             maps = predict(np.stack([strip[:, left:right] for left, right in batch]))
             for number, place in enumerate(batch):
-                yield place, {name: each[number] for name, each in maps.items()}
+                yield *place, {name: each[number] for name, each in maps.items()}
 
 
 def _lay(target: np.ndarray, part: np.ndarray, start: int, covered: int, mix: Mix) -> None:

@@ -383,7 +383,7 @@ def _reason(error: Exception) -> str:
 
 
 def _predict(inferencer: MultiTaskInferencer, images: Sequence[np.ndarray]) -> list[Prediction]:
-    return list(inferencer.predict([Frame('upload', image, original_size=image.shape[:2]) for image in images]))
+    return list(inferencer.predict([Frame(name='upload', image=image, original_size=image.shape[:2]) for image in images]))
 
 
 def _to_picture(prediction: Prediction) -> bytes:
