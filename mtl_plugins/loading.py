@@ -19,7 +19,7 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.build import build_from_data
-from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.registry import MODELS
 from mtl_plugins.visualization.attention_maps import crop_attention
 

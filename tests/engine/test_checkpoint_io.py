@@ -17,7 +17,7 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.models.utils.weight_files import load_weights
+from mtl_plugins.models.utils.weights import load_weights
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, tiny_config

@@ -12,7 +12,7 @@ from mmengine.runner.checkpoint import CheckpointLoader
 
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.models.backbones import DilatedResNet, TimmBackbone
-from mtl_plugins.models.utils.weight_files import find_weights, load_weights
+from mtl_plugins.models.utils.weights import find_weights, load_weights
 from mtl_plugins.utils.checkpoint_io import download_name
 
 RESNET18_FILE = 'resnet18-f37072fd.pth'

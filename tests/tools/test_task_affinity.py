@@ -11,7 +11,7 @@ from torch import nn
 
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.lab.analysis.task_affinity import ALL, config_of_run, describe_groups, gradient_products
-from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.registry import MODELS
 
 # The gradients of two losses that are linear in their parameters: parallel, opposed, perpendicular.

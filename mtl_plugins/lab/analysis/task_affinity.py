@@ -18,7 +18,7 @@ from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.lab.plots.metric_curves import Curve, read_curve
 from mtl_plugins.lab.runs.work_dirs import read_run
-from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.registry import MODELS
 from mtl_plugins.task_balancing.gradients import find_sharing, products_of

@@ -17,7 +17,7 @@ from mtl_plugins.lab.features.feature_hook import FeatureHook
 from mtl_plugins.lab.features.feature_report import FeatureSet, choose_queries, draw_neighbours
 from mtl_plugins.lab.features.feature_scores import UNKNOWN, score_features, score_predictions
 from mtl_plugins.lab.features.features import check_splits, choose_evenly, estimate_batch_norm, extract_features
-from mtl_plugins.models.utils.checkpoint import load_pretrained
+from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.registry import DATASETS, MODELS
 
 SPLITS = ('train', 'val')

@@ -3,7 +3,7 @@
 from mmengine.model import BaseModule
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.utils.checkpoint import Weights, load_pretrained
+from mtl_plugins.models.utils.weights import Weights, load_pretrained
 
 
 class PretrainedBackbone(BaseModule):

@@ -8,7 +8,7 @@ from torchvision.models import resnet as torchvision_resnet
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
-from mtl_plugins.models.utils.checkpoint import Weights
+from mtl_plugins.models.utils.weights import Weights
 from mtl_plugins.registry import MODELS
 
 POOLING = dict(kernel_size=3, stride=2, padding=1)

@@ -11,8 +11,7 @@ from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
 from mtl_plugins.models.backbones.timm_folding import avoid_overrun, fix_same_padding, fold_traced_batch_norm
 from mtl_plugins.models.backbones.timm_weights import to_feature_weights
-from mtl_plugins.models.utils.checkpoint import Weights
-from mtl_plugins.models.utils.weight_files import check_model_name, import_timm
+from mtl_plugins.models.utils.weights import Weights, check_model_name, import_timm
 from mtl_plugins.registry import MODELS
 
 STRIDES = (2, 4, 8, 16, 32)

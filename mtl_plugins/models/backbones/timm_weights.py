@@ -5,7 +5,7 @@ import sys
 from torch import nn
 
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.models.utils.checkpoint import Weights
+from mtl_plugins.models.utils.weights import Weights
 
 MARK = '_conv_stem.weight'
 OUTSIDE = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')

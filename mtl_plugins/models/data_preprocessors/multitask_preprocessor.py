@@ -37,7 +37,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         size_divisor: Pad right and bottom to multiples of it, the image with 0 before normalisation (black), labels with what
             does not count; None pads nothing.
         labels: Configs of the labels by name, those of the data set; MiniScapes' by default. ``load_config`` fills them in.
-        non_blocking: Whether the copy to the device returns early; needs pinned memory.
+        non_blocking: Let the copy to the device return early; needs pinned memory.
 
     Raises:
         ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose images are not ``(B, H, W, 3)``.
@@ -80,10 +80,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         return dict(inputs=self.to_inputs(images), targets=targets, **others)
 
     def to_inputs(self, images: Tensor) -> Tensor:
-        """What the network reads of images ``(B, H, W, 3)`` uint8: padded, normalised, ``(B, 3, H, W)`` float32.
-
-        Exported models hold the graph of it.
-        """
+        """Return images ``(B, H, W, 3)`` uint8 padded and normalised, ``(B, 3, H, W)`` float32; a part of exported models."""
         if self.size_divisor is not None:
             images = pad_to_multiple(images, self.size_divisor, 0)
         if torch.compiler.is_compiling():
@@ -95,7 +92,7 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def to_target(self, name: str, stored: Tensor, length_scale: Tensor | None) -> Tensor:
-        """The target of a batch of stored maps, padded."""
+        """Return the padded target of a batch of stored maps."""
         if name not in self.labels:
             raise ArgumentError(
                 f'`labels` of the data preprocessor should name {name!r}, as the batch does. Found {list(self.labels)}.'

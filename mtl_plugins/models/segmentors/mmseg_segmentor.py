@@ -2,8 +2,7 @@
 
 import copy
 import pickle
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.config import ConfigDict
@@ -13,10 +12,13 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.config_classes import typed_dicts
+from mtl_plugins.utils.data_files import shorten
 
 KINDS = ('EncoderDecoder', 'CascadeEncoderDecoder')
 # Heads whose losses want more than a label map.
@@ -27,9 +29,8 @@ REFUSED = {'PIDHead': 'a map of edges'}
 class MMSegSegmentor(MultiTaskSegmentor):
     """An ``EncoderDecoder`` of mmseg as it is: its network, auxiliary heads, losses and way of inference (whole or sliding).
 
-    Its number of classes is that of the task. Images come from this package's data preprocessor, predictions, test-time
-    augmentation and submissions are those of :class:`MultiTaskSegmentor`. Losses are logged as ``<task>/loss_decode_<name>``,
-    ``<task>/loss_aux_<name>``.
+    Its number of classes is that of the task. The data preprocessor, predictions, test-time augmentation and submissions are
+    those of :class:`MultiTaskSegmentor`. Losses are logged as ``<task>/loss_decode_<name>``, ``<task>/loss_aux_<name>``.
 
     Args:
         segmentor: Config of the model, or the name of a whole config, as ``mmseg::segformer/<file>.py``, which
@@ -37,10 +38,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
         tasks: One :class:`SemSegTask` by its name; its own loss is not used.
         pretrained: Weights of the backbone: True for those that the config of mmseg names, if any; False for random ones; or a
             file.
-        task_balancing: As in :class:`MultiTaskSegmentor`.
-        data_preprocessor: As there.
-        channels_last: As there.
-        init_cfg: As in every mmengine module.
+        task_balancing: As in :class:`MultiTaskSegmentor`; so are the others.
 
     Raises:
         ConfigError: If a part of it is in a library that is not installed.
@@ -86,7 +84,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
         )
 
     def build_network(self, backbone: ConfigDict, neck: None, decode_head: dict, auxiliary_head: None) -> None:
-        """Build the model of mmseg, whose whole config stands for the backbone's."""
+        """Build the model of mmseg, whose whole config is given as the backbone's."""
         whole = backbone
         if [type(task) for task in self.tasks.values()] != [SemSegTask]:
             raise ArgumentError(
@@ -96,8 +94,8 @@ class MMSegSegmentor(MultiTaskSegmentor):
         if kind not in KINDS:
             raise ArgumentError(f'`segmentor.type` should be {" or ".join(KINDS)}. Found {whole.type}.')
         ((self.task_name, task),) = self.tasks.items()
-        for part in _dicts([whole.decode_head, whole.get('auxiliary_head')]):
-            needed = REFUSED.get(str(part.get('type')).rpartition('.')[2])
+        for _, part in typed_dicts([whole.decode_head, whole.get('auxiliary_head')]):
+            needed = REFUSED.get(part.type.rpartition('.')[2])
             if needed:
                 raise ArgumentError(f'`segmentor` should learn from label maps alone. Found {part.type}, which needs {needed}.')
             if part.get('out_channels') == 1 and task.num_classes == 2:
@@ -108,7 +106,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
             if 'num_classes' in part:
                 part.num_classes = task.num_classes
                 part.pop('out_channels', None)
-            weights = None if str(part.get('type')).startswith('mmdet.') else part.get('class_weight')
+            weights = None if part.type.startswith('mmdet.') else part.get('class_weight')
             if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != task.num_classes:
                 raise ArgumentError(
                     f'`class_weight` should have {task.num_classes} entries, one per class. Found {len(weights)}.'
@@ -118,7 +116,7 @@ class MMSegSegmentor(MultiTaskSegmentor):
         try:
             self.segmentor = build_part({**whole, 'type': f'mmseg.{kind}'})
         except (ImportError, KeyError) as error:
-            reason = (str(error.args[0] if error.args else error).strip().splitlines() or [''])[0]
+            reason = shorten(Exception(*error.args[:1]), 300)
             raise ConfigError(f'`segmentor` needs a part that is not installed: {reason}') from error
         for part in (self.segmentor.backbone, self.neck, self.segmentor.decode_head):
             if part is not None:
@@ -130,21 +128,19 @@ class MMSegSegmentor(MultiTaskSegmentor):
 
     @property
     def backbone(self) -> nn.Module:
-        """That of the model."""
         return self.segmentor.backbone
 
     @property
     def neck(self) -> nn.Module | None:
-        """That of the model."""
         return self.segmentor.neck if self.segmentor.with_neck else None
 
     @property
     def decode_head(self) -> nn.Module:
-        """That of the model; a list in a cascade."""
+        """Decode head of the model; a list in a cascade."""
         return self.segmentor.decode_head
 
     def init_weights(self) -> None:
-        """As in every mmengine module.
+        """Initialise the weights.
 
         Raises:
             CheckpointError: If the weights that the config names cannot be had.
@@ -159,7 +155,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
             ) from error
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor]:
-        """What mmseg's decode head reads."""
         return self.segmentor.extract_feat(self.to_network(inputs))
 
     def to_network(self, inputs: Tensor) -> Tensor:
@@ -175,32 +170,24 @@ class MMSegSegmentor(MultiTaskSegmentor):
         return {self.task_name: [self.segmentor.inference(self.to_network(inputs), metas)]}
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """mmseg's own losses; 0 without labels."""
+        """Return mmseg's own losses; 0 without labels."""
         labels = targets.get(self.labels[self.task_name])
-        valid = labels is not None
-        if not valid:
-            labels = torch.full((len(inputs), *inputs.shape[-2:]), 255, device=inputs.device)
+        share = self.shares_of_labels(targets).get(self.task_name, 1.0)
+        if labels is None:
+            share = 0
+            labels = torch.full((len(inputs), *inputs.shape[-2:]), IGNORE_LABEL, device=inputs.device)
         samples = []
         for label in labels:
             sample = SegDataSample(metainfo=dict(img_shape=tuple(label.shape), pad_shape=tuple(label.shape)))
             sample.gt_sem_seg = PixelData(data=label[None].long())
             samples.append(sample)
         losses = {}
-        share = self.shares_of_labels(targets).get(self.task_name, 1.0)
         for key, value in self.segmentor.loss(self.to_network(inputs), samples).items():
             place, _, name = key.rpartition('.')
             value = sum(entry.mean() for entry in value) if isinstance(value, (list, tuple)) else value.mean()
             name = f'{place}_{name.removeprefix("loss_")}'.replace('.', '_')
             if 'loss' in key:
-                losses[f'{self.task_name}/loss_{name}'] = value * (share if valid else 0)
+                losses[f'{self.task_name}/loss_{name}'] = value * share
             else:
                 losses[f'{self.task_name}/{name}'] = value
         return losses
-
-
-def _dicts(node: Any) -> Iterator[ConfigDict]:
-    """All dicts within a config."""
-    if isinstance(node, Mapping):
-        yield node
-    for child in node.values() if isinstance(node, Mapping) else node if isinstance(node, (list, tuple)) else ():
-        yield from _dicts(child)

@@ -1,4 +1,4 @@
-"""The model: backbone, neck, decode head, tasks. It knows no architecture."""
+"""Model of several dense tasks: backbone, neck, decode head, tasks."""
 
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -30,31 +30,31 @@ class MultiTaskSegmentor(BaseModel):
     [prediction, ...]}``, the last one counts) -> ``tasks`` (losses, labels, metres) -> ``task_balancing`` (the total loss).
 
     Neck and head learn the pyramid's widths from ``backbone.out_channels`` (the head from ``neck.out_channels`` where there is
-    one), and the head the channels it owes from the tasks, so that any head runs on any backbone; a config may state them, and
-    is then checked.
+    one), and the head its output channels from the tasks, so that any head runs on any backbone; a config that states them is
+    checked.
 
-    Backbone and neck may be those of another library, as ``dict(type='mmseg.MixVisionTransformer', ...)``: they do not state the
-    widths of five maps, so they are tried out and their maps put in order, see :class:`PyramidOrder`. Such a neck gets the maps
-    that there are, from fine to coarse.
+    Backbone and neck may be those of another library, as ``dict(type='mmseg.MixVisionTransformer', ...)``. They do not state the
+    widths of five maps: they are tried out and their maps put in order, see :class:`PyramidOrder`. Such a neck gets its maps
+    from fine to coarse.
 
     Args:
         backbone: Config.
-        decode_head: Config. A head for one map, of this package or of mmseg, stands for ``dict(type='JointHead', head=...)``.
+        decode_head: Config. A head for one map, of this package or of mmseg, means ``dict(type='JointHead', head=...)``.
         tasks: Config of each task by its name; the order is that of the predictions' channels. A task learns the label of the
-            data that its ``label`` names, by default the one of its own name; predictions bear the name of the label.
-        task_order: Names of the tasks in the order of the predictions' channels, since a config that is written down and read
-            again has its keys sorted; that of ``tasks`` by default. ``load_config`` fills it in.
+            data that its ``label`` names, by default the one of its own name; predictions have the name of the label.
+        task_order: Names of the tasks in the order of the predictions' channels, as configs are stored with sorted keys; that of
+            ``tasks`` by default. ``load_config`` fills it in.
         neck: Config or None.
-        auxiliary_head: Config of a further head for one map, or a list of them, charged in training and absent in predictions.
-            Besides the head's arguments it may have ``tasks``, the names of those it predicts (all by default), and
-            ``loss_weight`` (0.4 by default), by which their losses are multiplied; these are logged with ``aux`` in their name.
+        auxiliary_head: Config of a further head for one map, or a list of them, for training only. Besides the head's arguments
+            it may have ``tasks``, the names of those it predicts (all by default), and ``loss_weight`` (0.4 by default), by which
+            their losses are multiplied; these are logged with ``aux`` in their name.
         task_balancing: Config, without ``tasks``; equal fixed weights by default.
         data_preprocessor: Config.
-        channels_last: Whether weights and activations lie channels-last in memory: faster on CPU and on tensor cores, and the
-            same function. A part of another library that cannot compute so keeps the model from it.
-        fast_depthwise: Whether depthwise convolutions are trained with the gradients of :class:`FastDepthwiseGradients` on CPUs:
-            the same function, with gradients that differ by rounding.
-        init_cfg: As in every mmengine module.
+        channels_last: Keep weights and activations channels-last in memory: faster on CPU and on tensor cores, and the same
+            function. Ignored if a part of another library cannot compute so.
+        fast_depthwise: Train depthwise convolutions with the gradients of :class:`FastDepthwiseGradients` on CPUs: the same
+            function, with gradients that differ by rounding.
+        init_cfg: Of :class:`mmengine.model.BaseModel`.
 
     Raises:
         ArgumentError: If there is no task, ``task_order`` leaves one out, two learn the same label, the head's channels differ
@@ -137,7 +137,7 @@ class MultiTaskSegmentor(BaseModel):
 
     @torch.no_grad()
     def computes(self) -> bool:
-        """Whether images pass through the network as it is; True on the meta device."""
+        """Return True if images pass through the network as it is; always on the meta device."""
         weight = next(self.parameters())
         if weight.is_meta:
             return True
@@ -159,12 +159,11 @@ class MultiTaskSegmentor(BaseModel):
         metainfo: list[dict] | None = None,
         mode: str = 'tensor',
     ) -> dict[str, Tensor] | list[SegDataSample]:
-        """Losses, predictions or raw outputs of normalised images ``(B, 3, H, W)``.
+        """Return losses, predictions or raw outputs of normalised images ``(B, 3, H, W)``.
 
         Args:
-            inputs: As the data preprocessor gives them.
-            targets: Targets ``(B, H, W)`` or ``(B, C, H, W)`` by label; a task without one has the loss 0 and no ground truth in
-                its samples.
+            inputs: Normalised images.
+            targets: Targets ``(B, H, W)`` or ``(B, C, H, W)`` by label; a task without one has the loss 0.
             sample_idx: Positions in the dataset, ``(B,)``.
             metainfo: Per image; ``ori_shape`` says to which size a prediction is cropped.
             mode: ``'loss'`` for ``{'<task>/loss_<name>': scalar}``; ``'predict'`` for a data sample per image; ``'tensor'`` for
@@ -184,11 +183,7 @@ class MultiTaskSegmentor(BaseModel):
         raise ArgumentError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
-        """The tasks by name.
-
-        Raises:
-            ArgumentError: If there is none.
-        """
+        """Build the tasks."""
         if not tasks:
             raise ArgumentError('`tasks` should name at least one task. Found none.')
         return ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
@@ -214,7 +209,7 @@ class MultiTaskSegmentor(BaseModel):
             self.backbone.fix_padding(divisor)
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
-        """The feature pyramid that the decode head reads."""
+        """Return the feature pyramid that the decode head reads."""
         weight = next(self.backbone.parameters())
         features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
         if self.backbone_order:
@@ -228,11 +223,11 @@ class MultiTaskSegmentor(BaseModel):
         return self.neck(features)
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
-        """The decode head's predictions of each task, the last one being the best."""
+        """Return the decode head's predictions of each task, the last one being the best."""
         return self.decode_head(self.encode(inputs))
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
+        """Return losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
         features = self.encode(inputs)
         if self.balances_gradients:
             features = self.task_balancing.cut(features)
@@ -246,7 +241,7 @@ class MultiTaskSegmentor(BaseModel):
         return losses
 
     def losses_of(self, predictions: dict[str, list[Tensor]], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """:meth:`loss` from what :meth:`decode` gives."""
+        """Return the losses of predictions of :meth:`decode`."""
         losses = {}
         shares = self.shares_of_labels(targets)
         for name, task in self.tasks.items():
@@ -257,10 +252,10 @@ class MultiTaskSegmentor(BaseModel):
         return losses
 
     def shares_of_labels(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """With several processes, the factor of each task's loss here by which the mean over processes counts labelled ones only.
+        """Return the factor of each task's loss in this process by which the mean over processes counts labelled ones only.
 
-        Distributed training averages gradients over all processes. Of ``W`` processes whose batch has a label of the task
-        anywhere in ``n``, those have the factor ``W / n`` (1 if all have) and the others 0.
+        Of ``W`` processes, the ``n`` whose batch has a label of the task have the factor ``W / n`` and the others 0. Empty for
+        one process.
         """
         if get_world_size() == 1:
             return {}
@@ -276,11 +271,11 @@ class MultiTaskSegmentor(BaseModel):
 
     @property
     def balances_gradients(self) -> bool:
-        """Whether the task balancing takes the gradients of the tasks itself, and averages them over the processes."""
+        """True if the task balancing takes the gradients of the tasks itself, and averages them over the processes."""
         return hasattr(self.task_balancing, 'take_step')
 
     def train_step(self, data: dict, optim_wrapper: OptimWrapper) -> dict[str, Tensor]:
-        """As mmengine's, but for a task balancing by gradients, which does the backward passes; what is logged is the same."""
+        """Take a step as mmengine does; a task balancing by gradients does the backward passes itself."""
         if not self.balances_gradients:
             return super().train_step(data, optim_wrapper)
         with self.task_balancing.step():
@@ -293,7 +288,7 @@ class MultiTaskSegmentor(BaseModel):
 
     @staticmethod
     def task_losses(losses: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of each task: the sum of its entries ``<task>/loss_*``; others are only logged."""
+        """Return the sum of the entries ``<task>/loss_*`` of each task."""
         task_losses = {}
         for key, value in losses.items():
             task, name = key.split('/')
@@ -302,23 +297,19 @@ class MultiTaskSegmentor(BaseModel):
         return task_losses
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The total that is minimised, by the task balancing, and what is logged, as tensors without gradient.
-
-        mmengine calls this in ``train_step``, alone and wrapped for distributed training.
-        """
+        """Return the total that is minimised, by the task balancing, and what is logged, as tensors without gradient."""
         total = self.task_balancing(self.task_losses(losses))
         logged = {'loss': total.detach(), **{key: value.detach() for key, value in losses.items()}}
-        # What the task balancing tells of itself.
         return total, {**logged, **getattr(self.task_balancing, 'logged', {})} if self.training else logged
 
     def predict_arrays(self, inputs: Tensor) -> dict[str, Tensor]:
-        """What each task predicts of normalised images, by label: uint8 classes or float32 metres ``(B, H, W)``, and so on."""
+        """Return predictions of normalised images by label: uint8 classes or float32 metres ``(B, H, W)``, and so on."""
         predictions, size = self.decode(inputs), tuple(inputs.shape[-2:])
         return {self.labels[name]: task.predict(predictions[name][-1], size) for name, task in self.tasks.items()}
 
     @property
     def label_names(self) -> list[str]:
-        """The labels that are predicted, in the order of the tasks."""
+        """Labels that are predicted, in the order of the tasks."""
         return list(self.labels.values())
 
     def predict(
@@ -328,10 +319,7 @@ class MultiTaskSegmentor(BaseModel):
         sample_idx: Tensor | None,
         metainfo: Sequence[dict] | None,
     ) -> list[SegDataSample]:
-        """A sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps, cropped to ``ori_shape``.
-
-        Maps are ``(1, H, W)``, those of vectors ``(3, H, W)``.
-        """
+        """Return a sample per image, see :meth:`pack_samples`."""
         return self.pack_samples(self.predict_arrays(inputs), targets, sample_idx, metainfo)
 
     def pack_samples(
@@ -341,7 +329,10 @@ class MultiTaskSegmentor(BaseModel):
         sample_idx: Tensor | None,
         metainfo: Sequence[dict] | None,
     ) -> list[SegDataSample]:
-        """:meth:`predict` from what :meth:`predict_arrays` gives."""
+        """Return a sample per image with ``pred_*`` and, where labelled, ``gt_*`` maps, cropped to ``ori_shape``.
+
+        Maps are ``(1, H, W)``, those of vectors ``(3, H, W)``.
+        """
         first = next(iter(predictions.values()))
         batch_size, size = len(first), tuple(first.shape[-2:])
         positions = sample_idx.tolist() if sample_idx is not None else None

@@ -20,21 +20,19 @@ class MultiTaskTTAModel(BaseModel):
 
     A view is the image without its padding, resized bilinearly (corners not aligned, not smoothed before shrinking: as
     :class:`RandomHomography` zooms in training) to the scaled size, rounded to a multiple of the data preprocessor's
-    ``size_divisor`` so that it needs no padding, and mirrored. Without its padding, since mirrored that would lie on the side
-    where no training image has it. The prediction is mirrored back on its coarse grid and upsampled to the size of the image;
-    how views are merged is the task's own, see :attr:`DenseTask.mergings`.
+    ``size_divisor`` so that it needs no padding, and mirrored. The prediction is mirrored back on its coarse grid and upsampled
+    to the size of the image; how views are merged depends on the task, see :attr:`DenseTask.mergings`.
 
-    Views are summed up as they come: per image there is one total of each task at the size of the image (class
-    probabilities: ``4 * num_classes`` bytes per pixel), whatever the number of views. The time is that of the views.
-    With scale 1 and no mirroring the predictions are the model's own, bit by bit.
+    Views are summed up as they come: memory does not grow with their number. With scale 1 and no mirroring the predictions are
+    the model's own, bit by bit.
 
     Args:
-        model: The model, in evaluation mode; it is used as it is.
+        model: The model, in evaluation mode.
         scales: Factors on height and width, each > 0; equal ones count once.
-        flip: Whether each scale is seen mirrored too.
-        merge: Way of merging by task; a task that is not named merges in the first of its ``mergings``.
-        scale_compensation: Whether metres are multiplied by the view's zoom: a camera of fixed focal length sees an object
-            ``zoom`` times as large from ``1 / zoom`` of the distance. For models trained with lengths corrected for zoom.
+        flip: Add the mirror image of each scale.
+        merge: Way of merging by task; by default the first of its ``mergings``.
+        scale_compensation: Multiply metres by the view's zoom: a camera of fixed focal length sees an object ``zoom`` times as
+            large from ``1 / zoom`` of the distance. For models trained with lengths corrected for zoom.
 
     Raises:
         ArgumentError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.
@@ -83,36 +81,26 @@ class MultiTaskTTAModel(BaseModel):
         metainfo: list[dict] | None = None,
         mode: str = 'predict',
     ) -> list[SegDataSample]:
-        """A data sample per image, as :meth:`MultiTaskSegmentor.forward` gives it; ``mode`` can only be ``'predict'``.
+        """Return a data sample per image, as :meth:`MultiTaskSegmentor.forward` does; beyond ``ori_shape`` an image is padding.
 
         Raises:
-            ArgumentError: If ``mode`` is another.
+            ArgumentError: If ``mode`` is not ``'predict'``.
         """
         if mode != 'predict':
             raise ArgumentError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
-        return self.predict(inputs, targets or {}, sample_idx, metainfo)
-
-    def predict(
-        self,
-        inputs: Tensor,
-        targets: dict[str, Tensor],
-        sample_idx: Tensor | None,
-        metainfo: Sequence[dict] | None,
-    ) -> list[SegDataSample]:
-        """As :meth:`MultiTaskSegmentor.predict`; an image is what its ``ori_shape`` says, the rest is padding."""
         height, width = inputs.shape[-2:]
         shapes = [meta.get('ori_shape', (height, width)) for meta in metainfo or [{}] * len(inputs)]
         sizes = [(min(shape[0], height), min(shape[1], width)) for shape in shapes]
-        return self.model.pack_samples(self.predict_arrays(inputs, sizes), targets, sample_idx, metainfo)
+        return self.model.pack_samples(self.predict_arrays(inputs, sizes), targets or {}, sample_idx, metainfo)
 
     @torch.no_grad()
     def predict_arrays(self, inputs: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Tensor]:
-        """As :meth:`MultiTaskSegmentor.predict_arrays`, of normalised images ``(B, 3, H, W)``.
+        """Return predictions by label, as :meth:`MultiTaskSegmentor.predict_arrays` does.
 
         Args:
-            inputs: As the data preprocessor gives them.
-            sizes: Height and width of each image at the top left of its input; all of it by default. Beyond it there are
-                zeros, unless the predictions are the model's own.
+            inputs: Normalised images ``(B, 3, H, W)``.
+            sizes: Height and width of each image at the top left of its input; all of it by default. Predictions beyond are 0,
+                unless they are the model's own.
         """
         if self.scales == (1.0,) and self.flips == (False,):
             return self.model.predict_arrays(inputs)
@@ -127,7 +115,7 @@ class MultiTaskTTAModel(BaseModel):
         return maps
 
     def _merge_views(self, images: Tensor) -> dict[str, Tensor]:
-        """The merged maps ``(B, H, W)`` or ``(B, C, H, W)`` of images of one size, by label."""
+        """Return the merged maps ``(B, H, W)`` or ``(B, C, H, W)`` of images of one size, by label."""
         size = tuple(images.shape[-2:])
         totals = {name: [] for name in self.merge}
         scaled_sizes = list(dict.fromkeys(self._scaled_size(size, scale) for scale in self.scales))

