@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.models.decode_heads.bins_depth_head import BinsDepthHead
+from mtl_plugins.models.decode_heads.bins_depth_heads import BinsDepthHead
 from mtl_plugins.registry import MODELS
 from tests.tiny import CONFIGS, shrink_head
 

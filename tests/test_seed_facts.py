@@ -4,7 +4,7 @@ import pytest
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.models.backbones import DilatedResNet
-from mtl_plugins.models.layers.convolution import ASPP
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP
 from mtl_plugins.registry import MODELS
 from tests.tiny import CONFIGS
 

@@ -16,7 +16,7 @@ from mtl_plugins.evaluation.metrics.label_metric import LabelMetric
 from mtl_plugins.evaluation.metrics.streaming_metric import to_values
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import build_labels
-from mtl_plugins.models.decode_heads.model_bins import find_bins
+from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
 from mtl_plugins.registry import HOOKS, PICTURES
 from mtl_plugins.visualization.attention_maps import crop_attention, render_attention_grid
 from mtl_plugins.visualization.bins import render_bins

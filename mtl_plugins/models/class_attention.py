@@ -9,8 +9,8 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.decode_heads.map_head import width_of
-from mtl_plugins.models.layers.convolution import ConvNormAct
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
+from mtl_plugins.models.decode_heads.heads import width_of
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS

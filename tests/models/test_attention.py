@@ -7,12 +7,11 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.models.layers.transformer import (
+from mtl_plugins.models.decode_heads.transformer_heads import (
     Attention,
     GridTokens,
     PositionalEmbedding,
     TransformerBlock,
-    grid_edge,
     sinusoidal_positions,
 )
 
@@ -222,17 +221,11 @@ def test_without_positions_the_order_of_the_tokens_does_not_matter():
     assert not torch.allclose(placed(moved), placed(features).unflatten(1, (3, 3)).flip(1).flatten(1, 2))
 
 
-@pytest.mark.parametrize(('number', 'hint'), [(200, '196 or 225'), (2, '1 or 4'), (0, '1 or 4'), (-4, '1 or 4')])
-def test_a_number_that_is_no_square_is_refused(number, hint):
-    with pytest.raises(ValueError, match=rf'^`num_bins` should be a square.*: {hint}. Found {number}.$'):
-        grid_edge(number, 'num_bins')
-    assert [grid_edge(n * n, 'num_bins') for n in (1, 16, 1000)] == [1, 16, 1000]
-
-
 @pytest.mark.parametrize(
     ('in_channels', 'changes', 'message'),
     [
-        (8, dict(num_tokens=10), '`num_tokens` should be a square'),
+        (8, dict(num_tokens=10), '`num_tokens` should be a square, .*: 9 or 16. Found 10.'),
+        (8, dict(num_tokens=-4, name='num_bins'), '`num_bins` should be a square, .*: 1 or 4. Found -4.'),
         (12, dict(), "`channel_reducer` should be 'linear' or 'conv' where 12 channels become 8. Found 'none'."),
         (8, dict(reducer='mlp'), '`channel_reducer` should be one of .*. Found \'mlp\'.'),
         (8, dict(positional_embedding='rope'), '`positional_embedding` should be one of .*. Found \'rope\'.'),

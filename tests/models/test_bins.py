@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.models.decode_heads.model_bins import find_bins, require_bins
+from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins, require_bins
 from mtl_plugins.registry import MODELS
 from tests import tiny  # noqa: F401  # registers the backbone
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.models.decode_heads.depth_bins import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
+from mtl_plugins.models.decode_heads.bins_depth_heads import BinScale, expected_depth, fixed_bin_centres, predicted_bin_centres
 from mtl_plugins.registry import MODELS
 from tests.models.builders import build_head, make_pyramid
 from tests.tiny import CONFIGS

@@ -5,12 +5,13 @@ from torch import nn
 
 from mtl_plugins.models.backbones.resnet import relu_max_pool
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
+    ASPP,
+    GlobalBatchNorm2d,
     SkipDecoder,
     factored_is_cheaper,
     factored_upsampled_conv3x3,
     plain_upsampled_conv3x3,
 )
-from mtl_plugins.models.layers.convolution import ASPP, GlobalBatchNorm2d
 
 
 def value_and_gradients(function, *tensors):
@@ -108,7 +109,7 @@ def test_layers_first_used_in_inference_mode_can_still_be_trained():
 
 def test_constants_made_in_an_export_are_not_kept():
     """They were: the first forward pass of a process inside an export left a fake tensor, and every later call failed."""
-    from mtl_plugins.models.layers.interpolation import interpolation_matrix
+    from mtl_plugins.models.layers.functional import interpolation_matrix
 
     class Upsample(torch.nn.Module):
         def forward(self, row):
@@ -127,8 +128,8 @@ def test_constants_made_in_an_export_are_not_kept():
 @pytest.mark.parametrize('source, size', [(1, 4), (3, 11), (5, 5), (16, 64), (7, 3)])
 def test_what_stands_in_a_graph_for_interpolation_and_pooling_is_the_same(monkeypatch, source, size):
     """Exporters have no operations for them that hold for any size."""
-    from mtl_plugins.models.layers.interpolation import interpolation_matrix
-    from mtl_plugins.models.layers.transformer import pool_to_grid
+    from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
+    from mtl_plugins.models.layers.functional import interpolation_matrix
 
     row, maps = torch.randn(1, 1, source, dtype=torch.float64), torch.randn(2, 3, source, size)
     interpolated = torch.nn.functional.interpolate(row, size=size, mode='linear', align_corners=False)

@@ -13,7 +13,7 @@ from benchmarks.attention_benchmark import WrittenOutAttention
 from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from benchmarks.training_steps import Batch, TrainingStep
-from mtl_plugins.models.layers.transformer import Attention
+from mtl_plugins.models.decode_heads.transformer_heads import Attention
 
 PROVENANCE = {
     'commit',

@@ -36,7 +36,7 @@ def main() -> None:
 
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.bins import read_images, read_samples
-    from mtl_plugins.models.decode_heads.model_bins import require_bins
+    from mtl_plugins.models.decode_heads.bins_depth_heads import require_bins
     from mtl_plugins.models.utils.weights import load_pretrained
     from mtl_plugins.registry import MODELS
     from mtl_plugins.utils.files import replacing

@@ -1,4 +1,7 @@
-"""DeepLabV3+ (Chen et al., arXiv 1802.02611): the head, its decoder, and the decoder's convolution at low resolution."""
+"""DeepLabV3 and DeepLabV3+ (Chen et al., arXiv 1706.05587, 1802.02611): ASPP, decoder with its convolution, heads.
+
+Also :class:`LinearHead`, what is left without ASPP and decoder.
+"""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -9,10 +12,102 @@ from torch import Tensor, nn
 from torchvision.ops import SqueezeExcitation
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.decode_heads.map_head import MapHead, width_of
-from mtl_plugins.models.layers.convolution import ASPP, ConvNormAct
-from mtl_plugins.models.layers.interpolation import shifted_interpolation_matrix
+from mtl_plugins.models.decode_heads.heads import MapHead, width_of
+from mtl_plugins.models.layers.functional import shifted_interpolation_matrix
 from mtl_plugins.registry import MODELS
+
+
+class ConvNormAct(nn.Module):
+    """Size-preserving convolution, BatchNorm, ReLU.
+
+    A separable convolution (Xception, arXiv 1610.02357) is one of each channel alone, :attr:`depthwise`, and a 1x1, the
+    :attr:`conv`. As in the paper nothing is between them; mmcv's ``DepthwiseSeparableConvModule`` normalises and activates
+    there, too.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels out.
+        kernel_size: Odd kernel side.
+        dilation: Distance of the kernel's taps.
+        bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
+        norm: The normalisation of ``out_channels``.
+        separable: Whether the convolution is depthwise separable; one of 1x1 stays as it is.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        *,
+        dilation: int = 1,
+        bias: bool = False,
+        norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
+        separable: bool = False,
+    ) -> None:
+        super().__init__()
+        window = dict(kernel_size=kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation)
+        self.depthwise = None
+        if separable and kernel_size > 1:
+            self.depthwise = nn.Conv2d(in_channels, in_channels, **window, groups=in_channels, bias=False)
+            window = dict(kernel_size=1)
+        self.conv = nn.Conv2d(in_channels, out_channels, **window, bias=bias)
+        self.norm = norm(out_channels)
+        self.act = nn.ReLU(inplace=True)
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.depthwise is not None:
+            features = self.depthwise(features)
+        return self.act(self.norm(self.conv(features)))
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """BatchNorm of ``(B, C, 1, 1)`` maps that also trains with one image a batch.
+
+    One value per channel has no variance, and ``nn.BatchNorm2d`` refuses it. This one then normalises by its running
+    statistics and leaves them as they are.
+    """
+
+    def forward(self, features: Tensor) -> Tensor:
+        if self.training and features.numel() == features.shape[1]:
+            return F.batch_norm(features, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, self.eps)
+        return super().forward(features)
+
+
+class ASPP(nn.Module):
+    """A 1x1 and dilated 3x3 branches next to the pooled image, mixed by a 1x1 with bias and without normalisation.
+
+    ``(B, in_channels, H, W)`` becomes ``(B, out_channels, H, W)``. The last 1x1 has an ordinary weight of
+    ``(len(rates) + 2) * out_channels`` input channels, the pooled branch last.
+
+    Args:
+        in_channels: Channels in.
+        out_channels: Channels of each branch and of the result.
+        rates: Dilations of the 3x3 branches.
+        separable: Whether these are depthwise separable, as in DeepLabV3+.
+
+    Raises:
+        ArgumentError: If a rate is not positive.
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int = 256, rates: Sequence[int] = (3, 6, 9), *, separable: bool = False
+    ) -> None:
+        super().__init__()
+        if any(rate < 1 for rate in rates):
+            raise ArgumentError(f'`rates` should be positive integers. Found {tuple(rates)}.')
+        branches = [ConvNormAct(in_channels, out_channels, 1)]
+        branches += [ConvNormAct(in_channels, out_channels, 3, dilation=rate, separable=separable) for rate in rates]
+        self.branches = nn.ModuleList(branches)
+        self.pooled_branch = ConvNormAct(in_channels, out_channels, 1, norm=GlobalBatchNorm2d)
+        self.fuse = nn.Conv2d(out_channels * (len(branches) + 1), out_channels, 1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        # The pooled branch is constant over the image: its share of the last 1x1 is one vector per image, added everywhere.
+        local_weight, pooled_weight = self.fuse.weight.tensor_split([-self.fuse.out_channels], dim=1)
+        local = torch.cat([branch(features) for branch in self.branches], dim=1)
+        pooled = self.pooled_branch(features.mean((2, 3), keepdim=True))
+        return F.conv2d(local, local_weight, self.fuse.bias) + F.conv2d(pooled, pooled_weight)
 
 
 def plain_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -67,11 +162,10 @@ def upsampled_conv3x3(
 def upsampled_separable_conv3x3(
     features: Tensor, skip: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """A depthwise separable 3x3 convolution, with zero border, over upsampled features beside a finer skip.
+    """A depthwise separable 3x3 convolution, with zero border, over upsampled features and a finer skip, without concatenation.
 
-    The depthwise part treats each channel alone and the pointwise part sums over them, so that the two sources need no
-    concatenation. To mix channels on the coarse grid, as in :func:`factored_upsampled_conv3x3`, would not pay: it takes nine
-    products with a ``(C, O)`` matrix there, and one on the fine grid is as cheap.
+    To mix channels on the coarse grid, as in :func:`factored_upsampled_conv3x3`, would not pay: it takes nine products with a
+    ``(C, O)`` matrix there, and one on the fine grid is as cheap.
 
     Args:
         features: ``(B, C, h, w)``.
@@ -119,7 +213,7 @@ class SkipDecoder(nn.Module):
         if num_convs < 1:
             raise ArgumentError(f'`num_convs` should be at least 1. Found {num_convs}.')
         if separable and factored_upsampling:
-            raise ArgumentError('`factored_upsampling` should be False or None beside `separable=True`. Found True.')
+            raise ArgumentError('`factored_upsampling` should be False or None with `separable=True`. Found True.')
         self.factored_upsampling = factored_upsampling
         self.skip = nn.Conv2d(skip_in_channels, skip_channels, 1)
         widths = [in_channels + skip_channels, *([channels] * num_convs)]
@@ -136,18 +230,6 @@ class SkipDecoder(nn.Module):
         for conv in others:
             refined = conv(refined)
         return refined
-
-
-def widths_of_stages(name: str, widths: int | Sequence[int], num_stages: int) -> list[int]:
-    """A width for each stage, of one for all or of one for each.
-
-    Raises:
-        ArgumentError: If there are more or fewer; ``name`` is the argument that is blamed.
-    """
-    widths = [widths] * num_stages if isinstance(widths, int) else list(widths)
-    if len(widths) != num_stages:
-        raise ArgumentError(f'`{name}` should have one width for each of {num_stages} skips. Found {widths}.')
-    return widths
 
 
 @MODELS.register_module()
@@ -169,7 +251,6 @@ class DeepLabV3PlusHead(MapHead):
         squeeze_excitation: Factor by which a squeeze-and-excitation (arXiv 1709.01507) of the embedding narrows it; None for
             none.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in the paper.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
@@ -196,20 +277,25 @@ class DeepLabV3PlusHead(MapHead):
             raise ArgumentError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
         if squeeze_excitation is not None and squeeze_excitation < 1:
             raise ArgumentError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
-        skip_channels = widths_of_stages('skip_channels', skip_channels, len(skip_indices))
-        decoder_channels = widths_of_stages('decoder_channels', decoder_channels or channels, len(skip_indices))
+        widths = dict(skip_channels=skip_channels, decoder_channels=decoder_channels or channels)
+        for name, value in widths.items():
+            widths[name] = [value] * len(skip_indices) if isinstance(value, int) else list(value)
+            if len(widths[name]) != len(skip_indices):
+                raise ArgumentError(
+                    f'`{name}` should have one width for each of {len(skip_indices)} skips. Found {widths[name]}.'
+                )
         self.skip_indices = tuple(skip_indices)
         coarsest = width_of(in_channels, -1)
-        self.aspp = ASPP(coarsest, channels, tuple(rates), separable=separable) if rates else None
+        self.aspp = ASPP(coarsest, channels, rates, separable=separable) if rates else None
         self.context_channels = channels if rates else coarsest
-        self.channels = decoder_channels[-1]
-        inputs = [self.context_channels, *decoder_channels]
+        self.channels = widths['decoder_channels'][-1]
+        inputs = [self.context_channels, *widths['decoder_channels']]
         self.decoder = nn.ModuleList(
             SkipDecoder(
                 inputs[stage],
                 width_of(in_channels, index),
-                skip_channels=skip_channels[stage],
-                channels=decoder_channels[stage],
+                skip_channels=widths['skip_channels'][stage],
+                channels=inputs[stage + 1],
                 num_convs=num_convs,
                 separable=separable,
             )
@@ -225,3 +311,65 @@ class DeepLabV3PlusHead(MapHead):
         for stage, index in zip(self.decoder, self.skip_indices, strict=True):
             embedding = stage(embedding, features[index])
         return context, self.squeeze_excitation(embedding)
+
+
+@MODELS.register_module()
+class ASPPHead(MapHead):
+    """DeepLabV3: ASPP on the coarsest features and a 1x1 predictor at their stride, without decoder.
+
+    Args are those of :class:`DeepLabV3PlusHead`.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int | None],
+        out_channels: int,
+        channels: int = 256,
+        rates: Sequence[int] = (3, 6, 9),
+        separable: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.context_channels = self.channels = channels
+        self.aspp = ASPP(width_of(in_channels, -1), channels, rates, separable=separable)
+        self.predictor = nn.Conv2d(channels, out_channels, 1)
+
+    def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        context = self.aspp(features[-1])
+        return context, context
+
+
+@MODELS.register_module()
+class LinearHead(MapHead):
+    """A 1x1 predictor on one map of the pyramid; with ``channels``, after a 1x1 convolution, BatchNorm and ReLU.
+
+    Args:
+        in_channels: Widths of the feature pyramid.
+        out_channels: Channels of the prediction.
+        channels: Width of the 1x1 convolution before the predictor, or None for none.
+        index: Which map of the pyramid; -1 is the coarsest.
+
+    Raises:
+        ArgumentError: If the backbone does not give that map.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int | None],
+        out_channels: int,
+        channels: int | None = None,
+        index: int = -1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.index = index
+        width = width_of(in_channels, index)
+        self.projection = ConvNormAct(width, channels, 1) if channels else nn.Identity()
+        self.context_channels = self.channels = channels or width
+        self.predictor = nn.Conv2d(self.channels, out_channels, 1)
+
+    def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        embedding = self.projection(features[self.index])
+        return embedding, embedding

@@ -1,26 +1,24 @@
 """Branched heads that exchange gated features and predict twice (PAD-Net, arXiv 1805.04409)."""
 
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import torch.nn.functional as F
 from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.decode_heads.branched_head import BranchedHead
-from mtl_plugins.models.decode_heads.map_head import check_is_map_head
-from mtl_plugins.models.layers.convolution import ConvNormAct
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
+from mtl_plugins.models.decode_heads.heads import BranchedHead, build_map_head
+from mtl_plugins.models.decode_heads.transformer_heads import check_choice
 from mtl_plugins.registry import MODELS
 
 
 class GatedFeatures(nn.Module):
-    """``conv(x) * sigmoid(attention(x))``: what a task lets another one see, ``(B, C, H, W)``.
+    """``conv(x) * sigmoid(attention(x))`` of a task's features ``(B, C, H, W)``, for another one to see.
 
     Both convolutions are one with twice the channels. The gate starts half open everywhere.
-
-    Args:
-        channels: Width.
-        kernel_size: Of both convolutions, odd.
     """
 
     def __init__(self, channels: int, kernel_size: int) -> None:
@@ -35,9 +33,7 @@ class GatedFeatures(nn.Module):
 class DeepDecoder(nn.Module):
     """Three 3x3 convolutions; after each of the first two, half the channels and twice the resolution.
 
-    Args:
-        channels: Width in, a multiple of 4.
-        out_channels: Channels of the prediction.
+    ``channels``, the width in, is a multiple of 4.
     """
 
     def __init__(self, channels: int, out_channels: int) -> None:
@@ -51,14 +47,6 @@ class DeepDecoder(nn.Module):
         return self.predictor(embedding)
 
 
-def simple_decoder(channels: int, out_channels: int) -> nn.Conv2d:
-    """One 3x3 convolution."""
-    return nn.Conv2d(channels, out_channels, 3, padding=1)
-
-
-FINAL_DECODERS = {'simple': simple_decoder, 'deep': DeepDecoder}
-
-
 @MODELS.register_module()
 class DistilledHead(BranchedHead):
     """Initial heads as in :class:`BranchedHead`; each task's embedding, gated, is added to the others'; then a second decoder.
@@ -66,39 +54,27 @@ class DistilledHead(BranchedHead):
     Gives each task two predictions, the initial and the final one; the tasks charge the mean of both (deep supervision).
 
     Args:
-        head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: Channels of each task's prediction; two tasks at least.
-        task_heads: Configs that replace ``head`` for the tasks they name.
         final_decoder: ``'simple'``, one 3x3 convolution, or ``'deep'``, three with two upsamplings by 2.
         gate_kernel_size: Kernel side of the gates' convolutions, 1 or 3.
-        init_cfg: As in every mmengine module.
+        **kwargs: Of :class:`BranchedHead`.
 
     Raises:
         ArgumentError: If there is one task only, a head has no embedding or the embeddings' widths differ, or an argument is none
             of the above.
     """
 
+    build_head = staticmethod(build_map_head)
+
     def __init__(
-        self,
-        *,
-        head: dict,
-        in_channels: Sequence[int | None],
-        out_channels: dict[str, int],
-        task_heads: dict[str, dict] | None = None,
-        final_decoder: str = 'simple',
-        gate_kernel_size: int = 1,
-        init_cfg: dict | None = None,
+        self, *, out_channels: dict[str, int], final_decoder: str = 'simple', gate_kernel_size: int = 1, **kwargs: Any
     ) -> None:
-        for config in (head, *(task_heads or {}).values()):
-            check_is_map_head(config)
-        super().__init__(head=head, in_channels=in_channels, out_channels=out_channels, task_heads=task_heads, init_cfg=init_cfg)
+        super().__init__(out_channels=out_channels, **kwargs)
         if len(out_channels) < 2:
             raise ArgumentError(
                 f'`out_channels` should name two tasks or more, which exchange features. Found {list(out_channels)}.'
             )
-        if final_decoder not in FINAL_DECODERS:
-            raise ArgumentError(f'`final_decoder` should be one of {list(FINAL_DECODERS)}. Found {final_decoder!r}.')
+        check_choice('final_decoder', final_decoder, ('simple', 'deep'))
         if gate_kernel_size not in (1, 3):
             raise ArgumentError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
         widths = {task: head.channels for task, head in self.heads.items()}
@@ -106,9 +82,8 @@ class DistilledHead(BranchedHead):
         if set(widths.values()) != {channels}:
             raise ArgumentError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
         self.gates = ModuleDict({task: GatedFeatures(channels, gate_kernel_size) for task in out_channels})
-        self.final_decoders = ModuleDict(
-            {task: FINAL_DECODERS[final_decoder](channels, width) for task, width in out_channels.items()}
-        )
+        decoder = DeepDecoder if final_decoder == 'deep' else partial(nn.Conv2d, kernel_size=3, padding=1)
+        self.final_decoders = ModuleDict({task: decoder(channels, width) for task, width in out_channels.items()})
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         embeddings = {task: head.embed(features)[1] for task, head in self.heads.items()}

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones.foreign_backbone import try_out
-from mtl_plugins.models.decode_heads.map_head import MapHead
+from mtl_plugins.models.decode_heads.heads import MapHead
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS
 

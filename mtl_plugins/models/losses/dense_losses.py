@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.layers.interpolation import interpolation_matrix
+from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.registry import MODELS
 
 # Upsampled logits that exist at once: what stays in a core's cache, or what fills a GPU.

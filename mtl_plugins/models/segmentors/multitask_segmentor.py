@@ -14,8 +14,7 @@ from torch import Tensor
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.models.backbones.foreign_backbone import build_neck, find_pyramid, gives_pyramid
-from mtl_plugins.models.decode_heads.auxiliary_head import AuxiliaryHead
-from mtl_plugins.models.decode_heads.map_head import check_reads_pyramid, is_map_head
+from mtl_plugins.models.decode_heads.heads import AuxiliaryHead, check_reads_pyramid, is_map_head
 from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
 from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients
 from mtl_plugins.models.utils.build import build_part

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.layers.clamp import clamp_with_way_back
+from mtl_plugins.models.layers.functional import clamp_with_way_back
 from mtl_plugins.models.losses.library_losses import DepthLoss, build_losses
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS

@@ -10,10 +10,9 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, SkipDecoder
 from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder
-from mtl_plugins.models.layers.convolution import ASPP
-from mtl_plugins.models.layers.transformer import GridTokens, TransformerBlock
+from mtl_plugins.models.decode_heads.transformer_heads import GridTokens, TransformerBlock
 
 # A part of a head is known by its class, wherever a head holds it.
 _KINDS = {

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from benchmarks.allocated_memory import peak_mib
 from benchmarks.results import Measurement, Options, Ratio, Result
-from mtl_plugins.models.layers.transformer import Attention
+from mtl_plugins.models.decode_heads.transformer_heads import Attention
 
 CHANNELS, HEADS, CLASSES, DROPOUT = 256, 4, 19, 0.1
 FUSED, WRITTEN_OUT, WITH_DROPOUT = 'fused', 'written out', f'fused, dropout {DROPOUT:g}'

@@ -1,13 +1,23 @@
-"""Transformer blocks over tokens: attention, positional embedding, tokens of a map."""
+"""Attention, blocks, tokens of a grid, and the segmentation heads that use them."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.layers.convolution import ConvNormAct
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, ConvNormAct, SkipDecoder
+from mtl_plugins.models.decode_heads.heads import MapHead, build_map_head, width_of
+from mtl_plugins.registry import MODELS
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ArgumentError if the value of an argument is none of the choices."""
+    if value not in choices:
+        raise ArgumentError(f'`{name}` should be one of {list(choices)}. Found {value!r}.')
 
 
 class Attention(nn.Module):
@@ -42,10 +52,7 @@ class Attention(nn.Module):
     def forward(self, tokens: Tensor, context: Tensor | None = None, position: Tensor | None = None) -> Tensor:
         """Attend from ``tokens`` ``(B, Q, C)`` to ``context`` ``(B, K, C)``, by default to themselves.
 
-        Args:
-            tokens: Where the queries come from.
-            context: Where keys and values come from.
-            position: Added to the projected queries, ``(Q, C)`` or ``(B, Q, C)``.
+        ``position``, ``(Q, C)`` or ``(B, Q, C)``, is added to the projected queries.
         """
         context = tokens if context is None else context
         query = self.query(tokens)
@@ -68,7 +75,7 @@ class TransformerBlock(nn.Module):
         num_heads: Number of attention heads.
         expansion: Width of the MLP's hidden layer over ``channels``.
         dropout: On attention weights.
-        cross: Whether the tokens attend to another set of tokens, which gets a normalisation of its own.
+        cross: Whether the tokens attend to another set of tokens, which gets its own normalisation.
 
     Raises:
         ArgumentError: If ``expansion`` is less than 1 or an argument of :class:`Attention` is out of its range.
@@ -88,15 +95,10 @@ class TransformerBlock(nn.Module):
 
     def forward(self, tokens: Tensor, context: Tensor | None = None, position: Tensor | None = None) -> Tensor:
         """``(B, Q, C)`` refined; ``context`` ``(B, K, C)`` is for a cross block, ``position`` as in :class:`Attention`."""
-        assert (context is None) == (self.context_norm is None), 'a cross block, and no other, takes a context'
-        if context is not None:
+        if self.context_norm is not None:
             context = self.context_norm(context)
         tokens = tokens + self.attention(self.norm(tokens), context, position)
         return tokens + self.mlp(tokens)
-
-
-KINDS = ('none', 'learned', 'sinusoidal')
-PLACES = ('query', 'input')
 
 
 def sinusoidal_positions(edge: int, channels: int) -> Tensor:
@@ -117,7 +119,7 @@ def sinusoidal_positions(edge: int, channels: int) -> Tensor:
 
 
 class PositionalEmbedding(nn.Module):
-    """Holds the positions of ``edge`` x ``edge`` tokens, added to the input of the blocks or to the queries of each.
+    """Positions of ``edge`` x ``edge`` tokens, added to the input of the blocks or to the queries of each.
 
     Args:
         kind: ``'none'``, ``'learned'`` (from a normal distribution with deviation 0.02) or ``'sinusoidal'``.
@@ -131,10 +133,8 @@ class PositionalEmbedding(nn.Module):
 
     def __init__(self, kind: str, *, added_to: str, edge: int, channels: int) -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ArgumentError(f'`positional_embedding` should be one of {list(KINDS)}. Found {kind!r}.')
-        if added_to not in PLACES:
-            raise ArgumentError(f'`position_added_to` should be one of {list(PLACES)}. Found {added_to!r}.')
+        check_choice('positional_embedding', kind, ('none', 'learned', 'sinusoidal'))
+        check_choice('position_added_to', added_to, ('query', 'input'))
         if kind == 'none' and added_to != 'query':
             raise ArgumentError(
                 f"`position_added_to` should come with a `positional_embedding`. Found {added_to!r} with the embedding 'none'."
@@ -148,29 +148,9 @@ class PositionalEmbedding(nn.Module):
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
         """Tokens for the first block, and what is added to the queries of every block, if anything."""
-        if self.positions is None:
-            return tokens, None
-        if self.added_to == 'input':
+        if self.positions is not None and self.added_to == 'input':
             return tokens + self.positions, None
         return tokens, self.positions
-
-
-REDUCERS = ('none', 'linear', 'conv')
-
-
-def grid_edge(num_tokens: int, name: str) -> int:
-    """The side of a square grid of ``num_tokens``.
-
-    Raises:
-        ArgumentError: If the number is not a positive square; ``name`` is the argument that is blamed.
-    """
-    edge = max(math.isqrt(max(num_tokens, 0)), 1)
-    if edge * edge != num_tokens:
-        raise ArgumentError(
-            f'`{name}` should be a square, as features are pooled to an n x n grid: {edge**2} or {(edge + 1) ** 2}. '
-            f'Found {num_tokens}.'
-        )
-    return edge
 
 
 def pool_to_grid(features: Tensor, edge: int) -> Tensor:
@@ -203,12 +183,10 @@ class GridTokens(nn.Module):
         reducer: ``'none'`` (the widths must agree), ``'linear'`` (a projection of the pooled tokens) or ``'conv'`` (a 1x1
             convolution with BatchNorm and ReLU on the features, before the pooling).
         num_layers: Number of transformer blocks.
-        num_heads: As in :class:`TransformerBlock`, like the next two.
-        expansion: See there.
-        dropout: See there.
-        positional_embedding: As in :class:`PositionalEmbedding`, like the next.
-        position_added_to: See there.
-        name: The argument that stands for ``num_tokens`` in messages.
+        positional_embedding: As in :class:`PositionalEmbedding`.
+        position_added_to: As in :class:`PositionalEmbedding`.
+        name: The argument that ``num_tokens`` is in messages.
+        **block: Arguments of each :class:`TransformerBlock`.
 
     Raises:
         ArgumentError: If the number of tokens is not a square, the reducer is unknown, or it is ``'none'`` and the widths differ.
@@ -222,17 +200,19 @@ class GridTokens(nn.Module):
         channels: int,
         reducer: str,
         num_layers: int,
-        num_heads: int,
-        expansion: int,
-        dropout: float,
         positional_embedding: str,
         position_added_to: str,
         name: str = 'num_tokens',
+        **block: float,
     ) -> None:
         super().__init__()
-        self.edge = grid_edge(num_tokens, name)
-        if reducer not in REDUCERS:
-            raise ArgumentError(f'`channel_reducer` should be one of {list(REDUCERS)}. Found {reducer!r}.')
+        self.edge = max(math.isqrt(max(num_tokens, 0)), 1)
+        if self.edge**2 != num_tokens:
+            raise ArgumentError(
+                f'`{name}` should be a square, as features are pooled to an n x n grid: {self.edge**2} or '
+                f'{(self.edge + 1) ** 2}. Found {num_tokens}.'
+            )
+        check_choice('channel_reducer', reducer, ('none', 'linear', 'conv'))
         if reducer == 'none' and in_channels != channels:
             raise ArgumentError(
                 f"`channel_reducer` should be 'linear' or 'conv' where {in_channels} channels become {channels}. Found 'none'."
@@ -240,9 +220,7 @@ class GridTokens(nn.Module):
         self.conv_reducer = ConvNormAct(in_channels, channels, 1) if reducer == 'conv' else None
         self.linear_reducer = nn.Linear(in_channels, channels) if reducer == 'linear' else None
         self.position = PositionalEmbedding(positional_embedding, added_to=position_added_to, edge=self.edge, channels=channels)
-        self.blocks = nn.ModuleList(
-            TransformerBlock(channels, num_heads=num_heads, expansion=expansion, dropout=dropout) for _ in range(num_layers)
-        )
+        self.blocks = nn.ModuleList(TransformerBlock(channels, **block) for _ in range(num_layers))
 
     def forward(self, features: Tensor) -> Tensor:
         """Tokens ``(B, N, channels)``, row by row of the grid."""
@@ -255,3 +233,133 @@ class GridTokens(nn.Module):
         for block in self.blocks:
             tokens = block(tokens, position=query_position)
         return tokens
+
+
+@MODELS.register_module()
+class TransformerSegHead(MapHead):
+    """ASPP, its features pooled to an n x n grid, transformer blocks, back to a map, a decoder with one skip, a predictor.
+
+    The mirror of :class:`AdaptiveDepthHead` for classes, with the cost of :class:`GridTokens`.
+
+    Args:
+        in_channels: Widths of the feature pyramid.
+        out_channels: Channels of the prediction.
+        channels: Width of ASPP, tokens and decoder.
+        rates: Dilations of the ASPP branches.
+        num_tokens: n^2.
+        num_layers: Number of transformer blocks.
+        num_heads: Of their attention.
+        expansion: Of their MLP.
+        dropout: On attention weights.
+        positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
+        position_added_to: ``'query'`` or ``'input'``.
+        skip_index: Which map of the pyramid is the skip; 1 is the one at stride 4.
+        skip_channels: Channels to which it is reduced.
+        num_convs: Number of 3x3 convolutions in the decoder.
+        separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int | None],
+        out_channels: int,
+        channels: int = 256,
+        rates: Sequence[int] = (3, 6, 9),
+        num_tokens: int = 256,
+        num_layers: int = 3,
+        num_heads: int = 4,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        positional_embedding: str = 'none',
+        position_added_to: str = 'query',
+        skip_index: int = 1,
+        skip_channels: int = 48,
+        num_convs: int = 2,
+        separable: bool = False,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.context_channels = self.channels = channels
+        self.skip_index = skip_index
+        self.aspp = ASPP(width_of(in_channels, -1), channels, rates, separable=separable)
+        self.tokens = GridTokens(
+            channels,
+            num_tokens=num_tokens,
+            channels=channels,
+            reducer='none',
+            num_layers=num_layers,
+            num_heads=num_heads,
+            expansion=expansion,
+            dropout=dropout,
+            positional_embedding=positional_embedding,
+            position_added_to=position_added_to,
+        )
+        self.decoder = SkipDecoder(
+            channels,
+            width_of(in_channels, skip_index),
+            skip_channels=skip_channels,
+            channels=channels,
+            num_convs=num_convs,
+            separable=separable,
+        )
+        self.predictor = nn.Conv2d(channels, out_channels, 1)
+
+    def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        tokens = self.tokens(self.aspp(features[-1]))
+        context = tokens.transpose(1, 2).unflatten(2, (self.tokens.edge, self.tokens.edge))
+        return context, self.decoder(context, features[self.skip_index])
+
+
+@MODELS.register_module()
+class ClassTokenSegHead(BaseModule):
+    """A learned token per class attends to the pixels; logits are the scaled similarity of tokens and pixels' queries.
+
+    For N classes and Q pixels of the pixel head's output, cross-attention takes O(B N Q C) time and, fused, O(B Q C) memory,
+    linear in the image; there is no attention among pixels.
+
+    Args:
+        head: Config of a map head, without ``in_channels`` and ``out_channels``.
+        in_channels: Widths of the feature pyramid.
+        out_channels: Number of classes.
+        channels: Width of pixel features, queries and tokens.
+        num_layers: Number of cross-attention blocks.
+        num_heads: Of their attention.
+        expansion: Of their MLP.
+        dropout: On attention weights.
+
+    Raises:
+        ArgumentError: If ``head`` is not a map head or a width or number is out of its range.
+    """
+
+    def __init__(
+        self,
+        *,
+        head: dict,
+        in_channels: Sequence[int | None],
+        out_channels: int,
+        channels: int = 256,
+        num_layers: int = 3,
+        num_heads: int = 4,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.head = build_map_head(head, in_channels, channels)
+        self.query_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        self.class_tokens = nn.Parameter(torch.randn(out_channels, channels))
+        self.blocks = nn.ModuleList(
+            TransformerBlock(channels, num_heads=num_heads, expansion=expansion, dropout=dropout, cross=True)
+            for _ in range(num_layers)
+        )
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        pixels_BCHW = self.head(features)
+        pixels_BQC = pixels_BCHW.flatten(2).transpose(1, 2)
+        tokens_BNC = self.class_tokens.expand(pixels_BQC.shape[0], -1, -1)
+        for block in self.blocks:
+            tokens_BNC = block(tokens_BNC, pixels_BQC)
+        queries_BQC = self.query_conv(pixels_BCHW).flatten(2).transpose(1, 2)
+        logits_BQN = torch.matmul(queries_BQC, (tokens_BNC * tokens_BNC.shape[-1] ** -0.5).transpose(1, 2))
+        return logits_BQN.transpose(1, 2).unflatten(2, pixels_BCHW.shape[-2:])

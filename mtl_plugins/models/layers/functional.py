@@ -1,4 +1,4 @@
-"""Bilinear upsampling as two small constant matrices, one per axis."""
+"""Functions without weights: bilinear upsampling as two small constant matrices, and a clamp that values can leave again."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -75,3 +75,26 @@ def shifted_interpolation_matrix(source: int, size: int, device: torch.device, d
         matrix = F.pad(interpolation_matrix(source, size, _place(device), torch.float64), (0, 0, 1, 1))
         taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
         return taps.reshape(size, 3 * source).to(device, dtype)
+
+
+class _ClampWithWayBack(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, value: Tensor, minimum: float, maximum: float) -> Tensor:
+        ctx.save_for_backward(value)
+        ctx.limits = (minimum, maximum)
+        return value.clamp(minimum, maximum)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (value,) = ctx.saved_tensors
+        minimum, maximum = ctx.limits
+        blocked = ((value < minimum) & (gradient > 0)) | ((value > maximum) & (gradient < 0))
+        return gradient.masked_fill(blocked, 0.0), None, None
+
+
+def clamp_with_way_back(value: Tensor, minimum: float, maximum: float) -> Tensor:
+    """Clamp whose gradient is that of ``torch.clamp`` inside, and outside passes only what leads back inside.
+
+    With ``torch.clamp`` a pixel that once left the range gets no gradient ever again.
+    """
+    return _ClampWithWayBack.apply(value, minimum, maximum)

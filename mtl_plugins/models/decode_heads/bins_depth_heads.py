@@ -1,0 +1,328 @@
+"""Depth as the expectation over bins: where the bins are, the weighted sum, the heads, and what a picture of bins needs.
+
+Axes: B batch, C channels, Q pixels, K bins, H W the map.
+"""
+
+import math
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.model import BaseModule
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.models.decode_heads.heads import build_map_head, width_of
+from mtl_plugins.models.decode_heads.transformer_heads import GridTokens, check_choice
+from mtl_plugins.models.layers.functional import clamp_with_way_back
+from mtl_plugins.registry import MODELS
+
+
+class BinScale:
+    """Maps positions in [0, 1] to metres within ``depth_range``, linearly or along the logarithm.
+
+    Args:
+        depth_range: Least and largest depth, > 0.
+        spacing: ``'linear'``, or ``'log'``: equal steps are equal ratios (spacing-increasing discretisation of arXiv 1806.02446).
+
+    Raises:
+        ArgumentError: If the range is not two ascending positive numbers or the spacing is neither.
+    """
+
+    def __init__(self, depth_range: tuple[float, float], spacing: str) -> None:
+        if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
+            raise ArgumentError(f'`depth_range` should be two ascending positive numbers. Found {tuple(depth_range)}.')
+        check_choice('spacing', spacing, ('log', 'linear'))
+        self.depth_range = tuple(depth_range)
+        self.spacing = spacing
+
+    def to_metres(self, position: Tensor) -> Tensor:
+        nearest, farthest = self.depth_range
+        if self.spacing == 'linear':
+            return nearest + (farthest - nearest) * position
+        return nearest * (position * math.log(farthest / nearest)).exp()
+
+
+def cell_centres(num_bins: int, device: torch.device | None = None) -> Tensor:
+    """``(K,)`` in float32: the centres of K equal cells of [0, 1]."""
+    return (torch.arange(num_bins, device=device, dtype=torch.float32) + 0.5) / num_bins
+
+
+def fixed_bin_centres(num_bins: int, scale: BinScale, device: torch.device | None = None) -> Tensor:
+    """``(K,)`` float32 metres, from near to far: the centres, on the scale, of K equal cells that cover the whole range."""
+    return scale.to_metres(cell_centres(num_bins, device))
+
+
+def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor:
+    """``(B, K)`` metres within the range, of unbounded numbers; float32.
+
+    Zeros give the fixed centres, from far to near: tokens of a grid begin at the top of the image. If all bins began at one
+    depth, nothing would tell a pixel which one to choose, and training could stay at a constant depth for good.
+
+    ``'free'``: a number moves its bin away from there, by the whole range for 4, and :func:`clamp_with_way_back` stops it at
+    the ends: behind a sigmoid, a few large steps left all bins at one end for good. ``'ordered'``: the softmax of the numbers
+    gives the widths of cells that cover the range, whose centres are the bins (arXiv 2011.14141).
+    """
+    raw_BK = raw_BK.float()
+    if order == 'free':
+        place_BK = 1 - cell_centres(raw_BK.shape[-1], raw_BK.device) + raw_BK / 4
+        return scale.to_metres(clamp_with_way_back(place_BK, 0.0, 1.0))
+    widths_BK = raw_BK.softmax(-1)
+    return scale.to_metres(1 - widths_BK.cumsum(-1) + widths_BK / 2)
+
+
+class _SoftmaxExpectation(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, similarity_BQK: Tensor, depths_BK: Tensor) -> Tensor:
+        probabilities_BQK = similarity_BQK.softmax(-1, dtype=torch.float32)
+        expected_BQ1 = torch.matmul(probabilities_BQK, depths_BK.unsqueeze(-1))
+        ctx.save_for_backward(probabilities_BQK, depths_BK, expected_BQ1)
+        ctx.similarity_dtype = similarity_BQK.dtype
+        return expected_BQ1
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad_BQ1: Tensor) -> tuple[Tensor, Tensor | None]:
+        probabilities_BQK, depths_BK, expected_BQ1 = ctx.saved_tensors
+        grad_depths_BK = None
+        if ctx.needs_input_grad[1]:
+            grad_depths_BK = torch.matmul(grad_BQ1.transpose(1, 2), probabilities_BQK).squeeze(1).sum_to_size(depths_BK.shape)
+        # d expected / d similarity_k = p_k (depth_k - expected): one matrix the size of the similarity, and no more.
+        grad_similarity_BQK = (depths_BK.unsqueeze(1) - expected_BQ1).mul_(probabilities_BQK).mul_(grad_BQ1)
+        return grad_similarity_BQK.to(ctx.similarity_dtype), grad_depths_BK
+
+
+def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:
+    """``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
+
+    Softmax and sum are computed in float32 whatever the network's type.
+
+    Args:
+        queries_BCHW: What a pixel asks for.
+        latents_BKC: What a bin offers; B may be 1.
+        depths_BK: Metres of each bin; B may be 1.
+    """
+    batch, channels, height, width = queries_BCHW.shape
+    queries_BQC = queries_BCHW.flatten(2).transpose(1, 2)
+    keys_BCK = (latents_BKC * channels**-0.5).transpose(1, 2)
+    similarity_BQK = torch.matmul(queries_BQC, keys_BCK)
+    with torch.autocast(queries_BCHW.device.type, enabled=False):
+        depth_BQ1 = _SoftmaxExpectation.apply(similarity_BQK, depths_BK)
+    return depth_BQ1.transpose(1, 2).reshape(batch, 1, height, width)
+
+
+class BinsDepthHead(BaseModule):
+    """Depth in metres at the stride of a pixel head's output or twice that, as the expectation over bins.
+
+    Goes with ``DepthTask(representation='metres')``. The pixel head gives ``channels`` features per pixel, a 3x3 convolution
+    turns them into queries, and the softmax of their scaled similarity to the bins' latents weighs the bins' depths. Arguments
+    are listed in :class:`FixedBinsDepthHead`.
+    """
+
+    depth_representation = 'metres'
+
+    def __init__(
+        self,
+        *,
+        head: dict,
+        in_channels: Sequence[int | None],
+        out_channels: int,
+        num_bins: int = 256,
+        channels: int = 256,
+        depth_range: Sequence[float] = (4.0, 300.0),
+        spacing: str = 'log',
+        query_stride: int = 1,
+        init_cfg: dict | None = None,
+    ) -> None:
+        super().__init__(init_cfg=init_cfg)
+        if out_channels != 1:
+            raise ArgumentError(
+                f'`out_channels` of {type(self).__name__} should be 1, the depth. Found {out_channels}; beside another task, '
+                'give it as `task_heads` of a BranchedHead.'
+            )
+        if query_stride not in (1, 2):
+            raise ArgumentError(f'`query_stride` should be 1 or 2. Found {query_stride}.')
+        if num_bins < 2:
+            raise ArgumentError(f'`num_bins` should be at least 2. Found {num_bins}.')
+        self.scale = BinScale(tuple(depth_range), spacing)
+        self.head = build_map_head(head, in_channels, channels)
+        self.query_conv = nn.Conv2d(channels, channels, 3, stride=query_stride, padding=1)
+
+    @abstractmethod
+    def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Latents ``(B, K, channels)`` and float32 depths ``(B, K)`` of the bins; B may be 1."""
+
+    def predict(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+        """Depth ``(B, 1, h, w)`` and the bins' depths ``(B, K)`` or ``(1, K)``, both float32 metres."""
+        context, embedding = self.head.embed(features)
+        pixels = self.head.predictor(embedding)
+        latents_BKC, depths_BK = self.bins(features, context, pixels)
+        return expected_depth(self.query_conv(pixels), latents_BKC, depths_BK), depths_BK
+
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
+        return self.predict(features)[0]
+
+
+@MODELS.register_module()
+class FixedBinsDepthHead(BinsDepthHead):
+    """Bins that stay where they are, over the whole range; pixels are compared with the learned latent of each.
+
+    The discretisation of DORN (arXiv 1806.02446), with a soft sum.
+
+    Args:
+        head: Config of a map head, without ``in_channels`` and ``out_channels``.
+        in_channels: Widths of the feature pyramid.
+        out_channels: 1.
+        num_bins: Number of bins.
+        channels: Width of pixel features, queries and latents.
+        depth_range: Least and largest metres of a bin; MiniScapes' labels reach from 4 to 300 m.
+        spacing: ``'log'`` or ``'linear'``, see :class:`BinScale`.
+        query_stride: Stride of the query convolution; 2 compares pixels and bins at half the pixel head's resolution.
+
+    Raises:
+        ArgumentError: If ``out_channels`` is not 1 (a joint head cannot hold it) or another argument is out of its range.
+    """
+
+    def __init__(self, *, num_bins: int = 256, channels: int = 256, **kwargs: Any) -> None:
+        super().__init__(num_bins=num_bins, channels=channels, **kwargs)
+        self.latents = nn.Parameter(torch.randn(num_bins, channels))
+
+    def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        # Not a buffer: a model converted to bfloat16 would round it.
+        centres = fixed_bin_centres(len(self.latents), self.scale, self.latents.device)
+        return self.latents[None], centres[None]
+
+
+@MODELS.register_module()
+class AdaptiveDepthHead(BinsDepthHead):
+    """Depth over bins that the image itself decides (in the spirit of AdaBins, arXiv 2011.14141).
+
+    Latents are pooled from the image to a grid and refined by transformer blocks; each is a bin with a predicted depth. The
+    similarity of pixels and bins is computed at the stride of the pixel head, 4 by default: O(B Q K C) time and O(B Q K) memory
+    for Q pixels and K bins. The blocks attend among K tokens only.
+
+    Args:
+        in_channels: As in :class:`FixedBinsDepthHead`, like all that is not listed here.
+        num_bins: Number of bins, a square.
+        channels: Width of pixel features, queries and latents.
+        latents: Where the latents are pooled from: ``'encoder'``, the coarsest features; ``'aspp'``, the pixel head's context,
+            which then needs an ASPP; ``'decoder'``, its output.
+        channel_reducer: How they reach ``channels``: ``'none'``, ``'linear'`` or ``'conv'``, see :class:`GridTokens`.
+        num_layers: Number of transformer blocks.
+        num_heads: Of their attention.
+        expansion: Of their MLP.
+        dropout: On attention weights.
+        positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
+        position_added_to: ``'query'`` or ``'input'``.
+        bin_order: ``'free'``, each bin moves from its start independently, or ``'ordered'``, they are cells in order; see
+            :func:`predicted_bin_centres`.
+        **kwargs: Of :class:`FixedBinsDepthHead`.
+
+    Raises:
+        ArgumentError: If an argument is none of the above, or widths differ without a reducer.
+    """
+
+    def __init__(
+        self,
+        *,
+        in_channels: Sequence[int | None],
+        num_bins: int = 256,
+        channels: int = 256,
+        latents: str = 'decoder',
+        channel_reducer: str = 'none',
+        num_layers: int = 3,
+        num_heads: int = 4,
+        expansion: int = 4,
+        dropout: float = 0.0,
+        positional_embedding: str = 'none',
+        position_added_to: str = 'query',
+        bin_order: str = 'free',
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(in_channels=in_channels, num_bins=num_bins, channels=channels, **kwargs)
+        check_choice('latents', latents, ('encoder', 'aspp', 'decoder'))
+        if latents == 'aspp' and getattr(self.head, 'aspp', None) is None:
+            raise ArgumentError(f"`latents='aspp'` needs a head with an ASPP (`rates`). Found {dict(kwargs['head'])}.")
+        check_choice('bin_order', bin_order, ('free', 'ordered'))
+        self.latents = latents
+        self.bin_order = bin_order
+        widths = dict(aspp=self.head.context_channels, decoder=channels)
+        self.tokens = GridTokens(
+            widths[latents] if latents in widths else width_of(in_channels, -1),
+            num_tokens=num_bins,
+            channels=channels,
+            reducer=channel_reducer,
+            num_layers=num_layers,
+            num_heads=num_heads,
+            expansion=expansion,
+            dropout=dropout,
+            positional_embedding=positional_embedding,
+            position_added_to=position_added_to,
+            name='num_bins',
+        )
+        self.bin_projection = nn.Linear(channels, 1)
+
+    def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        source = dict(encoder=features[-1], aspp=context, decoder=pixels)[self.latents]
+        latents_BKC = self.tokens(source)
+        raw_BK = self.bin_projection(latents_BKC).squeeze(-1)
+        return latents_BKC, predicted_bin_centres(raw_BK, self.scale, self.bin_order)
+
+
+@dataclass(frozen=True)
+class ModelBins:
+    """A model, its depth head with bins, and the label whose values the bins are."""
+
+    model: nn.Module
+    head: BinsDepthHead
+    label: str
+
+    @property
+    def value_range(self) -> tuple[float, float]:
+        """Least and largest metres of a bin."""
+        return self.head.scale.depth_range
+
+    @torch.inference_mode()
+    def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Metres ``(H, W)`` and the bins' metres ``(K,)``, in the order of the bins, of an RGB image ``(H, W, 3)`` uint8."""
+        inputs = self.model.data_preprocessor(dict(inputs=torch.from_numpy(image)[None]))['inputs']
+        seen = []
+        handle = self.head.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+        try:
+            metres = self.model.predict_arrays(inputs)[self.label][0]
+        finally:
+            handle.remove()
+        bins = self.head.predict(seen[0])[1][0]
+        height, width = image.shape[:2]
+        return metres[:height, :width].cpu().numpy(), bins.cpu().numpy()
+
+
+def find_bins(model: nn.Module) -> ModelBins | None:
+    """The first bins inside a model's decode head, None if there are none.
+
+    The head predicts the task whose name stands in its path, as in ``heads.<task>``; without one the model's first task.
+    """
+    for path, module in model.decode_head.named_modules():
+        if isinstance(module, BinsDepthHead):
+            task = next((part for part in path.split('.') if part in model.labels), next(iter(model.labels)))
+            return ModelBins(model, module, model.labels[task])
+    return None
+
+
+def require_bins(model: nn.Module) -> ModelBins:
+    """:func:`find_bins`, where there have to be some.
+
+    Raises:
+        ConfigError: If there are none.
+    """
+    bins = find_bins(model)
+    if bins is None:
+        raise ConfigError(
+            'The model should have a depth head with bins, as AdaptiveDepthHead or FixedBinsDepthHead. Found '
+            f'{type(model.decode_head).__name__} without one.'
+        )
+    return bins
