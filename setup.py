@@ -17,7 +17,7 @@ EXTRAS = {
     'sweep': ['optuna>=4.2', 'scikit-learn>=1.5'],
     'report': ['jinja2>=3.1', 'plotly>=6'],
     'deploy': ['onnx>=1.18', 'onnxscript>=0.5', 'onnxruntime>=1.22', 'openvino>=2025.4', 'nncf>=2.19'],
-    'serve': ['fastapi>=0.115', 'uvicorn>=0.32'],
+    'serve': ['starlette>=0.46', 'uvicorn>=0.32'],
     'benchmark': ['segmentation-models-pytorch>=0.5'],
     'test': ['pytest>=8', 'pytest-xdist>=3.6', 'playwright>=1.49', 'efficientnet-lite-pytorch==0.1.0'],
     'docs': ['mkdocs-material>=9.6', 'griffelib>=2'],

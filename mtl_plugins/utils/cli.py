@@ -27,7 +27,7 @@ _EXTRAS = dict(
     jinja2='report',
     plotly='report',
     **dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'), 'deploy'),
-    fastapi='serve',
+    starlette='serve',
     uvicorn='serve',
 )
 _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry')

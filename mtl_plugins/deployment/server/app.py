@@ -9,7 +9,7 @@ import os
 import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Collection, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -20,11 +20,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse, PlainTextResponse
+from starlette.applications import Starlette
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
 
 from mtl_plugins.apis.inference import MultiTaskInferencer, Prediction
 from mtl_plugins.apis.inference.inferencer import count_pixels
@@ -35,7 +37,6 @@ from mtl_plugins.errors import DataError
 from mtl_plugins.labels.decoding import decode_photograph, read_photograph_size
 from mtl_plugins.utils.cli import DEBUG_VARIABLE, explain
 
-OUTPUTS = ('picture', 'arrays')
 LOOPBACK = ('localhost', '127.0.0.1', '::1')
 # Stands for every address in numbers, which no page of another site can have for its name.
 ANY_ADDRESS = '*'
@@ -76,17 +77,12 @@ class Limits:
     unsent: int = 64 * 2**20
     connections: int = 256
 
-
-class Refused(Exception):
-    """An answer that is no prediction."""
-
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
-        self.status = status
+    def too_large(self) -> HTTPException:
+        return HTTPException(413, f'An image should have at most {self.body} bytes.')
 
 
-def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK) -> FastAPI:
-    """The application, to be served by :func:`~mtl_plugins.deployment.server.connections.make_server`.
+def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK) -> Starlette:
+    """Make the application, to be served by :func:`~mtl_plugins.deployment.server.connections.make_server`.
 
     ``POST /predict`` takes an image file as its body or as a file of a form and gives the side-by-side picture (PNG), or with
     ``output=arrays``, in the query or the form, the values by label (``.npz``). ``GET /`` is a page to drop an image on,
@@ -98,117 +94,125 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
         hosts: Names by which the server may be called; :data:`ANY_ADDRESS` is every address. Requests for other names, and those
             of pages of other names, are refused: pages of other sites may let their name point here.
     """
-    limits = limits or Limits()
-    batcher = Batcher(partial(_predict, inferencer), inferencer.batch_size, limits.queue, inferencer.max_pixels)
-    uploads = Uploads(limits)
-    answers: Counter[int] = Counter()
-    seconds = 0.0
+    service = _Service(inferencer, limits or Limits())
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
-        batcher.close()
-        uploads.headers.shutdown(wait=False, cancel_futures=True)
+        service.batcher.close()
+        service.headers.shutdown(wait=False, cancel_futures=True)
 
-    # No pages of documents, which load scripts from elsewhere.
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.state.batcher, app.state.limits = batcher, limits
-    app.add_middleware(_KnownHosts, hosts={name.lower() for name in hosts})
+    pages = {'/': service.page, '/health': service.health, '/metrics': service.metrics}
+    app = Starlette(
+        routes=[*(Route(path, page) for path, page in pages.items()), Route('/predict', service.predict, methods=['POST'])],
+        middleware=[Middleware(_KnownHosts, hosts={name.lower() for name in hosts})],
+        exception_handlers={HTTPException: _no_such_page},
+        lifespan=lifespan,
+    )
+    app.state.batcher, app.state.limits = service.batcher, service.limits
+    return app
 
-    @app.exception_handler(HTTPException)
-    async def no_such_page(request: Request, error: HTTPException) -> JSONResponse:
-        sentence = (
-            f'{request.method} {request.url.path[:80]}: {error.detail}. There are GET /, /health, /metrics and POST /predict.'
-        )
-        return JSONResponse(dict(error=sentence), error.status_code, headers=error.headers)
 
-    @app.api_route('/', methods=['GET', 'HEAD'])
-    async def page() -> HTMLResponse:
-        labels = html.escape(', '.join(inferencer.labels))
+async def _no_such_page(request: Request, error: HTTPException) -> JSONResponse:
+    sentence = f'{request.method} {request.url.path[:80]}: {error.detail}. There are GET /, /health, /metrics and POST /predict.'
+    return JSONResponse(dict(error=sentence), error.status_code, headers=error.headers)
+
+
+class _Service:
+    """Answers of the application, and what it counts."""
+
+    def __init__(self, inferencer: MultiTaskInferencer, limits: Limits) -> None:
+        self.inferencer, self.limits = inferencer, limits
+        self.batcher = Batcher(self._predict_batch, inferencer.batch_size, limits.queue, inferencer.max_pixels)
+        self.uploads = Uploads(limits)
+        self.headers = ThreadPoolExecutor(1, thread_name_prefix='headers')
+        self.answers: Counter[int] = Counter()
+        self.seconds = 0.0
+
+    async def page(self, request: Request) -> HTMLResponse:
+        labels = html.escape(', '.join(self.inferencer.labels))
         text = _PAGE.read_text(encoding='utf-8').replace('{{ labels }}', labels)
         return HTMLResponse(text, headers={'Content-Security-Policy': _POLICY, 'X-Content-Type-Options': 'nosniff'})
 
-    @app.api_route('/health', methods=['GET', 'HEAD'])
-    async def health() -> JSONResponse:
-        return JSONResponse(dict(status='ok', labels=list(inferencer.labels), waiting=batcher.waiting))
+    async def health(self, request: Request) -> JSONResponse:
+        return JSONResponse(dict(status='ok', labels=list(self.inferencer.labels), waiting=self.batcher.waiting))
 
-    @app.api_route('/metrics', methods=['GET', 'HEAD'])
-    async def metrics() -> PlainTextResponse:
+    async def metrics(self, request: Request) -> PlainTextResponse:
         lines = [
             '# TYPE mtl_requests_total counter',
-            *(f'mtl_requests_total{{status="{status}"}} {number}' for status, number in sorted(answers.items())),
+            *(f'mtl_requests_total{{status="{status}"}} {number}' for status, number in sorted(self.answers.items())),
             '# TYPE mtl_request_seconds summary',
-            f'mtl_request_seconds_sum {seconds:.6f}',
-            f'mtl_request_seconds_count {sum(answers.values())}',
+            f'mtl_request_seconds_sum {self.seconds:.6f}',
+            f'mtl_request_seconds_count {sum(self.answers.values())}',
             '# TYPE mtl_batches_total counter',
-            f'mtl_batches_total {batcher.batches}',
+            f'mtl_batches_total {self.batcher.batches}',
             '# TYPE mtl_images_total counter',
-            f'mtl_images_total {batcher.images}',
+            f'mtl_images_total {self.batcher.images}',
             '# TYPE mtl_queue_images gauge',
-            f'mtl_queue_images {batcher.waiting}',
+            f'mtl_queue_images {self.batcher.waiting}',
         ]
         return PlainTextResponse('\n'.join([*lines, '']), media_type='text/plain; version=0.0.4')
 
-    @app.post('/predict')
-    async def predict(request: Request) -> Response:
-        nonlocal seconds
+    async def predict(self, request: Request) -> Response:
         start = time.perf_counter()
         try:
-            response = await answer(request, start + limits.seconds + limits.deadline)
+            response = await self._answer(request, start + self.limits.seconds + self.limits.deadline)
         except ClientDisconnect:
             # Nobody reads it; it is counted.
             response = Response(status_code=499)
-        except Refused as error:
-            headers = {'Retry-After': '1'} if error.status == 503 else {}
-            response = JSONResponse(dict(error=str(error)), error.status, headers=headers)
+        except HTTPException as error:
+            headers = {'Retry-After': '1'} if error.status_code == 503 else {}
+            response = JSONResponse(dict(error=error.detail), error.status_code, headers=headers)
         except Exception as error:
             # Of this batch alone; the server goes on.
             sentence = f'The model failed: {_reason(error)}'
             _LOG.error(sentence, exc_info=error if os.environ.get(DEBUG_VARIABLE) == '1' else None)
             response = JSONResponse(dict(error=sentence), 500)
-        answers[response.status_code] += 1
-        seconds += time.perf_counter() - start
+        self.answers[response.status_code] += 1
+        self.seconds += time.perf_counter() - start
         return response
 
-    async def answer(request: Request, end: float) -> Response:
+    async def _answer(self, request: Request, end: float) -> Response:
         unknown = [name for name in request.query_params if name != 'output']
         if unknown:
-            raise Refused(422, f'The only parameter is `output`. Found {unknown[0][:40]!r}.')
-        output = request.query_params.get('output', 'picture')
-        _check_output(output)
+            raise HTTPException(422, f'The only parameter is `output`. Found {unknown[0][:40]!r}.')
+        encode, media_type = _encoder(request.query_params.get('output', 'picture'))
         kind = request.headers.get('content-type', '')
         is_form = kind.partition(';')[0].strip().lower() == 'multipart/form-data'
         if not is_form:
-            _check_type(kind, 'The body', 'or a form with one (multipart/form-data)')
-        async with uploads.receive(request, _FORM_BYTES if is_form else 0) as upload:
+            _check_type(kind, 'The body', ' or a form with one (multipart/form-data)')
+        async with self.uploads.receive(request, _FORM_BYTES if is_form else 0) as upload:
             if is_form:
-                upload[:], output = read_form(kind, bytes(upload), output)
-            if len(upload) > limits.body:
-                raise _too_large(limits)
-            return await _unless_disconnected(request, predict_upload(upload, output), end - time.perf_counter())
+                upload[:], output = read_form(kind, bytes(upload))
+                if output is not None:
+                    encode, media_type = _encoder(output)
+            if len(upload) > self.limits.body:
+                raise self.limits.too_large()
+            content = await _unless_disconnected(request, self._predict(upload, encode), end - time.perf_counter())
+            return Response(content, media_type=media_type)
 
-    async def predict_upload(upload: bytearray, output: str) -> Response:
+    async def _predict(self, upload: bytearray, encode: Callable[[Prediction], bytes]) -> bytes:
         def prepare() -> np.ndarray:
-            image = decode_photograph(upload, 'upload', limits.pixels)
+            image = decode_photograph(upload, 'upload', self.limits.pixels)
             upload.clear()
-            return inferencer.prepare(image)
+            return self.inferencer.prepare(image)
 
-        read_size = partial(read_photograph_size, upload, 'upload', limits.pixels)
-        encode, media_type = (_to_picture, 'image/png') if output == 'picture' else (_to_arrays, 'application/x-npz')
+        read_size = partial(read_photograph_size, upload, 'upload', self.limits.pixels)
         try:
-            size = await asyncio.get_running_loop().run_in_executor(uploads.headers, read_size)
-            pixels = count_pixels(*inferencer.check_size(*size))
-            content = await batcher.submit(pixels, prepare, encode, file_pixels=size[0] * size[1])
+            size = await asyncio.get_running_loop().run_in_executor(self.headers, read_size)
+            pixels = count_pixels(*self.inferencer.check_size(*size))
+            return await self.batcher.submit(pixels, prepare, encode, file_pixels=size[0] * size[1])
         except DataError as error:
-            raise Refused(400, str(error)) from error
+            raise HTTPException(400, str(error)) from error
         except QueueFull as error:
-            raise Refused(503, _FULL) from error
-        return Response(content, media_type=media_type)
+            raise HTTPException(503, _FULL) from error
 
-    return app
+    def _predict_batch(self, images: Sequence[np.ndarray]) -> list[Prediction]:
+        frames = [Frame(name='upload', image=image, original_size=image.shape[:2]) for image in images]
+        return list(self.inferencer.predict(frames))
 
 
-async def _unless_disconnected(request: Request, job: Awaitable[Response], seconds: float) -> Response:
+async def _unless_disconnected(request: Request, job: Awaitable[bytes], seconds: float) -> bytes:
     """Return the result of a job, which ends early if its client goes away or the time is up."""
     working = asyncio.ensure_future(job)
     # All of the body was read: the next message says that the client went away.
@@ -219,7 +223,7 @@ async def _unless_disconnected(request: Request, job: Awaitable[Response], secon
             return working.result()
         if gone.done():
             raise ClientDisconnect
-        raise Refused(503, 'There was no time for the prediction. Try again later, or send a smaller image.')
+        raise HTTPException(503, 'There was no time for the prediction. Try again later, or send a smaller image.')
     finally:
         working.cancel()
         gone.cancel()
@@ -231,24 +235,23 @@ class Uploads:
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
         self.most = max(limits.uploads, 2 * limits.body)
-        self.headers = ThreadPoolExecutor(1, thread_name_prefix='headers')
         # In the order in which they began; of those that are still coming, what ends them.
         self._bodies: dict[int, tuple[bytearray, asyncio.Future]] = {}
 
     @asynccontextmanager
     async def receive(self, request: Request, more: int = 0) -> AsyncIterator[bytearray]:
-        """The body of a request, which counts until it is left or cleared.
+        """Give the body of a request, which counts until it is left or cleared.
 
         Args:
             request: The request.
             more: Bytes beyond ``limits.body`` that may come.
 
         Raises:
-            Refused: If it is larger, does not come in time, or had to make room.
+            HTTPException: If it is larger, does not come in time, or had to make room.
         """
         length = request.headers.get('content-length', '0')
         if length.isdecimal() and int(length) > self.limits.body + more:
-            raise _too_large(self.limits)
+            raise self.limits.too_large()
         body, dropped = bytearray(), asyncio.get_running_loop().create_future()
         self._bodies[id(body)] = (body, dropped)
 
@@ -256,7 +259,7 @@ class Uploads:
             async for chunk in request.stream():
                 body.extend(chunk)
                 if len(body) > self.limits.body + more:
-                    raise _too_large(self.limits)
+                    raise self.limits.too_large()
                 self._make_room(body)
 
         reading = asyncio.ensure_future(read())
@@ -264,8 +267,8 @@ class Uploads:
             await asyncio.wait({reading, dropped}, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
             if not reading.done():
                 if dropped.done():
-                    raise Refused(503, 'Too many uploads come at a time. Try again later.')
-                raise Refused(408, f'An image should come within {self.limits.seconds:g} seconds.')
+                    raise HTTPException(503, 'Too many uploads come at a time. Try again later.')
+                raise HTTPException(408, f'An image should come within {self.limits.seconds:g} seconds.')
             dropped.cancel()
             reading.result()
             yield body
@@ -282,35 +285,43 @@ class Uploads:
                 dropped.set_result(None)
                 total -= len(body)
         if total > self.most:
-            raise Refused(503, _FULL)
+            raise HTTPException(503, _FULL)
 
 
-def _too_large(limits: Limits) -> Refused:
-    return Refused(413, f'An image should have at most {limits.body} bytes.')
+def _encoder(output: str) -> tuple[Callable[[Prediction], bytes], str]:
+    """Return what makes the content of an answer, and its type."""
+    encoders = dict(picture=(_to_picture, 'image/png'), arrays=(_to_arrays, 'application/x-npz'))
+    if output not in encoders:
+        raise HTTPException(422, f'`output` should be {" or ".join(encoders)}. Found {output[:40]!r}.')
+    return encoders[output]
 
 
-def _check_output(output: str) -> None:
-    if output not in OUTPUTS:
-        raise Refused(422, f'`output` should be {" or ".join(OUTPUTS)}. Found {output[:40]!r}.')
+def _to_picture(prediction: Prediction) -> bytes:
+    return encode_png(prediction.side_by_side())
+
+
+def _to_arrays(prediction: Prediction) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **prediction.values)
+    return buffer.getvalue()
 
 
 def _check_type(kind: str, what: str, more: str = '') -> None:
     kind = kind.partition(';')[0].strip().lower()
     if not kind.startswith('image/') and kind != 'application/octet-stream':
-        expected = ' '.join(['an image file, Content-Type image/jpeg or so', *([more] if more else [])])
-        raise Refused(415, f'{what} should be {expected}. Found {kind[:40]!r}.')
+        expected = f'an image file, Content-Type image/jpeg or so{more}'
+        raise HTTPException(415, f'{what} should be {expected}. Found {kind[:40]!r}.')
 
 
-def read_form(kind: str, body: bytes, output: str) -> tuple[bytes, str]:
-    """The file of a form as ``curl -F`` and browsers send it, and ``output`` if a field says so.
+def read_form(kind: str, body: bytes) -> tuple[bytes, str | None]:
+    """Return the file of a form as ``curl -F`` and browsers send it, and its field ``output`` if there is one.
 
     Args:
         kind: Content-Type of the request.
         body: Of the request.
-        output: If no field has that name.
 
     Raises:
-        Refused: If it is no such form, or has not one file, or fields of other names.
+        HTTPException: If it is no such form, or has not one file, or fields of other names.
     """
     message = Message()
     message['Content-Type'] = kind
@@ -318,26 +329,25 @@ def read_form(kind: str, body: bytes, output: str) -> tuple[bytes, str]:
     parts = (b'\r\n' + body).split(boundary)
     # What is before the first boundary and after the last one, which two more dashes follow, is no part.
     if boundary == b'\r\n--' or len(parts) < 3 or not parts[-1].startswith(b'--'):
-        raise Refused(400, 'The form is damaged or cut off.')
-    files = []
+        raise HTTPException(400, 'The form is damaged or cut off.')
+    files, output = [], None
     for part in parts[1:-1]:
         head, blank, content = part.partition(b'\r\n\r\n')
         header = HeaderParser().parsestr(head.decode('utf-8', 'replace').lstrip())
         if not blank:
-            raise Refused(400, 'The form is damaged: a part has no end of its header.')
+            raise HTTPException(400, 'The form is damaged: a part has no end of its header.')
         name, file = (header.get_param(key, None, 'content-disposition') for key in ('name', 'filename'))
         if header.get('content-transfer-encoding', 'binary').strip().lower() not in ('binary', '8bit', '7bit'):
-            raise Refused(415, 'The file of a form should come as it is, without Content-Transfer-Encoding.')
+            raise HTTPException(415, 'The file of a form should come as it is, without Content-Transfer-Encoding.')
         if file is not None:
             _check_type(header.get('content-type', 'application/octet-stream'), 'The file of a form')
             files.append(content)
         elif name == 'output':
             output = content.decode('utf-8', 'replace').strip()
-            _check_output(output)
         else:
-            raise Refused(422, f'The fields of a form are a file and `output`. Found {str(name)[:40]!r}.')
+            raise HTTPException(422, f'The fields of a form are a file and `output`. Found {str(name)[:40]!r}.')
     if len(files) != 1:
-        raise Refused(422, f'A form should have one file. Found {len(files)}.')
+        raise HTTPException(422, f'A form should have one file. Found {len(files)}.')
     return files[0], output
 
 
@@ -345,15 +355,13 @@ class _KnownHosts:
     """Refuses requests for names that are not this server's, and those that pages of other sites make."""
 
     def __init__(self, app: Any, hosts: Collection[str]) -> None:
-        self.app = app
-        self.hosts = hosts
+        self.app, self.hosts = app, hosts
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope['type'] == 'http':
             headers = Headers(scope=scope)
             origin = headers.get('origin')
-            callers = [headers.get('host', ''), *([origin.partition('://')[2]] if origin is not None else [])]
-            for caller in callers:
+            for caller in (headers.get('host', ''), *([] if origin is None else [origin.partition('://')[2]])):
                 if not self.knows(caller):
                     sentence = (
                         f'This server does not answer to {caller[:80]!r}. Start it with --allow-host NAME if that is its name.'
@@ -366,13 +374,10 @@ class _KnownHosts:
         """Return True if a name or address with or without a port is one of the server's."""
         match = _HOST.fullmatch(host.lower())
         name = match[1] or match[2] if match else ''
-        if name in self.hosts:
-            return True
         try:
-            ipaddress.ip_address(name)
+            return name in self.hosts or (ANY_ADDRESS in self.hosts and bool(ipaddress.ip_address(name)))
         except ValueError:
             return False
-        return ANY_ADDRESS in self.hosts
 
 
 def _reason(error: Exception) -> str:
@@ -380,17 +385,3 @@ def _reason(error: Exception) -> str:
     line = next(iter((explain(error) or str(error)).strip().splitlines()), '')
     text = line if ' ' in line else ': '.join(filter(None, (type(error).__name__, line)))
     return text if text.endswith('.') else f'{text}.'
-
-
-def _predict(inferencer: MultiTaskInferencer, images: Sequence[np.ndarray]) -> list[Prediction]:
-    return list(inferencer.predict([Frame(name='upload', image=image, original_size=image.shape[:2]) for image in images]))
-
-
-def _to_picture(prediction: Prediction) -> bytes:
-    return encode_png(prediction.side_by_side())
-
-
-def _to_arrays(prediction: Prediction) -> bytes:
-    buffer = io.BytesIO()
-    np.savez(buffer, **prediction.values)
-    return buffer.getvalue()

@@ -23,19 +23,17 @@ class QueueFull(Exception):
 
 @dataclass(eq=False)
 class _Job:
-    """An image on its way.
-
-    Attributes:
-        pixels: That the network gets.
-        weight: By which images take the places of others.
-        result: What the request waits for.
-    """
+    """An image on its way: the pixels that the network gets, its weight in the queue, and the result of the request."""
 
     pixels: int
     weight: int
     result: asyncio.Future
     image: np.ndarray | None = None
     taken: bool = False
+
+    def refuse(self, error: Exception) -> None:
+        if not self.result.done():
+            self.result.set_exception(error)
 
 
 class Batcher:
@@ -61,9 +59,8 @@ class Batcher:
         max_pixels: int | None = None,
     ) -> None:
         self.predict = predict
-        self.batch_size = batch_size
-        self.queue_size = queue_size
-        self.max_pixels = max_pixels
+        self.batch_size, self.queue_size = batch_size, queue_size
+        self.max_pixels = float('inf') if max_pixels is None else max_pixels
         self.batches = self.images = 0
         self._jobs: list[_Job] = []
         # Pixels for which the smallest images go first.
@@ -101,12 +98,8 @@ class Batcher:
         coders = self._small_coders if max(pixels, file_pixels) <= SMALL else self._large_coders
         self._make_room(job)
         self._jobs.append(job)
-
-        def prepare_if_wanted() -> np.ndarray | None:
-            return None if job.result.done() else prepare()
-
         try:
-            image = await loop.run_in_executor(coders, prepare_if_wanted)
+            image = await loop.run_in_executor(coders, lambda: None if job.result.done() else prepare())
             if not job.result.done():
                 job.image, job.pixels = image, count_pixels(*image.shape[:2])
                 if self._worker is None or self._worker.done():
@@ -123,9 +116,7 @@ class Batcher:
         waiting = self._waiting()
         larger = sorted((other for other in waiting if other.weight > job.weight), key=lambda other: other.weight)
         pixels, dropped = sum(other.pixels for other in waiting), []
-        while len(waiting) - len(dropped) >= self.queue_size or (
-            self.max_pixels is not None and pixels and pixels + job.pixels > 4 * self.max_pixels
-        ):
+        while len(waiting) - len(dropped) >= self.queue_size or (pixels and pixels + job.pixels > 4 * self.max_pixels):
             if not larger:
                 raise QueueFull
             dropped.append(larger.pop())
@@ -134,7 +125,7 @@ class Batcher:
         if self._ended or len(self._jobs) - len(dropped) >= self.queue_size + 2 * self.batch_size:
             raise QueueFull
         for other in dropped:
-            other.result.set_exception(QueueFull())
+            other.refuse(QueueFull())
 
     async def _work(self) -> None:
         while batch := self._take():
@@ -148,17 +139,16 @@ class Batcher:
                         job.result.set_result(result)
             except Exception as error:
                 for job in batch:
-                    if not job.result.done():
-                        job.result.set_exception(error)
+                    job.refuse(error)
 
     def _take(self) -> list[_Job]:
-        """The next batch, without the images that nobody waits for any more."""
+        """Return the next batch, without the images that nobody waits for any more."""
         ready = [job for job in self._waiting() if job.image is not None]
         if not ready:
             return []
         is_owed = self._credit > 0
         first = min(ready, key=lambda job: job.pixels) if is_owed else ready[0]
-        most = self.batch_size if self.max_pixels is None else min(self.batch_size, max(self.max_pixels // first.pixels, 1))
+        most = max(int(min(self.batch_size, self.max_pixels / first.pixels)), 1)
         batch = [job for job in ready if job.image.shape == first.image.shape][:most]
         pixels = sum(job.pixels for job in batch)
         self._credit = self._credit - pixels if is_owed else pixels
@@ -170,8 +160,8 @@ class Batcher:
         """Refuse the images that wait, and all that come; with ``everything`` those of the batch at work, too."""
         self._ended = True
         for job in self._jobs:
-            if (everything or not job.taken) and not job.result.done():
-                job.result.set_exception(QueueFull())
+            if everything or not job.taken:
+                job.refuse(QueueFull())
 
     def close(self) -> None:
         """End the threads when they have done what they are at."""
