@@ -1,4 +1,4 @@
-"""Parts of a config that follow from others: labels, classes, tasks, and the scores that a run watches."""
+"""Links between parts of a config: labels, classes, tasks, and the scores that a run watches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -22,11 +22,7 @@ DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
 
 def loaders_of(config: Config) -> Iterator[tuple[str, dict]]:
-    """The data loaders that a config has, by name.
-
-    Raises:
-        ConfigError: If one is several, or has no data set.
-    """
+    """Yield the data loaders of a config by name; refuse lists of them and loaders without a data set."""
     for name in DATALOADERS:
         loader = config.get(name)
         if not loader:
@@ -46,15 +42,19 @@ def loaders_of(config: Config) -> Iterator[tuple[str, dict]]:
         yield name, loader
 
 
+def _takes(node: Mapping, key: str) -> bool:
+    """Return True if the class of this package that a dict names takes an argument."""
+    return key in (accepted_arguments(own_class(str(node.get('type')))) or ())
+
+
 def datasets_of(dataset: Mapping) -> Iterator[dict]:
-    """The data sets within a data set's config that read files: it, or those that ConcatDataset, RepeatDataset and such wrap.
+    """Yield the data sets within a data set's config that read files: it, or those that ConcatDataset and such wrap.
 
     Raises:
         ConfigError: If one is no dict with a type.
     """
-    # One that has a root as well, as MMSegDataset, reads its files itself.
-    reads = 'data_root' in (accepted_arguments(own_class(str(dataset['type']))) or ())
-    keys = () if reads else [key for key in ('datasets', 'dataset') if dataset.get(key) is not None]
+    # MMSegDataset wraps one too, and reads its files itself.
+    keys = () if _takes(dataset, 'data_root') else [key for key in ('datasets', 'dataset') if dataset.get(key) is not None]
     if not keys:
         yield dataset
     for key in keys:
@@ -98,7 +98,7 @@ def drop_tasks(config: Config) -> None:
 
 
 def _forget(node: Any, names: list[str]) -> None:
-    """Take these keys out of dicts by task, as of weights or heads, and these names out of `tasks` and `task_order`."""
+    """Take tasks out of dicts by task, as of weights or heads, and out of lists in `tasks` and `task_order`."""
     if isinstance(node, dict):
         if 'type' not in node:
             for name in names:
@@ -118,16 +118,14 @@ def _forget_names(node: dict, names: list[str]) -> None:
 
 
 def _metrics_of(evaluator: Any) -> list[dict]:
-    """The configs of the metrics of an evaluator."""
+    """Return the configs of the metrics of an evaluator."""
     if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
         evaluator = evaluator['metrics']
     return [each for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if isinstance(each, Mapping)]
 
 
 def place_task_balancing(config: Config) -> None:
-    """Move a top-level ``task_balancing`` to the model, whose own it replaces.
-
-    At the top level a further base may set it, as ``_base_/task_balancing/*.py`` do: two bases cannot both hold ``model``.
+    """Move a top-level ``task_balancing``, of a further base, to the model: two bases cannot both hold ``model``.
 
     Raises:
         ConfigError: If there is no model.
@@ -136,7 +134,7 @@ def place_task_balancing(config: Config) -> None:
     if balancing is None:
         return
     if not config.get('model'):
-        raise ConfigError('`task_balancing` should stand in the config of a model. Found no `model`.')
+        raise ConfigError('`task_balancing` needs a `model`. Found none.')
     config.model.task_balancing = balancing
 
 
@@ -144,8 +142,8 @@ def link_labels(config: Config) -> None:
     """Fill in what follows from the data: the labels that the model and the metrics read, and the number of classes.
 
     The data set says which labels there are; the tasks of the model say which of them are learned. So the data preprocessor gets
-    the labels, the model the order of its tasks, which no file of a config keeps, a task of a class map ``num_classes``, and data
-    sets and :class:`MultiTaskMetric` the names as ``tasks``, each only where the config leaves it out.
+    the labels, the model the order of its tasks, a task of a class map ``num_classes``, and data sets and
+    :class:`MultiTaskMetric` the names as ``tasks``, each only where the config leaves it out.
 
     Raises:
         ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
@@ -165,7 +163,7 @@ def link_labels(config: Config) -> None:
                 f'`model.tasks.{task}.label`.'
             )
         _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
-    if len(learned) > 1 and 'task_order' in (accepted_arguments(own_class(model['type'])) or ()):
+    if len(learned) > 1 and _takes(model, 'task_order'):
         model.setdefault('task_order', list(learned))
     preprocessor = model.get('data_preprocessor')
     if not isinstance(preprocessor, Mapping) or not own_class(str(preprocessor.get('type'))):
@@ -173,14 +171,14 @@ def link_labels(config: Config) -> None:
             "`model.data_preprocessor` should be dict(type='MultiTaskDataPreprocessor', ...), which reads the labels. "
             f'Found {preprocessor!r}.'
         )
-    if preprocessor and 'labels' in (accepted_arguments(own_class(preprocessor['type'])) or ()):
+    if _takes(preprocessor, 'labels'):
         preprocessor.setdefault('labels', offered)
     names = list(learned.values())
     for dataset in datasets:
-        if 'tasks' in (accepted_arguments(own_class(dataset.type)) or ()):
+        if _takes(dataset, 'tasks'):
             dataset.setdefault('tasks', names)
     for metric in _metrics_of(config.get('val_evaluator')) + _metrics_of(config.get('test_evaluator')):
-        if 'tasks' in (accepted_arguments(own_class(metric['type'])) or ()):
+        if _takes(metric, 'tasks'):
             unknown = [name for name in metric.setdefault('tasks', names) if name not in offered]
             if unknown:
                 raise ConfigError(
@@ -225,16 +223,14 @@ def link_scores(config: Config) -> None:
         if not isinstance(cls, type):
             continue
         if issubclass(cls, CheckpointHook) and hook.get('save_best'):
-            names = hook['save_best'] if isinstance(hook['save_best'], (list, tuple)) else [hook['save_best']]
-            given = hook.get('rule')
+            best, given = hook['save_best'], hook.get('rule')
+            is_list = isinstance(best, (list, tuple))
+            names = list(best) if is_list else [best]
             given = list(given) if isinstance(given, (list, tuple)) else [given]
             given = given * len(names) if len(given) == 1 else given
             if len(given) == len(names):
                 found = [resolve(f'{place}.save_best', *pair) for pair in zip(names, given, strict=True)]
-                is_list = isinstance(hook['save_best'], (list, tuple))
-                hook['save_best'], hook['rule'] = (
-                    ([name for name, _ in found], [rule for _, rule in found]) if is_list else found[0]
-                )
+                hook['save_best'], hook['rule'] = map(list, zip(*found, strict=True)) if is_list else found[0]
         elif issubclass(cls, EarlyStoppingHook) and hook.get('monitor'):
             hook['monitor'], hook['rule'] = resolve(f'{place}.monitor', hook['monitor'], hook.get('rule'))
     targets = (config.get('train_cfg') or {}).get('stop_at')
@@ -245,7 +241,7 @@ def link_scores(config: Config) -> None:
 
 
 def check_score(config: Config, place: str, name: str) -> tuple[str, str | None]:
-    """The full name of a score that the validation of a config has, and which of two values is the better, if that is known.
+    """Return the full name of a score of a config's validation, and which of two values is the better, if that is known.
 
     Raises:
         ConfigError: If it has no such score.
@@ -273,9 +269,9 @@ def _find(place: str, name: Any, rules: Mapping[str, str | None], tasks: Sequenc
 
 
 def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
-    """Names of the scores of the validation, each with ``'greater'`` or ``'less'``, or None if none is better.
+    """Return the scores of the validation, each with ``'greater'``, ``'less'`` or None, and if these are all.
 
-    Also returns if these are all: False where a metric or a hook of another library may add some.
+    A metric or a hook of another library may add some.
     """
     loader = config.get('val_dataloader')
     metrics = _metrics_of(config.get('val_evaluator'))
@@ -307,11 +303,7 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
 
 
 def _hooks_of(config: Config) -> Iterator[tuple[str, dict]]:
-    """The hooks of a config by their dotted keys.
-
-    Raises:
-        ConfigError: If one has no type, as one that changes a hook which the base does not have.
-    """
+    """Yield the hooks of a config by their dotted keys; refuse one without a type, as a change of a hook that the base lacks."""
     named = config.get('default_hooks') or {}
     hooks = [('default_hooks', name, hook) for name, hook in named.items()]
     hooks += [('custom_hooks', index, hook) for index, hook in enumerate(config.get('custom_hooks') or ())]
@@ -325,7 +317,7 @@ def _hooks_of(config: Config) -> Iterator[tuple[str, dict]]:
 
 
 def offered_labels(dataset: dict) -> dict[str, dict] | None:
-    """Configs of the labels that the data set of a config offers; None if its class does not say.
+    """Return configs of the labels that the data set of a config offers; None if its class does not say.
 
     Raises:
         ConfigError: If the arguments are wrong.
@@ -344,7 +336,7 @@ def _link_classes(place: str, task: dict, label: dict) -> None:
     classes = label.get('classes')
     # What is no list of names is refused where the label is built.
     names_classes = isinstance(classes, (list, tuple)) and classes
-    if not names_classes or 'num_classes' not in (accepted_arguments(own_class(task['type'])) or ()):
+    if not names_classes or not _takes(task, 'num_classes'):
         return
     if task.setdefault('num_classes', len(classes)) != len(classes):
         raise ConfigError(

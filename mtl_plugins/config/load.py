@@ -17,7 +17,6 @@ from mtl_plugins.config.links import (
     drop_tasks,
     link_labels,
     link_scores,
-    offered_labels,  # noqa: F401
     place_task_balancing,
     set_data_root,
 )
@@ -27,18 +26,17 @@ from mtl_plugins.registry import SCOPE
 from mtl_plugins.utils.config_classes import (
     accepted_arguments,
     any_class,
-    classes_beside,
     name_of,
     own_class,
     suggest,
     typed_dicts,
 )
-from mtl_plugins.utils.data_files import LIBRARIES, shorten
+from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 _LOOP, _PART = (dict, 'a dict'), (dict, 'a dict with a `type`')
-# What top-level entries are, and those for which the Runner has a default.
+# Kinds of top-level entries, and those for which the Runner has a default.
 ENTRIES: dict[str, tuple[Any, str]] = {
     **dict.fromkeys(('model', 'optim_wrapper', 'visualizer', 'tta_model', 'log_processor'), _PART),
     **dict.fromkeys(('train_cfg', 'val_cfg', 'test_cfg', 'default_hooks', 'env_cfg', 'randomness', 'submission'), _LOOP),
@@ -91,7 +89,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
 
 
 def read_config(path: str) -> Config:
-    """Read a config file: names of classes and plain values, whatever style it is written in.
+    """Read a config file of either style as plain values, with classes by their names.
 
     Raises:
         ConfigError: If it is missing or broken, or holds what cannot be written down.
@@ -101,7 +99,7 @@ def read_config(path: str) -> Config:
     try:
         config = Config.fromfile(path)
         # In the new style values are imported when they are looked at.
-        imported = config.__dict__.get('_imported_names', set())
+        imported = getattr(config, '_imported_names', ())
         entries = {key: value for key, value in config._cfg_dict.items() if key not in imported and not _is_helper(value)}
     except UserError:
         raise
@@ -141,7 +139,7 @@ def _is_helper(value: Any) -> bool:
 
 
 def _plain(node: Any, place: str, path: str) -> Any:
-    """A value of a config as its text says it: classes by their names, arrays as lists."""
+    """Return a value of a config as text can say it: classes by their names, arrays as lists."""
     if isinstance(node, (LazyObject, LazyAttr)):
         node = node.build()
     if isinstance(node, dict):
@@ -167,7 +165,7 @@ def _plain(node: Any, place: str, path: str) -> Any:
 
 
 def parse_options(options: list[str] | None) -> dict[str, Any]:
-    """``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
+    """Return ``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
 
     Raises:
         ConfigError: If an item is not ``KEY=VALUE``.
@@ -211,39 +209,21 @@ def _apply_options(config: Config, options: dict[str, Any]) -> None:
     options = copy.deepcopy(options)
     # Another class takes other arguments: types first.
     types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
-    for dotted, name in types.items():
-        _check_type(config, dotted, name)
     for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
-        _check_options(config, group)
+        for dotted in group:
+            _check_option(config._cfg_dict, dotted)
         config.merge_from_dict(group)
 
 
-def _check_type(config: Config, dotted: str, name: Any) -> None:
-    """Refuse a class that is in no registry, where the one that it replaces is in some."""
-    node: Any = config._cfg_dict
-    for key in dotted.split('.'):
-        node = node.get(key) if isinstance(node, dict) else node[int(key)] if _has_item(node, key) else None
-    siblings = classes_beside(node) if isinstance(node, str) else ()
-    if siblings and isinstance(name, str) and any_class(name) is None and name.partition('.')[0] not in LIBRARIES:
-        raise ConfigError(f'`--cfg-options {dotted}`: there is no class {name}.{suggest(name, siblings, most=40)}')
-
-
-def _has_item(node: Any, key: str) -> bool:
-    return isinstance(node, (list, tuple)) and key.isdigit() and int(key) < len(node)
-
-
-def _check_options(config: Config, options: dict[str, Any]) -> None:
-    for dotted in options:
-        node: Any = config._cfg_dict
-        *parents, last = dotted.split('.')
-        for level, key in enumerate(parents):
-            if _takes(node, key, dotted):
-                break  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.
-            node = _child(node, key, '.'.join(parents[:level]), dotted)
-        else:
-            loader = bool(parents) and parents[-1].endswith('dataloader')
-            if not loader and not _takes(node, last, dotted):
-                _child(node, last, '.'.join(parents), dotted)
+def _check_option(node: Any, dotted: str) -> None:
+    *parents, last = dotted.split('.')
+    for level, key in enumerate(parents):
+        if _takes(node, key, dotted):
+            return  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.
+        node = _child(node, key, '.'.join(parents[:level]), dotted)
+    is_loader = bool(parents) and parents[-1].endswith('dataloader')
+    if not is_loader and not _takes(node, last, dotted):
+        _child(node, last, '.'.join(parents), dotted)
 
 
 def _takes(node: Any, key: str, dotted: str) -> bool:

@@ -5,45 +5,14 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.records.record import LOCK_NAME, RunRecord
-from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS
+from mtl_plugins.records.record import LOCK_NAME
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
-from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
 from mtl_plugins.utils.files import hold_lock, make_folder, replacing
 
 # Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
 LAUNCH_NAME = '.launch'
-
-
-def recorded_config(run: RunRecord, *loaders: str) -> Config:
-    """The parts of a run's config that may be built, as its record holds them: the model and the named data loaders.
-
-    A record is data: it is read, not run, and names registered classes only.
-
-    Raises:
-        ConfigError: If the work dir holds no config of a model or lacks a data loader, or the config asks for modules that are
-            not imported, or for something that is no registered class.
-    """
-    config, place = run.config, f'The config of the work dir {run.path}'
-    if not isinstance(config.get('model'), dict) or 'type' not in config['model']:
-        raise ConfigError(f'{place} should hold a model. Found {run.data.get("error") or "none"}.')
-    refuse_imports(config, place)
-    parts = dict(default_scope=SCOPE, model=take_part(config['model'], place, MODELS, TASK_UTILS))
-    for name in loaders:
-        loader = config.get(name)
-        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
-            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
-        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
-        if isinstance(parts[name].get('num_workers'), int):
-            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
-    init_default_scope(SCOPE)
-    made = Config(parts)
-    # For messages; the constructor would read the file, which need not be here.
-    object.__setattr__(made, '_filename', str(run.data.get('config_file') or run.path))
-    return made
 
 
 def complete(config: Config, *needed: str) -> None:
@@ -83,8 +52,8 @@ def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> 
 
     Args:
         config: Is changed.
-        resume: What to continue.
-        reschedule: Whether schedule and optimizer settings are those of the config, where they differ from the run's.
+        resume: ``'auto'``, a checkpoint or None.
+        reschedule: Take schedule and optimizer settings of the config, where they differ from the run's.
 
     Raises:
         ConfigError: If there is something to reschedule and nothing to resume.
@@ -128,22 +97,15 @@ def claim_work_dir(config: Config) -> None:
 
 
 def _is_restarted(work_dir: Path) -> bool:
-    launch = os.environ.get('TORCHELASTIC_RUN_ID')
+    launch, file = os.environ.get('TORCHELASTIC_RUN_ID'), work_dir / LAUNCH_NAME
     if launch:
-        # torchrun's own default, the same for every launch.
-        return (
-            launch != 'none'
-            and (work_dir / LAUNCH_NAME).is_file()
-            and (work_dir / LAUNCH_NAME).read_text(encoding='utf-8') == launch
-        )
+        # 'none' is torchrun's own default, the same for every launch.
+        return launch != 'none' and file.is_file() and file.read_text(encoding='utf-8') == launch
     return int(os.environ.get('SLURM_RESTART_COUNT', '0')) > 0
 
 
 def is_first_process(config: Config) -> bool:
-    """Whether this is the main process of a run, or its only one, by the launcher's own variables.
-
-    The process group starts with the Runner, which writes into the work dir.
-    """
+    """Return True in the main process of a run, by the launcher's variables: the process group starts with the Runner."""
     return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
 
 
@@ -165,7 +127,7 @@ def set_test_time_augmentation(config: Config) -> None:
 
 
 def supports_bf16() -> bool:
-    """Whether the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
+    """Return True if the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
     if torch.cuda.is_available():
         return torch.cuda.get_device_capability() >= (8, 0)
     # Private, and not in every version of torch.

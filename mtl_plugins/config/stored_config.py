@@ -1,37 +1,38 @@
-"""The config that belongs to a checkpoint, found inside it or beside it, and read without running anything.
+"""Configs stored in checkpoints and records, read without running anything.
 
 What others send is not trusted. The text must consist of plain values, and what it asks to be built must be registered classes:
-mmengine would import and call whatever a dotted ``type`` names, such as ``subprocess.run``. Of the rest only what predictions
-need is kept.
+mmengine would import and call whatever a dotted ``type`` names, such as ``subprocess.run``. Only what is needed is kept.
 """
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import init_default_scope
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.records.config_data import read_config_dump, read_config_text
-from mtl_plugins.records.record import RECORD_NAME, read_record_file
-from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+from mtl_plugins.records.record import RECORD_NAME, RunRecord, read_record_file
+from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
-from mtl_plugins.utils.data_files import refuse_imports, shorten, take_part
+from mtl_plugins.utils.data_files import PLUGINS_ADVICE, refuse_imports, shorten, take_part
 
 ADVICE = 'Pass the config it was trained with by `--config` (`config=` in Python), if you trust that file: it is run.'
-# What training minimises does not matter to predictions.
+# Predictions do not need it.
 _TASKS_TRAINING_ONLY = ('loss', 'sampler')
 _MODEL_TRAINING_ONLY = ('auxiliary_head', 'task_balancing')
 
 
 def find_config(checkpoint: str | Path, config: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Config:
-    """The config of a checkpoint.
+    """Return the config of a checkpoint.
 
     Args:
         checkpoint: File of the weights.
-        config: A config to use, which is run as those of trainings are. By default it is the one inside the checkpoint, or else
-            that of the record or the dump beside it, read as data.
+        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of the record or
+            the dump in its folder, read as data.
         options: Overrides of ``config`` by dotted key.
 
     Raises:
@@ -55,7 +56,7 @@ def _mapping(value: Any) -> Mapping[str, Any]:
 
 
 def _read_inside(content: Mapping[str, Any], checkpoint: Path) -> tuple[dict[str, Any], str] | None:
-    """The config that mmengine's runner stores as text."""
+    """Return the config that mmengine's runner stores as text."""
     holders = (content.get('meta'), _mapping(content.get('message_hub')).get('runtime_info'))
     texts = [holder['cfg'] for holder in holders if isinstance(holder, Mapping) and isinstance(holder.get('cfg'), str)]
     if not texts or not texts[0].strip():
@@ -65,7 +66,7 @@ def _read_inside(content: Mapping[str, Any], checkpoint: Path) -> tuple[dict[str
 
 
 def _read_beside(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
-    """The config in the record of the run, else the newest dump of one."""
+    """Return the config in the record of the run, else the newest dump of one."""
     folder = checkpoint.parent
     if (folder / RECORD_NAME).is_file():
         config = read_record_file(folder).get('config')
@@ -83,18 +84,17 @@ def _read_beside(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
     return None
 
 
-def _as_data(read: Any, place: str) -> dict[str, Any]:
+def _as_data(read: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
     try:
         return read()
     except (ValueError, SyntaxError, RecursionError, MemoryError, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(
-            f'{place} should hold plain values only, and is not run. Found other code ({reason}). {ADVICE}'
+            f'{place} should hold plain values only, and is not run. Found other code ({shorten(error, 300)}). {ADVICE}'
         ) from error
 
 
 def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -> Config:
-    """What predictions need of a config from elsewhere, checked: model, test pipeline, views of test-time augmentation.
+    """Return what predictions need of a config from elsewhere, checked: model, test pipeline, views of test-time augmentation.
 
     Args:
         data: Plain values.
@@ -105,10 +105,7 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
         ConfigError: If it has no model, the order of its tasks is not known, or it asks for modules that are not imported, for
             something that is no registered class, or for files or addresses.
     """
-    if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
-        raise ConfigError(f'{place} should hold the config of a model. Found {shorten(data.get("model"))}. {ADVICE}')
-    refuse_imports(data, place, ADVICE)
-    model = {key: value for key, value in data['model'].items() if key not in _MODEL_TRAINING_ONLY}
+    model = {key: value for key, value in _model_of(data, place, ADVICE).items() if key not in _MODEL_TRAINING_ONLY}
     tasks = model.get('tasks') or {}
     if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
         raise ConfigError(f'{place} should hold the configs of tasks by name. Found {shorten(tasks)}. {ADVICE}')
@@ -128,8 +125,39 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
     )
 
 
+def recorded_config(run: RunRecord, *loaders: str) -> Config:
+    """Return the parts of a run's config that may be built, as its record holds them: the model and the named data loaders.
+
+    Raises:
+        ConfigError: If the work dir holds no config of a model or lacks a data loader, or the config asks for modules that are
+            not imported, or for something that is no registered class.
+    """
+    place = f'The config of the work dir {run.path}'
+    if not run.config and run.data.get('error'):
+        raise ConfigError(f'{place} should hold a model. Found {run.data["error"]}.')
+    model = _model_of(run.config, place)
+    parts = dict(default_scope=SCOPE, model=take_part(model, place, MODELS, TASK_UTILS))
+    for name in loaders:
+        loader = run.config.get(name)
+        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
+            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
+        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
+        if isinstance(parts[name].get('num_workers'), int):
+            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
+    init_default_scope(SCOPE)
+    # Named for messages; with a text the file, which need not be here, is not read.
+    return Config(parts, cfg_text=' ', filename=str(run.data.get('config_file') or run.path))
+
+
+def _model_of(data: Mapping[str, Any], place: str, advice: str = '') -> Mapping[str, Any]:
+    if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
+        raise ConfigError(f'{place} should hold the config of a model. Found {shorten(data.get("model"))}. {advice}'.rstrip())
+    refuse_imports(data, place, advice or PLUGINS_ADVICE)
+    return data['model']
+
+
 def _set_order(model: dict[str, Any], place: str, trained: Sequence[str]) -> None:
-    """Set the order of the tasks in a model of before configs stated it: where they are written down, keys are sorted."""
+    """Set the order of the tasks in a stored model that does not state it: stored keys are sorted."""
     tasks = model.get('tasks') or {}
     if len(tasks) < 2 or model.get('task_order'):
         return
@@ -140,13 +168,13 @@ def _set_order(model: dict[str, Any], place: str, trained: Sequence[str]) -> Non
 
 
 def test_steps(config: Config | ConfigDict) -> list[dict]:
-    """The steps of a config's test pipeline that change an image: those between reading and packing."""
+    """Return the steps of a config's test pipeline that change an image: those between reading and packing."""
     dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
     return [dict(step) for step in (dataset.get('pipeline') or ())[1:-1]]
 
 
 def describe_failure(checkpoint: str | Path, error: Exception) -> UserError:
-    """One sentence for whatever a step of a pipeline raises that is built from a config of unknown origin."""
+    """Return one sentence for whatever a step raises that is built from a stored config."""
     return ConfigError(
         f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
     )

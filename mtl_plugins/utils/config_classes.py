@@ -104,16 +104,6 @@ def suggest(key: str, known: Iterable[Any], most: int | None = None) -> str:
     return (f' Did you mean `{close[0]}`?' if close else '') + listed
 
 
-def classes_beside(name: str) -> set[str]:
-    """Names of the classes of the registries that hold one of this name; none if no registry does."""
-    scope, _, plain = name.rpartition('.')
-    for item in _registries():
-        nodes = list(_lineage(item, load=False))
-        if any(_holds(node, scope, plain) for node in nodes):
-            return {each for node in nodes for each in node.module_dict}
-    return set()
-
-
 def _holds(registry: Registry, scope: str, name: str) -> bool:
     return scope in ('', registry.scope) and name in registry.module_dict
 

@@ -7,8 +7,7 @@ import sys
 import pytest
 
 from mtl_plugins import registry
-from mtl_plugins.config.options import recorded_config
-from mtl_plugins.config.stored_config import restrict
+from mtl_plugins.config.stored_config import recorded_config, restrict
 from mtl_plugins.deployment.description import Description
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import build_label, miniscapes_labels

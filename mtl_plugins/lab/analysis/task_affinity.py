@@ -13,7 +13,7 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mtl_plugins.config.links import set_data_root
-from mtl_plugins.config.options import recorded_config
+from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.lab.plots.metric_curves import Curve, read_curve

@@ -15,10 +15,11 @@ from typing import Any
 from mmengine.config import Config
 
 from mtl_plugins.config.links import check_score
-from mtl_plugins.config.load import load_config, suggest
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.experiments.couplings import couplings_of
 from mtl_plugins.records.config_data import as_data, hash_config
+from mtl_plugins.utils.config_classes import suggest
 from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES, SUMMARY_UNCLIPPED, find_score
 
 GRID = 'GridSampler'

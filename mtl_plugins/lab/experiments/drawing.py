@@ -8,9 +8,9 @@ import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from mtl_plugins.config.load import accepted_arguments, suggest
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.experiments.definition import GRID, Parameter, Sweep
+from mtl_plugins.utils.config_classes import accepted_arguments, suggest
 
 # They keep their place in a study, or are made of other samplers and pruners.
 _REFUSED = ('BaseSampler', 'BaseGASampler', 'PartialFixedSampler', 'QMCSampler', 'BasePruner', 'PatientPruner')

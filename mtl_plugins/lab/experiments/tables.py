@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.config.load import offered_labels
+from mtl_plugins.config.links import offered_labels
 from mtl_plugins.errors import UserError
 from mtl_plugins.lab.experiments.definition import Sweep, shorten
 from mtl_plugins.lab.experiments.results import BASELINE

@@ -11,7 +11,7 @@ from mmengine.config import Config
 from PIL import Image
 
 from mtl_plugins.config.links import datasets_of, set_data_root
-from mtl_plugins.config.options import recorded_config
+from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, TrainedModel, analyse, choose_examples, rank_images
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_plugins.config.options import recorded_config
+from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.errors import ArgumentError, DataNotFoundError, UserError
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.models.utils.build import build_from_data
