@@ -113,7 +113,6 @@ class ClassAttentionHead(BaseModule):
         out_channels: Name of the one task and its number of classes.
         channels: Width of queries, keys and values, and of what goes to the map head.
         attention: Kind of the scores, as in :class:`ClassAttention`.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If there is not exactly one task, or no such kind of attention.
@@ -236,7 +235,6 @@ class ClassMaskTask(DenseTask):
         absent_prob: Probability with which :meth:`sample_classes` takes a class that the image does not hold.
         loss: Config of a loss on coarse logits and fine binary labels; :class:`UpsampledMaskLoss` by default.
         label: As in :class:`DenseTask`.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If an argument is out of its range.

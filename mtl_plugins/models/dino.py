@@ -90,7 +90,6 @@ class DINOHead(BaseModule):
         num_layers: Linear layers of the MLP, the one to the bottleneck included.
         batch_norm: Whether to normalise before each GELU. The features of a convolutional network with random weights hardly
             differ between images; without it, a short training goes by before they do.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If ``num_layers`` is not positive or ``out_channels`` is below 2.
@@ -263,7 +262,6 @@ class DINO(BaseModel):
         centring: ``'mean'`` or ``'sinkhorn'``.
         centre_momentum: Share of the old centre in the new one.
         channels_last: As in :class:`MultiTaskSegmentor`.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If a temperature is not positive, the momentum is not in [0, 1) or ``centring`` is neither.

