@@ -15,7 +15,6 @@ from mtl_plugins.config.options import complete
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
@@ -59,13 +58,8 @@ def test(
     if archive is None:
         metrics = runner.test()
     else:
-        metrics = predict_split(
-            runner,
-            archive,
-            checkpoint=checkpoint if include_checkpoint else None,
-            metrics_csv=Path(checkpoint).parent / METRICS_FILE,
-            rounding=(config.get('submission') or {}).get('rounding', 'nearest'),
-        )
+        included = checkpoint if include_checkpoint else None
+        metrics = predict_split(runner, archive, included, Path(checkpoint).parent / METRICS_FILE)
     if metrics and is_main_process():
         print_metrics(metrics)
         if json_path is not None:
@@ -75,29 +69,25 @@ def test(
 
 
 def predict_split(
-    runner: MultiTaskRunner,
-    archive: str | Path,
-    checkpoint: str | Path | None,
-    metrics_csv: str | Path,
-    rounding: str = 'nearest',
+    runner: MultiTaskRunner, archive: str | Path, checkpoint: str | Path | None, metrics_csv: str | Path
 ) -> dict[str, float]:
     """Run the test loop with the runner's weights, writing predictions as they come, and pack them.
 
     Args:
-        runner: With loaded weights; its test loop names the images.
+        runner: With loaded weights; its test loop names the images. ``submission.rounding`` of its config is that of
+            :class:`SubmissionWriter`.
         archive: The zip file to write.
-        checkpoint: A checkpoint to include, or ``None``.
+        checkpoint: A checkpoint to include, or None.
         metrics_csv: The metrics of the run; nothing if the file does not exist.
-        rounding: See :class:`SubmissionWriter`.
 
     Returns:
-        What the test evaluator returns.
+        The scores of the test evaluator.
 
     Raises:
         SubmissionError: If a prediction is missing or wrong, or the disk is full; an older archive is intact.
     """
     archive = Path(archive)
-    labels = _predicted_labels(runner)
+    labels = build_labels(runner.test_dataloader.dataset.metainfo['labels'], unwrap(runner.model).label_names)
     # One folder for all processes, beside the archive: it is on a file system that they share.
     names = [None]
     if is_main_process():
@@ -107,7 +97,7 @@ def predict_split(
         make_folder(Path(names[0]))
     broadcast_object_list(names)
     out_dir = Path(names[0])
-    hook = SubmissionHook(str(out_dir), labels, rounding=rounding)
+    hook = SubmissionHook(str(out_dir), labels, rounding=(runner.cfg.get('submission') or {}).get('rounding', 'nearest'))
     runner.register_hook(hook)
     try:
         metrics = runner.test()
@@ -138,14 +128,6 @@ def print_metrics(metrics: dict[str, float]) -> None:
     """Print a table of all metrics, but for the multitask score of a single task."""
     table = Table('metric', 'value')
     for name, value in metrics.items():
-        if name == SUMMARY_MULTITASK and SUMMARY_UNCLIPPED not in metrics:
-            continue
-        table.add_row(Text(name), f'{value:.3f}')
+        if name != SUMMARY_MULTITASK or SUMMARY_UNCLIPPED in metrics:
+            table.add_row(Text(name), f'{value:.3f}')
     Console().print(table)
-
-
-def _predicted_labels(runner: MultiTaskRunner) -> dict[str, LabelKind]:
-    """The kinds of what the model predicts, as the test data describe them."""
-    model = unwrap(runner.model)
-    configs = runner.test_dataloader.dataset.metainfo['labels']
-    return build_labels(configs, model.label_names)

@@ -20,7 +20,7 @@ from mtl_plugins.submission import make_run_name, name_of_file
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """What a finished training left behind: run name, best (else newest) checkpoint, and the archive if one was asked for."""
+    """Results of a training: run name, best (else newest) checkpoint, and the archive if one was asked for."""
 
     run_name: str
     checkpoint: Path
@@ -30,7 +30,7 @@ class TrainingResult:
 def train(config: Config) -> TrainingResult:
     """Train, validate, predict the test split with the best checkpoint and pack the submission.
 
-    The work dir holds a record of it, see :mod:`mtl_plugins.records.record`, of a training that failed or was ended, too.
+    The work dir holds a record of it, see :mod:`mtl_plugins.records.record`.
 
     Args:
         config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
@@ -71,13 +71,8 @@ def _train(config: Config) -> TrainingResult:
         runner.logger.info(f'Predicting the test split with {checkpoint}')
         runner.start_from(checkpoint)
         archive = Path(runner.work_dir) / f'{infos["run_name"]}.zip'
-        predict_split(
-            runner,
-            archive,
-            checkpoint=checkpoint if submission.get('include_checkpoint') else None,
-            metrics_csv=Path(runner.work_dir) / METRICS_FILE,
-            rounding=submission.get('rounding', 'nearest'),
-        )
+        included = checkpoint if submission.get('include_checkpoint') else None
+        predict_split(runner, archive, included, Path(runner.work_dir) / METRICS_FILE)
     if is_main_process():
         if archive:
             with contextlib.suppress(UserError):

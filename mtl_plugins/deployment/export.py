@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from mmengine.config import Config
 from rich.console import Console
 from rich.table import Table
@@ -15,20 +14,10 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mtl_plugins.deployment.description import Description
-from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Row, compare, gate_images, refuse_failures
-from mtl_plugins.deployment.quantisation import quantise_onnx, quantise_openvino
 from mtl_plugins.deployment.runtimes.runtime import Runtime, open_graph
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
-from mtl_plugins.deployment.writing import (
-    SUFFIXES,
-    check_format,
-    to_onnx,
-    to_openvino,
-    write_onnx,
-    write_openvino,
-    write_torch,
-)
+from mtl_plugins.deployment.writing import check_format, format_of, write
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
@@ -97,47 +86,6 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
     except OSError as error:
         raise UserError(f'{describe_os_error(error, out)} Nothing was written; an earlier file is unchanged.') from error
     return rows
-
-
-def format_of(path: Path) -> str:
-    """Return the format of a file: ``'onnx'``, ``'torch'`` or ``'openvino'``.
-
-    Raises:
-        ConfigError: If its suffix is none of theirs.
-    """
-    for name, suffix in SUFFIXES.items():
-        if path.suffix == suffix:
-            return name
-    raise ConfigError(f"An exported model should be a file with the suffix {', '.join(SUFFIXES.values())}. Found '{path}'.")
-
-
-def write(model: nn.Module, description: Description, path: Path, images: Sequence[np.ndarray] = ()) -> None:
-    """Write a model without asking whether the file computes the same.
-
-    Args:
-        model: As in :func:`export`.
-        description: Of the file.
-        path: The file, whose suffix chooses the format.
-        images: To quantise with.
-
-    Raises:
-        ConfigError: If it cannot be exported so.
-    """
-    name, is_int8 = format_of(path), description.precision == 'int8'
-    # What OpenVINO rounds, and what is quantised, is traced in float32.
-    dtype = torch.float32 if name == 'openvino' or is_int8 else getattr(torch, description.precision)
-    # In int8 a plain convolution is faster than the products that are fewer; in float it is the other way round.
-    function = ExportedModel(model, description.content, dtype, factored_upsampling=not is_int8)
-    program = trace(function, batch=description.batch, size=description.size)
-    if name == 'torch':
-        write_torch(program, description, path)
-        return
-    graph = to_onnx(program, description)
-    if name == 'onnx':
-        write_onnx(quantise_onnx(graph, images) if is_int8 else graph, description, path)
-        return
-    graph = to_openvino(graph)
-    write_openvino(quantise_openvino(graph, images) if is_int8 else graph, description, path)
 
 
 def provenance(config: Config, checkpoint: str) -> dict[str, Any]:

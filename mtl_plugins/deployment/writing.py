@@ -1,22 +1,29 @@
-"""Writing a traced model as ONNX, OpenVINO's files or ``.pt2``."""
+"""Writing a model as ONNX, OpenVINO's files or ``.pt2``, in 8-bit integers too."""
 
 import contextlib
 import importlib
 import logging
+import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from torch.export import ExportedProgram
 
 from mtl_plugins.deployment.description import FLOATS, INPUTS, KEY, Description
-from mtl_plugins.deployment.exported_model import reason_of
+from mtl_plugins.deployment.exported_model import ExportedModel, reason_of, trace
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.utils.files import scratch_folder
+
+# NNCF sends telemetry otherwise. Read when it is imported.
+os.environ.setdefault('NNCF_CI', '1')
+
+OPENVINO_INT8 = {'Convolution', 'ConvolutionBackpropData', 'GroupConvolution', 'MatMul'}
 
 # Of each format the suffix of its files, its precisions, and the packages that it needs.
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'openvino': '.xml'}
@@ -42,6 +49,47 @@ def check_format(name: str, precision: str) -> None:
         )
     for package in (*PACKAGES[name], *(['nncf'] if (name, precision) == ('openvino', 'int8') else [])):
         importlib.import_module(package)
+
+
+def format_of(path: Path) -> str:
+    """Return the format of a file: ``'onnx'``, ``'torch'`` or ``'openvino'``.
+
+    Raises:
+        ConfigError: If its suffix is none of theirs.
+    """
+    for name, suffix in SUFFIXES.items():
+        if path.suffix == suffix:
+            return name
+    raise ConfigError(f"An exported model should be a file with the suffix {', '.join(SUFFIXES.values())}. Found '{path}'.")
+
+
+def write(model: nn.Module, description: Description, path: Path, images: Sequence[np.ndarray] = ()) -> None:
+    """Write a model without asking whether the file computes the same.
+
+    Args:
+        model: As in :func:`export`.
+        description: Of the file.
+        path: The file, whose suffix chooses the format.
+        images: To quantise with.
+
+    Raises:
+        ConfigError: If it cannot be exported so.
+    """
+    name, is_int8 = format_of(path), description.precision == 'int8'
+    # What OpenVINO rounds, and what is quantised, is traced in float32.
+    dtype = torch.float32 if name == 'openvino' or is_int8 else getattr(torch, description.precision)
+    # In int8 a plain convolution is faster than the products that are fewer; in float it is the other way round.
+    function = ExportedModel(model, description.content, dtype, factored_upsampling=not is_int8)
+    program = trace(function, batch=description.batch, size=description.size)
+    if name == 'torch':
+        write_torch(program, description, path)
+        return
+    graph = to_onnx(program, description)
+    if name == 'onnx':
+        write_onnx(quantise_onnx(graph, images) if is_int8 else graph, description, path)
+        return
+    graph = to_openvino(graph)
+    write_openvino(quantise_openvino(graph, images) if is_int8 else graph, description, path)
 
 
 def write_torch(program: ExportedProgram, description: Description, path: Path) -> None:
@@ -98,13 +146,10 @@ def to_openvino(model: Any) -> Any:
     """
     import openvino
 
-    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_onnx') as folder:
-        path = folder / 'model.onnx'
-        path.write_bytes(model.SerializeToString())
-        try:
-            converted = openvino.Core().read_model(path)
-        except RuntimeError as error:
-            raise ConfigError(f'OpenVINO cannot read the graph: {str(error).splitlines()[-1]}') from error
+    try:
+        converted = openvino.Core().read_model(model.SerializeToString(), b'')
+    except RuntimeError as error:
+        raise ConfigError(f'OpenVINO cannot read the graph: {str(error).strip().splitlines()[-1]}') from error
     _smooth_where_asked(converted)
     return converted
 
@@ -139,6 +184,87 @@ def write_openvino(model: Any, description: Description, path: Path) -> None:
 
     model.set_rt_info(description.to_json(), [KEY])
     openvino.save_model(model, path, compress_to_fp16=description.precision == 'float16')
+
+
+def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
+    """Return an ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
+
+    Weights have a scale per channel, activations one per tensor, found on ``images`` and symmetric: OpenVINO computes layers in
+    floating point whose input has a zero point of its own. Preparation and decoding stay as they are.
+
+    Args:
+        model: In float32, with the content ``'images'``; it may be changed.
+        images: A batch each.
+
+    Raises:
+        ConfigError: If NNCF cannot do it.
+        ModuleNotFoundError: If NNCF is missing.
+    """
+    import nncf
+    from openvino.passes import ConstantFolding, Manager
+
+    nncf.set_log_level(logging.ERROR)
+    # NNCF takes the wrong axis for that of the channels where weights of a depthwise convolution are reshaped in the graph.
+    passes = Manager()
+    passes.register_pass(ConstantFolding())
+    passes.run_passes(model)
+    # NNCF would give the depth 256 levels before it is decoded.
+    others = sorted({node.get_type_name() for node in model.get_ops()} - OPENVINO_INT8)
+    try:
+        return nncf.quantize(
+            model,
+            nncf.Dataset(images, lambda image: {INPUTS['images']: image}),
+            preset=nncf.QuantizationPreset.PERFORMANCE,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(types=others),
+        )
+    except Exception as error:
+        raise ConfigError(f'NNCF cannot quantise the graph: {reason_of(error)}') from error
+
+
+def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
+    """Return an ONNX ``ModelProto`` whose convolutions compute in int8, by ONNX Runtime's own tool: NNCF's fails on free axes.
+
+    Weights have a scale per channel, activations one per tensor, from the mean of the least values of the batches to that
+    of their largest: a single outlier would cost all others their digits.
+
+    Args:
+        model: In float32, with the content ``'images'``.
+        images: A batch each.
+
+    Raises:
+        ConfigError: If ONNX Runtime cannot do it.
+        ModuleNotFoundError: If ONNX Runtime is missing.
+    """
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+    batches = iter(images)
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            image = next(batches, None)
+            return None if image is None else {INPUTS['images']: image}
+
+    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_int8') as folder:
+        source, target = folder / 'float.onnx', folder / 'int8.onnx'
+        source.write_bytes(model.SerializeToString())
+        try:
+            with quiet_exporter():
+                quantize_static(
+                    source,
+                    target,
+                    Reader(),
+                    quant_format=QuantFormat.QDQ,
+                    op_types_to_quantize=['Conv'],
+                    per_channel=True,
+                    activation_type=QuantType.QUInt8,
+                    weight_type=QuantType.QInt8,
+                    extra_options=dict(CalibMovingAverage=True),
+                )
+        except Exception as error:
+            raise ConfigError(f'ONNX Runtime cannot quantise the graph: {reason_of(error)}') from error
+        return onnx.load(target)
 
 
 @contextlib.contextmanager

@@ -10,12 +10,20 @@ import torch
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.description import Description, describe
-from mtl_plugins.deployment.export import Calibration, export, refuse_losses, write
+from mtl_plugins.deployment.export import Calibration, export, refuse_losses
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
-from mtl_plugins.deployment.quantisation import quantise_openvino
 from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
-from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
+from mtl_plugins.deployment.writing import (
+    SUFFIXES,
+    quantise_openvino,
+    to_onnx,
+    to_openvino,
+    write,
+    write_onnx,
+    write_openvino,
+    write_torch,
+)
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.class_attention import ClassMaskTask
@@ -160,8 +168,6 @@ def test_an_onnx_file_describes_itself_to_other_programs(files):
 
 
 def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, monkeypatch):
-    import mtl_plugins.deployment.export as exporting
-
     path = tmp_path / 'model.pt2'
     path.write_bytes(b'an earlier file')
 
@@ -170,7 +176,7 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
             values = super().forward(images)
             return {**values, 'depth': values['depth'] * 1.001}
 
-    monkeypatch.setattr(exporting, 'ExportedModel', Other)
+    monkeypatch.setattr('mtl_plugins.deployment.writing.ExportedModel', Other)
     with pytest.raises(
         UserError, match=r'`depth` should agree in 100 % of the pixels. Found 0.000 % at 1x48x64. Nothing was written'
     ):
@@ -247,8 +253,6 @@ class Scored(ExportedRuntime):
 
 
 def test_int8_that_scores_worse_is_refused(model, monkeypatch):
-    import mtl_plugins.deployment.export as exporting
-
     labels = {name: model.data_preprocessor.label_configs[name] for name in ('semseg', 'depth')}
     codes = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)
     targets = dict(semseg=codes % 19, depth=codes + 100)
@@ -266,7 +270,7 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
     # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
     wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
     loss = 50 * np.log(1.1)
-    monkeypatch.setattr(exporting, 'TorchRuntime', lambda model, device: Scored(description, right))
+    monkeypatch.setattr('mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Scored(description, right))
     refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=loss + 0.01))
     with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
         refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=4.7))

@@ -16,10 +16,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.lab.report.dashboard import Dashboard
 from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
+from mtl_plugins.lab.runs.terminal import live_table, print_run, print_table
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
@@ -173,10 +175,6 @@ def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
 
 
 def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
-    from rich.console import Console
-
-    from mtl_plugins.lab.runs.terminal import live_table, print_run, print_table
-
     runs = find_runs([tree])
     console = Console(file=io.StringIO(), width=200)
     print_table(runs, None, None, True, console)
@@ -187,14 +185,17 @@ def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
     assert '[bold]x[/nothing]' in console.file.getvalue()
 
 
-def test_reports_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, tmp_path):
+def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, tmp_path):
     # One record broke the report on all, and ran what it named as model.
     result = run_cli('report', tree, '--out', tmp_path / 'page', '--no-predictions', '--size', '32x64')
     assert result.code == 0, result.err
     page = (tmp_path / 'page/index.html').read_text()
+    broken = len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS)
     # In the list of runs, and in that of where they come from.
-    assert page.count('unreadable</td>') == 2 * (len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS))
+    assert page.count('unreadable</td>') == 2 * broken
     check_quiet(result.out + result.err)
+    page = Dashboard([tree]).page()
+    assert page.count('>unreadable<') == broken and '>good<' in page and ESCAPE not in page and '<b>' not in page
     costs = run_cli('analysis_tools/plot_costs', tree, '--size', '32x64', '--out', tmp_path / 'costs')
     assert costs.code == 0 and '| good |' in costs.out and costs.err.count('left out: ') > len(EVIL_MODELS), costs.err
     check_quiet(costs.out + costs.err)
@@ -206,32 +207,7 @@ def test_reports_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, t
     check_refused(run_cli('analysis_tools/task_affinity', tree / f'evil2{ESCAPE}'))
 
 
-def test_the_dashboard_shows_the_others(tree):
-    page = Dashboard([tree]).page()
-    assert page.count('>unreadable<') == len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS) and '>good<' in page
-    assert ESCAPE not in page and '<b>' not in page
-
-
-WRONG = (
-    None,
-    True,
-    0,
-    -1,
-    2**63,
-    1.5,
-    'x',
-    '',
-    [],
-    {},
-    [1],
-    ['x'],
-    [None],
-    [[]],
-    {'x': 1},
-    {'x': None},
-    {'x': {'x': []}},
-    [{'x': 'x'}],
-)
+WRONG = (None, True, 0, -1, 2**63, 1.5, 'x', '', [], {}, [1], ['x'], [None], [[]], {'x': None}, {'x': {'x': []}}, [{'x': 'x'}])
 
 
 def _places(node, place=()):
@@ -315,33 +291,21 @@ def _write_description(root, content):
     (root / 'dataset.json').write_bytes(content)
 
 
-def _arguments(tool, data, tmp_path, config):
-    places = dict(root=data, out=tmp_path / 'out', archive=tmp_path / 'a.zip', config=config)
-    return [argument.format(**places) for argument in READERS_OF_DESCRIPTIONS[tool]]
+def slow_but(first, all_of):
+    """All of some parameters, of which the usual tests run the first."""
+    return [name if name in first else pytest.param(name, marks=pytest.mark.slow) for name in all_of]
 
 
-@pytest.fixture
-def archive(tmp_path):
+@pytest.mark.parametrize('name', slow_but(['class'], DESCRIPTIONS))
+def test_a_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, tmp_path, tiny_config_file, name):
+    # Any dotted object was imported and called with the name of the label.
     with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
         for label in ('semseg', 'depth'):
             file.writestr(f'predictions/{label}/0.png', b'')
-
-
-@pytest.mark.parametrize('tool', READERS_OF_DESCRIPTIONS)
-def test_a_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, archive, tmp_path, tiny_config_file, tool):
-    # Any dotted object was imported and called with the name of the label.
-    some = ('deep', 'system', 'class', 'escape') if tool != 'train' else ('class',)
-    for name in some:
-        _write_description(data, DESCRIPTIONS[name])
-        check_refused(run_cli(tool, *_arguments(tool, data, tmp_path, tiny_config_file)))
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('name', DESCRIPTIONS)
-def test_every_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, archive, tmp_path, tiny_config_file, name):
     _write_description(data, DESCRIPTIONS[name])
-    for tool in READERS_OF_DESCRIPTIONS:
-        check_refused(run_cli(tool, *_arguments(tool, data, tmp_path, tiny_config_file)))
+    places = dict(root=data, out=tmp_path / 'out', archive=tmp_path / 'a.zip', config=tiny_config_file)
+    for tool, arguments in READERS_OF_DESCRIPTIONS.items():
+        check_refused(run_cli(tool, *(argument.format(**places) for argument in arguments)))
 
 
 @pytest.mark.parametrize('name', DESCRIPTIONS)
@@ -368,36 +332,35 @@ class Hostile:
         return os.mkdir, ('ran',)
 
 
+def _with_config(text):
+    return dict(state_dict={}, meta=dict(cfg=f'model = {text}'))
+
+
+SAVED = dict(
+    zip=dict(state_dict={}, meta=Hostile()),
+    cut=dict(state_dict=dict(weight=torch.zeros(1000))),
+    types=dict(state_dict=[1], meta=[2], message_hub=3),
+    names={'state_dict': {3: torch.zeros(1)}},
+    state=dict(state_dict={}, meta={}, optimizer=[], param_schedulers=3, message_hub='x'),
+    config=_with_config("dict(type='os.system', command='true')"),
+    nested=_with_config('[' * 100_000),
+    large=_with_config("dict(type='Conv2d', in_channels=10**6, out_channels=10)"),
+    larger=_with_config("dict(type='Conv2d', in_channels=100000, out_channels=100000, kernel_size=1)"),
+)
+
+
 def _write_checkpoint(path, kind):
-    if kind == 'pickle':
-        path.write_bytes(pickle.dumps(dict(state_dict={}, meta=Hostile())))
-    elif kind == 'zip':
-        torch.save(dict(state_dict={}, meta=Hostile()), path)
-    elif kind == 'cut':
-        torch.save(dict(state_dict=dict(weight=torch.zeros(1000))), path)
-        path.write_bytes(path.read_bytes()[:2000])
-    elif kind == 'types':
-        torch.save(dict(state_dict=[1], meta=[2], message_hub=3), path)
-    elif kind == 'names':
-        torch.save({'state_dict': {3: torch.zeros(1)}}, path)
-    elif kind == 'state':
-        torch.save(dict(state_dict={}, meta={}, optimizer=[], param_schedulers=3, message_hub='x'), path)
-    elif kind == 'config':
-        torch.save(dict(state_dict={}, meta=dict(cfg="model = dict(type='os.system', command='true')")), path)
-    elif kind == 'nested':
-        torch.save(dict(state_dict={}, meta=dict(cfg='model = ' + '[' * 100_000)), path)
-    elif kind == 'large':
-        torch.save(dict(state_dict={}, meta=dict(cfg="model = dict(type='Conv2d', in_channels=10**6, out_channels=10)")), path)
-    elif kind == 'larger':
-        text = "model = dict(type='Conv2d', in_channels=100000, out_channels=100000, kernel_size=1)"
-        torch.save(dict(state_dict={}, meta=dict(cfg=text)), path)
-    elif kind == 'empty':
-        path.write_bytes(b'')
-    else:
+    if kind in SAVED:
+        torch.save(SAVED[kind], path)
+        if kind == 'cut':
+            path.write_bytes(path.read_bytes()[:2000])
+    elif kind in OTHER_KINDS:
         write_kind(path, kind)
+    else:
+        path.write_bytes(pickle.dumps(dict(state_dict={}, meta=Hostile())) if kind == 'pickle' else b'')
 
 
-CHECKPOINTS = ('pickle', 'zip', 'cut', 'types', 'names', 'state', 'config', 'nested', 'large', 'larger', 'empty', *OTHER_KINDS)
+CHECKPOINTS = ('pickle', 'empty', *SAVED, *OTHER_KINDS)
 READERS_OF_CHECKPOINTS = {
     'inference': ('{checkpoint}', '{photo}', '--out', '{out}'),
     'test': ('{config}', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
@@ -409,25 +372,15 @@ READERS_OF_CHECKPOINTS = {
 }
 
 
-def _read_checkpoint(run_cli, tool, kind, data, tmp_path, config):
-    path = tmp_path / f'{kind}.pth'
-    if not os.path.lexists(path):
-        _write_checkpoint(path, kind)
-    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(tmp_path / 'photo.png')
-    places = dict(checkpoint=path, photo=tmp_path / 'photo.png', out=tmp_path / f'{kind}_out', root=data, config=config)
-    check_refused(run_cli(tool, *(argument.format(**places) for argument in READERS_OF_CHECKPOINTS[tool])))
-
-
-@pytest.mark.parametrize('kind', CHECKPOINTS)
-def test_a_hostile_checkpoint_predicts_nothing(run_cli, data, tmp_path, tiny_config_file, kind):
-    _read_checkpoint(run_cli, 'inference', kind, data, tmp_path, tiny_config_file)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('tool', READERS_OF_CHECKPOINTS)
+@pytest.mark.parametrize('tool', slow_but(['inference'], READERS_OF_CHECKPOINTS))
 def test_a_hostile_checkpoint_is_refused_by_every_tool(run_cli, data, tmp_path, tiny_config_file, tool):
+    photo = tmp_path / 'photo.png'
+    Image.fromarray(np.zeros((32, 64, 3), np.uint8)).save(photo)
     for kind in CHECKPOINTS:
-        _read_checkpoint(run_cli, tool, kind, data, tmp_path, tiny_config_file)
+        path = tmp_path / f'{kind}.pth'
+        _write_checkpoint(path, kind)
+        places = dict(checkpoint=path, photo=photo, out=tmp_path / f'{kind}_out', root=data, config=tiny_config_file)
+        check_refused(run_cli(tool, *(argument.format(**places) for argument in READERS_OF_CHECKPOINTS[tool])))
 
 
 # Pictures and arrays
@@ -465,7 +418,7 @@ def _tiff(width, height):
         (278, 4, height),
         (339, 3, 3),
     ]
-    packed = b''.join(struct.pack('<2H2I', tag, kind, 1, value) for tag, kind, value in entries)
+    packed = b''.join(struct.pack('<2H2I', tag, kind, 1, value) for tag, kind, value in sorted(entries))
     return b'II*\0' + struct.pack('<IH', 8, len(entries)) + packed + bytes(4)
 
 

@@ -1,10 +1,13 @@
 """`tools/inference.py` from files to files."""
 
 import csv
+import runpy
 import signal
 import struct
 import sys
+import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -12,9 +15,11 @@ import pytest
 import torch
 from PIL import Image, ImageOps
 
-from mtl_plugins.apis.inference.sources import read_frames
+from mtl_plugins.apis.inference import MultiTaskInferencer
+from mtl_plugins.apis.inference.sources import name_inputs, read_frames
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
+from tests.fake_miniscapes import LABELS
 from tests.tiny import CONFIGS, ROOT
 from tests.tools.photographs import SIZES, picture, save_checkpoint, write_photographs, write_video
 
@@ -43,29 +48,18 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     result = run_cli('inference', checkpoint, folder, '--out', out, '--save', 'pictures', 'side-by-side', 'png', 'npy', 'points')
     assert "7_notes.txt' should be a JPEG, PNG, WebP, BMP or TIFF file. Found other content (13 bytes)." in result.err
     # What cannot be used is named and left out, and the exit status says so.
-    assert result.code == 1
     skipped = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
-    assert [next(name for name in ('6_broken', '7_notes', '8_empty') if name in line) for line in skipped] == [
-        '6_broken',
-        '7_notes',
-        '8_empty',
-    ]
+    assert result.code == 1 and len(skipped) == 3
+    assert all(name in line for name, line in zip(('6_broken', '7_notes', '8_empty'), skipped, strict=True))
     assert 'Predicted 6 images' in result.out and '3 files could not be used' in result.out
     labels = ('semseg', 'depth', 'normals', 'boundary')
-    expected = {f'{kind}/{label}/{stem}.{kind}' for kind in ('png', 'npy') for label in labels for stem in SIZES}
-    expected |= {f'pictures/{label}/{stem}.png' for label in labels for stem in SIZES}
-    expected |= {f'side-by-side/{stem}.png' for stem in SIZES} | {
-        f'points/{stem}.{kind}' for kind in ('ply', 'html') for stem in SIZES
-    }
-    assert files_below(out) == expected | {'results.csv'}
-    rows = [line.split(',') for line in (out / 'results.csv').read_text().splitlines()]
-    assert rows[0] == ['name', 'file'] and {name: Path(file).stem for name, file in rows[1:]} == {stem: stem for stem in SIZES}
+    folders = [('side-by-side', 'png'), ('points', 'ply'), ('points', 'html')]
+    folders += [(f'{kind}/{label}', 'npy' if kind == 'npy' else 'png') for kind in ('png', 'npy', 'pictures') for label in labels]
+    assert files_below(out) == {f'{folder}/{stem}.{kind}' for folder, kind in folders for stem in SIZES} | {'results.csv'}
     for stem, image in images.items():
         size = image.shape[:2]
         values = {label: np.load(out / 'npy' / label / f'{stem}.npy') for label in labels}
-        assert {label: array.dtype.name for label, array in values.items()} == dict(
-            semseg='uint8', depth='float32', normals='float32', boundary='float32'
-        )
+        assert [array.dtype.name for array in values.values()] == ['uint8', 'float32', 'float32', 'float32']
         assert [array.shape for array in values.values()] == [size, size, (*size, 3), size]
         stored = {label: np.asarray(Image.open(out / 'png' / label / f'{stem}.png')) for label in labels}
         np.testing.assert_array_equal(stored['semseg'], values['semseg'])
@@ -118,8 +112,6 @@ def test_a_video_of_a_turned_telephone_is_upright(tmp_path):
 
 
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
-    import zipfile
-
     (best,) = finished_run.glob('best_*.pth')
     for flags in ([], ['--tta']):
         archive = tmp_path / 'test.zip'
@@ -131,8 +123,6 @@ def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
         out = tmp_path / f'out{len(flags)}'
         result = run_cli('inference', best, data_root / 'test/rgb', '--out', out, '--save', 'npy', '--batch-size', 2, *flags)
         assert result.code == 0, result.err
-        from tests.fake_miniscapes import LABELS
-
         with zipfile.ZipFile(archive) as content:
             for label, kind in LABELS.items():
                 for stem in range(3):
@@ -156,35 +146,22 @@ def test_a_video_becomes_a_video(run_cli, checkpoint, tmp_path):
     # Nothing is left of the temporary file.
     assert [path.name for path in (out / 'side-by-side').iterdir()] == ['street.mp4']
     # The frame is the one of the file.
-    from mtl_plugins.apis.inference import MultiTaskInferencer
-
     first = cv2.cvtColor(cv2.VideoCapture(str(video)).read()[1], cv2.COLOR_BGR2RGB)
     (alone,) = MultiTaskInferencer(checkpoint)(first)
     np.testing.assert_allclose(np.load(out / 'npy/depth/street_000000.npy'), alone.values['depth'], rtol=1e-4)
 
 
 def test_a_camera_until_ctrl_c(run_cli, checkpoint, tmp_path, monkeypatch):
-    class Camera:
-        def __init__(self, source):
-            assert source == 3
-            self.number = 0
+    numbers = iter(range(1, 99))
 
-        def isOpened(self):
-            return True
+    def read():
+        number = next(numbers)
+        if number == 14:
+            signal.raise_signal(signal.SIGINT)
+        return True, picture((32, 48), number)
 
-        def get(self, key):
-            return 0.0
-
-        def read(self):
-            self.number += 1
-            if self.number == 14:
-                signal.raise_signal(signal.SIGINT)
-            return True, picture((32, 48), self.number)
-
-        def release(self):
-            pass
-
-    monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', Camera)
+    camera = SimpleNamespace(isOpened=lambda: True, get=lambda key: 0.0, read=read, release=lambda: None)
+    monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', {3: camera}.__getitem__)
     result = run_cli('inference', checkpoint, 'camera:3', '--out', tmp_path / 'out', '--save', 'side-by-side')
     assert result.code == 0, result.err
     monkeypatch.undo()
@@ -227,8 +204,6 @@ def test_lists_patterns_and_names_that_occur_twice(run_cli, checkpoint, tmp_path
     ],
 )
 def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, inputs, names):
-    from mtl_plugins.apis.inference.sources import name_inputs
-
     monkeypatch.chdir(tmp_path)
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
@@ -239,8 +214,6 @@ def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, in
 
 
 def test_subfolders_are_walked_once_each(tmp_path):
-    from mtl_plugins.apis.inference.sources import name_inputs
-
     (tmp_path / 'in/a').mkdir(parents=True)
     (tmp_path / 'in/a/x.png').write_bytes(b'')
     (tmp_path / 'elsewhere').mkdir()
@@ -263,33 +236,30 @@ def test_the_list_of_results_keeps_those_of_earlier_runs(run_cli, checkpoint, tm
     assert files_below(tmp_path / 'out/npy/depth') == {'a.npy', 'b.npy', 'c, d.npy'}
 
 
-@pytest.mark.parametrize('kind', ['wide', 'tall', 'large'])
-def test_an_image_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tmp_path, monkeypatch, kind):
-    # 77 bytes of 1x300 took 22 seconds and 3 GiB at --short-side 128: what a resized image has was not looked at.
-    size = dict(wide=(1, 300), tall=(300, 1), large=(2100, 2100))[kind]
+@pytest.mark.parametrize(
+    ('size', 'options', 'words'),
+    [
+        # 77 bytes of 1x300 took 22 seconds and 3 GiB: the size of a resized image was not looked at.
+        ((1, 300), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 300x1']),
+        ((300, 1), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 1x300']),
+        ((2100, 2100), [], ['a.png', 'at most 4,194,304 pixels', 'Found 2100x2100']),
+        # A video is reported once.
+        (None, ['--max-batch-megapixels', 0.003], ['street.avi', 'Found 64x48']),
+    ],
+)
+def test_what_is_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tmp_path, monkeypatch, size, options, words):
     (tmp_path / 'in').mkdir()
-    Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / 'in/a.png')
-    Image.fromarray(picture((32, 48))).save(tmp_path / 'in/b.png')
-    decode = cv2.imdecode
+    if size:
+        Image.fromarray(np.zeros((*size, 3), np.uint8)).save(tmp_path / 'in/a.png')
+    else:
+        write_video(tmp_path / 'in/street.avi')
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'in/x.png')
+    decode, decoded = cv2.imdecode, []
     monkeypatch.setattr(cv2, 'imdecode', lambda *arguments: decoded.append(1) or decode(*arguments))
-    decoded = []
-    options = ['--short-side', 128] if kind != 'large' else []
     result = run_cli('inference', checkpoint, tmp_path / 'in', '--out', tmp_path / 'out', '--save', 'npy', *options)
     assert result.code == 1 and 'Predicted 1 image ' in result.out and len(decoded) == 1
-    (line,) = result.err.splitlines()
-    words = dict(wide='at most 20 times', tall='at most 20 times', large='at most 4,194,304 pixels')[kind]
-    assert line.startswith('skipped: ') and 'a.png' in line and words in line and f'Found {size[1]}x{size[0]}' in line, line
-    assert files_below(tmp_path / 'out/npy/depth') == {'b.npy'}
-
-
-def test_a_large_video_is_reported_once(run_cli, checkpoint, tmp_path):
-    (tmp_path / 'in').mkdir()
-    write_video(tmp_path / 'in/street.avi')
-    Image.fromarray(picture((32, 48))).save(tmp_path / 'in/x.png')
-    arguments = [tmp_path / 'in', '--out', tmp_path / 'out', '--save', 'npy', '--max-batch-megapixels', 0.003]
-    result = run_cli('inference', checkpoint, *arguments)
     (line,) = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
-    assert result.code == 1 and 'street.avi' in line and 'Found 64x48' in line
+    assert all(word in line for word in words), line
     assert files_below(tmp_path / 'out/npy/depth') == {'x.npy'}
 
 
@@ -385,17 +355,12 @@ def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_
     inside, weights = content['meta']['cfg'], dict(state_dict=content['state_dict'])
     # Keys of a config that was written down are sorted; channels are not.
     assert inside.index('depth=dict(') < inside.index('semseg=dict(') and "task_order=[\n        'semseg'" in inside
-    older = '\n'.join(line for line in inside.split('\n')).replace(
-        "task_order=[\n        'semseg',\n        'depth',\n    ],", ''
-    )
+    older = inside.replace("task_order=[\n        'semseg',\n        'depth',\n    ],", '')
     assert 'task_order' not in older
+    old_meta = dict(cfg=older, dataset_meta=content['meta']['dataset_meta'])
     cases = {
         'inside': (dict(weights, meta=dict(cfg=inside)), {}, []),
-        'inside, of an older version': (
-            dict(weights, meta=dict(cfg=older, dataset_meta=content['meta']['dataset_meta'])),
-            {},
-            [],
-        ),
+        'inside, of an older version': (dict(weights, meta=old_meta), {}, []),
         'in the record': (weights, {'run.json': (finished_run / 'run.json').read_text()}, []),
         'in the dump': (weights, {'x.py': (finished_run / 'tiny.py').read_text()}, []),
         'given': (weights, {}, ['--config', finished_run.parent / 'tiny.py']),
@@ -487,8 +452,6 @@ def test_points_in_a_browser(visit, run_cli, checkpoint, tmp_path):
 
 
 def test_the_example(checkpoint, photographs, capsys, monkeypatch):
-    import runpy
-
     folder, images = photographs
     monkeypatch.setattr(sys, 'argv', ['predict_photos.py', str(checkpoint), str(folder)])
     runpy.run_path(str(ROOT / 'examples/predict_photos/predict_photos.py'), run_name='__main__')

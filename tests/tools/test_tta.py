@@ -13,7 +13,8 @@ IDENTITY = ('tta_model.scales=[1.0]', 'tta_model.flip=False')
 
 
 @pytest.fixture
-def checkpoint(tiny_config_file, tmp_path):
+def run_test(run_cli, tiny_config_file, data_root, tmp_path):
+    """``run_test(name, *arguments)`` runs the tool with a checkpoint and a work dir of that name."""
     torch.manual_seed(0)
     model = MODELS.build(load_config(str(tiny_config_file)).model)
     predictor = next(module for name, module in model.named_modules() if name.endswith('predictor'))
@@ -21,29 +22,20 @@ def checkpoint(tiny_config_file, tmp_path):
     predictor.weight.data *= 100
     predictor.bias.data[19] += 3
     torch.save(dict(state_dict=model.state_dict()), tmp_path / 'weights.pth')
-    return tmp_path / 'weights.pth'
+    common = ('test', tiny_config_file, tmp_path / 'weights.pth', '--data-root', data_root, '--work-dir')
+    return lambda name, *arguments: run_cli(*common, tmp_path / name, *arguments)
 
 
-@pytest.fixture
-def predict(run_cli, tiny_config_file, checkpoint, data_root, tmp_path):
-    """Predict the test split; gives the archive and its prediction images by name."""
-
-    def run(name, *arguments):
-        archive = tmp_path / f'{name}.zip'
-        result = run_cli(
-            'test', tiny_config_file, checkpoint, '--split', 'test', '--submission', archive,
-            '--data-root', data_root, '--work-dir', tmp_path / name, *arguments,
-        )  # fmt: skip
+def test_merged_predictions_are_submitted_and_graded(run_test, run_cli, data_root, tmp_path):
+    archives, files = {}, {}
+    for name, arguments in dict(plain=[], merged=['--tta'], identity=['--tta', '--cfg-options', *IDENTITY]).items():
+        archives[name] = tmp_path / f'{name}.zip'
+        result = run_test(name, '--split', 'test', '--submission', archives[name], *arguments)
         assert result.code == 0, result.err
-        with zipfile.ZipFile(archive) as content:
-            return archive, {name: content.read(name) for name in content.namelist() if name.startswith('predictions/')}
-
-    return run
-
-
-def test_merged_predictions_are_submitted_and_graded(predict, run_cli, data_root, tmp_path):
-    _, plain = predict('plain')
-    archive, merged = predict('merged', '--tta')
+        with zipfile.ZipFile(archives[name]) as content:
+            files[name] = {each: content.read(each) for each in content.namelist() if each.startswith('predictions/')}
+    assert files['plain'] == files['identity']
+    plain, merged, archive = files['plain'], files['merged'], archives['merged']
     assert plain.keys() == merged.keys() and len(plain) == 6
     changed = {name.split('/')[1] for name in plain if plain[name] != merged[name]}
     assert changed == {'semseg', 'depth'}
@@ -55,20 +47,13 @@ def test_merged_predictions_are_submitted_and_graded(predict, run_cli, data_root
     assert 'metrics_summary/multitask' in json.loads(scores.read_text())
 
 
-def test_identity_views_write_the_same_bytes(predict):
-    assert predict('plain')[1] == predict('identity', '--tta', '--cfg-options', *IDENTITY)[1]
-
-
-def test_a_split_with_labels_is_evaluated(run_cli, tiny_config_file, checkpoint, data_root, tmp_path):
+def test_a_split_with_labels_is_evaluated(run_test, tmp_path):
     scores = {}
-    for name, arguments in dict(plain=[], merged=['--tta'], identity=['--tta', '--cfg-options', *IDENTITY]).items():
-        result = run_cli(
-            'test', tiny_config_file, checkpoint, '--data-root', data_root, '--work-dir', tmp_path / name,
-            '--json', tmp_path / 'scores.json', *arguments,
-        )  # fmt: skip
+    for name, arguments in dict(plain=[], merged=['--tta']).items():
+        result = run_test(name, '--json', tmp_path / 'scores.json', *arguments)
         assert result.code == 0, result.err
         scores[name] = json.loads((tmp_path / 'scores.json').read_text())
-    assert scores['identity'] == scores['plain'] != scores['merged']
+    assert scores['plain'].keys() == scores['merged'].keys() and scores['plain'] != scores['merged']
 
 
 @pytest.mark.parametrize(
@@ -81,12 +66,7 @@ def test_a_split_with_labels_is_evaluated(run_cli, tiny_config_file, checkpoint,
         (['tta_model=None'], ['`--tta`', 'default_runtime.py']),
     ],
 )
-def test_what_cannot_be_merged_is_one_sentence(run_cli, tiny_config_file, checkpoint, data_root, tmp_path, arguments, words):
-    result = run_cli(
-        'test', tiny_config_file, checkpoint, '--data-root', data_root, '--work-dir', tmp_path / 'work',
-        '--tta', '--cfg-options', *arguments,
-    )  # fmt: skip
-    assert result.code == 1
-    assert result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
-    for word in words:
-        assert word in result.err
+def test_what_cannot_be_merged_is_one_sentence(run_test, arguments, words):
+    result = run_test('work', '--tta', '--cfg-options', *arguments)
+    assert result.code == 1 and result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
+    assert all(word in result.err for word in words)

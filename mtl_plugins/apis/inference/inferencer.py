@@ -306,7 +306,8 @@ def _export(model: nn.Module, backend: str, precision: str, device: str) -> Runt
     """Return a model in a runtime of exported files; the file is gone when the runtime has read it."""
     # The packages of the extra `deploy`, which others do without.
     from mtl_plugins.deployment.description import describe
-    from mtl_plugins.deployment.export import SUFFIXES, export
+    from mtl_plugins.deployment.export import export
+    from mtl_plugins.deployment.writing import SUFFIXES
 
     with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
         path = folder / f'model{SUFFIXES[backend]}'

@@ -16,10 +16,10 @@ from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
 from mtl_plugins.deployment.description import describe
-from mtl_plugins.deployment.export import Calibration, load_calibration, score, write
+from mtl_plugins.deployment.export import Calibration, load_calibration, score
 from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
-from mtl_plugins.deployment.writing import SUFFIXES
+from mtl_plugins.deployment.writing import SUFFIXES, write
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 from mtl_plugins.utils.score_names import SUMMARY_TITLES
