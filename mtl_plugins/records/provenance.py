@@ -6,6 +6,7 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Iterable
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -44,10 +45,10 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return run.stdout.strip() if run.returncode == 0 else None
 
 
-def package_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that decide what is computed, those that are installed."""
+def package_versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of Python, of the packages that decide what is computed and of ``more``, those that are installed."""
     versions = dict(python=platform.python_version())
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *more):
         try:
             versions[name] = metadata.version(name)
         except metadata.PackageNotFoundError:

@@ -42,8 +42,7 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.provenance import provenance
-    from benchmarks.results import Options
+    from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, rank_images
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked

@@ -52,8 +52,7 @@ def main() -> None:
     import numpy as np
     import torch
 
-    from benchmarks.provenance import provenance
-    from benchmarks.results import Options
+    from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.analysis import TrainedModel, analyse, choose_examples, make_document, read_positions
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors

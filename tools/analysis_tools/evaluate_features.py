@@ -35,8 +35,7 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.provenance import provenance
-    from benchmarks.results import Options
+    from benchmarks.results import Options, provenance
     from mtl_plugins.lab.features.scoring import judge, load_configs, to_table
     from mtl_plugins.utils.files import replacing
 

@@ -1,20 +1,12 @@
 """Compare systems in one run: parameters by part, FLOPs, peak training memory, speed beside the joint model; as Markdown."""
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
 
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'should be a whole number of at least 1. Found {text!r}.')
-    return int(text)
-
-
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import refuse_unused
+    from mtl_plugins.utils.cli import positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -40,15 +32,12 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.model_table import REFERENCE, Setting, default_configs, load_models, measure
-    from benchmarks.model_table_document import make_document, to_markdown
-    from benchmarks.provenance import ROOT, provenance
-    from benchmarks.results import Options
-    from mtl_plugins.errors import ConfigError
-    from mtl_plugins.utils.files import make_folder, replacing
+    from benchmarks.model_table import REFERENCE, default_configs, load_models, measure, to_markdown
+    from benchmarks.results import ROOT, Options, provenance, write_document
+    from mtl_plugins.utils.files import make_folder
 
-    if args.device != 'cpu' and not (args.device.startswith('cuda') and torch.cuda.is_available()):
-        raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {args.device}.')
+    options = Options(threads=args.threads, repeats=args.repeats, device=args.device, seed=args.seed)
+    options.check()
     configs = default_configs()
     if args.config:
         labels = {str(Path(path).resolve()): label for label, path in configs.items()}
@@ -57,22 +46,19 @@ def main() -> None:
         configs = reference | {labels.get(str(Path(path).resolve()), Path(path).stem): path for path in args.config}
     models = load_models(configs)
     torch.set_num_threads(args.threads)
-    options = Options(threads=args.threads, repeats=args.repeats, device=args.device, seed=args.seed)
-    if os.getloadavg()[0] > os.cpu_count() / 2 and not args.skip_speed:
-        print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)
     made = provenance(options)
-    setting = Setting(size=args.size, batch_size=args.batch_size, amp=args.amp, speed=not args.skip_speed)
     if args.out_dir:
         make_folder(args.out_dir)
-    rows = measure(models, options, setting)
-    paths = {label: str(path).removeprefix(f'{ROOT}/') for label, path in configs.items()}
-    document = make_document(rows, paths, REFERENCE, setting, made)
+    settings = dict(size=args.size, batch_size=args.batch_size, amp=args.amp, speed=not args.skip_speed)
+    rows = measure(models, options, **settings)
+    systems = {label: dict(config=path.removeprefix(f'{ROOT}/'), **rows[label]) for label, path in configs.items()}
+    settings |= dict(optimizer='Adam', reference=REFERENCE)
+    document = dict(schema_version=1, provenance=made, settings=settings, systems=systems)
     markdown = to_markdown(document)
     print(markdown, end='')
     if args.out_dir:
-        for name, text in (('model_table.json', json.dumps(document, indent=1) + '\n'), ('model_table.md', markdown)):
-            with replacing(args.out_dir / name) as temporary:
-                temporary.write_text(text, encoding='utf-8')
+        write_document(args.out_dir / 'model_table.json', document)
+        write_document(args.out_dir / 'model_table.md', markdown)
 
 
 if __name__ == '__main__':

@@ -1,8 +1,6 @@
 """Compare the runtimes of a trained model in one run: speed beside accuracy, both beside eager PyTorch."""
 
 import argparse
-import json
-import os
 import sys
 from pathlib import Path
 
@@ -34,32 +32,22 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.provenance import provenance
-    from benchmarks.results import Options
-    from benchmarks.runtimes import Setting, benchmark, print_benchmark
+    from benchmarks.results import Options, provenance, write_document
+    from benchmarks.runtimes import benchmark, print_benchmark
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.loading import load_model
-    from mtl_plugins.utils.files import replacing
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     model = load_model(config, args.checkpoint).eval()
     torch.set_num_threads(args.threads)
-    if os.getloadavg()[0] > os.cpu_count() / 2:
-        print(f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr)
     options = Options(threads=args.threads, repeats=args.repeats)
-    setting = Setting(
-        size=args.size,
-        batch_size=args.batch_size,
-        only=args.only,
-        score_images=args.score_images,
-        calibration_images=args.calibration_images,
-    )
+    options.check()
+    settings = {name: getattr(args, name) for name in ('size', 'batch_size', 'only', 'score_images', 'calibration_images')}
     made = provenance(options)
-    document = dict(provenance=made, config=args.config, **benchmark(model, config, setting, options))
+    document = dict(provenance=made, config=args.config, **benchmark(model, config, options, **settings))
     print_benchmark(document)
     if args.json:
-        with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
+        write_document(args.json, document)
 
 
 if __name__ == '__main__':

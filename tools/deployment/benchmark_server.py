@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import http.client
-import json
 import subprocess
 import sys
 import time
@@ -46,7 +45,7 @@ def started(model: str, options: list[str]):
         try:
             while not _answers(address):
                 if server.poll() is not None:
-                    raise UserError(f'The server should start. Found that it ended with status {server.returncode}.')
+                    raise UserError(f'The server exited with status {server.returncode} before it answered.')
                 time.sleep(0.2)
             yield address, server
         finally:
@@ -66,10 +65,8 @@ def _answers(address: tuple[str, int]) -> bool:
 
 def main() -> int:
     args = parse_args()
-    from benchmarks.provenance import provenance
-    from benchmarks.results import Options
+    from benchmarks.results import Options, provenance, write_document
     from benchmarks.server_load import benchmark_server, print_load
-    from mtl_plugins.utils.files import replacing
 
     made = provenance(Options())
     with started(args.model, args.serve) as (address, server):
@@ -78,8 +75,7 @@ def main() -> int:
         alive = _answers(address)
     print_load(document)
     if args.json:
-        with replacing(args.json) as temporary:
-            temporary.write_text(json.dumps(document, indent=1) + '\n', encoding='utf-8')
+        write_document(args.json, document)
     return 0 if alive and not document['wrong'] else 1
 
 

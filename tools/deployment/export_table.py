@@ -26,8 +26,7 @@ def main() -> None:
     import torch
 
     from benchmarks.export_table import PENDING, fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
-    from benchmarks.provenance import ROOT, provenance
-    from benchmarks.results import Options
+    from benchmarks.results import ROOT, Options, provenance
     from mtl_plugins.config.load import load_config
     from mtl_plugins.utils.files import replacing
 

@@ -24,8 +24,7 @@ class Attention(nn.Module):
     """``out(softmax(q k^T / sqrt(D)) v)`` with learned projections, by :func:`torch.nn.functional.scaled_dot_product_attention`.
 
     The fused kernels keep no Q x K matrix: memory is O(B (Q + K) C), time O(B Q K C). With dropout, a CPU falls back to the
-    written-out form and its O(B H Q K) memory; so do GPUs without a fused kernel for the type at hand. Measured: four times
-    the tokens take 3.3 to 4.1 times the memory fused, 13 to 15 times written out (docs/attention_memory.md).
+    written-out form and its O(B H Q K) memory; so do GPUs without a fused kernel for the type at hand.
 
     Args:
         channels: Width of tokens and projections.

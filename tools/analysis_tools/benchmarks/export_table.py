@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from benchmarks.provenance import ROOT
+from benchmarks.results import ROOT
 from mtl_plugins.config.load import load_config
 from mtl_plugins.deployment.description import Description, describe
 from mtl_plugins.deployment.exported_model import ExportedModel, trace

@@ -14,16 +14,15 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from mmengine.registry import DefaultScope
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.allocated_memory import peak_mib
+from benchmarks.contenders import CONFIG, Batch, MMSegStep, SegmentorStep, SmpStep, TrainingStep, build_joint_model, joint_config
+from benchmarks.data_benchmark import our_epoch, repeat
 from benchmarks.infer_benchmark import infer_ours, infer_peer
-from benchmarks.joint_model import CONFIG, build_joint_model, joint_config
-from benchmarks.results import Measurement, Options, Ratio, Result
+from benchmarks.results import Measurement, Options, Ratio, Result, markdown_table
 from benchmarks.scenes import render_arrays, write_scenes
-from benchmarks.training_steps import Batch, MMSegStep, SegmentorStep, SmpStep, TrainingStep
+from benchmarks.timing import interleave, peak_mib, time_calls
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
@@ -31,12 +30,11 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder, fact
 from mtl_plugins.models.losses import silog_loss, upsampled_cross_entropy
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_flops
-from mtl_plugins.registry import MODELS, RUNNERS
+from mtl_plugins.registry import MODELS
 
 PLAIN = 'plain fp32'
 # Precisions of which a large matrix product gives the peak.
 PEAKS = ('fp32', 'tf32', 'bf16', 'fp16')
-SECONDS = 1.0
 
 
 class PlainStep(TrainingStep):
@@ -72,7 +70,7 @@ def plain_outputs(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class _Table:
-    """Numbers of contenders as they come; whoever is given ``save`` sees each of them."""
+    """Numbers of contenders as they come; ``save`` is called with all of them after each."""
 
     def __init__(self, options: Options, settings: dict, save: Callable[[Result], None]) -> None:
         self.options, self.settings, self._save = options, settings, save
@@ -81,6 +79,10 @@ class _Table:
 
     def note(self, measurement: str, unit: str, contender: str, values: list[float]) -> None:
         self.measurements.setdefault(measurement, Measurement(measurement, unit, {})).raw[contender] = values
+
+    def time(self, call: Callable[[], object]) -> list[float]:
+        """Seconds per call of each round."""
+        return time_calls(call, self.options.repeats, self.options.device, seconds=0.0 if self.options.quick else 1.0)
 
     @contextmanager
     def contender(self, name: str, precision: str) -> Iterator[None]:
@@ -110,22 +112,21 @@ class _Table:
         ratios = []
         for kind, target in (('training', 3.0), ('inference', 4.0)):
             measurement = self.measurements.get(f'{kind}, time per image')
-            if measurement is None or f'{kind}, {PLAIN}' not in measurement.raw:
+            plain = f'{kind}, {PLAIN}'
+            if measurement is None or plain not in measurement.raw:
                 continue
             own = [name for name in measurement.raw if name.startswith(f'{kind}, ours')]
             best = measurement.best_of(own) if own else None
             for name in measurement.raw:
-                if name != f'{kind}, {PLAIN}':
+                if name != plain:
                     goal = target if name == best else None
-                    ratios.append(Ratio(f'{kind}: plain / {name}', measurement, f'{kind}, {PLAIN}', name, target=goal))
-        return Result(name='gpu', settings=self.settings, measurements=list(self.measurements.values()), ratios=ratios)
+                    ratios.append(Ratio(f'{kind}: plain / {name}', measurement, plain, name, target=goal))
+        return Result('gpu', self.settings, list(self.measurements.values()), ratios)
 
     def measure(self, kind: str, name: str, precision: str, call: Callable[[], object], flops: float, images: int) -> None:
         """Time, share of the peak and memory of a call on ``images`` images of ``flops`` operations each."""
         contender = f'{kind}, {name}'
-        times = time_calls(call, self.options)
-        milliseconds = [1e3 * seconds / images for seconds in times]
-        self.note(f'{kind}, time per image', 'ms', contender, milliseconds)
+        self.note(f'{kind}, time per image', 'ms', contender, [1e3 * seconds / images for seconds in self.time(call)])
         self.note(f'{kind}, peak memory', 'MiB', contender, [peak_mib(call, self.options.device)])
         median = self.measurements[f'{kind}, time per image'].median(contender) / 1e3
         self.settings['throughput'][contender] = round(1 / median, 1)
@@ -135,54 +136,24 @@ class _Table:
             self.settings['share_of_peak'][contender] = round(flops / median / 1e12 / peak, 4)
 
 
-def time_calls(call: Callable[[], object], options: Options, warmup: int = 3) -> list[float]:
-    """Seconds per call, one number per round of several calls, by the device's own clock; about a second in all."""
-    for _ in range(warmup):
-        call()
-    first = _clock(call, 1, options.device)
-    calls = 1 if options.quick else max(1, min(50, round(SECONDS / options.repeats / first)))
-    return [_clock(call, calls, options.device) for _ in range(options.repeats)]
-
-
-def _clock(call: Callable[[], object], calls: int, device: str) -> float:
-    if not device.startswith('cuda'):
-        start = time.perf_counter()
-        for _ in range(calls):
-            call()
-        return (time.perf_counter() - start) / calls
-    begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-    torch.cuda.synchronize(device)
-    begin.record()
-    for _ in range(calls):
-        call()
-    end.record()
-    torch.cuda.synchronize(device)
-    return begin.elapsed_time(end) / 1e3 / calls
-
-
 def run(options: Options, save: Callable[[Result], None] = lambda result: None, compile: bool = False) -> Result:
     """Batch 64 of 256x512, one batch on the device: smaller ones wait for the processor that launches kernels.
 
     Args:
         options: As for other benchmarks.
         save: Called with all there is after each contender.
-        compile: Whether ``torch.compile`` takes part, last: that costs a minute and more.
+        compile: Let ``torch.compile`` take part, last: that costs a minute and more.
     """
     size, batch_size = ((64, 128), 2) if options.quick else ((256, 512), 64)
     settings = dict(config=CONFIG, image_size=size, batch_size=batch_size, device=options.device, peak_tflops={})
     table = _Table(options, settings, save)
     for precision in PEAKS:
         with table.contender(f'matrix product, {precision}', precision):
-            settings['peak_tflops'][precision] = _peak_tflops(precision, options)
+            settings['peak_tflops'][precision] = _peak_tflops(precision, table)
     few = 2 if options.quick else 4
-    scenes = render_arrays(few, size, options.seed)
-    copies = batch_size // few
-    batch = Batch(
-        *(
-            tensor.repeat(copies, *[1] * (tensor.ndim - 1))
-            for tensor in vars(Batch.from_scenes(scenes, size, options.device)).values()
-        )
-    )
+    scenes, copies = render_arrays(few, size, options.seed), batch_size // few
+    distinct = Batch.from_scenes(scenes, size, options.device)
+    batch = Batch(*(tensor.repeat(copies, *[1] * (tensor.ndim - 1)) for tensor in vars(distinct).values()))
     images = torch.from_numpy(scenes.images).repeat(copies, 1, 1, 1).to(options.device)
     _train(table, batch)
     _infer(table, images)
@@ -193,12 +164,12 @@ def run(options: Options, save: Callable[[Result], None] = lambda result: None, 
     return table.result()
 
 
-def _peak_tflops(precision: str, options: Options) -> float:
+def _peak_tflops(precision: str, table: _Table) -> float:
     """Of a large square matrix product."""
-    size = 256 if options.quick else 8192
+    size = 256 if table.options.quick else 8192
     dtype = dict(bf16=torch.bfloat16, fp16=torch.float16).get(precision, torch.float32)
-    a, b = (torch.randn(size, size, device=options.device, dtype=dtype) for _ in range(2))
-    return round(2 * size**3 / min(time_calls(lambda: a @ b, options)) / 1e12, 2)
+    a, b = (torch.randn(size, size, device=table.options.device, dtype=dtype) for _ in range(2))
+    return round(2 * size**3 / min(table.time(lambda: a @ b)) / 1e12, 2)
 
 
 def _train(table: _Table, batch: Batch) -> None:
@@ -285,7 +256,7 @@ def _metrics(table: _Table, model: nn.Module, images: Tensor) -> None:
         metric.process({}, samples)
         metric.evaluate(len(samples))
 
-    times = [1e3 * seconds / len(samples) for seconds in time_calls(evaluate, options)]
+    times = [1e3 * seconds / len(samples) for seconds in table.time(evaluate)]
     table.note('metrics, time per image', 'ms', 'ours, predictions on the device', times)
 
 
@@ -294,7 +265,7 @@ def _parts(table: _Table, batch_size: int, size: tuple[int, int]) -> None:
     for precision, dtype in (('tf32', torch.float32), ('bf16', torch.bfloat16)):
         with table.contender(f'parts, {precision}', precision):
             for name, call in _forms(batch_size, size, table.options.device, dtype).items():
-                times = [1e3 * seconds for seconds in time_calls(call, table.options)]
+                times = [1e3 * seconds for seconds in table.time(call)]
                 table.note('parts, forward and backward', 'ms', f'{name}, {precision}', times)
 
 
@@ -339,33 +310,11 @@ def _host(table: _Table, size: tuple[int, int], batch_size: int) -> None:
                 if packed:
                     write_packed(list_miniscapes(str(root), 'train', ('semseg', 'depth')), num_workers=workers)
                 count = num_scenes * (1 if options.quick else 32 if packed else 8)
-                times = _time_loader(root, packed, workers, batch_size, size, num_scenes, count, options)
+                indices = repeat(num_scenes, count)
+                epoch = our_epoch(root, packed, batch_size, list(size), indices, workers, device=options.device)
+                times = interleave({name: epoch}, min(options.repeats, 3), warmup=0, scale=1e3 / count)[name]
                 table.note('data, time per image', 'ms', f'{name}, {workers} threads', times)
                 table.settings['throughput'][f'data, {name}'] = round(1e3 / min(times), 1)
-
-
-def _time_loader(
-    root: Path, packed: bool, workers: int, batch_size: int, size: tuple[int, int], num_scenes: int, count: int, options: Options
-) -> list[float]:
-    config = joint_config(
-        str(root),
-        train_dataloader__batch_size=batch_size,
-        train_dataloader__num_workers=workers,
-        train_dataloader__dataset__pipeline__1__crop_size=list(size),
-        train_dataloader__dataset__use_packed=packed,
-        train_dataloader__dataset__indices=[index % num_scenes for index in range(count)],
-    )
-    with DefaultScope.overwrite_default_scope(config.default_scope):
-        loader = RUNNERS.get(config.runner_type).build_dataloader(config.train_dataloader, seed=options.seed)
-        preprocessor = MODELS.build(config.model.data_preprocessor).to(options.device)
-    times = []
-    for _ in range(min(options.repeats, 3)):
-        start = time.perf_counter()
-        for batch in loader:
-            inputs = preprocessor(batch, training=True)['inputs']
-        inputs.sum().item()
-        times.append(1e3 * (time.perf_counter() - start) / (len(loader) * batch_size))
-    return times
 
 
 def _compiled(table: _Table, batch: Batch, images: Tensor) -> None:
@@ -385,24 +334,18 @@ def _compiled(table: _Table, batch: Batch, images: Tensor) -> None:
         table.measure('training', 'ours bf16, compiled', 'bf16', step, 3 * flops, len(images))
 
 
-def summary_in_markdown(result: dict) -> str:
+def summary_in_markdown(result: Result) -> str:
     """Images/s, share of peak and memory of each contender, then peaks, failures and the rest."""
-    settings = result['settings']
-    medians = {
-        (measurement['name'], name): row['median']
-        for measurement in result['measurements']
-        for name, row in measurement['contenders'].items()
-    }
-    lines = ['', '| contender | images/s | x plain | share of peak | peak memory (MiB) |', '|---|--:|--:|--:|--:|']
+    settings, measured = result.settings, {measurement.name: measurement for measurement in result.measurements}
+    rows = []
     for name, rate in settings['throughput'].items():
         kind = name.split(',')[0]
-        plain = settings['throughput'].get(f'{kind}, {PLAIN}')
-        memory, share = medians.get((f'{kind}, peak memory', name)), settings['share_of_peak'].get(name)
-        lines.append(
-            f'| {name} | {rate:.0f} | {"" if plain is None else f"{rate / plain:.2f}"} '
-            f'| {"" if share is None else f"{100 * share:.1f} %"} | {"" if memory is None else f"{memory:.0f}"} |'
-        )
+        plain, share = settings['throughput'].get(f'{kind}, {PLAIN}'), settings['share_of_peak'].get(name)
+        memory = measured.get(f'{kind}, peak memory')
+        cells = ('' if plain is None else f'{rate / plain:.2f}', '' if share is None else f'{100 * share:.1f} %')
+        rows.append((name, f'{rate:.0f}', *cells, '' if memory is None else f'{memory.median(name):.0f}'))
     peaks = ', '.join(f'{precision} {value:g}' for precision, value in settings['peak_tflops'].items())
+    lines = ['', *markdown_table(('contender', 'images/s', 'x plain', 'share of peak', 'peak memory (MiB)'), rows)]
     lines += ['', f'Peaks of a matrix product, in TFLOP/s: {peaks}.']
     lines += [f'* {name} failed: {message}' for name, message in settings['failures'].items()]
     return '\n'.join(lines) + '\n'

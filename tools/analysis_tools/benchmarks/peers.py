@@ -10,12 +10,10 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
 from torch import Tensor, nn
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN
 from mtl_plugins.models.losses import silog_loss
 
 MEAN = (123.675, 116.28, 103.53)
@@ -172,18 +170,3 @@ def build_mmseg_metrics() -> Callable[[list[dict]], None]:
                 metric.evaluate(len(samples))
 
     return evaluate
-
-
-def write_with_pil(folder: Path, labels: Sequence[np.ndarray], metres: Sequence[np.ndarray]) -> None:
-    """One thread, PIL's ``optimize=True``: a palette PNG of labels and a grey PNG of disparity codes per image."""
-    palette = [channel for colour in PALETTE for channel in colour]
-    nearest, farthest = 1 / DEPTH_MIN, 1 / DEPTH_MAX
-    for task in ('semseg', 'depth'):
-        (folder / task).mkdir(parents=True)
-    for index, (label, depth) in enumerate(zip(labels, metres, strict=True)):
-        image = Image.fromarray(label)
-        image.putpalette(palette)
-        image.save(folder / 'semseg' / f'{index}.png', optimize=True)
-        disparity = 1 / np.clip(depth, DEPTH_MIN, DEPTH_MAX)
-        code = 1 + np.rint((disparity - farthest) / (nearest - farthest) * 254)
-        Image.fromarray(code.astype(np.uint8)).save(folder / 'depth' / f'{index}.png', optimize=True)

@@ -1,9 +1,29 @@
-"""What a benchmark measured: raw numbers, and the ratios between contenders beside their targets."""
+"""What a benchmark measured: raw numbers, ratios beside their targets, where they were made; for terminal, JSON and Markdown."""
 
+import datetime
+import json
+import os
+import platform
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from mtl_plugins.errors import ConfigError
+from mtl_plugins.records.provenance import code_state, package_versions, processor_name
+from mtl_plugins.utils.files import replacing
+
+ROOT = Path(__file__).resolve().parents[3]
+# Wide enough for every column where the output is a file.
+_WIDTH = 130
+_PEERS = ('segmentation-models-pytorch', 'opencv-python', 'pillow', 'onnxruntime', 'openvino', 'nncf')
+_MET = {None: '', True: 'yes', False: 'NO'}
+_SIGNS = dict(least='>=', most='<=')
 
 
 @dataclass(frozen=True)
@@ -11,12 +31,12 @@ class Options:
     """How a benchmark runs.
 
     Attributes:
-        threads: Of torch, and of the data and submission workers.
+        threads: Of torch, and of the data workers.
         repeats: Rounds that count.
         quick: Tiny inputs: checks that everything runs, says nothing about speed.
         device: Where models run.
         seed: Of scenes and weights.
-        processor_time: Whether training steps and inference are timed by the processor seconds of this process.
+        processor_time: Time training steps and inference by the processor seconds of this process.
     """
 
     threads: int = 2
@@ -26,16 +46,23 @@ class Options:
     seed: int = 0
     processor_time: bool = False
 
+    def check(self) -> None:
+        """Tell if the machine is busy.
+
+        Raises:
+            ConfigError: If there is no such device.
+        """
+        if self.device != 'cpu' and not (self.device.startswith('cuda') and torch.cuda.is_available()):
+            raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {self.device}.')
+        if os.getloadavg()[0] > os.cpu_count() / 2:
+            print(
+                f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr
+            )
+
 
 @dataclass(frozen=True)
 class Measurement:
-    """One quantity of several contenders; entry i of each list comes from round i.
-
-    Attributes:
-        name: Of the quantity.
-        unit: Of the numbers; less is better.
-        raw: Numbers by contender.
-    """
+    """One quantity of several contenders, less being better; entry i of each list of ``raw`` comes from round i."""
 
     name: str
     unit: str
@@ -61,10 +88,8 @@ class Ratio:
     """Median of ``numerator`` over median of ``denominator``, two contenders of one measurement.
 
     Attributes:
-        name: What it says, in words.
         target: None where the ratio is for information only.
         bound: ``'least'`` or ``'most'``: the side on which the target lies.
-        difference: Subtract instead of dividing.
     """
 
     name: str
@@ -73,31 +98,14 @@ class Ratio:
     denominator: str
     target: float | None = None
     bound: str = 'least'
-    difference: bool = False
-
-    def combine(self, numerator: float, denominator: float) -> float:
-        return numerator - denominator if self.difference else numerator / denominator
 
     def to_dict(self) -> dict:
         """``low`` and ``high`` are the quartiles over rounds: both contenders of a round met the same conditions."""
         raw = self.measurement.raw
-        value = self.combine(self.measurement.median(self.numerator), self.measurement.median(self.denominator))
-        rounds = [self.combine(a, b) for a, b in zip(raw[self.numerator], raw[self.denominator], strict=True)]
-        low, high = np.percentile(rounds, (25, 75)).tolist()
+        value = self.measurement.median(self.numerator) / self.measurement.median(self.denominator)
+        low, high = np.percentile(np.divide(raw[self.numerator], raw[self.denominator]), (25, 75)).tolist()
         met = None if self.target is None else bool(value >= self.target if self.bound == 'least' else value <= self.target)
-        return dict(
-            name=self.name,
-            measurement=self.measurement.name,
-            kind='difference' if self.difference else 'ratio',
-            numerator=self.numerator,
-            denominator=self.denominator,
-            value=value,
-            low=low,
-            high=high,
-            target=self.target,
-            bound=self.bound,
-            met=met,
-        )
+        return {**vars(self), 'measurement': self.measurement.name, 'value': value, 'low': low, 'high': high, 'met': met}
 
 
 @dataclass(frozen=True)
@@ -110,9 +118,99 @@ class Result:
     ratios: list[Ratio]
 
     def to_dict(self) -> dict:
-        return dict(
-            name=self.name,
-            settings=self.settings,
-            measurements=[measurement.to_dict() for measurement in self.measurements],
-            ratios=[ratio.to_dict() for ratio in self.ratios],
-        )
+        parts = {key: [each.to_dict() for each in getattr(self, key)] for key in ('measurements', 'ratios')}
+        return dict(name=self.name, settings=self.settings, **parts)
+
+
+def provenance(options: Options) -> dict:
+    """Commit, date, versions, machine and options; ``load_average`` tells how busy the machine was before."""
+    code = code_state()
+    return dict(
+        commit=code['commit'],
+        uncommitted_changes=code['clean'] is False,
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        command=' '.join(sys.argv),
+        versions=package_versions(_PEERS),
+        system=platform.platform(),
+        cpu=processor_name(),
+        cpu_cores=os.cpu_count(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        device=torch.cuda.get_device_name(options.device) if options.device.startswith('cuda') else 'cpu',
+        load_average=os.getloadavg()[0],
+        threads=options.threads,
+        repeats=options.repeats,
+        quick=options.quick,
+        seed=options.seed,
+    )
+
+
+def provenance_in_words(made: dict, distributions: Sequence[str]) -> str:
+    """One sentence on where and how numbers were made, with the versions of some distributions."""
+    versions = ', '.join(f'{name} {made["versions"].get(name)}' for name in distributions)
+    changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
+    return (
+        f'Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["cpu"]} ({made["cpu_capability"]}, '
+        f'{made["cpu_cores"]} cores), device {made["device"]}, {made["threads"]} threads, {made["repeats"]} rounds, load before '
+        f'{made["load_average"]:.1f}; {versions}.'
+    )
+
+
+def write_document(path: Path, content: str | dict) -> None:
+    """Write a text, or a document as JSON, whole or not at all."""
+    text = content if isinstance(content, str) else json.dumps(content, indent=1) + '\n'
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+
+
+def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, left: Sequence[int] = (0,)) -> Console:
+    """Print a table whose columns are right-aligned but for those in ``left``; returns where more may be printed."""
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_WIDTH)
+    table = Table(title=title)
+    for index, heading in enumerate(headings):
+        table.add_column(heading, justify='left' if index in left else 'right')
+    for row in rows:
+        table.add_row(*row)
+    console.print(table)
+    return console
+
+
+def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
+    """The lines of a Markdown table whose columns are right-aligned but for those in ``left``."""
+    rule = '|' + ''.join('---|' if index in left else '--:|' for index in range(len(headings)))
+    return [f'| {" | ".join(headings)} |', rule, *(f'| {" | ".join(row)} |' for row in rows)]
+
+
+def print_result(result: dict) -> None:
+    """Print one benchmark of the JSON document: a table per measurement, then the ratios."""
+    for measurement in result['measurements']:
+        rows = [
+            (name, _number(row['median']), _range(row['q1'], row['q3'], ' - '), _range(row['min'], row['max'], ' .. '))
+            for name, row in measurement['contenders'].items()
+        ]
+        title = f'{result["name"]}: {measurement["name"]} ({measurement["unit"]}, less is better)'
+        print_table(('contender', 'median', 'quartiles', 'min..max'), rows, title)
+    headings = ('ratio', 'value', 'quartiles', 'target', 'met')
+    print_table(headings, [_ratio_cells(ratio) for ratio in result['ratios']], f'{result["name"]}: ratios', left=(0, 4))
+
+
+def ratios_in_markdown(document: dict) -> str:
+    """The ratios of all benchmarks of the JSON document as one Markdown table under a line of provenance."""
+    words = provenance_in_words(document['provenance'], ('torch', 'onedl-mmsegmentation', 'segmentation-models-pytorch'))
+    headings = ('benchmark', 'ratio', 'median', 'quartiles', 'target', 'met')
+    rows = [(each['name'], *_ratio_cells(ratio)) for each in document['benchmarks'] for ratio in each['ratios']]
+    return '\n'.join([words, '', *markdown_table(headings, rows, left=range(6))]) + '\n'
+
+
+def _ratio_cells(ratio: dict) -> tuple[str, ...]:
+    target = '' if ratio['target'] is None else f'{_SIGNS[ratio["bound"]]} {ratio["target"]:g}'
+    return ratio['name'], _number(ratio['value']), _range(ratio['low'], ratio['high'], ' - '), target, _MET[ratio['met']]
+
+
+def _number(value: float) -> str:
+    return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
+
+
+def _range(low: float, high: float, separator: str) -> str:
+    return f'{_number(low)}{separator}{_number(high)}'

@@ -2,16 +2,13 @@
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
 from torch import nn
 
-from benchmarks.results import Measurement, Options, Ratio
+from benchmarks.results import Measurement, Options, Ratio, print_table
 from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
@@ -39,50 +36,45 @@ SETTLE = 2
 TARGETS = {'float32': 2.0, 'bfloat16 or int8': 4.0}
 
 
-@dataclass(frozen=True)
-class Setting:
-    """What is measured.
-
-    Attributes:
-        size: Height and width of the images.
-        batch_size: Images per call.
-        only: Texts, one of which the name of a runtime holds; None for all. The reference always runs.
-        score_images: Validation images that are scored; None for all.
-        calibration_images: Training images for int8.
-    """
-
-    size: tuple[int, int] = (256, 512)
-    batch_size: int = 1
-    only: list[str] | None = None
-    score_images: int | None = None
-    calibration_images: int = 100
-
-
-def benchmark(model: nn.Module, config: Config, setting: Setting, options: Options) -> dict:
+def benchmark(
+    model: nn.Module,
+    config: Config,
+    options: Options,
+    *,
+    size: tuple[int, int] = (256, 512),
+    batch_size: int = 1,
+    only: list[str] | None = None,
+    score_images: int | None = None,
+    calibration_images: int = 100,
+) -> dict:
     """Measure all runtimes.
 
     Args:
         model: A trained :class:`MultiTaskSegmentor`.
         config: Its config, which names the data.
-        setting: What is measured.
         options: How.
+        size: Height and width of the images.
+        batch_size: Images per call.
+        only: Texts, one of which the name of a runtime holds; None for all. The reference always runs.
+        score_images: Validation images that are scored; None for all.
+        calibration_images: Training images for int8.
 
     Returns:
         ``settings``; ``runtimes`` by name, each with ``milliseconds``, ``times_as_fast``, ``agreement`` and ``scores``;
         ``left_out``, reasons by name; ``targets``.
     """
+    settings = dict(size=size, batch_size=batch_size, only=only, score_images=score_images, calibration_images=calibration_images)
     calibration, no_data = None, ''
     try:
-        calibration = load_calibration(config, model, setting.calibration_images, 0.0)
+        calibration = load_calibration(config, model, calibration_images, 0.0)
     except (ConfigError, DataError) as error:
         no_data = str(error)
-    images = np.stack([render_sample(0, 'val', index, setting.size).image for index in range(setting.batch_size)])
+    images = np.stack([render_sample(0, 'val', index, size).image for index in range(batch_size)])
     with tempfile.TemporaryDirectory() as folder:
-        runtimes, left_out = _build(model, setting, options, calibration, no_data, Path(folder), images)
+        runtimes, left_out = _build(model, only, options, calibration, no_data, Path(folder), images)
         found = {name: runtime(images) for name, runtime in runtimes.items()}
         calls = {name: lambda each=each: each(images) for name, each in runtimes.items()}
-        raw = interleave(calls, options.repeats, settle=SETTLE)
-        measurement = Measurement('prediction', 'ms', raw)
+        measurement = Measurement('prediction', 'ms', interleave(calls, options.repeats, settle=SETTLE))
         rows = {}
         for name, runtime in runtimes.items():
             ratio = Ratio(name, measurement, REFERENCE, name).to_dict()
@@ -90,14 +82,14 @@ def benchmark(model: nn.Module, config: Config, setting: Setting, options: Optio
                 milliseconds=measurement.to_dict()['contenders'][name],
                 times_as_fast={key: ratio[key] for key in ('value', 'low', 'high')},
                 agreement=_agreement(runtime, found[name], found[REFERENCE]),
-                scores=score(runtime, calibration.loader, setting.score_images) if calibration else {},
+                scores=score(runtime, calibration.loader, score_images) if calibration else {},
             )
-    return dict(settings=asdict(setting), runtimes=rows, left_out=left_out, targets=_targets(rows))
+    return dict(settings=settings, runtimes=rows, left_out=left_out, targets=_targets(rows))
 
 
 def _build(
     model: nn.Module,
-    setting: Setting,
+    only: list[str] | None,
     options: Options,
     calibration: Calibration | None,
     no_data: str,
@@ -117,7 +109,7 @@ def _build(
         )
     runtimes, left_out = {}, {}
     for name, build in builders.items():
-        if name != REFERENCE and setting.only and not any(text in name for text in setting.only):
+        if name != REFERENCE and only and not any(text in name for text in only):
             continue
         if name.endswith('bfloat16') and not supports_bf16():
             left_out[name] = 'the processor does not compute in bfloat16'
@@ -131,7 +123,7 @@ def _build(
             except Exception as error:
                 left_out[name] = f'{type(error).__name__}: {str(error).strip().splitlines()[0]}'
     if REFERENCE not in runtimes:
-        raise ConfigError(f'The model should predict {setting.size[0]}x{setting.size[1]} in PyTorch: {left_out[REFERENCE]}')
+        raise ConfigError(f'The model should predict {images.shape[1]}x{images.shape[2]} in PyTorch: {left_out[REFERENCE]}')
     return runtimes, left_out
 
 
@@ -165,29 +157,17 @@ def _targets(rows: dict[str, dict]) -> dict[str, dict]:
 
 def print_benchmark(document: dict) -> None:
     """Print a row per runtime, then what is left out and the targets."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=130)
-    rows = document['runtimes']
-    agreements = list(rows[REFERENCE]['agreement'])
-    scores = list(rows[REFERENCE]['scores'])
-    settings = document['settings']
-    title = f'{settings["batch_size"]} x {settings["size"][0]}x{settings["size"][1]}, {document["provenance"]["threads"]} threads'
-    table = Table(title=title)
-    table.add_column('runtime')
-    for heading in ('ms', 'times as fast', 'quartiles', *agreements, *(SUMMARY_TITLES.get(name, name) for name in scores)):
-        table.add_column(heading, justify='right')
-    for name, row in rows.items():
+    runtimes, settings = document['runtimes'], document['settings']
+    agreements, scores = (list(runtimes[REFERENCE][key]) for key in ('agreement', 'scores'))
+    rows = []
+    for name, row in runtimes.items():
         fast = row['times_as_fast']
-        table.add_row(
-            name,
-            f'{row["milliseconds"]["median"]:.1f}',
-            f'{fast["value"]:.2f}',
-            f'{fast["low"]:.2f} - {fast["high"]:.2f}',
-            *(f'{row["agreement"][each]:.3g}' for each in agreements),
-            *(f'{row["scores"][each]:.2f}' for each in scores),
-        )
-    console.print(table)
+        times = f'{row["milliseconds"]["median"]:.1f}', f'{fast["value"]:.2f}', f'{fast["low"]:.2f} - {fast["high"]:.2f}'
+        agreement = (f'{row["agreement"][each]:.3g}' for each in agreements)
+        rows.append((name, *times, *agreement, *(f'{row["scores"][each]:.2f}' for each in scores)))
+    titles = (SUMMARY_TITLES.get(name, name) for name in scores)
+    title = f'{settings["batch_size"]} x {settings["size"][0]}x{settings["size"][1]}, {document["provenance"]["threads"]} threads'
+    console = print_table(('runtime', 'ms', 'times as fast', 'quartiles', *agreements, *titles), rows, title)
     console.print('Named after labels: the share of equal classes, or the median difference of other values, to eager float32.')
     for name, reason in document['left_out'].items():
         console.print(f'{name} is left out: {reason}')

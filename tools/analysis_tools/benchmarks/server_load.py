@@ -5,6 +5,7 @@ import io
 import socket
 import threading
 import time
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from rich.console import Console
-from rich.table import Table
 
+from benchmarks.results import print_table
 from mtl_plugins.errors import UserError
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 
@@ -128,8 +128,8 @@ def hold(
 class Resident:
     """Reads the resident memory of a process every second, in MiB, until it is left."""
 
-    def __init__(self, process: int, every: float = 1.0) -> None:
-        self.path, self.every = Path(f'/proc/{process}/status'), every
+    def __init__(self, process: int) -> None:
+        self.path = Path(f'/proc/{process}/status')
         self.values: list[float] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch)
@@ -145,7 +145,7 @@ class Resident:
     def _watch(self) -> None:
         while True:
             self.values.append(self.read())
-            if self._stop.wait(self.every):
+            if self._stop.wait(1.0):
                 return
 
     def read(self) -> float:
@@ -190,14 +190,15 @@ def benchmark_server(
         before = memory.read()
         answers, rate = hold(address, good, bad, load * capacity, seconds)
         after = memory.read()
-    counted: dict[str, dict[str, int]] = {}
+    counted: dict[str, Counter] = defaultdict(Counter)
+    seconds_by_status: dict[str, list[float]] = defaultdict(list)
     for answer in answers:
-        statuses = counted.setdefault(answer.kind, {})
-        statuses[str(answer.status)] = statuses.get(str(answer.status), 0) + 1
-    times: dict[str, dict[str, float]] = {}
-    for status in sorted({str(answer.status) for answer in answers}):
-        values = [answer.seconds for answer in answers if str(answer.status) == status]
-        times[status] = dict(zip(('median', 'p95', 'max'), np.percentile(values, (50, 95, 100)).tolist(), strict=True))
+        counted[answer.kind][str(answer.status)] += 1
+        seconds_by_status[str(answer.status)].append(answer.seconds)
+    times = {
+        status: dict(zip(('median', 'p95', 'max'), np.percentile(values, (50, 95, 100)).tolist(), strict=True))
+        for status, values in sorted(seconds_by_status.items())
+    }
     return dict(
         settings=dict(size=size, load=load, seconds=seconds, clients=clients, bad_every=BAD_EVERY),
         capacity=capacity,
@@ -213,17 +214,11 @@ def benchmark_server(
 
 def print_load(document: dict) -> None:
     """Print what was answered, how soon, and the memory."""
-    console = Console()
-    table = Table(title=f'{document["requests"]} requests, {document["rate"]:.1f} per second')
-    statuses = list(document['seconds'])
-    for heading in ('upload', *statuses):
-        table.add_column(heading, justify='right' if heading in statuses else 'left')
-    for kind, counts in document['answers'].items():
-        table.add_row(kind, *(str(counts.get(status, '')) for status in statuses))
+    statuses, memory = document['seconds'], document['mebibytes']
+    rows = [(kind, *(str(counts.get(status, '')) for status in statuses)) for kind, counts in document['answers'].items()]
     for name in ('median', 'p95', 'max'):
-        table.add_row(f'{name} (s)', *(f'{document["seconds"][status][name]:.2f}' for status in statuses))
-    console.print(table)
-    memory = document['mebibytes']
+        rows.append((f'{name} (s)', *(f'{times[name]:.2f}' for times in statuses.values())))
+    console = print_table(('upload', *statuses), rows, f'{document["requests"]} requests, {document["rate"]:.1f} per second')
     console.print(
         f'Capacity: {document["capacity"]:.1f} images per second. Resident memory: '
         f'{memory["before"]:.0f} MiB before, at most {memory["largest"]:.0f}, {memory["after"]:.0f} after. Wrong or missing '

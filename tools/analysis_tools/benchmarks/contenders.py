@@ -1,16 +1,34 @@
-"""One training step of each contender, on the same batch."""
+"""The models and training steps of the contenders; ours are joint configs as they are."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
+from mmengine.config import Config
 from torch import Tensor, nn
 
 from benchmarks import peers
-from benchmarks.joint_model import build_joint_model
+from benchmarks.results import ROOT
 from benchmarks.scenes import SceneArrays
+from mtl_plugins.config.load import load_config
+from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
+from mtl_plugins.registry import MODELS
 
 LEARNING_RATE = 1e-4
+CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
+# Separable as segmentation-models-pytorch's, and with as many convolutions in the decoder; and of half the width.
+SEPARABLE_CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_separable-1conv_miniscapes-256x256.py'
+NARROW_CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_separable-128_miniscapes-256x256.py'
+
+
+def joint_config(data_root: str | None = None, **options: object) -> Config:
+    """The config with overrides; ``__`` stands for a dot."""
+    return load_config(str(ROOT / CONFIG), {key.replace('__', '.'): value for key, value in options.items()}, data_root)
+
+
+def build_joint_model(config: str = CONFIG) -> MultiTaskSegmentor:
+    """ResNet-18, output stride 16, random weights."""
+    return MODELS.build(load_config(str(ROOT / config)).model)
 
 
 @dataclass(frozen=True)
@@ -90,9 +108,9 @@ class TrainingStep(ABC):
 class SegmentorStep(TrainingStep):
     """This package: the tasks of any of its models, by default labels and depth of the joint one."""
 
-    def __init__(self, batch: Batch, model: nn.Module | None = None, bf16: bool = False, adam: dict | None = None) -> None:
+    def __init__(self, batch: Batch, model: nn.Module | None = None, **options) -> None:
         model = build_joint_model() if model is None else model
-        super().__init__(model, batch, model.memory_format, bf16, adam)
+        super().__init__(model, batch, model.memory_format, **options)
         self.targets = dict(semseg=batch.labels, depth=batch.depths)
 
     def loss(self) -> Tensor:
@@ -102,14 +120,8 @@ class SegmentorStep(TrainingStep):
 class SmpStep(TrainingStep):
     """segmentation-models-pytorch: labels and depth."""
 
-    def __init__(
-        self,
-        batch: Batch,
-        memory_format: torch.memory_format = torch.contiguous_format,
-        bf16: bool = False,
-        adam: dict | None = None,
-    ) -> None:
-        super().__init__(peers.build_smp_model(), batch, memory_format, bf16, adam)
+    def __init__(self, batch: Batch, memory_format: torch.memory_format = torch.contiguous_format, **options) -> None:
+        super().__init__(peers.build_smp_model(), batch, memory_format, **options)
         self.labels, self.depths = batch.labels.long(), batch.depths
 
     def loss(self) -> Tensor:
