@@ -1,4 +1,4 @@
-"""Every config follows one grammar and builds a model that trains and predicts."""
+"""Every config follows one grammar and builds a model that trains and predicts; the README files are true."""
 
 import re
 from functools import cache
@@ -17,6 +17,8 @@ FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and pa
 OTHERS = ('class_attention', 'dino', 'mmseg')
 DENSE = [path for path in LEAVES if path.parent.name not in OTHERS]
 MINISCAPES = [path for path in DENSE if re.search('_(miniscapes|synthetic)-[0-9]', path.stem)]
+README = (CONFIGS / 'README.md').read_text()
+EXAMPLES = re.findall(r'```python\n(.*?)```', README, re.DOTALL)
 BEST = dict(semseg='greater', depth='less', multitask='greater')
 GRAMMAR = re.compile(
     r'(?P<backbone>[a-z][a-z0-9-]*)-d(?P<stride>\d+)_1xb(?P<batch>\d+)-(?P<length>\d+[ek])'
@@ -50,13 +52,9 @@ def test_every_folder_holds_configs():
     systems = {'baseline', 'deeplabv3plus', 'joint', 'branched', 'distilled', 'fixed_bins', 'adaptive_depth'}
     assert systems | {'transformer_multitask'} <= {path.parent.name for path in MINISCAPES}
     assert {path.parent.name for path in DENSE} | set(OTHERS) == set(FOLDERS)
+    assert not [name for name in FOLDERS if f'| [`{name}`]({name}/README.md) |' not in README]
     # Two configs must not differ by their folder alone: a run is named after the file.
     assert len({path.stem for path in LEAVES}) == len(LEAVES)
-
-
-@pytest.mark.parametrize('folder', FOLDERS)
-def test_every_folder_has_a_readme(folder):
-    assert (CONFIGS / folder / 'README.md').is_file()
 
 
 @each_of(LEAVES)
@@ -71,9 +69,7 @@ def test_the_name_of_a_config_says_what_is_in_it(path):
 
     # Whole models of mmseg have theirs within.
     backbone = config.model.get('backbone') or config.model.segmentor.backbone
-    if folder == 'mmseg':
-        assert match['backbone'] == f'r{backbone.depth}'
-    elif backbone.type == 'DilatedResNet':
+    if folder == 'mmseg' or backbone.type == 'DilatedResNet':
         assert match['backbone'] == f'r{backbone.depth}'
     elif backbone.type == 'mmseg.MixVisionTransformer':
         assert (match['backbone'], backbone.embed_dims, backbone.num_layers) == ('mit-b0', 32, [2, 2, 2, 2])
@@ -152,3 +148,54 @@ def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(p
                 nearest, farthest = head.scale.depth_range
         assert arrays['depth'].dtype == torch.float32
         assert arrays['depth'].min() >= nearest * (1 - 1e-5) > 0 and arrays['depth'].max() <= farthest * (1 + 1e-5)
+
+
+def build_without_memory(path) -> torch.nn.Module:
+    model = load_config(str(path)).model
+    # Transformers of mmseg read values of tensors while they are built.
+    with torch.device('cpu' if model.get('backbone', {}).get('type') == 'mmseg.MixVisionTransformer' else 'meta'):
+        return MODELS.build(model)
+
+
+@pytest.mark.parametrize('name', FOLDERS)
+def test_a_readme_lists_its_configs_with_their_parameters(name):
+    folder = CONFIGS / name
+    rows = re.findall(r'^\| `(\S+\.py)` \| .* \| ([\d,]+) \|$', (folder / 'README.md').read_text(), re.MULTILINE)
+    assert sorted(name for name, _ in rows) == sorted(path.name for path in folder.glob('*.py'))
+    for name, stated in rows:
+        # The trained ones: of DINO, the student's.
+        counted = sum(item.numel() for item in build_without_memory(folder / name).parameters() if item.requires_grad)
+        assert (name, stated) == (name, f'{counted:,}')
+
+
+def test_the_ladder_names_configs_of_its_optimizer_and_epochs():
+    rows = (CONFIGS / 'baseline/README.md').read_text().split('| step |')[1].split('\n\n')[0].splitlines()[2:]
+    assert len(rows) == 10
+    for row in rows:
+        step, cell, *figures = [item.strip() for item in row.strip('|').split('|')]
+        (path,) = CONFIGS.rglob(re.search(r'`(\S+\.py)`', cell)[1])
+        config = load_config(str(path))
+        assert config.optim_wrapper.optimizer.type == step.split(',')[0]
+        assert (config.model.backbone.depth, config.train_dataloader.batch_size) == (34, 4)
+        assert len([float(figure) for figure in figures]) == 3
+
+
+@pytest.mark.parametrize('number', range(len(EXAMPLES)))
+def test_an_example_of_the_readme_predicts_its_tasks(number, tmp_path):
+    path = tmp_path / 'example.py'
+    path.write_text(EXAMPLES[number].replace("'../", f"'{CONFIGS}/"))
+    model = MODELS.build(load_config(str(path)).model).eval()
+    with torch.no_grad():
+        outputs = model(torch.randn(1, 3, 64, 96))
+    channels = dict(semseg=19, depth=1)
+    assert {task: tuple(output.shape) for task, output in outputs.items()} == {
+        task: (1, channels[task], 64, 96) for task in model.tasks
+    }
+
+
+@pytest.mark.parametrize('name', ['log', 'inverse'])
+def test_the_statistics_of_a_config_are_those_that_the_readme_prints(name):
+    path = CONFIGS / f'joint/joint_r18-d16_1xb16-32e_{name}-depth_miniscapes-256x256.py'
+    mean, std = re.search(rf'depth, {name} +mean (\S+) +std (\S+)', README).groups()
+    depth = load_config(str(path)).model.tasks.depth
+    assert depth.representation == name and depth.statistics == dict(mean=float(mean), std=float(std))

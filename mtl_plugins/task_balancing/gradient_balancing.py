@@ -6,14 +6,13 @@ from contextlib import contextmanager
 from itertools import combinations
 
 import torch
-from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.dist import all_reduce, get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.gradients import Sharing, average, find_sharing, products_of
-from mtl_plugins.task_balancing.torchjd_aggregation import TorchJDAggregation
 
 PLACES = ('parameters', 'features')
 # A weight of GradNorm that a step of the optimizer has made negative starts again from here.
@@ -32,14 +31,8 @@ class GradientBalancing(nn.Module):
 
     Several processes take the step that one would take with all of the data. float16 gradients are combined without their loss
     scale; where they overflowed, they are added up, and the scaler leaves out the step, in all processes alike. A task whose
-    loss is exactly 0 in all processes, as that of a task without labels, takes no part. A look at the losses in each iteration,
-    and one at the products of the gradients, are the only synchronisations with the device.
-
-    Outside of a training step, the total is the mean of the losses.
-
-    Args:
-        tasks: Names of the tasks that are trained.
-        place: ``'parameters'`` or ``'features'``.
+    loss is exactly 0 in all processes, as that of a task without labels, takes no part. The device is synchronised twice per
+    iteration. Outside of a training step, the total is the mean of the losses.
 
     Attributes:
         logged: Of the last combination ``balance/norm/<task>`` and ``balance/cosine/<task>-<task>`` of the gradients, and
@@ -89,7 +82,7 @@ class GradientBalancing(nn.Module):
         """
 
     def factors(self, losses: Tensor) -> Tensor | None:
-        """Factors ``(T,)`` of the losses, given the mean losses ``(T,)`` of all tasks, 0 where absent; None for 1."""
+        """Return factors ``(T,)`` of the losses, given the mean losses ``(T,)``, 0 where absent; None for 1."""
         return None
 
     def logged_names(self) -> list[str]:
@@ -114,10 +107,7 @@ class GradientBalancing(nn.Module):
 
     @torch.compiler.disable
     def cut(self, features: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
-        """Features of the encoder for the heads to read: in a step at the place ``'features'``, gradients end here.
-
-        :meth:`take_step` continues them.
-        """
+        """Return features for the heads to read, at which gradients end at the place ``'features'``."""
         if not self._cutting:
             return features
         self._cut = [
@@ -127,12 +117,7 @@ class GradientBalancing(nn.Module):
         return [heads.get(id(feature), feature) for feature in features]
 
     def take_step(self, task_losses: dict[str, Tensor], optim_wrapper: OptimWrapper) -> None:
-        """Make the backward passes and, when it is due, the optimizer's step, as ``optim_wrapper.update_params`` of a total.
-
-        Args:
-            task_losses: A scalar with a graph for each task.
-            optim_wrapper: One of this package or of mmengine, with or without a ``loss_scaler``.
-        """
+        """Make the backward passes of the tasks and, when it is due, the step, as ``optim_wrapper.update_params`` of a total."""
         cut, self._cut, self._cutting = self._cut, [], False
         names = [task for task in self.tasks if task in task_losses]
         zero = torch.zeros_like(task_losses[names[0]], dtype=torch.float32)
@@ -319,7 +304,6 @@ class GradNorm(GradientBalancing):
     term counts as constant. They sum to the number of tasks.
 
     Args:
-        tasks: Names of the tasks that are trained.
         alpha: How strongly tasks that lag behind are pulled; 0 makes the norms equal.
         place: As in :class:`GradientBalancing`; the paper takes the last layer that is shared, which ``'features'`` comes near.
         lr_mult: The factor of the learning rate of the weights.
@@ -364,61 +348,3 @@ class GradNorm(GradientBalancing):
         for name, numbers in zip(('weight', 'ratio'), told, strict=True):
             values |= {f'balance/{name}/{task}': number for task, number in zip(self.tasks, numbers, strict=True)}
         super().log(values)
-
-
-@TASK_UTILS.register_module()
-class AggregatedGradients(GradientBalancing):
-    """The gradients of what tasks share are combined by an aggregator of TorchJD (arXiv 2406.16232), by its name there.
-
-    UPGrad, MGDA, PCGrad, CAGrad, IMTLG, NashMTL, AlignedMTL, GradDrop, DualProj, ConFIG, Random and all others that the installed
-    version has. What aggregators remember is in the state dict, and random numbers are a function of seed and iteration.
-
-    Args:
-        tasks: Names of the tasks that are trained.
-        aggregator: Name.
-        arguments: Of the aggregator; a dict is a value per task: ``arguments=dict(pref_vector=dict(semseg=0.7, depth=0.3))``.
-        place: As in :class:`GradientBalancing`.
-        seed: Of random numbers.
-
-    Raises:
-        ConfigError: If TorchJD, or a package that the aggregator needs, is not installed.
-        ArgumentError: If name or arguments do not fit, or the aggregator cannot work at the place ``'features'``.
-    """
-
-    def __init__(
-        self,
-        *,
-        tasks: Iterable[str],
-        aggregator: str = 'UPGrad',
-        arguments: dict | None = None,
-        place: str = 'parameters',
-        seed: int = 0,
-    ) -> None:
-        super().__init__(tasks=tasks, place=place)
-        self.seed = seed
-        # A single task has no gradients to combine.
-        self.aggregation = TorchJDAggregation(aggregator, arguments or {}, self.tasks) if len(self.tasks) > 1 else None
-        if self.aggregation and place == 'features' and not (self.by_products or self.aggregation.by_coordinate):
-            raise ArgumentError(f"`place` of {aggregator} should be 'parameters', as it follows each of them. Found {place!r}.")
-
-    @property
-    def by_products(self) -> bool:
-        return self.aggregation is None or self.aggregation.by_products
-
-    def combine(self, gramian: Tensor, rows: Tensor | None, tasks: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
-        # Mixed so that neighbouring seeds share no stream.
-        seed = self.seed * 1_000_003 + self._iteration
-        if self.by_products:
-            return self.aggregation.weigh(gramian, tasks, seed), None
-        if self.place == 'features':
-            # Each process has samples, and so coordinates, of its own.
-            seed += get_rank() * 2_147_483_647
-        return None, self.aggregation.combine(rows, tasks, seed)
-
-    def get_extra_state(self) -> Tensor:
-        """What the aggregators remember, as bytes."""
-        return self.aggregation.state() if self.aggregation else self.iteration.new_zeros(0)
-
-    def set_extra_state(self, state: Tensor) -> None:
-        if self.aggregation:
-            self.aggregation.load_state(state)

@@ -111,7 +111,6 @@ class UncertaintyWeights(LossBalancing):
     of classes is not halved, as in the paper. The weight has no bound: it grows as the loss comes near 0.
 
     Args:
-        tasks: Names of the tasks that are trained.
         classification: Those whose loss is a cross-entropy.
         lr_mult: Factor of the learning rate of ``s``.
 
@@ -139,7 +138,6 @@ class BoundedUncertaintyWeights(LossBalancing):
     Total = sum of ``loss / (2 c ** 2) + log(1 + c ** 2)`` with the learned ``c``, which starts at 1.
 
     Args:
-        tasks: Names of the tasks that are trained.
         lr_mult: Factor of the learning rate of ``c``.
     """
 
@@ -160,7 +158,6 @@ class IMTLLossWeights(LossBalancing):
     Total = sum of ``loss * exp(s) - s`` with the learned ``s``, which starts at 0.
 
     Args:
-        tasks: Names of the tasks that are trained.
         lr_mult: Factor of the learning rate of ``s``.
     """
 
@@ -178,9 +175,6 @@ class GeometricMean(LossBalancing):
     """Geometric loss strategy, GLS (Chennupati et al., arXiv 1904.08492): total = ``(loss_1 * ... * loss_T) ** (1 / T)``.
 
     The weight of a task is the derivative, ``total / (T * loss)``. Losses should be positive.
-
-    Args:
-        tasks: Names of the tasks that are trained.
     """
 
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, float]:
@@ -194,9 +188,6 @@ class LogLosses(LossBalancing):
     """Total = sum of ``log(loss)``, as the loss balancing of DB-MTL (Lin et al., arXiv 2308.12029).
 
     The weight of a task is the derivative, ``1 / loss``. Losses should be positive.
-
-    Args:
-        tasks: Names of the tasks that are trained.
     """
 
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
@@ -211,7 +202,6 @@ class DynamicWeightAverage(LossBalancing):
     the ``T`` tasks. It is 1 in the first two periods, and for a task that had no labels in one of the last two ``r`` is 1.
 
     Args:
-        tasks: Names of the tasks that are trained.
         temperature: Larger ones make the weights more equal; 2 in the paper.
         interval: Iterations of a period; an epoch in the paper.
 
@@ -258,7 +248,6 @@ class DynamicTaskPriority(LossBalancing):
     is known in every iteration: for a cross-entropy, the geometric mean of the probabilities of the right classes.
 
     Args:
-        tasks: Names of the tasks that are trained.
         gamma: How strongly tasks that do well are put back.
         momentum: The share of the newest value in the average.
 
@@ -292,7 +281,6 @@ class RandomWeights(LossBalancing):
     They are a function of seed and iteration, the same in all processes. In evaluation the weights are equal.
 
     Args:
-        tasks: Names of the tasks that are trained.
         seed: Of the numbers.
     """
 
@@ -315,7 +303,6 @@ class ScheduledWeights(LossBalancing):
     """Weights by iteration: those of ``schedule``, straight lines in between, the first and last ones before and after.
 
     Args:
-        tasks: Names of the tasks that are trained.
         schedule: ``dict(iteration=0, weights=dict(semseg=1.0, depth=0.0))`` and so on, by iteration.
 
     Raises:

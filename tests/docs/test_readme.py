@@ -1,4 +1,4 @@
-"""What the README says in numbers is what the READMEs of the configs say, which tests/test_config_readmes.py counts."""
+"""What the README says in numbers is what the READMEs of the configs say, which tests/test_configs.py counts."""
 
 import re
 

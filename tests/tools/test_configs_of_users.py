@@ -37,29 +37,15 @@ def write(tiny_config_file):
 
 
 def test_averaged_weights_are_trained_resumed_and_tested(write, run_cli, data_root, tmp_path):
-    """With the hook of configs/README.md tools/test.py ended in an AttributeError: it asked the hook for weights too early."""
     config = write("custom_hooks = [dict(type='EMAHook', momentum=0.5)]\n")
-    common = ('--work-dir', tmp_path / 'run', '--data-root', data_root)
-    assert run_cli('train', config, *common, '--no-submission').code == 0
-    assert (
-        run_cli(
-            'train', config, *common, '--no-submission', '--resume', '--reschedule', '--cfg-options', 'train_cfg.max_epochs=2'
-        ).code
-        == 0
-    )
+    common = ('--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission')
+    assert run_cli('train', config, *common).code == 0
+    more = ('--resume', '--reschedule', '--cfg-options', 'train_cfg.max_epochs=2')
+    assert run_cli('train', config, *common, *more).code == 0
+    common = ('--work-dir', tmp_path / 'test', '--data-root', data_root)
     for name in ('epoch_2.pth', 'best'):
         checkpoint = next((tmp_path / 'run').glob(f'{name}*'))
-        tested = run_cli(
-            'test',
-            config,
-            checkpoint,
-            '--data-root',
-            data_root,
-            '--work-dir',
-            tmp_path / 'test',
-            '--json',
-            tmp_path / f'{name}.json',
-        )
+        tested = run_cli('test', config, checkpoint, *common, '--json', tmp_path / f'{name}.json')
         assert tested.code == 0, tested.err
     # Validation saw the averaged weights, and so does the test.
     row, scores = read_metrics(tmp_path / 'run' / METRICS)[-1], json.loads((tmp_path / 'epoch_2.pth.json').read_text())
@@ -67,6 +53,13 @@ def test_averaged_weights_are_trained_resumed_and_tested(write, run_cli, data_ro
     content = load_checkpoint_file(tmp_path / 'run/epoch_2.pth')
     name = 'decode_head.head.predictor.weight'
     assert not torch.equal(content['state_dict'][name], content['ema_state_dict'][f'module.{name}'])
+
+
+TWO_SETS = (
+    "V = dict(type='MiniScapesDataset', data_root='nowhere', split='val', test_mode=True, "
+    "pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')])\n"
+    "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[V, dict(V, split='train')]))\n"
+)
 
 
 @pytest.mark.parametrize(
@@ -77,15 +70,11 @@ def test_averaged_weights_are_trained_resumed_and_tested(write, run_cli, data_ro
     ],
 )
 def test_data_sets_of_data_sets_train_with_one_data_root(write, data_root, tmp_path, kind, length):
-    """mmengine's own could not be asked by a key, and --data-root did not reach what they wrap."""
     config = write(
         "P = [dict(type='LoadMiniScapes'), dict(type='RandomHomography', crop_size=32), "
         "dict(type='PackMultiTaskInputs', meta_keys=())]\n"
         "D = dict(type='MiniScapesDataset', data_root='nowhere', split='train', pipeline=P)\n"
-        f'train_dataloader = dict(dataset=dict(_delete_=True, {kind}))\n'
-        "V = dict(type='MiniScapesDataset', data_root='nowhere', split='val', test_mode=True, "
-        "pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')])\n"
-        "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[V, dict(V, split='train')]))\n"
+        f'train_dataloader = dict(dataset=dict(_delete_=True, {kind}))\n' + TWO_SETS
     )
     config = load_config(str(config), {'submission.enabled': False}, str(data_root))
     set_work_dir(config, str(tmp_path / 'run'))
@@ -96,12 +85,7 @@ def test_data_sets_of_data_sets_train_with_one_data_root(write, data_root, tmp_p
 
 
 def test_tools_read_a_set_of_sets(write, run_cli, data_root, tmp_path):
-    """They asked it for its root and split, and gave the root to the whole."""
-    config = write(
-        "V = dict(type='MiniScapesDataset', data_root='nowhere', split='val', test_mode=True, "
-        "pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')])\n"
-        "val_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=[V, dict(V, split='train')]))\n"
-    )
+    config = write(TWO_SETS)
     common = ('--data-root', data_root)
     assert run_cli('train', config, '--work-dir', tmp_path / 'run', '--no-submission', *common).code == 0
     checkpoint = tmp_path / 'run/epoch_1.pth'
@@ -139,7 +123,6 @@ custom_hooks = [dict(type=EMAHook, momentum=0.5), dict(type=EarlyStoppingHook, m
 
 
 def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
-    """Classes as types ended in a stack trace."""
     text = load_config(str(tiny_config_file)).pretty_text.replace("type='MiniScapesDataset'", 'type=MiniScapesDataset')
     (tmp_path / 'base.py').write_text(
         'from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset\n'
@@ -148,11 +131,7 @@ def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
     path = tmp_path / 'new_style.py'
     path.write_text(NEW_STYLE)
     config = load_config(str(path), {'train_dataloader.batch_size': 4, 'submission.enabled': False}, str(data_root))
-    types = [
-        config.optim_wrapper.optimizer.type,
-        config.train_dataloader.dataset.type,
-        *(each.type for each in config.custom_hooks),
-    ]
+    types = [each.type for each in (config.optim_wrapper.optimizer, config.train_dataloader.dataset, *config.custom_hooks)]
     assert types == ['SGD', 'MiniScapesDataset', 'EMAHook', 'EarlyStoppingHook']
     assert not {'SGD', 'EMAHook', 'read_base', 'MiniScapesDataset'} & set(config)
     set_work_dir(config, str(tmp_path / 'run'))
@@ -163,7 +142,6 @@ def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
 
 
 def test_a_name_with_spaces_and_without_a_submission(write, run_cli, data_root, tmp_path):
-    """The file's name was refused as a `name` that nobody had set; a config without `submission` had no attribute of the name."""
     config = write('submission = None\n', 'my config (v2) ä.py')
     for more in ((), ('--no-submission',)):
         run = run_cli('train', config, '--work-dir', tmp_path / f'run{len(more)}', '--data-root', data_root, *more)
@@ -191,18 +169,8 @@ def test_what_other_projects_write_trains(write, data_root, tmp_path, text):
 
 
 def test_a_task_is_dropped_from_the_command_line(tiny_config_file, run_cli, data_root, tmp_path):
-    """The weights of the tasks, evaluators and the choice of the best checkpoint still named it."""
-    run = run_cli(
-        'train',
-        tiny_config_file,
-        '--work-dir',
-        tmp_path / 'run',
-        '--data-root',
-        data_root,
-        '--cfg-options',
-        'model.tasks.depth=None',
-        'train_cfg.max_epochs=1',
-    )
+    options = ('--cfg-options', 'model.tasks.depth=None', 'train_cfg.max_epochs=1')
+    run = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, *options)
     assert run.code == 0, run.err
     record = parse_json((tmp_path / 'run/run.json').read_bytes())
     assert record['best']['monitor'] == 'metrics_summary/semseg' and record['archive']
@@ -211,24 +179,17 @@ def test_a_task_is_dropped_from_the_command_line(tiny_config_file, run_cli, data
     assert 'multitask' not in run.out + run.err
 
 
-@pytest.mark.parametrize(
-    'config, dropped',
-    [
-        ('branched/branched_r18-d16_1xb16-32e_miniscapes-256x256.py', 'semseg'),
-        ('adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_miniscapes-256x256.py', None),
-    ],
-)
-def test_dropping_reaches_every_part(config, dropped):
-    options = {'model.task_balancing.type': 'UncertaintyWeights'} if dropped else {}
-    path = str(EPOCH_CONFIG.parents[1] / config)
-    if dropped is None:
-        with pytest.raises(ConfigError, match='should keep a task'):
-            load_config(path, {'model.tasks.depth': None})
-        return
-    config = load_config(path, {f'model.tasks.{dropped}': None, 'tta_model.merge': {'semseg': 'max'}, **options})
+def test_dropping_reaches_every_part_and_keeps_a_task():
+    folder = EPOCH_CONFIG.parents[1]
+    options = {'model.task_balancing.type': 'UncertaintyWeights', 'tta_model.merge': {'semseg': 'max'}}
+    path = folder / 'branched/branched_r18-d16_1xb16-32e_miniscapes-256x256.py'
+    config = load_config(str(path), {'model.tasks.semseg': None, **options})
     assert list(config.model.tasks) == ['depth'] and config.val_evaluator.tasks == ['depth']
     assert config.default_hooks.checkpoint.save_best == 'metrics_summary/depth' and config.default_hooks.checkpoint.rule == 'less'
     assert not config.tta_model['merge'] and 'task_balancing' not in config.model
+    with pytest.raises(ConfigError, match='should keep a task'):
+        alone = folder / 'adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_miniscapes-256x256.py'
+        load_config(str(alone), {'model.tasks.depth': None})
 
 
 @pytest.mark.parametrize(
@@ -236,13 +197,10 @@ def test_dropping_reaches_every_part(config, dropped):
     [
         ("_base_ = ['missing.py']", ['missing.py']),
         ("with open('x'):\n    pass", ['read_base']),
-        ('import torch\nx = torch.nowhere', ['nowhere']),
         ('from .nowhere import *', ['import *']),
         ('x = = 1', ['SyntaxError', 'line 1']),
-        ("x = 'a' + 1", ['line 1', 'TypeError']),
         ('x = {}\nx = x.y', ['line 2', 'AttributeError']),
         ('raise SystemExit(3)', ['SystemExit']),
-        ('import sys; sys.exit()', ['SystemExit']),
         ('x = [[]]\nx[0].append(x)', ['cannot be read']),
         ('\0', ['cannot be read']),
     ],
@@ -262,36 +220,24 @@ EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
     'text, words',
     [
         (
-            "val_dataloader = [dict(dataset=dict(type='MiniScapesDataset', split=s)) for s in ('val', 'train')]",
-            ['one data loader', 'list of 2', 'ConcatDataset'],
+            "val_dataloader = [dict(dataset=dict(type='MiniScapesDataset'))] * 2",
+            ['one data loader', 'list of 2', 'Concat'],
         ),
         ("train_dataloader = dict(dataset=[dict(type='MiniScapesDataset')])", ['train_dataloader.dataset', 'ConcatDataset']),
         ("train_dataloader = dict(dataset=dict(_delete_=True, type='ConcatDataset', datasets=['a', 'b']))", ['datasets', "'a'"]),
         ("default_hooks['checkpoint'] = dict(save_best='mIuO')", ['default_hooks.checkpoint.save_best', EVALUATED, "'mIuO'"]),
         ("default_hooks['checkpoint'] = dict(save_best='depth', rule='greater')", ["'less'", 'metrics_summary/depth']),
-        (
-            "custom_hooks = [dict(type='EarlyStoppingHook', monitor='metrics_summary/normals')]",
-            ['custom_hooks.0.monitor', EVALUATED],
-        ),
+        ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='normals')]", ['custom_hooks.0.monitor', EVALUATED]),
         ('train_cfg = dict(max_epochs=1, val_iters=2, stop_at=dict(mAcc=3))', ['train_cfg.stop_at', EVALUATED, 'mAcc']),
         ("train_cfg = dict(max_epochs=1, val_iters=2, stop_at='mIoU')", ['train_cfg.stop_at', 'by name']),
-        (
-            'def f(x):\n    return x\ntrain_dataloader = dict(collate_fn=f)',
-            ['train_dataloader.collate_fn', 'the function f', 'Register'],
-        ),
-        ('model = dict(data_preprocessor=dict(mean=lambda: 3))', ['model.data_preprocessor.mean', 'function']),
+        ('def f(x): pass\ntrain_dataloader = dict(collate_fn=f)', ['train_dataloader.collate_fn', 'the function f', 'Register']),
         ("default_scope = 'mmseg'", ['default_scope', "'mtl_plugins'", "'mmseg'"]),
         ("optim_wrapper = dict(optimizer=dict(type='Adamm'))", ['no optimizer named Adamm', 'Did you mean `Adam`?']),
         ("model = dict(backbone=dict(_delete_=True, type='ResNett'))", ['ResNett', 'Did you mean `mmseg.ResNet`?']),
-        ("param_scheduler = [dict(type='PolyLr', begin=0, end=1)]", ['PolyLr', 'Did you mean `PolyLR`?']),
         ("val_evaluator = dict(type='MultitaskMetric')", ['MultitaskMetric', 'Did you mean `MultiTaskMetric`?']),
         ('optim_wrapper = None', ['`optim_wrapper`', 'README']),
-        ('train_cfg = None', ['`train_cfg`']),
-        ('model = None', ['`model`']),
-        ('val_dataloader = None', ['`val_dataloader`']),
         ('val_evaluator = None', ['`val_evaluator`']),
         ("val_evaluator = dict(type='mmseg.IoUMetric')", ['default_hooks.checkpoint.save_best', 'mIoU', 'multitask']),
-        ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='val/nonsense')]", ['custom_hooks.0.monitor', EVALUATED]),
         ("custom_hooks = 'EMAHook'", ['`custom_hooks`', 'a list']),
         ('optim_wrapper = dict(optimizer=None)', ['`optim_wrapper.optimizer`', 'None']),
         ("train_dataloader = dict(sampler=dict(type='InfiniteSampler'))", ['sampler that ends', 'InfiniteSampler']),
@@ -301,22 +247,15 @@ EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
         ("randomness = dict(seed='a')", ['`randomness.seed`', "'a'"]),
         ("launcher = 'pytorch'", ['torchrun', 'RANK']),
         ("team = 'x'", ['`team`', "'x'"]),
-        ("name = 'a b'", ['`name`', "'a b'"]),
         ("default_hooks['observed'] = dict(interval=0)", ['`default_hooks.observed`', 'a `type`', 'checkpoint']),
-        ('custom_hooks = [3]', ['`custom_hooks.0`', 'Found 3']),
         ("runner_type = 'Runer'", ['no runner named Runer', 'Did you mean `Runner`?']),
         ('model = dict(data_preprocessor=None)', ['`model.data_preprocessor`', 'MultiTaskDataPreprocessor', 'None']),
-        ("model = dict(data_preprocessor=dict(_delete_=True, type='SegDataPreProcessor'))", ['MultiTaskDataPreprocessor']),
-        ("model = dict(backbone=dict(init_cfg=dict(type='Pretraind')))", ['Did you mean `Pretrained`?']),
         ("model = dict(tasks=dict(depth='no'))", ['`model.tasks`', "'no'"]),
         ('train_dataloader = dict(dataset=dict(labels=[1]))', ['cannot say which labels']),
-        ('1 / 0', ['cannot be read (line 4)', 'ZeroDivisionError']),
-        ('import nowhere_to_be_found', ['cannot be read', 'nowhere_to_be_found']),
         ("custom_imports = dict(imports=['nowhere_to_be_found'])", ['cannot be read', 'nowhere_to_be_found']),
     ],
 )
 def test_what_cannot_work_is_one_sentence_before_anything_is_written(write, data_root, tmp_path, text, words):
-    """These ended in stack traces, some after the first epoch."""
     path = write(f'{text}\n')
     try:
         config = load_config(str(path), {}, str(data_root))
@@ -335,13 +274,10 @@ def test_what_cannot_work_is_one_sentence_before_anything_is_written(write, data
     'name, found, rule',
     [
         ('mIoU', 'metrics_summary/semseg', 'greater'),
-        ('miou', 'metrics_summary/semseg', 'greater'),
         ('SI-logRMSE', 'metrics_summary/depth', 'less'),
         ('depth', 'metrics_summary/depth', 'less'),
         ('multitask', 'metrics_summary/multitask', 'greater'),
-        ('multitask_unclipped', 'metrics_summary/multitask_unclipped', 'greater'),
         ('rmse', 'metrics_task_depth/rmse', 'less'),
-        ('delta1', 'metrics_task_depth/delta1', 'greater'),
         ('metrics_task_semseg/nan_mean_iou', 'metrics_task_semseg/nan_mean_iou', 'greater'),
         ('auto', 'metrics_summary/multitask', 'greater'),
         ('val/loss', 'val/loss', 'less'),
@@ -389,7 +325,6 @@ class {name}(ClassMap):
 def test_a_label_that_is_broken_within_says_where(
     tiny_config_file, run_cli, data_root, tmp_path, monkeypatch, method, body, words
 ):
-    """Errors of any class, deep in a plug-in, were stack traces."""
     name = f'Broken{method.title()}{len(body)}'
     (tmp_path / f'{name.lower()}.py').write_text(PLUGIN.format(name=name, method=method, body=body))
     monkeypatch.syspath_prepend(str(tmp_path))
@@ -407,7 +342,6 @@ def test_a_label_that_is_broken_within_says_where(
 
 @pytest.mark.parametrize('more', [['--no-predictions'], pytest.param(['--num-examples', '1'], marks=pytest.mark.slow)])
 def test_a_report_needs_neither_its_folder_nor_the_files_of_configs(finished_run, run_cli, tmp_path, monkeypatch, more):
-    """The config of a record was read from the file that it names, relative to another folder, or gone."""
     work = tmp_path / 'moved'
     shutil.copytree(finished_run, work)
     for path in work.glob('*.py'):

@@ -18,7 +18,7 @@ class BoundaryTask(DenseTask):
 
     Args:
         loss: Config of a loss on logits and labels of one size; :class:`BalancedBoundaryLoss` by default.
-        **kwargs: Of :class:`DenseTask`.
+        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
     """
 
     out_channels = 1

@@ -85,7 +85,7 @@ class DepthTask(DenseTask):
         loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
             :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
             :class:`DepthLoss`; or of several, which are added.
-        **kwargs: Of :class:`DenseTask`.
+        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
 
     Raises:
         ArgumentError: If representation, range or statistics do not fit together.

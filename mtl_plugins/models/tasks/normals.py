@@ -21,7 +21,7 @@ class NormalsTask(DenseTask):
 
     Args:
         loss: Config of a loss on vectors, targets and a mask; :class:`CosineNormalLoss` by default.
-        **kwargs: Of :class:`DenseTask`.
+        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
     """
 
     out_channels = 3

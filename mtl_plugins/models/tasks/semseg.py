@@ -28,7 +28,7 @@ class SemSegTask(DenseTask):
             ``dict(type='torch.CrossEntropyLoss')``, see :class:`LabelLoss`. ``class_weight=[...]`` in a loss weighs the classes.
         sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
             ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
-        **kwargs: Of :class:`DenseTask`.
+        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
 
     Raises:
         ArgumentError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
