@@ -1,6 +1,3 @@
-import runpy
-import subprocess
-import sys
 import warnings
 from pathlib import Path
 
@@ -17,7 +14,6 @@ from mtl_plugins.synthetic.streets.labels import CAR, ROAD, SIDEWALK, SKY
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools' / 'make_dataset.py'
 SIZE = (64, 128)
 
 
@@ -76,23 +72,15 @@ def test_files_hold_the_rendering(root):
     assert np.abs(1 / metres[inside] - 1 / rendering.depth[inside]).max() <= half_step * 1.001
 
 
-def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, monkeypatch, capsys):
+def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, run_cli):
     out = tmp_path / 'again'
-    arguments = [str(out), '--train', '3', '--val', '2', '--test', '2', '--size', '64x128', '--seed', '5', '--workers', '2']
-    run = subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True, timeout=120)
-    assert run.returncode == 0, run.stderr
+    arguments = [out, '--train', 3, '--val', 2, '--test', 2, '--size', '64x128', '--seed', 5, '--workers', 2]
+    run = run_cli('dataset_tools/make_dataset', *arguments)
+    assert run.code == 0 and run.out.endswith('again: 3 train, 2 val, 2 test samples of 64x128\n'), run.err
     assert contents(out) == contents(root)
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
-    assert runpy.run_path(str(TOOL))['main']() == 1
-    assert capsys.readouterr().err == f'error: {out} is not empty; choose a new folder, or remove it first.\n'
+    run = run_cli('dataset_tools/make_dataset', *arguments)
+    assert (run.code, run.err) == (1, f'error: {out} is not empty; choose a new folder, or remove it first.\n')
     assert contents(out) == contents(root)
-
-
-def test_tool_help():
-    run = subprocess.run([sys.executable, str(TOOL), '--help'], capture_output=True, text=True, timeout=60)
-    assert run.returncode == 0
-    for option in ('OUT', '--train', '--val', '--test', '--size', '--seed', '--workers'):
-        assert option in run.stdout
 
 
 def test_samples_depend_on_seed_split_and_index():
@@ -156,8 +144,8 @@ def test_road_is_flanked_by_something_else(scenes):
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
-        (dict(num_train=-1, num_val=0, num_test=0), 'numbers of samples'),
-        (dict(num_train=0, num_val=0, num_test=0), 'numbers of samples'),
+        (dict(num_train=-1, num_val=0, num_test=0), 'numbers of images'),
+        (dict(num_train=0, num_val=0, num_test=0), 'numbers of images'),
         (dict(num_train=1, num_val=0, num_test=0, size=(16, 64)), '`size` should be at least'),
         (dict(num_train=1, num_val=0, num_test=0, seed=-1), '`seed` and `workers`'),
     ],
@@ -180,10 +168,10 @@ def test_refuses_to_overwrite(tmp_path):
 def test_an_interrupted_split_does_not_look_complete(tmp_path, monkeypatch):
     write = miniscapes_writer._write_sample
 
-    def full_disk(job):
-        if job.split == 'val' and job.index == 1:
+    def full_disk(index, split, **options):
+        if split == 'val' and index == 1:
             raise OSError(28, 'No space left on device')
-        write(job)
+        write(index, split=split, **options)
 
     monkeypatch.setattr(miniscapes_writer, '_write_sample', full_disk)
     with pytest.raises(DataError, match='disk is full'):

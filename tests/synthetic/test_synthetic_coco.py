@@ -1,11 +1,6 @@
 """The generated COCO: real format, right masks, the same files every time, and classes that shape tells and colour does not."""
 
 import json
-import re
-import runpy
-import subprocess
-import sys
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -13,11 +8,9 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
-from mtl_plugins.errors import DataError
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, render_picture
 from mtl_plugins.synthetic.coco.writer import run_lengths, write_coco
 
-TOOL = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools' / 'make_coco.py'
 SIZE = (64, 80)
 CLASSES = ('person', 'bicycle', 'car', 'cat', 'dog')
 
@@ -132,37 +125,14 @@ def test_shape_tells_the_class_and_colour_does_not(objects):
     assert nearest_class(labels, shapes) > 0.6
 
 
-def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, monkeypatch, capsys):
-    arguments = [str(tmp_path / 'again'), '--train', '24', '--val', '2', '--size', '64x80', '--seed', '4', '--workers', '2']
-    done = subprocess.run([sys.executable, str(TOOL), *arguments], capture_output=True, text=True, timeout=240)
-    assert done.returncode == 0 and done.stdout.endswith('again: 24 train, 2 val images of 64x80\n'), done.stderr
+def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, run_cli):
+    arguments = [tmp_path / 'again', '--train', 24, '--val', 2, '--size', '64x80', '--seed', 4, '--workers', 2]
+    done = run_cli('dataset_tools/make_coco', *arguments)
+    assert done.code == 0 and done.out.endswith('again: 24 train, 2 val images of 64x80\n'), done.err
     assert contents(tmp_path / 'again') == contents(root)
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *arguments])
-    assert runpy.run_path(str(TOOL))['main']() == 1
-    assert capsys.readouterr().err == f'error: {tmp_path / "again"} is not empty; choose a new folder, or remove it first.\n'
 
 
 def test_pictures_depend_on_seed_split_and_index():
     images = [render_picture(*key, (32, 32)).image for key in ((0, 'train', 0), (0, 'train', 1), (0, 'val', 0), (1, 'train', 0))]
     assert all(not np.array_equal(images[0], other) for other in images[1:])
     np.testing.assert_array_equal(images[0], render_picture(0, 'train', 0, (32, 32)).image)
-
-
-@pytest.mark.parametrize(
-    'options, message',
-    [
-        (dict(num_train=0, num_val=0), 'numbers of images should be'),
-        (dict(size=(16, 64)), '`size` should be at least 32x32. Found 16x64'),
-        (dict(seed=-1), '`seed` and `workers` should be >= 0. Found -1 and 1'),
-    ],
-)
-def test_bad_arguments(tmp_path, options, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
-        write_coco(tmp_path / 'out', **{'num_train': 1, 'num_val': 1, **options})
-    assert not (tmp_path / 'out').exists()
-
-
-def test_out_that_is_a_file(tmp_path):
-    (tmp_path / 'out').touch()
-    with pytest.raises(DataError, match='is a file'):
-        write_coco(tmp_path / 'out', 1, 0)

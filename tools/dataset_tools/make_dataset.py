@@ -37,14 +37,10 @@ def parse_args() -> argparse.Namespace:
 def main() -> int:
     args = parse_args()
 
-    from mtl_plugins.errors import DataError
     from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 
     try:
         write_miniscapes(args.out, args.train, args.val, args.test, args.size, args.seed, args.workers, labels=args.labels)
-    except (DataError, ValueError) as error:
-        print(f'error: {error}', file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print(f'interrupted; {args.out} holds an incomplete data set, remove it before running again.', file=sys.stderr)
         return 130
@@ -53,4 +49,6 @@ def main() -> int:
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    from mtl_plugins.utils.cli import run_tool
+
+    run_tool(main)

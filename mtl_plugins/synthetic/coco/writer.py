@@ -1,26 +1,20 @@
 """Writes generated pictures as a COCO data root with instance annotations in the real JSON format."""
 
 import json
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mtl_plugins.datasets.coco.masks import import_pycocotools, pack_segmentation, to_mask
-from mtl_plugins.errors import ArgumentError, DataError
+from mtl_plugins.errors import DataError
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, SPLITS, Visible, render_picture
-from mtl_plugins.utils.files import describe_os_error, replacing
+from mtl_plugins.synthetic.generation import encode_jpeg, generating
+from mtl_plugins.utils.files import replacing
 
-JPEG_QUALITY = 92
-MIN_SIDE = 32
 _RLE_EVERY = 8  # One annotation in so many is compressed RLE even where a polygon would do.
 
 
@@ -72,12 +66,10 @@ def _polygons(contours: list[np.ndarray]) -> list[list[float]]:
     return polygons
 
 
-def _make_sample(index: int, folder: str, seed: int, split: str, size: tuple[int, int]) -> list[dict]:
+def _make_sample(index: int, folder: Path, seed: int, split: str, size: tuple[int, int]) -> list[dict]:
     """Write an image; its annotations, without the ids."""
     picture = render_picture(seed, split, index, size)
-    bgr = cv2.cvtColor(picture.image, cv2.COLOR_RGB2BGR)
-    with replacing(Path(folder, _file_name(index)), DataError) as temporary:
-        temporary.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+    (folder / _file_name(index)).write_bytes(encode_jpeg(picture.image))
     annotations = []
     for number, visible in enumerate(picture.objects):
         entries = encode_object(visible, index + number)
@@ -88,11 +80,6 @@ def _make_sample(index: int, folder: str, seed: int, split: str, size: tuple[int
 
 def _file_name(index: int) -> str:
     return f'{index + 1:012d}.jpg'
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles an interrupt and ends its workers.
-    cv2.setNumThreads(1)
 
 
 def write_coco(
@@ -123,40 +110,16 @@ def write_coco(
         DataError: If ``out`` holds something already, is no folder, the disk is full, or pycocotools is missing.
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
-    if min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ArgumentError(f'The numbers of images should be >= 0, and not all 0. Found {tuple(counts.values())}.')
-    if min(size) < MIN_SIDE:
-        raise ArgumentError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
-    if seed < 0 or workers < 0:
-        raise ArgumentError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
     import_pycocotools()
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise DataError(f'{root} is a file; choose a new folder for the data set.')
-    if root.is_dir() and any(root.iterdir()):
-        raise DataError(f'{root} is not empty; choose a new folder, or remove it first.')
-    pool = None
-    if min(workers, max(counts.values())) > 1:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
-    try:
+    with generating(out, counts, size, seed, workers, progress) as (root, render):
         (root / 'annotations').mkdir(parents=True)
-        for split, count in counts.items():
-            if count:
-                (root / split).mkdir()
-                make = partial(_make_sample, folder=str(root / split), seed=seed, split=split, size=tuple(size))
-                samples = map(make, range(count)) if pool is None else pool.map(make, range(count), chunksize=8)
-                title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
-                bar = tqdm(samples, total=count, desc=title, unit='img', disable=hidden)
-                content = _instances(bar, size)
-                with replacing(root / 'annotations' / f'instances_{split}.json', DataError) as temporary:
-                    temporary.write_text(json.dumps(content), encoding='utf-8')
-    except BrokenProcessPool as error:
-        raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
-    except OSError as error:
-        raise DataError(f'{describe_os_error(error, root)} Free space, remove the folder and run again.') from error
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+        for split in filter(counts.get, counts):
+            folder = root / split
+            folder.mkdir()
+            make = partial(_make_sample, folder=folder, seed=seed, split=split, size=tuple(size))
+            content = _instances(render(make, split), size)
+            with replacing(root / 'annotations' / f'instances_{split}.json', DataError) as temporary:
+                temporary.write_text(json.dumps(content), encoding='utf-8')
     return root
 
 

@@ -5,56 +5,31 @@ complete one. The labels of the test split go to ``<root>/grader/test/<label>``.
 """
 
 import io
-import multiprocessing
 import os
-import signal
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from PIL import Image
-from tqdm import tqdm
 
-from mtl_plugins.errors import ArgumentError, DataError
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.depth_codec import encode_label
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.labels.surface_normals import encode_normals
+from mtl_plugins.synthetic.generation import encode_jpeg, generating
 from mtl_plugins.synthetic.streets.street_scenes import SPLITS, Rendering, render_sample
-from mtl_plugins.utils.files import describe_os_error
 
-JPEG_QUALITY = 92
 PNG_COMPRESSION = 1
-MIN_SIDE = 32
 _PALETTE_BYTES = bytes(channel for colour in PALETTE for channel in colour) + bytes(3 * (256 - len(PALETTE)))
-_CHUNK = 4
-
-
-@dataclass(frozen=True)
-class _Job:
-    """One sample to generate; ``images`` and ``labels`` are the folders its files go to, ``kinds`` the names of its labels."""
-
-    seed: int
-    split: str
-    index: int
-    size: tuple[int, int]
-    images: str
-    labels: str
-    kinds: tuple[str, ...]
 
 
 def encode_rendering(rendering: Rendering, labels: Sequence[str] = MINISCAPES_TASKS) -> dict[str, bytes]:
     """The contents of the files by folder: ``rgb`` (JPEG) and those of ``labels`` (PNG), see ``MINISCAPES_LABELS``."""
-    bgr = cv2.cvtColor(rendering.image, cv2.COLOR_RGB2BGR)
-    contents = dict(rgb=cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
-    for name in labels:
-        contents[name] = _ENCODERS[name](rendering)
-    return contents
+    return dict(rgb=encode_jpeg(rendering.image), **{name: _ENCODERS[name](rendering) for name in labels})
 
 
 def _encode_semseg(rendering: Rendering) -> bytes:
@@ -78,31 +53,13 @@ _ENCODERS = dict(
 )
 
 
-def _write_sample(job: _Job) -> None:
-    rendering = render_sample(job.seed, job.split, job.index, job.size, with_normals='normals' in job.kinds)
-    contents = encode_rendering(rendering, job.kinds)
-    for folder, content in contents.items():
-        place, suffix = (job.images, 'jpg') if folder == 'rgb' else (job.labels, 'png')
-        Path(place, folder, f'{job.index}.{suffix}').write_bytes(content)
-
-
-def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent handles an interrupt and ends its workers.
-    cv2.setNumThreads(1)
-
-
-def _run(jobs: list[_Job], pool: ProcessPoolExecutor | None) -> Iterator[None]:
-    """Execute the jobs in the pool, or in this process if there is none, yielding after each."""
-    if pool is not None:
-        yield from pool.map(_write_sample, jobs, chunksize=_CHUNK)
-        return
-    threads = cv2.getNumThreads()
-    cv2.setNumThreads(1)
-    try:
-        for job in jobs:
-            yield _write_sample(job)
-    finally:
-        cv2.setNumThreads(threads)
+def _write_sample(
+    index: int, seed: int, split: str, size: tuple[int, int], images: Path, labels: Path, kinds: tuple[str, ...]
+) -> None:
+    rendering = render_sample(seed, split, index, size, with_normals='normals' in kinds)
+    for folder, content in encode_rendering(rendering, kinds).items():
+        place, suffix = (images, 'jpg') if folder == 'rgb' else (labels, 'png')
+        (place / folder / f'{index}.{suffix}').write_bytes(content)
 
 
 def write_miniscapes(
@@ -138,54 +95,18 @@ def write_miniscapes(
         DataError: If ``out`` holds something already, is no folder, or the disk is full.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
-    if min(counts.values()) < 0 or sum(counts.values()) == 0:
-        raise ArgumentError(f'The numbers of samples should be >= 0, and not all 0. Found {tuple(counts.values())}.')
-    if min(size) < MIN_SIDE:
-        raise ArgumentError(f'`size` should be at least {MIN_SIDE}x{MIN_SIDE}. Found {size[0]}x{size[1]}.')
-    if seed < 0 or workers < 0:
-        raise ArgumentError(f'`seed` and `workers` should be >= 0. Found {seed} and {workers}.')
     if isinstance(labels, str) or not labels or len(set(labels)) < len(labels) or not set(labels) <= set(_ENCODERS):
         raise ArgumentError(f'`labels` should be different names out of {list(_ENCODERS)}. Found {labels!r}.')
-    root = Path(out)
-    if root.exists() and not root.is_dir():
-        raise DataError(f'{root} is a file; choose a new folder for the data set.')
-    if root.is_dir() and any(root.iterdir()):
-        raise DataError(f'{root} is not empty; choose a new folder, or remove it first.')
-    pool = None
-    if min(workers, max(counts.values())) > 1:
-        pool = ProcessPoolExecutor(workers, multiprocessing.get_context('spawn'), _start_worker)
-    try:
-        for split, count in counts.items():
-            if count:
-                _write_split(root, split, count, size, seed, pool, progress, tuple(labels))
-    except BrokenProcessPool as error:
-        raise DataError(f'A rendering process ended unexpectedly; remove {root} and run again with fewer workers.') from error
-    except OSError as error:
-        raise DataError(f'{describe_os_error(error, root)} Free space, remove the folder and run again.') from error
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
+    with generating(out, counts, size, seed, workers, progress) as (root, render):
+        for split in filter(counts.get, counts):
+            images = root / f'.incomplete_{split}'
+            targets = root / 'grader' / f'.incomplete_{split}' if split == 'test' else images
+            for folder in (images / 'rgb', *(targets / kind for kind in labels)):
+                folder.mkdir(parents=True)
+            options = dict(seed=seed, split=split, size=tuple(size), images=images, labels=targets, kinds=tuple(labels))
+            for _ in render(partial(_write_sample, **options), split):
+                pass
+            if targets != images:
+                targets.rename(targets.with_name(split))
+            images.rename(root / split)
     return root
-
-
-def _write_split(
-    root: Path,
-    split: str,
-    count: int,
-    size: tuple[int, int],
-    seed: int,
-    pool: ProcessPoolExecutor | None,
-    progress: bool,
-    kinds: tuple[str, ...],
-) -> None:
-    images = root / f'.incomplete_{split}'
-    labels = root / 'grader' / f'.incomplete_{split}' if split == 'test' else images
-    for folder in (images / 'rgb', *(labels / kind for kind in kinds)):
-        folder.mkdir(parents=True)
-    jobs = [_Job(seed, split, index, tuple(size), str(images), str(labels), kinds) for index in range(count)]
-    bar = tqdm(_run(jobs, pool), total=count, desc=f'{split} {size[0]}x{size[1]}', unit='img', disable=None if progress else True)
-    for _ in bar:
-        pass
-    if labels != images:
-        labels.rename(labels.with_name(split))
-    images.rename(root / split)
