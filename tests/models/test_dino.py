@@ -12,11 +12,38 @@ from torch import nn
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.evaluation.metrics import DINOMetric
-from mtl_plugins.models.dino import sinkhorn_centre
+from mtl_plugins.models.dino import dino_terms, sinkhorn_centre
 from mtl_plugins.registry import MODELS
 from tests.models.builders import MEAN, STD
-from tests.models.dino_reference import NUM_OUTPUTS, reference_terms, softmax
 from tests.tiny import TinyBackbone
+
+NUM_OUTPUTS = 24
+
+
+def make_logits(num_views: int, seed: int, scale: float = 1.0) -> np.ndarray:
+    return np.random.default_rng(seed).uniform(-scale, scale, (num_views, 3, NUM_OUTPUTS))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max())
+    return powers / powers.sum()
+
+
+def reference_terms(student, teacher, centre, student_temperature, teacher_temperature):
+    """Loss, entropy and divergence of each image, one pair at a time, in float64."""
+    num_views, batch, _ = student.shape
+    loss, entropy, kl = np.zeros((3, batch))
+    pairs = [(i, j) for i in range(len(teacher)) for j in range(num_views) if i != j]
+    for image in range(batch):
+        for i, j in pairs:
+            p = softmax((teacher[i, image] - centre) / teacher_temperature)
+            q = softmax(student[j, image] / student_temperature)
+            loss[image] -= (p * np.log(q)).sum() / len(pairs)
+            kl[image] += (p * np.log(p / q)).sum() / len(pairs)
+        for logits in teacher[:, image]:
+            p = softmax((logits - centre) / teacher_temperature)
+            entropy[image] -= (p * np.log(p)).sum() / len(teacher)
+    return loss, entropy, kl
 
 
 def build(backbone: dict | None = None, **changes):
@@ -35,31 +62,73 @@ def make_views(sizes=(32, 32, 16, 16, 16), batch: int = 3, seed: int = 0) -> lis
     return [torch.randn(batch, 3, size, size, generator=generator) for size in sizes]
 
 
-def test_the_centre_is_the_moving_average_of_the_teachers_logits():
-    model = build(centre_momentum=0.8).train()
-    expected = np.zeros(NUM_OUTPUTS)
-    for seed in range(3):
-        views = make_views(seed=seed)
-        with torch.no_grad():
-            logits = copy.deepcopy(model.teacher)(views[:2]).double().numpy()
-        mean = sum(logits[view, image] for view in range(2) for image in range(3)) / 6
-        expected = 0.8 * expected + 0.2 * mean
-        model(views, mode='loss')
-        np.testing.assert_allclose(model.centre.numpy(), expected, rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize('num_global', [1, 2])
+@pytest.mark.parametrize(('dtype', 'tolerance'), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
+def test_loss_and_its_terms_are_the_written_out_ones(dtype, tolerance, num_global):
+    student, teacher, centre = make_logits(5, 0), make_logits(num_global, 1), make_logits(1, 2, scale=0.3)[0, 0]
+    expected = reference_terms(student, teacher, centre, 0.1, 0.04)
+    tensors = [torch.tensor(array, dtype=dtype) for array in (student, teacher, centre)]
+    terms = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
+    for found, reference in zip(terms[:3], expected, strict=True):
+        assert found.dtype == dtype
+        np.testing.assert_allclose(found.numpy(), reference, rtol=tolerance, atol=tolerance)
+    with torch.autocast('cpu', dtype=torch.bfloat16):
+        within = dino_terms(*tensors, student_temperature=0.1, teacher_temperature=0.04)
+    assert torch.equal(within.loss, terms.loss)
 
 
-def test_the_loss_uses_the_centre_of_the_batches_before():
-    model = build()
-    model.centre.uniform_(-0.2, 0.2)
-    before = model.centre.clone()
-    views = make_views()
+def test_the_gradient_pulls_the_student_to_the_other_views_and_leaves_the_teacher():
+    student, teacher = (torch.tensor(make_logits(views, seed), requires_grad=True) for views, seed in ((4, 0), (2, 1)))
+    centre = torch.zeros(NUM_OUTPUTS, dtype=torch.float64)
+    dino_terms(student, teacher, centre, student_temperature=0.1, teacher_temperature=0.05).loss.sum().backward()
+    assert teacher.grad is None
+    p, q = (teacher.detach() / 0.05).softmax(-1), (student.detach() / 0.1).softmax(-1)
+    for view in range(4):
+        others = [p[i] for i in range(2) if i != view]
+        expected = sum(q[view] - other for other in others) / 0.1 / (2 * 3)
+        torch.testing.assert_close(student.grad[view], expected)
+
+
+def test_a_single_view_has_no_pair():
+    with pytest.raises(ValueError, match='at least two views'):
+        dino_terms(torch.ones(1, 3, 4), torch.ones(1, 3, 4), torch.zeros(4), student_temperature=1, teacher_temperature=1)
+
+
+def test_the_sinkhorn_centre_is_the_written_out_normalisation_of_rows_and_columns():
+    logits = make_logits(2, 0, scale=0.3).reshape(6, -1) + np.linspace(0, 0.4, NUM_OUTPUTS)
+    shares = np.exp(logits / 0.05)
+    for _ in range(3):
+        shares /= shares.sum(0)
+        shares /= shares.sum(1, keepdims=True)
+    centre = sinkhorn_centre(torch.tensor(logits), 0.05).numpy()
+    np.testing.assert_allclose([softmax(row) for row in (logits - centre) / 0.05], shares, rtol=1e-9, atol=1e-12)
+    converged = sinkhorn_centre(torch.tensor(logits), 0.05, iterations=200).numpy()
+    mean = np.mean([softmax(row) for row in (logits - converged) / 0.05], axis=0)
+    np.testing.assert_allclose(mean, 1 / NUM_OUTPUTS, rtol=1e-6)
+    cold = torch.eye(NUM_OUTPUTS)[:5] * 2 - 1
+    assert ((cold - sinkhorn_centre(cold, 0.003)) / 0.003).softmax(-1).isfinite().all()
+
+
+def networks_of(model, views):
+    """Logits of student and teacher, by copies: a forward pass in training changes their statistics."""
     with torch.no_grad():
-        student, teacher = copy.deepcopy(model.student)(views), copy.deepcopy(model.teacher)(views[:2])
-    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, before)), 0.1, 0.04)
-    losses = model(views, mode='loss')
+        return copy.deepcopy(model.student)(views), copy.deepcopy(model.teacher)(views[:2])
+
+
+def check_losses(losses, student, teacher, centre, rtol=1e-5):
+    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, centre)), 0.1, 0.04)
     for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
-        assert losses[name].item() == pytest.approx(values.mean(), rel=1e-5), name
-    assert not torch.equal(model.centre, before)
+        assert losses[name].item() == pytest.approx(values.mean(), rel=rtol), name
+
+
+def test_the_loss_uses_the_centre_of_the_batches_before_which_is_a_moving_average_of_the_teachers_logits():
+    model = build(centre_momentum=0.8).train()
+    model.centre.uniform_(-0.2, 0.2)
+    for seed in range(3):
+        views, before = make_views(seed=seed), model.centre.clone()
+        student, teacher = networks_of(model, views)
+        check_losses(model(views, mode='loss'), student, teacher, before)
+        torch.testing.assert_close(model.centre, 0.8 * before + 0.2 * teacher.mean((0, 1)))
 
 
 def test_sinkhorn_centring_serves_its_own_batch_and_its_average_serves_validation():
@@ -67,22 +136,16 @@ def test_sinkhorn_centring_serves_its_own_batch_and_its_average_serves_validatio
     model.centre.uniform_(-0.2, 0.2)
     before = model.centre.clone()
     views = make_views()
-    with torch.no_grad():
-        student, teacher = copy.deepcopy(model.student)(views), copy.deepcopy(model.teacher)(views[:2])
+    student, teacher = networks_of(model, views)
     own = sinkhorn_centre(teacher.flatten(0, 1), 0.04)
-    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, own)), 0.1, 0.04)
     losses = model(views, mode='loss')
-    for name, values in zip(('loss_dino', 'entropy', 'kl'), expected, strict=True):
-        assert losses[name].item() == pytest.approx(values.mean(), rel=1e-4), name
+    check_losses(losses, student, teacher, own, 1e-4)
     assert losses['marginal_entropy'].item() == pytest.approx(math.log(NUM_OUTPUTS), rel=1e-3)
     torch.testing.assert_close(model.centre, 0.75 * before + 0.25 * own)
 
-    model.eval()
+    student, teacher = networks_of(model.eval(), views)
     with torch.no_grad():
-        student, teacher = model.student(views), model.teacher(views[:2])
-    expected = reference_terms(*(tensor.double().numpy() for tensor in (student, teacher, model.centre)), 0.1, 0.04)
-    samples = model(views, mode='predict')
-    assert [sample['loss'].item() for sample in samples] == pytest.approx(expected[0], rel=1e-5)
+        check_losses(model(views, mode='loss'), student, teacher, model.centre)
 
 
 def test_the_head_is_torchs_weight_normalised_layer_on_unit_vectors():
@@ -272,7 +335,3 @@ def test_a_config_of_dino_learns_from_what_it_loads_and_is_named_after_it(path):
     total, _ = model.parse_losses(model(**model.data_preprocessor(dict(inputs=batch), True), mode='loss'))
     total.backward()
     assert all(parameter.grad is not None and parameter.grad.isfinite().all() for parameter in model.student.parameters())
-
-
-def test_there_are_configs_of_dino():
-    assert len(CONFIGS) >= 2
