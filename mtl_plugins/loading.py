@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,8 @@ from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.registry import MODELS
 from mtl_plugins.visualization.attention_maps import crop_attention
+
+Predictor = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -70,7 +73,6 @@ def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn
 
 
 def checkpoint_digest(checkpoint: str) -> str:
-    """Return the SHA-256 of a file."""
     with open(checkpoint, 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
@@ -124,24 +126,27 @@ def _check_classes(model: nn.Module, config: Config, offered: Mapping[str, Mappi
 
 
 def labels_of(loader: DataLoader) -> dict[str, LabelKind]:
-    """Return the kinds of label that the samples of a loader may have, by name."""
+    """Return the kinds of label of the samples of a loader by name."""
     return build_labels(loader.dataset.metainfo['labels'])
 
 
 @torch.inference_mode()
-def predict_samples(models: Sequence[nn.Module], loader: DataLoader, positions: Sequence[int] | None = None) -> Iterator[Sample]:
+def predict_samples(
+    models: Sequence[nn.Module | Predictor], loader: DataLoader, positions: Sequence[int] | None = None
+) -> Iterator[Sample]:
     """Give samples with the predictions of each model, one batch at a time.
 
     Args:
-        models: Models as :func:`~mtl_plugins.models.utils.inference.prepare_for_inference` gives them.
+        models: As :func:`~mtl_plugins.models.utils.inference.prepare_for_inference` gives them, or functions that give the
+            values by label of images ``(N, H, W, 3)``, uint8 RGB.
         loader: Of the split.
-        positions: Which samples of its data set, in this order; all of them by default.
+        positions: Positions of samples in its data set, in this order; all of them by default.
 
     Raises:
         ConfigError: If the split has none of the labels.
     """
     labels = labels_of(loader)
-    order = iter(range(len(loader.dataset)) if positions is None else positions)
+    order = count() if positions is None else iter(positions)
     batches = loader if positions is None else (loader.collate_fn([loader.dataset[int(each)]]) for each in positions)
     for batch in batches:
         if not batch['targets']:
@@ -167,12 +172,16 @@ def predict_samples(models: Sequence[nn.Module], loader: DataLoader, positions: 
             )
 
 
-def _predict(model: nn.Module, batch: dict) -> list[tuple[dict[str, np.ndarray], np.ndarray | None]]:
+def _predict(model: nn.Module | Predictor, batch: dict) -> list[tuple[dict[str, np.ndarray], np.ndarray | None]]:
     """Return the values by label of each image of a batch, without its padding, and its attention if the model has any."""
-    inputs = model.data_preprocessor(dict(inputs=batch['inputs']))['inputs']
-    predictions = {name: to_arrays(maps) for name, maps in model.predict_arrays(inputs).items()}
-    maps = model.attend(inputs).cpu().numpy() if hasattr(model, 'attend') else [None] * len(inputs)
-    found = []
+    maps, found = [None] * len(batch['inputs']), []
+    if isinstance(model, nn.Module):
+        inputs = model.data_preprocessor(dict(inputs=batch['inputs']))['inputs']
+        predictions = {name: to_arrays(maps) for name, maps in model.predict_arrays(inputs).items()}
+        if hasattr(model, 'attend'):
+            maps = model.attend(inputs).cpu().numpy()
+    else:
+        predictions = model(batch['inputs'].numpy())
     for index, (attention, meta) in enumerate(zip(maps, batch['metainfo'], strict=True)):
         height, width = meta['ori_shape'][:2]
         if attention is not None:

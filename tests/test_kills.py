@@ -13,7 +13,6 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from rich.console import Console
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.output import KINDS, PredictionWriter, write_predictions
@@ -181,7 +180,7 @@ def predict_case(templates: Path) -> Case:
     def act(folder):
         inferencer = MultiTaskInferencer(Grey())
         save = [kind for kind in KINDS if kind != 'points']
-        write_predictions(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)], Console())
+        write_predictions(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)])
 
     return Case(lambda folder: None, act)
 

@@ -71,8 +71,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> int:
     args = parse_args()
-    from rich.console import Console
-
     from mtl_plugins.apis.inference import MultiTaskInferencer
     from mtl_plugins.apis.inference.output import PredictionWriter, write_predictions
     from mtl_plugins.config.load import parse_options
@@ -101,7 +99,7 @@ def main() -> int:
         angle=args.fov,
         max_depth=args.max_depth,
     )
-    return 1 if write_predictions(inferencer, writer, args.inputs, Console(), args.max_frames) else 0
+    return 1 if write_predictions(inferencer, writer, args.inputs, args.max_frames) else 0
 
 
 if __name__ == '__main__':

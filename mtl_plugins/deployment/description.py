@@ -1,7 +1,6 @@
 """Metadata of an exported file: its outputs with their units and classes, and its input."""
 
 import json
-from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -19,14 +18,7 @@ FORMAT = 1
 # The name of the input by content: of a graph that prepares its images, and of the bare network.
 INPUTS = dict(images='images', network='inputs')
 FLOATS = ('float32', 'bfloat16', 'float16')
-_FORM = dict(
-    outputs=[dict(name=is_text)],
-    labels={ANY: {}},
-    size=[is_number],
-    batch=is_number,
-    network_input={},
-    made={},
-)
+_FORM = dict(outputs=[dict(name=is_text)], labels={ANY: {}}, size=[is_number], batch=is_number, network_input={}, made={})
 
 
 @dataclass(frozen=True)
@@ -62,11 +54,7 @@ class Description:
 
     @classmethod
     def from_json(cls, text: str | None, path: Any) -> 'Description':
-        """Read the description of the file ``path``.
-
-        Raises:
-            CorruptFileError: If there is none, or it is not one of this version.
-        """
+        """Read the description of the file ``path``, or raise `CorruptFileError`."""
         try:
             found = parse_json(text or '')
             misfit = find_misfit(found, _FORM)
@@ -88,23 +76,8 @@ class Description:
             ) from error
         return description
 
-    def check_names(self, inputs: Collection[str], outputs: Collection[str], path: Any) -> None:
-        """Refuse a graph that has another input or lacks an output.
-
-        Raises:
-            CorruptFileError: If it does.
-        """
-        wanted = INPUTS[self.content]
-        if list(inputs) != [wanted] or not set(self.labels) <= set(outputs):
-            expected = f'the input {wanted} and the outputs {", ".join(self.labels)}'
-            raise CorruptFileError(f"'{path}' should have {expected}. Found {', '.join(inputs)} and {', '.join(outputs)}.")
-
     def build_labels(self) -> dict[str, LabelKind]:
-        """Build the kinds of the outputs.
-
-        Raises:
-            ConfigError: If a kind is that of a plug-in which is not imported.
-        """
+        """Build the kinds of the outputs; `ConfigError` if one is that of a plug-in which is not imported."""
         return {name: build_label(name, config) for name, config in self.labels.items()}
 
 

@@ -2,9 +2,9 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from mmengine.config import Config
@@ -19,16 +19,13 @@ from mtl_plugins.deployment.runtimes.runtime import Runtime, open_graph
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
 from mtl_plugins.deployment.writing import check_format, format_of, write
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import build_labels
-from mtl_plugins.loading import build_loader, checkpoint_digest
+from mtl_plugins.loading import build_loader, checkpoint_digest, labels_of, predict_samples
 from mtl_plugins.records.provenance import package_versions
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
 from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 
-@dataclass(frozen=True)
-class Calibration:
+class Calibration(NamedTuple):
     """Data for int8.
 
     Attributes:
@@ -38,7 +35,7 @@ class Calibration:
     """
 
     images: Sequence[np.ndarray]
-    loader: DataLoader = field(repr=False)
+    loader: DataLoader
     most_worse: float = 1.0
 
 
@@ -95,11 +92,7 @@ def provenance(config: Config, checkpoint: str) -> dict[str, Any]:
 
 
 def load_calibration(config: Config, model: nn.Module, number: int, most_worse: float) -> Calibration:
-    """Load images of the training split, evenly chosen, and the validation split.
-
-    Raises:
-        UserError: If the data cannot be read.
-    """
+    """Load some images of the training split, evenly chosen, and the validation split."""
     train = build_loader([model], [config], 'train')
     positions = np.unique(np.linspace(0, len(train.dataset) - 1, number).astype(int))
     images = [train.collate_fn([train.dataset[int(position)]])['inputs'].numpy() for position in positions]
@@ -107,31 +100,15 @@ def load_calibration(config: Config, model: nn.Module, number: int, most_worse: 
 
 
 def score(runtime: Runtime, loader: DataLoader, limit: int | None = None) -> dict[str, float]:
-    """Return the summary score of each label that a runtime predicts, over a labelled split.
-
-    Args:
-        runtime: Of images.
-        loader: Of the split.
-        limit: Stop after so many images.
+    """Return the summary score of each label that a runtime predicts, over a labelled split or its first ``limit`` images.
 
     Raises:
         ConfigError: If the split has no labels.
     """
-    kinds: dict[str, LabelKind] = build_labels(loader.dataset.metainfo['labels'], list(runtime.labels))
-    scorers = {name: kind.scorer() for name, kind in kinds.items()}
-    seen = 0
-    for batch in loader:
-        predictions = runtime(batch['inputs'].numpy())
-        for index, meta in enumerate(batch['metainfo']):
-            height, width = meta['ori_shape'][:2]
-            for name, stored in batch['targets'].items():
-                own = stored[index, :height, :width].numpy()
-                if name in scorers and kinds[name].valid(own).any():
-                    found = predictions[name][index, :height, :width]
-                    scorers[name].add(scorers[name].measure(kinds[name].to_values(own), found))
-        seen += len(batch['metainfo'])
-        if limit is not None and seen >= limit:
-            break
+    scorers = {name: kind.scorer() for name, kind in labels_of(loader).items() if name in runtime.labels}
+    for sample in islice(predict_samples([runtime], loader), limit):
+        for name in scorers.keys() & sample.values.keys():
+            scorers[name].add(scorers[name].measure(sample.values[name], sample.predictions[0][name]))
     empty = [name for name, scorer in scorers.items() if scorer.is_empty()]
     if empty:
         raise ConfigError(
@@ -141,11 +118,7 @@ def score(runtime: Runtime, loader: DataLoader, limit: int | None = None) -> dic
 
 
 def refuse_losses(model: nn.Module, runtime: Runtime, calibration: Calibration) -> None:
-    """Print the scores in float32 and in int8, and stop if one got worse by more than it may.
-
-    Raises:
-        UserError: If one did.
-    """
+    """Print the scores in float32 and in int8, and raise `UserError` if one got worse by more than it may."""
     before = score(TorchRuntime(model, device='cpu'), calibration.loader)
     after = score(runtime, calibration.loader)
     table, losses = Table('score', 'float32', 'int8', 'worse by', 'at most'), {}

@@ -51,12 +51,7 @@ class ExportedModel(nn.Module):
 
 
 def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int, int] | None = None) -> ExportedProgram:
-    """Trace the graph of a model.
-
-    Args:
-        function: The model.
-        batch: The only number of images that the graph takes; None for any.
-        size: Height and width of the only images that it takes; None for any.
+    """Trace the graph of a model, for any images or for a number and a size ``(height, width)`` of them alone.
 
     Raises:
         ConfigError: If torch cannot trace it; the message says at what.

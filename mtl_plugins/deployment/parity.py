@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -21,26 +22,22 @@ ROUNDING = 1e-4
 GATE = ((1, 64, 96), (2, 97, 131), (1, 128, 256))
 
 
-@dataclass(frozen=True)
-class Limits:
-    """Requirements of a file.
+class Limits(NamedTuple):
+    """Least share of the pixels with the same class, least share of other values within the tolerance, and the tolerance.
 
-    Attributes:
-        classes: Least share of the pixels with the same class, among those that rounding does not decide.
-        tolerance: Largest difference of other values: relative where they have a unit, else absolute.
-        values: Least share of the pixels within it.
+    Pixels whose class rounding decides do not count. The tolerance is relative for values with a unit, else absolute.
     """
 
     classes: float
-    tolerance: float
     values: float
+    tolerance: float
 
 
 LIMITS = dict(
-    float32=Limits(classes=1.0, tolerance=1e-4, values=1.0),
-    float16=Limits(classes=0.99, tolerance=0.01, values=0.99),
-    bfloat16=Limits(classes=0.97, tolerance=0.05, values=0.99),
-    int8=Limits(classes=0.9, tolerance=0.1, values=0.9),
+    float32=Limits(1.0, 1.0, tolerance=1e-4),
+    float16=Limits(0.99, 0.99, tolerance=0.01),
+    bfloat16=Limits(0.97, 0.99, tolerance=0.05),
+    int8=Limits(0.9, 0.9, tolerance=0.1),
 )
 
 
@@ -80,7 +77,7 @@ def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.nda
         model: A :class:`MultiTaskSegmentor` on the CPU, in evaluation mode.
         runtime: Of the file, of either content.
         batches: Images ``(N, H, W, 3)`` uint8.
-        limits: Requirements.
+        limits: Of the precision of the file.
 
     Returns:
         A row per batch and output.
@@ -142,21 +139,16 @@ def _coloured_noise(rng: np.random.Generator, height: int, width: int) -> np.nda
 
 
 def refuse_failures(rows: Sequence[Row], precision: str) -> None:
-    """Print the gate and stop if a row of it failed.
-
-    Raises:
-        UserError: If one did.
-    """
+    """Print the gate and raise `UserError` if a row of it failed."""
     failed = [row for row in rows if not row.passed]
     if failed:
         worst = min(failed, key=lambda row: row.share - row.limit)
-        number, height, width = worst.shape
         what = 'the class' if worst.is_class else 'the value'
         print_parity(rows)
         raise UserError(
             f'The file should compute what the model computes: in {precision}, {what} of `{worst.label}` should agree in '
-            f'{100 * worst.limit:g} % of the pixels. Found {100 * worst.share:.3f} % at {number}x{height}x{width}. Nothing was '
-            'written.'
+            f'{100 * worst.limit:g} % of the pixels. Found {100 * worst.share:.3f} % at {"x".join(map(str, worst.shape))}. '
+            'Nothing was written.'
         )
 
 

@@ -36,12 +36,7 @@ LACKING = {
 
 
 def check_format(name: str, precision: str) -> None:
-    """Refuse a precision that a format does not know, and import its packages before minutes are spent on a graph.
-
-    Raises:
-        ConfigError: If the format does not know it.
-        ModuleNotFoundError: If a package is missing; the tools say which extra brings it.
-    """
+    """Raise `ConfigError` for a precision that a format does not know; import its packages before minutes are spent."""
     if precision not in PRECISIONS[name]:
         raise ConfigError(
             f'`--precision` of {name} should be one of {", ".join(PRECISIONS[name])}. Found {precision}: '
@@ -52,11 +47,7 @@ def check_format(name: str, precision: str) -> None:
 
 
 def format_of(path: Path) -> str:
-    """Return the format of a file: ``'onnx'``, ``'torch'`` or ``'openvino'``.
-
-    Raises:
-        ConfigError: If its suffix is none of theirs.
-    """
+    """Return the format of a file by its suffix: ``'onnx'``, ``'torch'`` or ``'openvino'``."""
     for name, suffix in SUFFIXES.items():
         if path.suffix == suffix:
             return name
@@ -67,13 +58,13 @@ def write(model: nn.Module, description: Description, path: Path, images: Sequen
     """Write a model without asking whether the file computes the same.
 
     Args:
-        model: As in :func:`export`.
+        model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
         description: Of the file.
         path: The file, whose suffix chooses the format.
-        images: To quantise with.
+        images: To quantise with, a batch each.
 
     Raises:
-        ConfigError: If it cannot be exported so.
+        ConfigError: If it cannot be exported so; the message says why.
     """
     name, is_int8 = format_of(path), description.precision == 'int8'
     # What OpenVINO rounds, and what is quantised, is traced in float32.
@@ -102,11 +93,7 @@ def write_torch(program: ExportedProgram, description: Description, path: Path) 
 
 
 def to_onnx(program: ExportedProgram, description: Description) -> Any:
-    """Return the ``ModelProto`` of a graph, its axes named ``batch``, ``height`` and ``width`` where they are free.
-
-    Raises:
-        ConfigError: If an operation has no counterpart in ONNX.
-    """
+    """Return the ``ModelProto`` of a graph, its axes named ``batch``, ``height`` and ``width`` where they are free."""
     names = dict(input_names=[INPUTS[description.content]], output_names=list(description.labels))
     try:
         with quiet_exporter():
@@ -139,11 +126,7 @@ def write_onnx(model: Any, description: Description, path: Path) -> None:
 
 
 def to_openvino(model: Any) -> Any:
-    """Return the ``openvino.Model`` of a ``ModelProto``.
-
-    Raises:
-        ConfigError: If OpenVINO has no counterpart of an operation.
-    """
+    """Return the ``openvino.Model`` of a ``ModelProto``."""
     import openvino
 
     try:
@@ -190,15 +173,8 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
     """Return an ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
 
     Weights have a scale per channel, activations one per tensor, found on ``images`` and symmetric: OpenVINO computes layers in
-    floating point whose input has a zero point of its own. Preparation and decoding stay as they are.
-
-    Args:
-        model: In float32, with the content ``'images'``; it may be changed.
-        images: A batch each.
-
-    Raises:
-        ConfigError: If NNCF cannot do it.
-        ModuleNotFoundError: If NNCF is missing.
+    floating point whose input has a zero point of its own. Preparation and decoding stay as they are. ``model``, in float32 and
+    with the content ``'images'``, may be changed.
     """
     import nncf
     from openvino.passes import ConstantFolding, Manager
@@ -227,14 +203,6 @@ def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
 
     Weights have a scale per channel, activations one per tensor, from the mean of the least values of the batches to that
     of their largest: a single outlier would cost all others their digits.
-
-    Args:
-        model: In float32, with the content ``'images'``.
-        images: A batch each.
-
-    Raises:
-        ConfigError: If ONNX Runtime cannot do it.
-        ModuleNotFoundError: If ONNX Runtime is missing.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static

@@ -221,27 +221,14 @@ def encode_png(picture: np.ndarray) -> bytes:
 
 
 def write_predictions(
-    inferencer: MultiTaskInferencer,
-    writer: PredictionWriter,
-    inputs: Sequence[str],
-    console: Console,
-    max_frames: int | None = None,
+    inferencer: MultiTaskInferencer, writer: PredictionWriter, inputs: Sequence[str], max_frames: int | None = None
 ) -> int:
-    """Predict all images of inputs and write the files, which threads do beside the network.
-
-    Args:
-        inferencer: The model.
-        writer: Where files go.
-        inputs: Paths and cameras, see :func:`read_frames`.
-        console: For the progress and the last line.
-        max_frames: Of each video or camera.
+    """Predict all images of paths and cameras and write the files, which threads do beside the network.
 
     Returns:
         The number of files that could not be used; each has its sentence on standard error.
-
-    Raises:
-        UserError: If an input does not exist, or the disk refuses.
     """
+    console = Console()
     total, skipped, done, start = count_frames(inputs, max_frames), 0, 0, time.perf_counter()
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
 

@@ -212,11 +212,7 @@ class _Lister:
 
 
 def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
-    """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says.
-
-    Raises:
-        DataNotFoundError: If a path does not exist or has no files.
-    """
+    """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says."""
     cameras: set[str] = set()
     found: list[tuple[Path | int, Path | None]] = []
     for text in texts:
@@ -267,13 +263,7 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
     """Find the files of a path: those of a folder and its subfolders, of a pattern or a list, or itself.
 
     Those of folders and patterns are in natural order, 2 before 10. Hidden ones are left out, and so are subfolders that hold
-    results of inference.
-
-    Returns:
-        The files, and the folder within which their paths are their names; None for a single file.
-
-    Raises:
-        DataNotFoundError: If there is none.
+    results of inference. Gives the files, and the folder within which their paths are their names; None for a single file.
     """
     path = Path(text).expanduser()
     if path.is_dir():
@@ -317,11 +307,7 @@ def _read_list(path: Path) -> tuple[list[Path], Path]:
 
 
 def count_frames(paths: Iterable[str], max_frames: int | None = None) -> int | None:
-    """Return how many images :func:`read_frames` finds at paths, broken ones included; None if a camera or a video does not say.
-
-    Raises:
-        DataNotFoundError: If a path does not exist or holds nothing.
-    """
+    """Return the number of images at paths, broken ones included; None if a camera or a video does not say."""
     total = 0
     for file, _ in name_inputs(list(paths)):
         length = 1

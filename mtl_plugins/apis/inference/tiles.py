@@ -16,11 +16,7 @@ Mix = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 def check_tile(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
-    """Return the side of tiles and their overlap, a quarter of the side by default.
-
-    Raises:
-        ConfigError: If the side is no multiple of 32, or the overlap not within 32 and half the side.
-    """
+    """Return the side of tiles and their overlap, a quarter of the side by default, if both can be used."""
     if tile is None:
         if overlap is not None:
             raise ConfigError(f'`overlap` should be given with `tile`. Found {overlap} alone.')

@@ -26,12 +26,10 @@ class OnnxRuntime(ExportedRuntime):
         except Exception as error:
             raise CorruptFileError(f"'{path}' cannot be loaded by ONNX Runtime: {str(error).splitlines()[0]}") from error
         self.description = Description.from_json(self.session.get_modelmeta().custom_metadata_map.get(KEY), path)
-        self.names = list(self.description.labels)
-        inputs, outputs = ([each.name for each in found] for found in (self.session.get_inputs(), self.session.get_outputs()))
-        self.description.check_names(inputs, outputs, path)
 
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(self.names, self.session.run(self.names, {INPUTS[self.description.content]: inputs}), strict=True))
+        names = list(self.description.labels)
+        return dict(zip(names, self.session.run(names, {INPUTS[self.description.content]: inputs}), strict=True))
 
 
 def _providers(device: str) -> list:

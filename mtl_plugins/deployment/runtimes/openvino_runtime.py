@@ -9,7 +9,7 @@ from mtl_plugins.deployment.description import INPUTS, KEY, Description
 from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
 from mtl_plugins.errors import ConfigError, CorruptFileError
 
-# What a size costs to compile, seconds and megabytes, is worth it for the few that come again and again.
+# Sizes that stay compiled, which costs seconds and megabytes each.
 MOST_KEPT = 4
 
 
@@ -35,8 +35,6 @@ class OpenVinoRuntime(ExportedRuntime):
                 f'{str(error).splitlines()[-1]}'
             ) from error
         self.description = Description.from_json(info, path)
-        inputs, outputs = ([name for each in found for name in each.names] for found in (self.model.inputs, self.model.outputs))
-        self.description.check_names(inputs, outputs, path)
         precision = self.description.precision
         # Without it OpenVINO chooses bfloat16 by itself where the processor has it.
         self.config = dict(PERFORMANCE_HINT='LATENCY', NUM_STREAMS='1', INFERENCE_PRECISION_HINT='f32')

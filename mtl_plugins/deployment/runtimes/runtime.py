@@ -76,7 +76,7 @@ class ExportedRuntime(Runtime, ABC):
         except UserError:
             raise
         except Exception as error:
-            # Each runtime fails in its own way where a graph is not what it says.
+            # Each runtime fails in its own way where a graph is not as described.
             raise CorruptFileError(f'The exported model does not run: {shorten(error)}') from error
         for name, kind in self.labels.items():
             expected = np.uint8 if kind.is_class_map else np.float32
@@ -91,11 +91,7 @@ class ExportedRuntime(Runtime, ABC):
 
     @cached_property
     def labels(self) -> dict[str, LabelKind]:
-        """The kind of label of each output by its name, in the order of the outputs.
-
-        Raises:
-            ConfigError: If a kind is that of a plug-in which is not imported.
-        """
+        """The kind of label of each output by its name, in the order of the outputs."""
         return self.description.build_labels()
 
 

@@ -77,9 +77,6 @@ class Limits:
     unsent: int = 64 * 2**20
     connections: int = 256
 
-    def too_large(self) -> HTTPException:
-        return HTTPException(413, f'An image should have at most {self.body} bytes.')
-
 
 def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK) -> Starlette:
     """Make the application, to be served by :func:`~mtl_plugins.deployment.server.connections.make_server`.
@@ -187,7 +184,7 @@ class _Service:
                 if output is not None:
                     encode, media_type = _encoder(output)
             if len(upload) > self.limits.body:
-                raise self.limits.too_large()
+                raise self.uploads.too_large()
             content = await _unless_disconnected(request, self._predict(upload, encode), end - time.perf_counter())
             return Response(content, media_type=media_type)
 
@@ -240,18 +237,10 @@ class Uploads:
 
     @asynccontextmanager
     async def receive(self, request: Request, more: int = 0) -> AsyncIterator[bytearray]:
-        """Give the body of a request, which counts until it is left or cleared.
-
-        Args:
-            request: The request.
-            more: Bytes beyond ``limits.body`` that may come.
-
-        Raises:
-            HTTPException: If it is larger, does not come in time, or had to make room.
-        """
+        """Give the body of a request, ``more`` bytes beyond ``limits.body`` at most; it counts until it is left or cleared."""
         length = request.headers.get('content-length', '0')
         if length.isdecimal() and int(length) > self.limits.body + more:
-            raise self.limits.too_large()
+            raise self.too_large()
         body, dropped = bytearray(), asyncio.get_running_loop().create_future()
         self._bodies[id(body)] = (body, dropped)
 
@@ -259,7 +248,7 @@ class Uploads:
             async for chunk in request.stream():
                 body.extend(chunk)
                 if len(body) > self.limits.body + more:
-                    raise self.limits.too_large()
+                    raise self.too_large()
                 self._make_room(body)
 
         reading = asyncio.ensure_future(read())
@@ -276,6 +265,9 @@ class Uploads:
             reading.cancel()
             dropped.cancel()
             del self._bodies[id(body)]
+
+    def too_large(self) -> HTTPException:
+        return HTTPException(413, f'An image should have at most {self.limits.body} bytes.')
 
     def _make_room(self, newest: bytearray) -> None:
         coming = [item for item in self._bodies.values() if not item[1].done() or item[1].cancelled()]
@@ -316,12 +308,7 @@ def _check_type(kind: str, what: str, more: str = '') -> None:
 def read_form(kind: str, body: bytes) -> tuple[bytes, str | None]:
     """Return the file of a form as ``curl -F`` and browsers send it, and its field ``output`` if there is one.
 
-    Args:
-        kind: Content-Type of the request.
-        body: Of the request.
-
-    Raises:
-        HTTPException: If it is no such form, or has not one file, or fields of other names.
+    ``kind`` is the Content-Type of the request.
     """
     message = Message()
     message['Content-Type'] = kind

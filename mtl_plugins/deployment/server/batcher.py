@@ -52,11 +52,7 @@ class Batcher:
     """
 
     def __init__(
-        self,
-        predict: Callable[[Sequence[np.ndarray]], Sequence[Any]],
-        batch_size: int,
-        queue_size: int,
-        max_pixels: int | None = None,
+        self, predict: Callable[[Sequence], Sequence], batch_size: int, queue_size: int, max_pixels: int | None = None
     ) -> None:
         self.predict = predict
         self.batch_size, self.queue_size = batch_size, queue_size
@@ -86,12 +82,11 @@ class Batcher:
         Args:
             pixels: That the network will see, as far as that is known.
             prepare: Gives the image.
-            encode: Of what ``predict`` gives.
+            encode: Encodes its prediction.
             file_pixels: That ``prepare`` has to decode.
 
         Raises:
             QueueFull: If too many images wait, or smaller ones come while this one waits.
-            Exception: What ``prepare``, ``encode``, or ``predict`` for the batch raises.
         """
         loop = asyncio.get_running_loop()
         job = _Job(pixels, max(pixels, file_pixels // FILE_SHARE), loop.create_future())

@@ -113,13 +113,9 @@ class _Server(uvicorn.Server):
 
 
 def make_server(app: Any, host: str = '127.0.0.1', port: int = 8000, **options: Any) -> uvicorn.Server:
-    """A server of an application of :func:`~mtl_plugins.deployment.server.app.make_app` with the limits of its connections.
+    """Return a server of an application of :func:`~mtl_plugins.deployment.server.app.make_app` with its limits of connections.
 
-    Args:
-        app: The application.
-        host: Address to listen on.
-        port: 0 takes a free one.
-        options: Of :class:`uvicorn.Config`.
+    Port 0 is a free one; ``options`` are those of :class:`uvicorn.Config`.
     """
     limits = app.state.limits
     attributes = dict(seconds=limits.seconds, deadline=limits.deadline, limit=limits.connections, unsent=limits.unsent)
