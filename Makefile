@@ -11,7 +11,7 @@ GPU_ARGS ?= --compile
 env: $(VENV)/.installed
 
 # uv installs the pinned, hashed list in well under a minute; pip only brings uv.
-$(VENV)/.installed: requirements/lock.txt requirements/bootstrap.txt setup.py
+$(VENV)/.installed: requirements/lock.txt requirements/bootstrap.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if v >= (3, 10) else "Python >= 3.10 is needed. Found %d.%d. Run: make PYTHON=/path/to/python3.11" % v)'
 	@$(PYTHON) -m venv $(VENV) || { echo 'Could not create $(VENV). On Debian and Ubuntu install the package python3-venv, then run make again.'; exit 1; }
 	@echo 'Installing the pinned packages into $(VENV) ...'
