@@ -48,11 +48,7 @@ def _takes(node: Mapping, key: str) -> bool:
 
 
 def datasets_of(dataset: Mapping) -> Iterator[dict]:
-    """Yield the data sets within a data set's config that read files: it, or those that ConcatDataset and such wrap.
-
-    Raises:
-        ConfigError: If one is no dict with a type.
-    """
+    """Yield the data sets within a data set's config that read files: it, or those that ConcatDataset and such wrap."""
     # MMSegDataset wraps one too, and reads its files itself.
     keys = () if _takes(dataset, 'data_root') else [key for key in ('datasets', 'dataset') if dataset.get(key) is not None]
     if not keys:
@@ -72,11 +68,7 @@ def set_data_root(config: Config, data_root: str) -> None:
 
 
 def drop_tasks(config: Config) -> None:
-    """Leave out the tasks that are None, as ``--cfg-options model.tasks.depth=None`` says, wherever the config names them.
-
-    Raises:
-        ConfigError: If no task is left.
-    """
+    """Leave out the tasks that are None, as ``--cfg-options model.tasks.depth=None`` says, wherever the config names them."""
     model = config.get('model') or {}
     tasks = model.get('tasks')
     dropped = [name for name, task in tasks.items() if task is None] if isinstance(tasks, Mapping) else []
@@ -125,11 +117,7 @@ def _metrics_of(evaluator: Any) -> list[dict]:
 
 
 def place_task_balancing(config: Config) -> None:
-    """Move a top-level ``task_balancing``, of a further base, to the model: two bases cannot both hold ``model``.
-
-    Raises:
-        ConfigError: If there is no model.
-    """
+    """Move a top-level ``task_balancing``, of a further base, to the model: two bases cannot both hold ``model``."""
     balancing = config.pop('task_balancing', None)
     if balancing is None:
         return
@@ -317,11 +305,7 @@ def _hooks_of(config: Config) -> Iterator[tuple[str, dict]]:
 
 
 def offered_labels(dataset: dict) -> dict[str, dict] | None:
-    """Return configs of the labels that the data set of a config offers; None if its class does not say.
-
-    Raises:
-        ConfigError: If the arguments are wrong.
-    """
+    """Return configs of the labels that the data set of a config offers; None if its class does not say."""
     dataset = next(datasets_of(dataset))
     cls = own_class(dataset['type'])
     if not hasattr(cls, 'offered_labels'):

@@ -115,11 +115,7 @@ def read_config(path: str) -> Config:
 
 
 def check_entries(config: Config) -> None:
-    """Refuse entries that are of another kind than mmengine's Runner takes, and leave out None where it has a default.
-
-    Raises:
-        ConfigError: On the first of them.
-    """
+    """Refuse entries of another kind than mmengine's Runner takes, and leave out None where it has a default."""
     for name, (kind, expected) in ENTRIES.items():
         value = config.get(name)
         if value is None:
@@ -190,11 +186,7 @@ def parse_options(options: list[str] | None) -> dict[str, Any]:
 
 
 def check_arguments(config: Config) -> None:
-    """Compare the keys of every dict whose ``type`` is a class of this package with what the class takes.
-
-    Raises:
-        ConfigError: On the first unknown key, with its place and the nearest known one.
-    """
+    """Refuse the first unknown key of a dict whose ``type`` is a class of this package, with the nearest known one."""
     for place, node in typed_dicts(config._cfg_dict):
         accepted = accepted_arguments(own_class(node['type']))
         if accepted is None:
@@ -227,11 +219,7 @@ def _check_option(node: Any, dotted: str) -> None:
 
 
 def _takes(node: Any, key: str, dotted: str) -> bool:
-    """Return True if ``node`` is the config of a class that takes ``key`` but is not given it.
-
-    Raises:
-        ConfigError: If it is the config of a class that does not take ``key``.
-    """
+    """Return True if ``node`` is the config of a class that takes ``key`` but is not given it; refuse a key that it does not."""
     if not isinstance(node, dict) or key in node or not isinstance(node.get('type'), str):
         return False
     accepted = accepted_arguments(any_class(node['type']))

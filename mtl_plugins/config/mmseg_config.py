@@ -15,12 +15,9 @@ SCHEDULE = ('optim_wrapper', 'param_scheduler', 'train_cfg')
 
 
 def read_mmseg_config(name: str) -> Config:
-    """The config ``mmseg::<folder>/<file>.py`` of the installed package.
+    """Read the config ``mmseg::<folder>/<file>.py`` of the installed package.
 
-    mmengine's own look-up is not used: it knows the package by the name of the original and would install that.
-
-    Raises:
-        ConfigError: If there is none of this name.
+    mmengine's own look-up knows the package by the name of the original and would install that.
     """
     folder = Path(mmseg.__file__).parent / '.mim/configs'
     path = folder / name.removeprefix(PACKAGE)
@@ -30,7 +27,7 @@ def read_mmseg_config(name: str) -> Config:
 
 
 def template_for(name: str) -> Config:
-    """This project's data, metric and runtime for the config ``mmseg::<folder>/<file>.py``, which is still to be filled in."""
+    """Return this project's data, metric and runtime for a config of mmseg, which is still to be filled in."""
     template = Config.fromfile(TEMPLATE)
     template.model.segmentor = name
     # The run is named after it.
@@ -42,9 +39,6 @@ def fill_in(config: Config) -> None:
 
     Optimizer, learning rates and length of the training, and with the length the intervals of validation and checkpoints, are
     mmseg's where the config has none; so are the mean and standard deviation of the images.
-
-    Raises:
-        ConfigError: If there is no such config.
     """
     name = (config.get('model') or {}).get('segmentor')
     if not isinstance(name, str):

@@ -110,11 +110,7 @@ def is_first_process(config: Config) -> bool:
 
 
 def set_test_time_augmentation(config: Config) -> None:
-    """Let the test loop merge the views that ``tta_model`` describes.
-
-    Raises:
-        ConfigError: If there is no ``tta_model``, or the test loop cannot use it.
-    """
+    """Let the test loop merge the views that ``tta_model`` describes, or refuse a config that has none."""
     if not config.get('tta_model'):
         raise ConfigError(
             '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
@@ -139,7 +135,7 @@ def set_mixed_precision(config: Config) -> None:
     """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16.
 
     Raises:
-        ConfigError: If the config's optimizer wrapper is neither the plain one nor one of mixed precision.
+        ConfigError: If the optimizer wrapper is neither the plain one nor one of mixed precision.
     """
     complete(config, 'optim_wrapper')
     wrapper = config.optim_wrapper

@@ -19,9 +19,6 @@ class FixedWeights(nn.Module):
     Args:
         tasks: Names of the tasks that are trained.
         weights: Weight >= 0 of each; equal weights that sum to 1 by default.
-
-    Raises:
-        ArgumentError: If the weights name other tasks than ``tasks``, or one is negative.
     """
 
     def __init__(self, *, tasks: Iterable[str], weights: dict[str, float] | None = None) -> None:
@@ -111,11 +108,8 @@ class UncertaintyWeights(LossBalancing):
     of classes is not halved, as in the paper. The weight has no bound: it grows as the loss comes near 0.
 
     Args:
-        classification: Those whose loss is a cross-entropy.
+        classification: Tasks whose loss is a cross-entropy.
         lr_mult: Factor of the learning rate of ``s``.
-
-    Raises:
-        ArgumentError: If ``classification`` names no task.
     """
 
     def __init__(self, *, tasks: Iterable[str], classification: Sequence[str] = (), lr_mult: float = 1.0) -> None:
@@ -207,9 +201,6 @@ class DynamicWeightAverage(LossBalancing):
 
     Attributes:
         logged: Besides the weights ``balance/ratio/<task>``, the ``r`` that they follow from.
-
-    Raises:
-        ArgumentError: If ``temperature`` or ``interval`` is not positive.
     """
 
     def __init__(self, *, tasks: Iterable[str], temperature: float = 2.0, interval: int = 100) -> None:
@@ -250,9 +241,6 @@ class DynamicTaskPriority(LossBalancing):
     Args:
         gamma: How strongly tasks that do well are put back.
         momentum: The share of the newest value in the average.
-
-    Raises:
-        ArgumentError: If ``gamma`` is negative or ``momentum`` is not above 0 and at most 1.
     """
 
     def __init__(self, *, tasks: Iterable[str], gamma: float = 1.0, momentum: float = 0.1) -> None:
@@ -304,9 +292,6 @@ class ScheduledWeights(LossBalancing):
 
     Args:
         schedule: ``dict(iteration=0, weights=dict(semseg=1.0, depth=0.0))`` and so on, by iteration.
-
-    Raises:
-        ArgumentError: If there is no entry, iterations do not ascend, or weights name other tasks or are negative.
     """
 
     def __init__(self, *, tasks: Iterable[str], schedule: Sequence[dict]) -> None:

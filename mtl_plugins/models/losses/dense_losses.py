@@ -98,7 +98,7 @@ def upsampled_cross_entropy(
         logits: ``(B, C, h, w)``, any floating type; computed in float32.
         target: ``(B, H, W)`` class ids, any integer type.
         ignore_index: Label of pixels that do not count.
-        class_weight: ``(C,)`` float32, at least 0: how much a pixel of each class counts in the mean; None: all the same.
+        class_weight: ``(C,)`` float32, at least 0: how much a pixel of each class counts in the mean.
 
     Raises:
         IndexError: On CPU, if a label is neither a class nor ``ignore_index``.
@@ -114,10 +114,7 @@ class UpsampledCrossEntropyLoss(nn.Module):
     Args:
         ignore_index: Label of pixels that do not count.
         class_weight: A number per class, at least 0: how much its pixels count in the mean. ``compute_statistics.py`` prints one
-            that lifts rare classes. None: all pixels count the same.
-
-    Raises:
-        ArgumentError: If a weight is negative or not finite, or none is positive.
+            that lifts rare classes.
     """
 
     name = 'ce'
@@ -144,9 +141,6 @@ class BalancedBoundaryLoss(nn.Module):
     Args:
         positive_weight: ``w`` in (0, 1); None balances each batch.
         ignore_index: Label of pixels that do not count.
-
-    Raises:
-        ArgumentError: If ``positive_weight`` is out of its range.
     """
 
     name = 'bce'
@@ -214,9 +208,6 @@ class SILogLoss(nn.Module):
     Args:
         lambda_: Share of the squared mean error, in [0, 1].
         reduction: ``'batch'`` or ``'image'``.
-
-    Raises:
-        ArgumentError: If an argument is out of its range.
     """
 
     name = 'silog'
@@ -244,9 +235,6 @@ class DepthRegressionLoss(nn.Module):
 
     Args:
         norm: ``'l1'`` or ``'l2'``.
-
-    Raises:
-        ArgumentError: If ``norm`` is neither.
     """
 
     space = 'representation'

@@ -26,16 +26,7 @@ SPACES = {'SiLogLoss': 'metres'}
 
 
 def build_losses(loss: dict | Sequence[dict], build_foreign: Callable[[dict], nn.Module]) -> ModuleList:
-    """Build a loss or a list of losses, each with its ``name``.
-
-    Args:
-        loss: Config or configs.
-        build_foreign: Makes a loss of another library one of this package's kind: with a ``name`` for the log, and aware of
-            invalid labels.
-
-    Raises:
-        ArgumentError: If there is none, or two have one name.
-    """
+    """Build a loss or a list of losses with different ``name``; one of another library by ``build_foreign``."""
     configs = [loss] if isinstance(loss, dict) else list(loss)
     built = ModuleList(MODELS.build(config) if _is_own(config) else build_foreign(config) for config in configs)
     names = [criterion.name for criterion in built]
@@ -52,10 +43,7 @@ def _is_own(config: dict) -> bool:
 def _build(config: dict, **defaults: Any) -> tuple[nn.Module, str, float]:
     """Build a loss of mmseg or torch; return it with its name for the log, and the weight that it does not apply itself.
 
-    Args:
-        config: ``type`` is that of a registered class, or ``torch.<class of torch.nn>``; ``loss_weight`` and ``loss_name`` may
-            be given for either.
-        **defaults: Arguments for a class that takes them.
+    ``loss_weight`` and ``loss_name`` may be given for either; ``defaults`` are arguments for a class that takes them.
     """
     config = dict(config)
     is_torch = config['type'].startswith('torch.')

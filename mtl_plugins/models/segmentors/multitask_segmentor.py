@@ -100,11 +100,7 @@ class MultiTaskSegmentor(BaseModel):
     def build_network(
         self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: dict | Sequence[dict] | None
     ) -> None:
-        """Build the network: :attr:`backbone`, :attr:`neck`, :attr:`decode_head` and :attr:`auxiliary_heads`.
-
-        Raises:
-            ArgumentError: If the head's channels differ from the tasks', or a part does not fit.
-        """
+        """Build :attr:`backbone`, :attr:`neck`, :attr:`decode_head` and :attr:`auxiliary_heads`."""
         self.backbone = build_part(backbone)
         # Places of the maps of a backbone or neck that gives no pyramid itself.
         self.backbone_order = self.neck_order = self.neck = None
@@ -164,7 +160,7 @@ class MultiTaskSegmentor(BaseModel):
             inputs: Normalised images.
             targets: Targets ``(B, H, W)`` or ``(B, C, H, W)`` by label; a task without one has the loss 0.
             sample_idx: Positions in the dataset, ``(B,)``.
-            metainfo: Per image; ``ori_shape`` says to which size a prediction is cropped.
+            metainfo: Per image; a prediction is cropped to ``ori_shape``.
             mode: ``'loss'`` for ``{'<task>/loss_<name>': scalar}``; ``'predict'`` for a data sample per image; ``'tensor'`` for
                 ``{task: (B, C, H, W)}``, the head's outputs at the input size.
 
@@ -175,7 +171,7 @@ class MultiTaskSegmentor(BaseModel):
             with FastDepthwiseGradients() if self.fast_depthwise else nullcontext():
                 return self.loss(inputs, targets or {})
         if mode == 'predict':
-            return self.predict(inputs, targets or {}, sample_idx, metainfo)
+            return self.pack_samples(self.predict_arrays(inputs), targets or {}, sample_idx, metainfo)
         if mode == 'tensor':
             predictions = self.decode(inputs)
             return {name: task.upsample(predictions[name][-1], inputs.shape[-2:]) for name, task in self.tasks.items()}
@@ -190,11 +186,7 @@ class MultiTaskSegmentor(BaseModel):
     def compile_network(self, **options) -> None:
         """Compile backbone, neck and decode head for training, in place and under the same names of weights; copies are not.
 
-        Losses, metrics and the optimizer stay as they are. What looks into a compiled part by a hook on one of its layers, as
-        :class:`HistogramHook` does, may see nothing.
-
-        Args:
-            options: As in :func:`torch.compile`.
+        Hooks on layers of a compiled part, as :class:`HistogramHook` has, may see nothing.
         """
         self.fix_padding()
         for part in (self.backbone, self.neck, self.decode_head):
@@ -310,16 +302,6 @@ class MultiTaskSegmentor(BaseModel):
     def label_names(self) -> list[str]:
         """Labels that are predicted, in the order of the tasks."""
         return list(self.labels.values())
-
-    def predict(
-        self,
-        inputs: Tensor,
-        targets: dict[str, Tensor],
-        sample_idx: Tensor | None,
-        metainfo: Sequence[dict] | None,
-    ) -> list[SegDataSample]:
-        """Return a sample per image, see :meth:`pack_samples`."""
-        return self.pack_samples(self.predict_arrays(inputs), targets, sample_idx, metainfo)
 
     def pack_samples(
         self,

@@ -1,9 +1,7 @@
 """Boundaries between regions: a probability per pixel."""
 
-from typing import Any
-
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.models.tasks.dense_task import DenseTask
@@ -22,19 +20,15 @@ class BoundaryTask(DenseTask):
     """
 
     out_channels = 1
+    default_loss = 'BalancedBoundaryLoss'
     mergings = ('mean', 'max')
-
-    def __init__(self, *, loss: dict | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.criterion = MODELS.build(loss or dict(type='BalancedBoundaryLoss'))
-        self.loss_name = f'loss_{self.criterion.name}'
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target != IGNORE_LABEL
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def compare(self, criterion: nn.Module, prediction: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):
-            return self.criterion(self.upsample(prediction.float(), target.shape[-2:]).squeeze(1), target)
+            return criterion(self.upsample(prediction.float(), target.shape[-2:]).squeeze(1), target)
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """float32 probabilities ``(B, *size)``."""

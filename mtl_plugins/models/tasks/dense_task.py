@@ -8,6 +8,9 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
+from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.losses.library_losses import build_losses
+
 # Upsampled numbers that exist at once on a GPU: half a gigabyte.
 ELEMENTS_AT_ONCE_GPU = 2**27
 
@@ -15,45 +18,59 @@ ELEMENTS_AT_ONCE_GPU = 2**27
 class DenseTask(BaseModule):
     """One value or class per pixel, predicted at a coarser grid.
 
-    A new task is a subclass in a new file, registered, with the attributes below, the abstract methods, and :meth:`loss` or
-    :meth:`loss_terms`.
+    A new task is a subclass in a new file, registered, with the attributes below, the abstract methods, and either a
+    ``default_loss`` and, if need be, :meth:`compare`, or a ``loss_name`` and :meth:`loss`.
 
     Args:
+        loss: Config of a loss, or of several, which are added; ``default_loss`` by default.
         label: Name of the label of the data that it learns; None is the task's own name in the model.
         init_cfg: Of :class:`mmengine.model.BaseModule`.
 
     Attributes:
-        out_channels: Channels of the prediction that the decode head owes this task.
+        out_channels: Channels of the prediction that the decode head gives this task.
+        default_loss: Name of a registered loss; None for a task that computes its own.
         loss_name: Key of the loss in the log, starting with ``loss_``; of the first one, where there are several.
         mergings: Ways in which test-time views of an image can be merged; the first one is the default.
     """
 
     out_channels: int
+    default_loss: str | None = None
     loss_name: str
     mergings: tuple[str, ...]
 
-    def __init__(self, *, label: str | None = None, init_cfg: dict | None = None) -> None:
+    def __init__(
+        self, *, loss: dict | Sequence[dict] | None = None, label: str | None = None, init_cfg: dict | None = None
+    ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.label = label
+        if self.default_loss:
+            self.criteria = build_losses(loss or dict(type=self.default_loss), self.build_library_loss)
+            self.loss_name = self.loss_names()[0]
+
+    def build_library_loss(self, config: dict) -> nn.Module:
+        """Build a loss of another library, with a ``name``; refused by default."""
+        raise ArgumentError(f'`loss` of {type(self).__name__} should be a loss of this package. Found {config["type"]!r}.')
 
     def check_head(self, head: nn.Module) -> None:
-        """Refuse a decode head whose output this task would misread.
+        """Raise an ArgumentError on a decode head whose output this task would misread."""
 
-        Raises:
-            ValueError: If it would.
-        """
+    def compare(self, criterion: nn.Module, prediction: Tensor, target: Tensor) -> Tensor:
+        """Return one loss of a prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+        return criterion(prediction, target)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the loss of one prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
+        """Return the sum of the losses of a prediction."""
         return sum(self.loss_terms(prediction, target).values())
 
     def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the losses by their keys in the log, of which :meth:`loss` is the sum."""
-        return {self.loss_name: self.loss(prediction, target)}
+        """Return the losses by their keys in the log."""
+        if not self.default_loss:
+            return {self.loss_name: self.loss(prediction, target)}
+        return {f'loss_{criterion.name}': self.compare(criterion, prediction, target) for criterion in self.criteria}
 
     def loss_names(self) -> list[str]:
         """Return the keys of :meth:`loss_terms`."""
-        return [self.loss_name]
+        return [f'loss_{criterion.name}' for criterion in self.criteria] if self.default_loss else [self.loss_name]
 
     def valid_mask(self, target: Tensor) -> Tensor:
         """Return which pixels of a target count: bool ``(B, H, W)``; all by default."""

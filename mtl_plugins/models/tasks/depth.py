@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.functional import clamp_with_way_back
-from mtl_plugins.models.losses.library_losses import DepthLoss, build_losses
+from mtl_plugins.models.losses.library_losses import DepthLoss
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
@@ -18,7 +18,7 @@ LINEAR = ('metres', 'normalised')
 
 
 class DepthRepresentation:
-    """Maps network outputs to metres and back; float32 whatever comes in.
+    """Network outputs as metres and back, in float32.
 
     ``'exp'``: depth = exp(x). ``'metres'``: x, for heads that predict metres. ``'normalised'``: x * std + mean. ``'log'``:
     exp(x * std + mean). ``'inverse'``: 1 / (x * std + mean). All are clamped to ``depth_range``, before the exponential or the
@@ -29,9 +29,6 @@ class DepthRepresentation:
         depth_range: Least and largest depth in metres.
         statistics: ``dict(mean=..., std=...)`` of the represented quantity over the training split. Normalised metres default to
             MiniScapes'; ``'log'`` and ``'inverse'`` need it (log of metres, 1/metres); ``'exp'`` and ``'metres'`` have none.
-
-    Raises:
-        ArgumentError: If an argument is none of the above.
     """
 
     def __init__(self, name: str, depth_range: tuple[float, float], statistics: dict[str, float] | None) -> None:
@@ -92,6 +89,7 @@ class DepthTask(DenseTask):
     """
 
     out_channels = 1
+    default_loss = 'SILogLoss'
     mergings = ('log', 'metres')
 
     def __init__(
@@ -100,21 +98,14 @@ class DepthTask(DenseTask):
         representation: str = 'exp',
         depth_range: Sequence[float] = (0.1, 300.0),
         statistics: dict[str, float] | None = None,
-        loss: dict | Sequence[dict] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.representation = DepthRepresentation(representation, tuple(depth_range), statistics)
         self.depth_range = tuple(depth_range)
-        self.criteria = build_losses(loss or dict(type='SILogLoss'), DepthLoss)
-        self.loss_name = self.loss_names()[0]
 
     def check_head(self, head: nn.Module) -> None:
-        """Refuse a head that says what its output is, if this task reads it as something else.
-
-        Raises:
-            ArgumentError: If it does.
-        """
+        """Refuse a head whose output is another representation."""
         for module in head.modules():
             given = getattr(module, 'depth_representation', self.representation.name)
             if given != self.representation.name:
@@ -123,8 +114,8 @@ class DepthTask(DenseTask):
                     f'Found {self.representation.name!r}.'
                 )
 
-    def loss_names(self) -> list[str]:
-        return [f'loss_{criterion.name}' for criterion in self.criteria]
+    def build_library_loss(self, config: dict) -> DepthLoss:
+        return DepthLoss(config)
 
     def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
         valid, terms = target > 0, {}

@@ -1,10 +1,8 @@
 """Surface normals: a unit vector per pixel."""
 
-from typing import Any
-
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
@@ -25,19 +23,15 @@ class NormalsTask(DenseTask):
     """
 
     out_channels = 3
+    default_loss = 'CosineNormalLoss'
     mergings = ('mean',)
-
-    def __init__(self, *, loss: dict | None = None, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.criterion = MODELS.build(loss or dict(type='CosineNormalLoss'))
-        self.loss_name = f'loss_{self.criterion.name}'
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target.any(1)
 
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
+    def compare(self, criterion: nn.Module, prediction: Tensor, target: Tensor) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):
-            return self.criterion(self.upsample(prediction.float(), target.shape[-2:]), target, self.valid_mask(target))
+            return criterion(self.upsample(prediction.float(), target.shape[-2:]), target, self.valid_mask(target))
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """float32 unit vectors ``(B, 3, *size)``."""

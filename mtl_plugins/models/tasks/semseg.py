@@ -1,7 +1,5 @@
 """Semantic segmentation: a class per pixel."""
 
-from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +7,7 @@ from torch import Tensor
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
-from mtl_plugins.models.losses.library_losses import LabelLoss, build_losses
+from mtl_plugins.models.losses.library_losses import LabelLoss
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 
@@ -29,29 +27,25 @@ class SemSegTask(DenseTask):
         sampler: Config of a pixel sampler of mmseg, which says which pixels count in losses of mmseg, or None:
             ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``.
         **kwargs: ``label``, the name of the label that it learns; by default that of the task.
-
-    Raises:
-        ArgumentError: If ``num_classes`` is out of 2..255, a loss does not compare logits with labels, it takes no weights though
-            there is a sampler, or it has a ``class_weight`` of another length.
     """
 
+    default_loss = 'UpsampledCrossEntropyLoss'
     mergings = ('mean', 'max')
 
     def __init__(
         self,
         *,
         num_classes: int = 19,
-        loss: dict | Sequence[dict] | None = None,
         sampler: dict | None = None,
         **kwargs: Any,
     ) -> None:
+        self.sampler = sampler
         super().__init__(**kwargs)
         if not 2 <= num_classes <= 255:
             raise ArgumentError(
                 f'`num_classes` should be in 2..255: an object and its background are two classes. Found {num_classes}.'
             )
         self.num_classes = self.out_channels = num_classes
-        self.criteria = build_losses(loss or dict(type='UpsampledCrossEntropyLoss'), partial(LabelLoss, sampler=sampler))
         own = [criterion.name for criterion in self.criteria if not isinstance(criterion, LabelLoss)]
         if sampler is not None and own:
             raise ArgumentError(
@@ -61,13 +55,9 @@ class SemSegTask(DenseTask):
             weights = getattr(criterion, 'class_weight', None)
             if weights is not None and len(weights) != num_classes:
                 raise ArgumentError(f'`class_weight` should have {num_classes} entries, one per class. Found {len(weights)}.')
-        self.loss_name = self.loss_names()[0]
 
-    def loss_names(self) -> list[str]:
-        return [f'loss_{criterion.name}' for criterion in self.criteria]
-
-    def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        return {f'loss_{criterion.name}': criterion(prediction, target) for criterion in self.criteria}
+    def build_library_loss(self, config: dict) -> LabelLoss:
+        return LabelLoss(config, self.sampler)
 
     def valid_mask(self, target: Tensor) -> Tensor:
         return target != IGNORE_LABEL

@@ -13,13 +13,9 @@ MOST_PARAMETERS, MOST_MODULES = 2**29, 2**15
 
 
 def build_part(config: dict, **arguments: Any) -> Any:
-    """Build a config whose ``type`` may name a library, as ``mmseg.ASPPHead`` does.
+    """Build a config whose ``type`` may name a library, as ``mmseg.ASPPHead`` does; ``arguments`` are defaults.
 
-    What the part builds itself is then looked up in that library first: this package has an ASPPHead as well.
-
-    Args:
-        config: With ``type``.
-        **arguments: Where the config does not say otherwise.
+    Parts of the part are then looked up in that library first: this package has an ASPPHead as well.
     """
     scope, dot, _ = config['type'].rpartition('.') if isinstance(config.get('type'), str) else ('', '', '')
     return MODELS.build({**arguments, **config, **({'_scope_': scope} if dot else {})})
@@ -30,9 +26,9 @@ def build_from_data(config: dict, place: str, most: int = MOST_PARAMETERS, advic
 
     Args:
         config: Of the model.
-        place: What it is, for the error.
+        place: Name of the config, for the error.
         most: Weights that it may have. Nothing is written into the memory of more.
-        advice: What to do about a refusal.
+        advice: End of an error.
 
     Raises:
         ConfigError: If it cannot be built, or is larger.

@@ -60,12 +60,7 @@ def checkpoint_folder() -> Path:
 
 
 def download(url: str, path: Path) -> None:
-    """Download into ``path``: whole or not at all, one attempt.
-
-    Raises:
-        OSError: If there is no connection, no such file, or the folder cannot be written.
-        RuntimeError: If the content is not the one whose hash the file's name bears.
-    """
+    """Download into ``path``, whole or not at all, in one attempt; a RuntimeError if the hash in the file's name differs."""
     print_log(f'Downloading {path.name} into {path.parent}', logger='current')
     path.parent.mkdir(parents=True, exist_ok=True)
     digest = torch.hub.HASH_REGEX.search(path.name)
@@ -157,10 +152,7 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
 
 
 def load_weights(path: Path) -> dict:
-    """Return the content of a file of weights, loaded without executing anything in it.
-
-    Args:
-        path: Written by ``torch.save``, or with the suffix ``.safetensors``.
+    """Return the content of a file of ``torch.save`` or safetensors, loaded without executing anything in it.
 
     Raises:
         CheckpointError: If the file does not exist, is corrupt, or holds more than weights or such that are not finite.
@@ -183,12 +175,7 @@ def load_weights(path: Path) -> dict:
 
 
 def select_weights(checkpoint: Mapping, prefix: str | None) -> Weights:
-    """Return the state dict inside a loaded checkpoint.
-
-    Args:
-        checkpoint: A plain state dict, or a dictionary that holds one under ``state_dict`` or ``model``.
-        prefix: Keep the keys that start with it, without it.
-    """
+    """Return the state dict that a checkpoint is or holds under ``state_dict`` or ``model``; keys below a prefix, without it."""
     holders = (checkpoint[key] for key in ('state_dict', 'model') if isinstance(checkpoint.get(key), Mapping))
     weights = next(holders, checkpoint)
     weights = {key.removeprefix('module.'): value for key, value in weights.items() if isinstance(value, Tensor)}
@@ -208,10 +195,10 @@ def load_pretrained(
     """Load weights into a module: everything fits, or one sentence says what does not and nothing is loaded.
 
     Args:
-        module: What to fill.
+        module: Gets the weights.
         checkpoint: As in :func:`find_weights`.
         prefix: Of the keys to load, None for all.
-        convert: Gives the found weights the names and shapes of the module's, and leaves out what it has no use for.
+        convert: Gives the found weights the names and shapes of the module's, and leaves out what it does not need.
         description: What the module is, for the error; its class by default.
 
     Raises:
