@@ -1,32 +1,30 @@
-"""A plug-in outside the package: a data set and a task of its own, zones of distance by ordinal regression."""
+"""A label and a task outside the package: zones of distance by ordinal regression."""
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
+from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_codec import DECODE_TABLE
 from mtl_plugins.models.tasks.dense_task import DenseTask
-from mtl_plugins.registry import DATASETS, MODELS
+from mtl_plugins.registry import LABELS, MODELS
 
-ZONES = {'near': 10.0, 'middle': 30.0, 'far': float('inf')}
+LIMITS = (10.0, 30.0)
 
 
-@DATASETS.register_module()
-class ZonesDataset(MultiTaskDataset):
-    """A MiniScapes folder whose depth codes are read as zones of distance: up to 10 m, up to 30 m, beyond."""
+@LABELS.register_module()
+class DistanceZones(ClassMap):
+    """Depth codes read as zones of distance: up to 10 m, up to 30 m, beyond."""
 
-    @classmethod
-    def offered_labels(cls, config):
-        limits = list(ZONES.values())
-        zone_of = {code: next(zone for zone, limit in enumerate(limits) if DECODE_TABLE[code] <= limit) for code in range(1, 256)}
-        colours = [[255, 220, 80], [220, 80, 90], [70, 40, 110]]
-        zones = dict(type='ClassMap', classes=list(ZONES), palette=colours, path='{split}/depth/{stem}.png', mapping=zone_of)
-        return dict(zones=zones)
+    def __init__(self, *, path='{split}/depth/{stem}.png', **arguments):
+        zone_of = {code: int(np.searchsorted(LIMITS, DECODE_TABLE[code])) for code in range(1, 256)}
+        super().__init__(path=path, mapping=zone_of, **arguments)
 
 
 @MODELS.register_module()
 class OrdinalTask(DenseTask):
-    """Ordered classes: channel k says whether a pixel is farther than zone k (arXiv 1806.02446). Label 255 does not count."""
+    """Ordered classes: channel k says whether a pixel is farther than zone k (arXiv 1806.02446)."""
 
     loss_name = 'loss_ordinal'
     mergings = ('mean',)
@@ -36,7 +34,7 @@ class OrdinalTask(DenseTask):
         self.out_channels = num_classes - 1
 
     def valid_mask(self, target):
-        return target != 255
+        return target != IGNORE_LABEL
 
     def loss(self, prediction, target):
         logits = self.upsample(prediction.float(), target.shape[-2:])

@@ -15,13 +15,13 @@ from mtl_plugins.config.options import complete
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.engine.state import unwrap
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import build_archive, find_image_sizes
 from mtl_plugins.utils.files import make_folder, replacing, temporary_beside
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 
 
 def test(

@@ -7,16 +7,9 @@ from mmengine.config import Config
 from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, TITLED, find_score, rule_of, title_of
 from mtl_plugins.registry import METRICS, SCOPE
 from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest, suggest_class
-from mtl_plugins.utils.score_names import (
-    SUMMARY,
-    SUMMARY_MULTITASK,
-    SUMMARY_RULES,
-    SUMMARY_TITLES,
-    SUMMARY_UNCLIPPED,
-    find_score,
-)
 
 DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
 
@@ -196,7 +189,7 @@ def link_scores(config: Config) -> None:
         # No other library calls its scores like this.
         ours = is_foreign and str(name).startswith((SUMMARY, 'metrics_task_'))
         found = _find(f'`{place}`', name, rules, tasks) if is_complete or ours else find_score(str(name), rules) or name
-        known = rules.get(found, SUMMARY_RULES.get(found, 'less' if str(found).startswith('val/') else None))
+        known = rules.get(found, rule_of(found) or ('less' if str(found).startswith('val/') else None))
         if rule is not None and known is not None and rule != known:
             raise ConfigError(
                 f'Of two values of {found} the {"larger" if known == "greater" else "smaller"} is the better: the '
@@ -247,11 +240,11 @@ def _find(place: str, name: Any, rules: Mapping[str, str | None], tasks: Sequenc
         summaries = [each for each in rules if each.startswith(SUMMARY)] or list(rules)
         if not set(rules) - {'val/loss'}:
             summaries.append('those of `val_evaluator`, as mIoU of mmseg.IoUMetric')
-        listed = ', '.join(f'{each} ({SUMMARY_TITLES[each]})' if each in SUMMARY_TITLES else each for each in summaries)
+        listed = ', '.join(f'{each} ({title_of(each)})' if each in TITLED else each for each in summaries)
         reason = ' which needs semseg and depth' if name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED) else ''
         raise ConfigError(
             f'{place} should be a score of the validation: {listed}. Found {name!r}{reason}.'
-            f'{suggest(str(name), [*rules, *(each.rpartition("/")[2] for each in rules), *SUMMARY_TITLES.values()], most=0)}'
+            f'{suggest(str(name), [*rules, *(each.rpartition("/")[2] for each in rules), *TITLED.values()], most=0)}'
         )
     return found or str(name)
 

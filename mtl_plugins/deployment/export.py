@@ -19,10 +19,10 @@ from mtl_plugins.deployment.runtimes.runtime import Runtime, open_graph
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
 from mtl_plugins.deployment.writing import check_format, format_of, write
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.loading import build_loader, checkpoint_digest, labels_of, predict_samples
 from mtl_plugins.records.provenance import package_versions
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 
 class Calibration(NamedTuple):
@@ -124,8 +124,8 @@ def refuse_losses(model: nn.Module, runtime: Runtime, calibration: Calibration) 
     table, losses = Table('score', 'float32', 'int8', 'worse by', 'at most'), {}
     for kind in runtime.labels.values():
         scorer = kind.scorer()
-        name, title = scorer.summary, SUMMARY_TITLES.get(scorer.summary, scorer.summary)
-        losses[title] = after[name] - before[name] if scorer.summary_rule == 'less' else before[name] - after[name]
+        name, title = scorer.summary, title_of(scorer.summary)
+        losses[title] = after[name] - before[name] if not scorer.described[name].higher_is_better else before[name] - after[name]
         table.add_row(title, f'{before[name]:.2f}', f'{after[name]:.2f}', f'{losses[title]:.2f}', f'{calibration.most_worse:g}')
     Console().print(table)
     worst = max(losses, key=losses.get)

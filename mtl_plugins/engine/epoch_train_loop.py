@@ -10,8 +10,8 @@ from torch import nn
 
 from mtl_plugins.datasets.loading.samplers import refuse_endless
 from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.evaluation.scores import SUMMARIES, reaches, rule_of
 from mtl_plugins.registry import LOOPS
-from mtl_plugins.utils.score_names import SUMMARY_RULES, reaches
 
 
 @LOOPS.register_module()
@@ -83,7 +83,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         """Which of two values is the better, for each score of ``stop_at``."""
         if not self.stop_at:
             return {}
-        known = {**SUMMARY_RULES, 'val/loss': 'less'}
+        known = {**{name: rule_of(name) for name in SUMMARIES}, 'val/loss': 'less'}
         for metric in self.runner.val_loop.evaluator.metrics:
             known |= metric.score_rules() if hasattr(metric, 'score_rules') else {}
         for name in self.stop_at:

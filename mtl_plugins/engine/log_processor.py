@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from mmengine.runner import LogProcessor
 
 from mtl_plugins.engine.state import is_training
+from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, title_of
 from mtl_plugins.registry import LOG_PROCESSORS
-from mtl_plugins.utils.score_names import SUMMARY, SUMMARY_MULTITASK, SUMMARY_TITLES, SUMMARY_UNCLIPPED
 
 try:
     import resource
@@ -69,4 +69,4 @@ def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
     if name == SUMMARY_UNCLIPPED or (name == SUMMARY_MULTITASK and unclipped is None):
         return ''
     note = f' (unclipped {unclipped:.2f})' if name == SUMMARY_MULTITASK and value == 0 else ''
-    return f'{SUMMARY_TITLES.get(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'
+    return f'{title_of(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'

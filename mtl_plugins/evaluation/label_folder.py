@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.evaluation.functional.scores import multitask_scores
+from mtl_plugins.evaluation.scores import multitask_scores
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.utils.files import natural_order

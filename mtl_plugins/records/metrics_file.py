@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError
-from mtl_plugins.evaluation.functional.scores import with_ties_broken
+from mtl_plugins.evaluation.scores import rule_of, with_ties_broken
 from mtl_plugins.utils.data_files import read_bytes, shorten
-from mtl_plugins.utils.score_names import SUMMARY_RULES
 
 FILE_NAME = 'metrics.csv'
 MOST_BYTES = 2**28
@@ -60,7 +59,7 @@ def best_validation(rows: Sequence[Mapping[str, float]], monitor: str | None, ru
         monitor: Name of a score.
         rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
     """
-    rule = rule or SUMMARY_RULES.get(monitor)
+    rule = rule or rule_of(monitor)
     if monitor is None or rule not in ('greater', 'less'):
         return None
     sign = 1 if rule == 'greater' else -1

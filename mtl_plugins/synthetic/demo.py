@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.train import TrainingResult
-from mtl_plugins.evaluation.functional.scores import with_ties_broken
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, rule_of, title_of, with_ties_broken
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.records.metrics_file import read_metrics
@@ -27,10 +27,9 @@ from mtl_plugins.utils.files import (
     scratch_folder,
     shorten_paths,
 )
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
-SUMMARY = {SUMMARY_TITLES[name]: name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
+SUMMARY = {title_of(name): name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
 BEST_METRIC = SUMMARY_MULTITASK
 PICTURE_ROWS = 5
 
@@ -83,7 +82,7 @@ def report(
         'per-position baseline, graded test': score_position_baseline(baseline, grader_labels),
     }
     arrows = dict(greater='↑', less='↓')
-    headings = [f'{label} {arrows[SUMMARY_RULES[name]]}' for label, name in SUMMARY.items()]
+    headings = [f'{label} {arrows[rule_of(name)]}' for label, name in SUMMARY.items()]
     table = Table('', *headings, title=result.run_name)
     for label, scores in rows.items():
         table.add_row(label, *(f'{scores[name]:.2f}' for name in SUMMARY.values()))

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, DepthScorer, image_depth_errors
-from mtl_plugins.evaluation.functional.scores import multitask_scores, with_ties_broken
+from mtl_plugins.evaluation.scores import multitask_scores, with_ties_broken
 from tests.evaluation.random_maps import random_depth_maps
 from tests.references.metrics import reference_depth, reference_depth_image
 

@@ -16,7 +16,7 @@ from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 def measured(scorer, label, prediction):
     vector, finish = start_measuring(scorer, torch.from_numpy(label)[None], torch.from_numpy(prediction)[None])
     assert vector.dtype == torch.float64 and vector[0] == 0
-    return finish(vector.numpy())
+    return finish(vector.numpy())[0]
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -25,10 +25,10 @@ def test_each_image_contributes_what_it_does_on_the_host(seed):
     classes, depth = ConfusionScorer('semseg', CLASSES), DepthScorer('depth')
     for label, prediction in zip(*random_semseg_maps(rng), strict=True):
         found = measured(classes, label, prediction)
-        assert found.dtype == np.int64 and np.array_equal(found, classes.measure(label, prediction))
+        assert found.dtype == np.int64 and np.array_equal(found, classes.compare(label, prediction))
     nothing = 0
     for label, prediction in zip(*random_depth_maps(rng), strict=True):
-        found, expected = measured(depth, label, prediction), depth.measure(label, prediction)
+        found, expected = measured(depth, label, prediction), depth.compare(label, prediction)
         assert (found is None) == (expected is None)
         nothing += expected is None
         if expected is not None:

@@ -2,12 +2,17 @@
 
 import csv
 import json
+import runpy
 import zipfile
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
+from mtl_plugins.errors import ArgumentError
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.evaluation.metrics import DepthMetric
 from mtl_plugins.labels.depth_codec import decode_depth
 from tests.tiny import ROOT
 
@@ -57,3 +62,22 @@ train_cfg = dict(max_epochs=1)
     union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
     expected = 100 * confusion.diagonal() / np.maximum(union, 1)
     assert [scores[f'metrics_task_zones/{name}'] for name in classes] == pytest.approx(expected.tolist())
+
+
+def test_a_metric_is_one_function_and_one_line(monkeypatch):
+    monkeypatch.setattr(DepthScorer, 'listed', dict(DepthScorer.listed))
+    metric = runpy.run_path(str(ROOT / 'examples' / 'depth_metric' / 'depth_metric.py'))['median_relative_error']
+    images = [(np.full((2, 3), 10.0), np.full((2, 3), guess)) for guess in (11.0, 13.0)]
+    images.append((np.zeros((2, 3)), np.ones((2, 3))))
+    evaluated = DepthMetric()
+    samples = [
+        dict(gt_depth_map=dict(data=torch.from_numpy(label)[None]), pred_depth_map=dict(data=torch.from_numpy(guess)[None]))
+        for label, guess in images
+    ]
+    evaluated.process({}, samples)
+    assert evaluated.score_rules()['metrics_task_depth/median_rel'] == 'less'
+    scores = evaluated.evaluate(3)
+    assert scores['metrics_task_depth/median_rel'] == pytest.approx(20.0) == pytest.approx(100 * scores['metrics_task_depth/rel'])
+    assert np.isnan(metric(*images[2]))
+    with pytest.raises(ArgumentError, match="has a score 'rel' already"):
+        DepthScorer.register('rel', higher_is_better=False)(metric)

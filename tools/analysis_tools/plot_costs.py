@@ -32,6 +32,7 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.errors import ConfigError
+    from mtl_plugins.evaluation.scores import rule_of, title_of
     from mtl_plugins.lab.report.resources import (
         COSTS,
         CostPoint,
@@ -41,7 +42,6 @@ def main() -> None:
         rows_in_markdown,
     )
     from mtl_plugins.utils.files import make_folder, replacing
-    from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES
     from mtl_plugins.visualization.plots import write_picture
 
     costs = read_costs(args.runs, args.size)
@@ -60,7 +60,7 @@ def main() -> None:
     for name, text in texts.items():
         with replacing(args.out / name) as temporary:
             temporary.write_text(text, encoding='utf-8')
-    lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.score) == 'less'
+    lower_is_better = args.lower_is_better or rule_of(args.score) == 'less'
     pictures = []
     for key, title in COSTS.items():
         points = [
@@ -70,7 +70,7 @@ def main() -> None:
         ]
         if points:
             pictures.append(f'score_against_{key}.png')
-            picture = render_score_against_cost(points, title, SUMMARY_TITLES.get(args.score, args.score), lower_is_better)
+            picture = render_score_against_cost(points, title, title_of(args.score), lower_is_better)
             write_picture(args.out / pictures[-1], picture)
     print(f'{args.out}: {", ".join([*texts, *pictures])}')
 

@@ -35,14 +35,14 @@ def main() -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from mtl_plugins.evaluation.scores import rule_of
     from mtl_plugins.lab.plots.metric_curves import read_curve, render_curves
     from mtl_plugins.utils.data_files import printable
-    from mtl_plugins.utils.score_names import SUMMARY_RULES
     from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
     curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
-    lower_is_better = args.lower_is_better or SUMMARY_RULES.get(args.metric) == 'less' or 'loss' in args.metric
+    lower_is_better = args.lower_is_better or rule_of(args.metric) == 'less' or 'loss' in args.metric
     table = Table(title=Text(args.metric))
     table.add_column('run')
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']

@@ -15,12 +15,11 @@ from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.evaluation.functional.scores import with_ties_broken
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, with_ties_broken
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, write_pointer
 from mtl_plugins.utils.config_classes import suggest
 from mtl_plugins.utils.files import replacing
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 
 # The state at a signal, until the next regular checkpoint.
 INTERRUPTED_NAME = 'interrupted.pth'

@@ -3,10 +3,9 @@
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.functional.scores import with_ties_broken
+from mtl_plugins.evaluation.scores import rule_of, with_ties_broken
 from mtl_plugins.records.metrics_file import read_row
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.utils.score_names import SUMMARY_RULES
 
 
 @HOOKS.register_module()
@@ -38,7 +37,7 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
         patience: int = 5,
         stopping_threshold: float | None = None,
     ) -> None:
-        rule = rule or SUMMARY_RULES.get(monitor)
+        rule = rule or rule_of(monitor)
         if rule not in ('greater', 'less'):
             raise ConfigError(f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}. Found {rule!r}.")
         super().__init__(monitor, rule, min_delta, strict, check_finite, patience, stopping_threshold)

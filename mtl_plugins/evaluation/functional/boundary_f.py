@@ -10,15 +10,16 @@ Distances are Euclidean. Ignored pixels (255) are neither predicted nor labelled
 not thinned: thick predictions cost precision only beyond the tolerance.
 """
 
+from typing import ClassVar
+
 import cv2
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer
 
 NUM_THRESHOLDS = 99
 THRESHOLDS = np.arange(1, NUM_THRESHOLDS + 1) / (NUM_THRESHOLDS + 1)
-IGNORED = 255
 
 
 def image_boundary_counts(label: np.ndarray, prediction: np.ndarray, tolerance: int) -> np.ndarray:
@@ -42,7 +43,7 @@ def image_boundary_counts(label: np.ndarray, prediction: np.ndarray, tolerance: 
         raise ArgumentError(f'`label` and `prediction` should have one shape (H, W). Found {label.shape} and {prediction.shape}.')
     if not (prediction.min() >= 0 and prediction.max() <= 1):
         raise ArgumentError(f'`prediction` should be probabilities. Found {prediction.min()}..{prediction.max()}.')
-    valid = label != IGNORED
+    valid = label != IGNORE_LABEL
     boundary = label == 1
     # How many thresholds a pixel passes: 0..99.
     passed = np.searchsorted(THRESHOLDS, prediction.astype(np.float64).ravel(), side='right').astype(np.uint8)
@@ -75,37 +76,34 @@ class BoundaryScorer(Scorer):
     """
 
     empty = 'no boundary'
-    rules = {'f_best': 'greater', 'f_0.5': 'greater'}
+    listed: ClassVar = {'f_best': Score('boundary F', '%', True), 'f_0.5': Score('boundary F at 0.5', '%', True)}
 
     def __init__(self, name: str, tolerance: int) -> None:
         super().__init__(name)
         self.tolerance = tolerance
         self.counts = np.zeros((4, NUM_THRESHOLDS), np.int64)
 
-    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def compare(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         return image_boundary_counts(values, prediction, self.tolerance)
 
-    def add(self, measured: np.ndarray) -> None:
-        self.counts += measured
+    def accumulate(self, compared: np.ndarray) -> None:
+        self.counts += compared
 
-    def counters(self) -> list[np.ndarray]:
+    def state(self) -> list[np.ndarray]:
         return [self.counts]
 
-    def scores(self) -> dict[str, float]:
+    def results(self) -> dict[str, float]:
         predicted, right, labelled, found = self.counts.astype(np.float64)
         precision, recall = right / np.maximum(predicted, 1), found / np.maximum(labelled, 1)
         f = 2 * precision * recall / np.maximum(precision + recall, 1e-12)
         best = int(f.argmax())
-        values = {
+        return {
             'f_best': 100 * f[best],
             'precision_best': 100 * precision[best],
             'recall_best': 100 * recall[best],
             'threshold_best': THRESHOLDS[best],
             'f_0.5': 100 * f[NUM_THRESHOLDS // 2],
         }
-        scores = {f'{self.prefix}/{name}': float(value) for name, value in values.items()}
-        scores[self.summary] = scores[f'{self.prefix}/f_best']
-        return scores
 
     def is_empty(self) -> bool:
         return not self.counts[2].any()

@@ -1,13 +1,13 @@
 """Intersection over union from one confusion matrix, accumulated in place over any number of images."""
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer
 
-IGNORE_LABEL = 255
 _NUM_VALUES = 256
 _EPSILON = 1e-12
 
@@ -82,30 +82,27 @@ class ConfusionScorer(Scorer):
     """
 
     empty = 'no pixel of any class'
-    rules = {'mean_iou': 'greater', 'nan_mean_iou': 'greater'}
+    listed: ClassVar = dict(mean_iou=Score('mIoU', '%', True), nan_mean_iou=Score('mIoU of classes that occur', '%', True))
 
     def __init__(self, name: str, classes: Sequence[str]) -> None:
         super().__init__(name)
         self.classes = tuple(classes)
         self.confusion = new_confusion_matrix(len(self.classes))
 
-    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    def compare(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
         confusion = new_confusion_matrix(len(self.classes))
         update_confusion_matrix(confusion, values, prediction)
         return confusion
 
-    def add(self, measured: np.ndarray) -> None:
-        self.confusion += measured
+    def accumulate(self, compared: np.ndarray) -> None:
+        self.confusion += compared
 
-    def counters(self) -> list[np.ndarray]:
+    def state(self) -> list[np.ndarray]:
         return [self.confusion]
 
-    def scores(self) -> dict[str, float]:
-        scores = {f'{self.prefix}/{name}': float(iou) for name, iou in zip(self.classes, class_iou(self.confusion), strict=True)}
-        scores[f'{self.prefix}/mean_iou'] = mean_iou(self.confusion)
-        scores[f'{self.prefix}/nan_mean_iou'] = nan_mean_iou(self.confusion)
-        scores[self.summary] = scores[f'{self.prefix}/mean_iou']
-        return scores
+    def results(self) -> dict[str, float]:
+        scores = dict(zip(self.classes, class_iou(self.confusion), strict=True))
+        return scores | dict(mean_iou=mean_iou(self.confusion), nan_mean_iou=nan_mean_iou(self.confusion))
 
     def is_empty(self) -> bool:
         return not self.confusion.any()

@@ -16,15 +16,13 @@ With both depths clamped to at least 0.01 m, ``e = log(gt) - log(pred)`` and ``a
 =================  ===================================  ==========================================================
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score
 
-DEPTH_METRICS = (
-    'si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse',
-    'delta1', 'delta2', 'delta3',
-)  # fmt: skip
 DEPTH_FLOOR = 0.01
 _DELTA_LIMITS = tuple(1.25**k for k in (1, 2, 3))
 # Pixels whose four float64 buffers (512 KiB) stay in a core's cache: beside busy neighbours that is twice as fast.
@@ -110,37 +108,22 @@ def _to_clamped_float64(values: np.ndarray) -> np.ndarray:
     return np.maximum(clamped, DEPTH_FLOOR, out=clamped) if clamped.min() < DEPTH_FLOOR else clamped
 
 
-class DepthScorer(Scorer):
-    """``<prefix>/<metric>`` of ``DEPTH_METRICS``: means over the images that have a valid pixel; the summary is SI-logRMSE.
+class DepthScorer(ImageMeanScorer):
+    """Means of the depth errors of images; the summary is SI-logRMSE. Values are metres; 0 in the label is unknown."""
 
-    Values are metres; 0 in the label is unknown. All scores are NaN if no image had a valid pixel: 0 would be the best possible
-    error, and NaN is never chosen as the best score.
-    """
+    listed: ClassVar = {
+        'si_log_rmse': Score('SI-logRMSE', '', False),
+        'log_rmse': Score('logRMSE', '', False),
+        'log_mae': Score('logMAE', '', False),
+        'mae': Score('MAE', 'm', False),
+        'rmse': Score('RMSE', 'm', False),
+        'rel': Score('relative error', '', False),
+        'rel_squared': Score('squared relative error', '', False),
+        'inv_mae': Score('inverse MAE', '1/m', False),
+        'inv_rmse': Score('inverse RMSE', '1/m', False),
+        **{f'delta{k}': Score(f'δ < 1.25^{k}', '%', True) for k in (1, 2, 3)},
+    }
+    errors = staticmethod(image_depth_errors)
 
-    empty = 'no valid pixel'
-    rules = {name: 'greater' if name.startswith('delta') else 'less' for name in DEPTH_METRICS}
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.total = np.zeros(len(DEPTH_METRICS), dtype=np.float64)
-        self.num_images = np.zeros(1, dtype=np.int64)
-
-    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
-        return image_depth_errors(values, prediction)
-
-    def add(self, measured: np.ndarray | None) -> None:
-        if measured is not None:
-            self.total += measured
-            self.num_images += 1
-
-    def counters(self) -> list[np.ndarray]:
-        return [self.total, self.num_images]
-
-    def scores(self) -> dict[str, float]:
-        mean = self.total / self.num_images if self.num_images.any() else np.full(len(DEPTH_METRICS), np.nan)
-        scores = {f'{self.prefix}/{name}': float(value) for name, value in zip(DEPTH_METRICS, mean, strict=True)}
-        scores[self.summary] = scores[f'{self.prefix}/si_log_rmse']
-        return scores
-
-    def is_empty(self) -> bool:
-        return not self.num_images.any()
+DEPTH_METRICS = tuple(DepthScorer.listed)

@@ -10,12 +10,13 @@ With ``a`` the angle between the unit vectors, in degrees:
 ==================  =================================  =======
 """
 
+from typing import ClassVar
+
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score
 
-NORMAL_METRICS = ('mean_angle', 'median_angle', 'rmse_angle', 'within_11.25', 'within_22.5', 'within_30')
 _LIMITS = (11.25, 22.5, 30.0)
 
 
@@ -62,36 +63,16 @@ def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     return np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
 
 
-class NormalScorer(Scorer):
-    """``<prefix>/<metric>`` of ``NORMAL_METRICS``: means over the images that have a valid pixel; the summary is the mean angle.
+class NormalScorer(ImageMeanScorer):
+    """Means of the angles of images; the summary is the mean angle. Values are unit vectors; zero in the label is unknown."""
 
-    Values are unit vectors ``(H, W, 3)``; zero in the label is unknown. All scores are NaN if no image had a valid pixel.
-    """
+    listed: ClassVar = {
+        'mean_angle': Score('mean angle', '°', False),
+        'median_angle': Score('median angle', '°', False),
+        'rmse_angle': Score('RMSE of the angle', '°', False),
+        **{f'within_{limit:g}': Score(f'within {limit:g}°', '%', True) for limit in _LIMITS},
+    }
+    errors = staticmethod(image_normal_errors)
 
-    empty = 'no valid pixel'
-    rules = {name: 'greater' if name.startswith('within') else 'less' for name in NORMAL_METRICS}
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.total = np.zeros(len(NORMAL_METRICS), dtype=np.float64)
-        self.num_images = np.zeros(1, dtype=np.int64)
-
-    def measure(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
-        return image_normal_errors(values, prediction)
-
-    def add(self, measured: np.ndarray | None) -> None:
-        if measured is not None:
-            self.total += measured
-            self.num_images += 1
-
-    def counters(self) -> list[np.ndarray]:
-        return [self.total, self.num_images]
-
-    def scores(self) -> dict[str, float]:
-        mean = self.total / self.num_images if self.num_images.any() else np.full(len(NORMAL_METRICS), np.nan)
-        scores = {f'{self.prefix}/{name}': float(value) for name, value in zip(NORMAL_METRICS, mean, strict=True)}
-        scores[self.summary] = scores[f'{self.prefix}/mean_angle']
-        return scores
-
-    def is_empty(self) -> bool:
-        return not self.num_images.any()
+NORMAL_METRICS = tuple(NormalScorer.listed)

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from mtl_plugins.evaluation.functional.confusion_matrix import IGNORE_LABEL, ConfusionScorer
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_FLOOR, DepthScorer
-from mtl_plugins.evaluation.functional.scorer import Scorer
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Scorer
 
 _DELTA_LIMITS = tuple(1.25**power for power in (1, 2, 3))
 
@@ -82,12 +82,11 @@ def start_measuring(scorer: Scorer, label: Tensor, prediction: Tensor) -> tuple[
     Returns:
         None for a scorer that does this on the host, and for maps that :meth:`Scorer.measure` would refuse.
     """
+    if scorer.added:
+        return None
     if type(scorer) is ConfusionScorer and _same_kind(label, prediction, (torch.uint8,)):
-        num_classes = len(scorer.classes)
-        return (
-            count_pairs(label, prediction, num_classes),
-            lambda vector: vector[1:].astype(np.int64).reshape(num_classes, num_classes),
-        )
+        shape = scorer.confusion.shape
+        return count_pairs(label, prediction, shape[0]), lambda vector: (vector[1:].astype(np.int64).reshape(shape), [])
     if type(scorer) is DepthScorer and _same_kind(label, prediction, (torch.float32, torch.float64)):
-        return depth_errors(label, prediction), lambda vector: vector[2:] if vector[1] else None
+        return depth_errors(label, prediction), lambda vector: (vector[2:] if vector[1] else None, [])
     return None

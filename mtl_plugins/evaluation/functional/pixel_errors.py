@@ -5,14 +5,13 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_FLOOR
 from mtl_plugins.evaluation.functional.normal_errors import angles_between
-
-_IGNORED = 255
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 
 
 def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """100 where the classes differ, 0 where they agree, so that a mean is in per cent; 255 in the label does not count."""
     _check_shapes(label, prediction)
-    return np.where(label == _IGNORED, np.nan, 100.0 * (label != prediction))
+    return np.where(label == IGNORE_LABEL, np.nan, 100.0 * (label != prediction))
 
 
 def relative_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
@@ -45,7 +44,7 @@ def normal_angle(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 def probability_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     """``100 |p - label|`` of a probability and a label of 0 or 1; 255 in the label does not count."""
     _check_shapes(label, prediction)
-    return np.where(label == _IGNORED, np.nan, 100 * np.abs(prediction.astype(np.float64) - label))
+    return np.where(label == IGNORE_LABEL, np.nan, 100 * np.abs(prediction.astype(np.float64) - label))
 
 
 def _clamped_depths(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

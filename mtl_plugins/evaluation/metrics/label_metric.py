@@ -11,12 +11,19 @@ from mmengine.logging import print_log
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.on_device import start_measuring
 from mtl_plugins.evaluation.functional.scorer import Scorer
-from mtl_plugins.evaluation.functional.scores import multitask_scores
 from mtl_plugins.evaluation.metrics.streaming_metric import StreamingMetric, get_map
+from mtl_plugins.evaluation.scores import (
+    SUMMARY_MULTITASK,
+    SUMMARY_UNCLIPPED,
+    TASK_SUMMARIES,
+    multitask_scores,
+    rule_of,
+    rules_of,
+    scores_of,
+)
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 from mtl_plugins.registry import METRICS
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_UNCLIPPED, TASK_SUMMARIES
 
 GPU = 'cuda'
 
@@ -112,22 +119,14 @@ class LabelMetric(StreamingMetric):
     def score_rules(self) -> dict[str, str | None]:
         """The names of the scores, each with ``'greater'`` or ``'less'``, whichever is better; None if neither is."""
         self._start()
-        rules: dict[str, str | None] = {}
-        for scorer in self.scorers.values():
-            rules |= {name: scorer.rules.get(name.rpartition('/')[2]) for name in scorer.scores()}
-            rules[scorer.summary] = scorer.summary_rule
-        return rules
+        return rules_of(self.scorers.values())
 
     def scores(self) -> dict[str, float]:
         self._start()
-        scores = {}
         for name, scorer in self.scorers.items():
-            found = scorer.scores()
             if scorer.is_empty():
                 print_log(f'No evaluated image has a valid label of {name}: its scores are NaN.', 'current', logging.WARNING)
-                found = dict.fromkeys(found, float('nan'))
-            scores |= found
-        return scores
+        return scores_of(self.scorers.values())
 
 
 @METRICS.register_module()
@@ -164,7 +163,7 @@ class MultiTaskMetric(LabelMetric):
     def score_rules(self) -> dict[str, str | None]:
         rules = super().score_rules()
         if rules.keys() >= set(TASK_SUMMARIES):
-            rules |= {name: SUMMARY_RULES[name] for name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED)}
+            rules |= {name: rule_of(name) for name in (SUMMARY_MULTITASK, SUMMARY_UNCLIPPED)}
         return rules
 
     def scores(self) -> dict[str, float]:

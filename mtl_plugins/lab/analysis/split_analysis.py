@@ -7,9 +7,8 @@ import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
-from mtl_plugins.evaluation.functional.scores import multitask_scores
+from mtl_plugins.evaluation.scores import TASK_SUMMARIES, multitask_scores, rule_of, rules_of, scores_of
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.score_names import SUMMARY_RULES, TASK_SUMMARIES
 
 # Rows and columns into which images of any size are divided.
 PLACES = (12, 24)
@@ -94,8 +93,7 @@ class SplitAnalysis:
             alone, measured = kind.scorer(), self.scorers[name].measure(values[name], prediction)
             alone.add(measured)
             self.scorers[name].add(measured)
-            scores = alone.scores()
-            own |= dict.fromkeys(scores, float('nan')) if alone.is_empty() else scores
+            own |= scores_of([alone])
             errors = kind.pixel_errors(values[name], prediction)
             groups[PLACE] = groups_of_places(values[name].shape[:2], PLACES)
             for table in self.tables:
@@ -109,20 +107,14 @@ class SplitAnalysis:
 
     def scores(self) -> dict[str, float]:
         """The scores of validation over all images so far; those of a label that no image had are NaN."""
-        scores: dict[str, float] = {}
-        for scorer in self.scorers.values():
-            found = scorer.scores()
-            scores |= dict.fromkeys(found, float('nan')) if scorer.is_empty() else found
+        scores = scores_of(self.scorers.values())
         return scores | _in_common(scores)
 
     def rule_of(self, score: str) -> str | None:
         """``'greater'`` or ``'less'``, whichever of two values of a score is the better; None if neither is."""
         if score.startswith('error/'):
             return 'less'
-        rules = {scorer.summary: scorer.summary_rule for scorer in self.scorers.values()}
-        for scorer in self.scorers.values():
-            rules |= {f'{scorer.prefix}/{name}': rule for name, rule in scorer.rules.items()}
-        return rules.get(score, SUMMARY_RULES.get(score))
+        return rules_of(self.scorers.values()).get(score) or rule_of(score)
 
     def confusions(self) -> dict[str, np.ndarray]:
         """The confusion matrix of each class map by its name, rows are labels, columns predictions."""

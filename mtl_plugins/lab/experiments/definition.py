@@ -17,10 +17,10 @@ from mmengine.config import Config
 from mtl_plugins.config.links import check_score
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_UNCLIPPED, TITLED, find_score
 from mtl_plugins.lab.experiments.couplings import couplings_of
 from mtl_plugins.records.config_data import as_data, hash_config
 from mtl_plugins.utils.config_classes import suggest
-from mtl_plugins.utils.score_names import SUMMARY_RULES, SUMMARY_TITLES, SUMMARY_UNCLIPPED, find_score
 
 GRID = 'GridSampler'
 HELP = 'sweeps/README.md explains the format.'
@@ -248,9 +248,7 @@ def read_sweep(path: Path) -> Sweep:
     _check_types(path, entries)
     entries['seeds'] = tuple(entries.get('seeds', Sweep.seeds))
     entries['rows'] = dict(_rows(path, entries))
-    entries['targets'] = {
-        find_score(name, SUMMARY_RULES) or name: float(goal) for name, goal in entries.get('targets', {}).items()
-    }
+    entries['targets'] = {find_score(name, SUMMARIES) or name: float(goal) for name, goal in entries.get('targets', {}).items()}
     if entries.get('space') and not entries.get('single_tasks'):
         # A space is searched for one score; rows are compared by all.
         entries.setdefault('metric', SUMMARY_UNCLIPPED)
@@ -356,7 +354,7 @@ def _check_types(path: Path, entries: Mapping[str, Any]) -> None:
 
 def _check(sweep: Sweep) -> None:
     rows, singles = set(sweep.rows), set(sweep.single_tasks.values())
-    target = next((name for name in sweep.targets if name not in SUMMARY_RULES), '')
+    target = next((name for name in sweep.targets if name not in SUMMARIES), '')
     names: dict[tuple, Point] = {}
     problems = {
         f'states neither `space` nor `rows`. {HELP}': not sweep.space and '' in rows,
@@ -365,7 +363,7 @@ def _check(sweep: Sweep) -> None:
         f'needs `trials`: how many points {sweep.sampler["type"]} draws.': not sweep.is_listed and sweep.trials is None,
         'needs `metric`, by which its `pruner` goes.': sweep.pruner and sweep.metric is None,
         'needs both `targets` and `val_iters`, or neither.': bool(sweep.targets) != (sweep.val_iters is not None),
-        f'has a target for {target!r}.{suggest(target, SUMMARY_TITLES.values())}': target,
+        f'has a target for {target!r}.{suggest(target, TITLED.values())}': target,
         f'needs a row for each of `single_tasks`, and another one. Found {", ".join(sweep.rows)}.': singles
         and not singles < rows,
         'has `gain_metrics` of other tasks than `single_tasks`.': not sweep.gain_metrics.keys() <= sweep.single_tasks.keys(),

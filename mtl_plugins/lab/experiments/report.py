@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from mtl_plugins.errors import UserError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.experiments.definition import Sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.results import BASELINE_FILE, read_note, write_json
@@ -21,7 +22,6 @@ from mtl_plugins.lab.runs.tables import to_markdown
 from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.utils.data_files import ANY, is_number
 from mtl_plugins.utils.files import replacing
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.plots import write_picture
 
 ENOUGH_FOR_IMPORTANCE = 4
@@ -74,7 +74,7 @@ def _markdown(sweep: Sweep, tables: Mapping[str, list[Row]], records: Sequence[R
     spread = '95 % t-interval of the mean over seeds' if sweep.single_tasks else 'standard deviation over seeds'
     sentences = ['; '.join(facts), f'Last validation, validation split; mean and {spread}']
     if sweep.targets:
-        goals = ' and '.join(f'{goal:g} {SUMMARY_TITLES.get(name, name)}' for name, goal in sweep.targets.items())
+        goals = ' and '.join(f'{goal:g} {title_of(name)}' for name, goal in sweep.targets.items())
         sentences += [
             f'To {goals}, validated every {sweep.val_iters} iterations',
             'Training time without validation, start of the process and wait for the first batch',
@@ -115,7 +115,7 @@ def _losses(folder: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, float], rows: Sequence[Row]) -> dict[str, Figure]:
     scores = np.array([math.nan if record['score'] is None else record['score'] for record in ended])
-    look = dict(metric=SUMMARY_TITLES.get(sweep.metric, sweep.metric or ''), higher_is_better=sweep.sign > 0)
+    look = dict(metric=title_of(sweep.metric or ''), higher_is_better=sweep.sign > 0)
     pictures = {}
     named = [item.name for item in sweep.parameters if any(isinstance(label, str) for label in item.labels)]
     for name in sweep.space if sweep.metric else ():

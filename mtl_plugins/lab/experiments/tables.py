@@ -9,12 +9,12 @@ from typing import Any
 
 from mtl_plugins.config.links import offered_labels
 from mtl_plugins.errors import UserError
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, reaches, title_of
 from mtl_plugins.lab.experiments.definition import Sweep, shorten
 from mtl_plugins.lab.experiments.results import BASELINE
 from mtl_plugins.lab.experiments.task_gains import Rules, delta_m, mean_and_interval, mean_ranks, relative_changes
 from mtl_plugins.lab.runs.tables import TextTable
 from mtl_plugins.labels.presets import build_labels
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_TITLES, TASK_SUMMARIES, reaches
 
 SINGLE = 'a network per task'
 # Columns of whole numbers; others have two digits.
@@ -80,7 +80,7 @@ def score_rows(sweep: Sweep, groups: Sequence[Group], baseline: Mapping[str, Any
     """Return a row for each group: the scores that mean something, time and memory."""
     documents = [document for group in groups for document in group.documents.values()]
     measured = set().union(*(document['metrics'] for document in documents))
-    names = {name: title for name, title in SUMMARY_TITLES.items() if name in measured}
+    names = {name: title for name, title in TITLED.items() if name in measured}
     if not measured.issuperset(TASK_SUMMARIES):
         # 0 by definition with one task.
         names.pop(SUMMARY_MULTITASK, None)
@@ -154,7 +154,7 @@ def read_gain_metrics(sweep: Sweep, data_root: Path | None = None) -> tuple[dict
         label = config.model.tasks[task].get('label') or task
         scorer = build_labels(labels, [label])[label].scorer()
         summaries[task] = f'metrics_summary/{label}'
-        rules[task] = {f'{scorer.prefix}/{name}': rule for name, rule in scorer.rules.items()}
+        rules[task] = {f'{scorer.prefix}/{name}': score.rule for name, score in scorer.listed.items()}
     return summaries, {**rules, **sweep.gain_metrics}
 
 
@@ -173,7 +173,7 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
         UserError: If a network of one task, or every other row, has no result.
     """
     summaries, rules = metrics
-    titles = {name: SUMMARY_TITLES.get(name, name.split('/')[-1]) for name in summaries.values()}
+    titles = {name: title_of(name, name.split('/')[-1]) for name in summaries.values()}
     first, *_ = others = [name for name in sweep.rows if name not in sweep.single_tasks.values()]
     points = {name: [group for group in groups if group.row == name and group.documents] for name in sweep.rows}
     singles = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from mtl_plugins.config.load import DATA_ROOT_VARIABLE
 from mtl_plugins.errors import UserError
+from mtl_plugins.evaluation.scores import TITLED
 from mtl_plugins.lab.experiments.definition import Point
 from mtl_plugins.lab.experiments.launch import OUTPUT_NAME, GivenUp, Stopped, train_to_result
 from mtl_plugins.lab.experiments.points import Points
@@ -17,7 +18,6 @@ from mtl_plugins.synthetic.demo import ensure_data
 from mtl_plugins.utils.cli import explain
 from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import shorten_paths
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 
 def data_for(numbers: Mapping | None, given: Path | None, folder: Path) -> Path | None:
@@ -89,7 +89,7 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
             document = points.document(point, seed) or train_to_result(
                 sweep, point, seed, folder, path, data_root, environment, progress, stop
             )
-            shown = {metric: metric} if metric else SUMMARY_TITLES
+            shown = {metric: metric} if metric else TITLED
             scores = [f'{title} {document["metrics"][name]:.2f}' for name, title in shown.items() if name in document['metrics']]
             print(f'{label}, seed {seed}: {", ".join(scores)}, {document["seconds"]:.0f} s', flush=True)
         if error := points.record(point)['error']:

@@ -9,9 +9,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.data_files import printable
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.tiles import render_tiles
 
@@ -25,7 +25,7 @@ def score_tables(document: Mapping) -> list[ScoreTable]:
     scores = [model['scores'] for model in document['models']]
     names = list(dict.fromkeys(name for each in scores for name in each))
     summaries = [name for name in names if name.startswith('metrics_summary/')]
-    tables = [('summary', [_row(SUMMARY_TITLES.get(name, name.split('/')[1]), name, scores) for name in summaries])]
+    tables = [('summary', [_row(title_of(name, name.split('/')[1]), name, scores) for name in summaries])]
     for label in document['data']['labels']:
         own = [name for name in names if name.startswith(f'metrics_task_{label}/')]
         if own:

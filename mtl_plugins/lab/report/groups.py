@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
 from mtl_plugins.lab.runs.query import differing_keys, headings
 from mtl_plugins.lab.runs.tables import TextTable
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 
 TRIALS_NAME = 'trials.json'
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
@@ -107,7 +107,7 @@ def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
 
     The common score only where a run has all that it sums up: it is 0 by definition for the others.
     """
-    known = {name: title for name, title in SUMMARY_TITLES.items() if any(has_metric(group, name) for group in groups)}
+    known = {name: title for name, title in TITLED.items() if any(has_metric(group, name) for group in groups)}
     monitored = dict.fromkeys((run.data.get('best') or {}).get('monitor') for group in groups for run in group.runs)
     return known or {name: name for name in monitored if name and any(has_metric(group, name) for group in groups)}
 
@@ -116,7 +116,7 @@ def lower_is_better(groups: Sequence[RunGroup], metric: str) -> bool:
     """For a metric of :func:`metrics_of`."""
     bests = [run.data.get('best') or {} for group in groups for run in group.runs]
     rules = {best.get('monitor'): best.get('rule') for best in bests}
-    return SUMMARY_RULES.get(metric, rules.get(metric)) == 'less'
+    return (rule_of(metric) or rules.get(metric)) == 'less'
 
 
 def has_metric(group: RunGroup, metric: str) -> bool:

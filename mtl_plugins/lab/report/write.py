@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import mtl_plugins
 from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.lab.plots.metric_curves import average, read_curve, render_curves
 from mtl_plugins.lab.plots.sweep_plots import render_scores
@@ -46,7 +47,6 @@ from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.files import make_folder, replacing
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
@@ -256,7 +256,7 @@ def _file_name(text: str) -> str:
 def _read_sweep(folder: Path) -> dict:
     document = read_trials(folder)
     names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
-    title = SUMMARY_TITLES.get(document['metric'], document['metric'])
+    title = title_of(document['metric'])
     number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}
     rows = []
     for trial in document['trials']:

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
 from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.records.record import MISSING, RunRecord
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, SUMMARY_RULES, SUMMARY_TITLES, TASK_SUMMARIES
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op><=|>=|==|!=|[<>=~])|(?P<bracket>[()])|`(?P<key>[^`]+)`|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s<>=!~()'"`]+))"""
@@ -163,10 +163,10 @@ def headings(keys: Sequence[str]) -> list[str]:
 
 def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Keys of the summaries that any of the runs has, with what people call them; of the common one, if any has all its tasks."""
-    needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in SUMMARY_TITLES}
+    needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in TITLED}
     return {
         f'scores.{name}': title
-        for name, title in SUMMARY_TITLES.items()
+        for name, title in TITLED.items()
         if any(all(each in run.scores for each in (name, *needed[name])) for run in runs)
     }
 
@@ -202,7 +202,7 @@ def select(
         return chosen[::-1] if reverse else chosen
     name = sort.removeprefix('scores.').removeprefix('metrics_summary/')
     bests = [run.data.get('best') or {} for run in runs]
-    rules = {**{best.get('monitor'): best.get('rule') for best in bests}, **SUMMARY_RULES}
+    rules = {**{best.get('monitor'): best.get('rule') for best in bests}, **{name: rule_of(name) for name in SUMMARIES}}
     downwards = (rules.get(f'metrics_summary/{name}', rules.get(name)) == 'greater') != reverse
     having = [run for run in chosen if run.get(sort) is not None]
     numbers = all(isinstance(run.get(sort), (int, float)) for run in having)

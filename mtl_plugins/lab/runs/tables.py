@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.lab.runs.query import differing_keys, headings, summary_keys
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import printable
-from mtl_plugins.utils.score_names import SUMMARY_MULTITASK, TASK_SUMMARIES
 
 FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}

@@ -18,8 +18,8 @@ from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
 from mtl_plugins.deployment.writing import SUFFIXES, write
 from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
-from mtl_plugins.utils.score_names import SUMMARY_TITLES
 
 REFERENCE = 'eager float32'
 _EXPORTED = {
@@ -165,7 +165,7 @@ def print_benchmark(document: dict) -> None:
         times = f'{row["milliseconds"]["median"]:.1f}', f'{fast["value"]:.2f}', f'{fast["low"]:.2f} - {fast["high"]:.2f}'
         agreement = (f'{row["agreement"][each]:.3g}' for each in agreements)
         rows.append((name, *times, *agreement, *(f'{row["scores"][each]:.2f}' for each in scores)))
-    titles = (SUMMARY_TITLES.get(name, name) for name in scores)
+    titles = (title_of(name) for name in scores)
     title = f'{settings["batch_size"]} x {settings["size"][0]}x{settings["size"][1]}, {document["provenance"]["threads"]} threads'
     console = print_table(('runtime', 'ms', 'times as fast', 'quartiles', *agreements, *titles), rows, title)
     console.print('Named after labels: the share of equal classes, or the median difference of other values, to eager float32.')
