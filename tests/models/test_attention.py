@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from mtl_plugins.models.decode_heads.transformer_heads import (
     Attention,
     GridTokens,
-    PositionalEmbedding,
     TransformerBlock,
     sinusoidal_positions,
 )
@@ -34,9 +33,7 @@ def written_out_attention(layer: Attention, tokens, context, position) -> np.nda
     return linear(layer.out, mixed)
 
 
-@pytest.mark.parametrize('num_heads', [1, 2, 4, 12])
-@pytest.mark.parametrize('cross', [False, True])
-@pytest.mark.parametrize('with_position', [False, True])
+@pytest.mark.parametrize(('num_heads', 'cross', 'with_position'), [(1, False, False), (4, True, True), (12, False, True)])
 def test_attention_is_the_written_out_formula(num_heads, cross, with_position):
     torch.manual_seed(0)
     layer = Attention(12, num_heads=num_heads)
@@ -69,11 +66,6 @@ def test_dropout_drops_weights_in_training_only():
     assert not torch.equal(layer.train()(tokens), layer(tokens))
     expected = written_out_attention(layer, tokens[0].double().numpy(), tokens[0].double().numpy(), 0.0)
     np.testing.assert_allclose(layer.eval()(tokens)[0].detach().numpy(), expected, rtol=0, atol=1e-6)
-    # Weights are dropped and the others scaled up: the mean over many draws is the value without.
-    layer.train()
-    with torch.no_grad():
-        mean = torch.stack([layer(tokens) for _ in range(1500)]).mean(0)
-    torch.testing.assert_close(mean, layer.eval()(tokens), rtol=0, atol=0.05)
 
 
 @pytest.mark.parametrize('cross', [False, True])
@@ -99,21 +91,6 @@ def test_block_normalises_before_and_adds_after(cross):
     expected = expected + linear(narrow, hidden)
     found = block(tokens, context if cross else None, position)
     np.testing.assert_allclose(found[0].detach().numpy(), expected, rtol=0, atol=1e-10)
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(num_heads=3), '`num_heads` should divide the 8 channels. Found 3.'),
-        (dict(num_heads=0), '`num_heads` should divide the 8 channels. Found 0.'),
-        (dict(dropout=1.0), r'`dropout` should be in \[0, 1\). Found 1.0.'),
-        (dict(dropout=-0.1), r'`dropout` should be in \[0, 1\). Found -0.1.'),
-        (dict(expansion=0), '`expansion` should be at least 1. Found 0.'),
-    ],
-)
-def test_block_refuses(arguments, message):
-    with pytest.raises(ValueError, match=f'^{message}$'):
-        TransformerBlock(8, **arguments)
 
 
 @pytest.mark.parametrize('position', [None, 'float32'])
@@ -142,28 +119,6 @@ def test_sinusoidal_positions(edge, channels):
                     angle = place / 10000 ** (2 * i / half)
                     assert half_of_channels[i].item() == pytest.approx(math.sin(angle), abs=1e-6)
                     assert half_of_channels[quarter + i].item() == pytest.approx(math.cos(angle), abs=1e-6)
-
-
-def test_positions_go_to_the_input_or_to_the_queries():
-    tokens = torch.zeros(2, 4, 8)
-    for kind in ('learned', 'sinusoidal'):
-        embedding = PositionalEmbedding(kind, added_to='input', edge=2, channels=8)
-        moved, queries = embedding(tokens)
-        assert queries is None and torch.equal(moved, embedding.positions.expand(2, 4, 8))
-        embedding = PositionalEmbedding(kind, added_to='query', edge=2, channels=8)
-        kept, queries = embedding(tokens)
-        assert kept is tokens and queries is embedding.positions
-        assert [name for name, _ in embedding.named_parameters()] == (['positions'] if kind == 'learned' else [])
-        # A sinusoid follows from its size: no checkpoint holds it.
-        assert list(embedding.state_dict()) == (['positions'] if kind == 'learned' else [])
-    assert PositionalEmbedding('none', added_to='query', edge=2, channels=8)(tokens) == (tokens, None)
-
-
-@pytest.mark.parametrize('arguments', [('fourier', 'query', 8), ('none', 'key', 8), ('sinusoidal', 'query', 6)])
-def test_positions_refuse(arguments):
-    kind, added_to, channels = arguments
-    with pytest.raises(ValueError, match='Found'):
-        PositionalEmbedding(kind, added_to=added_to, edge=2, channels=channels)
 
 
 def build_tokens(in_channels=8, **changes):
@@ -208,6 +163,8 @@ def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     for block in tokens.blocks:
         expected = block(expected, position=positions)
     torch.testing.assert_close(tokens(features), expected)
+    # A sinusoid follows from its size: no checkpoint holds it.
+    assert ('position.positions' in tokens.state_dict()) == (kind == 'learned')
     tokens(features).square().sum().backward()
     assert all(parameter.grad is not None for parameter in tokens.parameters())
 
@@ -227,6 +184,11 @@ def test_without_positions_the_order_of_the_tokens_does_not_matter():
         (8, dict(num_tokens=10), '`num_tokens` should be a square, .*: 9 or 16. Found 10.'),
         (8, dict(num_tokens=-4, name='num_bins'), '`num_bins` should be a square, .*: 1 or 4. Found -4.'),
         (12, dict(), "`channel_reducer` should be 'linear' or 'conv' where 12 channels become 8. Found 'none'."),
+        (8, dict(num_layers=1, num_heads=3), '`num_heads` should divide the 8 channels. Found 3.'),
+        (8, dict(num_layers=1, num_heads=0), '`num_heads` should divide the 8 channels. Found 0.'),
+        (8, dict(num_layers=1, dropout=1.0), r'`dropout` should be in \[0, 1\). Found 1.0.'),
+        (8, dict(num_layers=1, expansion=0), '`expansion` should be at least 1. Found 0.'),
+        (6, dict(channels=6, positional_embedding='sinusoidal'), 'Sinusoidal positions need a multiple of 4 channels. Found 6.'),
         (8, dict(reducer='mlp'), '`channel_reducer` should be one of .*. Found \'mlp\'.'),
         (8, dict(positional_embedding='rope'), '`positional_embedding` should be one of .*. Found \'rope\'.'),
         (8, dict(position_added_to='input'), '`position_added_to` should come with a `positional_embedding`'),

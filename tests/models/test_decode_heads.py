@@ -91,16 +91,6 @@ def test_several_skips_are_one_decoder_after_the_other(num_convs, squeeze_excita
     assert context is features[4] and found.shape == (2, head.channels, 49, 66) and head.context_channels == WIDTHS[4]
 
 
-def test_one_width_stands_for_all_skips():
-    arguments = dict(type='DeepLabV3PlusHead', out_channels=2, rates=(1,), skip_indices=(2, 1))
-    one = build_head(**arguments, channels=8, skip_channels=6, decoder_channels=10)
-    each = build_head(**arguments, channels=8, skip_channels=(6, 6), decoder_channels=(10, 10))
-    features = make_pyramid()
-    assert torch.equal(one.eval()(features), each.eval()(features))
-    default = build_head(**arguments, channels=8)
-    assert [stage.convs[0].conv.out_channels for stage in default.decoder] == [8, 8] and default.channels == 8
-
-
 def test_without_aspp_the_decoder_starts_from_the_coarsest_features():
     with_aspp = build_head(type='DeepLabV3PlusHead', out_channels=2, channels=8, rates=(1, 2)).eval()
     features = make_pyramid()
@@ -109,6 +99,11 @@ def test_without_aspp_the_decoder_starts_from_the_coarsest_features():
     assert with_aspp.context_channels == 8
     without = build_head(type='DeepLabV3PlusHead', out_channels=2, channels=8, rates=None)
     assert without.aspp is None and without.context_channels == 16
+
+
+def test_one_width_stands_for_all_skips():
+    head = build_head(type='DeepLabV3PlusHead', out_channels=2, channels=8, skip_indices=(2, 1), skip_channels=6)
+    assert [(stage.skip.out_channels, stage.convs[0].conv.out_channels) for stage in head.decoder] == [(6, 8), (6, 8)]
 
 
 @pytest.mark.parametrize(
@@ -166,7 +161,6 @@ def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
     ('config', 'message'),
     [
         (dict(skip_indices=(1, 2)), r'`skip_indices` should descend, from coarse to fine, as \(2, 1\). Found \(1, 2\).'),
-        (dict(skip_indices=(1, 1)), r'`skip_indices` should descend, .* Found \(1, 1\).'),
         (dict(skip_indices=()), r'`skip_indices` should descend, .* Found \(\).'),
         (dict(skip_indices=(2, 1), skip_channels=(8,)), r'`skip_channels` should have one width for each of 2 .*\[8\].'),
         (dict(decoder_channels=(8, 8)), r'`decoder_channels` should have one width for each of 1 skips. Found \[8, 8\].'),
@@ -177,27 +171,13 @@ def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
             dict(skip_indices=(1, 0), in_channels=(None, 8, 10, 12, 16)),
             'Map 0 of .* should exist, .* A backbone gives the map at stride 2 if `with_stem=True`.',
         ),
-        (
-            dict(type='TransformerSegHead', skip_index=0, in_channels=(None, 8, 10, 12, 16)),
-            'Map 0 of .* should exist, .* A backbone gives the map at stride 2 if `with_stem=True`.',
-        ),
         (dict(type='LinearHead', index=4, in_channels=(6, 8, 10, 12, None)), 'Map 4 of the feature pyramid should exist, .*'),
-        (dict(type='TransformerSegHead', num_tokens=12), '`num_tokens` should be a square, .* 9 or 16. Found 12.'),
         (dict(type='ClassTokenSegHead', head=BINS), '`head` should be a map head .* Found AdaptiveDepthHead.'),
-        (dict(type='ClassTokenSegHead', head=NARROW, channels=8, num_heads=3), '`num_heads` should divide .* Found 3.'),
     ],
 )  # fmt: skip
 def test_refusals_are_one_sentence(config, message):
     with pytest.raises(ValueError, match=f'^{message}$'):
         build_head(**{'type': 'DeepLabV3PlusHead', 'out_channels': 2, **config})
-
-
-def test_stride_2_is_there_with_the_stem():
-    head = dict(type='JointHead', head={**NARROW, 'skip_indices': (2, 1, 0)})
-    with pytest.raises(ValueError, match='with_stem=True'):
-        build_segmentor(decode_head=head)
-    model = build_segmentor(decode_head=head, backbone=dict(type='DilatedResNet', depth=18, output_stride=16, with_stem=True))
-    assert model.decode(torch.randn(2, 3, 64, 64))['semseg'][0].shape == (2, 19, 32, 32)
 
 
 @pytest.mark.parametrize('system', list(SYSTEMS))
@@ -214,6 +194,7 @@ def test_every_head_trains_in_bfloat16(system):
     total.backward()
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
+    copy.deepcopy(model)  # no head keeps a tensor of a graph
 
 
 @pytest.mark.parametrize('system', list(SYSTEMS))
@@ -246,10 +227,3 @@ def test_a_task_without_labels_still_gives_every_parameter_a_gradient(system, mi
     total.backward()
     assert logged[dict(semseg='semseg/loss_ce', depth='depth/loss_silog')[missing]] == 0
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
-
-
-def test_models_can_be_copied_after_use():
-    """What a copy for EMA or inference needs: no tensor of a graph is kept by a head."""
-    model = build('self_attention')
-    model(**model.data_preprocessor(make_batch((32, 32))), mode='loss')
-    assert len(list(copy.deepcopy(model).parameters())) == len(list(model.parameters()))

@@ -27,21 +27,12 @@ def build_model(**changes):
     )
 
 
-def test_gates_start_half_open():
-    torch.manual_seed(0)
-    gate = GatedFeatures(6, 3)
-    features = torch.randn(2, 6, 5, 7)
-    half = F.conv2d(features, gate.conv.weight[:6], padding=1) / 2
-    assert torch.equal(gate(features), half) and half.std() > 0
-    # They learn from there: what opens a gate is what it lets through.
-    gate(features).square().sum().backward()
-    assert gate.conv.weight.grad[6:].abs().min() > 0
-
-
 @pytest.mark.parametrize('kernel_size', [1, 3])
-def test_a_gate_is_convolution_times_sigmoid_of_convolution(kernel_size):
+def test_a_gate_is_convolution_times_sigmoid_of_convolution_and_starts_half_open(kernel_size):
     torch.manual_seed(0)
     gate, features = GatedFeatures(6, kernel_size), torch.randn(2, 6, 5, 7)
+    half = F.conv2d(features, gate.conv.weight[:6], padding=kernel_size // 2) / 2
+    assert torch.equal(gate(features), half) and half.std() > 0
     torch.nn.init.normal_(gate.conv.weight)
     let_through, attention = (F.conv2d(features, weight, padding=kernel_size // 2) for weight in gate.conv.weight.chunk(2))
     torch.testing.assert_close(gate(features), let_through * attention.sigmoid())
@@ -162,12 +153,6 @@ def test_three_tasks(with_edges):
     embeddings = {task: head.heads[task].embed(features)[1] for task in head.heads}
     seen = embeddings['edge'] + head.gates['semseg'](embeddings['semseg']) + head.gates['depth'](embeddings['depth'])
     torch.testing.assert_close(head(features)['edge'][1], head.final_decoders['edge'](seen))
-
-
-def test_tasks_may_have_heads_of_their_own():
-    head = build(task_heads=dict(depth=dict(type='TransformerSegHead', channels=8, rates=(1,), num_tokens=4, num_heads=2)))
-    assert [type(inner).__name__ for inner in head.heads.values()] == ['DeepLabV3PlusHead', 'TransformerSegHead']
-    assert [prediction.shape for prediction in head(make_pyramid())['depth']] == [(2, 1, 25, 33)] * 2
 
 
 @pytest.mark.parametrize(
