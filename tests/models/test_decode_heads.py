@@ -208,14 +208,19 @@ def test_every_head_can_be_prepared_for_inference(system):
             module.running_var.uniform_(0.5, 1.5)
     model.eval()
     inputs = model.data_preprocessor(make_batch((48, 64)))['inputs']
+    before = copy.deepcopy(model.state_dict())
+    fast = prepare_for_inference(model)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in fast.modules())
     with torch.inference_mode():
-        expected, fast = model(inputs), prepare_for_inference(model)(inputs)
+        expected, fast = model(inputs), fast(inputs)
         plain, rounded = model.predict_arrays(inputs), prepare_for_inference(model, dtype=torch.bfloat16).predict_arrays(inputs)
     for task, output in expected.items():
         torch.testing.assert_close(fast[task], output, rtol=1e-3, atol=1e-3 * output.abs().max().item())
     assert rounded['depth'].dtype == torch.float32 and (rounded['depth'] > 0).all()
     assert (rounded['depth'] / plain['depth']).log().abs().mean() < 0.05
     assert (rounded['semseg'] == plain['semseg']).float().mean() > 0.8
+    assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
+    assert all(parameter.requires_grad for parameter in model.parameters())
 
 
 @pytest.mark.parametrize('system', ['skips', 'distilled', 'self_attention', 'cross_attention'])
@@ -227,3 +232,30 @@ def test_a_task_without_labels_still_gives_every_parameter_a_gradient(system, mi
     total.backward()
     assert logged[dict(semseg='semseg/loss_ce', depth='depth/loss_silog')[missing]] == 0
     assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+def test_another_type_is_refused():
+    with pytest.raises(ValueError, match=r'`dtype` should be torch.float32, torch.bfloat16 or torch.float16'):
+        prepare_for_inference(torch.nn.Identity(), dtype=torch.float64)
+
+
+def test_a_model_that_was_exported_first_predicts_and_learns_after():
+    """The first forward pass of a process, inside an export, used to leave constants of the trace for all later ones."""
+    model = build_segmentor(head='JointHead', channels=16).eval()
+    decoders = [module for module in model.modules() if hasattr(module, 'factored_upsampling')]
+    for decoder in decoders:
+        decoder.factored_upsampling = True
+    # A size of no other test.
+    inputs = torch.randn(1, 3, 112, 208)
+    program = torch.export.export(model, (inputs,), strict=False)
+    with torch.inference_mode():
+        predicted = model(inputs)
+        assert all(torch.equal(each, model(inputs)[name]) for name, each in predicted.items())
+        for decoder in decoders:
+            decoder.factored_upsampling = False
+        for found in (predicted, program.module()(inputs)):
+            torch.testing.assert_close(dict(found), model(inputs), rtol=1e-4, atol=1e-4)
+    for decoder in decoders:
+        decoder.factored_upsampling = True
+    model.train()(inputs.repeat(2, 1, 1, 1))['semseg'].sum().backward()
+    assert decoders[0].convs[0].conv.weight.grad.isfinite().all()

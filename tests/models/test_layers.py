@@ -107,23 +107,6 @@ def test_layers_first_used_in_inference_mode_can_still_be_trained():
     assert decoder.convs[0].conv.weight.grad is not None
 
 
-def test_constants_made_in_an_export_are_not_kept():
-    """They were: the first forward pass of a process inside an export left a fake tensor, and every later call failed."""
-
-    class Upsample(torch.nn.Module):
-        def forward(self, row):
-            return interpolation_matrix(11, 37, row.device, torch.float32) @ row
-
-    row = torch.randn(11)
-    exported = torch.export.export(Upsample(), (row,), strict=False)
-    expected = torch.nn.functional.interpolate(row[None, None], size=37, mode='linear', align_corners=False)[0, 0]
-    torch.testing.assert_close(Upsample()(row), expected)
-    torch.testing.assert_close(exported.module()(row), expected)
-    with torch.device('cpu'):
-        kept = interpolation_matrix(11, 37, row.device, torch.float32)
-    assert kept is interpolation_matrix(11, 37, row.device, torch.float32)
-
-
 @pytest.mark.parametrize('source, size', [(1, 4), (3, 11), (5, 5), (16, 64), (7, 3)])
 def test_what_stands_in_a_graph_for_interpolation_and_pooling_is_the_same(monkeypatch, source, size):
     """Exporters have no operations for them that hold for any size."""
