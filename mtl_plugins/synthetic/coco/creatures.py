@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtl_plugins.synthetic.coco.shapes import Coat, Part, dye, limb, oval, pattern, pick, polygon, swing_chain
+from mtl_plugins.synthetic.coco.shapes import Coat, Part, dye, limb, oval, patch, pattern, pick, polygon, stick, swing_chain
 
 # fmt: off
 _SKINS = ((244, 208, 177), (224, 172, 140), (198, 134, 98), (141, 85, 54), (92, 56, 38))
@@ -26,9 +26,9 @@ def person(rng: np.random.Generator) -> list[Part]:
         hip = (side * half * 0.5, -0.5)
         leg = swing_chain(hip, (side * stride, side * stride - abs(stride) * rng.uniform(0, 0.8)), (0.24, 0.23))
         shade = 0.8 if side < 0 else 1.0
-        parts.append(Part(limb(leg, (0.09, 0.07, 0.05)), shade * (skin if skirt else trousers)))
+        parts.append(stick(shade * (skin if skirt else trousers), leg, (0.09, 0.07, 0.05)))
         x, y = leg[-1]
-        parts.append(Part(limb([(x - 0.01, y), (x + 0.045, y + 0.012)], (0.05, 0.035)), shoe))
+        parts.append(stick(shoe, [(x - 0.01, y), (x + 0.045, y + 0.012)], (0.05, 0.035)))
     arms = []
     for side in (-1, 1):
         raised = rng.random() < 0.18
@@ -36,17 +36,15 @@ def person(rng: np.random.Generator) -> list[Part]:
         arm = swing_chain(
             (side * half * 0.85 + lean, -0.79), (swing, swing + rng.uniform(0, 0.7) * (1 if raised else side)), (0.17, 0.15)
         )
-        arms.append(
-            [Part(limb(arm, (0.06, 0.05, 0.04)), shirt * (0.78 if side < 0 else 0.95)), Part([oval(*arm[-1], 0.026)], skin)]
-        )
+        arms.append([stick(shirt * (0.78 if side < 0 else 0.95), arm, (0.06, 0.05, 0.04)), Part([oval(*arm[-1], 0.026)], skin)])
     left = [(-half * 0.85, -0.48), (-half * 1.02, -0.68), (-half + lean, -0.84)]
     right = [(half + lean, -0.84), (half * 1.02, -0.68), (half * 0.85, -0.48)]
     torso = polygon(*left, *right, rounds=1)
     parts += arms[0]
     if skirt:
         flare = half * rng.uniform(1.2, 1.9)
-        parts.append(Part([polygon((-half * 0.8, -0.56), (half * 0.8, -0.56), (flare, -0.3), (-flare, -0.3))], trousers))
-    parts.append(Part(limb([(lean, -0.85), (lean * 1.5, -0.9)], 0.05), skin * 0.9))
+        parts.append(patch(trousers, (-half * 0.8, -0.56), (half * 0.8, -0.56), (flare, -0.3), (-flare, -0.3)))
+    parts.append(stick(skin * 0.9, [(lean, -0.85), (lean * 1.5, -0.9)], 0.05))
     parts.append(Part([torso], shirt, coat=cloth))
     parts += arms[1]
     head = (lean * 1.6, -0.93)
@@ -55,9 +53,7 @@ def person(rng: np.random.Generator) -> list[Part]:
         parts.append(Part([oval(head[0] - 0.012, head[1] + 0.035, radius * 1.1, radius * 1.7)], hair))
     parts.append(Part([oval(*head, radius * 0.9, radius * 1.12)], skin))
     parts.append(
-        Part(
-            [polygon(*(oval(*head, radius * 1.02, radius * 1.2)[10:20]), (head[0] - radius * 0.2, head[1] - radius * 0.45))], hair
-        )
+        patch(hair, *(oval(*head, radius * 1.02, radius * 1.2)[10:20]), (head[0] - radius * 0.2, head[1] - radius * 0.45))
     )
     return parts
 
@@ -70,18 +66,15 @@ def cat(rng: np.random.Generator) -> list[Part]:
     if rng.random() < 0.5:
         curl = rng.uniform(-0.15, 0.15)
         parts = [
-            Part(
-                limb([(-0.2, -0.06), (-0.36, -0.05), (-0.46, -0.14), (-0.46 + curl, -0.28)], (0.09, 0.08, 0.07, 0.05)),
+            stick(
                 fur * 0.9,
+                [(-0.2, -0.06), (-0.36, -0.05), (-0.46, -0.14), (-0.46 + curl, -0.28)],
+                (0.09, 0.08, 0.07, 0.05),
                 coat=coat,
             )
         ]
         parts.append(
-            Part(
-                [polygon((-0.3, 0), (-0.3, -0.2), (-0.16, -0.52), (0.06, -0.66), (0.2, -0.5), (0.2, -0.02), rounds=2)],
-                fur,
-                coat=coat,
-            )
+            patch(fur, (-0.3, 0), (-0.3, -0.2), (-0.16, -0.52), (0.06, -0.66), (0.2, -0.5), (0.2, -0.02), rounds=2, coat=coat)
         )
         parts.append(
             Part(
@@ -94,21 +87,18 @@ def cat(rng: np.random.Generator) -> list[Part]:
     swing = rng.uniform(-0.35, 0.35)
     bend = rng.uniform(0.1, 0.3)
     parts = [
-        Part(
-            limb([(-0.36, -0.36), (-0.46, -0.52), (-0.44, -0.72), (-0.44 + bend, -0.82)], (0.08, 0.065, 0.055, 0.04)),
+        stick(
             fur * 0.9,
+            [(-0.36, -0.36), (-0.46, -0.52), (-0.44, -0.72), (-0.44 + bend, -0.82)],
+            (0.08, 0.065, 0.055, 0.04),
             coat=coat,
         )
     ]
     for x, phase in ((-0.3, 1), (0.16, -1), (-0.22, -1), (0.24, 1)):
         leg = swing_chain((x, -0.24), (phase * swing, phase * swing * 0.4), (0.13, 0.1))
-        parts.append(Part(limb(leg, (0.11, 0.07, 0.065)), fur * (0.82 if phase * x > 0 else 1.0)))
+        parts.append(stick(fur * (0.82 if phase * x > 0 else 1.0), leg, (0.11, 0.07, 0.065)))
     parts.append(
-        Part(
-            [polygon((-0.42, -0.2), (-0.42, -0.42), (-0.1, -0.43), (0.3, -0.46), (0.34, -0.2), (-0.1, -0.15), rounds=2)],
-            fur,
-            coat=coat,
-        )
+        patch(fur, (-0.42, -0.2), (-0.42, -0.42), (-0.1, -0.43), (0.3, -0.46), (0.34, -0.2), (-0.1, -0.15), rounds=2, coat=coat)
     )
     return parts + _cat_head(fur, paler, coat, (0.36, -0.5), 0.155)
 
@@ -129,9 +119,7 @@ def _cat_head(fur: np.ndarray, paler: np.ndarray, coat: Coat | None, at: tuple[f
         Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.2, r * 0.17) for side in (-1, 1)], np.array([190, 200, 80.0]))
     )
     parts.append(Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.07, r * 0.17) for side in (-1, 1)], dark))
-    parts.append(
-        Part([polygon((x - r * 0.14, y + r * 0.2), (x + r * 0.14, y + r * 0.2), (x, y + r * 0.38))], np.array([200, 110, 110.0]))
-    )
+    parts.append(patch(np.array([200, 110, 110.0]), (x - r * 0.14, y + r * 0.2), (x + r * 0.14, y + r * 0.2), (x, y + r * 0.38)))
     return parts
 
 
@@ -143,40 +131,29 @@ def dog(rng: np.random.Generator) -> list[Part]:
     ear = np.clip(fur * rng.uniform(0.45, 0.7), 8, 248)
     collar = dye(rng)
     if rng.random() < 0.3:
-        parts = [Part(limb([(-0.24, -0.06), (-0.42, -0.1)], (0.08, 0.05)), fur * 0.9)]
+        parts = [stick(fur * 0.9, [(-0.24, -0.06), (-0.42, -0.1)], (0.08, 0.05))]
         parts.append(
-            Part(
-                [polygon((-0.32, 0), (-0.32, -0.22), (-0.1, -0.55), (0.08, -0.68), (0.24, -0.5), (0.18, -0.02), rounds=2)],
-                fur,
-                coat=coat,
-            )
+            patch(fur, (-0.32, 0), (-0.32, -0.22), (-0.1, -0.55), (0.08, -0.68), (0.24, -0.5), (0.18, -0.02), rounds=2, coat=coat)
         )
-        parts.append(Part(limb([(0.1, -0.4), (0.16, -0.03), (0.21, -0.02)], (0.14, 0.09, 0.07)), fur * 1.05))
+        parts.append(stick(fur * 1.05, [(0.1, -0.4), (0.16, -0.03), (0.21, -0.02)], (0.14, 0.09, 0.07)))
         x, y = 0.1, -0.74
     else:
         swing, lift = rng.uniform(-0.4, 0.4), rng.uniform(-0.1, 0.3)
-        parts = [Part(limb([(-0.38, -0.48), (-0.48, -0.52 - lift)], (0.07, 0.04)), fur * 0.95)]
+        parts = [stick(fur * 0.95, [(-0.38, -0.48), (-0.48, -0.52 - lift)], (0.07, 0.04))]
         for x, phase in ((-0.32, 1), (0.14, -1), (-0.24, -1), (0.22, 1)):
             leg = swing_chain((x, -0.36), (phase * swing, phase * swing * 0.3), (0.18, 0.16))
             parts.append(
-                Part(
-                    limb([*leg, (leg[-1][0] + 0.03, leg[-1][1])], (0.13, 0.075, 0.07, 0.05)),
-                    fur * (0.8 if phase * x > 0 else 1.0),
-                )
+                stick(fur * (0.8 if phase * x > 0 else 1.0), [*leg, (leg[-1][0] + 0.03, leg[-1][1])], (0.13, 0.075, 0.07, 0.05))
             )
         parts.append(
-            Part(
-                [polygon((-0.44, -0.3), (-0.42, -0.54), (0.0, -0.53), (0.3, -0.6), (0.34, -0.3), (0.0, -0.28), rounds=2)],
-                fur,
-                coat=coat,
-            )
+            patch(fur, (-0.44, -0.3), (-0.42, -0.54), (0.0, -0.53), (0.3, -0.6), (0.34, -0.3), (0.0, -0.28), rounds=2, coat=coat)
         )
-        parts.append(Part(limb([(0.26, -0.5), (0.34, -0.68)], (0.2, 0.15)), fur, coat=coat))
-        parts.append(Part(limb([(0.22, -0.62), (0.4, -0.57)], 0.035), collar))
+        parts.append(stick(fur, [(0.26, -0.5), (0.34, -0.68)], (0.2, 0.15), coat=coat))
+        parts.append(stick(collar, [(0.22, -0.62), (0.4, -0.57)], 0.035))
         x, y = 0.36, -0.74
-    parts.append(Part(limb([(x + 0.04, y + 0.02), (x + 0.22, y + 0.06)], (0.19, 0.1)), fur * 1.04))
+    parts.append(stick(fur * 1.04, [(x + 0.04, y + 0.02), (x + 0.22, y + 0.06)], (0.19, 0.1)))
     parts.append(Part([oval(x, y, 0.13, 0.12)], fur))
     parts.append(Part([oval(x - 0.1, y + 0.06, 0.055, 0.14, 0.25)], ear))
     parts.append(Part([oval(x + 0.26, y + 0.03, 0.03, 0.026), oval(x + 0.06, y - 0.03, 0.02)], dark))
-    parts.append(Part(limb([(x + 0.12, y + 0.1), (x + 0.24, y + 0.1)], 0.012), dark))
+    parts.append(stick(dark, [(x + 0.12, y + 0.1), (x + 0.24, y + 0.1)], 0.012))
     return parts

@@ -63,6 +63,16 @@ def limb(points: Sequence[tuple[float, float]], widths: Sequence[float] | float)
     return contours
 
 
+def patch(colour: np.ndarray | None, *points: tuple[float, float], rounds: int = 0, coat: Coat | None = None) -> Part:
+    """A part of one polygon."""
+    return Part([polygon(*points, rounds=rounds)], colour, coat=coat)
+
+
+def stick(colour: np.ndarray, points: Sequence, widths: Sequence[float] | float, coat: Coat | None = None) -> Part:
+    """A part of one limb."""
+    return Part(limb(points, widths), colour, coat=coat)
+
+
 def swing_chain(joint: tuple[float, float], angles: Sequence[float], lengths: Sequence[float]) -> list[tuple[float, float]]:
     """A chain of joints that hangs from the first; angle 0 points down, positive ones forward."""
     points = [joint]

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from mtl_plugins.synthetic.coco.shapes import Part, dye, limb, oval, pattern, polygon, swing_chain
+from mtl_plugins.synthetic.coco.shapes import Part, dye, limb, oval, patch, pattern, polygon, stick, swing_chain
 
 
 def car(rng: np.random.Generator) -> list[Part]:
@@ -27,8 +27,8 @@ def _car_side(rng: np.random.Generator, paint: np.ndarray, glass: np.ndarray, me
         polygon((middle + 0.015, bottom), (middle + 0.015, top), (front - 0.015, top), (front_bottom, bottom)),
     ]
     parts = [Part([cabin], paint * 0.92), Part([body], paint), Part(panes, glass)]
-    parts.append(Part(limb([(middle, belt + 0.01), (middle, -0.1)], 0.012), paint * 0.6))
-    parts.append(Part([polygon((-0.49, -0.13), (0.49, -0.13), (0.48, -0.07), (-0.48, -0.07))], paint * 0.5))
+    parts.append(stick(paint * 0.6, [(middle, belt + 0.01), (middle, -0.1)], 0.012))
+    parts.append(patch(paint * 0.5, (-0.49, -0.13), (0.49, -0.13), (0.48, -0.07), (-0.48, -0.07)))
     parts.append(Part([oval(0.47, belt + 0.085, 0.025)], np.array([250, 240, 190.0])))
     parts.append(Part([oval(-0.485, belt + 0.06, 0.018, 0.03)], np.array([190, 30, 30.0])))
     return parts + _wheel(-0.29, radius, metal) + _wheel(0.29, radius, metal)
@@ -37,20 +37,16 @@ def _car_side(rng: np.random.Generator, paint: np.ndarray, glass: np.ndarray, me
 def _car_front(rng: np.random.Generator, paint: np.ndarray, glass: np.ndarray) -> list[Part]:
     roof = rng.uniform(-0.72, -0.6)
     tyre, lamp = np.array([28, 28, 30.0]), np.array([250, 240, 200.0])
-    parts = [
-        Part([polygon((x - 0.06, -0.2), (x + 0.06, -0.2), (x + 0.06, 0), (x - 0.06, 0), rounds=1)], tyre) for x in (-0.33, 0.33)
-    ]
-    parts.append(Part([polygon((-0.43, -0.34), (-0.29, roof), (0.29, roof), (0.43, -0.34), rounds=1)], paint * 0.92))
+    parts = [patch(tyre, (x - 0.06, -0.2), (x + 0.06, -0.2), (x + 0.06, 0), (x - 0.06, 0), rounds=1) for x in (-0.33, 0.33)]
+    parts.append(patch(paint * 0.92, (-0.43, -0.34), (-0.29, roof), (0.29, roof), (0.43, -0.34), rounds=1))
     parts.append(
-        Part(
-            [polygon((-0.46, -0.1), (-0.46, -0.38), (-0.38, -0.43), (0.38, -0.43), (0.46, -0.38), (0.46, -0.1), rounds=1)], paint
-        )
+        patch(paint, (-0.46, -0.1), (-0.46, -0.38), (-0.38, -0.43), (0.38, -0.43), (0.46, -0.38), (0.46, -0.1), rounds=1)
     )
-    parts.append(Part([polygon((-0.34, -0.42), (-0.26, roof + 0.05), (0.26, roof + 0.05), (0.34, -0.42))], glass))
-    parts.append(Part([polygon((-0.2, -0.3), (0.2, -0.3), (0.17, -0.2), (-0.17, -0.2))], tyre * 1.6))
+    parts.append(patch(glass, (-0.34, -0.42), (-0.26, roof + 0.05), (0.26, roof + 0.05), (0.34, -0.42)))
+    parts.append(patch(tyre * 1.6, (-0.2, -0.3), (0.2, -0.3), (0.17, -0.2), (-0.17, -0.2)))
     parts += [Part([oval(x, -0.3, 0.075, 0.045)], lamp) for x in (-0.34, 0.34)]
-    parts.append(Part([polygon((-0.46, -0.16), (0.46, -0.16), (0.44, -0.09), (-0.44, -0.09))], paint * 0.55))
-    parts += [Part(limb([(x, -0.42), (x * 1.08, -0.45)], 0.05), paint * 0.8) for x in (-0.46, 0.46)]
+    parts.append(patch(paint * 0.55, (-0.46, -0.16), (0.46, -0.16), (0.44, -0.09), (-0.44, -0.09)))
+    parts += [stick(paint * 0.8, [(x, -0.42), (x * 1.08, -0.45)], 0.05) for x in (-0.46, 0.46)]
     return parts
 
 
@@ -74,23 +70,22 @@ def bicycle(rng: np.random.Generator) -> list[Part]:
     for hub in (rear, front):
         for angle in turn + np.arange(3) * np.pi / 3:
             tip = (radius - width) * np.array([np.cos(angle), np.sin(angle)])
-            parts.append(Part(limb([tuple(hub - tip), tuple(hub + tip)], 0.009), metal))
-    parts.append(Part([polygon(rear, seat, steer, crank)], None))
+            parts.append(stick(metal, [tuple(hub - tip), tuple(hub + tip)], 0.009))
+    parts.append(patch(None, rear, seat, steer, crank))
     tubes = limb([rear, crank, steer, seat, rear], width) + limb([crank, seat, (seat[0] - 0.02, seat[1] - 0.07)], width)
     tubes += limb([front, (steer[0] - 0.005, steer[1] - 0.06)], width)
     parts.append(Part(tubes, paint))
-    parts.append(Part(limb([(-0.22, -0.53), (-0.08, -0.52)], (0.06, 0.03)), rubber * 0.8))
+    parts.append(stick(rubber * 0.8, [(-0.22, -0.53), (-0.08, -0.52)], (0.06, 0.03)))
     bar = (steer[0] - 0.005, steer[1] - 0.06)
     parts.append(
-        Part(
-            limb([(bar[0] - 0.05, bar[1] - 0.02), bar, (bar[0] + 0.07, bar[1] - 0.01), (bar[0] + 0.06, bar[1] + 0.05)], 0.028),
-            rubber,
+        stick(
+            rubber, [(bar[0] - 0.05, bar[1] - 0.02), bar, (bar[0] + 0.07, bar[1] - 0.01), (bar[0] + 0.06, bar[1] + 0.05)], 0.028
         )
     )
     pedal = swing_chain(crank, (rng.uniform(-np.pi, np.pi),), (0.09,))[-1]
     parts += [
         Part([oval(*crank, 0.045)], metal),
-        Part(limb([crank, pedal], 0.02), metal * 0.7),
+        stick(metal * 0.7, [crank, pedal], 0.02),
         Part([oval(*pedal, 0.025, 0.015)], rubber),
     ]
     return parts
@@ -100,14 +95,17 @@ def chair(rng: np.random.Generator) -> list[Part]:
     """Back, seat and four legs."""
     wood, cloth = dye(rng), dye(rng)
     parts = [
-        Part(limb([(x, -0.45), (x * 1.1 + tilt, 0)], 0.045), wood * shade)
+        stick(wood * shade, [(x, -0.45), (x * 1.1 + tilt, 0)], 0.045)
         for x, tilt, shade in ((-0.2, 0.06, 0.7), (0.22, -0.05, 0.7), (-0.26, 0, 1), (0.26, 0, 1))
     ]
-    parts.append(Part([polygon((-0.26, -0.45), (-0.3, -0.98), (-0.22, -1), (-0.16, -0.45))], wood))
+    parts.append(patch(wood, (-0.26, -0.45), (-0.3, -0.98), (-0.22, -1), (-0.16, -0.45)))
     parts.append(
-        Part(
-            [polygon((-0.29, -0.52), (0.24, -0.52), (0.3, -0.43), (-0.29, -0.43))],
+        patch(
             cloth,
+            (-0.29, -0.52),
+            (0.24, -0.52),
+            (0.3, -0.43),
+            (-0.29, -0.43),
             coat=pattern(rng, ('plain', 'checks', 'stripes'), cloth, (0.06, 0.12)),
         )
     )
@@ -125,11 +123,7 @@ def potted_plant(rng: np.random.Generator) -> list[Part]:
             Part([oval(x / 2, (y - 0.33) / 2, length / 2, 0.06, np.arctan2(y + 0.33, x))], leaf * rng.uniform(0.7, 1.25))
         )
     parts.append(
-        Part(
-            [polygon((-0.2, -0.36), (0.2, -0.36), (0.14, 0), (-0.14, 0))],
-            pot,
-            coat=pattern(rng, ('plain', 'stripes'), pot, (0.06, 0.12)),
-        )
+        patch(pot, (-0.2, -0.36), (0.2, -0.36), (0.14, 0), (-0.14, 0), coat=pattern(rng, ('plain', 'stripes'), pot, (0.06, 0.12)))
     )
     return parts
 
@@ -138,8 +132,8 @@ def traffic_light(rng: np.random.Generator) -> list[Part]:
     """A pole, a box and three lamps, of which one is lit."""
     grey, lit = np.full(3, rng.uniform(50, 150)), rng.integers(3)
     parts = [
-        Part(limb([(0, 0), (0, -0.6)], 0.05), grey),
-        Part([polygon((-0.11, -0.55), (0.11, -0.55), (0.11, -1), (-0.11, -1), rounds=1)], grey * 0.45),
+        stick(grey, [(0, 0), (0, -0.6)], 0.05),
+        patch(grey * 0.45, (-0.11, -0.55), (0.11, -0.55), (0.11, -1), (-0.11, -1), rounds=1),
     ]
     for k, lamp in enumerate(((230, 50, 40), (250, 190, 40), (60, 220, 90))):
         parts.append(Part([oval(0, -0.92 + 0.145 * k, 0.062)], np.array(lamp) * (1.0 if k == lit else 0.35)))

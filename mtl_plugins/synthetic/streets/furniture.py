@@ -75,26 +75,21 @@ def _fences(atlas: Atlas, rng: np.random.Generator) -> None:
     """4 m of fence per picture; material 0 bars, 1 posts."""
     for gap, bar in ((8, 5), (8, 4), (16, 10)):
         sketch = Sketch(256, 64)
-        sketch.polygon([(0, 0.18), (1, 0.18), (1, 0.26), (0, 0.26)], 0, 120, rounded=False)
-        sketch.polygon([(0, 0.78), (1, 0.78), (1, 0.86), (0, 0.86)], 0, 120, rounded=False)
+        sketch.box(0, 1, 0.18, 0.26, 0, 120)
+        sketch.box(0, 1, 0.78, 0.86, 0, 120)
         for x in range(0, 256, gap):
             top = 0.04 + 0.03 * (x // gap % 2)
-            sketch.polygon(
-                [(x / 256, top), ((x + bar - 1) / 256, top), ((x + bar - 1) / 256, 0.99), (x / 256, 0.99)],
-                0,
-                128 + 10 * rng.uniform(-1, 1),
-                rounded=False,
-            )
+            sketch.box(x / 256, (x + bar - 1) / 256, top, 0.99, 0, 128 + 10 * rng.uniform(-1, 1))
         for x in (0, 0.5):
-            sketch.polygon([(x, 0), (x + 0.03, 0), (x + 0.03, 1), (x, 1)], 1, 110, rounded=False)
+            sketch.box(x, x + 0.03, 0, 1, 1, 110)
         sketch.store(atlas, 'fence')
     sketch = Sketch(256, 64)
     y, x = np.mgrid[:64, :256]
     mesh = ((x + y) % 16 < 4) | ((x - y) % 16 < 4)
     sketch.material[mesh], sketch.luminance[mesh] = 1, 125
     for x in (0, 0.5):
-        sketch.polygon([(x, 0), (x + 0.025, 0), (x + 0.025, 1), (x, 1)], 1, 110, rounded=False)
-    sketch.polygon([(0, 0), (1, 0), (1, 0.06), (0, 0.06)], 1, 120, rounded=False)
+        sketch.box(x, x + 0.025, 0, 1, 1, 110)
+    sketch.box(0, 1, 0, 0.06, 1, 120)
     sketch.store(atlas, 'fence')
 
 

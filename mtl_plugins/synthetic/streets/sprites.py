@@ -34,6 +34,9 @@ class Sketch:
         cv2.fillPoly(mask, [np.rint(np.asarray(points) * self.scale * 16).astype(np.int32)], 1, shift=4)
         self._fill(mask, material, luminance, rounded)
 
+    def box(self, left: float, right: float, top: float, low: float, material: int, luminance: float = 128) -> None:
+        self.polygon([(left, top), (right, top), (right, low), (left, low)], material, luminance, rounded=False)
+
     def stroke(self, points, thickness: float, material: int, luminance: float = 128) -> None:
         """A line with round ends; ``thickness`` in units of the width."""
         mask = np.zeros(self.material.shape, np.uint8)

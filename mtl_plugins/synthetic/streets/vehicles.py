@@ -104,14 +104,12 @@ def _car(atlas: Atlas, size: tuple[float, float, float], outline, glass: int) ->
     )
     middle = (s2 + s4) / 2 - 0.03
     for x in (middle, (s1 + middle) / 2 + 0.02):
-        side.polygon(
-            [(x, 1 - roof - 0.02), (x + 0.016, 1 - roof - 0.02), (x + 0.016, 1 - belt), (x, 1 - belt)], BODY, 105, rounded=False
-        )
-        side.polygon([(x, 1 - belt), (x + 0.006, 1 - belt), (x + 0.006, 0.78), (x, 0.78)], BODY, 70, rounded=False)
-        side.polygon([(x - 0.035, 0.46), (x - 0.01, 0.46), (x - 0.01, 0.49), (x - 0.035, 0.49)], CHROME, 110, rounded=False)
+        side.box(x, x + 0.016, 1 - roof - 0.02, 1 - belt, BODY, 105)
+        side.box(x, x + 0.006, 1 - belt, 0.78, BODY, 70)
+        side.box(x - 0.035, x - 0.01, 0.46, 0.49, CHROME, 110)
     side.polygon([(0.95, 0.46), (0.995, 0.5), (0.99, 0.58), (0.94, 0.54)], HEADLIGHT, 128, rounded=False)
     side.polygon([(0.005, 0.42), (0.04, 0.4), (0.04, 0.52), (0.005, 0.52)], TAIL_LIGHT, 128, rounded=False)
-    side.polygon([(0.01, 0.8), (0.99, 0.8), (0.99, 0.84), (0.01, 0.84)], BLACK, 110, rounded=False)
+    side.box(0.01, 0.99, 0.8, 0.84, BLACK, 110)
     _wheels(side, (0.19, 0.81), (0.33 / length, 0.33 / height))
     side_id = side.store(atlas, 'vehicle part')
     front, rear = _ends(atlas, outline[-1][1] * height, 0.34), _ends(atlas, outline[0][1] * height, 0.34, rear=True)
@@ -125,9 +123,9 @@ def _ends(atlas: Atlas, height: float, gap: float, rear: bool = False, window: t
     sketch = Sketch(64, 64)
     at = lambda y: 1 - y / height  # noqa: E731
     for x in (0.02, 0.82):
-        sketch.polygon([(x, at(gap + 0.2)), (x + 0.16, at(gap + 0.2)), (x + 0.16, 1), (x, 1)], BLACK, 115, rounded=False)
-    sketch.polygon([(0, 0), (1, 0), (1, at(gap)), (0, at(gap))], BODY, 124, rounded=False)
-    sketch.polygon([(0, at(gap + 0.12)), (1, at(gap + 0.12)), (1, at(gap)), (0, at(gap))], BLACK, 120, rounded=False)
+        sketch.box(x, x + 0.16, at(gap + 0.2), 1, BLACK, 115)
+    sketch.box(0, 1, 0, at(gap), BODY, 124)
+    sketch.box(0, 1, at(gap + 0.12), at(gap), BLACK, 120)
     if window is not None:
         low, high = (at(v) for v in window)
         sketch.polygon([(0.06, high), (0.94, high), (0.96, low), (0.04, low)], GLASS, 118, rounded=False)
@@ -140,33 +138,29 @@ def _ends(atlas: Atlas, height: float, gap: float, rear: bool = False, window: t
     if not rear:
         sketch.polygon([(0.28, lamp_top), (0.72, lamp_top), (0.68, lamp_low), (0.32, lamp_low)], BLACK, 90, rounded=False)
     plate = at(gap + 0.26), at(gap + 0.13)
-    sketch.polygon([(0.36, plate[0]), (0.64, plate[0]), (0.64, plate[1]), (0.36, plate[1])], PLATE, 128, rounded=False)
+    sketch.box(0.36, 0.64, plate[0], plate[1], PLATE, 128)
     return sketch.store(atlas, 'vehicle part')
-
-
-def _box(sketch: Sketch, left: float, right: float, top: float, low: float, material: int, luminance: float = 128) -> None:
-    sketch.polygon([(left, top), (right, top), (right, low), (left, low)], material, luminance, rounded=False)
 
 
 def _truck(atlas: Atlas, cargo: str) -> Vehicle:
     size = length, _, height = (8.5, 2.5, 3.5)
     side = Sketch(256, 128)
     cab_top, cab_start, bed = 0.78, 0.76, 0.32
-    _box(side, 0.01, 0.98, 0.76, 0.84, BLACK, 110)
+    side.box(0.01, 0.98, 0.76, 0.84, BLACK, 110)
     if cargo == 'flat':
-        _box(side, 0, 0.73, 0.55, 1 - bed + 0.08, SECOND, 128)
+        side.box(0, 0.73, 0.55, 1 - bed + 0.08, SECOND, 128)
         for x in np.arange(0.0, 0.73, 0.12):
-            _box(side, x, x + 0.012, 0.55, 1 - bed + 0.08, SECOND, 85)
+            side.box(x, x + 0.012, 0.55, 1 - bed + 0.08, SECOND, 85)
     else:
-        _box(side, 0, 0.73, 0, 1 - bed + 0.06, SECOND, 128)
+        side.box(0, 0.73, 0, 1 - bed + 0.06, SECOND, 128)
         for x in np.arange(0.0, 0.73, 0.045 if cargo == 'tarpaulin' else 0.18):
-            _box(side, x, x + 0.008, 0, 1 - bed + 0.06, SECOND, 100)
-        _box(side, 0.18, 0.55, 0.25, 0.4, BODY, 128)
+            side.box(x, x + 0.008, 0, 1 - bed + 0.06, SECOND, 100)
+        side.box(0.18, 0.55, 0.25, 0.4, BODY, 128)
     side.polygon(
         [(cab_start, 1 - cab_top), (0.96, 1 - cab_top), (1, 0.5), (1, 0.86), (cab_start, 0.86)], BODY, 128, rounded=False
     )
     side.polygon([(0.81, 0.3), (0.945, 0.3), (0.975, 0.5), (0.81, 0.5)], GLASS, 125, rounded=False)
-    _box(side, 0.97, 1, 0.66, 0.72, HEADLIGHT)
+    side.box(0.97, 1, 0.66, 0.72, HEADLIGHT)
     _wheels(side, (0.14, 0.27, 0.86), (0.5 / length, 0.5 / height))
     plain = atlas.variants['plain'][0]
     front = _ends(atlas, cab_top * height, 0.5, window=(1.65, 2.6))
@@ -174,13 +168,13 @@ def _truck(atlas: Atlas, cargo: str) -> Vehicle:
     rear = Sketch(64, 64)
     bed_row = 1 - 1.0 / rear_height
     for x in (0.03, 0.77):
-        _box(rear, x, x + 0.2, bed_row, 1, BLACK, 115)
-    _box(rear, 0, 1, 0, bed_row, SECOND, 124)
-    _box(rear, 0.49, 0.51, 0, bed_row, SECOND, 80)
-    _box(rear, 0, 1, bed_row, bed_row + 0.25 / rear_height, BLACK, 130)
+        rear.box(x, x + 0.2, bed_row, 1, BLACK, 115)
+    rear.box(0, 1, 0, bed_row, SECOND, 124)
+    rear.box(0.49, 0.51, 0, bed_row, SECOND, 80)
+    rear.box(0, 1, bed_row, bed_row + 0.25 / rear_height, BLACK, 130)
     for x in (0.04, 0.8):
-        _box(rear, x, x + 0.16, bed_row + 0.02, bed_row + 0.2 / rear_height, TAIL_LIGHT, 130)
-    _box(rear, 0.4, 0.6, bed_row + 0.04, bed_row + 0.2 / rear_height, PLATE, 128)
+        rear.box(x, x + 0.16, bed_row + 0.02, bed_row + 0.2 / rear_height, TAIL_LIGHT, 130)
+    rear.box(0.4, 0.6, bed_row + 0.04, bed_row + 0.2 / rear_height, PLATE, 128)
     rear_id, side_id = rear.store(atlas, 'vehicle part'), side.store(atlas, 'vehicle part')
     load_top = rear_height / height
     outline = ((0, load_top), (0.73, load_top), (0.7301, cab_top), (0.96, cab_top), (1, cab_top))
@@ -193,17 +187,17 @@ def _truck(atlas: Atlas, cargo: str) -> Vehicle:
 def _coach(atlas: Atlas, size: tuple[float, float, float], doors: int) -> Vehicle:
     length, _, height = size
     side = Sketch(256, 64)
-    _box(side, 0, 1, 0.0, 0.88, BODY, 128)
-    _box(side, 0, 1, 0.0, 0.06, BODY, 105)
-    _box(side, 0, 1, 0.62, 0.7, SECOND, 128)
-    _box(side, 0.015, 0.985, 0.14, 0.52, GLASS, 120)
+    side.box(0, 1, 0.0, 0.88, BODY, 128)
+    side.box(0, 1, 0.0, 0.06, BODY, 105)
+    side.box(0, 1, 0.62, 0.7, SECOND, 128)
+    side.box(0.015, 0.985, 0.14, 0.52, GLASS, 120)
     for x in np.arange(0.1, 0.96, 0.105):
-        _box(side, x, x + 0.01, 0.14, 0.52, BLACK, 120)
+        side.box(x, x + 0.01, 0.14, 0.52, BLACK, 120)
     for k in range(doors):
         x = 0.9 - 0.36 * k
-        _box(side, x, x + 0.085, 0.12, 0.86, BLACK, 100)
-        _box(side, x + 0.008, x + 0.04, 0.15, 0.82, GLASS, 140)
-        _box(side, x + 0.046, x + 0.077, 0.15, 0.82, GLASS, 130)
+        side.box(x, x + 0.085, 0.12, 0.86, BLACK, 100)
+        side.box(x + 0.008, x + 0.04, 0.15, 0.82, GLASS, 140)
+        side.box(x + 0.046, x + 0.077, 0.15, 0.82, GLASS, 130)
     _wheels(side, (0.24, 0.78), (0.5 / length, 0.5 / height))
     front, rear = _ends(atlas, height, 0.32, window=(1.2, 2.55)), _ends(atlas, height, 0.32, rear=True, window=(1.7, 2.6))
     plain = atlas.variants['plain'][0]
@@ -217,22 +211,22 @@ def _tram(atlas: Atlas, sections: int) -> Vehicle:
     side = Sketch(256, 64)
     nose = 0.09 / sections
     side.polygon([(nose, 0.06), (1 - nose, 0.06), (1, 0.5), (1, 0.94), (0, 0.94), (0, 0.5)], BODY, 128, rounded=False)
-    _box(side, nose * 2, 1 - nose * 2, 0.0, 0.1, CHROME, 95)
+    side.box(nose * 2, 1 - nose * 2, 0.0, 0.1, CHROME, 95)
     side.polygon([(nose, 0.2), (1 - nose, 0.2), (1 - 0.3 * nose, 0.52), (0.3 * nose, 0.52)], GLASS, 120, rounded=False)
-    _box(side, 0, 1, 0.62, 0.76, SECOND, 128)
+    side.box(0, 1, 0.62, 0.76, SECOND, 128)
     for k in range(sections * 2):
         x = (k + 0.5) / (sections * 2)
-        _box(side, x - 0.045, x + 0.045, 0.13, 0.92, SECOND, 110)
-        _box(side, x - 0.038, x - 0.003, 0.2, 0.85, GLASS, 135)
-        _box(side, x + 0.003, x + 0.038, 0.2, 0.85, GLASS, 125)
+        side.box(x - 0.045, x + 0.045, 0.13, 0.92, SECOND, 110)
+        side.box(x - 0.038, x - 0.003, 0.2, 0.85, GLASS, 135)
+        side.box(x + 0.003, x + 0.038, 0.2, 0.85, GLASS, 125)
     for k in range(1, sections):
-        _box(side, k / sections - 0.012, k / sections + 0.012, 0.05, 0.95, BLACK, 95)
-    _box(side, 0.01, 0.99, 0.9, 0.985, BLACK, 100)
+        side.box(k / sections - 0.012, k / sections + 0.012, 0.05, 0.95, BLACK, 95)
+    side.box(0.01, 0.99, 0.9, 0.985, BLACK, 100)
     ends = [_ends(atlas, 1.8, 0.1, rear=rear) for rear in (False, True)]
     windscreen = Sketch(32, 32)
-    _box(windscreen, 0, 1, 0, 1, BODY, 128)
-    _box(windscreen, 0.2, 0.8, 0.03, 0.16, HEADLIGHT, 120)
-    _box(windscreen, 0.06, 0.94, 0.2, 0.96, GLASS, 120)
+    windscreen.box(0, 1, 0, 1, BODY, 128)
+    windscreen.box(0.2, 0.8, 0.03, 0.16, HEADLIGHT, 120)
+    windscreen.box(0.06, 0.94, 0.2, 0.96, GLASS, 120)
     pane, plain = windscreen.store(atlas, 'vehicle part'), atlas.variants['plain'][0]
     outline = ((0, 0.5), (nose, 0.96), (1 - nose, 0.96), (1, 0.5))
     return Vehicle(_shell(size, outline, (pane, plain, pane), side.store(atlas, 'vehicle part'), *ends), *size)
