@@ -190,7 +190,7 @@ def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
         path.write_bytes(b'graph of ' + model)
         path.with_suffix('.bin').write_bytes(b'weights of ' + model)
 
-    for name, value in dict(write=write, check_format=lambda *_: None, open_graph=lambda path: None).items():
+    for name, value in dict(write=write, check_format=lambda *_: None, load_runtime=lambda path, **_: None).items():
         monkeypatch.setattr(exporting, name, value)
     monkeypatch.setattr(exporting, 'compare', lambda *_: [])
 

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.deployment.description import Description
 from mtl_plugins.deployment.parity import LIMITS, Row, compare, gate_images, refuse_failures
-from mtl_plugins.deployment.runtimes.runtime import Runtime, open_graph
+from mtl_plugins.deployment.runtimes.runtime import Runtime, load_runtime
 from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
 from mtl_plugins.deployment.writing import check_format, format_of, write
 from mtl_plugins.errors import ConfigError, UserError
@@ -69,7 +69,7 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
         with scratch_folder(out) as folder:
             written = folder / out.name
             write(model, description, written, calibration.images if calibration else ())
-            runtime = open_graph(written)
+            runtime = load_runtime(written, network_only=True)
             rows = compare(model, runtime, gate_images(description), LIMITS[precision])
             refuse_failures(rows, precision)
             if calibration is not None:

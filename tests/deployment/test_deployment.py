@@ -76,11 +76,6 @@ def files(model, tmp_path_factory):
     return folder
 
 
-def write_traced(model, folder):
-    """The same as a ``.pt2``, whose symbols of sizes take long to read again."""
-    write_torch(trace(ExportedModel(model)), describe(model, made=dict(config='tiny.py')), folder / 'model.pt2')
-
-
 @pytest.mark.parametrize('mode', ['bicubic', 'bilinear'])
 @pytest.mark.parametrize('by', ['sizes', 'scales'])
 def test_openvino_smooths_what_it_makes_smaller(mode, by):
@@ -109,9 +104,11 @@ def test_openvino_smooths_what_it_makes_smaller(mode, by):
 )
 def test_files_compute_what_the_model_computes(model, files, suffix, package):
     pytest.importorskip(package)
+    path = files / f'model{suffix}'
     if suffix == '.pt2':
-        write_traced(model, files)
-    runtime = load_runtime(files / f'model{suffix}', threads=2)
+        # Its symbols of sizes take long to read again.
+        write_torch(trace(ExportedModel(model)), describe(model, made=dict(config='tiny.py')), path)
+    runtime = load_runtime(path, threads=2)
     rows = compare(model, runtime, [make_images(shape, seed) for seed, shape in enumerate(SHAPES)], LIMITS['float32'])
     assert len(rows) == len(SHAPES) * len(TASKS) and all(row.passed for row in rows), rows
     assert {row.label for row in rows if row.is_class} == {'semseg'}
@@ -120,14 +117,10 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
         with pytest.raises(ConfigError, match='not as small'):
             runtime(np.zeros((1, 8, 8, 3), np.uint8))
     found = runtime(make_images((2, 33, 50)))
-    assert list(found) == list(TASKS)
-    shapes = {name: (values.dtype, values.shape) for name, values in found.items()}
-    assert shapes == dict(
-        semseg=(np.uint8, (2, 33, 50)),
-        depth=(np.float32, (2, 33, 50)),
-        normals=(np.float32, (2, 33, 50, 3)),
-        boundary=(np.float32, (2, 33, 50)),
-    )
+    assert {name: values.shape for name, values in found.items()} == {
+        name: (2, 33, 50, 3) if name == 'normals' else (2, 33, 50) for name in TASKS
+    }
+    assert [values.dtype.name for values in found.values()] == ['uint8', 'float32', 'float32', 'float32']
     np.testing.assert_allclose(np.linalg.norm(found['normals'], axis=-1), 1, rtol=1e-5)
     # The caller's own: the next call does not change them.
     before = found['depth'].copy()
@@ -135,18 +128,10 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
     assert (found['depth'] == before).all() and found['depth'].flags.writeable
     assert runtime.labels['semseg'].classes[0] == 'road' and runtime.labels['depth'].unit == 'm'
     assert runtime.description.made == dict(config='tiny.py')
-
-
-@pytest.mark.parametrize('suffix, package', [('.onnx', 'onnxruntime'), ('.xml', 'openvino')])
-def test_the_inferencer_runs_files(files, suffix, package):
-    pytest.importorskip(package)
-    path, images = files / f'model{suffix}', make_images((2, 49, 75))
-    expected = load_runtime(path)(images)
-    predictions = MultiTaskInferencer(path)(list(images))
-    for number, prediction in enumerate(predictions):
-        assert list(prediction.values) == list(TASKS)
+    # The inferencer runs it, too.
+    for number, prediction in enumerate(MultiTaskInferencer(path)(list(make_images((2, 33, 50))))):
         for name, values in prediction.values.items():
-            np.testing.assert_array_equal(values, expected[name][number])
+            np.testing.assert_array_equal(values, found[name][number])
     with pytest.raises(ConfigError, match='`tta` should be left out with an exported model'):
         MultiTaskInferencer(path, tta=True)
 

@@ -67,7 +67,14 @@ def write_video(path: Path, size: tuple[int, int] = (48, 64), number: int = 9, f
     return path
 
 
-def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True, **meta) -> Path:
+def save_weights(path: Path, config: Path) -> Path:
+    """Random weights of a config, alone."""
+    torch.manual_seed(0)
+    torch.save(dict(state_dict=MODELS.build(load_config(str(config)).model).state_dict()), path)
+    return path
+
+
+def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True) -> Path:
     """Random weights of a config with a small head, with the text of the config as mmengine's runner stores it.
 
     ``tiny``: with a backbone that is registered in this process alone.
@@ -83,5 +90,5 @@ def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True, **me
         # Predictions that differ from place to place without training.
         if name.endswith('predictor.weight'):
             parameter.data *= 50
-    torch.save(dict(state_dict=model.state_dict(), meta={'cfg': resolved.pretty_text, **meta}), path)
+    torch.save(dict(state_dict=model.state_dict(), meta=dict(cfg=resolved.pretty_text)), path)
     return path

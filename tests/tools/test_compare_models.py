@@ -11,11 +11,11 @@ from PIL import Image
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.records.metrics_file import read_metrics
-from mtl_plugins.registry import MODELS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from tests.tiny import ROOT
 from tests.tools.conftest import write_tiny_config
+from tests.tools.photographs import save_weights
 
 CLASSES = ['background', 'person', 'car', 'bicycle', 'cat', 'dog']
 CONFIG = """_base_ = ['{root}/configs/{system}/{system}_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
@@ -138,14 +138,14 @@ def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files,
     assert 'should know the 3 classes of the data set. Found 6' in compare(*pair, *pair, *options)
     assert '`--indices` should lie in 0..4' in compare(*pair, *pair, '--indices', 5)
     street = write_tiny_config(tmp_path / 'street.py')
-    checkpoint = save_random_weights(street, tmp_path)
+    checkpoint = save_weights(tmp_path / 'street.pth', street)
     error = compare(*pair, street, checkpoint)
     assert 'All data sets should have the classes background, person' in error and 'Found road, sidewalk' in error
     depth = tmp_path / 'depth.py'
     depth.write_text(street.read_text() + MODEL_OF_ONE.format(task="depth=dict(type='DepthTask')"))
     semseg = tmp_path / 'semseg.py'
     semseg.write_text(street.read_text() + MODEL_OF_ONE.format(task="semseg=dict(type='SemSegTask')"))
-    others = [item for path in (semseg, depth) for item in (path, save_random_weights(path, tmp_path))]
+    others = [item for path in (semseg, depth) for item in (path, save_weights(path.with_suffix('.pth'), path))]
     error = compare(*others, '--names', 'a', 'b', root=data_root)
     assert 'a label in common. Found semseg (a); depth (b)' in error
 
@@ -153,9 +153,3 @@ def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files,
 @pytest.mark.parametrize('arguments', [['a.py'], ['a.py', 'a.pth'], ['a.py', 'a.pth', 'b.py', 'b.pth', '--names', 'x', 'x']])
 def test_models_are_given_in_pairs_and_told_apart(run_cli, arguments):
     assert run_cli('analysis_tools/compare_models', *arguments).code == 2
-
-
-def save_random_weights(config, folder):
-    path = folder / f'{config.stem}.pth'
-    torch.save(dict(state_dict=MODELS.build(load_config(str(config)).model).state_dict()), path)
-    return path

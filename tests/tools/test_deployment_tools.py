@@ -4,26 +4,20 @@ import json
 
 import numpy as np
 import pytest
-import torch
 
 from benchmarks.export_table import BEGIN, END, FORMATS, PENDING, fingerprint, insert, leaf_configs, to_markdown, try_config
 from mtl_plugins.config.load import load_config
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.runtimes.runtime import open_graph
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.registry import MODELS
 from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT
+from tests.tools.photographs import save_weights
 
 TABLE = ROOT / 'docs/deployment_table.json'
 
 
 @pytest.fixture
 def checkpoint(tiny_config_file):
-    """Random weights for the tiny config."""
-    torch.manual_seed(0)
-    path = tiny_config_file.with_name('weights.pth')
-    torch.save(dict(state_dict=MODELS.build(load_config(str(tiny_config_file)).model).state_dict()), path)
-    return path
+    return save_weights(tiny_config_file.with_name('weights.pth'), tiny_config_file)
 
 
 def test_export_prints_the_gate_and_writes_the_bare_network_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
@@ -34,7 +28,7 @@ def test_export_prints_the_gate_and_writes_the_bare_network_of_one_size(run_cli,
     assert result.code == 0, result.err
     assert result.out.count('1x32x64') == 6 and f'Wrote {out}' in result.out.replace('\n', '')
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    graph = open_graph(out)
+    graph = load_runtime(out, network_only=True)
     outputs = graph.run(np.zeros((1, 3, 32, 64), np.float32))
     assert {name: values.shape for name, values in outputs.items()} == dict(semseg=(1, 19, 32, 64), depth=(1, 1, 32, 64))
     assert graph.description.network_input == dict(

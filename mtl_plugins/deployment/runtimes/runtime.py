@@ -95,7 +95,9 @@ class ExportedRuntime(Runtime, ABC):
         return self.description.build_labels()
 
 
-def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None = None) -> ExportedRuntime:
+def load_runtime(
+    path: str | Path, *, device: str = 'cpu', threads: int | None = None, network_only: bool = False
+) -> ExportedRuntime:
     """Load an exported file: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
 
     .. code-block:: python
@@ -110,6 +112,7 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
         device: ``'cpu'``; ``'cuda'`` and ``'cuda:1'`` for ``.onnx`` (with onnxruntime-gpu) and ``.pt2``; ``'gpu'``, one of Intel,
             for ``.xml``.
         threads: Of a call; as many as the runtime likes by default. For ``.pt2`` those of the whole process.
+        network_only: Whether a bare network is accepted, of which only :meth:`ExportedRuntime.run` is of use.
 
     Raises:
         DataNotFoundError: If there is no such file.
@@ -122,15 +125,10 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
         raise ConfigError(f"An exported model should be a file with the suffix {', '.join(RUNTIMES)}. Found '{path}'.")
     if not path.is_file():
         raise DataNotFoundError(f"The exported model '{path}' does not exist.")
-    runtime = open_graph(path, device=device, threads=threads)
-    if runtime.description.content != 'images':
+    module, name = RUNTIMES[path.suffix.lower()]
+    runtime = getattr(importlib.import_module(module), name)(path, device=device, threads=threads)
+    if runtime.description.content != 'images' and not network_only:
         raise ConfigError(
             f"'{path}' should hold preparation and decoding too. Found the bare network: export it without `--network-only`."
         )
     return runtime
-
-
-def open_graph(path: Path, *, device: str = 'cpu', threads: int | None = None) -> ExportedRuntime:
-    """Load an existing file as :func:`load_runtime` does; of bare networks only :meth:`ExportedRuntime.run` is of use."""
-    module, name = RUNTIMES[path.suffix.lower()]
-    return getattr(importlib.import_module(module), name)(path, device=device, threads=threads)

@@ -18,7 +18,7 @@ from mtl_plugins.config.load import load_config
 from mtl_plugins.deployment.description import Description, describe
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
 from mtl_plugins.deployment.parity import GATE, LIMITS, Row, compare, gate_images
-from mtl_plugins.deployment.runtimes.runtime import open_graph
+from mtl_plugins.deployment.runtimes.runtime import load_runtime
 from mtl_plugins.deployment.writing import SUFFIXES, to_onnx, to_openvino, write_onnx, write_openvino, write_torch
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import MODELS
@@ -142,7 +142,7 @@ def _check(model: nn.Module, name: str, graph: object, description: Description)
             write_onnx(graph, description, path)
         else:
             write_openvino(to_openvino(graph), description, path)
-        return compare(model, open_graph(path), gate_images(description), LIMITS['float32'])
+        return compare(model, load_runtime(path), gate_images(description), LIMITS['float32'])
 
 
 def _plain(row: Row) -> dict:
