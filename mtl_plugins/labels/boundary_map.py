@@ -13,8 +13,7 @@ from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
-from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
+from mtl_plugins.labels.label_kind import LabelKind
 
 
 def semantic_boundaries(label: np.ndarray, radius: int = 1) -> np.ndarray:
@@ -53,6 +52,7 @@ class BoundaryMap(LabelKind):
     invalid = IGNORE_LABEL
     titles = ('boundaries', 'predicted boundaries')
     pixel_error_names = ('error of the probability (%)',)
+    error_scale = ('error of the probability of a boundary (%)', 100)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
@@ -73,20 +73,10 @@ class BoundaryMap(LabelKind):
             raise CorruptFileError(f"The boundary map '{path}' should hold 0, 1 and 255. Found {found[:8]}.")
         return boundary
 
-    def to_values(self, stored: np.ndarray) -> np.ndarray:
-        return stored
-
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
         if not (values.min() >= 0 and values.max() <= 1):
             raise ArgumentError(f'`{self.name}` should be probabilities. Found {values.min()}..{values.max()}.')
         return (values * np.float32(255) + np.float32(0.5)).astype(np.uint8)
-
-    def to_png(self, codes: np.ndarray) -> bytes:
-        """An 8-bit grey PNG."""
-        return encode_grey_png(codes)
-
-    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
-        return decode_png(data, 'grey', size)
 
     def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes.astype(np.float32) / np.float32(255)
@@ -133,11 +123,3 @@ class BoundaryMap(LabelKind):
 
     def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
         return {self.pixel_error_names[0]: probability_error(values, prediction)}
-
-    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """From dark (none) to yellow."""
-        error = probability_error(values, prediction)
-        return colour_values(np.nan_to_num(error) / 100, values != IGNORE_LABEL, 'inferno')
-
-    def error_bar(self) -> ColourBar:
-        return even_bar('error of the probability of a boundary (%)', 'inferno', (0, 50, 100))

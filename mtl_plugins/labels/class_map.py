@@ -12,7 +12,8 @@ from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_labels, legend_of, make_palette
 from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids
-from mtl_plugins.labels.label_kind import MANY, Entry, LabelKind
+from mtl_plugins.labels.label_kind import MANY, LabelKind
+from mtl_plugins.labels.pictures import Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
 from mtl_plugins.utils.data_files import printable, shorten
 
@@ -139,9 +140,6 @@ class ClassMap(LabelKind):
                 f"The label '{path}' should hold class ids 0..{len(self.classes) - 1} and {IGNORE_LABEL}. Found {shown}."
             )
 
-    def to_values(self, stored: np.ndarray) -> np.ndarray:
-        return stored
-
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
         if values.dtype != np.uint8:
             raise TypeError(f'`{self.name}` should be uint8. Found {values.dtype}.')
@@ -157,9 +155,6 @@ class ClassMap(LabelKind):
         codes = decode_png(data, 'palette', size)
         if codes.max() >= len(self.classes):
             raise InvalidPredictionError(f'should hold classes 0..{len(self.classes) - 1}. Found {codes.max()}.')
-        return codes
-
-    def code_values(self, codes: np.ndarray) -> np.ndarray:
         return codes
 
     def plain_config(self) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import MANY, ColourBar, LabelKind, even_bar
-from mtl_plugins.labels.png_codec import decode_png, encode_grey_png
+from mtl_plugins.labels.label_kind import MANY, LabelKind
+from mtl_plugins.labels.pictures import ColourBar, even_bar
 from mtl_plugins.utils.data_files import parse_json
 
 if TYPE_CHECKING:
@@ -144,12 +144,8 @@ class DepthMap(LabelKind):
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
         return encode_depth(values, rounding, self.depth_range)
 
-    def to_png(self, codes: np.ndarray) -> bytes:
-        """An 8-bit grey PNG."""
-        return encode_grey_png(codes)
-
     def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
-        codes = decode_png(data, 'grey', size)
+        codes = super().from_png(data, size)
         if codes.min() == 0:
             raise InvalidPredictionError('should hold depth codes 1..255. Found 0.')
         return codes
@@ -157,9 +153,6 @@ class DepthMap(LabelKind):
     def to_raw_png(self, values: np.ndarray) -> bytes:
         """A 16-bit grey PNG of whole millimetres: 0 is unknown, and 65535 what is farther than 65.534 m."""
         return cv2.imencode('.png', np.nan_to_num(values * 1000).round().clip(0, 65535).astype(np.uint16))[1].tobytes()
-
-    def code_values(self, codes: np.ndarray) -> np.ndarray:
-        return self._table[codes]
 
     def plain_config(self) -> dict[str, Any]:
         return dict(super().plain_config(), encoding='code', depth_range=list(self.depth_range))

@@ -1,13 +1,14 @@
-"""What a kind of label has to say about itself."""
+"""Interface of a kind of label: files, values, and what has defaults: device, statistics, pictures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, ConfigError
-from mtl_plugins.labels.colours import colour_values
+from mtl_plugins.labels.pictures import Pictures
+from mtl_plugins.labels.png_codec import decode_png, encode_grey_png, encode_rgb_png
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,55 +18,79 @@ if TYPE_CHECKING:
 # More ignored pixels than that are hardly meant.
 MANY = 0.95
 
-# A name with a colour, or a note without.
-Entry = tuple[str, tuple[int, ...] | None]
-
-
-class ColourBar(NamedTuple):
-    """What the colours of numbers mean.
-
-    Attributes:
-        title: The quantity and its unit.
-        colours: ``(N, 3)`` uint8, from left to right.
-        ticks: Places on the bar, 0 (left) to 1, and what stands there.
-    """
-
-    title: str
-    colours: np.ndarray
-    ticks: list[tuple[float, str]]
-
-
-def even_bar(title: str, colormap: str, numbers: Sequence[float]) -> ColourBar:
-    """A bar of a colour map of matplotlib with evenly spaced ascending ``numbers``, from end to end."""
-    colours = colour_values(np.linspace(0, 1, 256)[None], np.ones((1, 256), bool), colormap)[0]
-    places = np.linspace(0, 1, len(numbers)).tolist()
-    return ColourBar(title, colours, [(place, f'{number:g}') for place, number in zip(places, numbers, strict=True)])
-
-
-# mmseg's and mmcv's own names of the two labels that they know, in the dictionary of a pipeline and in a data sample.
+# Names that mmseg and mmcv use for the two labels they know.
 _RESULTS_KEYS = dict(semseg='gt_seg_map')
 _SAMPLE_FIELDS = dict(semseg='sem_seg', depth='depth_map')
 
 
 def results_key(name: str) -> str:
-    """Key of a label's map in the dictionary that a pipeline works on: ``gt_<name>_map``; ``gt_seg_map`` for ``semseg``."""
+    """Return the key of a label in the dictionary of a pipeline: ``gt_<name>_map``; ``gt_seg_map`` for ``semseg``."""
     return _RESULTS_KEYS.get(name, f'gt_{name}_map')
 
 
 def sample_field(name: str) -> str:
-    """Suffix of a label's fields ``gt_*`` and ``pred_*`` in a data sample: ``sem_seg``, ``depth_map``, else the name."""
+    """Return the suffix of a label's fields in a data sample: ``sem_seg``, ``depth_map``, else the name."""
     return _SAMPLE_FIELDS.get(name, name)
 
 
-class LabelKind(ABC):
+class OnDevice:
+    """Stored maps to the targets of losses; by default a loss reads what is stored."""
+
+    def table(self) -> np.ndarray | None:
+        """Return float32 constants for :meth:`to_target`, which the model keeps on its device."""
+        return None
+
+    def to_target(self, stored: 'Tensor', table: 'Tensor | None', length_scale: 'Tensor | None') -> 'Tensor':
+        """Return the targets of a stored batch ``(B, H, W)`` or ``(B, H, W, C)`` on the device.
+
+        Args:
+            stored: The batch.
+            table: :meth:`table`, on the same device.
+            length_scale: Factor on lengths per image, ``(B,)``.
+        """
+        return stored
+
+
+class Statistics:
+    """Facts about a split, from counters that add up over maps; by default the share of ignored pixels."""
+
+    def count(self, stored: np.ndarray) -> np.ndarray:
+        """Return the counters of a map; by default valid pixels and all."""
+        return np.array([self.valid(stored).sum(), stored.shape[0] * stored.shape[1]])
+
+    def summarise(self, counts: np.ndarray) -> dict[str, Any]:
+        """Return statistics as plain numbers, from the sum of :meth:`count`."""
+        return dict(ignored_share=float(1 - counts[0] / counts[1]))
+
+    def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+        """Return the statistics as names and texts."""
+        return [(f'{self.name}, ignored pixels', f'{100 * summary["ignored_share"]:.3f} %')]
+
+    def contents(self, counts: np.ndarray) -> str:
+        """Describe a split in a few words, from the sum of :meth:`count`."""
+        return f'{100 * self.summarise(counts)["ignored_share"]:.1f} % ignored'
+
+    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
+        """Return likely mistakes, one sentence each.
+
+        Args:
+            counts: The sum of :meth:`count` over a split, or over some of its samples.
+            is_whole: Whether all samples are counted.
+        """
+        share = self.summarise(counts)['ignored_share']
+        return [f'{100 * share:.1f} % of the pixels are ignored.'] if share > MANY else []
+
+
+class LabelKind(OnDevice, Statistics, Pictures, ABC):
     """A kind of label map, bound to its name in a data set. Everything outside this package loops over the kinds of the data.
 
-    A map has four forms. *File*: what :meth:`decode` reads. *Stored*: the array of few bytes that transforms, packed folders and
+    A map has four forms. *File*: what :meth:`decode` reads. *Stored*: the small array that transforms, packed folders and
     batches hold, ``(H, W)`` or ``(H, W, C)``. *Target*: what a loss reads, :meth:`to_target` of a batch on the device.
-    *Values*: what a person reads and a score compares, in NumPy: class ids, metres, unit vectors ``(H, W, 3)``, probabilities.
+    *Values*: what people read and scores compare, in NumPy: class ids, metres, unit vectors ``(H, W, 3)``, probabilities.
     A submission holds *codes*, ``(H, W)`` or ``(H, W, 3)`` uint8, of predicted values.
 
-    A new kind is a subclass with the abstract methods, registered in ``LABELS``. None of it needs torch, but :meth:`to_target`.
+    A new kind is a subclass registered in ``LABELS`` with :meth:`decode`, :meth:`encode` and :meth:`scorer`. The rest has
+    defaults: maps of bytes whose values are what is stored, without statistics, in shades of grey.
 
     Args:
         name: Name in the data set; also of its predictions, scores and the folder in a submission.
@@ -94,66 +119,22 @@ class LabelKind(ABC):
 
     @abstractmethod
     def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
-        """The stored form of the files of ``templates``.
+        """Return the stored form of the files of ``templates``.
 
         Args:
             path: The first file.
             others: The further ones.
-            size: Height and width of the image, where they are known: files that state their size are then not decoded if they
-                state another one. The caller checks the result all the same.
+            size: Height and width of the image, if known: a file that states another size is refused before it is decoded. The
+                caller checks the result too.
 
         Raises:
             DataNotFoundError: If a file does not exist.
             CorruptFileError: If a file cannot be used.
         """
 
-    def valid(self, stored: np.ndarray) -> np.ndarray:
-        """Which pixels of a stored map count, ``(H, W)`` bool."""
-        valid = stored != self.invalid
-        return valid.any(-1) if valid.ndim == 3 else valid
-
-    def blank(self, size: tuple[int, int]) -> np.ndarray:
-        """The stored map of a sample of this height and width without a label: nothing in it counts."""
-        return np.full(size, self.invalid, np.uint8)
-
-    def decoding(self) -> dict[str, Any]:
-        """Return the settings that :meth:`decode` depends on besides the files: all attributes by default.
-
-        A packed folder is used only where they are those it was made with. A kind may leave out what changes no stored map.
-        """
-        return dict(type=type(self).__name__, **vars(self))
-
-    def move(self, stored: np.ndarray, flip: bool, tilt_deg: float) -> np.ndarray:
-        """What a view does to the values of a map whose pixels have been moved already; a new array or the same.
-
-        Args:
-            stored: The map, after the movement.
-            flip: Whether it was mirrored left and right, which came last.
-            tilt_deg: Angle by which the view was turned clockwise against the image.
-        """
-        return stored
-
-    def table(self) -> np.ndarray | None:
-        """Constants for :meth:`to_target`, float32, which the model keeps on its device."""
-        return None
-
-    def to_target(self, stored: 'Tensor', table: 'Tensor | None', length_scale: 'Tensor | None') -> 'Tensor':
-        """The target form of a batch ``(B, H, W)`` or ``(B, H, W, C)``; by default the stored one.
-
-        Args:
-            stored: On the device.
-            table: :meth:`table`, on the same device.
-            length_scale: Factor on lengths per image, ``(B,)``.
-        """
-        return stored
-
-    @abstractmethod
-    def to_values(self, stored: np.ndarray) -> np.ndarray:
-        """The values of a stored map."""
-
     @abstractmethod
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:
-        """The codes of a prediction, uint8.
+        """Return the uint8 codes of a prediction.
 
         Args:
             values: As a task predicts them, without the axis of the batch.
@@ -165,27 +146,61 @@ class LabelKind(ABC):
         """
 
     @abstractmethod
-    def to_png(self, codes: np.ndarray) -> bytes:
-        """The file of a prediction in a submission."""
+    def scorer(self) -> 'Scorer':
+        """Return a new counter of the scores of predicted against true values."""
 
-    @abstractmethod
+    def valid(self, stored: np.ndarray) -> np.ndarray:
+        """Return which pixels of a stored map count, ``(H, W)`` bool."""
+        valid = stored != self.invalid
+        return valid.any(-1) if valid.ndim == 3 else valid
+
+    def blank(self, size: tuple[int, int]) -> np.ndarray:
+        """Return the stored map of a sample without this label: nothing in it counts."""
+        return np.full(size, self.invalid, np.uint8)
+
+    def decoding(self) -> dict[str, Any]:
+        """Return the settings that :meth:`decode` depends on: all attributes unless a kind leaves out what changes no stored map.
+
+        A packed folder is used only with the settings it was made with.
+        """
+        return dict(type=type(self).__name__, **vars(self))
+
+    def move(self, stored: np.ndarray, flip: bool, tilt_deg: float) -> np.ndarray:
+        """Change the values of a map whose pixels a view has moved already; return a new array or the same.
+
+        Args:
+            stored: The moved map.
+            flip: Whether it was mirrored left and right, which came last.
+            tilt_deg: Angle by which the view was turned clockwise against the image.
+        """
+        return stored
+
+    def to_values(self, stored: np.ndarray) -> np.ndarray:
+        """Return the values of a stored map."""
+        return stored
+
+    def code_values(self, codes: np.ndarray) -> np.ndarray:
+        """Return the values of codes."""
+        return self.to_values(codes)
+
+    def to_png(self, codes: np.ndarray) -> bytes:
+        """Return the file of a prediction in a submission: a grey PNG, RGB for three channels."""
+        return encode_rgb_png(codes) if codes.ndim == 3 else encode_grey_png(codes)
+
     def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
-        """The codes in a file of unknown origin.
+        """Return the codes in a file of unknown origin.
 
         Raises:
             InvalidPredictionError: If it is not what a submission should hold; the message continues the name of the file.
         """
-
-    @abstractmethod
-    def code_values(self, codes: np.ndarray) -> np.ndarray:
-        """The values of codes."""
+        return decode_png(data, 'rgb' if self.blank((1, 1)).ndim == 3 else 'grey', size)
 
     def to_raw_png(self, values: np.ndarray) -> bytes:
-        """The PNG of a prediction for other programs; by default that of a submission, of the nearest codes."""
+        """Return the PNG of a prediction for other programs; by default that of a submission, of the nearest codes."""
         return self.to_png(self.encode(values, 'nearest'))
 
     def mix(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
-        """What lies between two predictions of the same pixels: of numbers the weighted mean, of anything else the nearer one.
+        """Interpolate two predictions of the same pixels: numbers by the weighted mean, anything else by the nearer one.
 
         Args:
             first: Values ``(H, W)`` or ``(H, W, C)``.
@@ -198,14 +213,11 @@ class LabelKind(ABC):
         return np.where(share < 1, first + (second - first) * share, second)
 
     def plain_config(self) -> dict[str, Any]:
-        """Config of the same label in a folder of MiniScapes' layout, where a file is a PNG of bytes at the default path.
-
-        A kind with arguments that matter there adds them.
-        """
+        """Return the config of this label in a folder of MiniScapes' layout, a PNG of bytes; kinds add their arguments."""
         return dict(type=type(self).__name__)
 
     def to_plain(self, stored: np.ndarray, plain: 'LabelKind') -> np.ndarray:
-        """The stored uint8 map of ``plain``, the kind that :meth:`plain_config` describes.
+        """Return the stored uint8 map of ``plain``, the kind that :meth:`plain_config` describes.
 
         Raises:
             ConfigError: If the kind does not say how its maps become bytes.
@@ -217,118 +229,14 @@ class LabelKind(ABC):
         return stored
 
     def to_label_png(self, stored: np.ndarray) -> bytes:
-        """The file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
+        """Return the file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
         return self.to_png(stored)
 
-    @abstractmethod
-    def scorer(self) -> 'Scorer':
-        """A new counter of the scores of predicted against true values."""
-
-    @abstractmethod
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The best guess for each pixel position without looking at the image, as codes, learned from stored maps.
+        """Return the best guess for each pixel position without looking at the image, as codes, learned from stored maps.
 
         Raises:
+            ConfigError: If the kind makes none.
             DataError: If the maps differ in size or have no valid pixel.
         """
-
-    def count(self, stored: np.ndarray) -> np.ndarray:
-        """Counters for :meth:`summarise`, which add up over maps: of the pixels that count, and of all."""
-        return np.array([self.valid(stored).sum(), stored.shape[0] * stored.shape[1]])
-
-    def summarise(self, counts: np.ndarray) -> dict[str, Any]:
-        """Statistics of a split as plain numbers, of the sum of :meth:`count`."""
-        return dict(ignored_share=float(1 - counts[0] / counts[1]))
-
-    def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:
-        """The statistics as names and texts."""
-        return [(f'{self.name}, ignored pixels', f'{100 * summary["ignored_share"]:.3f} %')]
-
-    def contents(self, counts: np.ndarray) -> str:
-        """Describe a split in a few words, from the sum of :meth:`count`."""
-        return f'{100 * self.summarise(counts)["ignored_share"]:.1f} % ignored'
-
-    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
-        """Return likely mistakes, one sentence each.
-
-        Args:
-            counts: The sum of :meth:`count` over a split, or over some of its samples.
-            is_whole: Whether all samples are counted.
-        """
-        share = self.summarise(counts)['ignored_share']
-        return [f'{100 * share:.1f} % of the pixels are ignored.'] if share > MANY else []
-
-    # Pictures: ``values`` in, colours ``(H, W, 3)`` uint8 out.
-
-    titles: tuple[str, str]
-    """Heading of the label and of the prediction."""
-
-    @abstractmethod
-    def colour(self, values: np.ndarray) -> np.ndarray:
-        """Colours of a map."""
-
-    def legend(self) -> list[Entry]:
-        """Names and colours."""
-        return []
-
-    def note(self) -> str | None:
-        """A sentence on the colours."""
-        return None
-
-    def colour_bar(self) -> ColourBar | None:
-        """What the colours of numbers mean."""
-        return None
-
-    unit: str | None = None
-    """Of the values, as ``'m'``; None where they have none. Two values with a unit differ by their ratio, others by their
-    difference."""
-
-    error_note: str | None = None
-    """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
-
-    def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
-        """Draw the differences into a picture of the errors, in place."""
-        raise NotImplementedError(f'{type(self).__name__} has an `error_note` and should draw its errors.')
-
-    error_rank = 0
-    """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""
-
-    # Analyses: how far the prediction of each pixel is off, and by what errors are grouped.
-
-    pixel_error_names: tuple[str, ...] = ()
-    """Names of :meth:`pixel_errors`, with units; a kind that names some gives and colours them. The first one ranks images: 0 is
-    the best."""
-
-    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-        """Errors of each pixel by name, ``(H, W)`` float64, NaN where the label does not count; none by default.
-
-        Raises:
-            ArgumentError: If the shapes differ or a predicted value is not finite.
-        """
-        return {}
-
-    colour_errors_note: str | None = None
-    """A sentence on the colours of :meth:`colour_errors`, where they stand for no numbers."""
-
-    def error_bar(self) -> ColourBar | None:
-        """What they mean, where they stand for numbers."""
-        return None
-
-    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """Colours ``(H, W, 3)`` of the errors of this label alone, grey where it does not count."""
-        raise NotImplementedError(f'{type(self).__name__} has `pixel_error_names` and should colour its errors.')
-
-    group_title: str | None = None
-    """What the labels of a pixel tell by which errors are grouped, such as its class; None groups nothing."""
-
-    def group_names(self) -> list[str]:
-        """Names of the groups."""
-        return []
-
-    def group_edges(self) -> np.ndarray | None:
-        """Where the groups are ranges of numbers, the ascending positive numbers around them, one more than groups."""
-        return None
-
-    def groups(self, values: np.ndarray) -> np.ndarray:
-        """The group of each pixel, ``(H, W)`` integers; what is out of range belongs to none."""
-        raise NotImplementedError(f'{type(self).__name__} has a `group_title` and should tell the groups.')
+        raise ConfigError(f'There is no baseline for the label `{self.name}`: {type(self).__name__} makes no guesses.')

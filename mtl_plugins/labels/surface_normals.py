@@ -11,8 +11,10 @@ from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
-from mtl_plugins.labels.label_kind import ColourBar, LabelKind, even_bar
-from mtl_plugins.labels.png_codec import decode_png, encode_rgb_png
+from mtl_plugins.labels.label_kind import LabelKind
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 DECODE_TABLE = np.concatenate([[0.0], (np.arange(1, 256) - 128) / 127])
 DECODE_TABLE.setflags(write=False)
@@ -45,9 +47,6 @@ def _normalised(vectors: np.ndarray) -> np.ndarray:
     return np.divide(vectors, length, out=np.zeros_like(vectors), where=length > 0)
 
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
 AXES = dict(x=0, y=1, z=2)
 MAX_ANGLE = 60.0
 
@@ -74,6 +73,7 @@ class SurfaceNormals(LabelKind):
     error_rank = -2
     error_note = f'dark .. yellow: normal off by 0 .. {MAX_ANGLE:g} degrees'
     pixel_error_names = ('angle (degrees)',)
+    error_scale = ('angle between true and predicted normal (degrees)', MAX_ANGLE)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', axes: Sequence[str] = ('x', 'y', 'z')) -> None:
         super().__init__(name=name, path=path)
@@ -114,7 +114,7 @@ class SurfaceNormals(LabelKind):
         return stored
 
     def table(self) -> np.ndarray:
-        return DECODE_TABLE.astype(np.float32)
+        return _DECODE_TABLE_FLOAT32
 
     def to_target(self, stored: 'Tensor', table: 'Tensor', length_scale: 'Tensor | None') -> 'Tensor':
         """float32 unit vectors ``(B, 3, H, W)``, zero where unknown."""
@@ -130,22 +130,12 @@ class SurfaceNormals(LabelKind):
             raise ArgumentError(f'`{self.name}` should be finite vectors. Found the shape {values.shape}, or NaN or infinity.')
         return encode_normals(values)
 
-    def to_png(self, codes: np.ndarray) -> bytes:
-        """An RGB PNG."""
-        return encode_rgb_png(codes)
-
-    def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
-        return decode_png(data, 'rgb', size)
-
     def mix(self, first: np.ndarray, second: np.ndarray, share: np.ndarray) -> np.ndarray:
         """The direction of the weighted mean; of opposite vectors the second."""
         mean = super().mix(first, second, share)
         length = np.linalg.norm(mean, axis=-1, keepdims=True)
         whole = np.isin(share, (0, 1))[..., None] | (first == second).all(-1, keepdims=True)
         return np.where(whole, mean, np.where(length > 1e-6, mean / np.maximum(length, 1e-6), second))
-
-    def code_values(self, codes: np.ndarray) -> np.ndarray:
-        return decode_normals(codes)
 
     def scorer(self) -> NormalScorer:
         return NormalScorer(self.name)
@@ -189,11 +179,3 @@ class SurfaceNormals(LabelKind):
 
     def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
         return {self.pixel_error_names[0]: normal_angle(values, prediction)}
-
-    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """From dark (none) to yellow."""
-        angle = normal_angle(values, prediction)
-        return colour_values(np.nan_to_num(angle) / MAX_ANGLE, values.any(-1), 'inferno')
-
-    def error_bar(self) -> ColourBar:
-        return even_bar('angle between true and predicted normal (degrees)', 'inferno', (0, MAX_ANGLE / 2, MAX_ANGLE))

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.labels.label_kind import ColourBar, Entry
+from mtl_plugins.labels.pictures import ColourBar, Entry
 from mtl_plugins.visualization.fonts import pil_font
 
 MARGIN = 4

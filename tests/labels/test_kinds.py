@@ -10,7 +10,10 @@ import torch
 from PIL import Image
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, InvalidPredictionError
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.labels.boundary_map import semantic_boundaries
+from mtl_plugins.labels.decoding import decode_image, read_grey
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label, build_labels, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals, encode_normals
 from mtl_plugins.registry import LABELS
@@ -272,8 +275,6 @@ def test_kinds_of_other_packages_come_from_the_registry():
 
 
 def test_images_in_png_and_arrays(tmp_path):
-    from mtl_plugins.labels.decoding import decode_image
-
     image = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
     Image.fromarray(image).save(tmp_path / 'x.png')
     np.testing.assert_array_equal(decode_image(str(tmp_path / 'x.png')), image)
@@ -294,3 +295,24 @@ def test_a_label_of_another_or_absurd_size_is_refused_before_it_is_decoded(tmp_p
     expected = r'the same size as its image, 40x40 .*' if size else 'at most 268435456 pixels. '
     with pytest.raises(CorruptFileError, match=rf"x\.png' should have {expected}Found 30000x30000"):
         KINDS[name].decode(str(path), size=size)
+
+
+def test_a_kind_without_pictures_and_statistics_has_those_of_all():
+    class Heights(LabelKind):
+        def decode(self, path, *, size=None):
+            return read_grey(path, 'height map', size)
+
+        def encode(self, values, rounding):
+            return values.round().astype(np.uint8)
+
+        def scorer(self):
+            return DepthScorer(self.name)
+
+    kind, values = Heights(name='height'), np.float32([[0, 100, 200]])
+    codes = kind.encode(values, 'nearest')
+    np.testing.assert_array_equal(kind.from_png(kind.to_png(codes), (1, 3)), codes)
+    assert kind.colour(values)[0, :, 0].tolist() == [0, 127, 255] and kind.titles == ('height', 'predicted height')
+    assert kind.contents(kind.count(codes)) == '33.3 % ignored' and kind.doubts(kind.count(codes), True) == []
+    assert kind.pixel_errors(values, values) == {} and kind.error_bar() is None
+    with pytest.raises(ConfigError, match='no baseline for the label `height`: Heights makes no guesses'):
+        kind.guess([codes])

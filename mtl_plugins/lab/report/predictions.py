@@ -16,7 +16,8 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, TrainedModel, analyse, choose_examples, rank_images
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
-from mtl_plugins.labels.label_kind import ColourBar, LabelKind
+from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.pictures import ColourBar
 from mtl_plugins.loading import Sample, build_loader, labels_of, predict_samples
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 
