@@ -1,6 +1,6 @@
 """Cityscapes in the layout of its official archives."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +53,7 @@ class CityscapesDataset(MultiTaskDataset):
         split: ``'train'``, ``'val'`` or ``'test'``.
         num_classes: 19, or 7 for the categories flat, construction, object, nature, sky, human and vehicle of the same pixels.
         tasks: Of ``'semseg'`` and ``'depth'``.
-        split_file: As in :class:`MultiTaskDataset`.
-        missing_labels: As in :class:`MultiTaskDataset`.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: As in :class:`MultiTaskDataset`.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`.
 
     Raises:
         ArgumentError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
@@ -67,36 +61,12 @@ class CityscapesDataset(MultiTaskDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        num_classes: int = 19,
-        tasks: Sequence[str] | None = None,
-        split_file: str | None = None,
-        missing_labels: Sequence[str] = (),
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ):
-        super().__init__(
-            data_root,
-            split,
-            labels=self.offered_labels(dict(num_classes=num_classes)),
-            tasks=tasks,
-            image='leftImg8bit/{split}/{stem}_leftImg8bit.png',
-            stem='[^/]+/[^/]+' if split_file is None else None,
-            split_file=split_file,
-            missing_labels=missing_labels,
-            pipeline=pipeline,
-            metainfo=metainfo,
-            indices=indices,
-            use_packed=False,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
+    default_image = 'leftImg8bit/{split}/{stem}_leftImg8bit.png'
+    default_stem = '[^/]+/[^/]+'
+
+    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
+        super().__init__(data_root, split, **kwargs)
         self.check_used('semseg', 'num_classes', num_classes != 19)
 
     @classmethod

@@ -1,6 +1,6 @@
 """Cityscapes as the arrays that papers on multi-task learning share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +26,7 @@ class CityscapesArraysDataset(MultiTaskDataset):
         num_classes: 7 or 19.
         label_folder: Name of the folder of the labels, by default ``label_<num_classes>``; ``'label'`` in some copies.
         tasks: ``('semseg',)``.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: As in :class:`MultiTaskDataset`.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`.
 
     Raises:
         ValueError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
@@ -38,31 +34,13 @@ class CityscapesArraysDataset(MultiTaskDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
+    default_image = '{split}/image/{stem}.npy'
+
     def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        num_classes: int = 7,
-        label_folder: str | None = None,
-        tasks: Sequence[str] | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
+        self, data_root: str | Path, split: str = 'train', num_classes: int = 7, label_folder: str | None = None, **kwargs: Any
     ):
-        super().__init__(
-            data_root,
-            split,
-            labels=self.offered_labels(dict(num_classes=num_classes, label_folder=label_folder)),
-            tasks=tasks,
-            image='{split}/image/{stem}.npy',
-            pipeline=pipeline,
-            metainfo=metainfo,
-            indices=indices,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes, label_folder=label_folder))
+        super().__init__(data_root, split, **kwargs)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:

@@ -1,6 +1,6 @@
 """Synscapes in its official layout."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,13 +30,7 @@ class SynscapesDataset(MultiTaskDataset):
         split: ``'train'``, ``'val'`` or ``'test'``; with ``split_file`` any name.
         num_classes: 19, or 7 categories, as in :class:`CityscapesDataset`.
         tasks: Of ``'semseg'`` and ``'depth'``. Depth needs the package OpenEXR (``mtl_plugins[exr]``).
-        split_file: As in :class:`MultiTaskDataset`.
-        missing_labels: As in :class:`MultiTaskDataset`.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: As in :class:`MultiTaskDataset`.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`.
 
     Raises:
         ArgumentError: If ``num_classes`` or ``split`` is unknown, or as :class:`MultiTaskDataset` does.
@@ -45,37 +39,13 @@ class SynscapesDataset(MultiTaskDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        num_classes: int = 19,
-        tasks: Sequence[str] | None = None,
-        split_file: str | None = None,
-        missing_labels: Sequence[str] = (),
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ):
-        if split_file is None and split not in SPLITS:
+    default_image = 'img/rgb/{stem}.png'
+
+    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
+        if kwargs.get('split_file') is None and split not in SPLITS:
             raise ArgumentError(f'`split` should be one of {list(SPLITS)}, or have a `split_file`. Found {split!r}.')
-        super().__init__(
-            data_root,
-            split,
-            labels=self.offered_labels(dict(num_classes=num_classes)),
-            tasks=tasks,
-            image='img/rgb/{stem}.png',
-            split_file=split_file,
-            missing_labels=missing_labels,
-            pipeline=pipeline,
-            metainfo=metainfo,
-            indices=indices,
-            use_packed=False,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
+        super().__init__(data_root, split, **kwargs)
         self.check_used('semseg', 'num_classes', num_classes != 19)
 
     @classmethod

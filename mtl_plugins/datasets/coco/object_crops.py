@@ -1,8 +1,9 @@
 """Single objects, cut out of COCO's images or read from a folder."""
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,11 +68,7 @@ class ObjectCropDataset(KeyedDataset):
         margin: What is added on each side of a box, as a share of its width and height; 0.1 by default.
         min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out; 32 by default.
         folder: Folder of crops, taken as they are: without ``margin`` and ``min_size``.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the samples on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ArgumentError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or ``classes`` names an unknown
@@ -88,11 +85,7 @@ class ObjectCropDataset(KeyedDataset):
         margin: float | None = None,
         min_size: int | None = None,
         folder: str | Path | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
+        **kwargs: Any,
     ):
         if folder is not None and (margin, min_size) != (None, None):
             raise ArgumentError(
@@ -107,7 +100,7 @@ class ObjectCropDataset(KeyedDataset):
         if classes is None:
             classes = CLASSES if self.folder is None else _sub_folders(self.folder)
         self.classes = check_classes(classes) if classes else ()
-        super().__init__(data_root, pipeline, {'classes': self.classes, **(metainfo or {})}, indices, test_mode, lazy_init)
+        super().__init__(dict(classes=self.classes), data_root, **kwargs)
 
     def load_data_list(self) -> list[dict]:
         if self.folder is not None:

@@ -1,6 +1,6 @@
 """COCO for semantic segmentation: the objects of some categories against everything else."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,7 @@ class COCOSubsetDataset(KeyedDataset):
         data_root: Folder that holds ``annotations`` and the splits.
         split: ``'train'``, ``'val'``, ``'train2017'`` and so on.
         classes: Categories by name; class ``k + 1`` is the ``k``-th.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: Read the annotations on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ValueError: If ``classes`` names an unknown category.
@@ -40,23 +36,12 @@ class COCOSubsetDataset(KeyedDataset):
         CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if a file cannot be used.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        classes: Sequence[str] = CLASSES,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ):
+    def __init__(self, data_root: str | Path, split: str = 'train', classes: Sequence[str] = CLASSES, **kwargs: Any):
         self.split = split
         self.classes = check_classes(classes)
         configs = self.offered_labels(dict(classes=classes))
         self.labels = build_labels(configs)
-        defaults = dict(labels=configs, **class_names(self.labels))
-        super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
+        super().__init__(dict(labels=configs, **class_names(self.labels)), data_root, **kwargs)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:

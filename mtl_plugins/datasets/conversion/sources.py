@@ -1,6 +1,5 @@
 """The data sets that can be converted, and which of their splits."""
 
-import inspect
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,6 +9,7 @@ from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.presets import DESCRIPTION, build_labels
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.config_classes import accepted_arguments
 from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
 
 # Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
@@ -94,7 +94,7 @@ def open_source(
     cls = DATASETS.get(layout.dataset)
     arguments = dict(description)
     if num_classes is not None:
-        if 'num_classes' not in inspect.signature(cls).parameters:
+        if 'num_classes' not in accepted_arguments(cls):
             raise ConfigError(f'`num_classes` of {layout.dataset} cannot be chosen.')
         arguments['num_classes'] = num_classes
     opened: dict[str, LabelledDataset] = {}
@@ -122,7 +122,7 @@ def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: S
     offered = tuple(cls.offered_labels(arguments))
     arguments['tasks'] = offered if labels is None else labels
     # A label that was not downloaded, or that some samples lack, is left out.
-    if 'missing_labels' in inspect.signature(cls).parameters:
+    if 'missing_labels' in accepted_arguments(cls):
         arguments['missing_labels'] = [name for name in arguments['tasks'] if name in offered]
     dataset = cls(**arguments)
     # What lies beyond a range is counted when it is stored, and another range may be asked for.

@@ -39,12 +39,13 @@ class SampleKey(NamedTuple):
 class KeyedDataset(BaseDataset):
     """mmengine's data set, asked by an int or a `SampleKey`.
 
-    The pipeline gets the sample's own generator as ``rng`` and the kinds of the data's labels by name as ``labels``.
+    The pipeline gets the sample's own generator as ``rng`` and the kinds of the data's labels by name as ``labels``. A subclass
+    passes its own ``metainfo`` first.
 
     Args:
         data_root: Folder of the data.
         pipeline: Transforms.
-        metainfo: Entries of ``metainfo``.
+        metainfo: Replaces entries of ``metainfo``.
         indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
         test_mode: As in mmengine: never replace a sample by another one.
         lazy_init: List the samples on first use instead of now.
@@ -54,18 +55,20 @@ class KeyedDataset(BaseDataset):
 
     def __init__(
         self,
-        data_root: str | Path,
-        pipeline: Sequence[dict | Callable],
-        metainfo: Mapping | None,
-        indices: int | Sequence[int] | None,
-        test_mode: bool,
-        lazy_init: bool,
+        defaults: Mapping,
+        /,
+        data_root: str | Path = '',
+        pipeline: Sequence[dict | Callable] = (),
+        metainfo: Mapping | None = None,
+        indices: int | Sequence[int] | None = None,
+        test_mode: bool = False,
+        lazy_init: bool = False,
     ):
         super().__init__(
             data_root=str(data_root),
             data_prefix={},
             pipeline=[build_transform(step) for step in pipeline],
-            metainfo=metainfo,
+            metainfo={**defaults, **(metainfo or {})},
             indices=indices,
             test_mode=test_mode,
             lazy_init=lazy_init,
@@ -94,56 +97,32 @@ class LabelledDataset(KeyedDataset):
 
     ``metainfo`` holds ``labels``, the configs of the labels, and ``classes`` and ``palette`` of the first class map.
     The data info of each sample holds its ``stem``, and either ``img_path`` and ``label_paths`` (files by label; a label that
-    the sample lacks is absent) or whatever :meth:`load_sample` needs to add ``img`` and the stored maps itself.
+    the sample lacks is absent) or whatever :meth:`load_sample` needs to add ``img`` and the stored maps itself. A subclass passes
+    the configs of the labels that there are first.
 
     Args:
         data_root: Folder of the data.
-        split: Name of the split.
-        labels: Config of each label by its name, see :class:`~mtl_plugins.labels.label_kind.LabelKind`.
-        tasks: Which labels to read; by default those of :meth:`default_tasks`.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the samples on first use instead of now.
+        tasks: Which labels to read; by default ``default_tasks``, or all.
+        **kwargs: Of :class:`KeyedDataset`.
 
     Raises:
         ConfigError: If a label's config is wrong.
         ArgumentError: If ``tasks`` is no sequence of different names of labels.
     """
 
+    split = ''
+    default_tasks: Sequence[str] | None = None
+
     def __init__(
-        self,
-        data_root: str | Path,
-        split: str,
-        labels: Mapping[str, Mapping] | None,
-        tasks: Sequence[str] | None,
-        pipeline: Sequence[dict | Callable],
-        metainfo: Mapping | None,
-        indices: int | Sequence[int] | None,
-        test_mode: bool,
-        lazy_init: bool,
+        self, offered: Mapping[str, Mapping], /, data_root: str | Path, tasks: Sequence[str] | None = None, **kwargs: Any
     ):
-        configs = self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks))
-        self.split = split
-        self.labels = build_labels(configs)
-        defaults = dict(labels=configs, **class_names(self.labels))
-        super().__init__(data_root, pipeline, {**defaults, **(metainfo or {})}, indices, test_mode, lazy_init)
-
-    @classmethod
-    def wanted_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
-        """Those of :meth:`offered_labels` that ``tasks`` names.
-
-        Raises:
-            ArgumentError: If ``tasks`` is no sequence of different names of labels.
-        """
-        offered = cls.offered_labels(config)
-        tasks = config.get('tasks')
         if tasks is None:
-            tasks = cls.default_tasks(offered)
+            tasks = [name for name in self.default_tasks or offered if name in offered]
         if isinstance(tasks, str) or len(set(tasks)) != len(tasks) or not set(tasks) <= set(offered):
             raise ArgumentError(f'`tasks` should be a sequence of different names out of {tuple(offered)}. Found {tasks!r}.')
-        return {name: dict(offered[name]) for name in tasks}
+        configs = {name: dict(offered[name]) for name in tasks}
+        self.labels = build_labels(configs)
+        super().__init__(dict(labels=configs, **class_names(self.labels)), data_root, **kwargs)
 
     def check_used(self, label: str, argument: str, is_given: bool) -> None:
         """Refuse an argument about a label that is not read.
@@ -162,11 +141,6 @@ class LabelledDataset(KeyedDataset):
             config: Arguments of the class.
         """
         return config.get('labels') or {}
-
-    @classmethod
-    def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
-        """Names of the labels that are read where ``tasks`` does not say."""
-        return tuple(offered)
 
     @property
     def stems(self) -> list[str]:

@@ -1,6 +1,6 @@
 """MiniScapes: street scenes with a class and a depth for every pixel."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
@@ -20,6 +20,8 @@ class MiniScapesDataset(MultiTaskDataset):
     Arguments and errors are those of :class:`MultiTaskDataset`; ``tasks`` are ``('semseg', 'depth')`` by default.
     """
 
+    default_tasks = MINISCAPES_TASKS
+
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
         return config.get('labels') or miniscapes_labels(config.get('data_root'))
@@ -27,7 +29,3 @@ class MiniScapesDataset(MultiTaskDataset):
     def list_files(self) -> SplitListing:
         missing = (*self.layout['missing_labels'], *miniscapes_missing_labels(self.data_root))
         return list_split(self.data_root, self.split, self.labels, **{**self.layout, 'missing_labels': missing})
-
-    @classmethod
-    def default_tasks(cls, offered: Mapping[str, Mapping]) -> Sequence[str]:
-        return tuple(name for name in MINISCAPES_TASKS if name in offered)

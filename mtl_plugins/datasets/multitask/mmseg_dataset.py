@@ -3,7 +3,7 @@
 import copy
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,7 @@ class MMSegDataset(LabelledDataset):
         data_root: Folder that mmseg's class starts from.
         dataset: Config of mmseg's class, without what this one takes; ``mmseg.`` before its name is optional.
         tasks: ``('semseg',)``.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ConfigError: If mmseg has no such class, or does not build it.
@@ -46,25 +42,12 @@ class MMSegDataset(LabelledDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        dataset: Mapping[str, Any],
-        tasks: Sequence[str] | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ):
+    def __init__(self, data_root: str | Path, dataset: Mapping[str, Any], **kwargs: Any):
         self.source = copy.deepcopy(dict(dataset))
-        labels = self.offered_labels(dict(dataset=dataset))
-        super().__init__(data_root, '', labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+        super().__init__(self.offered_labels(dict(dataset=dataset)), data_root, **kwargs)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        if config.get('labels'):
-            return config['labels']
         source = config.get('dataset') or {}
         kind = find_class(source)
         metainfo = kind._load_metainfo(copy.deepcopy(dict(source.get('metainfo') or {})))

@@ -1,7 +1,8 @@
 """Images with any labels, in files that follow templates."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
@@ -34,9 +35,9 @@ class MultiTaskDataset(LabelledDataset):
             ``stem``.
         missing_labels: Names of labels that samples may lack. Such samples do not count for the task, in losses and in scores.
         pipeline: Transforms.
+        use_packed: Allow a packed folder.
         metainfo: Replaces entries of ``metainfo``.
         indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        use_packed: Whether a packed folder may be used.
         test_mode: As in mmengine: never replace a sample by another one.
         lazy_init: List the files on first use instead of now.
 
@@ -47,39 +48,38 @@ class MultiTaskDataset(LabelledDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
+    default_image = '{split}/rgb/{stem}.jpg'
+    default_stem = r'\d+'
+
     def __init__(
         self,
         data_root: str | Path,
         split: str = 'train',
         labels: Mapping[str, Mapping] | None = None,
-        tasks: Sequence[str] | None = None,
-        image: str = '{split}/rgb/{stem}.jpg',
+        image: str | None = None,
         stem: str | None = None,
         split_file: str | None = None,
         missing_labels: Sequence[str] = (),
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
         use_packed: bool = True,
-        test_mode: bool = False,
-        lazy_init: bool = False,
+        **kwargs: Any,
     ):
-        names = tuple(self.wanted_labels(dict(data_root=data_root, labels=labels, tasks=tasks)))
-        if isinstance(missing_labels, str) or not set(missing_labels) <= set(names):
-            raise ArgumentError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing_labels!r}.')
         if stem is not None and split_file is not None:
             raise ArgumentError(f'`stem` should be left out with `split_file`, which names the samples. Found {stem!r}.')
-        stem = r'\d+' if stem is None else stem
-        self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=tuple(missing_labels))
+        image, stem = image or self.default_image, stem or self.default_stem
+        self.layout = dict(image=image, stem=stem, split_file=split_file, missing_labels=missing_labels)
+        self.split = split
         self.use_packed = use_packed
         self.packed = None
-        super().__init__(data_root, split, labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+        super().__init__(self.offered_labels(dict(data_root=data_root, labels=labels)), data_root, **kwargs)
 
     def list_files(self) -> SplitListing:
         """The files of the split."""
         return list_split(self.data_root, self.split, self.labels, **self.layout)
 
     def load_data_list(self) -> list[dict]:
+        names, missing = tuple(self.labels), self.layout['missing_labels']
+        if isinstance(missing, str) or not set(missing) <= set(names):
+            raise ArgumentError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing!r}.')
         listing = self.list_files()
         self.packed = open_packed(listing) if self.use_packed else None
         data_list = []

@@ -1,6 +1,6 @@
 """NYU Depth V2 as the arrays that papers on multi-task learning share."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,8 @@ CLASS_13_OF_40 = (
 )
 # fmt: on
 
-
 DEPTH_RANGE = (0.5, 10.0)
+NORMAL_AXES = ('x', '-y', 'z')
 
 
 @DATASETS.register_module()
@@ -49,12 +49,7 @@ class NYUv2Dataset(MultiTaskDataset):
         split: ``'train'`` or ``'val'``.
         tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
         normal_axes: ``axes`` of :class:`~mtl_plugins.labels.surface_normals.SurfaceNormals`.
-        missing_labels: As in :class:`MultiTaskDataset`.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: As in :class:`MultiTaskDataset`.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`.
 
     Raises:
         ConfigError: If ``normal_axes`` are wrong.
@@ -63,37 +58,16 @@ class NYUv2Dataset(MultiTaskDataset):
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
 
-    def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        tasks: Sequence[str] | None = None,
-        normal_axes: Sequence[str] = ('x', '-y', 'z'),
-        missing_labels: Sequence[str] = (),
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
-    ):
-        super().__init__(
-            data_root,
-            split,
-            labels=self.offered_labels(dict(normal_axes=normal_axes)),
-            tasks=tasks,
-            image='{split}/image/{stem}.npy',
-            missing_labels=missing_labels,
-            pipeline=pipeline,
-            metainfo=metainfo,
-            indices=indices,
-            test_mode=test_mode,
-            lazy_init=lazy_init,
-        )
-        self.check_used('normals', 'normal_axes', tuple(normal_axes) != ('x', '-y', 'z'))
+    default_image = '{split}/image/{stem}.npy'
+
+    def __init__(self, data_root: str | Path, split: str = 'train', normal_axes: Sequence[str] = NORMAL_AXES, **kwargs: Any):
+        kwargs['labels'] = self.offered_labels(dict(kwargs, normal_axes=normal_axes))
+        super().__init__(data_root, split, **kwargs)
+        self.check_used('normals', 'normal_axes', tuple(normal_axes) != NORMAL_AXES)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        axes = tuple(config.get('normal_axes', ('x', '-y', 'z')))
+        axes = tuple(config.get('normal_axes', NORMAL_AXES))
         return config.get('labels') or dict(
             semseg=dict(type='ClassMap', classes=CLASSES_13, path='{split}/label/{stem}.npy'),
             depth=dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=DEPTH_RANGE),

@@ -1,6 +1,6 @@
 """NYU Depth V2 from its official MATLAB files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,11 +39,7 @@ class NYUv2MatDataset(LabelledDataset):
         num_classes: 40 or 13.
         raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
         tasks: Of ``'semseg'`` and ``'depth'``.
-        pipeline: Transforms.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: Open the files on first use instead of now.
+        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ArgumentError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
@@ -58,26 +54,19 @@ class NYUv2MatDataset(LabelledDataset):
         split: str = 'train',
         num_classes: int = 40,
         raw_depth: bool = False,
-        tasks: Sequence[str] | None = None,
-        pipeline: Sequence[dict | Callable] = (),
-        metainfo: Mapping | None = None,
-        indices: int | Sequence[int] | None = None,
-        test_mode: bool = False,
-        lazy_init: bool = False,
+        **kwargs: Any,
     ):
         if split not in SPLIT_KEYS:
             raise ArgumentError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
+        self.split = split
         self.num_classes = num_classes
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
-        labels = self.offered_labels(dict(num_classes=num_classes))
-        super().__init__(data_root, split, labels, tasks, pipeline, metainfo, indices, test_mode, lazy_init)
+        super().__init__(self.offered_labels(dict(num_classes=num_classes)), data_root, **kwargs)
         self.check_used('semseg', 'num_classes', num_classes != 40)
         self.check_used('depth', 'raw_depth', raw_depth)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        if config.get('labels'):
-            return config['labels']
         num_classes = config.get('num_classes', 40)
         if num_classes not in (40, 13):
             raise ArgumentError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
