@@ -30,7 +30,6 @@ PLUGINS_ADVICE = f'If it is a plug-in that you trust, set {PLUGINS_VARIABLE} to 
 LIBRARIES = dict(
     torch=('torch.nn.modules.loss', ('_Loss',), 'MODELS'),
     torchvision=('torchvision.transforms.v2', ('Transform',), 'TRANSFORMS'),
-    albumentations=('albumentations', ('BasicTransform', 'BaseCompose'), 'TRANSFORMS'),
 )
 MOST_BYTES = 2**26
 MOST_LEVELS = 64
@@ -238,19 +237,10 @@ def find_registered(name: Any, *roots: 'Registry') -> type | None:
 
 
 def find_in_library(name: str) -> type | None:
-    """Return the loss of torch or the transform of torchvision or albumentations of a name; None if there is none.
-
-    Raises:
-        ConfigError: If the library is not installed.
-    """
+    """Return the loss of torch or the transform of torchvision of a name; None if there is none."""
     library, _, own = name.partition('.')
     module, bases, _ = LIBRARIES[library]
-    # It would ask the network for newer versions.
-    os.environ.setdefault('NO_ALBUMENTATIONS_UPDATE', '1')
-    try:
-        namespace = importlib.import_module(module)
-    except ImportError as error:
-        raise ConfigError(f'`{name}` needs the package {library}: pip install {library}') from error
+    namespace = importlib.import_module(module)
     found = getattr(namespace, own, None)
     return found if inspect.isclass(found) and issubclass(found, tuple(getattr(namespace, base) for base in bases)) else None
 

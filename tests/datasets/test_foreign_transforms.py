@@ -1,7 +1,6 @@
-"""Transforms of mmcv, mmseg, torchvision and albumentations on a sample with label maps."""
+"""Transforms of mmcv, mmseg and torchvision on a sample with label maps."""
 
 import random
-import sys
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -25,22 +24,12 @@ STEPS = [
     dict(type='torchvision.ColorJitter', brightness=0.4, hue=0.1),
     dict(type='torchvision.RandomAffine', degrees=20, translate=(0.1, 0.1)),
     dict(type='torchvision.GaussianNoise'),
-    dict(type='albumentations.RandomBrightnessContrast'),
-    dict(type='albumentations.Affine', rotate=(-20, 20), p=1.0),
 ]
-MOVING = [
-    step for step in STEPS if step['type'].split('.')[1] in ('RandomRotate', 'RandomCutOut', 'Pad', 'RandomAffine', 'Affine')
-]
+MOVING = [step for step in STEPS if step['type'].split('.')[1] in ('RandomRotate', 'RandomCutOut', 'Pad', 'RandomAffine')]
 
 
 def by_name(step):
     return step['type']
-
-
-def build(step):
-    if step['type'].startswith('albumentations'):
-        pytest.importorskip('albumentations')
-    return build_transform(step)
 
 
 def make_sample(seed=0, **more):
@@ -60,7 +49,7 @@ def global_states():
 
 @pytest.mark.parametrize('step', STEPS, ids=by_name)
 def test_threads_give_what_one_gives_and_no_global_generator_moves(step):
-    transform = build(step)
+    transform = build_transform(step)
     before = global_states()
     alone = [transform(make_sample(seed)) for seed in range(8)]
     with ThreadPoolExecutor(4) as pool:
@@ -76,7 +65,7 @@ def test_threads_give_what_one_gives_and_no_global_generator_moves(step):
 @pytest.mark.parametrize('step', STEPS, ids=by_name)
 def test_all_labels_go_with_the_image_and_beyond_its_border_they_are_invalid(step):
     # mmseg and mmcv fill depth with 255 m or leave it where it was.
-    transform, borders = build(step), []
+    transform, borders = build_transform(step), []
     for seed in range(4):
         sample = transform(make_sample(seed))
         classes, depth = sample['gt_seg_map'], sample['gt_depth_map']
@@ -152,11 +141,6 @@ def test_what_cannot_work_is_refused_in_one_sentence(step, message):
         build_transform(step)(make_sample())
 
 
-def test_unknown_transforms_and_missing_libraries(monkeypatch):
-    with pytest.raises(
-        ConfigError, match=r"`type` should be a transform of torchvision.transforms.v2. Found 'torchvision.None'."
-    ):
+def test_unknown_transforms():
+    with pytest.raises(ConfigError, match=r"`type` should be a transform of torchvision.transforms.v2. Found 'torchvision.None'"):
         build_transform(dict(type='torchvision.None'))
-    monkeypatch.setitem(sys.modules, 'albumentations', None)
-    with pytest.raises(ConfigError, match='needs the package albumentations: pip install albumentations'):
-        build_transform(dict(type='albumentations.CLAHE'))

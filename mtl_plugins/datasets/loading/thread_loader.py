@@ -8,7 +8,7 @@ from typing import Any
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset
 
 
 class ThreadDataLoader(DataLoader):
@@ -21,45 +21,24 @@ class ThreadDataLoader(DataLoader):
     Args:
         dataset: Map-style dataset whose ``__getitem__`` may be called from several threads.
         batch_size: Samples per batch, or None with ``batch_sampler``.
-        sampler: Yields keys of the dataset. None means in order, or shuffled.
-        batch_sampler: Yields lists of keys instead.
-        shuffle: Whether to shuffle when there is no sampler.
         num_workers: Number of threads.
-        collate_fn: Items to batch.
-        pin_memory: Whether to return batches in pinned memory; ignored without a CUDA device.
-        drop_last: Whether to drop an incomplete batch at the end.
         prefetch_factor: Batches per thread made ahead.
-        persistent_workers: Accepted for the sake of configs written for processes. Threads start in no time.
-        worker_init_fn: Accepted for the same reason: it would set per-process state.
+        persistent_workers, worker_init_fn: Ignored; configs written for processes have them.
+        **kwargs: Of PyTorch's ``DataLoader``.
     """
 
     def __init__(
         self,
         dataset: Dataset,
         batch_size: int | None = 1,
-        sampler: Sampler | None = None,
-        batch_sampler: Sampler | None = None,
-        shuffle: bool | None = None,
         num_workers: int = 2,
-        collate_fn: Callable | None = None,
-        pin_memory: bool = False,
-        drop_last: bool = False,
         prefetch_factor: int | None = 2,
         persistent_workers: bool = False,
         worker_init_fn: Callable | None = None,
+        **kwargs: Any,
     ):
-        super().__init__(
-            dataset,
-            batch_size=batch_size,
-            sampler=sampler,
-            batch_sampler=batch_sampler,
-            shuffle=shuffle,
-            num_workers=num_workers,
-            collate_fn=collate_fn,
-            pin_memory=pin_memory,
-            drop_last=drop_last,
-            prefetch_factor=prefetch_factor if num_workers > 0 else None,
-        )
+        prefetch_factor = prefetch_factor if num_workers > 0 else None
+        super().__init__(dataset, batch_size, num_workers=num_workers, prefetch_factor=prefetch_factor, **kwargs)
 
     def check_worker_number_rationality(self) -> None:
         """Nothing to warn of: more threads than cores cost little."""

@@ -1,6 +1,5 @@
-"""Transforms of mmcv, mmseg, torchvision and albumentations, under the sample's own seed."""
+"""Transforms of mmcv, mmseg and torchvision, under the sample's own seed."""
 
-import copy
 import os
 import random
 import threading
@@ -17,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import SCOPE, TRANSFORMS
-from mtl_plugins.utils.data_files import LIBRARIES, find_in_library
+from mtl_plugins.utils.data_files import find_in_library
 
 # A pixel's number starts here: whatever a library fills borders with is below.
 FIRST = 256
@@ -27,7 +26,7 @@ LAST = 2**24
 READS_CLASSES = ('RandomCrop', 'GenerateEdge')
 REFUSED = {
     'RandomMosaic': 'it needs other samples',
-    'Albu': "take `type='albumentations.<name>'` instead",
+    'Albu': 'take a transform of torchvision instead',
     'PackSegInputs': 'take PackMultiTaskInputs instead',
     'Normalize': 'the data preprocessor does that',
     'RandomDepthMix': 'it mixes depth into the image',
@@ -37,35 +36,31 @@ REFUSED = {
 def build_transform(step: dict | Callable) -> Callable:
     """A step of a pipeline, of this package or of another library.
 
-    ``torchvision.<name>`` is a class of ``torchvision.transforms.v2``, ``albumentations.<name>`` one of albumentations; both take
-    the arguments of that class. Any other name is a registered one: ``mmseg.RandomRotate``, ``mmcv.Pad``.
+    ``torchvision.<name>`` is a class of ``torchvision.transforms.v2``. Any other name is a registered one:
+    ``mmseg.RandomRotate``, ``mmcv.Pad``.
 
     Raises:
-        ConfigError: If there is no such class, or the library is not installed.
+        ConfigError: If there is no such class.
         ArgumentError: If it cannot serve in a pipeline of label maps.
     """
     if not isinstance(step, Mapping):
         return step
-    library = step['type'].partition('.')[0]
-    arguments = {key: value for key, value in step.items() if key != 'type'}
-    if library == 'torchvision':
-        return TorchvisionTransform(step['type'], _make(step['type'], arguments))
-    if library == 'albumentations':
-        return AlbumentationsTransform(step['type'], _make(step['type'], arguments))
+    if step['type'].startswith('torchvision.'):
+        return TorchvisionTransform(step['type'], _make(**step))
     built = TRANSFORMS.build({'_scope_': SCOPE, **step})
     if type(built).__module__.partition('.')[0] in ('mmcv', 'mmseg'):
         return OpenMMLabTransform(step['type'], built)
     return built
 
 
-def _make(kind: str, arguments: dict) -> Any:
-    found = find_in_library(kind)
+def _make(type: str, **arguments: Any) -> Any:
+    found = find_in_library(type)
     if found is None:
-        raise ConfigError(f'`type` should be a transform of {LIBRARIES[kind.partition(".")[0]][0]}. Found {kind!r}.')
+        raise ConfigError(f'`type` should be a transform of torchvision.transforms.v2. Found {type!r}.')
     try:
         return found(**arguments)
     except TypeError as error:
-        raise ArgumentError(f'The arguments of {kind} should be what it takes. Found {arguments} ({error}).') from error
+        raise ArgumentError(f'The arguments of {type} should be what it takes. Found {arguments} ({error}).') from error
 
 
 class ForeignTransform(BaseTransform):
@@ -94,7 +89,7 @@ class ForeignTransform(BaseTransform):
         """Change ``results['img']`` and give the moved numbers; the class map is there to be read."""
 
     def transform(self, results: dict) -> dict:
-        labels = {key: invalid for key, invalid in self.labels(results).items() if key in results}
+        labels = {kind.key: kind.invalid for kind in results['labels'].values() if kind.key in results}
         maps = {key: results.pop(key) for key in labels}
         shape = results['img'].shape[:2] if 'img' in results else None
         numbers = pixel_numbers(*shape) if maps and shape else None
@@ -126,11 +121,6 @@ class ForeignTransform(BaseTransform):
             results[key] = gathered
         return results
 
-    @staticmethod
-    def labels(results: dict) -> dict[str, float]:
-        """Keys and invalid values of the label maps."""
-        return {kind.key: kind.invalid for kind in results['labels'].values()}
-
 
 def pixel_numbers(height: int, width: int) -> np.ndarray:
     """The number of each pixel, row by row, from ``FIRST``: float32 ``(H, W)``.
@@ -144,7 +134,7 @@ def pixel_numbers(height: int, width: int) -> np.ndarray:
 
 
 def _is_shift(sources: np.ndarray, missing: np.ndarray, width: int) -> bool:
-    """Whether neighbours stay neighbours, as in a crop."""
+    """Return True if neighbours stay neighbours, as in a crop."""
     rows, columns = np.divmod(sources, width)
     steps = [
         (np.diff(columns, axis=1), ~missing[:, 1:] & ~missing[:, :-1]),
@@ -271,29 +261,3 @@ class TorchvisionTransform(ForeignTransform):
             ) from error
         results['img'] = np.ascontiguousarray(sample[0].permute(1, 2, 0).numpy())
         return None if numbers is None else sample[1][0].numpy()
-
-
-class AlbumentationsTransform(ForeignTransform):
-    """A transform of albumentations with generators of its own; each thread has its copy."""
-
-    def __init__(self, name: str, transform: Any) -> None:
-        import albumentations
-
-        super().__init__(name, albumentations.Compose([transform]))
-        self.copies: dict[int, Any] = {}
-
-    def __getstate__(self) -> dict:
-        return {**self.__dict__, 'copies': {}}
-
-    def apply(self, results: dict, numbers: np.ndarray | None, classes: np.ndarray | None) -> np.ndarray | None:
-        thread = threading.get_ident()
-        if thread not in self.copies:
-            self.copies[thread] = copy.deepcopy(self.foreign)
-        transform = self.copies[thread]
-        transform.set_random_seed(int(results['rng'].integers(2**32)))
-        sample = {'image': np.ascontiguousarray(results['img'])}
-        if numbers is not None:
-            sample['mask'] = numbers
-        sample = transform(**sample)
-        results['img'] = np.ascontiguousarray(sample['image'])
-        return sample.get('mask')
