@@ -1,10 +1,12 @@
 """Tiny data sets of random content in the layouts of the official downloads."""
 
 import json
+import re
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pytest
 
 # Cityscapes' published table: class by id, what is not evaluated left out.
 TRAIN_IDS = {
@@ -17,6 +19,11 @@ FRAMES = dict(
     val=('lindau/lindau_000000_000019', 'munster/munster_000003_000019'),
     test=('berlin/berlin_000000_000019',),
 )
+
+
+def expect(error, *words):
+    """One sentence that names everything in ``words``."""
+    return pytest.raises(error, match='.*'.join(re.escape(str(word)) for word in words))
 
 
 def save_png(path: Path, array: np.ndarray) -> None:

@@ -107,13 +107,6 @@ def test_sliced_crops_reach_every_position():
     assert corners == {(x, y) for x in (1, 2, 3) for y in (1, 2, 3)}
 
 
-def test_crop_of_the_whole_image_is_the_image():
-    whole = RandomHomography((HEIGHT, WIDTH), flip_prob=0)(results())
-    np.testing.assert_array_equal(whole['img'], results()['img'])
-    mirrored = RandomHomography((HEIGHT, WIDTH), flip_prob=1)(results())
-    np.testing.assert_array_equal(mirrored['gt_seg_map'], results()['gt_seg_map'][:, ::-1])
-
-
 @pytest.mark.parametrize('options', [{}, dict(scale=(0.3, 0.5))])
 def test_image_smaller_than_the_crop_is_whole_and_filled_around(options):
     for seed in range(5):
@@ -142,24 +135,13 @@ def test_samples_stay_consistent_across_modalities(options):
             assert np.abs(difference[known]).max() <= 1 and abs(difference[known].mean()) < 0.1
 
 
-def test_same_key_same_crop_and_other_key_other_crop():
-    transform = RandomHomography(32, scale=(0.5, 2), max_tilt_deg=10, max_wiggle=0.2)
-    np.testing.assert_array_equal(transform(results(1))['img'], transform(results(1))['img'])
-    assert not np.array_equal(transform(results(1))['img'], transform(results(2))['img'])
-
-
-def test_missing_labels_are_no_trouble():
-    sample = results()
-    del sample['gt_seg_map'], sample['gt_depth_map']
-    assert RandomHomography(32)(sample)['img'].shape == (32, 32, 3)
-
-
-def test_read_only_maps_of_a_packed_folder_are_accepted():
+def test_read_only_maps_and_missing_labels_are_accepted():
     for options in ({}, dict(scale=(0.5, 2))):
         sample = results()
-        for key in ('img', 'gt_seg_map', 'gt_depth_map'):
+        del sample['gt_depth_map']
+        for key in ('img', 'gt_seg_map'):
             sample[key].setflags(write=False)
-        RandomHomography(32, flip_prob=1, **options)(sample)
+        assert RandomHomography(32, flip_prob=1, **options)(sample)['img'].shape == (32, 32, 3)
 
 
 def test_depth_is_divided_by_the_zoom_on_request():
@@ -171,13 +153,6 @@ def test_depth_is_divided_by_the_zoom_on_request():
         views.append(zoom)
     assert min(views) < 0.8 < 1.5 < max(views) and 0.5 <= min(views) and max(views) <= 2
     assert RandomHomography(32, scale=(0.5, 2))(results())['length_scale'] == 1.0
-
-
-def test_flip_probability():
-    transform = RandomHomography(16, flip_prob=0.25)
-    rng = np.random.default_rng(0)
-    share = np.mean([transform.sample_view(rng, (HEIGHT, WIDTH))['flip'] for _ in range(2000)])
-    assert share == pytest.approx(0.25, abs=0.04)
 
 
 def test_any_wiggle_below_one_half_gives_a_view_without_a_fold():

@@ -77,17 +77,6 @@ def test_batches_do_not_depend_on_who_loads_them(dataset, loader, num_workers):
         assert_same_batches(plain, tested)
 
 
-def test_epochs_and_seeds_differ(dataset):
-    def first_batch(seed, epoch):
-        sampler = EpochSampler(dataset, shuffle=False, seed=seed)
-        sampler.set_epoch(epoch)
-        return next(iter(DataLoader(dataset, batch_size=4, sampler=sampler, collate_fn=multitask_collate)))['inputs']
-
-    batches = [first_batch(0, 0), first_batch(0, 1), first_batch(1, 0)]
-    for left, right in itertools.combinations(batches, 2):
-        assert not torch.equal(left, right)
-
-
 @pytest.mark.parametrize('shuffle', [False, True])
 @pytest.mark.parametrize('round_up', [False, True])
 @pytest.mark.parametrize('world_size', [1, 2, 3])
@@ -277,13 +266,3 @@ def test_collate_copies():
     batch = multitask_collate([source])
     source['inputs'][:] = 0
     assert (batch['inputs'] == 9).all()
-
-
-def test_metainfo_is_there_when_asked_for(tmp_path):
-    root = write_fake_miniscapes(tmp_path, dict(val=3), size=(16, 24))
-    dataset = MiniScapesDataset(
-        root, 'val', pipeline=[dict(type='LoadMiniScapes'), dict(type='PackMultiTaskInputs')], test_mode=True
-    )
-    batch = next(iter(DataLoader(dataset, batch_size=3, collate_fn=multitask_collate)))
-    assert [info['sample_idx'] for info in batch['metainfo']] == batch['sample_idx'].tolist() == [0, 1, 2]
-    assert batch['metainfo'][2] == dict(img_path=f'{root}/val/rgb/2.jpg', ori_shape=(16, 24), sample_idx=2)

@@ -1,10 +1,8 @@
 """MiniScapesDataset: what it finds, what it yields, and one clear sentence for each kind of bad input."""
 
 import json
-import re
 import shutil
 
-import cv2
 import numpy as np
 import pytest
 from PIL import Image, ImageOps
@@ -18,8 +16,8 @@ from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals
-from mtl_plugins.registry import DATASETS
 from mtl_plugins.submission.prediction_folder import find_image_sizes
+from tests.datasets.layouts import expect
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 LOAD = [dict(type='LoadMiniScapes')]
@@ -96,23 +94,12 @@ def test_subsets_of_mmengine(root):
     assert len(MiniScapesDataset(root, 'train').get_subset(2)) == 2
 
 
-def test_registered_with_metainfo(root):
-    dataset = DATASETS.build(dict(type='MiniScapesDataset', data_root=str(root), split='val', lazy_init=True))
-    assert len(dataset.metainfo['classes']) == len(dataset.metainfo['palette']) == 19
-    assert dataset.metainfo['classes'][13] == 'car' and dataset.metainfo['palette'][13] == [0, 0, 142]
-
-
 def test_random_numbers_depend_on_the_key_alone(root):
     dataset = MiniScapesDataset(root, 'train', pipeline=[lambda results: results['rng'].random()])
     assert dataset[SampleKey(1, 2, 3)] == dataset[SampleKey(1, 2, 3)] == SampleKey(1, 2, 3).rng().random()
     draws = [dataset[SampleKey(i, e, s)] for i in range(3) for e in range(3) for s in range(3)]
     assert len(set(draws)) == 27
     assert dataset[-1] == dataset[3] == dataset[SampleKey(3)]
-
-
-def expect(error, *words):
-    """One sentence that names everything in ``words``."""
-    return pytest.raises(error, match='.*'.join(re.escape(str(word)) for word in words))
 
 
 @pytest.mark.parametrize('data_root', ['', 'nowhere'])
@@ -122,28 +109,20 @@ def test_missing_root(tmp_path, data_root):
         MiniScapesDataset(where, 'train')
 
 
-def test_missing_split(root):
-    with expect(DataNotFoundError, root, "no split 'extra'", 'make_dataset.py'):
-        MiniScapesDataset(root, 'extra')
-
-
-def test_empty_split(root):
-    for path in (root / 'train' / 'rgb').iterdir():
+@pytest.mark.parametrize(
+    ('gone', 'split', 'words'),
+    [
+        ('', 'extra', ("no split 'extra'", 'make_dataset.py')),
+        ('train/rgb/*', 'train', ("split 'train' is empty", 'train/rgb')),
+        ('train/depth/2.png', 'train', ('train/depth/2.png', '1 of 4')),
+        ('val/semseg/*', 'val', ('val/semseg',)),
+    ],
+)
+def test_missing_files(root, gone, split, words):
+    for path in root.glob(gone) if gone else ():
         path.unlink()
-    with expect(DataNotFoundError, "split 'train' is empty", root / 'train' / 'rgb'):
-        MiniScapesDataset(root, 'train')
-
-
-def test_missing_label(root):
-    (root / 'train' / 'depth' / '2.png').unlink()
-    with expect(DataNotFoundError, root / 'train' / 'depth' / '2.png', '1 of 4'):
-        MiniScapesDataset(root, 'train')
-
-
-def test_missing_label_folder(root):
-    shutil.rmtree(root / 'val' / 'semseg')
-    with expect(DataNotFoundError, root / 'val' / 'semseg'):
-        MiniScapesDataset(root, 'val')
+    with expect(DataNotFoundError, root, *words):
+        MiniScapesDataset(root, split)
 
 
 @pytest.mark.parametrize('tasks', ['semseg', ('semseg', 'flow'), ('depth', 'depth')])
@@ -180,13 +159,6 @@ def test_truncated_jpeg_with_a_thumbnail(root):
     load_broken(root, path, 'is truncated')
 
 
-def test_bytes_after_the_end_of_a_jpeg_do_no_harm(root):
-    path = root / 'train' / 'rgb' / '0.jpg'
-    before = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['img']
-    path.write_bytes(path.read_bytes() + b'\x00' * 7)
-    np.testing.assert_array_equal(MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['img'], before)
-
-
 @pytest.mark.parametrize('name', ['semseg/0.png', 'depth/0.png'])
 def test_damaged_png(root, name):
     path = root / 'train' / name
@@ -194,12 +166,6 @@ def test_damaged_png(root, name):
     data[data.index(b'IDAT') + 20] ^= 0x55
     path.write_bytes(data)
     load_broken(root, path, 'cannot be decoded')
-
-
-@pytest.mark.parametrize('name', ['rgb/0.jpg', 'semseg/0.png', 'depth/0.png'])
-def test_other_content(root, name):
-    (root / 'train' / name).write_text('<html>not found</html>' * 10)
-    load_broken(root, root / 'train' / name, 'should be a')
 
 
 def with_orientation(path, orientation):
@@ -273,47 +239,33 @@ def test_a_label_of_neither_orientation(root):
     load_broken(root, path, 'same size as its image, 64x96 (width x height). Found 95x64.')
 
 
-def test_a_label_with_an_orientation_of_its_own(root):
-    with_orientation(root / 'train/semseg/0.png', 3)
-    load_broken(root, root / 'train/semseg/0.png', 'should have no EXIF orientation. Found 3')
-
-
-def test_unknown_label_ids(root):
-    label = np.zeros((64, 96), np.uint8)
-    label[0, :4] = (19, 254, 255, 33)
-    save_label(root / 'train' / 'semseg' / '0.png', label)
-    load_broken(root, root / 'train' / 'semseg' / '0.png', '0..18 and 255. Found [19, 33, 254].')
-
-
-@pytest.mark.parametrize('task', ['semseg', 'depth'])
-def test_sizes_differ(root, task):
-    path = root / 'train' / task / '0.png'
-    Image.new('L', (96, 63)).save(path)
-    load_broken(root, path, 'same size as its image, 96x64 (width x height). Found 96x63.')
+def picture(mode, size=(96, 64)):
+    return lambda path: Image.new(mode, size).save(path)
 
 
 @pytest.mark.parametrize(
-    'image, found',
+    ('name', 'write', 'message'),
     [
-        (Image.new('I;16', (96, 64)), '16-bit grey'),
-        (Image.new('RGB', (96, 64)), '8-bit RGB'),
-        (Image.new('RGBA', (96, 64)), '8-bit RGB with alpha'),
-        (Image.new('1', (96, 64)), '1-bit grey'),
-        (Image.new('P', (96, 64)), 'palette'),
+        ('rgb/0.jpg', lambda path: path.write_text('<html>not found</html>' * 10), 'should be a'),
+        ('depth/0.png', lambda path: path.write_text('<html>not found</html>' * 10), 'should be a'),
+        ('semseg/0.png', lambda path: with_orientation(path, 3), 'should have no EXIF orientation. Found 3'),
+        (
+            'semseg/0.png',
+            lambda path: save_label(path, np.resize(np.uint8([19, 254, 255, 33]), (64, 96))),
+            '0..18 and 255. Found [19, 33, 254].',
+        ),
+        ('semseg/0.png', picture('L', (96, 63)), 'same size as its image, 96x64 (width x height). Found 96x63.'),
+        ('depth/0.png', picture('L', (96, 63)), 'same size as its image, 96x64 (width x height). Found 96x63.'),
+        ('depth/0.png', picture('I;16'), 'should be an 8-bit grey PNG. Found 16-bit grey'),
+        ('depth/0.png', picture('RGBA'), 'should be an 8-bit grey PNG. Found 8-bit RGB with alpha'),
+        ('depth/0.png', picture('P'), 'should be an 8-bit grey PNG. Found '),
+        ('semseg/0.png', picture('1'), 'should be a palette PNG or a grey one of 8 or 16 bits. Found 1-bit grey.'),
+        ('semseg/0.png', picture('RGB'), 'should be a palette PNG or a grey one of 8 or 16 bits. Found 8-bit RGB.'),
     ],
 )
-def test_depth_of_another_type(root, image, found):
-    path = root / 'train' / 'depth' / '0.png'
-    image.save(path)
-    load_broken(root, path, 'should be an 8-bit grey PNG. Found')
-    load_broken(root, path, found)
-
-
-@pytest.mark.parametrize('image, found', [(Image.new('1', (96, 64)), '1-bit grey'), (Image.new('RGB', (96, 64)), '8-bit RGB')])
-def test_label_of_another_type(root, image, found):
-    path = root / 'train' / 'semseg' / '0.png'
-    image.save(path)
-    load_broken(root, path, f'should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.')
+def test_a_file_that_cannot_be_used_is_told(root, name, write, message):
+    write(root / 'train' / name)
+    load_broken(root, root / 'train' / name, message)
 
 
 @pytest.mark.parametrize(
@@ -327,12 +279,6 @@ def test_palettes_of_any_size_are_read_as_indices(root, colours, options):
     image.save(root / 'train' / 'semseg' / '0.png', **options)
     sample = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]
     np.testing.assert_array_equal(sample['gt_seg_map'], label)
-
-
-def test_png_files_written_by_opencv(root):
-    label = np.random.default_rng(0).integers(0, 19, (64, 96), dtype=np.uint8)
-    cv2.imwrite(str(root / 'train' / 'semseg' / '0.png'), label)
-    np.testing.assert_array_equal(MiniScapesDataset(root, 'train', pipeline=LOAD)[0]['gt_seg_map'], label)
 
 
 def test_file_that_disappears(root):

@@ -8,7 +8,6 @@ import torch
 from PIL import Image
 
 from mtl_plugins.datasets.loading.collate import view_collate
-from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.datasets.transforms import MultiCrop, PackViews, ResizeCrop
 from mtl_plugins.datasets.transforms.multi_crop import sample_area
 
@@ -43,14 +42,6 @@ def test_views_follow_from_the_generator_alone():
     state = torch.get_rng_state()
     views_of(picture(), 7)
     assert torch.equal(torch.get_rng_state(), state)
-
-
-def test_the_image_is_left_alone():
-    image = picture()
-    before = image.copy()
-    views_of(image, global_size=48, **NO_COLOUR)
-    views_of(image)
-    np.testing.assert_array_equal(image, before)
 
 
 @pytest.mark.parametrize('seed', range(4))
@@ -205,25 +196,3 @@ def test_batches_have_a_tensor_per_view():
 def test_views_that_do_not_match(views):
     with pytest.raises(ValueError, match=re.escape('`items` should have views of the same sizes. Found [(8, 8, 3), (4, 4, 3)]')):
         view_collate([item(0), item(1, views)])
-
-
-class Views:
-    """A data set of views of one picture."""
-
-    transform = MultiCrop(global_size=24, local_size=12, num_local=2)
-
-    def __len__(self):
-        return 12
-
-    def __getitem__(self, index):
-        return item_of(self.transform(dict(img=picture(), rng=np.random.default_rng(index), sample_idx=index)))
-
-
-item_of = PackViews(meta_keys=())
-
-
-def test_threads_give_what_one_thread_gives():
-    batches = [list(ThreadDataLoader(Views(), 4, num_workers=workers, collate_fn=view_collate)) for workers in (0, 3)]
-    for alone, together in zip(*batches, strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(alone['inputs'], together['inputs'], strict=True))
-        assert torch.equal(alone['sample_idx'], together['sample_idx'])

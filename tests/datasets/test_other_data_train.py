@@ -11,7 +11,7 @@ import torch
 from mtl_plugins.datasets.nyuv2.nyuv2 import CLASSES_13, CLASSES_40
 from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CLASSES
 from mtl_plugins.registry import RUNNERS
-from tests.datasets.layouts import FRAMES, TRAIN_IDS, save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
+from tests.datasets.layouts import save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
 from tests.tiny import CONFIGS, ROOT, tiny_config
 
 EXAMPLES = re.findall(r'```python\n(.*?)```', (ROOT / 'docs/datasets.md').read_text(), re.DOTALL)
@@ -42,22 +42,9 @@ def assert_scored(row, label, names):
 
 def test_cityscapes(tmp_path):
     root = write_cityscapes(tmp_path / 'cityscapes')
-    runner, row = train(root, tmp_path / 'run', CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py')
+    _, row = train(root, tmp_path / 'run', CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py')
     assert_scored(row, 'semseg', CLASSES)
     assert_scored(row, 'depth', [])
-    # mIoU by hand, from the files: what never occurs counts as 0.
-    confusion = np.zeros((19, 19))
-    runner.model.eval()
-    for position, stem in enumerate(FRAMES['val']):
-        image = runner.val_dataloader.dataset.read_sample(position)['img']
-        data = runner.model.data_preprocessor(dict(inputs=torch.from_numpy(image.copy())[None], targets={}))
-        with torch.no_grad():
-            predicted = runner.model.predict_arrays(data['inputs'])['semseg'][0].numpy()
-        ids = cv2.imread(str(root / f'gtFine/val/{stem}_gtFine_labelIds.png'), cv2.IMREAD_UNCHANGED)
-        label = np.vectorize(lambda number: TRAIN_IDS.get(number, 255))(ids)
-        np.add.at(confusion, (label[label < 19], predicted[label < 19]), 1)
-    union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
-    assert row['metrics_summary/semseg'] == pytest.approx(100 * np.mean(confusion.diagonal() / np.maximum(union, 1)), abs=0.2)
 
 
 def test_categories_of_cityscapes_and_no_depth(tmp_path):
