@@ -5,9 +5,9 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import refuse_unused
+    from mtl_plugins.utils.cli import config_options, refuse_unused
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
@@ -16,15 +16,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
     parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
     parser.add_argument('--work-dir', help='folder for the log; work_dirs/<config name> by default')
-    parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher; none by default')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        metavar='KEY=VALUE',
-        help='override config entries, e.g. test_dataloader.batch_size=1; unknown keys are refused',
-    )
     args = parser.parse_args()
     if args.split == 'test' and not args.submission:
         parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')

@@ -5,7 +5,9 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__)
+    from mtl_plugins.utils.cli import config_options
+
+    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
     parser.add_argument('config', help='config file, e.g. configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py')
     parser.add_argument('--work-dir', help='folder for logs, checkpoints and the submission; work_dirs/<config name> by default')
     parser.add_argument(
@@ -22,16 +24,7 @@ def parse_args() -> argparse.Namespace:
         'example to train longer; without it a change is refused',
     )
     parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where supported, float16 otherwise')
-    parser.add_argument('--data-root', help='folder with train/, val/, test/ for all data sets (or set MTL_DATA_ROOT)')
     parser.add_argument('--no-submission', action='store_true', help='stop after training')
-    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher; none by default')
-    parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
-    parser.add_argument(
-        '--cfg-options',
-        nargs='+',
-        metavar='KEY=VALUE',
-        help='override config entries, e.g. train_dataloader.batch_size=8 model.backbone.depth=34; unknown keys are refused',
-    )
     return parser.parse_args()
 
 

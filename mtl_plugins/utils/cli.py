@@ -58,6 +58,24 @@ def positive(text: str) -> int:
     return number
 
 
+def config_options(root: str = 'with train/, val/, test/ for all data sets', launcher: bool = False) -> argparse.ArgumentParser:
+    """The options of tools that read a config, for ``parents``: where the data are (``root``), overrides, the launcher."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('--data-root', help=f'folder {root} (or set MTL_DATA_ROOT)')
+    parser.add_argument(
+        '--cfg-options',
+        nargs='+',
+        metavar='KEY=VALUE',
+        help='override config entries, e.g. train_dataloader.batch_size=8 model.backbone.depth=34; unknown keys are refused',
+    )
+    if launcher:
+        parser.add_argument(
+            '--launcher', choices=['none', 'pytorch', 'slurm'], default='none', help='job launcher (default: none)'
+        )
+        parser.add_argument('--local_rank', '--local-rank', type=int, help=argparse.SUPPRESS)
+    return parser
+
+
 def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, is_used: object, without: str, *names: str) -> None:
     """End with a usage error if options have no effect and are given, that is have another value than by default.
 

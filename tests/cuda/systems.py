@@ -4,6 +4,7 @@ import copy
 import functools
 from pathlib import Path
 
+import pytest
 import torch
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
@@ -52,6 +53,27 @@ def train_steps(model: nn.Module, wrapper: OptimWrapper, steps: int = 2) -> list
         torch.manual_seed(step)
         logs.append(model.train_step(batch_for(model, step), wrapper))
     return [{name: float(value) for name, value in log.items()} for log in logs]
+
+
+def assert_trains_as_on_cpu(
+    model: nn.Module, device: torch.device, steps: int, **tolerance: float
+) -> tuple[nn.Module, nn.Module]:
+    """Train a model and its copy on the device; what they log is equal to ``tolerance``, weights to a hundredth of the largest
+    movement. Returns both."""
+    cpu, gpu = pair(model, device)
+    before = {name: value.clone() for name, value in cpu.state_dict().items()}
+    expected, found = train_steps(cpu, sgd(cpu), steps), train_steps(gpu, sgd(gpu), steps)
+    for log, other in zip(expected, found, strict=True):
+        assert other == pytest.approx(log, **tolerance)
+    state = gpu.state_dict()
+    assert all(value.device.type == device.type for value in state.values())
+    for name, value in cpu.state_dict().items():
+        if value.is_floating_point():
+            atol = 1e-2 * (value - before[name]).abs().max().item() + 1e-6
+            torch.testing.assert_close(
+                state[name].cpu(), value, rtol=1e-4, atol=atol, msg=lambda text, name=name: f'{name}: {text}'
+            )
+    return cpu, gpu
 
 
 def predict(model: nn.Module, seed: int = 9) -> dict[str, Tensor]:

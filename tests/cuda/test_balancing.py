@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from mtl_plugins.registry import OPTIM_WRAPPERS, TASK_UTILS
-from tests.cuda.systems import build_system, pair, sgd, train_steps
+from tests.cuda.systems import assert_trains_as_on_cpu, build_system, pair, sgd, train_steps
 
 pytestmark = pytest.mark.cuda
 STRATEGIES = {
@@ -35,17 +35,7 @@ def model(request, system, data_root):
 
 def test_the_steps_are_those_of_the_cpu(model, device):
     """In float32: what is logged to 1e-3, weights to a hundredth of the largest movement."""
-    cpu, gpu = pair(model, device)
-    before = {name: value.clone() for name, value in cpu.state_dict().items()}
-    expected, found = train_steps(cpu, sgd(cpu), steps=3), train_steps(gpu, sgd(gpu), steps=3)
-    for log, other in zip(expected, found, strict=True):
-        assert other == pytest.approx(log, rel=1e-3, abs=1e-4)
-    for name, value in cpu.state_dict().items():
-        if value.is_floating_point():
-            moved = (value - before[name]).abs().max().item()
-            torch.testing.assert_close(
-                gpu.state_dict()[name].cpu(), value, rtol=1e-4, atol=1e-2 * moved + 1e-6, msg=lambda m, n=name: f'{n}: {m}'
-            )
+    assert_trains_as_on_cpu(model, device, steps=3, rel=1e-3, abs=1e-4)
 
 
 def test_a_fused_optimizer_takes_the_gradients_as_they_lie(model, device):

@@ -7,7 +7,16 @@ import torch
 
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import OPTIM_WRAPPERS
-from tests.cuda.systems import SYSTEMS, assert_predictions_agree, build_system, pair, predict, sgd, train_steps
+from tests.cuda.systems import (
+    SYSTEMS,
+    assert_predictions_agree,
+    assert_trains_as_on_cpu,
+    build_system,
+    pair,
+    predict,
+    sgd,
+    train_steps,
+)
 from tests.models.builders import build_segmentor
 
 pytestmark = pytest.mark.cuda
@@ -24,19 +33,7 @@ def model(request, data_root):
 
 def test_two_steps_and_predictions_are_those_of_the_cpu(model, device):
     """In float32 without TF32: losses to 2e-4, weights to a hundredth of the largest movement, 99.5 % of the predictions."""
-    cpu, gpu = pair(model, device)
-    before = {name: value.clone() for name, value in cpu.state_dict().items()}
-    expected, found = train_steps(cpu, sgd(cpu)), train_steps(gpu, sgd(gpu))
-    for log, other in zip(expected, found, strict=True):
-        assert other == pytest.approx(log, rel=2e-4, abs=1e-5)
-    state = gpu.state_dict()
-    assert all(value.device.type == device.type for value in state.values())
-    for name, value in cpu.state_dict().items():
-        if value.is_floating_point():
-            moved = (value - before[name]).abs().max().item()
-            torch.testing.assert_close(
-                state[name].cpu(), value, rtol=1e-4, atol=1e-2 * moved + 1e-6, msg=lambda text, name=name: f'{name}: {text}'
-            )
+    cpu, gpu = assert_trains_as_on_cpu(model, device, steps=2, rel=2e-4, abs=1e-5)
     assert_predictions_agree(predict(gpu), predict(cpu), share=0.995, relative=1e-3)
 
 

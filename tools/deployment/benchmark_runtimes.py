@@ -6,10 +6,11 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import image_size, positive
+    from mtl_plugins.utils.cli import config_options, image_size, positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[config_options('with train/ and val/')],
         epilog='The runtimes take turns on the same images, so that a busy machine slows all of them alike; compare ratios, not '
         'times. Scores and int8 need a data set; without one they are left out.',
     )
@@ -23,8 +24,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-images', type=positive, metavar='N', help='validation images that are scored (default: all)')
     parser.add_argument('--calibration-images', type=positive, default=100, metavar='N', help='for int8 (default: 100)')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all numbers and where they were made to this file')
-    parser.add_argument('--data-root', help='folder with train/ and val/ (or set MTL_DATA_ROOT)')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries; unknown keys are refused')
     return parser.parse_args()
 
 

@@ -6,10 +6,11 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import image_size, positive, refuse_unused
+    from mtl_plugins.utils.cli import config_options, image_size, positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[config_options('with train/ and val/, for int8')],
         epilog='By default a file takes uint8 RGB images (N, H, W, 3) of any number and size and gives the values of each label '
         'by name. It is written only if it agrees with the model on three batches of generated images.',
     )
@@ -34,8 +35,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--max-loss', type=float, default=1.0, metavar='POINTS', help='how much worse int8 may score on validation (default: 1)'
     )
-    parser.add_argument('--data-root', help='folder with train/ and val/, for int8 (or set MTL_DATA_ROOT)')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries; unknown keys are refused')
     args = parser.parse_args()
     is_int8 = args.precision == 'int8'
     refuse_unused(parser, args, is_int8, 'without --precision int8', 'calibration_images', 'max_loss', 'data_root')
