@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
 from mtl_plugins.models.decode_heads.heads import width_of
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
@@ -94,10 +96,9 @@ class ClassAttention(nn.Module):
 class ClassAttentionHead(BaseModule):
     """A class attends to the coarsest features; what it finds goes through a map head that gives one logit per pixel.
 
-    The sum of the features under the attention alone would have no place in the image. The features times the attention alone
-    would not say which class was asked for: of a dog, the answer to "cat?" would look like the answer to "dog?"; and what an
-    untrained attention overlooks could never be found. So three things go to the map head, mixed by a 1x1 convolution to
-    ``channels``:
+    The features times the attention alone would not say which class was asked for: of a dog, the answer to "cat?" would look
+    like the answer to "dog?"; and what an untrained attention overlooks could never be found. So three things go to the map
+    head, mixed by a 1x1 convolution to ``channels``:
 
     * the features,
     * the features, multiplied by the attention divided by its maximum over the image, which keeps their scale whether the
@@ -150,12 +151,7 @@ class ClassAttentionHead(BaseModule):
         return self.attention(features[-1], self.all_classes(features))[0]
 
     def forward(self, features: Sequence[Tensor], classes: Tensor | None = None) -> dict[str, list[Tensor]]:
-        """Logits ``(B, N, h, w)`` of the masks of the classes.
-
-        Args:
-            features: The pyramid.
-            classes: Class numbers ``(B, N)``, int64; every class by default.
-        """
+        """Return logits ``(B, N, h, w)`` of the masks of the ``classes`` ``(B, N)``, int64; of every class by default."""
         classes = self.all_classes(features) if classes is None else classes
         attention_BNHW, query_BND, attended_BND = self.attention(features[-1], classes)
         weight_BNHW = attention_BNHW / attention_BNHW.amax((2, 3), keepdim=True)
@@ -217,9 +213,6 @@ class UpsampledMaskLoss(nn.Module):
         return ((1 - score) * counts).sum() / counts.sum().clamp(min=1)
 
 
-IGNORED_LABEL = 255
-
-
 @MODELS.register_module()
 class ClassMaskTask(DenseTask):
     """A logit per class and pixel that says whether it is that class; label 0 is what is none of them.
@@ -233,26 +226,18 @@ class ClassMaskTask(DenseTask):
         num_classes: Number of labels with the background, 2..255.
         threshold: Least probability of a class, in (0, 1).
         absent_prob: Probability with which :meth:`sample_classes` takes a class that the image does not hold.
-        loss: Config of a loss on coarse logits and fine binary labels; :class:`UpsampledMaskLoss` by default.
-        label: As in :class:`DenseTask`.
+        **kwargs: ``loss``, the config of a loss on coarse logits and fine binary labels, :class:`UpsampledMaskLoss` by default,
+            and ``label``, as in :class:`DenseTask`.
 
     Raises:
         ArgumentError: If an argument is out of its range.
     """
 
+    default_loss = 'UpsampledMaskLoss'
     mergings = ('mean', 'max')
 
-    def __init__(
-        self,
-        *,
-        num_classes: int = 6,
-        threshold: float = 0.5,
-        absent_prob: float = 0.0,
-        loss: dict | None = None,
-        label: str | None = None,
-        init_cfg: dict | None = None,
-    ) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+    def __init__(self, *, num_classes: int = 6, threshold: float = 0.5, absent_prob: float = 0.0, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
         if not 2 <= num_classes <= 255:
             raise ArgumentError(f'`num_classes` should be in 2..255. Found {num_classes}.')
         if not 0 < threshold < 1:
@@ -263,8 +248,6 @@ class ClassMaskTask(DenseTask):
         self.out_channels = num_classes - 1
         self.threshold = threshold
         self.absent_prob = absent_prob
-        self.criterion = MODELS.build(loss or dict(type='UpsampledMaskLoss'))
-        self.loss_name = f'loss_{self.criterion.name}'
 
     def sample_classes(self, labels: Tensor) -> Tensor:
         """A class number for each of the label maps ``(B, H, W)``: int64 ``(B,)``, from torch's generator.
@@ -284,13 +267,10 @@ class ClassMaskTask(DenseTask):
     def mask_of(labels: Tensor, classes: Tensor) -> Tensor:
         """Binary labels ``(B, H, W)``, uint8, of one class number ``(B,)`` per label map; ignored pixels stay 255."""
         mask = (labels == (classes + 1).view(-1, 1, 1)).to(torch.uint8)
-        return mask.masked_fill_(labels == IGNORED_LABEL, IGNORED_LABEL)
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return self.criterion(prediction, target)
+        return mask.masked_fill_(labels == IGNORE_LABEL, IGNORE_LABEL)
 
     def valid_mask(self, target: Tensor) -> Tensor:
-        return target != IGNORED_LABEL
+        return target != IGNORE_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
         """uint8 labels of the logits of all classes ``(B, out_channels, h, w)``, image by image."""
@@ -331,7 +311,7 @@ class ClassMaskTask(DenseTask):
 
 @MODELS.register_module()
 class ClassConditionalSegmentor(MultiTaskSegmentor):
-    """A :class:`MultiTaskSegmentor` whose head takes the class that is asked for, such as :class:`ClassAttentionHead`.
+    """A :class:`MultiTaskSegmentor` whose head, :class:`ClassAttentionHead`, takes the class that is asked for.
 
     In training each image is asked for one class, which the task samples, and learns its binary mask. Otherwise every image is
     asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
@@ -345,21 +325,11 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     """
 
     def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
-        """As in :class:`MultiTaskSegmentor`.
-
-        Raises:
-            ArgumentError: If there is an auxiliary head, which is not asked for classes.
-        """
         if auxiliary_head:
             raise ArgumentError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
         super().build_network(backbone, neck, decode_head, None)
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
-        """The one task, by its name.
-
-        Raises:
-            ArgumentError: If it is no :class:`ClassMaskTask`, or not the only one.
-        """
         built = super().build_tasks(tasks)
         if [type(task) for task in built.values()] != [ClassMaskTask]:
             found = ', '.join(type(task).__name__ for task in built.values())
@@ -367,7 +337,7 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
         return built
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """The loss of the mask of one class per image; 0 without labels."""
+        """Return the loss of the mask of one class per image; 0 without labels."""
         ((name, task),) = self.tasks.items()
         label = self.labels[name]
         labels = targets.get(label)

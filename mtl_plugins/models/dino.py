@@ -14,16 +14,17 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 from mmengine.dist import all_reduce
-from mmengine.model import BaseDataPreprocessor, BaseModel, BaseModule
+from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
 from mtl_plugins.registry import MODELS
 
 
 @MODELS.register_module()
-class MultiViewDataPreprocessor(BaseDataPreprocessor):
+class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
     """Moves a batch of views to the device and normalises them.
 
     In: ``inputs``, a list of uint8 ``(B, H, W, 3)`` RGB, sizes differing between views, or one such tensor; ``labels``,
@@ -33,32 +34,23 @@ class MultiViewDataPreprocessor(BaseDataPreprocessor):
     Args:
         mean: Per channel, on 0..255.
         std: Per channel, on 0..255.
-        non_blocking: Whether the copy to the device returns early; needs pinned memory.
+        non_blocking: Let the copy to the device return early; needs pinned memory.
 
     Raises:
         ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose views are not ``(B, H, W, 3)``.
     """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:
-        super().__init__(non_blocking=non_blocking)
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
-            raise ArgumentError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
-        self.register_buffer('mean', torch.tensor(mean, dtype=torch.float32), persistent=False)
-        self.register_buffer('std', torch.tensor(std, dtype=torch.float32), persistent=False)
+        super().__init__(mean=mean, std=std, labels={}, non_blocking=non_blocking)
 
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
         views = [data['inputs']] if isinstance(data['inputs'], Tensor) else data['inputs']
+        for view in views:
+            if view.ndim != 4 or view.shape[-1] != 3:
+                raise ArgumentError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
         others = {key: data[key] for key in ('labels', 'sample_idx', 'metainfo') if key in data}
-        return dict(inputs=[self.normalise(view) for view in views], **others)
-
-    def normalise(self, view: Tensor) -> Tensor:
-        if view.ndim != 4 or view.shape[-1] != 3:
-            raise ArgumentError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
-        # Whole rows at once: broadcasting along an innermost axis of 3 is several times slower on a CPU.
-        mean, std = (values.repeat(view.shape[2]) for values in (self.mean, self.std))
-        rows = view.flatten(2).to(torch.float32, copy=True).sub_(mean).div_(std)
-        return rows.view(view.shape).permute(0, 3, 1, 2)
+        return dict(inputs=[self.to_inputs(view) for view in views], **others)
 
 
 class NormalisedLinear(nn.Module):
@@ -128,7 +120,7 @@ class DINOHead(BaseModule):
 
 
 class DINOTerms(NamedTuple):
-    """What :func:`dino_terms` gives. ``loss = entropy + kl`` for every image.
+    """The terms of :func:`dino_terms`. ``loss = entropy + kl`` for every image.
 
     Attributes:
         loss: Mean cross-entropy over the pairs of a teacher's and another student's view, ``(B,)``.
@@ -151,7 +143,7 @@ def dino_terms(
     student_temperature: float,
     teacher_temperature: float | Tensor,
 ) -> DINOTerms:
-    """The loss of each image over all pairs of views, ``1 / (G (V - 1)) sum_i sum_(j != i) -<p_i, log q_j>``.
+    """Return the loss of each image over all pairs of views, ``1 / (G (V - 1)) sum_i sum_(j != i) -<p_i, log q_j>``.
 
     ``p_i = softmax((teacher_i - centre) / teacher_temperature)``, for the G global views; ``q_j = softmax(student_j /
     student_temperature)``, for all V views. Computed in float32, or in float64 if the logits are, whatever autocast says.
@@ -186,7 +178,7 @@ def dino_terms(
 
 @torch.no_grad()
 def sinkhorn_centre(logits_NK: Tensor, temperature: float | Tensor, iterations: int = 3) -> Tensor:
-    """The centre ``(K,)`` for which the mean of ``softmax((logits - centre) / temperature)`` over N views of images is uniform.
+    """Find the centre ``(K,)`` that makes the mean of ``softmax((logits - centre) / temperature)`` over N views uniform.
 
     Sinkhorn-Knopp in float64, as SwAV (arXiv 2006.09882) and DINOv2 (arXiv 2304.07193) use it, written as a centre: each
     iteration normalises the outputs over the views of all processes, then the views over the outputs. The outputs come first,

@@ -26,7 +26,7 @@ def _leave_unclassified(features: Tensor) -> Tensor:
 
 @MODELS.register_module()
 class MMSegHead(MapHead):
-    """A ``BaseDecodeHead`` of mmseg; what reaches its classifier is the embedding, its dropout and classifier the predictor.
+    """A ``BaseDecodeHead`` of mmseg: the input of its classifier is the embedding, its dropout and classifier the predictor.
 
     ``in_channels`` and ``in_index`` of the head may be left out. ``in_index`` counts the maps that there are, from fine to
     coarse: 0 is the one at stride 4 of a backbone without a map at stride 2, as in mmseg. By default a head that reads one map
@@ -70,7 +70,7 @@ class MMSegHead(MapHead):
 
     @staticmethod
     def complete(kind: type, head: dict, in_channels: Sequence[int | None], out_channels: int) -> dict:
-        """The config with its inputs and classes.
+        """Return the config with its inputs and classes.
 
         Raises:
             ArgumentError: If the inputs that it states do not fit the pyramid.
@@ -109,7 +109,7 @@ class MMSegHead(MapHead):
         return {**config, 'in_channels': read, 'in_index': index}
 
     def try_head(self, name: str, in_channels: Sequence[int | None]) -> int:
-        """The width of the embedding.
+        """Return the width of the embedding.
 
         Raises:
             ArgumentError: If the classifier's output is not the head's, in training.

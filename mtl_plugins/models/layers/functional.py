@@ -11,10 +11,7 @@ _MOST_KEPT = 64
 
 
 def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Keep what ``make`` returns for the last few arguments, but nothing of a trace.
-
-    What is made while a model is exported or compiled is a symbol of the graph. Kept, it would break each later call.
-    """
+    """Keep the results of ``make`` for the last few arguments, but no symbols of a graph: they would break each later call."""
     kept: dict[tuple, Tensor] = {}
 
     @wraps(make)
@@ -34,16 +31,14 @@ def _kept(make: Callable[..., Tensor]) -> Callable[..., Tensor]:
     return wrapper
 
 
-def _place(device: torch.device) -> torch.device:
-    """Where to compute: the CPU, once; within a compiled graph the device itself, as a copy in each step would make it wait."""
-    return device if torch.compiler.is_compiling() else torch.device('cpu')
-
-
 @_kept
 def interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
     """``(size, source)``: the matrix by which ``F.interpolate`` (linear, corners not aligned) maps one axis."""
     if torch.compiler.is_compiling():
-        return _interpolation_weights(source, size, device).to(dtype)
+        # The same in operations that every runtime of exported models has, where lengths may be symbols.
+        places = (2 * torch.arange(size, device=device) + 1).double() * source / (2 * size) - 0.5
+        distances = places.clamp(0, source - 1)[:, None] - torch.arange(source, device=device)
+        return (1 - distances.abs()).clamp(min=0).to(dtype)
     # Made in inference mode, a tensor that outlives it in the cache could not serve training.
     with torch.inference_mode(False):
         identity = torch.eye(source, dtype=torch.float64, device='cpu')
@@ -51,28 +46,17 @@ def interpolation_matrix(source: int, size: int, device: torch.device, dtype: to
         return matrix.to(device, dtype).contiguous()
 
 
-def _interpolation_weights(source: int, size: int, device: torch.device) -> Tensor:
-    """The same in float64 and in operations that every runtime of exported models has, where lengths may be symbols."""
-    places = (2 * torch.arange(size, device=device) + 1).double() * source / (2 * size) - 0.5
-    distances = places.clamp(0, source - 1)[:, None] - torch.arange(source, device=device)
-    return (1 - distances.abs()).clamp(min=0)
-
-
 @_kept
 def shifted_interpolation_matrix(source: int, size: int, device: torch.device, dtype: torch.dtype, kernel_first: bool) -> Tensor:
     """Upsampling of one axis followed by the three taps of a 3-kernel with zero border: ``(size, 3 * source)``.
 
-    Row ``i`` holds, for each tap ``k``, row ``i + k - 1`` of the interpolation matrix, or zeros where that lies outside.
-
-    Args:
-        source: Length before the upsampling.
-        size: Length after it.
-        device: Where the matrix will be used.
-        dtype: With what.
-        kernel_first: Whether the columns are ordered ``(tap, source)``, else ``(source, tap)``.
+    Row ``i`` holds, for each tap ``k``, row ``i + k - 1`` of the interpolation matrix, or zeros where that is outside. The
+    columns are ordered ``(tap, source)`` if ``kernel_first``, else ``(source, tap)``.
     """
     with torch.inference_mode(False):
-        matrix = F.pad(interpolation_matrix(source, size, _place(device), torch.float64), (0, 0, 1, 1))
+        # Computed on the CPU, once; within a compiled graph on the device, as a copy in each step would make it wait.
+        place = device if torch.compiler.is_compiling() else torch.device('cpu')
+        matrix = F.pad(interpolation_matrix(source, size, place, torch.float64), (0, 0, 1, 1))
         taps = torch.stack([matrix[tap : tap + size] for tap in range(3)], dim=1 if kernel_first else 2)
         return taps.reshape(size, 3 * source).to(device, dtype)
 

@@ -16,8 +16,7 @@ class PlainViTPyramid(BaseModule):
     """Finer maps by transposed convolutions, coarser ones by 2x2 max pooling.
 
     Each finer map has half the width and twice the height and width of the one before. Unlike ViTDet's, the maps form a
-    chain, so that a head that reads only some of them, the finest included, leaves no weight without a gradient; and there is no
-    convolution after them, since the heads reduce the widths themselves.
+    chain, so that a head that reads the finest leaves no weight without a gradient; the heads reduce the widths themselves.
 
     For patch size 16 the maps ``finest_index`` to 4 have the strides 4, 8, 16 and 32; the others and their widths are None.
 
