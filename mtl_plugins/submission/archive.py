@@ -50,7 +50,7 @@ def make_run_name(team: int, name: str, time: datetime | None = None, suffix: st
 
 
 _SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
-_SOURCE_FILES = ('pyproject.toml', 'README.md')
+_SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md')
 _SOURCE_SUFFIXES = ('.py', '.sh', '.md', '.toml', '.txt', '.yaml')
 # A fixed time makes equal content an equal archive.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
