@@ -25,17 +25,16 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.export_table import PENDING, fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
-    from benchmarks.results import ROOT, Options, provenance
+    from benchmarks.export_table import fingerprint, insert, leaf_configs, outcome_of, to_markdown, try_config
+    from benchmarks.results import ROOT, Options, provenance, write_document
     from mtl_plugins.config.load import load_config
-    from mtl_plugins.utils.files import replacing
 
     torch.set_num_threads(args.threads)
     configs = {str(path.relative_to(ROOT / 'configs')): path for path in leaf_configs()}
     wanted = [name for name in configs if not args.only or any(text in name for text in args.only)]
-    before = json.loads(args.json.read_bytes())['results'] if args.json.is_file() else {}
-    forgotten = wanted if args.again else ()
-    known = {name: result for name, result in before.items() if result != PENDING and name not in forgotten}
+    known = json.loads(args.json.read_bytes())['results'] if args.json.is_file() else {}
+    for name in wanted if args.again else ():
+        known.pop(name, None)
     same: dict[str, str] = {}
     made = provenance(Options(threads=args.threads))
     for name, path in configs.items():
@@ -44,11 +43,9 @@ def main() -> None:
             known[name] = dict(known[first], same_graph_as=first) if first in known else try_config(path)
             known[name]['commit'] = (made['commit'] or 'unknown')[:10]
             print(f'{name}: {outcome_of(known[name])}', flush=True)
-        document = dict(provenance=made, results={each: known.get(each, PENDING) for each in configs})
-        page = insert(args.page.read_text(encoding='utf-8'), to_markdown(document))
-        for target, text in ((args.json, json.dumps(document, indent=1) + '\n'), (args.page, page)):
-            with replacing(target) as temporary:
-                temporary.write_text(text, encoding='utf-8')
+        document = dict(provenance=made, results={each: known[each] for each in configs if each in known})
+        write_document(args.json, document)
+        write_document(args.page, insert(args.page.read_text(encoding='utf-8'), to_markdown(document)))
 
 
 if __name__ == '__main__':

@@ -4,7 +4,7 @@ import json
 import re
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import init_default_scope
 from torch import nn
 
-from benchmarks.results import ROOT
+from benchmarks.results import ROOT, markdown_table
 from mtl_plugins.config.load import load_config
 from mtl_plugins.deployment.description import Description, describe
 from mtl_plugins.deployment.exported_model import ExportedModel, trace
@@ -27,10 +27,9 @@ from mtl_plugins.registry import MODELS
 FORMATS = {'onnx': 'ONNX', 'openvino': 'OpenVINO', 'torch': 'torch.export'}
 # Of graphs for one size, where one for any size is not to be had.
 FIXED_SIZE = (224, 224)
-# Entries of a model that only its training reads.
-_TRAINING = ('loss', 'task_balancing', 'auxiliary_head', 'absent_prob', 'sampler')
-# The row of a config that an interrupted run has not come to.
-PENDING = dict(reason='Not tried yet: the run was interrupted')
+# Entries of a model that name its weights, and those that only its training reads.
+_WEIGHTS = ('init_cfg',)
+_TRAINING = ('loss', 'task_balancing', 'auxiliary_head', 'absent_prob', 'sampler', 'pretrained', *_WEIGHTS)
 BEGIN, END = '<!-- Made by tools/deployment/export_table.py: begin -->', '<!-- end -->'
 
 
@@ -41,17 +40,15 @@ def leaf_configs() -> list[Path]:
 
 def fingerprint(config: Config) -> str:
     """What the predictions of a model depend on, without weights: configs that share it have the same graph."""
+    return json.dumps(_without(_TRAINING, config.model.to_dict()), default=str, sort_keys=True)
 
-    def kept(node: object) -> object:
-        if isinstance(node, Mapping):
-            return {
-                key: kept(value)
-                for key, value in sorted(node.items())
-                if key not in (*_TRAINING, 'init_cfg', 'pretrained') and not (key == 'labels' and 'mean' in node)
-            }
-        return [kept(each) for each in node] if isinstance(node, (list, tuple)) else node
 
-    return json.dumps(kept(config.model.to_dict()), default=str)
+def _without(keys: Sequence[str], node: object) -> object:
+    """A part of a config without some entries and, unless these are ``_WEIGHTS`` alone, without a preprocessor's labels."""
+    if isinstance(node, Mapping):
+        left_out = (*keys, 'labels') if 'mean' in node and keys is not _WEIGHTS else keys
+        return {key: _without(keys, value) for key, value in node.items() if key not in left_out}
+    return [_without(keys, each) for each in node] if isinstance(node, (list, tuple)) else node
 
 
 def build(config: Config, seed: int = 0) -> nn.Module:
@@ -62,7 +59,8 @@ def build(config: Config, seed: int = 0) -> nn.Module:
     """
     init_default_scope(config.get('default_scope', 'mtl_plugins'))
     torch.manual_seed(seed)
-    model = MODELS.build(_without_weights(config.model))
+    plain = _without(_WEIGHTS, config.model.to_dict())
+    model = MODELS.build({**plain, 'pretrained': False} if 'segmentor' in plain else plain)
     if not hasattr(model, 'label_names'):
         raise ConfigError(f'{type(model).__name__} predicts no labels: it learns features for other models')
     with torch.no_grad():
@@ -73,18 +71,6 @@ def build(config: Config, seed: int = 0) -> nn.Module:
         # Fresh statistics would let each BatchNorm pass what it gets.
         model.train().encode(inputs)
     return model.eval()
-
-
-def _without_weights(model: Config) -> dict:
-    def kept(node: object) -> object:
-        if isinstance(node, Mapping):
-            return {key: kept(value) for key, value in node.items() if key != 'init_cfg'}
-        return [kept(each) for each in node] if isinstance(node, (list, tuple)) else node
-
-    plain = kept(model.to_dict())
-    if 'segmentor' in plain:
-        plain['pretrained'] = False
-    return plain
 
 
 def try_config(path: Path) -> dict:
@@ -168,33 +154,24 @@ def to_markdown(document: Mapping) -> str:
     fixed = 'x'.join(map(str, FIXED_SIZE))
     commits = sorted({result['commit'] for result in results.values() if 'commit' in result})
     made_at = f'commits {", ".join(commits)}, the last one' if len(commits) > 1 else f'commit {"".join(commits)}'
-    lines = [
-        f'{_share(results)} with random weights, in float32, at {sizes} (images, height, width), or three batches of '
+    text = (
+        f'{len(results)} configs with random weights, in float32, at {sizes} (images, height, width), or three batches of '
         f'{fixed} where the graph is for one size; rows were made at the {made_at} on {made["date"][:10]}, with torch '
         f'{made["versions"]["torch"]}. In brackets the pixels whose class rounding decided, and the largest difference of other '
-        'values, of all labels.',
-        '',
-        '| config | ' + ' | '.join(FORMATS.values()) + ' |',
-        '|---|---|---|---|',
-    ]
+        'values, of all labels.'
+    )
+    rows = []
     notes: dict[str, int] = {}
     for path, result in results.items():
-        if result == PENDING:
-            continue
         cells = []
         for name in FORMATS:
             cell = result if 'reason' in result else result['formats'][name]
             reason = cell.get('reason') or cell.get('why_fixed')
             note = f' [{notes.setdefault(reason, len(notes) + 1)}]' if reason else ''
             cells.append(_cell(cell) + note)
-        lines.append(f'| `{path}` | ' + ' | '.join(cells) + ' |')
-    lines += ['', *(f'{number}. {reason}.' for reason, number in notes.items())]
-    return '\n'.join(lines) + '\n'
-
-
-def _share(results: Mapping[str, Mapping]) -> str:
-    tried = sum(result != PENDING for result in results.values())
-    return f'All {tried} configs' if tried == len(results) else f'The {tried} of {len(results)} configs that were tried yet,'
+        rows.append((f'`{path}`', *cells))
+    reasons = [f'{number}. {reason}.' for reason, number in notes.items()]
+    return '\n'.join([text, '', *markdown_table(('config', *FORMATS.values()), rows, range(4)), '', *reasons]) + '\n'
 
 
 def _cell(cell: Mapping) -> str:
