@@ -1,5 +1,6 @@
 """OpenVINO's files in OpenVINO."""
 
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -44,18 +45,15 @@ class OpenVinoRuntime(ExportedRuntime):
             self.config['INFERENCE_PRECISION_HINT'] = 'bf16'
         if threads is not None and self.device == 'CPU':
             self.config['INFERENCE_NUM_THREADS'] = str(threads)
-        self.requests: dict[tuple, openvino.InferRequest] = {}
+        self.name = INPUTS[self.description.content]
+        self.request_for = lru_cache(MOST_KEPT)(self._compile)
+
+    def _compile(self, shape: tuple[int, ...]) -> openvino.InferRequest:
+        model = self.model.clone()
+        model.reshape({self.name: list(shape)})
+        return self.core.compile_model(model, self.device, self.config).create_infer_request()
 
     def run(self, inputs: np.ndarray) -> dict[str, np.ndarray]:
-        name = INPUTS[self.description.content]
-        request = self.requests.pop(inputs.shape, None)
-        if request is None:
-            model = self.model.clone()
-            model.reshape({name: list(inputs.shape)})
-            request = self.core.compile_model(model, self.device, self.config).create_infer_request()
-            if len(self.requests) >= MOST_KEPT:
-                self.requests.pop(next(iter(self.requests)))
-        # The one used last stands last.
-        self.requests[inputs.shape] = request
-        request.infer({name: inputs}, share_inputs=True)
+        request = self.request_for(inputs.shape)
+        request.infer({self.name: inputs}, share_inputs=True)
         return {name: request.get_tensor(name).data.copy() for name in self.description.labels}

@@ -12,7 +12,7 @@ GRACE = 5
 
 
 class _Connection(H11Protocol):
-    """A connection with a deadline for everything that its client does or waits for.
+    """A connection with a deadline for everything that its client does or waits for, by the :class:`Limits` of the application.
 
     * A request must have its header within ``seconds`` after the connection or the last answer, and its answer within
       ``deadline`` seconds more than twice that.
@@ -21,19 +21,15 @@ class _Connection(H11Protocol):
       cut off for another.
     """
 
-    seconds: float
-    deadline: float
-    limit: int
-    unsent: int
-
     # Uvicorn's.
     def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
+        self.limits = self.config.app.state.limits
         self._phase: tuple[Any, bool] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._follow()
         opened = [each for each in self.connections if not each.transport.is_closing()]
-        if len(opened) > self.limit:
+        if len(opened) > self.limits.connections:
             idle = [each for each in opened if each is not self and not each.is_computed_for]
             min(idle, key=lambda each: each.since, default=self).transport.abort()
 
@@ -53,7 +49,7 @@ class _Connection(H11Protocol):
         super().pause_writing()
         slow = sorted((each for each in self.connections if each.waits_for_reader), key=lambda each: each.since)
         waiting = sum(each.transport.get_write_buffer_size() for each in slow)
-        while waiting > self.unsent and slow[0] is not self:
+        while waiting > self.limits.unsent and slow[0] is not self:
             waiting -= slow[0].transport.get_write_buffer_size()
             slow.pop(0).transport.abort()
 
@@ -80,7 +76,7 @@ class _Connection(H11Protocol):
             return
         self._phase, self.since = (self.cycle, idle), time.monotonic()
         # The application says first that the time is up.
-        self._start(self.seconds if idle else 2 * self.seconds + self.deadline)
+        self._start(self.limits.seconds if idle else 2 * self.limits.seconds + self.limits.deadline)
 
     def _start(self, seconds: float) -> None:
         if self._timer is not None:
@@ -91,7 +87,7 @@ class _Connection(H11Protocol):
     def _expire(self) -> None:
         left = self.transport.get_write_buffer_size()
         if left and left <= self._left - 2**20:
-            self._start(self.seconds)
+            self._start(self.limits.seconds)
         elif not left and self._phase[1] and self.conn.trailing_data[0] and not self.transport.is_closing():
             # Half a header.
             self.transport.write(b'HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n')
@@ -117,7 +113,5 @@ def make_server(app: Any, host: str = '127.0.0.1', port: int = 8000, **options: 
 
     Port 0 is a free one; ``options`` are those of :class:`uvicorn.Config`.
     """
-    limits = app.state.limits
-    attributes = dict(seconds=limits.seconds, deadline=limits.deadline, limit=limits.connections, unsent=limits.unsent)
-    options = dict(http=type('Connection', (_Connection,), attributes), ws='none', timeout_graceful_shutdown=GRACE) | options
+    options = dict(http=_Connection, ws='none', timeout_graceful_shutdown=GRACE) | options
     return _Server(uvicorn.Config(app, host=host, port=port, **options))
