@@ -1,15 +1,10 @@
 """Surface normals and boundaries: losses, tasks, test-time views; labels that samples lack."""
 
 import math
-from datetime import timedelta
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
-from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import OptimWrapper
 
 from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.models.losses import BalancedBoundaryLoss, CosineNormalLoss
@@ -169,45 +164,3 @@ def test_training_on_samples_without_a_label_is_training_on_the_others(task):
     torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-6)
     for left, right in zip(found, expected, strict=True):
         torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-6)
-
-
-def _step(rank, world_size, store, labelled):
-    """Weights after a step of a process whose batch has the depth labels, or not at all."""
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        'gloo', init_method=f'file://{store}', rank=rank, world_size=world_size, timeout=timedelta(seconds=60)
-    )
-    try:
-        torch.manual_seed(0)
-        model = freeze_statistics(build_segmentor(channels=8).train())
-        batch = make_batch((32, 32), seed=rank)
-        if rank not in labelled:
-            del batch['targets']['depth']
-        wrapped = MMDistributedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
-        wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=1.0))
-        total, _ = wrapped.module.parse_losses(wrapped(**model.data_preprocessor(batch), mode='loss'))
-        wrapper.update_params(total)
-        return {name: value.clone() for name, value in model.state_dict().items()}
-    finally:
-        dist.destroy_process_group()
-
-
-def _other_process(index, store):
-    _step(index + 1, 2, store, labelled=(0,))
-
-
-@pytest.mark.dist
-def test_a_process_without_labels_takes_no_part_in_the_mean(tmp_path):
-    """Plain averaging would halve the gradient of the only process that has labels."""
-    others = mp.spawn(_other_process, (tmp_path / 'store',), nprocs=1, join=False)
-    found = _step(0, 2, tmp_path / 'store', labelled=(0,))
-    while not others.join():
-        pass
-    # The reference: gradients of each task by itself, semseg averaged over both batches, depth of the first alone.
-    torch.manual_seed(0)
-    model = freeze_statistics(build_segmentor(channels=8).train())
-    losses = [model(**model.data_preprocessor(make_batch((32, 32), seed=rank)), mode='loss') for rank in (0, 1)]
-    total = 0.5 * (losses[0]['semseg/loss_ce'] + losses[1]['semseg/loss_ce']) / 2 + 0.5 * losses[0]['depth/loss_silog']
-    total.backward()
-    for name, parameter in model.named_parameters():
-        torch.testing.assert_close(found[name], parameter.detach() - parameter.grad, rtol=1e-4, atol=1e-5, msg=name)

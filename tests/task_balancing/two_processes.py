@@ -5,6 +5,7 @@ from contextlib import nullcontext
 
 import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
+from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
 from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
@@ -65,10 +66,12 @@ def trained(kind):
 
 
 def trained_model(place):
+    """With fixed weights if ``place`` is None."""
     torch.manual_seed(0)
-    balancing = dict(type='AggregatedGradients', aggregator='UPGrad', place=place)
+    balancing = dict(type='AggregatedGradients', aggregator='UPGrad', place=place) if place else None
     model = build_segmentor(backbone=dict(type='TinyBackbone'), channels=8, task_balancing=balancing).train()
-    stepping = BalancedDataParallel(model, device_ids=None, broadcast_buffers=False) if get_world_size() > 1 else model
+    parallel = BalancedDataParallel if place else MMDistributedDataParallel
+    stepping = parallel(model, device_ids=None, broadcast_buffers=False) if get_world_size() > 1 else model
     wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1), clip_grad=dict(max_norm=1.0))
     for step in range(2):
         # All have the same images, and the first one alone the depth; the gradients of features are those of each image.
@@ -79,7 +82,7 @@ def trained_model(place):
 
 def results():
     by_kind = {name: trained(kind) for name, kind in {**BY_GRADIENT, **BY_LOSS}.items()}
-    return {**by_kind, **{f'model-{place}': trained_model(place) for place in ('parameters', 'features')}}
+    return {**by_kind, **{f'model-{place}': trained_model(place) for place in ('parameters', 'features', None)}}
 
 
 if __name__ == '__main__':
