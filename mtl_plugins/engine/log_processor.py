@@ -1,13 +1,17 @@
-"""One readable line per validation."""
+"""One readable line per validation, and how far it is."""
 
 import sys
 from collections.abc import Mapping
 
+from mmengine.dist import is_main_process
+from mmengine.hooks import Hook
 from mmengine.runner import LogProcessor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from mtl_plugins.engine.state import is_training
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, title_of
-from mtl_plugins.registry import LOG_PROCESSORS
+from mtl_plugins.registry import HOOKS, LOG_PROCESSORS
 
 try:
     import resource
@@ -70,3 +74,39 @@ def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
         return ''
     note = f' (unclipped {unclipped:.2f})' if name == SUMMARY_MULTITASK and value == 0 else ''
     return f'{title_of(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'
+
+
+@HOOKS.register_module()
+class ProgressBarHook(Hook):
+    """Show how far validation and test are; nothing where the output is no terminal, and only on the main process."""
+
+    # Gone before any other hook writes the scores: removing the bar would take their line with it.
+    priority = 'VERY_HIGH'
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+
+    def before_val_epoch(self, runner) -> None:
+        self._start('Validating', runner.val_dataloader)
+
+    def before_test_epoch(self, runner) -> None:
+        self._start('Predicting', runner.test_dataloader)
+
+    def _start(self, title: str, loader) -> None:
+        console = Console(stderr=True)
+        if console.is_terminal and is_main_process():
+            columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            self._progress = Progress(*columns, console=console, transient=True)
+            self._progress.add_task(title, total=len(loader))
+            self._progress.start()
+
+    def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
+        if self._progress is not None:
+            self._progress.advance(self._progress.task_ids[0])
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None
+
+    after_test_iter, after_test_epoch = after_val_iter, after_val_epoch

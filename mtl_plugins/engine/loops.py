@@ -1,15 +1,129 @@
-"""Validation and test with BatchNorm folded into the convolutions."""
+"""Loops: training by epochs, and validation and test with BatchNorm folded into the convolutions."""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from itertools import islice
 
 import torch
+from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import TestLoop, ValLoop
+from torch import nn
 
 from mtl_plugins.datasets.loading.samplers import refuse_endless
-from mtl_plugins.engine.prediction_tap import PredictionTap
+from mtl_plugins.engine.prediction_tap import PredictionTap, ValidationLosses
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.engine.validation_losses import ValidationLosses
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.evaluation.scores import SUMMARIES, reaches, rule_of
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
+
+
+@LOOPS.register_module()
+class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
+    """mmengine's loop of this name that a checkpoint from the middle of an epoch continues.
+
+    Args:
+        runner: The runner.
+        dataloader: A data loader or its config.
+        max_epochs: Length of the training.
+        val_begin: First epoch after which to validate.
+        val_interval: Epochs between validations.
+        dynamic_intervals: As in mmengine.
+        val_iters: Validate after every so many iterations of the training instead of after epochs.
+        stop_at: With ``val_iters``, the scores by name, as ``{'metrics_summary/semseg': 30.0}``, at which the training ends: when
+            one validation has reached all of them.
+
+    Raises:
+        ArgumentError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it or holds something else than numbers.
+        ConfigError: When the training starts, if nothing tells which of two values of a score of ``stop_at`` is the better.
+
+    Attributes:
+        first_batch: Batches of the next epoch that are already done. A sampler with ``skip``, as :class:`EpochSampler`, leaves
+            them out; of others they are loaded and dropped.
+    """
+
+    first_batch = 0
+
+    def __init__(
+        self,
+        runner,
+        dataloader,
+        max_epochs: int,
+        val_begin: int = 1,
+        val_interval: int = 1,
+        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        val_iters: int | None = None,
+        stop_at: Mapping[str, float] | None = None,
+    ) -> None:
+        if val_iters is not None and val_iters < 1:
+            raise ArgumentError(f'`val_iters` should be at least 1. Found {val_iters}.')
+        if val_iters is not None and (val_begin, val_interval, dynamic_intervals) != (1, 1, None):
+            raise ArgumentError(
+                '`val_iters` should stand without `val_begin`, `val_interval` and `dynamic_intervals`, which count epochs. Found '
+                f'{val_begin}, {val_interval} and {dynamic_intervals}.'
+            )
+        if stop_at and val_iters is None:
+            raise ArgumentError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
+        for name, value in (stop_at or {}).items():
+            if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
+                raise ArgumentError(f'`stop_at` should give a number for {name}. Found {value!r}.')
+        super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        refuse_endless(self.dataloader, 'A training by epochs', '`EpochSampler`, or be one by iterations (`train_cfg.max_iters`)')
+        self.val_iters = val_iters
+        self.stop_at = dict(stop_at or {})
+        if val_iters is not None:
+            self.val_begin = max_epochs + 1
+
+    def run(self) -> nn.Module:
+        _ = self._rules  # A score that there is not should not show at the first validation.
+        return super().run()
+
+    def has_reached(self, metrics: Mapping[str, float]) -> bool:
+        """Return True if a validation ends the training by ``stop_at``."""
+        return bool(self.stop_at) and reaches(metrics, self.stop_at, self._rules)
+
+    @cached_property
+    def _rules(self) -> dict[str, str]:
+        """Which of two values is the better, for each score of ``stop_at``."""
+        if not self.stop_at:
+            return {}
+        known = {**{name: rule_of(name) for name in SUMMARIES}, 'val/loss': 'less'}
+        for metric in self.runner.val_loop.evaluator.metrics:
+            known |= metric.score_rules() if hasattr(metric, 'score_rules') else {}
+        for name in self.stop_at:
+            if known.get(name) is None:
+                raise ConfigError(
+                    f'`stop_at` should name scores of the validation of which the larger or the smaller value is the better: '
+                    f'{", ".join(each for each, rule in known.items() if rule)}. Found {name!r}.'
+                )
+        return {name: known[name] for name in self.stop_at}
+
+    def run_epoch(self) -> None:
+        """Iterate one epoch, or what is left of it."""
+        self.runner.call_hook('before_train_epoch')
+        self.runner.model.train()
+        first, self.first_batch = self.first_batch, 0
+        for index, batch in enumerate(self._batches_from(first), first):
+            self.run_iter(index, batch)
+            if self.val_iters is not None and self._iter % self.val_iters == 0 and self._validate():
+                return
+        self.runner.call_hook('after_train_epoch')
+        self._epoch += 1
+
+    def _validate(self) -> bool:
+        """Validate; whether that ends the training."""
+        metrics = self.runner.val_loop.run()
+        self.runner.model.train()
+        self.stop_training |= self.has_reached(metrics)
+        return self.stop_training
+
+    def _batches_from(self, first: int) -> Iterator[dict]:
+        sampler = self.dataloader.sampler
+        if self.dataloader.batch_size is not None and hasattr(sampler, 'skip'):
+            sampler.skip(first * self.dataloader.batch_size)
+            return iter(self.dataloader)
+        return islice(self.dataloader, first, None)
 
 
 class _InferenceCopy:

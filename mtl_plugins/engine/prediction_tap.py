@@ -1,8 +1,9 @@
-"""What a model predicts while a loop runs it, without running it again."""
+"""Predictions of a model while a loop runs it, and the losses of the validation split from them."""
 
 from collections.abc import Callable
 
 import torch
+from mmengine.dist import all_gather_object
 from torch import Tensor
 
 from mtl_plugins.engine.state import unwrap
@@ -48,3 +49,60 @@ class PredictionTap:
         """See nothing more."""
         for handle in self._handles:
             handle.remove()
+
+
+class ValidationLosses:
+    """The mean losses of a model over the batches that pass through it: no second forward pass, no synchronisation in between.
+
+    A batch counts as often as it has images with a label of the task. What a data set repeats to fill the last batches of several
+    processes counts again. Auxiliary heads, which predict in training only, have no loss here.
+
+    Args:
+        model: A model that :class:`PredictionTap` fits, in evaluation mode.
+    """
+
+    def __init__(self, model: MultiTaskSegmentor) -> None:
+        self._model = model
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, Tensor] = {}
+        self._tap = PredictionTap(model, self.add)
+
+    @torch.no_grad()
+    def add(self, predictions: Predictions, targets: Targets) -> None:
+        """Count one batch."""
+        for name, task in self._model.tasks.items():
+            target = targets.get(self._model.labels[name])
+            if target is None or name not in predictions:
+                continue
+            labelled = task.valid_mask(target).flatten(1).any(1).sum().double()
+            for key, value in task.losses(predictions[name], target).items():
+                key = f'{name}/{key}'
+                self._sums[key] = self._sums.get(key, 0) + value.double() * labelled
+                self._counts[key] = self._counts.get(key, 0) + labelled
+
+    @torch.no_grad()
+    def means(self) -> dict[str, float]:
+        """``val/<task>/loss_<name>`` and the total ``val/loss``, the same on all processes; ends the counting.
+
+        Without a labelled image of any task there is none.
+        """
+        self._tap.remove()
+        here = {}
+        if self._sums:
+            pairs = torch.stack([*self._sums.values(), *self._counts.values()]).view(2, -1).T
+            here = dict(zip(self._sums, pairs.tolist(), strict=True))
+        totals: dict[str, list[float]] = {}
+        for share in all_gather_object(here):
+            for key, (loss, count) in share.items():
+                total = totals.setdefault(key, [0.0, 0.0])
+                total[0], total[1] = total[0] + loss, total[1] + count
+        means = {key: loss / count for key, (loss, count) in totals.items() if count}
+        if not means:
+            return {}
+        task_losses: dict[str, Tensor] = {}
+        for key, value in means.items():
+            task, name = key.split('/')
+            if name.startswith('loss_'):
+                task_losses[task] = task_losses.get(task, 0) + torch.tensor(value, dtype=torch.float64)
+        total = self._model.task_balancing.cpu()(task_losses)
+        return {'val/loss': float(total), **{f'val/{key}': value for key, value in means.items()}}

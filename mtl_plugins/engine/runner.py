@@ -14,20 +14,20 @@ from mmengine.config import Config
 from mmengine.dist import broadcast_object_list, is_distributed, is_main_process, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
-from mmengine.model import is_model_wrapper
+from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
-from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.engine.loops import EpochBasedTrainLoop
 from mtl_plugins.engine.resumption import (
     check_recipe,
     check_remaining,
@@ -36,12 +36,11 @@ from mtl_plugins.engine.resumption import (
     reschedule,
     step_by_scores,
 )
-from mtl_plugins.engine.run_config import RunConfig
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_row, rows_up_to
-from mtl_plugins.registry import OPTIMIZERS, RUNNERS
+from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
@@ -53,6 +52,48 @@ WORKER_TYPES = ('process', 'thread')
 FUSED_OPTIMIZERS = ('Adam', 'AdamW', 'SGD')
 STEP_KINDS = ('fused', 'foreach', 'capturable', 'differentiable')
 TIMESTAMP = '%Y%m%d_%H%M%S'
+
+
+class RunConfig(Config):
+    """A config whose text is formatted anew only where it has changed.
+
+    mmengine has yapf format it for every checkpoint, which takes as long as several steps of a small model.
+    """
+
+    @classmethod
+    def of(cls, config: Config) -> 'RunConfig':
+        """The same config; entries are shared with the given one."""
+        made = cls.__new__(cls)
+        made.__dict__.update(config.__dict__)
+        return made
+
+    @property
+    def pretty_text(self) -> str:
+        """The config as Python code, formatted."""
+        attributes = self.__dict__  # mmengine takes what is set as an attribute for an entry
+        formatted = attributes['_format_python_code']
+        try:
+            attributes['_format_python_code'] = False
+            code = super().pretty_text
+        finally:
+            attributes['_format_python_code'] = formatted
+        if attributes.get('_code') != code:
+            attributes.update(_code=code, _pretty_text=super().pretty_text)
+        return attributes['_pretty_text']
+
+
+@MODEL_WRAPPERS.register_module()
+class BalancedDataParallel(MMDistributedDataParallel):
+    """mmengine's ``MMDistributedDataParallel``, with the same arguments, for all models of this package.
+
+    A task balancing by gradients averages the gradients of each task over the processes itself: then the training step is that of
+    the model alone.
+    """
+
+    def train_step(self, data: dict, optim_wrapper: BaseOptimWrapper) -> dict[str, Tensor]:
+        if getattr(self.module, 'balances_gradients', False):
+            return self.module.train_step(data, optim_wrapper)
+        return super().train_step(data, optim_wrapper)
 
 
 def _shorten_paths(record: logging.LogRecord) -> bool:

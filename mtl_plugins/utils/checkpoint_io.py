@@ -1,8 +1,7 @@
 """Reading and writing checkpoints without running their code and without half-written files.
 
 mmengine falls back to full unpickling, which runs whatever the file says, when ``torch.load(weights_only=True)`` refuses a
-file. Importing this module takes that fallback away from all of mmengine's loaders, for ``load_from``, ``resume`` and every
-``init_cfg``, be it a path or a URL.
+file. :func:`make_loaders_safe` takes that fallback away.
 """
 
 import functools
@@ -122,20 +121,6 @@ def check_finite(weights: Any, path: str | os.PathLike) -> None:
                 )
 
 
-def load_from_local(filename: str, map_location: Any = None) -> dict:
-    """mmengine's loader interface for local paths (its name is printed in the log without the first ten letters)."""
-    return load_checkpoint_file(filename, map_location)
-
-
-def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
-    return torch.load(file, map_location=map_location, weights_only=True)
-
-
-CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-# The two functions through which its other loaders (URLs, model zoos, object stores) unpickle.
-mmengine_checkpoint._safe_torch_load = _load_weights_only
-
-
 def download_name(url: str) -> str:
     """Return the name of a downloaded file in torch's folder: its own if it holds a digest of the content, as torchvision's do.
 
@@ -158,7 +143,26 @@ def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, 
     return loaded
 
 
-mmengine_checkpoint.load_url = _load_url
+def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:
+    return torch.load(file, map_location=map_location, weights_only=True)
+
+
+def load_from_local(filename: str, map_location: Any = None) -> dict:
+    """Load a local path; mmengine's log prints this name without its first ten letters."""
+    return load_checkpoint_file(filename, map_location)
+
+
+def make_loaders_safe() -> None:
+    """Replace the functions by which mmengine loads paths, URLs, model zoos and object stores, for every ``init_cfg``, too.
+
+    mmengine has no argument for that. Called once, when this module is imported: no model is built without it.
+    """
+    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+    mmengine_checkpoint._safe_torch_load = _load_weights_only
+    mmengine_checkpoint.load_url = _load_url
+
+
+make_loaders_safe()
 
 
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:

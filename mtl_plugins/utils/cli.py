@@ -11,11 +11,6 @@ from collections.abc import Callable
 
 from mtl_plugins.utils.memory import keep_freed_memory
 
-# GNU OpenMP's threads spin for milliseconds while they wait, and starve the loader's threads on the same cores, and any
-# neighbour's: a step then takes ten times as long. Not to spin at all costs 7 % of a step on idle cores. Read when torch is
-# imported, which is after this module in every tool.
-os.environ.setdefault('GOMP_SPINCOUNT', '2000')
-
 DEBUG_VARIABLE = 'MTL_DEBUG'
 
 # Packages that only some tools need, and the extra that brings them.
@@ -100,6 +95,10 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
         main: The tool. It parses its arguments, then imports torch.
         keep_memory: Whether the process has :func:`keep_freed_memory`.
     """
+    # GNU OpenMP's threads spin for milliseconds while they wait, and starve the loader's threads on the same cores, and any
+    # neighbour's: a step then takes ten times as long. Not to spin at all costs 7 % of a step on idle cores. Read when torch is
+    # imported.
+    os.environ.setdefault('GOMP_SPINCOUNT', '2000')
     if keep_memory:
         keep_freed_memory()
     # A terminal that knows ASCII alone still gets names of classes and files.

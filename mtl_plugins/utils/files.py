@@ -6,8 +6,6 @@ import os
 import platform
 import re
 import shutil
-import struct
-import sys
 import threading
 import time
 import zlib
@@ -19,10 +17,8 @@ from mtl_plugins.errors import DataNotFoundError, UserError
 
 TEMPORARY_SUFFIX = '.tmp'
 _HOST = f'{zlib.crc32(platform.node().encode()):08x}'
-# Of this version, and of earlier ones, which did not name the computer.
-_TEMPORARY = re.compile(
-    r'\..*\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)-\d+\.tmp(?:\..*)?|packed\.(?P<packer>\d+)\.partial(?:\.old)?'
-)
+# Those without a computer are of this one.
+_TEMPORARY = re.compile(r'\..*\.(?:(?P<host>[0-9a-f]{8})-)?(?P<pid>\d+)-\d+\.tmp(?:\..*)?')
 _ABANDONED_SECONDS = 24 * 3600
 _cleared: set[str] = set()
 _clearing = threading.Lock()
@@ -69,7 +65,7 @@ def remove_leftovers(folder: Path) -> None:
 def _is_abandoned(match: re.Match, path: Path) -> bool:
     if (match['host'] or _HOST) != _HOST:
         return time.time() - path.lstat().st_mtime > _ABANDONED_SECONDS
-    pid = int(match['pid'] or match['packer'])
+    pid = int(match['pid'])
     # This process has not written here yet, so that the number is that of an earlier one, as happens in containers.
     if pid == os.getpid():
         return True
@@ -236,19 +232,15 @@ def is_locked(path: Path) -> bool:
     # Closing a descriptor of a file that this process has locked would give the lock back.
     if path in _locks:
         return True
-    try:
-        import fcntl
-
-        descriptor = os.open(path, os.O_RDONLY)
-    except ImportError:
+    if not hasattr(os, 'lockf'):
         return True
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
     except OSError:
         return False
     try:
-        # The question who would be in the way, in the layout of the system's `struct flock`.
-        question = ('qqihh', 0, 0, 0, fcntl.F_WRLCK, 0) if sys.platform == 'darwin' else ('hhqqi', fcntl.F_WRLCK, 0, 0, 0, 0)
-        answer = struct.unpack(question[0], fcntl.fcntl(descriptor, fcntl.F_GETLK, struct.pack(*question)))
-        return answer[question[1:].index(fcntl.F_WRLCK)] != fcntl.F_UNLCK
+        os.lockf(descriptor, os.F_TEST, 0)
+        return False
     except OSError:
         return True
     finally:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from mmengine.logging import MMLogger
 
-from mtl_plugins.engine import CollapseHook
+from mtl_plugins.engine.hooks import CollapseHook
 from mtl_plugins.engine.hooks.dino_hooks import find_collapse
 from mtl_plugins.models.dino import dino_terms, distribution_entropy
 

@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.config.options import set_work_dir
-from mtl_plugins.engine import DINOScheduleHook
+from mtl_plugins.engine.hooks import DINOScheduleHook
 from mtl_plugins.errors import ConfigError, NonFiniteLossError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS

@@ -14,12 +14,12 @@ import torch
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
-from mtl_plugins.engine.hooks.histogram_hook import spread_values
+from mtl_plugins.engine.pictures import spread_values
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
 from mtl_plugins.visualization.visualizer import Histogram
-from tests.tiny import CONFIGS, EPOCH_CONFIG, tiny_config
+from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT, tiny_config
 
 BINS_CONFIG = CONFIGS / 'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py'
 KEY = '0123456789abcdef' * 2 + 'deadbeef'
@@ -224,13 +224,17 @@ def test_a_key_in_a_config_is_refused_and_not_repeated(tmp_path, monkeypatch, op
     assert not (tmp_path / 'run').exists()
 
 
-@pytest.mark.parametrize('preset, package', [('tensorboard', 'tensorboard'), ('wandb', 'wandb'), ('wandb-offline', 'wandb')])
-def test_a_preset_is_a_further_base_of_any_config_and_says_what_to_install(tmp_path, monkeypatch, preset, package):
+@pytest.mark.parametrize(
+    'preset, package, module',
+    [('tensorboard', 'tensorboard', 'visualizer')]
+    + [(preset, 'wandb', 'wandb_vis_backend') for preset in ('wandb', 'wandb-offline')],
+)
+def test_a_preset_is_a_further_base_of_any_config_and_says_what_to_install(tmp_path, monkeypatch, preset, package, module):
     dino = next((CONFIGS / 'dino').glob('*.py'))
     for leaf in (EPOCH_CONFIG, dino):
         config = load_config(str(with_preset(tmp_path, preset, leaf)))
         assert config.visualizer.vis_backends[0].type == 'LocalVisBackend'
-    monkeypatch.setattr(f'mtl_plugins.visualization.{package}_vis_backend.find_spec', lambda name: None)
+    monkeypatch.setattr(f'mtl_plugins.visualization.{module}.find_spec', lambda name: None)
     backend = {**config.visualizer.vis_backends[1], 'save_dir': str(tmp_path)}
     with pytest.raises(ConfigError, match=rf'needs the package {package}.*\[tracking\]'):
         VISBACKENDS.build(backend)
@@ -273,3 +277,10 @@ def test_spread_values_see_every_channel_alike(memory_format):
     assert 3000 < len(values) <= 4096
     counts = torch.bincount(values.long(), minlength=64)
     assert counts.min() > 0.8 * counts.max()
+
+
+def test_a_picture_from_outside_the_package_is_a_class_and_a_line_of_the_config(data_root, tmp_path):
+    leaf = ROOT / 'examples/depth_picture/joint_depth_picture.py'
+    RUNNERS.build(tiny_config(data_root, tmp_path, leaf, train_cfg__max_epochs=1)).train()
+    (picture,) = tmp_path.glob('*/vis_data/vis_image/depth_scatter_4.png')
+    assert cv2.imread(str(picture)).std() > 5

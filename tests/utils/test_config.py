@@ -7,7 +7,7 @@ import pytest
 from yapf.yapflib import yapf_api
 
 from mtl_plugins.config.load import load_config, parse_options
-from mtl_plugins.engine.run_config import RunConfig
+from mtl_plugins.engine.runner import RunConfig
 from mtl_plugins.errors import ConfigError
 from tests.tiny import EPOCH_CONFIG
 

@@ -9,8 +9,8 @@ import torch
 from mmengine.dist import get_world_size
 from mmengine.hooks import Hook
 
-from mtl_plugins.engine.epoch_train_loop import EpochBasedTrainLoop
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mtl_plugins.engine.loops import EpochBasedTrainLoop
 from mtl_plugins.errors import ArgumentError, TrainingInterrupted
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_under_torchrun, stop_file

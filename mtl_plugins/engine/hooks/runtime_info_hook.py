@@ -1,8 +1,8 @@
-"""Losses and learning rates for the log, read from the device once per log interval; what is not finite stops the run."""
+"""Seeds of each step, and its losses and learning rates, read from the device once per log interval."""
 
 import numpy as np
 import torch
-from mmengine.hooks import LoggerHook, RuntimeInfoHook
+from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
@@ -168,3 +168,17 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
             f'The loss is not finite at iteration {step + 1}: {listed}; dataset indices of the batch: {indices}. Look at these '
             'samples, lower the learning rate or clip gradients, and resume from the last checkpoint.'
         )
+
+
+@HOOKS.register_module()
+class StepSeedHook(Hook):
+    """Seed torch before every training iteration, so that dropout and the like repeat exactly after a resume.
+
+    Saving the generator's state in the checkpoint is not enough: validation, logging and workers draw from it too.
+    """
+
+    priority = 'VERY_HIGH'
+
+    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
+        # Mixed so that neighbouring seeds, ranks and iterations share no stream.
+        torch.manual_seed((runner.seed * 1_000_003 + runner.rank * 10_007) * 2_147_483_647 % 2**61 + runner.iter)
