@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -9,8 +10,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from mtl_plugins.datasets.conversion.records import describe_labels, record_options
-from mtl_plugins.datasets.conversion.split_folders import SplitFolders
+from mtl_plugins.datasets.conversion.folder import SplitFolders, describe_labels, record_options
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError
@@ -47,12 +47,13 @@ def fit_sample(sample: Sample, size: tuple[int, int] | None) -> Sample:
     rows, columns = centre_window(shape, size)
     window = {key: np.ascontiguousarray(array[rows, columns]) for key, array in sample.items()}
     height, width = window['img'].shape[:2]
+    if (height, width) == tuple(size):
+        return window
     smooth = cv2.INTER_AREA if size[0] * size[1] < height * width else cv2.INTER_LINEAR
-    return {key: _resize(array, size, smooth if key == 'img' else cv2.INTER_NEAREST_EXACT) for key, array in window.items()}
-
-
-def _resize(array: np.ndarray, size: tuple[int, int], interpolation: int) -> np.ndarray:
-    return array if array.shape[:2] == tuple(size) else cv2.resize(array, size[::-1], interpolation=interpolation)
+    return {
+        key: cv2.resize(array, size[::-1], interpolation=smooth if key == 'img' else cv2.INTER_NEAREST_EXACT)
+        for key, array in window.items()
+    }
 
 
 FORMAT_VERSION = 1
@@ -121,7 +122,11 @@ def convert(
     present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
         if not present[name] and name != 'test':
-            raise DataError(_lacks_labels(dataset))
+            templates = [kind.templates[0].replace('{name}', label) for label, kind in dataset.labels.items()]
+            raise DataError(
+                f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none "
+                f'for any of its {len(dataset)} images.'
+            )
     origins = {name: dict(split=dataset.split, labels=present[name]) for name, dataset in datasets.items()}
     # Samples run in parallel already.
     cv2.setNumThreads(0)
@@ -134,7 +139,8 @@ def convert(
             if not split.is_complete:
                 left = [index for index in range(len(dataset)) if not split.image_path(index).exists()]
                 num_done -= len(left)
-                write = _SampleWriter(split, dataset, {label: labels[label] for label in present[name]}, size)
+                kinds = {label: labels[label] for label in present[name]}
+                write = partial(_write_sample, split=split, dataset=dataset, labels=kinds, size=size)
                 for sample_losses in progress(map_in_order(write, left, workers), name, len(dataset), num_done):
                     losses.update(sample_losses)
                 _remove_blank_labels(split, labels)
@@ -170,14 +176,6 @@ def _present_labels(dataset: LabelledDataset) -> list[str]:
     return [name for name in dataset.labels if name in found]
 
 
-def _lacks_labels(dataset: LabelledDataset) -> str:
-    templates = [kind.templates[0].replace('{name}', name) for name, kind in dataset.labels.items()]
-    return (
-        f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none for any "
-        f'of its {len(dataset)} images.'
-    )
-
-
 def _remove_blank_labels(split: SplitFolders, labels: Mapping[str, LabelKind]) -> None:
     """Remove the labels of which no pixel of the split counts."""
     for name, kind in labels.items():
@@ -186,39 +184,31 @@ def _remove_blank_labels(split: SplitFolders, labels: Mapping[str, LabelKind]) -
             split.remove_label(name)
 
 
-class _SampleWriter:
-    """Converts the sample at a position. The image is written last: a sample that has one is complete.
+def _write_sample(
+    position: int, split: SplitFolders, dataset: LabelledDataset, labels: Mapping[str, LabelKind], size: tuple[int, int] | None
+) -> Losses:
+    """Convert the sample at a position. The image is written last: a sample that has one is complete.
 
     A grader compares all predictions of a test split, so what lacks a label there gets one in which nothing counts.
     """
-
-    def __init__(
-        self, split: SplitFolders, dataset: LabelledDataset, labels: Mapping[str, LabelKind], size: tuple[int, int] | None
-    ) -> None:
-        self.split = split
-        self.dataset = dataset
-        self.labels = labels
-        self.size = size
-
-    def __call__(self, position: int) -> Losses:
-        sample = fit_sample(self.dataset.read_sample(position), self.size)
-        losses = Losses()
-        for name, plain in self.labels.items():
-            if plain.key in sample:
-                kind, found = self.dataset.labels[name], sample[plain.key]
-                stored = kind.to_plain(found, plain)
-                known = kind.valid(found)
-                losses[name, 'known'] = int(known.sum())
-                losses[name, 'lost'] = int((known & ~plain.valid(stored)).sum())
-            elif self.split.name == 'test':
-                stored = plain.blank(sample['img'].shape[:2])
-            else:
-                continue
-            _write(self.split.label_path(name, position), plain.to_label_png(stored))
-        bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
-        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-        _write(self.split.image_path(position), encoded.tobytes())
-        return losses
+    sample = fit_sample(dataset.read_sample(position), size)
+    losses = Losses()
+    for name, plain in labels.items():
+        if plain.key in sample:
+            kind, found = dataset.labels[name], sample[plain.key]
+            stored = kind.to_plain(found, plain)
+            known = kind.valid(found)
+            losses[name, 'known'] = int(known.sum())
+            losses[name, 'lost'] = int((known & ~plain.valid(stored)).sum())
+        elif split.name == 'test':
+            stored = plain.blank(sample['img'].shape[:2])
+        else:
+            continue
+        _write(split.label_path(name, position), plain.to_label_png(stored))
+    bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
+    encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+    _write(split.image_path(position), encoded.tobytes())
+    return losses
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -23,13 +23,6 @@ _HOW_TO_MAKE = (
 _OF_SYSTEMS = ('Thumbs.db', 'desktop.ini')
 
 
-class FileStamp(NamedTuple):
-    """Size of a file, and when its content, name, owner or time was last changed: no program can set that back."""
-
-    size: int
-    changed_ns: int
-
-
 class SplitListing(NamedTuple):
     """The samples of one split, in order.
 
@@ -76,9 +69,12 @@ class SplitListing(NamedTuple):
         """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
         return (self.image_path(position),) if name == 'rgb' else self.label_paths(name, position) or ()
 
-    def stamps(self, name: str) -> list[list[FileStamp]]:
-        """Those of :meth:`files` for each sample."""
-        folders: dict[str, dict[str, FileStamp]] = {}
+    def stamps(self, name: str) -> list[list[tuple[int, int]]]:
+        """For each file of each sample its size, and when its content, name, owner or time was last changed, in nanoseconds.
+
+        No program can set that time back.
+        """
+        folders: dict[str, dict[str, tuple[int, int]]] = {}
         stamps = []
         for position in range(len(self.stems)):
             stamps.append([])
@@ -90,7 +86,7 @@ class SplitListing(NamedTuple):
         return stamps
 
 
-def _stamps_in(folder: str) -> Iterable[tuple[str, FileStamp]]:
+def _stamps_in(folder: str) -> Iterable[tuple[str, tuple[int, int]]]:
     with os.scandir(folder) as entries:
         for entry in entries:
             try:
@@ -99,7 +95,7 @@ def _stamps_in(folder: str) -> Iterable[tuple[str, FileStamp]]:
                 # A link to nowhere.
                 continue
             # Windows has no time of the last change.
-            yield entry.name, FileStamp(status.st_size, max(status.st_ctime_ns, status.st_mtime_ns))
+            yield entry.name, (status.st_size, max(status.st_ctime_ns, status.st_mtime_ns))
 
 
 def list_split(
@@ -370,13 +366,7 @@ def _lacks(folders: _Folders, path: str, count: int, total: int) -> str:
 
 
 def tell_left_out(place: str, count: int, left: Mapping[str, Sequence[str]]) -> None:
-    """Warn of what is there and not taken.
-
-    Args:
-        place: Where.
-        count: Samples that are taken.
-        left: Paths by what they are called.
-    """
+    """Warn of files that are there and not among the ``count`` samples, by what they are called."""
     told = [
         f'{what}: {len(paths)} ({", ".join(sorted(paths, key=natural_order)[:3])}{", ..." if len(paths) > 3 else ""})'
         for what, paths in left.items()

@@ -220,9 +220,9 @@ def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | Non
     touched = []
     for name in ('rgb', *listing.labels):
         for position, (now, packed) in enumerate(zip(listing.stamps(name), index['files'][name], strict=True)):
-            if [stamp.size for stamp in now] != [size for size, _ in packed]:
+            if [size for size, _ in now] != [size for size, _ in packed]:
                 return f"'{name}/{listing.stems[position]}' was changed"
-            if any(stamp.changed_ns >= max(compared) for stamp in now):
+            if any(changed_ns >= max(compared) for _, changed_ns in now):
                 touched.append((name, position))
     if not touched:
         return None

@@ -26,18 +26,24 @@ class PackMultiTaskInputs(BaseTransform):
         self.meta_keys = tuple(meta_keys)
 
     def transform(self, results: dict) -> dict:
-        labels = results['labels']
-        targets = {name: results[kind.key] for name, kind in labels.items() if kind.key in results}
-        item = dict(inputs=results['img'], targets=targets, labels=labels)
-        item['length_scale'] = results.get('length_scale', 1.0)
-        item['sample_idx'] = results['sample_idx']
+        item = self.pack(results)
         if self.meta_keys:
             item['metainfo'] = {key: results[key] for key in self.meta_keys}
         return item
 
+    def pack(self, results: dict) -> dict:
+        labels = results['labels']
+        return dict(
+            inputs=results['img'],
+            targets={name: results[kind.key] for name, kind in labels.items() if kind.key in results},
+            labels=labels,
+            length_scale=results.get('length_scale', 1.0),
+            sample_idx=results['sample_idx'],
+        )
+
 
 @TRANSFORMS.register_module()
-class PackViews(BaseTransform):
+class PackViews(PackMultiTaskInputs):
     """Keep what `view_collate` needs: ``inputs`` (the views), ``label`` (-1 if there is none), ``sample_idx`` and ``metainfo``.
 
     Args:
@@ -45,12 +51,7 @@ class PackViews(BaseTransform):
     """
 
     def __init__(self, meta_keys: Sequence[str] = ('img_path', 'sample_idx')):
-        if isinstance(meta_keys, str):
-            raise ArgumentError(f'`meta_keys` should be a sequence of names. Found {meta_keys!r}.')
-        self.meta_keys = tuple(meta_keys)
+        super().__init__(meta_keys)
 
-    def transform(self, results: dict) -> dict:
-        item = dict(inputs=results['views'], label=results.get('label', -1), sample_idx=results['sample_idx'])
-        if self.meta_keys:
-            item['metainfo'] = {key: results[key] for key in self.meta_keys}
-        return item
+    def pack(self, results: dict) -> dict:
+        return dict(inputs=results['views'], label=results.get('label', -1), sample_idx=results['sample_idx'])
