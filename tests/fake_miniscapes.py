@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL, PALETTE
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
+from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 
 LABELS = build_labels(MINISCAPES_LABELS, MINISCAPES_TASKS)

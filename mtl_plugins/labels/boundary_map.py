@@ -9,7 +9,7 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.evaluation.functional.pixel_errors import probability_error
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_grey

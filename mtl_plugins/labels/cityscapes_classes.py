@@ -1,7 +1,5 @@
 """The 19 Cityscapes evaluation classes in train-id order, with their colours, ids and categories (arXiv 1604.01685)."""
 
-IGNORE_LABEL = 255
-
 # fmt: off
 CLASSES = (
     'road', 'sidewalk', 'building', 'wall', 'fence', 'pole', 'traffic light', 'traffic sign', 'vegetation', 'terrain',

@@ -8,7 +8,7 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_labels, legend_of, make_palette
 from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
 from mtl_plugins.labels.decoding import read_ids

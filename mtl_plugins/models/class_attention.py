@@ -10,7 +10,7 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
 from mtl_plugins.models.decode_heads.heads import width_of
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
@@ -186,7 +186,7 @@ class UpsampledMaskLoss(nn.Module):
 
     name = 'mask'
 
-    def __init__(self, *, dice_weight: float = 0.0, ignore_index: int = 255) -> None:
+    def __init__(self, *, dice_weight: float = 0.0, ignore_index: int = IGNORE_LABEL) -> None:
         super().__init__()
         if dice_weight < 0:
             raise ArgumentError(f'`dice_weight` should not be negative. Found {dice_weight}.')

@@ -37,25 +37,11 @@ def test_rows_are_labels():
     assert confusion[2, 1] == 1 and confusion[2, 2] == 1 and confusion.sum() == 2
 
 
-def test_absent_class_counts_as_zero_in_the_plain_mean():
-    everything_right = np.arange(18, dtype=np.uint8)[None]
-    confusion = _confusion([everything_right], [everything_right])
-    assert mean_iou(confusion) == pytest.approx(100 * 18 / 19)
-    assert nan_mean_iou(confusion) == pytest.approx(100)
-
-
 def test_nothing_labelled():
     ignored = np.full((4, 4), 255, np.uint8)
     confusion = _confusion([ignored], [np.zeros_like(ignored)])
     assert mean_iou(confusion) == 0
     assert math.isnan(nan_mean_iou(confusion))
-
-
-def test_accepts_maps_that_are_not_contiguous():
-    labels, predictions = random_semseg_maps(np.random.default_rng(7))
-    strided = _confusion([label[::2, 1::3] for label in labels], [p[::2, 1::3] for p in predictions])
-    copied = _confusion([label[::2, 1::3].copy() for label in labels], [p[::2, 1::3].copy() for p in predictions])
-    np.testing.assert_array_equal(strided, copied)
 
 
 @pytest.mark.parametrize(
@@ -73,9 +59,3 @@ def test_refuses_bad_maps_and_stays_unchanged(label, prediction, message):
     with pytest.raises(ValueError, match=message):
         update_confusion_matrix(confusion, np.array(label, np.uint8), np.array(prediction, np.uint8))
     assert not confusion.any()
-
-
-def test_refuses_other_dtypes():
-    ids = np.zeros((2, 2), np.uint8)
-    with pytest.raises(TypeError, match=r'`prediction` should be uint8. Found int64.'):
-        update_confusion_matrix(new_confusion_matrix(NUM_CLASSES), ids, ids.astype(np.int64))

@@ -8,18 +8,15 @@ import torch
 import torch.nn.functional as F
 
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.lab.features import features as features_module
 from mtl_plugins.lab.features.embedding import embed
 from mtl_plugins.lab.features.feature_record import FeatureRecord, read_records
 from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
 from mtl_plugins.lab.features.features import (
-    check_splits,
-    choose_evenly,
     estimate_batch_norm,
     extract_features,
     pooled_features,
-    with_pipeline,
 )
 from mtl_plugins.registry import MODELS
 from tests import tiny  # noqa: F401  # registers the backbone
@@ -70,11 +67,6 @@ def test_neighbours_are_those_of_a_full_sort_and_equal_ones_come_in_their_order(
     assert np.abs(similarities).max() <= 1 + 1e-6
 
 
-def test_a_feature_of_zeros_is_similar_to_nothing():
-    similarities, _ = nearest_neighbours(np.zeros((1, 3)), np.eye(3), 2)
-    assert similarities.tolist() == [[0, 0]]
-
-
 @pytest.mark.parametrize('k', [0, 41])
 def test_k_beyond_the_bank_is_one_sentence(k):
     bank, _, queries, _ = random_sets()
@@ -93,13 +85,6 @@ def test_the_vote_is_the_papers_written_out(temperature):
             votes[label] += np.exp(np.float64(cosine) / temperature)
         assert votes[answer] == pytest.approx(max(votes), rel=1e-12)
         assert not any(value > votes[answer] * (1 + 1e-12) for value in votes)
-
-
-def test_the_nearest_counts_more_at_a_low_temperature_and_the_lower_of_equal_classes_wins():
-    similarities, labels = np.array([[0.9, 0.6, 0.6]]), np.array([[2, 1, 1]])
-    assert vote(similarities, labels, 3, temperature=0.07) == [2]
-    assert vote(similarities, labels, 3, temperature=10.0) == [1]
-    assert vote(np.array([[0.5, 0.5]]), np.array([[2, 1]]), 3) == [1]
 
 
 def test_the_probe_is_regularised_logistic_regression_on_standardised_features():
@@ -220,24 +205,6 @@ def test_statistics_of_batch_norm_are_means_over_batches(model, crops):
     torch.testing.assert_close(norm.running_mean, torch.stack([x.mean((0, 2, 3)) for x in maps]).mean(0))
     torch.testing.assert_close(norm.running_var, torch.stack([x.var((0, 2, 3)) for x in maps]).mean(0))
     assert norm.momentum == 0.1 and norm.training
-
-
-def test_one_split_is_no_judge_of_itself(crops):
-    check_splits(crops['train'], crops['val'])
-    with pytest.raises(ConfigError, match=r"another split.*Found 'train' for both"):
-        check_splits(crops['train'], with_pipeline(crops['train'], []))
-
-
-def test_another_pipeline_leaves_the_data_set_as_it_is(crops):
-    other = with_pipeline(crops['val'], [dict(type='ResizeCrop', size=9), dict(type='PackViews')])
-    assert other[1]['inputs'][0].shape == (9, 9, 3)
-    assert crops['val'][1]['inputs'][0].shape == (16, 16, 3)
-    assert with_pipeline(crops['val'], None) is crops['val']
-
-
-def test_images_are_chosen_evenly():
-    assert choose_evenly(9, 3).tolist() == [0, 4, 8]
-    assert choose_evenly(3, 9).tolist() == choose_evenly(3, None).tolist() == [0, 1, 2]
 
 
 def make_clusters(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

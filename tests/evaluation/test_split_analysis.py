@@ -53,11 +53,6 @@ def test_maps_of_different_shapes_are_refused(function):
         function(np.ones((2, 3, 3)), np.ones((3, 2, 3)))
 
 
-def test_a_depth_that_is_not_finite_is_refused():
-    with pytest.raises(ValueError, match='finite'):
-        relative_depth_error(np.ones((1, 2)), np.array([[1, np.nan]]))
-
-
 def test_groups_by_distance_are_as_wide_in_the_logarithm_and_lose_no_pixel():
     edges = log_edges(4, 300, 12)
     np.testing.assert_allclose(np.diff(np.log(edges)), math.log(300 / 4) / 12, rtol=1e-12)

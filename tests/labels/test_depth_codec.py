@@ -3,7 +3,6 @@ import math
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.depth_errors import image_depth_errors
 from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_depth, encode_label
 
 CODES = np.arange(1, 256, dtype=np.uint8)
@@ -49,47 +48,15 @@ def test_encode_equals_the_scalar_reference_at_every_step(rounding):
     assert min(expected) == 1 and max(expected) == 255
 
 
-def test_nearest_picks_the_nearest_disparity():
-    depth = np.random.default_rng(0).uniform(4, 300, 2000)
-    distance = np.abs(1 / depth[:, None] - 1 / DECODE_TABLE[None, 1:])
-    np.testing.assert_array_equal(encode_depth(depth), 1 + distance.argmin(axis=1))
-
-
 @pytest.mark.parametrize('dtype', [np.float32, np.float64])
 def test_every_code_survives_nearest(dtype):
     np.testing.assert_array_equal(encode_depth(DECODE_TABLE[1:].astype(dtype)), CODES)
     np.testing.assert_array_equal(encode_label(DECODE_TABLE.astype(dtype)), np.arange(256))
 
 
-def test_truncation_does_not_round_trip():
-    """Rounding errors decide how many codes come back one lower (farther): 31 of the exact depths, 137 of the float32 ones."""
-    for table, lost in ((DECODE_TABLE, 31), (DECODE_TABLE.astype(np.float32), 137)):
-        truncated = encode_depth(table[1:], 'truncate')
-        assert (truncated != CODES).sum() == lost
-        assert set(np.unique(CODES.astype(int) - truncated)) == {0, 1}
-
-
-def test_truncation_costs_a_perfect_prediction_a_point_or_more_of_si_log_rmse():
-    """Depths as of a street: density falls like 1/depth. Predictions are the true metres, labels their nearest codes."""
-    true_depth = np.exp(np.random.default_rng(0).uniform(np.log(4), np.log(300), (256, 256))).astype(np.float32)
-    label = decode_depth(encode_label(true_depth))
-
-    def si_log_rmse(rounding):
-        return image_depth_errors(label, decode_depth(encode_depth(true_depth, rounding)))[0]
-
-    assert si_log_rmse('nearest') == 0
-    assert si_log_rmse('truncate') > 1
-
-
 def test_labels_beyond_the_range_are_invalid():
     depth = np.array([3.999, 4, 300, 300.01, 0, -1, np.nan, np.inf, -np.inf], dtype=np.float32)
     assert encode_label(depth).tolist() == [0, 255, 1, 0, 0, 0, 0, 0, 0]
-
-
-def test_input_is_not_changed():
-    depth = np.array([[1.0, 500.0]], np.float32)
-    encode_depth(depth)
-    assert depth.tolist() == [[1, 500]]
 
 
 def test_bad_input():

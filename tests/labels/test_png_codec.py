@@ -45,11 +45,6 @@ def test_every_reader_gets_the_same_pixels(tmp_path, size, task):
         np.testing.assert_array_equal(LABELS[task].decode(str(path)), values)
 
 
-def test_accepts_a_view_that_is_not_contiguous():
-    values = np.arange(1, 241, dtype=np.uint8).reshape(12, 20)[::2, ::3]
-    np.testing.assert_array_equal(decode_prediction(encode_prediction(values, 'depth'), 'depth', values.shape), values)
-
-
 @pytest.mark.parametrize('colours', [2, 4, 16, 19, 256])
 def test_accepts_palette_files_of_other_writers(colours):
     """PIL stores a palette of at most 16 colours with fewer bits per pixel."""

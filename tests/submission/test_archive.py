@@ -50,11 +50,6 @@ def test_contents(submission, tmp_path):
     assert not any('__pycache__' in name or name.endswith('.pyc') for name in names)
 
 
-def test_single_task(submission):
-    with zipfile.ZipFile(submission.write(tasks=('depth',)).pack(tasks=('depth',))) as content:
-        assert not any('semseg' in name for name in content.namelist())
-
-
 def _save(array, path):
     Image.fromarray(array).save(path)
 
@@ -101,16 +96,6 @@ def test_full_disk_keeps_the_previous_archive(submission, monkeypatch):
         submission.pack(command='another')
     assert submission.archive.read_bytes() == before
     assert sorted(path.name for path in submission.out_dir.iterdir()) == ['predictions', 'submission.zip']
-
-
-@pytest.mark.skipif(not os.path.exists('/dev/full'), reason='needs /dev/full')
-def test_the_operating_system_reports_a_full_disk(submission, monkeypatch):
-    submission.write()
-    real_open = open
-    monkeypatch.setattr(archive, 'open', lambda path, mode: real_open('/dev/full', mode), raising=False)
-    with pytest.raises(SubmissionError, match='The disk is full'):
-        submission.pack()
-    assert not submission.archive.exists()
 
 
 def test_missing_checkpoint_and_images(submission, tmp_path):

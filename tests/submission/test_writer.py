@@ -27,12 +27,6 @@ def test_files_hold_the_predictions(submission, rounding):
     assert len(names) == 2 * len(submission.image_sizes) and not any('tmp' in name for name in names)
 
 
-@pytest.mark.parametrize('task', ['semseg', 'depth'])
-def test_single_task_has_only_its_folder(submission, task):
-    submission.write(tasks=(task,))
-    assert [path.name for path in (submission.out_dir / 'predictions').iterdir()] == [task]
-
-
 @pytest.mark.parametrize(
     ('maps', 'message'),
     [

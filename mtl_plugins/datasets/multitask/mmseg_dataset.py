@@ -10,7 +10,7 @@ from typing import Any
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import split_suffix, tell_left_out, walk_files
 from mtl_plugins.errors import ArgumentError, ConfigError, DataNotFoundError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.data_files import find_registered

@@ -12,7 +12,7 @@ import numpy as np
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.nyuv2.nyuv2 import CLASS_13_OF_40, CLASSES_13, CLASSES_40, DEPTH_RANGE
 from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.data_files import shorten
 

@@ -6,7 +6,7 @@ from mmcv.transforms import BaseTransform
 from mtl_plugins.datasets.coco.annotations import CocoObject, annotated_orientation
 from mtl_plugins.datasets.coco.masks import to_mask
 from mtl_plugins.errors import CorruptFileError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import decode_image, turn
 from mtl_plugins.registry import TRANSFORMS
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.registry import MODELS
 
@@ -86,7 +87,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
 
 
 def upsampled_cross_entropy(
-    logits: Tensor, target: Tensor, ignore_index: int = 255, class_weight: Tensor | None = None
+    logits: Tensor, target: Tensor, ignore_index: int = IGNORE_LABEL, class_weight: Tensor | None = None
 ) -> Tensor:
     """Mean cross-entropy over the valid pixels of ``target``, of logits upsampled to its size.
 
@@ -119,7 +120,7 @@ class UpsampledCrossEntropyLoss(nn.Module):
 
     name = 'ce'
 
-    def __init__(self, *, ignore_index: int = 255, class_weight: Sequence[float] | None = None) -> None:
+    def __init__(self, *, ignore_index: int = IGNORE_LABEL, class_weight: Sequence[float] | None = None) -> None:
         super().__init__()
         self.ignore_index = ignore_index
         if class_weight is not None and not (all(0 <= weight < math.inf for weight in class_weight) and any(class_weight)):
@@ -145,7 +146,7 @@ class BalancedBoundaryLoss(nn.Module):
 
     name = 'bce'
 
-    def __init__(self, *, positive_weight: float | None = None, ignore_index: int = 255) -> None:
+    def __init__(self, *, positive_weight: float | None = None, ignore_index: int = IGNORE_LABEL) -> None:
         super().__init__()
         if positive_weight is not None and not 0 < positive_weight < 1:
             raise ArgumentError(f'`positive_weight` should be in (0, 1) or None. Found {positive_weight}.')

@@ -13,7 +13,7 @@ from mmengine.model import ModuleList
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
 from mtl_plugins.utils.data_files import find_in_library, shorten

@@ -12,7 +12,7 @@ from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.models.utils.build import build_part

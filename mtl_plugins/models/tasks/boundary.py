@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from mtl_plugins.labels.cityscapes_classes import IGNORE_LABEL
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
 

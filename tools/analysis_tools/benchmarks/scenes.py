@@ -7,12 +7,12 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.depth_codec import DEPTH_MAX
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 
-IGNORED_LABEL = 255
 NUM_CLASSES = len(CLASSES)
 # Of our models' predictions before they are upsampled.
 OUTPUT_STRIDE = 4
@@ -45,7 +45,7 @@ def imitate_predictions(scenes: SceneArrays) -> tuple[np.ndarray, np.ndarray]:
     """
     labels, metres = [], []
     for label, depth in zip(scenes.labels, scenes.depths, strict=True):
-        classes = torch.from_numpy(np.where(label == IGNORED_LABEL, 0, label)).long()
+        classes = torch.from_numpy(np.where(label == IGNORE_LABEL, 0, label)).long()
         log_depth = torch.from_numpy(np.where(depth > 0, depth, DEPTH_MAX)).log()
         shares = F.one_hot(classes, NUM_CLASSES).permute(2, 0, 1)[None].float()
         labels.append(_through_grid(shares)[0].max(0).indices.to(torch.uint8))
