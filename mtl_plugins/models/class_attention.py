@@ -110,7 +110,6 @@ class ClassAttentionHead(BaseModule):
 
     Args:
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: Name of the one task and its number of classes.
         channels: Width of queries, keys and values, and of what goes to the map head.
         attention: Kind of the scores, as in :class:`ClassAttention`.

@@ -318,9 +318,8 @@ class DINO(BaseModel):
 
         Args:
             inputs: The views, global ones first; for ``'tensor'`` a tensor or a list of which the first counts.
-            labels: Not used: DINO learns without.
+            labels: Ignored, like ``metainfo``.
             sample_idx: Positions in the dataset, ``(B,)``.
-            metainfo: Not used.
             mode: ``'loss'`` for ``loss_dino`` and, only logged, ``entropy``, ``kl`` and ``marginal_entropy`` (of the mean
                 distribution over the batch); ``'predict'`` for a dict per image as :class:`DINOMetric` reads it; ``'tensor'``
                 for the pooled features ``(B, C)`` of the teacher's backbone.
@@ -356,7 +355,7 @@ class DINO(BaseModel):
 
     @torch.no_grad()
     def find_centre(self, teacher_GBK: Tensor) -> Tensor:
-        """The centre ``(K,)`` of a batch, over global views, images and processes (of equal batches)."""
+        """Return the centre ``(K,)`` of a batch, over global views, images and processes (of equal batches)."""
         logits_NK = teacher_GBK.float().flatten(0, 1)
         if self.centring == 'sinkhorn':
             return sinkhorn_centre(logits_NK, self.teacher_temperature)
@@ -390,6 +389,6 @@ class DINO(BaseModel):
 
     @torch.no_grad()
     def update_teacher(self, momentum: float) -> None:
-        """``teacher <- momentum teacher + (1 - momentum) student``, parameters only."""
+        """Set ``teacher <- momentum teacher + (1 - momentum) student``, parameters only."""
         teacher, student = ([*network.parameters()] for network in (self.teacher, self.student))
         torch._foreach_lerp_(teacher, student, 1 - momentum)

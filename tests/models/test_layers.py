@@ -99,7 +99,8 @@ def test_one_image_normalises_by_running_statistics():
 
 def test_layers_first_used_in_inference_mode_can_still_be_trained():
     """Tensors made in inference mode cannot be saved for backward: a cache filled by validation used to break training."""
-    decoder = SkipDecoder(8, 4, skip_channels=4, channels=4, factored_upsampling=True)
+    decoder = SkipDecoder(8, 4, skip_channels=4, channels=4)
+    decoder.factored_upsampling = True
     features, skip = torch.randn(2, 8, 3, 11), torch.randn(2, 4, 11, 43)
     with torch.inference_mode():
         decoder(features, skip)
@@ -200,8 +201,3 @@ def test_every_3x3_convolution_of_a_head_is_separable(config):
     assert wide and all(conv.groups == conv.in_channels for conv in wide)
     plain = build_head(**config, out_channels=5, channels=8)
     assert len(convs) == len(wide) + sum(isinstance(module, nn.Conv2d) for module in plain.modules())
-
-
-def test_the_factored_form_is_refused_beside_it():
-    with pytest.raises(ValueError, match='`factored_upsampling`'):
-        SkipDecoder(8, 4, factored_upsampling=True, separable=True)

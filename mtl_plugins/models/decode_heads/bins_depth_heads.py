@@ -175,7 +175,6 @@ class FixedBinsDepthHead(BinsDepthHead):
 
     Args:
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: 1.
         num_bins: Number of bins.
         channels: Width of pixel features, queries and latents.

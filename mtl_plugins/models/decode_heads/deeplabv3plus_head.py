@@ -25,8 +25,6 @@ class ConvNormAct(nn.Module):
     there, too.
 
     Args:
-        in_channels: Channels in.
-        out_channels: Channels out.
         kernel_size: Odd kernel side.
         dilation: Distance of the kernel's taps.
         bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
@@ -81,7 +79,6 @@ class ASPP(nn.Module):
     ``(len(rates) + 2) * out_channels`` input channels, the pooled branch last.
 
     Args:
-        in_channels: Channels in.
         out_channels: Channels of each branch and of the result.
         rates: Dilations of the 3x3 branches.
         separable: Whether these are depthwise separable, as in DeepLabV3+.
@@ -111,20 +108,16 @@ class ASPP(nn.Module):
 
 
 def plain_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The definition: upsample ``features`` bilinearly to the size of ``skip``, concatenate, convolve with zero border.
+    """Upsample ``features`` bilinearly to the size of ``skip``, concatenate, convolve with zero border.
 
-    Args:
-        features: ``(B, C, h, w)``.
-        skip: ``(B, S, H, W)``.
-        weight: ``(O, C + S, 3, 3)``.
-        bias: ``(O,)`` or None.
+    ``(B, C, h, w)`` and ``(B, S, H, W)`` become ``(B, O, H, W)``, by a weight ``(O, C + S, 3, 3)``.
     """
     upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
     return F.conv2d(torch.cat([upsampled, skip], dim=1), weight, bias, padding=1)
 
 
 def factored_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """The same function as :func:`plain_upsampled_conv3x3`, in value and gradient to rounding."""
+    """Compute the same function as :func:`plain_upsampled_conv3x3`, in value and gradient to rounding."""
     batch, channels, h, w = features.shape
     height, width = skip.shape[-2:]
     out_channels = len(weight)
@@ -150,29 +143,13 @@ def factored_is_cheaper(channels: int, coarse: tuple[int, int], fine: tuple[int,
     return 2 * (mixing + expansion) <= 9 * height * width * channels
 
 
-def upsampled_conv3x3(
-    features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None, *, factored: bool | None = None
-) -> Tensor:
-    """:func:`plain_upsampled_conv3x3` by the cheaper way, or by the one that ``factored`` asks for."""
-    if factored is None:
-        factored = factored_is_cheaper(features.shape[1], features.shape[-2:], skip.shape[-2:])
-    return (factored_upsampled_conv3x3 if factored else plain_upsampled_conv3x3)(features, skip, weight, bias)
-
-
 def upsampled_separable_conv3x3(
     features: Tensor, skip: Tensor, depthwise: Tensor, pointwise: Tensor, bias: Tensor | None
 ) -> Tensor:
-    """A depthwise separable 3x3 convolution, with zero border, over upsampled features and a finer skip, without concatenation.
+    """Do the same by a depthwise ``(C + S, 1, 3, 3)`` and a pointwise ``(O, C + S, 1, 1)`` weight, without concatenation.
 
     To mix channels on the coarse grid, as in :func:`factored_upsampled_conv3x3`, would not pay: it takes nine products with a
     ``(C, O)`` matrix there, and one on the fine grid is as cheap.
-
-    Args:
-        features: ``(B, C, h, w)``.
-        skip: ``(B, S, H, W)``.
-        depthwise: ``(C + S, 1, 3, 3)``.
-        pointwise: ``(O, C + S, 1, 1)``.
-        bias: ``(O,)`` or None.
     """
     channels = features.shape[1]
     upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
@@ -190,13 +167,17 @@ class SkipDecoder(nn.Module):
         skip_channels: Channels to which a 1x1 with bias reduces the skip.
         channels: Width of the 3x3 convolutions and of the result.
         num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU.
-        factored_upsampling: Whether the first of them is computed without its upsampled input, which is the same function;
-            None does so where it is cheaper.
         separable: Whether the 3x3 convolutions are depthwise separable. The first is then computed from its upsampled input.
 
+    Attributes:
+        factored_upsampling: Compute the first of them without its upsampled input, which is the same function; None does so
+            where it is cheaper.
+
     Raises:
-        ArgumentError: If ``num_convs`` is less than 1, or ``factored_upsampling`` is asked of a separable convolution.
+        ArgumentError: If ``num_convs`` is less than 1.
     """
+
+    factored_upsampling: bool | None = None
 
     def __init__(
         self,
@@ -206,15 +187,11 @@ class SkipDecoder(nn.Module):
         skip_channels: int = 48,
         channels: int = 256,
         num_convs: int = 2,
-        factored_upsampling: bool | None = None,
         separable: bool = False,
     ) -> None:
         super().__init__()
         if num_convs < 1:
             raise ArgumentError(f'`num_convs` should be at least 1. Found {num_convs}.')
-        if separable and factored_upsampling:
-            raise ArgumentError('`factored_upsampling` should be False or None with `separable=True`. Found True.')
-        self.factored_upsampling = factored_upsampling
         self.skip = nn.Conv2d(skip_in_channels, skip_channels, 1)
         widths = [in_channels + skip_channels, *([channels] * num_convs)]
         self.convs = nn.ModuleList([ConvNormAct(a, b, 3, bias=True, separable=separable) for a, b in pairwise(widths)])
@@ -223,7 +200,11 @@ class SkipDecoder(nn.Module):
         first, *others = self.convs
         skip = self.skip(skip)
         if first.depthwise is None:
-            refined = upsampled_conv3x3(features, skip, first.conv.weight, first.conv.bias, factored=self.factored_upsampling)
+            factored = self.factored_upsampling
+            if factored is None:
+                factored = factored_is_cheaper(features.shape[1], features.shape[-2:], skip.shape[-2:])
+            upsampled_conv3x3 = factored_upsampled_conv3x3 if factored else plain_upsampled_conv3x3
+            refined = upsampled_conv3x3(features, skip, first.conv.weight, first.conv.bias)
         else:
             refined = upsampled_separable_conv3x3(features, skip, first.depthwise.weight, first.conv.weight, first.conv.bias)
         refined = first.act(first.norm(refined))
@@ -240,8 +221,6 @@ class DeepLabV3PlusHead(MapHead):
     this is the same function as predicting after the upsampling, at a sixteenth of the cost.
 
     Args:
-        in_channels: Widths of the feature pyramid.
-        out_channels: Channels of the prediction.
         channels: Width of the ASPP and of the embedding.
         rates: Dilations of the ASPP branches; None leaves the ASPP out: the decoder then starts from the coarsest features.
         skip_indices: Which maps of the pyramid are skips, from coarse to fine; 2 is the one at stride 8, 1 at 4, 0 at 2.
@@ -345,8 +324,6 @@ class LinearHead(MapHead):
     """A 1x1 predictor on one map of the pyramid; with ``channels``, after a 1x1 convolution, BatchNorm and ReLU.
 
     Args:
-        in_channels: Widths of the feature pyramid.
-        out_channels: Channels of the prediction.
         channels: Width of the 1x1 convolution before the predictor, or None for none.
         index: Which map of the pyramid; -1 is the coarsest.
 

@@ -103,7 +103,6 @@ class JointHead(BaseModule):
 
     Args:
         head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: Channels of each task's prediction, in this order. One task is a single-task model.
     """
 
@@ -124,7 +123,6 @@ class AuxiliaryHead(JointHead):
 
     Args:
         config: The head's config and, with it, ``tasks`` and ``loss_weight``, see :class:`MultiTaskSegmentor`.
-        in_channels: Widths of the feature pyramid.
         out_channels: Channels of each task's prediction.
 
     Raises:
@@ -151,7 +149,6 @@ class BranchedHead(BaseModule):
 
     Args:
         head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: Channels of each task's prediction. One task is a single-task model.
         task_heads: Configs that replace ``head`` for the tasks they name.
 

@@ -37,8 +37,6 @@ class MMSegHead(MapHead):
 
     Args:
         head: Config of the head, its type with ``mmseg.`` in front.
-        in_channels: Widths of the feature pyramid.
-        out_channels: Channels of the prediction.
 
     Raises:
         ArgumentError: If the head does not give one map by classifying each pixel of an embedding, or an argument does not fit

@@ -70,7 +70,6 @@ class TransformerBlock(nn.Module):
     """``x + attention(norm(x))``, then ``x + mlp(norm(x))`` with GELU between the two projections.
 
     Args:
-        channels: Width of the tokens.
         num_heads: Number of attention heads.
         expansion: Width of the MLP's hidden layer over ``channels``.
         dropout: On attention weights.
@@ -123,8 +122,6 @@ class PositionalEmbedding(nn.Module):
     Args:
         kind: ``'none'``, ``'learned'`` (from a normal distribution with deviation 0.02) or ``'sinusoidal'``.
         added_to: ``'input'`` (to the tokens, once) or ``'query'`` (to the projected queries of each block).
-        edge: Side of the grid.
-        channels: Width of the tokens.
 
     Raises:
         ArgumentError: If ``kind`` or ``added_to`` is none of those.
@@ -178,7 +175,6 @@ class GridTokens(nn.Module):
     Args:
         in_channels: Width of the features.
         num_tokens: n^2.
-        channels: Width of the tokens.
         reducer: ``'none'`` (the widths must agree), ``'linear'`` (a projection of the pooled tokens) or ``'conv'`` (a 1x1
             convolution with BatchNorm and ReLU on the features, before the pooling).
         num_layers: Number of transformer blocks.
@@ -241,8 +237,6 @@ class TransformerSegHead(MapHead):
     The mirror of :class:`AdaptiveDepthHead` for classes, with the cost of :class:`GridTokens`.
 
     Args:
-        in_channels: Widths of the feature pyramid.
-        out_channels: Channels of the prediction.
         channels: Width of ASPP, tokens and decoder.
         rates: Dilations of the ASPP branches.
         num_tokens: n^2.
@@ -319,7 +313,6 @@ class ClassTokenSegHead(BaseModule):
 
     Args:
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
-        in_channels: Widths of the feature pyramid.
         out_channels: Number of classes.
         channels: Width of pixel features, queries and tokens.
         num_layers: Number of cross-attention blocks.
