@@ -13,7 +13,7 @@ import time
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import cv2
@@ -383,6 +383,16 @@ def test_images_of_clients_that_left_are_not_predicted():
     assert runtime.shapes == [(1, 64, 64), (1, 9, 9)]
 
 
+@contextmanager
+def connected(address, contents):
+    """Connections that have sent these contents."""
+    with ExitStack() as stack:
+        opened = [stack.enter_context(socket.create_connection(address)) for _ in contents]
+        for connection, content in zip(opened, contents, strict=True):
+            connection.sendall(content)
+        yield opened
+
+
 def wait_for_end(connection) -> bytes:
     connection.settimeout(20)
     content = b''
@@ -396,10 +406,8 @@ def wait_for_end(connection) -> bytes:
 
 def test_half_a_header_keeps_nobody_out():
     # 150 of them made the server answer everyone with 503.
-    with serving(Bright(), seconds=1.0, connections=20) as address:
-        slow = [socket.create_connection(address) for _ in range(40)]
-        for connection in slow[20:]:
-            connection.sendall(b'POST /predict HTTP/1.1\r\nHost: localhost\r\n')
+    contents = [b''] * 20 + [HEAD] * 20
+    with serving(Bright(), seconds=1.0, connections=20) as address, connected(address, contents) as slow:
         start = time.perf_counter()
         assert ask(address, body=SMALL)[0] == 200 and time.perf_counter() - start < 1
         # A byte now and then does not count.
@@ -409,22 +417,16 @@ def test_half_a_header_keeps_nobody_out():
         assert time.perf_counter() - start < 5
         # Those that had been there longest made room, the others were told.
         assert ends[0] == b'' and ends[-1].startswith(b'HTTP/1.1 408') and 20 <= ends.count(b'') < 25
-        for connection in slow:
-            connection.close()
 
 
 def test_half_an_upload_keeps_nobody_out():
-    with serving(Bright(), seconds=2.0, body=200_000, uploads=0) as address:
-        slow = [socket.create_connection(address) for _ in range(5)]
+    contents = [upload(bytes(150_000), 199_000)] * 5
+    with serving(Bright(), seconds=2.0, body=200_000, uploads=0) as address, connected(address, contents) as slow:
         start = time.perf_counter()
-        for connection in slow:
-            connection.sendall(upload(bytes(150_000), 199_000))
         assert ask(address, body=SMALL)[0] == 200 and time.perf_counter() - start < 2
         # Of 400 kB there is room for two.
         ends = sorted(wait_for_end(connection)[9:12] for connection in slow)
         assert ends == [b'408'] * 2 + [b'503'] * 3, ends
-        for connection in slow:
-            connection.close()
 
 
 def test_answers_that_nobody_reads_do_not_stay():
@@ -461,19 +463,15 @@ def test_an_end_that_waits_for_nobody(monkeypatch):
     # It waited for all that was in the queue.
     monkeypatch.setattr(connections, 'GRACE', 2)
     runtime = Bright(seconds=4.0)
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(8) as pool, ExitStack() as stack:
         with serving(runtime, batch_size=1) as address:
             answers = [pool.submit(ask, address, body=SMALL) for _ in range(4)]
-            slow = [socket.create_connection(address) for _ in range(2)]
-            slow[0].sendall(upload(b'', 9))
-            slow[1].sendall(HEAD[:9])
+            slow = stack.enter_context(connected(address, [upload(b'', 9), HEAD[:9]]))
             time.sleep(0.5)
             start = time.perf_counter()
         assert time.perf_counter() - start < 3.5
         assert [answer.result()[0] for answer in answers] == [503] * 4 and runtime.batches == [1]
         assert [wait_for_end(connection) for connection in slow] == [b'', b'']
-        for connection in slow:
-            connection.close()
 
 
 def test_twice_the_capacity():
@@ -589,14 +587,12 @@ def test_attacks_take_two_gibibytes_at_most_and_keep_nobody_out(tmp_path, option
         return Counter(answer[0] for answer in send_together(address, bodies))
 
     def half(number, content):
-        connections = []
-        for _ in range(number):
-            connections.append(socket.create_connection(address, timeout=20))
-            with suppress(OSError):
-                connections[-1].sendall(content)
-        time.sleep(12)
-        for connection in connections:
-            connection.close()
+        with ExitStack() as stack:
+            for _ in range(number):
+                connection = stack.enter_context(socket.create_connection(address, timeout=20))
+                with suppress(OSError):
+                    connection.sendall(content)
+            time.sleep(12)
         return Counter(opened=number)
 
     large, deep = (4000, 3990), cv2.imencode('.png', np.zeros((3985, 3990, 4), np.uint16))[1].tobytes()

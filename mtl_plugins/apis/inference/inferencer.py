@@ -11,7 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
-from mtl_plugins.apis.inference.sources import DECODERS, Frame, OnError, read_frames
+from mtl_plugins.apis.inference.sources import DECODERS, Frame, read_frames
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
 from mtl_plugins.datasets.transforms.foreign import build_transform
@@ -164,33 +164,22 @@ class MultiTaskInferencer:
         """Return the predictions of all images; arguments and errors are those of :meth:`stream`."""
         return list(self.stream(inputs, **options))
 
-    def stream(
-        self,
-        inputs: Any,
-        *,
-        on_error: OnError | None = None,
-        max_frames: int | None = None,
-        stop: Callable[[], bool] | None = None,
-    ) -> Iterator[Prediction]:
+    def stream(self, inputs: Any, **options: Any) -> Iterator[Prediction]:
         """Give the predictions of images, one after the other in their order.
 
-        Of ``inputs`` no more than a batch and eight images are in memory, and of the predictions a batch.
+        No more than a batch and eight images of ``inputs`` are in memory, and a batch of predictions.
 
         Args:
             inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), ``'camera:0'``, an array ``(H, W,
                 3)`` uint8 RGB, a picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
-            on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
-            max_frames: Of each video or camera.
-            stop: Asked before each frame of a video or camera; True ends it there.
+            options: ``on_error``, ``max_frames`` and ``stop`` of :func:`read_frames`, whose errors are raised, too.
 
         Raises:
-            DataNotFoundError: If an input does not exist.
-            ConfigError: If an input is none of these, or a runtime does not predict what its labels say.
-            CorruptFileError: If a file cannot be used and there is no ``on_error``.
+            ConfigError: If a runtime does not predict what its labels say.
         """
         # Large images, one in memory for each place in the queue.
-        options = dict(check=self.check_size, prepare=self.prepare, workers=DECODERS if self.tile is None else 0)
-        for frames in self._batches(read_frames(inputs, on_error, max_frames, stop, **options)):
+        workers = DECODERS if self.tile is None else 0
+        for frames in self._batches(read_frames(inputs, check=self.check_size, prepare=self.prepare, workers=workers, **options)):
             yield from self.predict(frames)
 
     def _batches(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
