@@ -44,20 +44,16 @@ def house(
     for first, last, texture in ((0, door, shop), (door, door + 1, site.texture('entrance')), (door + 1, bays, shop)):
         if last > first:
             origin = start + edge * (first / bays)
-            faces.add(
-                tuple(origin), tuple(edge * ((last - first) / bays)), (0, ground_floor, 0), texture, base_paint, (last - first, 1)
-            )
+            part = tuple(edge * ((last - first) / bays))
+            faces.add(tuple(origin), part, (0, ground_floor, 0), texture, base_paint, (last - first, 1))
     height = ground_floor + storey * (floors - 1)
     if floors > 1:
-        faces.add(
-            tuple(np.add(start, (0, ground_floor, 0))), tuple(edge), (0, height - ground_floor, 0), bay, paint, (bays, floors - 1)
-        )
+        upper = tuple(np.add(start, (0, ground_floor, 0)))
+        faces.add(upper, tuple(edge), (0, height - ground_floor, 0), bay, paint, (bays, floors - 1))
     gable = (near[0] if side > 0 else near[0] - depth, near[1] - sink, z0)
     side_bays = max(1, round(depth / 3.5))
-    has_windows = rng.random() < 0.5
-    faces.add(
-        gable, (depth, 0, 0), (0, height + sink, 0), bay if has_windows else blind, paint, (side_bays, floors + sink / storey)
-    )
+    front = bay if rng.random() < 0.5 else blind
+    faces.add(gable, (depth, 0, 0), (0, height + sink, 0), front, paint, (side_bays, floors + sink / storey))
     if pitched:
         roof_height = depth * rng.uniform(0.3, 0.5)
         roof = faces.add_paint([site.shade(site.pick(_ROOFS))], BUILDING)
@@ -96,30 +92,16 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
         ends = site.ground.point(lateral, a), site.ground.point(lateral, b)
         start, stop = ends if side < 0 else ends[::-1]
         repeat = ((b - a) / metres, 1.0 if kind in ('fence', 'planks') else (height + sink) / metres)
-        site.faces.add(
-            (start[0], start[1] - sink, start[2]),
-            tuple(np.subtract(stop, start)),
-            (0, height + sink, 0),
-            texture,
-            paint,
-            repeat,
-            holes=kind == 'fence',
-        )
+        base, edge = (start[0], start[1] - sink, start[2]), tuple(np.subtract(stop, start))
+        site.faces.add(base, edge, (0, height + sink, 0), texture, paint, repeat, holes=kind == 'fence')
         if thickness:
             top, rim = (start[0], start[1] + height, start[2]), (side * thickness, 0, 0)
-            site.faces.add(top, tuple(np.subtract(stop, start)), rim, texture, paint, (repeat[0], thickness / metres))
+            site.faces.add(top, edge, rim, texture, paint, (repeat[0], thickness / metres))
         site.faces.add_shadow([(ends[0][0], a), (ends[1][0], b)], height * (0.5 if kind == 'fence' else 1.0))
     if thickness:
         x, y, _ = site.ground.point(lateral, z0)
-        left = x if side > 0 else x - thickness
-        site.faces.add(
-            (left, y - sink, z0),
-            (thickness, 0, 0),
-            (0, height + sink, 0),
-            texture,
-            paint,
-            (thickness / metres, (height + sink) / metres),
-        )
+        corner, tall = (x if side > 0 else x - thickness, y - sink, z0), height + sink
+        site.faces.add(corner, (thickness, 0, 0), (0, tall, 0), texture, paint, (thickness / metres, tall / metres))
 
 
 def line_side(site: Site, side: int, edge: float, z_end: float, style: str) -> None:
@@ -155,17 +137,8 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
     elif style == 'suburb' and dice < 0.85:
         setback = rng.uniform(3, 11)
         margin = min(rng.uniform(0.5, 4), (z1 - z0) / 4)
-        house(
-            site,
-            side,
-            edge + side * setback,
-            z0 + margin,
-            z1 - margin,
-            int(rng.integers(1, 4)),
-            storey,
-            rng.uniform(8, 11),
-            rng.random() < 0.85,
-        )
+        floors, depth, pitched = int(rng.integers(1, 4)), rng.uniform(8, 11), rng.random() < 0.85
+        house(site, side, edge + side * setback, z0 + margin, z1 - margin, floors, storey, depth, pitched)
         enclosure = site.draw_kind({'wall': 0.22, 'fence': 0.28, 'planks': 0.15, 'hedge': 0.2, 'none': 0.15})
         if enclosure != 'none':
             barrier(site, side, edge, z0, z1, rng.uniform(0.8, 1.8), enclosure)
@@ -173,34 +146,17 @@ def _segment(site: Site, side: int, edge: float, z0: float, z1: float, style: st
             place = edge + side * rng.uniform(1, max(setback - 1, 1.2)), rng.uniform(z0, z1)
             site.tree(*place, rng.uniform(3, 8)) if rng.random() < 0.5 else site.bush(*place, rng.uniform(0.8, 2.2))
     elif style == 'industry' and dice < 0.85:
-        barrier(
-            site,
-            side,
-            edge + side * 0.3,
-            z0,
-            z1,
-            rng.uniform(1.6, 3.4),
-            site.draw_kind({'wall': 0.5, 'fence': 0.35, 'planks': 0.15}),
-        )
+        height, kind = rng.uniform(1.6, 3.4), site.draw_kind({'wall': 0.5, 'fence': 0.35, 'planks': 0.15})
+        barrier(site, side, edge + side * 0.3, z0, z1, height, kind)
         if rng.random() < 0.6:
-            house(
-                site,
-                side,
-                edge + side * rng.uniform(4, 14),
-                z0,
-                z1 - 1,
-                int(rng.integers(1, 4)),
-                storey * 1.2,
-                15,
-                rng.random() < 0.3,
-            )
+            setback, floors, pitched = rng.uniform(4, 14), int(rng.integers(1, 4)), rng.random() < 0.3
+            house(site, side, edge + side * setback, z0, z1 - 1, floors, storey * 1.2, 15, pitched)
         for _ in range(int(rng.integers(0, 3))):
             site.tree(edge + side * rng.uniform(2, 8), rng.uniform(z0, z1), rng.uniform(4, 10))
     else:
         if rng.random() < 0.3:
-            barrier(
-                site, side, edge + side * 0.2, z0, z1, rng.uniform(0.7, 1.4), site.draw_kind({'fence': 1, 'wall': 1, 'hedge': 1})
-            )
+            height, kind = rng.uniform(0.7, 1.4), site.draw_kind({'fence': 1, 'wall': 1, 'hedge': 1})
+            barrier(site, side, edge + side * 0.2, z0, z1, height, kind)
         for _ in range(int(rng.integers(3, 9)) if style != 'open' else int(rng.integers(0, 3))):
             place = edge + side * rng.uniform(1.5, 22), rng.uniform(z0, z1)
             site.tree(*place, rng.uniform(6, 16)) if rng.random() < 0.7 else site.bush(*place, rng.uniform(0.8, 2.5))
@@ -214,9 +170,8 @@ def close_view(site: Site, z_end: float, closed: bool) -> None:
         left = x - 70.0
         while left < x + 70:
             width, floors = rng.uniform(10, 22), int(rng.integers(2, 7))
-            paint = faces.add_paint(
-                [site.shade(site.pick(_PLASTER + _BRICK)), site.shade((58, 70, 82), 0.3), (220, 216, 208), (90, 70, 60)], BUILDING
-            )
+            colours = [site.shade(site.pick(_PLASTER + _BRICK)), site.shade((58, 70, 82), 0.3), (220, 216, 208), (90, 70, 60)]
+            paint = faces.add_paint(colours, BUILDING)
             z = z_end + rng.uniform(0, 4)
             bays = max(1, round(width / 3.2))
             faces.add((left, y - 2, z), (width, 0, 0), (0, floors * 3.2 + 2, 0), site.texture('bay'), paint, (bays, floors + 0.6))
@@ -234,12 +189,5 @@ def close_view(site: Site, z_end: float, closed: bool) -> None:
     tall = rng.uniform(15, 45) if houses else rng.uniform(12, 26)
     name = 'houses' if houses else 'treeline'
     for k in range(-3, 3):
-        faces.add(
-            (k * 320.0 + x, horizon - 4, distance),
-            (320, 0, 0),
-            (0, tall, 0),
-            site.texture(name),
-            paint,
-            holes=True,
-            facing_viewer=True,
-        )
+        corner = (k * 320.0 + x, horizon - 4, distance)
+        faces.add(corner, (320, 0, 0), (0, tall, 0), site.texture(name), paint, holes=True, facing_viewer=True)

@@ -127,20 +127,14 @@ def _traffic(site: Site, lanes: list[Lane], z_end: float) -> None:
 def _middle(site: Site, lane: Lane, z_end: float) -> None:
     rng = site.rng
     if lane.use == 'barrier':
-        barrier(
-            site,
-            1 if lane.lateral > 0 else -1,
-            lane.lateral,
-            1.0,
-            min(z_end, 90),
-            rng.uniform(0.7, 1.1),
-            site.draw_kind({'wall': 1, 'fence': 1}),
-        )
+        sign, height, kind = 1 if lane.lateral > 0 else -1, rng.uniform(0.7, 1.1), site.draw_kind({'wall': 1, 'fence': 1})
+        barrier(site, sign, lane.lateral, 1.0, min(z_end, 90), height, kind)
     elif lane.use == 'green':
         for z in np.arange(rng.uniform(5, 12), min(z_end, 120), rng.uniform(6, 14)):
-            site.tree(lane.lateral, z, rng.uniform(4, 9)) if rng.random() < 0.6 else site.bush(
-                lane.lateral, z, rng.uniform(0.6, 1.4)
-            )
+            if rng.random() < 0.6:
+                site.tree(lane.lateral, z, rng.uniform(4, 9))
+            else:
+                site.bush(lane.lateral, z, rng.uniform(0.6, 1.4))
     else:
         for offset, oncoming in ((1.675, False), (-1.675, True)):
             if rng.random() < 0.5:

@@ -88,14 +88,8 @@ class Site:
         light = tuple(1.25 * c for c in green)
         paint = self.faces.add_paint([green, light, self.shade((92, 74, 58))], labels.VEGETATION)
         width = height * (0.5 if conifer else self.rng.uniform(0.7, 1.0))
-        self.faces.add_billboard(
-            self.ground.point(lateral, z),
-            width,
-            height,
-            self.texture('conifer' if conifer else 'tree'),
-            paint,
-            self.rng.random() < 0.5,
-        )
+        texture, mirrored = self.texture('conifer' if conifer else 'tree'), self.rng.random() < 0.5
+        self.faces.add_billboard(self.ground.point(lateral, z), width, height, texture, paint, mirrored)
         self.faces.add_shadow(self.disc(lateral, z, 0.36 * width), height * 0.95, height * 0.35)
         self.faces.add_shadow(self.disc(lateral, z, 0.15, 4), height * 0.5)
 
@@ -107,12 +101,8 @@ class Site:
         self.faces.add_shadow(self.disc(lateral, z, 0.4 * width), height * 0.7)
 
     def _clothes(self) -> list[Colour]:
-        return [
-            self.shade(self.pick(SKINS), 0.1),
-            self.shade(self.pick(HAIRS)),
-            self.shade(self.pick(CLOTHES)),
-            self.shade(self.pick(CLOTHES)),
-        ]
+        shirt_and_trousers = (self.shade(self.pick(CLOTHES)) for _ in range(2))
+        return [self.shade(self.pick(SKINS), 0.1), self.shade(self.pick(HAIRS)), *shirt_and_trousers]
 
     def person(self, lateral: float, z: float) -> None:
         if not self.claim(lateral, z, 0.5, 0.4):
@@ -134,13 +124,8 @@ class Site:
         width *= max(across, 0.45) if view == 'side' else 1.0
         if not self.claim(lateral, z, width, 0.4 if kind == 'bicycle' else 1.6):
             return
-        colours = [
-            *self._clothes(),
-            self.shade(self.pick(CAR_COLOURS)),
-            self.shade((34, 34, 36)),
-            self.shade((150, 152, 156)),
-            (225, 210, 180),
-        ]
+        colours = [*self._clothes(), self.shade(self.pick(CAR_COLOURS))]
+        colours += [self.shade((34, 34, 36)), self.shade((150, 152, 156)), (225, 210, 180)]
         if machine == labels.MOTORCYCLE or self.rng.random() < 0.5:
             colours[1] = self.shade(self.pick(CAR_COLOURS))
         paint = self.faces.add_paint(colours, (labels.RIDER,) * 4 + (machine,) * 4)
@@ -214,20 +199,11 @@ class Site:
         if not self.claim(lateral, z, *footprint):
             return vehicle.length
         if kind == 'car':
-            body = self.shade(self.pick(CAR_COLOURS))
-            second = body
+            body = second = self.shade(self.pick(CAR_COLOURS))
         else:
             body, second = self.shade(self.pick(LIVERIES[kind])), self.shade(self.pick(LIVERIES[kind]))
-        colours = [
-            body,
-            self.shade((52, 62, 72), 0.3),
-            (26, 27, 29),
-            (170, 172, 176),
-            (236, 236, 224),
-            (196, 24, 26),
-            (232, 232, 226),
-            second,
-        ]
+        others = (26, 27, 29), (170, 172, 176), (236, 236, 224), (196, 24, 26), (232, 232, 226)
+        colours = [body, self.shade((52, 62, 72), 0.3), *others, second]
         paint = self.faces.add_paint(colours, _VEHICLE_CLASSES[kind])
         scale = self.rng.uniform(0.94, 1.06, 3)
         axes = street_axes(self.ground, z, reverse, turn) * scale[:, None]
