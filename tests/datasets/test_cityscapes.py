@@ -74,14 +74,6 @@ def test_archives_that_were_not_downloaded(root):
     assert list(CityscapesDataset(root, 'test').read_sample(0)) == ['img']
 
 
-def test_a_split_file_and_samples_without_depth(root):
-    (root / 'ulm.txt').write_text('ulm/ulm_000002_000019\naachen/aachen_000001_000019\n')
-    (root / 'disparity/train/ulm/ulm_000002_000019_disparity.png').unlink()
-    dataset = CityscapesDataset(root, split_file='ulm.txt', missing_labels=('depth',))
-    assert dataset.stems == ['ulm/ulm_000002_000019', 'aachen/aachen_000001_000019']
-    assert [sorted(dataset.read_sample(k)) for k in (0, 1)] == [['gt_seg_map', 'img'], ['gt_depth_map', 'gt_seg_map', 'img']]
-
-
 def test_another_layout_is_named(root, tmp_path):
     with pytest.raises(DataNotFoundError, match=r"has no split 'train': the folder '.*/gtFine/leftImg8bit/train' does not exist"):
         CityscapesDataset(root / 'gtFine')

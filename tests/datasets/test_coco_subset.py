@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw
+from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
@@ -45,23 +45,6 @@ def decode_by_hand(counts, size):
         pixels += [value] * count
         value = 1 - value
     return np.array(pixels, bool).reshape(size[1], size[0]).T
-
-
-@pytest.mark.parametrize('seed', range(8))
-def test_polygons_equal_those_of_pil_but_for_the_border(seed):
-    """Two rules for pixels that a line cuts; inside and outside are beyond doubt."""
-    rng = np.random.default_rng(seed)
-    angles, radii = np.sort(rng.uniform(0, 2 * np.pi, 9)), rng.uniform(8, 40, 9)
-    points = np.stack([45 + radii * np.cos(angles), 30 + radii * np.sin(angles)], 1).round(2)
-    found = to_mask(pack_segmentation([points.ravel().tolist()], (64, 80)), (64, 80))
-    image = Image.new('L', (80, 64))
-    ImageDraw.Draw(image).polygon([tuple(point) for point in points - 0.5], fill=1)
-    expected = np.array(image) > 0
-    borders = Image.new('L', (80, 64))
-    ImageDraw.Draw(borders).line([tuple(point) for point in [*points - 0.5, points[0] - 0.5]], fill=1, width=3)
-    clear = np.array(borders) == 0
-    assert clear.mean() > 0.7 and expected[clear].any()
-    np.testing.assert_array_equal(found[clear], expected[clear])
 
 
 @pytest.mark.parametrize('share', [0.0, 0.03, 0.5, 1.0])
@@ -109,15 +92,11 @@ def test_classes_are_numbered_in_the_order_of_the_config(tmp_path):
 
 
 @pytest.mark.parametrize('order', [(0, 1), (1, 0)])
-def test_smaller_objects_lie_on_larger_ones(tmp_path, order):
+def test_smaller_objects_lie_on_larger_ones_and_later_on_earlier(tmp_path, order):
     annotations = [annotation(1, square(2, 2, 16)), annotation(18, square(5, 5, 6))]
-    found = label_map(tmp_path, [annotations[k] for k in order])
-    assert found[7, 7] == 5 and found[14, 14] == 1
-    assert (found == 5).sum() == 36 and (found == 1).sum() == 256 - 36
-
-
-def test_the_later_of_two_equal_objects_lies_on_top(tmp_path):
-    assert label_map(tmp_path, [annotation(1, square(2, 2, 8)), annotation(3, square(6, 2, 8))])[4, 8] == 2
+    found = label_map(tmp_path / 'a', [annotations[k] for k in order])
+    assert (found == 5).sum() == 36 and (found[5:11, 5:11] == 5).all() and (found == 1).sum() == 256 - 36
+    assert label_map(tmp_path / 'b', [annotation(1, square(2, 2, 8)), annotation(3, square(6, 2, 8))])[4, 8] == 2
 
 
 def test_crowds_are_ignored_where_no_object_lies(tmp_path):
@@ -155,15 +134,10 @@ def test_registered_with_metainfo(tmp_path):
     assert dataset.get_data_info(0)['img_size'] == SIZE and dataset[0]['sample_idx'] == 0
 
 
-def test_outlines_are_cut_at_the_border_of_the_image(tmp_path):
-    found = label_map(tmp_path, [annotation(1, [[-5.0, -4, 40, -4, 40, 6, -5, 6]])])
-    assert (found[:6] == 1).all() and not found[6:].any()
-
-
 @pytest.mark.parametrize('segmentation', [[], [[]], [[1.0, 2, 3, 4]], [[40.0, 30, 50, 30, 50, 40]]])
 def test_outlines_that_cover_nothing(tmp_path, segmentation):
-    found = label_map(tmp_path, [annotation(1, segmentation), annotation(3, square(1, 1, 5))])
-    assert set(np.unique(found)) == {0, 2}
+    found = label_map(tmp_path, [annotation(1, segmentation), annotation(3, [[-5.0, -4, 40, -4, 40, 6, -5, 6]])])
+    assert (found[:6] == 2).all() and not found[6:].any()
 
 
 def test_images_smaller_than_the_crop(tmp_path):
@@ -288,12 +262,6 @@ def test_image_of_another_size_and_damaged_image(tmp_path):
     Image.new('RGB', (24, 32)).save(path)
     with expect(CorruptFileError, path, '32x24', 'Found 24x32'):
         load_first(root)
-
-
-def test_grey_images_get_three_channels(tmp_path):
-    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
-    Image.new('L', (32, 24), 77).save(root / 'train' / '000000000001.jpg')
-    assert (load_first(root)['img'] == np.full((24, 32, 3), 77)).all()
 
 
 def test_missing_pycocotools(tmp_path, monkeypatch):

@@ -111,17 +111,6 @@ def test_iteration_sampler_skips_to_the_tail_of_the_stream(ranks, shuffle, world
     assert (merged[:11] == sorted(merged[:11])) is not shuffle
 
 
-def test_skipping_is_exact_through_a_loader(dataset):
-    def loader(kind, num_workers, skipped):
-        sampler = IterationSampler(dataset, seed=1)
-        sampler.skip(skipped)
-        return kind(dataset, batch_size=4, sampler=sampler, num_workers=num_workers, collate_fn=multitask_collate)
-
-    whole = list(itertools.islice(loader(DataLoader, 0, 0), 8))
-    assert_same_batches(whole[5:], itertools.islice(loader(ThreadDataLoader, 2, 20), 3))
-    assert_same_batches(whole[5:], itertools.islice(loader(DataLoader, 2, 20), 3))
-
-
 def test_samplers_are_registered_and_refuse_nonsense():
     sampler = DATA_SAMPLERS.build(dict(type='IterationSampler', dataset=range(3), seed=0))
     assert len(sampler) == 3 and isinstance(DATA_SAMPLERS.build(dict(type='EpochSampler', dataset=range(3))), EpochSampler)

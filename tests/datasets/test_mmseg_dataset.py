@@ -8,7 +8,6 @@ from mmseg.utils import register_all_modules
 from PIL import Image
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.multitask.mmseg_dataset import MMSegDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import TRAIN_IDS, save_png
@@ -88,20 +87,6 @@ def test_an_ignored_class(tmp_path):
     plain = MMSegDataset(tmp_path, config).read_sample(0)['gt_seg_map']
     label = MMSegDataset(tmp_path, dict(config, ignore_index=0)).read_sample(0)['gt_seg_map']
     np.testing.assert_array_equal(label, np.where(plain == 0, 255, plain))
-
-
-def test_a_pipeline_runs_under_the_seed_of_the_sample(tmp_path):
-    _, config, _ = write_ade(tmp_path)
-    steps = [
-        dict(type='LoadLabelledImage'),
-        dict(type='RandomHomography', crop_size=16, flip_prob=0.5),
-        dict(type='PackMultiTaskInputs'),
-    ]
-    dataset = MMSegDataset(tmp_path, config, pipeline=steps)
-    first, again, other = (dataset[SampleKey(1, epoch, 0)] for epoch in (3, 3, 4))
-    np.testing.assert_array_equal(first['inputs'], again['inputs'])
-    assert not np.array_equal(first['inputs'], other['inputs'])
-    assert first['targets']['semseg'].shape == (16, 16) and first['metainfo']['img_path'].endswith('00000001.jpg')
 
 
 def write_config(path, config, data_root):

@@ -5,27 +5,13 @@ import pytest
 from PIL import Image, ImageOps
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
-from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, crop_box, find_crops
+from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, find_crops
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.datasets.layouts import expect
 from tests.fake_coco import annotation, write_fake_coco
 
 SIZE = (60, 80)
-
-
-@pytest.mark.parametrize(
-    'box, margin, expected',
-    [
-        ((10, 20, 30, 20), 0.0, (10, 20, 40, 40)),
-        ((10, 20, 30, 20), 0.1, (7, 18, 43, 42)),
-        ((10.4, 20.6, 30, 20), 0.0, (10, 20, 41, 41)),
-        ((2, 1, 70, 50), 0.25, (0, 0, 80, 60)),
-        ((-5, -5, 20, 20), 0.0, (0, 0, 15, 15)),
-    ],
-)
-def test_boxes_with_margin_within_the_image(box, margin, expected):
-    assert crop_box(box, SIZE, margin) == expected
 
 
 @pytest.fixture

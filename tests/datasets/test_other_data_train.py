@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from mtl_plugins.datasets.nyuv2.nyuv2 import CLASSES_13, CLASSES_40
-from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CLASSES
+from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.registry import RUNNERS
 from tests.datasets.layouts import save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
 from tests.tiny import CONFIGS, ROOT, tiny_config
@@ -45,15 +45,6 @@ def test_cityscapes(tmp_path):
     _, row = train(root, tmp_path / 'run', CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py')
     assert_scored(row, 'semseg', CLASSES)
     assert_scored(row, 'depth', [])
-
-
-def test_categories_of_cityscapes_and_no_depth(tmp_path):
-    root = write_cityscapes(tmp_path / 'cityscapes')
-    sevens = {f'{name}_dataloader__dataset__num_classes': 7 for name in ('train', 'val', 'test')}
-    config = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_cityscapes-512x512.py'
-    runner, row = train(root, tmp_path / 'run', config, **sevens)
-    assert_scored(row, 'semseg', CATEGORIES)
-    assert runner.model.tasks['semseg'].out_channels == 7
 
 
 def test_three_tasks_of_nyuv2(tmp_path):

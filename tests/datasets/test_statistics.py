@@ -14,7 +14,7 @@ from PIL import Image
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
-from mtl_plugins.datasets.packing.statistics import collect_histograms, describe_labels, summarise
+from mtl_plugins.datasets.packing.statistics import describe_labels
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.counts import mean_and_std
@@ -67,15 +67,6 @@ def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, cap
     assert f'{metres.mean():.6f}' in table and 'semseg, bicycle' in table
     printed = json.loads(table.split('class_weight')[1].split()[0])
     assert SemSegTask(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=printed)).criteria[0].class_weight.shape == (19,)
-
-
-def test_split_without_labels(tmp_path):
-    image = np.full((2, 3, 3), (10, 20, 30), np.uint8)
-    summary = summarise(collect_histograms([dict(img=image)] * 2, {}), {})
-    assert summary == dict(
-        num_images=2,
-        rgb=dict(mean=[10, 20, 30], std=[0, 0, 0], mean_unit=[10 / 255, 20 / 255, 30 / 255], std_unit=[0, 0, 0]),
-    )
 
 
 def test_no_valid_pixel_gives_nan_not_zero():

@@ -16,13 +16,7 @@ DEPTH_RANGE = (3.5, 300.0)
 def class_label(num_classes: int, path: str, ids: Sequence[int] | None = LABEL_IDS) -> dict[str, Any]:
     """Config of the class map with 19 classes or 7 categories.
 
-    Args:
-        num_classes: 19 or 7.
-        path: Template of the files.
-        ids: Ids in the files of the 19 classes, in train-id order; None: the files hold the classes themselves.
-
-    Raises:
-        ArgumentError: If there is no such number of classes.
+    ``ids`` are the ids in the files of the 19 classes, in train-id order; None: the files hold the classes themselves.
     """
     if num_classes not in (len(CLASSES), len(CATEGORIES)):
         raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')

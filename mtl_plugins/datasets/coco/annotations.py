@@ -44,23 +44,14 @@ def annotation_path(data_root: str | Path, split: str) -> Path:
 
 
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
-    """``classes`` as a tuple.
-
-    Raises:
-        ArgumentError: If it is not a sequence of 1 to 254 different names.
-    """
+    """Return ``classes`` as a tuple, of 1 to 254 different names."""
     if isinstance(classes, str) or not 0 < len(classes) < 255 or len(set(classes)) != len(classes):
         raise ArgumentError(f'`classes` should be a sequence of 1 to 254 different names. Found {classes!r}.')
     return tuple(classes)
 
 
 def read_json(data_root: str | Path, split: str) -> dict:
-    """The annotations of a split as they are.
-
-    Raises:
-        DataNotFoundError: If there is no such file.
-        CorruptFileError: If it is no JSON object.
-    """
+    """The annotations of a split as they are."""
     path = annotation_path(data_root, split)
     if not path.is_file():
         raise DataNotFoundError(f"The annotations '{path}' do not exist. {_HOW_TO_MAKE}")
@@ -75,11 +66,6 @@ def read_json(data_root: str | Path, split: str) -> dict:
 
 def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = CLASSES) -> list[CocoImage]:
     """The images of ``<data_root>/<split>`` that hold at least one object, no crowd, of the classes, in the order of the file.
-
-    Args:
-        data_root: Folder with ``annotations/instances_<split>.json``.
-        split: ``'train'``, ``'val2017'`` and so on.
-        classes: Names of categories, as in the file.
 
     Raises:
         ArgumentError: If ``classes`` names a category that the file does not know.

@@ -12,11 +12,7 @@ Segmentation = list[bytes] | dict
 
 
 def import_pycocotools() -> ModuleType:
-    """``pycocotools.mask``.
-
-    Raises:
-        DataError: If it is not installed.
-    """
+    """Import ``pycocotools.mask``."""
     try:
         from pycocotools import mask
     except ImportError:
@@ -30,12 +26,8 @@ def pack_segmentation(segmentation: list | dict, size: tuple[int, int]) -> Segme
     Polygons of fewer than three points cover nothing and are left out. Points may lie out of the image by as much as its longer
     side; what is out of it is cut off when the mask is made.
 
-    Args:
-        segmentation: A list of polygons, or RLE with ``size`` and with ``counts`` as a list or a compressed string.
-        size: Height and width of the image.
-
     Raises:
-        ValueError: If it is something else, or RLE of another size.
+        ValueError: If it is neither a list of polygons nor RLE of this size with ``counts`` as a list or a compressed string.
     """
     if isinstance(segmentation, dict):
         if list(segmentation['size']) != list(size):
@@ -54,11 +46,7 @@ def pack_segmentation(segmentation: list | dict, size: tuple[int, int]) -> Segme
 
 
 def to_mask(segmentation: Segmentation, size: tuple[int, int]) -> np.ndarray:
-    """The pixels ``(H, W)``, boolean, of what `pack_segmentation` gives; polygons by the rule of COCO's own tools.
-
-    Raises:
-        ValueError: If the runs of an RLE do not add up to the image.
-    """
+    """The pixels ``(H, W)``, boolean, of what `pack_segmentation` gives; polygons by the rule of COCO's own tools."""
     if isinstance(segmentation, dict):
         counts = segmentation['counts']
     elif segmentation:
@@ -79,9 +67,6 @@ def decode_counts(counts: Sequence[int] | str) -> np.ndarray:
     In the compressed form each run is a number of 5-bit digits, the least first, each as the character ``48 + digit``, plus 32
     if another one follows; bit 4 of the last is the sign. From the fourth run on the difference to the one before the last is
     stored. pycocotools is not used because it returns memory that nobody wrote where a string ends early.
-
-    Raises:
-        ValueError: If the string is damaged.
     """
     if not isinstance(counts, str):
         return np.array(counts, np.int64).reshape(-1)

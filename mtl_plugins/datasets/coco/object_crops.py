@@ -40,11 +40,7 @@ def find_crops(images: Sequence[CocoImage], margin: float, min_size: int) -> lis
 
 
 def cut(image: np.ndarray, crop: Mapping) -> np.ndarray:
-    """The area of a crop of :func:`find_crops` in its upright image.
-
-    Raises:
-        CorruptFileError: If the image is of another size than its annotations say.
-    """
+    """The area of a crop of :func:`find_crops` in its upright image."""
     orientation = annotated_orientation(image, crop['img_size'], crop['img_path'])
     x0, y0, x1, y1 = crop['area']
     return turn(turn_back(image, orientation)[y0:y1, x0:x1], orientation)

@@ -27,11 +27,7 @@ JPEG_QUALITY = 95
 
 
 def find_splits(root: str | Path) -> list[str]:
-    """Splits for which there are both annotations and images, sorted by name.
-
-    Raises:
-        DataNotFoundError: If there is none.
-    """
+    """Splits for which there are both annotations and images, sorted by name."""
     names = [path.stem.removeprefix('instances_') for path in Path(root, 'annotations').glob('instances_*.json')]
     splits = sorted(name for name in names if Path(root, name).is_dir())
     if not splits:
@@ -60,13 +56,9 @@ def prepare_coco(
     of a split are written when its images and crops are there.
 
     Args:
-        root: COCO folder.
         out: Folder to make; it may exist if it is empty.
-        splits: Splits of ``root``.
-        classes: Categories by name.
         min_size, margin: As in `ObjectCropDataset`.
-        copy: Whether to copy the images instead of linking to them.
-        workers: Threads.
+        copy: Copy the images instead of linking to them.
         progress: Wraps the iterator over the images (it yields the number of crops of each), to show a progress bar; it also
             gets the split and the number of images.
 

@@ -22,16 +22,8 @@ MANIFEST = 'conversion.json'
 class SplitFolders:
     """A split that grows in ``.incomplete_<split>``, its images last, and is renamed when it is complete.
 
-    Labels of ``test`` lie apart, below ``grader``.
-
-    Args:
-        out: Folder of the converted data set.
-        name: Name of the split.
-
-    Attributes:
-        images: Folder that holds ``rgb`` now.
-        labels: Folder that holds a folder per label now.
-        is_complete: Whether the split has its final name.
+    Labels of ``test`` are apart, below ``grader``. ``images`` holds ``rgb`` and ``labels`` a folder per label, wherever they are
+    now.
     """
 
     def __init__(self, out: Path, name: str) -> None:
@@ -65,11 +57,7 @@ class SplitFolders:
         shutil.rmtree(self.labels / label, ignore_errors=True)
 
     def record_origins(self, stems: Sequence[str]) -> None:
-        """Write which stem became which index, or compare with what is there.
-
-        Raises:
-            DataError: If the split was begun with other samples.
-        """
+        """Write which stem became which index, or compare with what is there."""
         table = io.StringIO()
         csv.writer(table, lineterminator='\n').writerows([('index', 'stem'), *enumerate(stems)])
         path = self.images / ORIGINS
@@ -104,9 +92,6 @@ def record_options(out: Path, options: Mapping[str, Any]) -> list[str]:
 
     Returns:
         Names of the splits of all runs.
-
-    Raises:
-        DataError: If the folder holds something else or was begun with other options.
     """
     wanted = json.loads(json.dumps(options))
     path = out / MANIFEST

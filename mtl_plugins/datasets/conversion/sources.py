@@ -20,13 +20,7 @@ _DESCRIBED = ('labels', 'image', 'stem', 'split_file')
 
 
 class Layout(NamedTuple):
-    """A layout in which a data set is found.
-
-    Attributes:
-        dataset: Name of the class that reads it.
-        marker: What the folder holds in this layout.
-        splits: Its usual splits by the names that they get.
-    """
+    """A class that reads a data set, what the folder holds in its layout, and its usual splits by the names that they get."""
 
     dataset: str
     marker: str = ''
@@ -46,13 +40,7 @@ KINDS = dict(
 
 
 class OpenedSource(NamedTuple):
-    """A source, ready to be read.
-
-    Attributes:
-        splits: Data set of each split, by the name that it gets.
-        left_out: Why a usual split is not among them, by the name that it would get.
-        description: What was read from a file about folders, else empty.
-    """
+    """Data sets of the splits, why usual splits are left out, both by the name that they get, and the description of folders."""
 
     splits: dict[str, LabelledDataset]
     left_out: dict[str, str]
@@ -71,16 +59,13 @@ def open_source(
 
     Args:
         kind: One of ``KINDS``.
-        root: Its folder.
         splits: Names in the source by the names that the splits get; by default the usual ones that exist.
         labels: Which labels to read; by default all that it offers.
         labels_file: For ``folders``, what to read instead of ``<root>/dataset.json``, see :func:`read_folders`.
-        num_classes: Which of the sets of classes that the data set offers.
+        num_classes: As the class of the data set takes it.
 
     Raises:
-        ConfigError: If the labels are described wrongly, or ``labels_file`` or ``num_classes`` do not suit the kind.
-        ArgumentError: If ``kind`` or a label is unknown.
-        DataNotFoundError: If there is no split, or not the one that was named.
+        UserError: If an argument does not suit the kind, or there is no split, or not the one that was named.
     """
     if kind not in KINDS:
         raise ArgumentError(f'`kind` should be one of {list(KINDS)}. Found {kind!r}.')
@@ -141,11 +126,6 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     ``split_file``. By default the layout is that of mmseg: ``images/<split>/<stem>.jpg``, or of
     another format that can be read, in subfolders, too, ``annotations/<split>/<stem>.png`` for the label ``semseg``, and
     ``<label>/<split>/<stem>.png`` for others; the ``path`` of a label replaces its template.
-
-    Raises:
-        DataNotFoundError: If there is no such file.
-        CorruptFileError: If it is no JSON object with ``labels``.
-        ConfigError: If it holds another key.
     """
     path = Path(path) if path is not None else root / DESCRIPTION
     try:

@@ -18,9 +18,6 @@ def multitask_collate(items: Sequence[dict]) -> dict:
     Images of differing sizes are padded at the right and bottom to the largest: the image with 0, labels with what does not
     count. So is the whole map of a sample that lacks a label which another one has.
 
-    Args:
-        items: One dictionary per sample, all with the same keys.
-
     Returns:
         ``inputs`` uint8 ``(B, H, W, 3)``; ``targets``: the stored maps ``(B, H, W)`` or ``(B, H, W, C)`` of each label that an
         item has; ``length_scale`` float32 ``(B,)``; ``sample_idx`` int64 ``(B,)``; ``metainfo``, a list, if the items have it.
@@ -73,10 +70,7 @@ def _empty(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
 
 @FUNCTIONS.register_module()
 def view_collate(items: Sequence[dict]) -> dict:
-    """Stack items of `PackViews`.
-
-    Args:
-        items: One dictionary per sample, all with the same number of views and, view by view, of the same size.
+    """Stack items of `PackViews`, with views of the same sizes.
 
     Returns:
         ``inputs``, a list with a uint8 tensor ``(B, H, W, 3)`` per view; ``labels`` int64 ``(B,)``, -1 where unknown;

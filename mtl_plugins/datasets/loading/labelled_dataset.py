@@ -125,21 +125,13 @@ class LabelledDataset(KeyedDataset):
         super().__init__(dict(labels=configs, **class_names(self.labels)), data_root, **kwargs)
 
     def check_used(self, label: str, argument: str, is_given: bool) -> None:
-        """Refuse an argument about a label that is not read.
-
-        Raises:
-            ArgumentError: If it is given.
-        """
+        """Refuse an argument about a label that is not read."""
         if is_given and label not in self.labels:
             raise ArgumentError(f'`{argument}` should be left out where {label} is not read. Found `tasks` {tuple(self.labels)}.')
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        """Configs of all labels that a data set with this config could read, by name, without looking at its samples.
-
-        Args:
-            config: Arguments of the class.
-        """
+        """Configs of all labels that a data set with these arguments could read, by name, without looking at its samples."""
         return config.get('labels') or {}
 
     @property
@@ -151,10 +143,6 @@ class LabelledDataset(KeyedDataset):
         """One sample without the pipeline: ``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label by its kind's key.
 
         A label that the sample lacks is absent. Arrays may be read-only.
-
-        Raises:
-            DataNotFoundError: If a file does not exist.
-            CorruptFileError: If a file cannot be used.
         """
         results = self.get_data_info(position)
         self.load_sample(results)
@@ -164,12 +152,7 @@ class LabelledDataset(KeyedDataset):
         return {key: results[key] for key in keys if key in results}
 
     def read_labels(self, position: int) -> dict[str, np.ndarray]:
-        """The stored maps of the labels of one sample by name, as :meth:`read_sample` reads them; files of images stay closed.
-
-        Raises:
-            DataNotFoundError: If a file does not exist.
-            CorruptFileError: If a file cannot be used.
-        """
+        """The stored maps of the labels of one sample by name, as :meth:`read_sample` reads them; files of images stay closed."""
         results = self.get_data_info(position)
         self.load_sample(results)
         if 'img' not in results:

@@ -14,8 +14,22 @@ from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import DATA_SAMPLERS
 
 
+class _Skipping:
+    _start = 0
+
+    def skip(self, num_samples: int) -> None:
+        """Let iterators start as if the first ``num_samples`` of this rank's share had been taken; no data are read.
+
+        Raises:
+            ArgumentError: If ``num_samples`` is negative.
+        """
+        if num_samples < 0:
+            raise ArgumentError(f'`num_samples` should not be negative. Found {num_samples}.')
+        self._start = num_samples
+
+
 @DATA_SAMPLERS.register_module()
-class EpochSampler(DefaultSampler):
+class EpochSampler(_Skipping, DefaultSampler):
     """mmengine's `DefaultSampler` with keys instead of indices, for epoch-based loops and evaluation.
 
     With ``W`` processes rank ``r`` takes positions ``r, r + W, ...`` of the epoch's order; without shuffling those are the
@@ -23,31 +37,21 @@ class EpochSampler(DefaultSampler):
 
     Args:
         dataset: The dataset.
-        shuffle: Whether to draw a new order each epoch (set by ``set_epoch``).
+        shuffle: Draw a new order each epoch (set by ``set_epoch``).
         seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
-        round_up: Whether to repeat samples until all ranks have the same number.
+        round_up: Repeat samples until all ranks have the same number.
     """
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True):
         super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
-        self._start = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
         epoch, indices = self.epoch, islice(super().__iter__(), self._start, None)
         return (SampleKey(index, epoch, self.seed) for index in indices)
 
-    def skip(self, num_samples: int) -> None:
-        """Let iterators start as if the first ``num_samples`` of this rank's share of the epoch had been taken.
-
-        Raises:
-            ArgumentError: If ``num_samples`` is negative.
-        """
-        _check_skip(num_samples)
-        self._start = num_samples
-
 
 @DATA_SAMPLERS.register_module()
-class IterationSampler(Sampler):
+class IterationSampler(_Skipping, Sampler):
     """An endless stream of keys, for iteration-based loops: one pass over the data after the other.
 
     With ``W`` processes rank ``r`` takes positions ``r, r + W, ...`` of the stream. Each iterator starts at the position set
@@ -55,7 +59,7 @@ class IterationSampler(Sampler):
 
     Args:
         dataset: The dataset.
-        shuffle: Whether each pass has a new order.
+        shuffle: Draw a new order for each pass.
         seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
 
     Raises:
@@ -69,7 +73,6 @@ class IterationSampler(Sampler):
         self.size = len(dataset)
         self.shuffle = shuffle
         self.seed = sync_random_seed() if seed is None else seed
-        self._start = 0
 
     def __iter__(self) -> Iterator[SampleKey]:
         position = self.rank + self._start * self.world_size
@@ -85,17 +88,6 @@ class IterationSampler(Sampler):
             return list(range(self.size))
         return np.random.default_rng([self.seed, epoch]).permutation(self.size).tolist()
 
-    def skip(self, num_samples: int) -> None:
-        """Let iterators start as if ``num_samples`` of this rank's stream, counted from its beginning, had been taken.
-
-        The cost does not depend on ``num_samples``, and no data are read.
-
-        Raises:
-            ArgumentError: If ``num_samples`` is negative.
-        """
-        _check_skip(num_samples)
-        self._start = num_samples
-
     def set_epoch(self, epoch: int) -> None:
         """Nothing to do: the stream counts its passes itself."""
 
@@ -105,16 +97,7 @@ class IterationSampler(Sampler):
 
 
 def refuse_endless(loader: Any, loop: str, instead: str) -> None:
-    """Refuse a data loader that never ends for a loop that waits for its end.
-
-    Raises:
-        ConfigError: If its sampler is an :class:`IterationSampler` or mmengine's ``InfiniteSampler``.
-    """
+    """Refuse a data loader that never ends for a loop that waits for its end."""
     sampler = getattr(loader, 'sampler', None)
     if isinstance(sampler, (IterationSampler, InfiniteSampler)):
         raise ConfigError(f'{loop} should have a sampler that ends, such as {instead}. Found {type(sampler).__name__}.')
-
-
-def _check_skip(num_samples: int) -> None:
-    if num_samples < 0:
-        raise ArgumentError(f'`num_samples` should not be negative. Found {num_samples}.')

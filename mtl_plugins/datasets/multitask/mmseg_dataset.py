@@ -131,12 +131,7 @@ def _other_formats(data_list: list[dict], folder: str, label_folder: str | None,
 
 
 def find_class(source: Mapping[str, Any]) -> type:
-    """The class of mmseg that a config names.
-
-    Raises:
-        ConfigError: If there is none.
-        ArgumentError: If it is no data set of images with one class map each, or is given what `MMSegDataset` takes.
-    """
+    """The class of mmseg that a config names."""
     # Here, because it takes more than a second and the registry imports this file for every run.
     from mmseg.datasets import BaseSegDataset
     from mmseg.registry import DATASETS as MMSEG_DATASETS

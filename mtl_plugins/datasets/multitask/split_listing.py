@@ -27,9 +27,7 @@ class SplitListing(NamedTuple):
     """The samples of one split, in order.
 
     Attributes:
-        root: The data root.
-        split: Name of the split.
-        stems: What ``{stem}`` stands for in the templates, one per sample.
+        stems: Values of ``{stem}`` in the templates, one per sample.
         image: Template of the images.
         labels: The labels that the split has, by name.
         missing: Positions of the samples without a label, by its name.
@@ -115,13 +113,10 @@ def list_split(
     if others have one. Folders may be links. A warning counts images and labels that are not taken; hidden files do not count.
 
     Args:
-        data_root: The data root.
-        split: Name of the split.
         labels: The labels that are wanted.
         image: Template of the images below the root, with ``{split}`` and one ``{stem}``.
         stem: Regular expression of what ``{stem}`` stands for; with a slash in it images are looked for in subfolders.
         split_file: Template of a file below the root that names the stems, one a line, instead of what the folder holds.
-        missing_labels: Names of labels that samples may lack.
         keep: Which of the stems found in the folder belong to the split, where the folder does not say; all by default.
 
     Raises:
@@ -228,11 +223,7 @@ class _Folders:
         return self._names[folder]
 
     def find(self, path: str, suffixes: Sequence[str] = ()) -> str | None:
-        """The file, or the one whose suffix is another of ``suffixes`` or in another case.
-
-        Raises:
-            DataError: If several could be meant.
-        """
+        """The file, or the one whose suffix is another of ``suffixes`` or in another case."""
         folder, slash, name = path.rpartition('/')
         start, suffix = split_suffix(name)
         names = self.names(folder).get(start, ())
@@ -377,11 +368,7 @@ def tell_left_out(place: str, count: int, left: Mapping[str, Sequence[str]]) -> 
 
 
 def read_stems(path: Path) -> list[str]:
-    """The stems that a split file names, one a line.
-
-    Raises:
-        DataNotFoundError: If it cannot be read, is empty or names one twice.
-    """
+    """The stems that a split file names, one a line."""
     stems = read_lines(path, 'split file')
     if len(set(stems)) != len(stems):
         doubled = next(stem for stem in stems if stems.count(stem) > 1)

@@ -28,16 +28,7 @@ os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_i
 
 
 class Hdf5File:
-    """An HDF5 file, opened by each process for itself; threads read one after the other. A copy or a pickle holds the path.
-
-    Args:
-        path: The file.
-
-    Raises:
-        ConfigError: If the package h5py is missing.
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is no HDF5 file.
-    """
+    """An HDF5 file, opened by each process for itself; threads read one after the other. A copy or a pickle holds the path."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -46,11 +37,7 @@ class Hdf5File:
         self.shapes = self._read_shapes()
 
     def read(self, name: str, position: int) -> np.ndarray:
-        """The entry of a data set at a position along its first axis.
-
-        Raises:
-            CorruptFileError: If it cannot be read.
-        """
+        """The entry of a data set at a position along its first axis."""
         try:
             with _lock:
                 item = self._handle()[name]
@@ -192,13 +179,7 @@ class NYUv2MatDataset(LabelledDataset):
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """An array of a MATLAB file before v7.3.
-
-    Raises:
-        ConfigError: If the package SciPy is missing.
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it cannot be read or lacks the array.
-    """
+    """An array of a MATLAB file before v7.3."""
     try:
         from scipy.io import loadmat, whosmat
     except ImportError:

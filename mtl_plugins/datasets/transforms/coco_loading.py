@@ -34,11 +34,7 @@ def rasterise(objects: list[CocoObject], size: tuple[int, int]) -> np.ndarray:
 
 
 def rasterise_objects(objects: list[CocoObject], size: tuple[int, int], path: str) -> np.ndarray:
-    """:func:`rasterise`, of the objects of the image ``path``.
-
-    Raises:
-        CorruptFileError: If an outline is damaged.
-    """
+    """:func:`rasterise`, of the objects of the image ``path``."""
     try:
         return rasterise(objects, size)
     except ValueError as error:

@@ -123,11 +123,7 @@ class ForeignTransform(BaseTransform):
 
 
 def pixel_numbers(height: int, width: int) -> np.ndarray:
-    """The number of each pixel, row by row, from ``FIRST``: float32 ``(H, W)``.
-
-    Raises:
-        ArgumentError: If there are more pixels than float32 can count.
-    """
+    """The number of each pixel, row by row, from ``FIRST``: float32 ``(H, W)``."""
     if height * width + FIRST > LAST:
         raise ArgumentError(f'An image should have less than {LAST - FIRST} pixels here. Found {height}x{width}.')
     return np.arange(FIRST, FIRST + height * width, dtype=np.float32).reshape(height, width)
