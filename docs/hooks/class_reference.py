@@ -79,11 +79,24 @@ def _describe(key: str, cls: type) -> str:
 
 def _signature(key: str, cls: type) -> str:
     # An entry of a config is keywords: where positional arguments end is of no interest.
-    arguments = [_MODULE.sub('', str(item)) for item in inspect.signature(cls).parameters.values()]
+    arguments = [_MODULE.sub('', str(item)) for item in _parameters(cls)]
     line = f'{key}({", ".join(arguments)})'
     if len(line) > 80:
         line = '\n'.join([f'{key}(', *(f'    {argument},' for argument in arguments), ')'])
     return f'```python\n{line}\n```'
+
+
+def _parameters(cls: type) -> list[inspect.Parameter]:
+    """Parameters of a class, with those of the parents of this package that its ``**kwargs`` go to."""
+    parameters: dict[str, inspect.Parameter] = {}
+    for parent in inspect.getmro(cls) if inspect.isclass(cls) and cls.__module__.startswith(f'{SCOPE}.datasets') else ():
+        if '__init__' in parent.__dict__:
+            own = list(inspect.signature(parent.__init__).parameters.values())[1:]
+            known = [item for item in own if item.kind in (item.POSITIONAL_OR_KEYWORD, item.KEYWORD_ONLY)]
+            parameters |= {item.name: item for item in known if item.name not in parameters}
+            if not any(item.kind is item.VAR_KEYWORD for item in own):
+                return list(parameters.values())
+    return list(inspect.signature(cls).parameters.values())
 
 
 def _in_a_list(text: str) -> str:

@@ -96,7 +96,7 @@ def test_missing_root(tmp_path, data_root):
 def test_missing_files(root, gone, split, words):
     for path in root.glob(gone) if gone else ():
         path.unlink()
-    with expect(DataNotFoundError, root, *words):
+    with expect(DataNotFoundError, *words):
         MiniScapesDataset(root, split)
 
 

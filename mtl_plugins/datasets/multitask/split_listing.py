@@ -30,9 +30,8 @@ class SplitListing(NamedTuple):
         stems: Values of ``{stem}`` in the templates, one per sample.
         image: Template of the images.
         labels: The labels that the split has, by name.
-        missing: Positions of the samples without a label, by its name.
-        others: Files whose suffix is not that of the template, such as ``.JPG`` or ``.png`` instead of ``.jpg``, by the path that
-            the template gives.
+        images: Files of the images below the root.
+        label_files: Files of each label below the root by its name; None where a sample lacks it.
     """
 
     root: Path
@@ -40,8 +39,8 @@ class SplitListing(NamedTuple):
     stems: list[str]
     image: str
     labels: dict[str, LabelKind]
-    missing: dict[str, frozenset[int]]
-    others: dict[str, str]
+    images: list[str]
+    label_files: dict[str, list[list[str] | None]]
 
     @property
     def folder(self) -> Path:
@@ -49,19 +48,12 @@ class SplitListing(NamedTuple):
         return self.root / self.split
 
     def image_path(self, position: int) -> str:
-        return self._path(self.image, '', position)
+        return f'{self.root}/{self.images[position]}'
 
     def label_paths(self, name: str, position: int) -> tuple[str, ...] | None:
         """The files of a label; None if the sample has none."""
-        if position in self.missing.get(name, ()):
-            return None
-        return tuple(self._path(template, name, position) for template in self.labels[name].templates)
-
-    def _path(self, template: str, name: str, position: int) -> str:
-        # Several times faster than `format`, for splits of many thousand samples.
-        relative = template.replace('{split}', self.split).replace('{name}', name).replace('{stem}', self.stems[position])
-        path = f'{self.root}/{relative}'
-        return self.others.get(path, path) if self.others else path
+        files = self.label_files[name][position]
+        return None if files is None else tuple(f'{self.root}/{path}' for path in files)
 
     def files(self, name: str, position: int) -> tuple[str, ...]:
         """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
@@ -151,8 +143,7 @@ def list_split(
         lacking = [name for name in stems if images[name] is None]
         path = template.replace('{stem}', lacking[0])
         raise DataNotFoundError(f"The image '{root}/{path}' does not exist ({len(lacking)} of {len(stems)} are missing).")
-    others = _others(root, [template], stems, [[images[name]] for name in stems])
-    present, missing = {}, {}
+    present = {}
     for name, kind in labels.items():
         optional = name in missing_labels
         lacking = [position for position, each in enumerate(files[name]) if each is None]
@@ -163,15 +154,13 @@ def list_split(
                 _lacks(folders, templates[name][0].replace('{stem}', stems[lacking[0]]), len(lacking), len(stems))
             )
         present[name] = kind
-        missing[name] = frozenset(lacking)
-        others |= _others(root, templates[name], stems, files[name])
     if split_file is None and keep is None:
         left = {'files': unread, 'subfolders with images': _subfolders(root, template, stem)}
         for name in present:
             if '{split}' in labels[name].templates[0]:
                 left[f'labels of {name} without an image'] = folders.spare(templates[name][0], stems)
         tell_left_out(f"The split '{split}'", len(stems), left)
-    return SplitListing(root, split, stems, image, present, missing, others)
+    return SplitListing(root, split, stems, image, present, [images[name] for name in stems], files)
 
 
 def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MINISCAPES_TASKS) -> SplitListing:
@@ -336,17 +325,6 @@ def _labelled(
     if not any(has_label):
         return list(range(len(stems)))
     return [p for p, stem in enumerate(stems) if has_label[p] or images[stem] == template.replace('{stem}', stem)]
-
-
-def _others(root: Path, templates: Sequence[str], stems: Sequence[str], files: Sequence[Sequence[str] | None]) -> dict[str, str]:
-    """The files that are not named as the templates say, by the path that these give."""
-    found = {}
-    for stem, paths in zip(stems, files, strict=True):
-        for template, path in zip(templates, paths or (), strict=False):
-            expected = template.replace('{stem}', stem)
-            if path != expected:
-                found[f'{root}/{expected}'] = f'{root}/{path}'
-    return found
 
 
 def _lacks(folders: _Folders, path: str, count: int, total: int) -> str:
