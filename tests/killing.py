@@ -20,8 +20,8 @@ from mtl_plugins.utils import files
 from mtl_plugins.utils.cli import explain
 
 # Those that take room on a disk; the others change names or remove.
-_TAKES_ROOM = ('open', 'os.mkdir', 'os.symlink', 'os.link')
-_CHANGES = (*_TAKES_ROOM, 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate', 'os.utime', 'os.chmod')
+TAKES_ROOM = ('open', 'os.mkdir', 'os.symlink', 'os.link')
+_CHANGES = (*TAKES_ROOM, 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate', 'os.utime', 'os.chmod')
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -65,18 +65,14 @@ def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None
 
 
 def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, full_at: int | None, writing: int) -> None:
-    # Counts for several threads.
-    counter, code, text = itertools.count(1), 0, ''
+    code, text = 0, ''
 
-    def watch(event: str, arguments: tuple) -> None:
-        if event not in _CHANGES or not _is_change(event, arguments, folder):
-            return
-        number = next(counter)
+    def disturb(number: int, event: str, path: Any) -> None:
         os.write(writing, b'.')
         if number == kill_at:
             os.kill(os.getpid(), signal.SIGKILL)
-        if full_at is not None and number >= full_at and event in _TAKES_ROOM:
-            raise OSError(errno.ENOSPC, 'No space left on device', str(arguments[0]))
+        if full_at is not None and number >= full_at and event in TAKES_ROOM:
+            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
 
     try:
         # The threads of the other process are none of a fork, which would wait for them.
@@ -87,13 +83,25 @@ def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, ful
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # Another process, that is, which has not looked for leftovers yet.
         files._cleared.clear()
-        sys.addaudithook(watch)
+        listen(folder, disturb)
         function()
     except BaseException as error:
         sentence = str(error) if isinstance(error, UserError) else explain(error)
         code, text = (1, sentence) if sentence else (2, ''.join(traceback.format_exception(error)))
     os.write(writing, f'\n{text}'.encode())
     os._exit(code)
+
+
+def listen(folder: str, hear: Callable[[int, str, Any], None]) -> None:
+    """Call ``hear(number, event, path)`` before each file-changing operation of this process below a folder, counted from 1."""
+    # Counts for several threads.
+    counter, process = itertools.count(1), os.getpid()
+
+    def watch(event: str, arguments: tuple) -> None:
+        if event in _CHANGES and os.getpid() == process and _is_change(event, arguments, folder):
+            hear(next(counter), event, arguments[0])
+
+    sys.addaudithook(watch)
 
 
 def _is_change(event: str, arguments: tuple, folder: str) -> bool:

@@ -1,6 +1,5 @@
 """One readable line per validation, and how far it is."""
 
-import sys
 from collections.abc import Mapping
 
 from mmengine.dist import is_main_process
@@ -12,11 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from mtl_plugins.engine.state import is_training
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, title_of
 from mtl_plugins.registry import HOOKS, LOG_PROCESSORS
-
-try:
-    import resource
-except ImportError:  # Windows has none.
-    resource = None
+from mtl_plugins.utils.memory import peak_memory
 
 
 @LOG_PROCESSORS.register_module()
@@ -29,10 +24,9 @@ class SummaryLogProcessor(LogProcessor):
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        if resource is not None:
-            # Linux counts in KiB, macOS in bytes.
-            unit = 2**20 if sys.platform == 'darwin' else 2**10
-            tag.setdefault('memory', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // unit)
+        peak = peak_memory()
+        if peak is not None:
+            tag.setdefault('memory', peak // 2**20)
         return tag, line
 
     def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:

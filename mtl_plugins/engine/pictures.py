@@ -128,7 +128,8 @@ class TrainingCrops(Picture):
 
     def __init__(self, *, interval: int = 500, num_images: int = 4) -> None:
         super().__init__(interval=interval)
-        _check_number(num_images)
+        if num_images < 1:
+            raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')
         self.num_images = num_images
 
     def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
@@ -163,7 +164,8 @@ class ValidationImages(Picture):
 
     def __init__(self, *, num_images: int = 4, interval: int = 1) -> None:
         super().__init__(interval=interval)
-        _check_number(num_images)
+        if num_images < 1:
+            raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')
         self.num_images = num_images
         self._rows: list[dict] = []
 
@@ -309,11 +311,6 @@ def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]
             if field in sample:
                 row[part][name] = to_values(sample.get(field).data)
     return row
-
-
-def _check_number(num_images: int) -> None:
-    if num_images < 1:
-        raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')
 
 
 def spread_values(tensor: Tensor, limit: int = MAX_VALUES) -> Tensor:

@@ -102,11 +102,9 @@ def replacing(path: str | os.PathLike, error_type: type[UserError] = UserError) 
 
 
 def read_lines(path: str | os.PathLike, what: str) -> list[str]:
-    """The lines of a text file that a user wrote, stripped, without empty ones: UTF-8 or UTF-16 with a byte order mark, or UTF-8.
+    """Return the lines of a text file, stripped, without empty ones: UTF-8 or UTF-16 with a byte order mark, or UTF-8.
 
-    Args:
-        path: The file.
-        what: It is called in an error, such as "list".
+    An error calls the file ``what``, such as "list".
 
     Raises:
         DataNotFoundError: If it cannot be read, or holds no line.
@@ -179,7 +177,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
-    """Makes ``path`` and its parents if missing.
+    """Make ``path`` and its parents if missing.
 
     Raises:
         UserError: Of the given type, if the operating system refuses.
@@ -196,7 +194,7 @@ def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
     The lock is that of the process, not of its children: none that outlives it holds it. Taking it again is nothing.
 
     Returns:
-        Whether no other process holds it. True, too, where the system or its files know no such locks.
+        False if another process holds it. True where the system knows no such locks.
 
     Raises:
         UserError: Of the given type, if the file cannot be made.
@@ -224,7 +222,7 @@ def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Whether a living process, this one included, holds the lock of :func:`hold_lock`. Nobody who takes it is disturbed.
+    """Return True if a living process, this one included, holds the lock of :func:`hold_lock`; the lock is not touched.
 
     False if there is no such file; True where the system knows no such locks.
     """

@@ -1,7 +1,8 @@
-"""How this process keeps memory."""
+"""Memory of this process."""
 
 import ctypes
 import os
+import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
 _CHOICES = ('MALLOC_MMAP_MAX_', 'MALLOC_MMAP_THRESHOLD_', 'MALLOC_TRIM_THRESHOLD_', 'MALLOC_TOP_PAD_')
@@ -28,3 +29,13 @@ def keep_freed_memory() -> bool:
         return False
     os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # which torch reads once
     return True
+
+
+def peak_memory() -> int | None:
+    """Return the most bytes that this process had resident; None on Windows, which does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    # In bytes on macOS, else in KiB.
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

@@ -31,12 +31,7 @@ class WandbVisBackend(BaseVisBackend):
         save_dir: Folder of the files of wandb.
         project: Name of the project; by default ``WANDB_PROJECT``, or else ``'mtl_plugins'``.
         name: Name of the run; by default ``WANDB_NAME``, or else that of the training.
-        group: Runs that belong together, as those of a sweep; by default ``WANDB_RUN_GROUP``, if any.
-        entity: Team or user; by default that of the account.
-        tags: Words to find the run by.
-        notes: A remark.
-        mode: ``'online'``, ``'offline'`` (``wandb sync`` uploads it later; needs no account), ``'disabled'``; by default
-            ``WANDB_MODE``, or else ``'online'``.
+        group, entity, tags, notes, mode: As in ``wandb.init``. ``'offline'`` needs no account; ``wandb sync`` uploads it later.
         init_kwargs: Further arguments of ``wandb.init``.
 
     Raises:

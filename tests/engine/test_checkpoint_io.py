@@ -142,6 +142,8 @@ def test_a_corrupt_file_gives_one_sentence_that_names_it(tmp_path, content, sent
         load_checkpoint_file(path)
     assert str(path) in str(caught.value)
     assert '\n' not in str(caught.value)
+    with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
+        load_checkpoint_file(tmp_path / 'nowhere.pth')
 
 
 def test_a_truncated_checkpoint_gives_one_sentence(trained, tmp_path):
@@ -151,11 +153,6 @@ def test_a_truncated_checkpoint_gives_one_sentence(trained, tmp_path):
         path.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(CheckpointError, match=re.escape(str(path))):
             load_checkpoint_file(path)
-
-
-def test_a_missing_checkpoint_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
-        load_checkpoint_file(tmp_path / 'nowhere.pth')
 
 
 def test_another_architecture_is_refused_with_counts(trained, data_root, tmp_path):

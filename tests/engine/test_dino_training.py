@@ -25,6 +25,7 @@ from mtl_plugins.errors import ConfigError, NonFiniteLossError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from tests.engine.test_resume import _compare
 from tests.fake_crops import write_fake_crops
 from tests.tiny import TinyBackbone
 
@@ -186,16 +187,10 @@ def test_a_resumed_run_is_bit_identical(straight, tmp_path):
                 runner.train()
     # Killed in the second epoch's third step: its first two are done again.
     assert [entry['loss'] for entry in log] == [entry['loss'] for entry in straight.log[:6] + straight.log[4:]]
-    whole, resumed = (load_checkpoint_file(find_latest_checkpoint(path)) for path in (straight.work_dir, tmp_path / 'resumed'))
-    assert whole['state_dict'].keys() == resumed['state_dict'].keys() >= {'centre', 'teacher_temperature'}
-    assert all(torch.equal(value, resumed['state_dict'][name]) for name, value in whole['state_dict'].items())
-    assert whole['state_dict']['centre'].any()
-    assert whole['optimizer']['param_groups'] == resumed['optimizer']['param_groups']
-    for left, right in zip(whole['optimizer']['state'].values(), resumed['optimizer']['state'].values(), strict=True):
-        assert all(torch.equal(value, right[name]) for name, value in left.items())
-    assert whole['param_schedulers'] == resumed['param_schedulers']
-    metrics = [(path / 'metrics.csv').read_text() for path in (straight.work_dir, tmp_path / 'resumed')]
-    assert metrics[0] == metrics[1] and 'dino/loss' in metrics[0]
+    _compare(straight.work_dir, tmp_path / 'resumed')
+    state = load_checkpoint_file(find_latest_checkpoint(straight.work_dir))['state_dict']
+    assert state['centre'].any() and 'teacher_temperature' in state
+    assert 'dino/loss' in (straight.work_dir / 'metrics.csv').read_text()
     assert len(list(straight.work_dir.glob('best_dino_loss_epoch_*.pth'))) == 1
 
 

@@ -17,6 +17,7 @@ import traceback
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -30,13 +31,12 @@ from mtl_plugins.submission import archive as archive_module
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from mtl_plugins.utils.cli import explain
 from tests.engine.test_resume import _assert_equal
+from tests.killing import TAKES_ROOM, listen
 from tests.tiny import EPOCH_CONFIG, ITER_CONFIG, tiny_config
 from tests.tools.test_distributed import _free_port
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 
-_WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
-_CHANGES = ('rename', 'remove', 'mkdir', 'rmdir', 'truncate', 'link', 'symlink', 'utime', 'chmod')
 # Of a record: what is of a start, or measured.
 _OWN = ('started', 'updated', 'ended', 'seconds', 'sessions', 'code', 'config', 'memory_mib', 'epoch_seconds')
 _SECONDS = 120
@@ -54,26 +54,14 @@ class _Changes:
     def __init__(self, folder: Path, fatal: int, full: bool) -> None:
         self.count = 0
         self._folder, self._fatal, self._full = folder, fatal, full
-        self._process = os.getpid()
-        sys.addaudithook(self._hear)
+        listen(str(folder), self._hear)
 
-    def _hear(self, event: str, arguments: tuple) -> None:
-        if event == 'open':
-            if not (arguments[2] or 0) & _WRITES:
-                return
-        elif event.removeprefix('os.') not in _CHANGES:
-            return
-        path = arguments[0]
-        # Numbers are descriptors; names without a folder are relative to one.
-        inside = (isinstance(path, (str, bytes)) and not os.path.isabs(path)) or str(path).startswith(str(self._folder))
-        if not inside or os.getpid() != self._process:
-            return
-        self.count += 1
+    def _hear(self, number: int, event: str, path: Any) -> None:
+        self.count = number
         if self._full:
-            if 0 < self._fatal <= self.count and event not in ('os.remove', 'os.rmdir'):
+            if 0 < self._fatal <= number and event in TAKES_ROOM:
                 raise OSError(errno.ENOSPC, 'No space left on device', str(path))
-        elif self.count == self._fatal:
-            self._process = None
+        elif number == self._fatal:
             for name in self._folder.rglob('*.tmp'):
                 if name.is_file():
                     os.truncate(name, name.stat().st_size // 2)

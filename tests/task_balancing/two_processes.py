@@ -8,7 +8,7 @@ from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import OptimWrapper
 
-from mtl_plugins.engine.balanced_data_parallel import BalancedDataParallel
+from mtl_plugins.engine.runner import BalancedDataParallel
 from tests import tiny  # noqa: F401  # TinyBackbone
 from tests.models.builders import build_segmentor, make_batch
 from tests.task_balancing.networks import Network, make_data, make_wrapper

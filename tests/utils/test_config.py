@@ -12,27 +12,6 @@ from mtl_plugins.errors import ConfigError
 from tests.tiny import EPOCH_CONFIG
 
 
-@pytest.mark.parametrize(
-    'option',
-    [
-        'train_dataloader.batch_size=3',
-        'train_dataloader.pin_memory=True',
-        'train_dataloader.dataset.pipeline.1.crop_size=[64,96]',
-        'train_dataloader.dataset.pipeline.1.rescale_depth=True',
-        'optim_wrapper.optimizer.weight_decay=0.01',
-        'optim_wrapper.clip_grad.max_norm=1',
-        'model.backbone.init_cfg.checkpoint=w.pth',
-        'team=7',
-    ],
-)
-def test_an_override_reaches_the_config(option):
-    node = load_config(str(EPOCH_CONFIG), parse_options([option]))
-    path, value = option.split('=')
-    for key in path.split('.'):
-        node = node[int(key)] if key.isdigit() else node[key]
-    assert str(node).replace(' ', '') == value
-
-
 def test_the_text_of_a_run_is_mmengines_and_formatted_once(monkeypatch):
     config = load_config(str(EPOCH_CONFIG))
     run = copy.deepcopy(RunConfig.of(config))

@@ -1,7 +1,6 @@
 """The picture of bins."""
 
 import numpy as np
-import pytest
 
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.visualization.bins import render_bins, shares
@@ -33,8 +32,3 @@ def test_samples_lie_beside_each_other_and_wrap_after_three():
     row = dict(image=np.zeros((16, 32, 3), np.uint8), prediction=np.full((16, 32), 9.0), bins=BINS)
     one, four = (render_bins([row] * count, KIND, (4.0, 300.0)).shape for count in (1, 4))
     assert four[:2] == (2 * one[0], 3 * one[1])
-
-
-def test_no_row_is_an_error():
-    with pytest.raises(ValueError, match='at least one sample'):
-        render_bins([], KIND, (4.0, 300.0))

@@ -85,15 +85,6 @@ def test_frames_tell_whether_classes_agree():
     assert (picture == UNKNOWN).all(-1).sum() > 4 * (picture == SAME).all(-1).sum() * 0.8
 
 
-@pytest.mark.parametrize(
-    ('render', 'words'), [(render_strip, 'at least one embedding'), (render_neighbours, 'at least one query')]
-)
-def test_nothing_to_draw_is_an_error(render, words):
-    arguments = ([], CLASSES, 'title') if render is render_neighbours else ([], CLASSES)
-    with pytest.raises(ValueError, match=words):
-        render(*arguments)
-
-
 def test_classes_take_turns_as_queries():
     labels = np.array([0, 0, 0, 0, 2, 1, 2, 2])
     assert choose_queries(labels, 3).tolist() == [0, 5, 4]

@@ -47,8 +47,3 @@ def test_the_grid_has_the_columns_of_its_tasks_and_one_row_per_sample(tasks):
     assert one.shape[1] == 4 + columns * 104 and one.dtype == np.uint8
     assert two.shape[0] - one.shape[0] == 54
     assert tuple(one[40, 50]) == (200, 200, 200)
-
-
-def test_no_row_is_an_error():
-    with pytest.raises(ValueError, match='at least one sample'):
-        render_prediction_grid([], LABELS)

@@ -27,10 +27,6 @@ _RANK_BUFFERS = 'rank_buffers'
 _RANK_GRADIENTS = 'rank_gradients'
 
 
-def _is_relevant(record: logging.LogRecord) -> bool:
-    return 'will be deprecated in future' not in record.getMessage()
-
-
 def _restores_gradients(record: logging.LogRecord) -> bool:
     return 'gradient of some iterations is lost' not in record.getMessage()
 
@@ -49,7 +45,7 @@ def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | No
     """
     if not is_distributed():
         return None
-    model = _unwrap(model)
+    model = unwrap(model)
     names = {name for name, _ in model.named_buffers()}
     own = {name: value.cpu() for name, value in model.state_dict().items() if name in names}
     gathered = all_gather_object(own)
@@ -63,12 +59,8 @@ def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[
     if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict) or wrapper.should_update():
         return None
     return all_gather_object(
-        {name: value.grad.cpu() for name, value in _unwrap(model).named_parameters() if value.grad is not None}
+        {name: value.grad.cpu() for name, value in unwrap(model).named_parameters() if value.grad is not None}
     )
-
-
-def _unwrap(model: torch.nn.Module) -> torch.nn.Module:
-    return unwrap(model)
 
 
 @HOOKS.register_module()
@@ -90,8 +82,6 @@ class AtomicCheckpointHook(CheckpointHook):
 
     def before_train(self, runner) -> None:
         """Find the best checkpoint of a resumed run beside the checkpoint it resumes from, wherever that folder lies now."""
-        # mmengine warns of the file client that it deprecates and builds itself.
-        runner.logger.addFilter(_is_relevant)
         super().before_train(runner)
         if runner.resumed_validation is not None:
             self._note_best(runner, runner.resumed_validation)
@@ -188,7 +178,7 @@ class AtomicCheckpointHook(CheckpointHook):
         if buffers is not None and len(buffers) == get_world_size():
             checkpoint['state_dict'].update(buffers[get_rank()])
         if gradients is not None and len(gradients) == get_world_size():
-            for name, parameter in _unwrap(runner.model).named_parameters():
+            for name, parameter in unwrap(runner.model).named_parameters():
                 gradient = gradients[get_rank()].get(name)
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)
             # mmengine tells so of every iteration at which gradients are pending.

@@ -1,5 +1,7 @@
 """Early stopping that knows the scores of this package."""
 
+from typing import Any
+
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
@@ -17,30 +19,17 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     Args:
         monitor: Name of the score.
         rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
-        min_delta: Least change that counts as an improvement.
-        strict: Whether a missing score is an error.
-        check_finite: Whether NaN or infinity stops the training.
-        patience: Validations without improvement before the training stops.
-        stopping_threshold: A score that is good enough to stop at.
+        **kwargs: Further arguments of mmengine's hook.
 
     Raises:
         ConfigError: If ``rule`` is None and the name of the score does not tell it, or is none of the two.
     """
 
-    def __init__(
-        self,
-        monitor: str,
-        rule: str | None = None,
-        min_delta: float = 0.1,
-        strict: bool = False,
-        check_finite: bool = True,
-        patience: int = 5,
-        stopping_threshold: float | None = None,
-    ) -> None:
+    def __init__(self, monitor: str, rule: str | None = None, **kwargs: Any) -> None:
         rule = rule or rule_of(monitor)
         if rule not in ('greater', 'less'):
             raise ConfigError(f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}. Found {rule!r}.")
-        super().__init__(monitor, rule, min_delta, strict, check_finite, patience, stopping_threshold)
+        super().__init__(monitor, rule, **kwargs)
 
     def before_train(self, runner) -> None:
         stop, reason = False, ''

@@ -1,6 +1,5 @@
 """``run.json`` in the work dir, kept up to date."""
 
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,6 +20,7 @@ from mtl_plugins.records.record import LOCK_NAME, read_record_file, training_tim
 from mtl_plugins.records.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import hold_lock
+from mtl_plugins.utils.memory import peak_memory
 
 _MIB = 2**20
 
@@ -175,13 +175,10 @@ class RunRecordHook(Hook):
     def _peak_memory(self) -> float | None:
         self._look_at_gpu()
         if not torch.cuda.is_available():
-            try:
-                import resource
-            except ImportError:
+            peak = peak_memory()
+            if peak is None:
                 return None
-            # In bytes on macOS, else in KiB.
-            unit = 1 if sys.platform == 'darwin' else 1024
-            self._memory = max(self._memory, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / _MIB)
+            self._memory = max(self._memory, peak / _MIB)
         return round(self._memory, 1)
 
     def _describe_scores(self, runner) -> dict[str, Any]:
