@@ -55,3 +55,7 @@ class InvalidPredictionError(SubmissionError):
 
 class InvalidArchiveError(SubmissionError):
     """A submission archive cannot be read, or holds something that it should not."""
+
+
+class EvaluationError(UserError):
+    """A prediction or label cannot be scored, or not every image was scored exactly once."""

@@ -14,6 +14,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.labels.png_codec import COLOUR_TYPES, END, GREY, PALETTE, RGB, SIGNATURE, read_header
 from mtl_plugins.utils.data_files import open_regular, shorten
 
 if TYPE_CHECKING:
@@ -30,14 +31,11 @@ _LARGE_TILE = 2**22
 # Of those that both OpenCV and PIL know, by PIL's names.
 _QUICK_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
 _OTHER_FORMATS = ('PPM', 'SUN', 'JPEG2000', 'AVIF')
-_PNG_START, _PNG_END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
-_PNG_COLOURS = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
-_GREY, _RGB, _PALETTE = 0, 2, 3
 _ARRAYS = ('.npy', '.npz')
 _NPY_START = b'\x93NUMPY'
 # What else is found where an image or a label should be, by how it starts.
 _CONTENTS = {
-    _PNG_START: 'a PNG file',
+    SIGNATURE: 'a PNG file',
     _JPEG_START: 'a JPEG file',
     b'II*\0': 'a TIFF file',
     b'MM\0*': 'a TIFF file',
@@ -66,20 +64,19 @@ Size = tuple[int, int]
 
 
 def decode_image(path: str) -> np.ndarray:
-    """Read an image as ``(H, W, 3)`` uint8 in RGB order, upright as its EXIF data say: a file of :func:`decode_photograph`, or an
-    array file.
+    """Read an image as ``(H, W, 3)`` uint8 RGB, upright: a file of :func:`decode_photograph`, or an array ``(H, W, 3)``.
 
-    Arrays (``.npy``) are ``(H, W, 3)``, uint8 on 0..255 or floating point on 0..1.
+    Arrays are uint8, or floating point on 0..1.
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is something else, truncated or cannot be decoded. Damage to a JPEG that leaves both ends of the
-            file in place may go unnoticed: the format has no checksum.
+        CorruptFileError: If it is something else, truncated or cannot be decoded. A JPEG has no checksum: damage that leaves
+            both ends of the file in place may go unnoticed.
     """
     if is_array(path):
         return _to_bytes(_read_array(path, 'image'), path)
     data = read_bytes(path)
-    if not data.startswith((_PNG_START, _JPEG_START)):
+    if not data.startswith((SIGNATURE, _JPEG_START)):
         return decode_photograph(data, path)
     _check_complete(data, path)
     return _decode(data, cv2.IMREAD_COLOR_RGB, 'image', path)
@@ -88,10 +85,9 @@ def decode_image(path: str) -> np.ndarray:
 def decode_photograph(
     data: bytes, name: str, max_pixels: int | None = None, check: Callable[[int, int], None] | None = None
 ) -> np.ndarray:
-    """Decode a picture as photographs have it, ``(H, W, 3)`` uint8 RGB, upright: JPEG, PNG, WebP, BMP, TIFF, GIF and others.
+    """Decode a JPEG, PNG, WebP, BMP, TIFF, GIF or other picture as ``(H, W, 3)`` uint8 RGB, upright as its EXIF data say.
 
-    It is turned as its EXIF data say. Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several
-    pictures the first. :func:`decode_image` gives the same pixels.
+    Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several pictures the first.
 
     Args:
         data: Content of the file.
@@ -137,7 +133,7 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except Exception as error:
         # PIL has many ways to say no to a header that someone made up.
-        if data.startswith((_PNG_START, _JPEG_START)):
+        if data.startswith((SIGNATURE, _JPEG_START)):
             raise CorruptFileError(f"The image '{name}' cannot be decoded: its header is damaged or cut off.") from error
         if data.startswith(_TIFF_STARTS):
             expected = 'should be a TIFF file of 8 or 16 bits, grey or RGB. Found another kind, or a damaged header'
@@ -198,11 +194,7 @@ def turn_back(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def decode_turned(kind: 'LabelKind', paths: Sequence[str], size: Size, orientation: int) -> np.ndarray:
-    """The stored map of a label that lies as the file of its image does, before EXIF turns it: upright, ``size`` large.
-
-    Raises:
-        CorruptFileError: As :meth:`LabelKind.decode` does.
-    """
+    """Return the upright stored map, ``size`` large, of a label stored as its image is before EXIF turns it."""
     turns, mirrored = _TURNS[orientation]
     stored = turn(kind.decode(*paths, size=size[::-1]), orientation)
     return kind.move(np.ascontiguousarray(stored), mirrored, 90.0 * turns)
@@ -215,7 +207,7 @@ def is_array(path: str) -> bool:
 
 def _check_complete(data: bytes, path: str, max_pixels: int | None = None) -> None:
     """Refuse a truncated PNG or JPEG, and a PNG with more pixels than that in its first header; other formats pass."""
-    if data.startswith(_PNG_START):
+    if data.startswith(SIGNATURE):
         _png_header(data, 'image', path, max_pixels=max_pixels or _MAX_PIXELS)
     # Some decoders fill the missing rows of a truncated file with grey and report success. Inside a scan an end marker cannot
     # occur, and an embedded thumbnail has its own before the last scan starts.
@@ -226,9 +218,7 @@ def _check_complete(data: bytes, path: str, max_pixels: int | None = None) -> No
 def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     """Read ids from a palette or grey PNG, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
 
-    Args:
-        path: The file.
-        size: Height and width that a PNG should state in its header: another one is refused before it is decoded.
+    A PNG of another height and width than ``size`` is refused by its header.
 
     Raises:
         DataNotFoundError: If the file does not exist.
@@ -244,40 +234,30 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
         return ids
     data = read_bytes(path)
     bit_depth, colour_type = _label_header(data, 'label', path, size)
-    if colour_type == _GREY and bit_depth in (8, 16):
+    if colour_type == GREY and bit_depth in (8, 16):
         return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
-    if colour_type == _PALETTE and bit_depth == 8:
+    if colour_type == PALETTE and bit_depth == 8:
         return _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
-    if colour_type == _PALETTE:
+    if colour_type == PALETTE:
         return _decode_with_pil(data, 'label', path)
-    found = f'{bit_depth}-bit {_PNG_COLOURS.get(colour_type, "data")}'
+    found = f'{bit_depth}-bit {COLOUR_TYPES.get(colour_type, "data")}'
     raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
 
 
 def read_grey(path: str, what: str, size: Size | None = None) -> np.ndarray:
-    """Read an 8-bit grey PNG as ``(H, W)`` uint8; ``what`` it is called in an error, ``size`` as in :func:`read_ids`.
-
-    Raises:
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is truncated, cannot be decoded or is something else.
-    """
-    return _read_png(path, what, _GREY, (8,), size)
+    """Read an 8-bit grey PNG, called ``what`` in errors, as ``(H, W)`` uint8; ``size`` and errors as in :func:`read_ids`."""
+    return _read_png(path, what, GREY, (8,), size)
 
 
 def read_rgb(path: str, what: str, size: Size | None = None) -> np.ndarray:
-    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, with the arguments and errors of :func:`read_grey`."""
-    return cv2.cvtColor(_read_png(path, what, _RGB, (8,), size), cv2.COLOR_BGR2RGB)
+    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, as :func:`read_grey` does."""
+    return cv2.cvtColor(_read_png(path, what, RGB, (8,), size), cv2.COLOR_BGR2RGB)
 
 
 def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
     """Read numbers ``(H, W)``: a grey PNG of 8 or 16 bits, ``.npy``, ``.npz`` with one array, or an EXR or TIFF of one channel.
 
-    Of an EXR it is the only channel, or Z, depth, V, Y or R, whichever comes first in this list. ``what`` and ``size`` as in
-    :func:`read_grey`.
-
-    Raises:
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is truncated, cannot be decoded or is something else.
+    Of an EXR it is the only channel, or the first of Z, depth, V, Y, R. Arguments and errors as in :func:`read_grey`.
     """
     if is_array(path):
         return _check_map(_read_array(path, what), what, path)
@@ -288,21 +268,12 @@ def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
         data = read_bytes(path)
         _check_tiff(data, what, path)
         return _check_map(_decode(data, cv2.IMREAD_UNCHANGED, what, path), what, path)
-    return _read_png(path, what, _GREY, (8, 16), size)
+    return _read_png(path, what, GREY, (8, 16), size)
 
 
 def read_vectors(path: str, what: str) -> np.ndarray:
-    """Read floating-point vectors ``(H, W, 3)`` from ``.npy``, ``.npz`` with one array, or EXR (its R, G, B).
-
-    Raises:
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is damaged or has another shape.
-    """
-    if is_array(path):
-        array = _read_array(path, what)
-    else:
-        channels = _read_exr(path, what, ('R', 'G', 'B'))
-        array = np.stack(channels, axis=-1)
+    """Read vectors ``(H, W, 3)`` from ``.npy``, ``.npz`` with one array, or EXR (R, G, B); errors as :func:`read_grey`."""
+    array = _read_array(path, what) if is_array(path) else np.stack(_read_exr(path, what, ('R', 'G', 'B')), axis=-1)
     if array.ndim != 3 or array.shape[-1] != 3:
         raise CorruptFileError(f"The {what} '{path}' should have the shape (H, W, 3). Found {array.shape}.")
     return array.astype(np.float32)
@@ -325,12 +296,7 @@ def _content(data: bytes) -> str:
 
 
 def read_bytes(path: str) -> bytes:
-    """The content of a file.
-
-    Raises:
-        DataNotFoundError: If it does not exist.
-        CorruptFileError: If it cannot be read.
-    """
+    """Return the content of a file; raise `DataNotFoundError` or `CorruptFileError` if it cannot be read."""
     try:
         with open(path, 'rb', opener=open_regular) as file:
             return file.read()
@@ -367,12 +333,7 @@ def _read_array(path: str, what: str) -> np.ndarray:
 
 
 def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
-    """Those of the named channels that an EXR has, in this order; its only channel whatever its name.
-
-    Raises:
-        ConfigError: If the package OpenEXR is missing.
-        CorruptFileError: If the file is damaged or has none of them.
-    """
+    """Return those of the named channels that an EXR has, in this order; its only channel whatever its name."""
     read_bytes(path)
     try:
         import OpenEXR
@@ -418,8 +379,8 @@ def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...
     if found[1] != colour_type or found[0] not in bit_depths:
         bits = ' or '.join(map(str, bit_depths))
         raise CorruptFileError(
-            f"The {what} '{path}' should be an {bits}-bit {_PNG_COLOURS[colour_type]} PNG. "
-            f'Found {found[0]}-bit {_PNG_COLOURS.get(found[1], "data")}.'
+            f"The {what} '{path}' should be an {bits}-bit {COLOUR_TYPES[colour_type]} PNG. "
+            f'Found {found[0]}-bit {COLOUR_TYPES.get(found[1], "data")}.'
         )
     return _decode(data, cv2.IMREAD_UNCHANGED, what, path)
 
@@ -436,11 +397,12 @@ def _label_header(data: bytes, what: str, path: str, size: Size | None) -> tuple
 
 def _png_header(data: bytes, what: str, path: str, size: Size | None = None, max_pixels: int = _MAX_PIXELS) -> tuple[int, int]:
     """Bit depth and colour type; refuses another size than ``size``, and a larger one than ``max_pixels``."""
-    if not data.startswith(_PNG_START) or len(data) < 33:
+    header = read_header(data)
+    if header is None:
         raise CorruptFileError(f"The {what} '{path}' should be a PNG file. Found {_content(data)}.")
-    if not data.endswith(_PNG_END) and _PNG_END not in data:
+    if END not in data:
         raise CorruptFileError(f"The {what} '{path}' is truncated: its PNG data ends early, after {len(data)} bytes.")
-    width, height, bit_depth, colour_type = struct.unpack_from('>2I2B', data, 16)
+    height, width, bit_depth, colour_type = header
     if size is not None and (height, width) != tuple(size):
         raise CorruptFileError(
             f"The {what} '{path}' should have the same size as its image, {size[1]}x{size[0]} (width x height). "
@@ -472,14 +434,11 @@ def _check_tiff(data: bytes, what: str, path: str) -> None:
 
 
 def _palette_to_grey(data: bytes) -> bytes:
-    """The same pixel data declared as grey, because OpenCV replaces palette indices by their colours.
-
-    The chunks before the pixel data (palette, transparency, resolution) mean nothing for indices and are dropped.
-    """
+    """Declare the same pixel data as grey without palette, because OpenCV replaces indices by their colours."""
     position = 33
     while data[position + 4 : position + 8] != b'IDAT' and position + 8 < len(data):
         position += 12 + struct.unpack_from('>I', data, position)[0]
-    header = data[12:25] + bytes([_GREY]) + data[26:29]
+    header = data[12:25] + bytes([GREY]) + data[26:29]
     return data[:12] + header + struct.pack('>I', crc32(header)) + data[position:]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
-from mtl_plugins.evaluation.functional.grouped_errors import groups_between, log_edges
+from mtl_plugins.evaluation.functional.grouped_errors import groups_between
 from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
@@ -285,7 +285,7 @@ class DepthMap(LabelKind):
 
     def group_edges(self) -> np.ndarray:
         """Metres between the groups, which are equally wide on a logarithmic scale over ``depth_range``."""
-        return log_edges(*self.depth_range, NUM_DISTANCES)
+        return np.geomspace(*self.depth_range, NUM_DISTANCES + 1)
 
     def group_names(self) -> list[str]:
         edges = self.group_edges()

@@ -1,23 +1,31 @@
-"""PNG files of predictions: a fast writer, and a reader that trusts nothing."""
+"""PNG files: header, a fast writer of predictions, and a reader of predictions that trusts nothing."""
 
 import io
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image
 
 from mtl_plugins.errors import InvalidPredictionError
 
-_SIGNATURE = b'\x89PNG\r\n\x1a\n'
-_END = b'\x00\x00\x00\x00IEND\xaeB`\x82'
-_GREY, _RGB, _PALETTE = 0, 2, 3
-_COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
+SIGNATURE, END = b'\x89PNG\r\n\x1a\n', b'IEND\xaeB`\x82'
+GREY, RGB, PALETTE = 0, 2, 3
+COLOUR_TYPES = {0: 'grey', 2: 'RGB', 3: 'palette', 4: 'grey with alpha', 6: 'RGB with alpha'}
 # Colour type, mode in PIL and description of what a prediction may be stored as.
 _FORMATS = dict(
-    grey=(_GREY, 'L', 'an 8-bit grey PNG'), palette=(_PALETTE, 'P', 'a palette PNG'), rgb=(_RGB, 'RGB', 'an 8-bit RGB PNG')
+    grey=(GREY, 'L', 'an 8-bit grey PNG'), palette=(PALETTE, 'P', 'a palette PNG'), rgb=(RGB, 'RGB', 'an 8-bit RGB PNG')
 )
+
+
+def read_header(data: bytes) -> tuple[int, int, int, int] | None:
+    """Return height, width, bits per channel and colour type; None for other content than a PNG."""
+    if len(data) < 33 or not data.startswith(SIGNATURE):
+        return None
+    width, height, bits, colour_type = struct.unpack_from('>2I2B', data, 16)
+    return height, width, bits, colour_type
+
 
 # One fixed filter per kind of map and zlib's run-length strategy: flat regions become runs of zeros under both filters, which
 # other strategies search for at several times the cost. A fixed Paeth filter suits the smooth slopes of depth.
@@ -25,17 +33,17 @@ _FORMATS = dict(
 
 def encode_palette_png(values: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
     """A palette PNG of ids ``(H, W)`` uint8."""
-    return _encode_png(_filter_up(values), values.shape, _PALETTE, np.array(palette, dtype=np.uint8).tobytes())
+    return _encode_png(_filter_up(values), values.shape, PALETTE, np.array(palette, dtype=np.uint8).tobytes())
 
 
 def encode_grey_png(values: np.ndarray) -> bytes:
     """An 8-bit grey PNG of ``(H, W)`` uint8."""
-    return _encode_png(_filter_paeth(values), values.shape, _GREY, b'')
+    return _encode_png(_filter_paeth(values), values.shape, GREY, b'')
 
 
 def encode_rgb_png(values: np.ndarray) -> bytes:
     """An 8-bit RGB PNG of ``(H, W, 3)`` uint8."""
-    return _encode_png(_filter_up(values.reshape(len(values), -1)), values.shape, _RGB, b'')
+    return _encode_png(_filter_up(values.reshape(len(values), -1)), values.shape, RGB, b'')
 
 
 def _encode_png(lines: np.ndarray, shape: Sequence[int], colour_type: int, palette: bytes) -> bytes:
@@ -44,7 +52,7 @@ def _encode_png(lines: np.ndarray, shape: Sequence[int], colour_type: int, palet
     compressor = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     data = compressor.compress(lines) + compressor.flush()
     chunks = [_chunk(b'IHDR', header), _chunk(b'PLTE', palette) if palette else b'', _chunk(b'IDAT', data), _chunk(b'IEND', b'')]
-    return _SIGNATURE + b''.join(chunks)
+    return SIGNATURE + b''.join(chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:
@@ -102,24 +110,21 @@ def decode_png(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray:
     Raises:
         InvalidPredictionError: If the file is anything else; the message continues the name of the file.
     """
-    if len(data) < 33 or data[:8] != _SIGNATURE or data[12:16] != b'IHDR':
+    header = read_header(data)
+    if header is None or data[12:16] != b'IHDR':
         raise InvalidPredictionError('is not a PNG file.')
-    width, height, bits, colour_type = struct.unpack('>2I2B', data[16:26])
+    height, width, bits, colour_type = header
     expected_type, mode, expected = _FORMATS[kind]
     if colour_type != expected_type or (bits != 8 and kind != 'palette'):
-        raise InvalidPredictionError(f'should be {expected}. Found {bits}-bit {_COLOUR_TYPES.get(colour_type, "unknown")}.')
+        raise InvalidPredictionError(f'should be {expected}. Found {bits}-bit {COLOUR_TYPES.get(colour_type, "unknown")}.')
     if (height, width) != tuple(size):
         raise InvalidPredictionError(f'should be {size[0]}x{size[1]} (height x width). Found {height}x{width}.')
-    if not data.endswith(_END):
+    if not data.endswith(bytes(4) + END):
         raise InvalidPredictionError('is a truncated PNG file.')
-    return _decode(data, lambda image: image.size == (width, height) and image.mode == mode)
-
-
-def _decode(data: bytes, is_expected: Callable[[Image.Image], bool]) -> np.ndarray:
     try:
         with Image.open(io.BytesIO(data), formats=('PNG',)) as image:
             # A second header chunk would override the first, which was checked.
-            if not is_expected(image):
+            if image.size != (width, height) or image.mode != mode:
                 raise ValueError('contradicting headers')
             return np.asarray(image)
     except (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error, Image.DecompressionBombError) as error:

@@ -15,19 +15,7 @@ from mtl_plugins.utils.data_files import read_bytes
 MOST_TEXT = 2**20
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
 IRRELEVANT = frozenset(
-    (
-        'work_dir',
-        'name',
-        'team',
-        'resume',
-        'reschedule',
-        'launcher',
-        'submission',
-        'visualizer',
-        'log_level',
-        'log_processor',
-        'env_cfg',
-    )
+    'work_dir name team resume reschedule launcher submission visualizer log_level log_processor env_cfg'.split()
 )
 # The order of channels too: it was always that of the tasks, which older records do not state.
 IRRELEVANT_ANYWHERE = frozenset(
@@ -91,11 +79,7 @@ def read_config_dump(path: Path) -> dict[str, Any]:
 
 
 def read_config_text(text: str, name: str) -> dict[str, Any]:
-    """The text of a resolved config as data, read without running it.
-
-    Args:
-        text: Python of the text style.
-        name: For the error.
+    """Return the text of a resolved config, called ``name`` in errors, as data, read without running it.
 
     Raises:
         ArgumentError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.

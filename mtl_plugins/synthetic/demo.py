@@ -10,8 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.train import TrainingResult
-from mtl_plugins.evaluation.label_folder import find_labels
-from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.label_folder import find_labels, fit_position_baseline, score_position_baseline
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, rule_of, title_of, with_ties_broken
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS

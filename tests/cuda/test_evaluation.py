@@ -10,7 +10,7 @@ from mmseg.structures import SegDataSample
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
-from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 from tests.cuda.systems import batch_for, build_system

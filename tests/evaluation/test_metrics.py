@@ -13,8 +13,7 @@ from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 
 import mtl_plugins
-from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.errors import ConfigError, EvaluationError
 from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps

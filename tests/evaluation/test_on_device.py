@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.errors import EvaluationError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.functional.on_device import start_measuring

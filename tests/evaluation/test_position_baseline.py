@@ -5,8 +5,7 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.evaluation.label_folder import find_labels
-from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.label_folder import find_labels, fit_position_baseline, score_position_baseline
 from mtl_plugins.labels.depth_codec import decode_depth
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 from tests.references.metrics import reference_depth, reference_semseg

@@ -9,8 +9,6 @@ from mtl_plugins.evaluation.functional.grouped_errors import (
     GroupedErrors,
     groups_between,
     groups_of_places,
-    log_edges,
-    sum_by_group,
 )
 from mtl_plugins.evaluation.functional.pixel_errors import (
     log_depth_error,
@@ -54,7 +52,7 @@ def test_maps_of_different_shapes_are_refused(function):
 
 
 def test_groups_by_distance_are_as_wide_in_the_logarithm_and_lose_no_pixel():
-    edges = log_edges(4, 300, 12)
+    edges = LABELS['depth'].group_edges()
     np.testing.assert_allclose(np.diff(np.log(edges)), math.log(300 / 4) / 12, rtol=1e-12)
     values = np.array([0.0, 1.0, 4.0, edges[1], np.nextafter(edges[1], 0), 299.9, 300.0, 5000.0])
     assert groups_between(values, edges).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
@@ -70,9 +68,9 @@ def test_places_cover_an_image_of_any_size_row_by_row(size):
 
 def test_sums_leave_out_what_has_no_error_and_no_group():
     errors, groups = np.array([1.0, np.nan, 3.0, 5.0, 7.0]), np.array([0, 0, 1, -1, 255], np.int64)
-    np.testing.assert_array_equal(sum_by_group(errors, groups, 3), [[1, 1, 0], [1, 3, 0]])
     table = GroupedErrors('abc')
     table.add(errors, groups)
+    np.testing.assert_array_equal(table.sums, [[1, 1, 0], [1, 3, 0]])
     table.add(np.array([5.0]), np.array([0], np.uint8))
     assert table.counts.tolist() == [2, 1, 0]
     np.testing.assert_array_equal(table.means, [3, 3, np.nan])

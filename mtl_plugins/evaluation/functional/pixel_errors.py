@@ -15,19 +15,13 @@ def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def relative_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``100 (pred - gt) / gt``: per cent, positive where predicted too far.
-
-    Metres are clamped to at least 0.01; 0 in the label is unknown.
-    """
+    """``100 (pred - gt) / gt`` of metres clamped to at least 0.01; 0 in the label is unknown."""
     valid, gt, pred = _clamped_depths(label, prediction)
     return np.where(valid, 100 * (pred - gt) / gt, np.nan)
 
 
 def log_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``log(pred) - log(gt)``, positive where predicted too far.
-
-    Metres are clamped to at least 0.01; 0 in the label is unknown.
-    """
+    """``log(pred) - log(gt)`` of metres clamped to at least 0.01; 0 in the label is unknown."""
     valid, gt, pred = _clamped_depths(label, prediction)
     return np.where(valid, np.log(pred) - np.log(gt), np.nan)
 

@@ -9,8 +9,7 @@ import torch
 from mmengine.dist import all_reduce, get_rank, get_world_size
 from mmengine.evaluator import BaseMetric
 
-from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.errors import ArgumentError, EvaluationError
 
 
 class StreamingMetric(BaseMetric):

@@ -11,8 +11,7 @@ from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
-from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.errors import EvaluationError
+from mtl_plugins.errors import ConfigError, EvaluationError
 from mtl_plugins.lab.analysis.split_analysis import SplitAnalysis, choose_best_median_worst
 from mtl_plugins.loading import checkpoint_digest, labels_of, load_model, predict_samples
 from mtl_plugins.models.utils.inference import prepare_for_inference

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError, UserError
-from mtl_plugins.evaluation.position_baseline import fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.label_folder import fit_position_baseline, score_position_baseline
 from mtl_plugins.lab.experiments.definition import Point, Sweep, content_hash
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
