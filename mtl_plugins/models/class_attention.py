@@ -13,6 +13,7 @@ from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
 from mtl_plugins.models.decode_heads.heads import width_of
+from mtl_plugins.models.decode_heads.transformer_heads import check_choice
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
@@ -32,23 +33,13 @@ class ClassAttention(nn.Module):
     * ``'cosine'``: ``s q . k / (|q| |k|)`` with a learned ``s > 0``.
     * ``'additive'``: ``w . tanh(q + k)`` with a learned w (arXiv 1409.0473).
 
-    Neither query nor key has a bias: that of the query would be the same for all classes, which the rows of its weight can
-    express, and in a dot product that of the key adds the same to every position, which the softmax takes out again.
-
-    Args:
-        in_channels: C.
-        num_classes: Length of the one-hot vector.
-        channels: D.
-        kind: One of the four.
-
-    Raises:
-        ArgumentError: If ``kind`` is another.
+    Neither query nor key has a bias: the rows of the query's weight can express it, and in a dot product that of the key adds
+    the same to every position, which the softmax takes out again. ArgumentError if ``kind`` is another.
     """
 
     def __init__(self, in_channels: int, num_classes: int, *, channels: int = 256, kind: str = 'scaled_dot') -> None:
         super().__init__()
-        if kind not in KINDS:
-            raise ArgumentError(f'`attention` should be one of {list(KINDS)}. Found {kind!r}.')
+        check_choice('attention', kind, KINDS)
         self.num_classes = num_classes
         self.kind = kind
         self.query = nn.Linear(num_classes, channels, bias=False)
@@ -58,10 +49,6 @@ class ClassAttention(nn.Module):
             self.log_scale = nn.Parameter(torch.tensor(math.log(INITIAL_COSINE_SCALE)))
         if kind == 'additive':
             self.energy = nn.Linear(channels, 1, bias=False)
-
-    def embed_classes(self, classes: Tensor) -> Tensor:
-        """Queries ``(B, N, D)`` of class numbers ``(B, N)``, int64."""
-        return self.query(F.one_hot(classes, self.num_classes).to(self.query.weight.dtype))
 
     def weigh(self, query_BND: Tensor, features_BPC: Tensor) -> Tensor:
         """The attention ``(B, N, P)``, which sums to 1 over the positions."""
@@ -86,7 +73,7 @@ class ClassAttention(nn.Module):
             values under the attention.
         """
         features_BPC = features.flatten(2).transpose(1, 2)
-        query_BND = self.embed_classes(classes)
+        query_BND = self.query(F.one_hot(classes, self.num_classes).to(self.query.weight.dtype))
         attention_BNP = self.weigh(query_BND, features_BPC)
         attended_BND = torch.matmul(attention_BNP, self.value(features_BPC))
         return attention_BNP.unflatten(2, features.shape[-2:]), query_BND, attended_BND

@@ -97,14 +97,9 @@ class _SoftmaxExpectation(torch.autograd.Function):
 
 
 def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:
-    """``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
+    """Return ``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
 
-    Softmax and sum are computed in float32 whatever the network's type.
-
-    Args:
-        queries_BCHW: What a pixel asks for.
-        latents_BKC: What a bin offers; B may be 1.
-        depths_BK: Metres of each bin; B may be 1.
+    Softmax and sum are computed in float32 whatever the network's type. B of latents and of depths may be 1.
     """
     batch, channels, height, width = queries_BCHW.shape
     queries_BQC = queries_BCHW.flatten(2).transpose(1, 2)
@@ -274,7 +269,7 @@ class AdaptiveDepthHead(BinsDepthHead):
 
 @dataclass(frozen=True)
 class ModelBins:
-    """A model, its depth head with bins, and the label whose values the bins are."""
+    """A model, its depth head with bins, and the label that it predicts by them."""
 
     model: nn.Module
     head: BinsDepthHead
@@ -301,9 +296,9 @@ class ModelBins:
 
 
 def find_bins(model: nn.Module) -> ModelBins | None:
-    """The first bins inside a model's decode head, None if there are none.
+    """Find the first bins inside a model's decode head.
 
-    The head predicts the task whose name stands in its path, as in ``heads.<task>``; without one the model's first task.
+    The head predicts the task whose name is in its path, as in ``heads.<task>``; without one the model's first task.
     """
     for path, module in model.decode_head.named_modules():
         if isinstance(module, BinsDepthHead):
@@ -313,11 +308,7 @@ def find_bins(model: nn.Module) -> ModelBins | None:
 
 
 def require_bins(model: nn.Module) -> ModelBins:
-    """:func:`find_bins`, where there have to be some.
-
-    Raises:
-        ConfigError: If there are none.
-    """
+    """Find bins as :func:`find_bins` does, or raise a ConfigError."""
     bins = find_bins(model)
     if bins is None:
         raise ConfigError(

@@ -17,7 +17,7 @@ SIDE = 512
 
 
 class _InputsAsked(Exception):
-    """Carries what a head of mmseg tells its base class about its inputs."""
+    """Carries a head's call of its base class about its inputs."""
 
 
 def _leave_unclassified(features: Tensor) -> Tensor:
