@@ -16,8 +16,7 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading.collate import multitask_collate
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.nyuv2.nyuv2 import CLASS_13_OF_40, CLASSES_13, CLASSES_40, NYUv2Dataset
-from mtl_plugins.datasets.nyuv2.nyuv2_mat import NYUv2MatDataset
+from mtl_plugins.datasets.nyuv2.nyuv2 import CLASS_13_OF_40, CLASSES_13, CLASSES_40, NYUv2Dataset, NYUv2MatDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import save_npy, write_nyuv2_arrays, write_nyuv2_mat
 

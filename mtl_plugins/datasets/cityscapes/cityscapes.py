@@ -1,16 +1,19 @@
-"""Cityscapes in the layout of its official archives."""
+"""Cityscapes in the layout of its official archives and as arrays of papers, and Synscapes."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CATEGORY_OF, CATEGORY_PALETTE, CLASSES, LABEL_IDS, PALETTE
 from mtl_plugins.registry import DATASETS
 
 # Disparities of the files end at 126 pixels, 3.8 m; beyond 300 m they are below 1.6 pixels.
 DEPTH_RANGE = (3.5, 300.0)
+# First and last index of Synscapes.
+SPLITS = dict(train=(1, 20_000), val=(20_001, 22_500), test=(22_501, 25_000))
 
 
 def class_label(num_classes: int, path: str, ids: Sequence[int] | None = LABEL_IDS) -> dict[str, Any]:
@@ -76,3 +79,91 @@ class CityscapesDataset(MultiTaskDataset):
                 within_range=True,
             ),
         )
+
+
+@DATASETS.register_module()
+class CityscapesArraysDataset(MultiTaskDataset):
+    """Cityscapes at 128x256 or 256x512 in ``.npy`` files, as MTAN (arXiv 1803.10704) prepared it and LibMTL reads it.
+
+    Files: ``{split}/image/<index>.npy`` ``(H, W, 3)`` on 0..1 and ``{split}/label_7/<index>.npy`` or ``label_19``, ``(H, W)``
+    with negative numbers ignored; classes are taken to be numbered as in :class:`CityscapesDataset`. The one label is ``semseg``.
+
+    ``{split}/depth`` is not read: it holds, in its author's words, Cityscapes' disparity as "inverse depth" without a stated
+    scale, interpolated to the smaller size, and the cameras are not among the files, so that there is no way to metres. Depth of
+    Cityscapes is read from the official archives.
+
+    Args:
+        data_root: Folder that holds the splits.
+        split: ``'train'`` or ``'val'``.
+        num_classes: 7 or 19.
+        label_folder: Name of the folder of the labels, by default ``label_<num_classes>``; ``'label'`` in some copies.
+        tasks: ``('semseg',)``.
+        **kwargs: As :class:`MultiTaskDataset`.
+
+    Raises:
+        ValueError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
+        DataNotFoundError: If the root, the split, its images or a label file is missing.
+        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+    """
+
+    default_image = '{split}/image/{stem}.npy'
+
+    def __init__(
+        self, data_root: str | Path, split: str = 'train', num_classes: int = 7, label_folder: str | None = None, **kwargs: Any
+    ):
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes, label_folder=label_folder))
+        super().__init__(data_root, split, **kwargs)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        if config.get('labels'):
+            return config['labels']
+        num_classes = config.get('num_classes', 7)
+        folder = config.get('label_folder') or f'label_{num_classes}'
+        return dict(semseg=class_label(num_classes, f'{{split}}/{folder}/{{stem}}.npy', ids=None))
+
+
+@DATASETS.register_module()
+class SynscapesDataset(MultiTaskDataset):
+    """25,000 rendered street scenes with classes and depth (arXiv 1810.08705), 720x1440.
+
+    Files: ``img/rgb/<index>.png``, ``img/class/<index>.png`` with Cityscapes' label ids, and ``img/depth/<index>.exr``, planar
+    depth in metres, unknown here beyond MiniScapes' 4 .. 300 m. The enlarged ``img/rgb-2k`` is not used: labels are of the native
+    size.
+
+    Synscapes has no official splits. Here 1..20000 are for training, 20001..22500 for validation and 22501..25000 for testing,
+    the proportions of MiniScapes; which scenes that took into its own splits is not known. A ``split_file`` says otherwise.
+
+    Args:
+        data_root: Folder that holds ``img``.
+        split: ``'train'``, ``'val'`` or ``'test'``; with ``split_file`` any name.
+        num_classes: 19, or 7 categories, as in :class:`CityscapesDataset`.
+        tasks: Of ``'semseg'`` and ``'depth'``. Depth needs the package OpenEXR (``mtl_plugins[exr]``).
+        **kwargs: As :class:`MultiTaskDataset`.
+
+    Raises:
+        ArgumentError: If ``num_classes`` or ``split`` is unknown, or as :class:`MultiTaskDataset` does.
+        DataNotFoundError: If the root, the split, its images or a label file is missing.
+        ConfigError: From ``dataset[key]``, if the package OpenEXR is missing.
+        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+    """
+
+    default_image = 'img/rgb/{stem}.png'
+
+    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
+        if kwargs.get('split_file') is None and split not in SPLITS:
+            raise ArgumentError(f'`split` should be one of {list(SPLITS)}, or have a `split_file`. Found {split!r}.')
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
+        super().__init__(data_root, split, **kwargs)
+        self.check_used('semseg', 'num_classes', num_classes != 19)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        return config.get('labels') or dict(
+            semseg=class_label(config.get('num_classes', 19), 'img/class/{stem}.png'),
+            depth=dict(type='DepthMap', encoding='metres', path='img/depth/{stem}.exr', within_range=True),
+        )
+
+    def list_files(self) -> SplitListing:
+        first, last = SPLITS.get(self.split, (0, 0))
+        return list_split(self.data_root, self.split, self.labels, keep=lambda stem: first <= int(stem) <= last, **self.layout)

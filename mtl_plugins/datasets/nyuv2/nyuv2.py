@@ -1,11 +1,20 @@
-"""NYU Depth V2 as the arrays that papers on multi-task learning share."""
+"""NYU Depth V2 as the arrays that papers on multi-task learning share, and from its official MATLAB files."""
 
+import math
+import os
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.data_files import shorten
 
 # In the order of Gupta et al. (CVPR 2013, `classMapping40.mat`), whose numbers start at 1.
 # fmt: off
@@ -73,3 +82,188 @@ class NYUv2Dataset(MultiTaskDataset):
             depth=dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=DEPTH_RANGE),
             normals=dict(type='SurfaceNormals', path='{split}/normal/{stem}.npy', axes=axes),
         )
+
+
+IMAGES = 'nyu_depth_v2_labeled.mat'
+SPLITS = 'splits.mat'
+MAPPING = 'classMapping40.mat'
+SPLIT_KEYS = dict(train='trainNdxs', test='testNdxs')
+
+# One for all files, held during a fork: no thread is inside the HDF5 library when a process is copied.
+_lock = threading.Lock()
+MOST_BYTES = 2**30
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+
+class Hdf5File:
+    """An HDF5 file, opened by each process for itself; threads read one after the other. A copy or a pickle holds the path."""
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        # The handles of a parent are kept untouched: closing one here would act on what the parent shares with this process.
+        self._handles: dict[int, Any] = {}
+        self.shapes = self._read_shapes()
+
+    def read(self, name: str, position: int) -> np.ndarray:
+        """The entry of a data set at a position along its first axis."""
+        try:
+            with _lock:
+                item = self._handle()[name]
+                # Chunks are packed: a small file may state any size.
+                if item.dtype.kind not in 'buif' or math.prod(item.shape[1:]) * item.dtype.itemsize > MOST_BYTES:
+                    raise ArgumentError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
+                return item[position]
+        except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
+            raise CorruptFileError(f"Entry {position} of '{name}' in '{self.path}' cannot be read: {error}") from error
+
+    def _read_shapes(self) -> dict[str, tuple[int, ...]]:
+        with _lock:
+            return {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
+
+    def _handle(self) -> Any:
+        process = os.getpid()
+        if process not in self._handles:
+            try:
+                import h5py
+            except ImportError:
+                raise ConfigError(f"Reading '{self.path}' needs the package h5py. Run: pip install mtl_plugins[nyuv2]") from None
+            try:
+                self._handles[process] = h5py.File(self.path, 'r')
+            except FileNotFoundError:
+                raise DataNotFoundError(f"The file '{self.path}' does not exist.") from None
+            except OSError as error:
+                raise CorruptFileError(
+                    f"'{self.path}' should be an HDF5 file (MATLAB v7.3). It cannot be opened: {error}"
+                ) from error
+        return self._handles[process]
+
+    def __reduce__(self):
+        return Hdf5File, (self.path,)
+
+
+@DATASETS.register_module()
+class NYUv2MatDataset(LabelledDataset):
+    """The 1449 labelled frames of NYU Depth V2 (Silberman et al., ECCV 2012), 480x640, straight from the official files.
+
+    Files, all in one folder: ``nyu_depth_v2_labeled.mat`` (HDF5; its arrays lie transposed, ``(N, 3, W, H)`` and ``(N, W, H)``),
+    ``splits.mat`` (795 training and 654 test frames, counted from 1) and, for classes, ``classMapping40.mat`` (Gupta et al., CVPR
+    2013; the class of 40 of each of the 894 names). From 40 to 13 classes it is the table of ``class13Mapping.mat``. Unlabelled
+    pixels are ignored. The white border of the frames is left in place. Threads and processes may read at the same time, though
+    one frame at a time each process; folders of files are faster to train from.
+
+    ``dataset[key]`` runs the pipeline on ``img``, the stored maps, ``labels``, ``sample_idx`` and ``rng``. The stem of a frame is
+    its number from 1 in four digits; ``img_path`` is that below the path of the file, for messages.
+
+    Args:
+        data_root: Folder that holds the files.
+        split: ``'train'`` or ``'test'``.
+        num_classes: 40 or 13.
+        raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
+        tasks: Of ``'semseg'`` and ``'depth'``.
+        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
+
+    Raises:
+        ArgumentError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
+        ConfigError: If the package h5py or SciPy is missing (``mtl_plugins[nyuv2]``).
+        DataNotFoundError: If a file is missing.
+        CorruptFileError: If a file is damaged or lacks an array.
+    """
+
+    def __init__(
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        num_classes: int = 40,
+        raw_depth: bool = False,
+        **kwargs: Any,
+    ):
+        if split not in SPLIT_KEYS:
+            raise ArgumentError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
+        self.split = split
+        self.num_classes = num_classes
+        self.depth_key = 'rawDepths' if raw_depth else 'depths'
+        super().__init__(self.offered_labels(dict(num_classes=num_classes)), data_root, **kwargs)
+        self.check_used('semseg', 'num_classes', num_classes != 40)
+        self.check_used('depth', 'raw_depth', raw_depth)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        num_classes = config.get('num_classes', 40)
+        if num_classes not in (40, 13):
+            raise ArgumentError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
+        return dict(
+            semseg=dict(type='ClassMap', classes=CLASSES_40 if num_classes == 40 else CLASSES_13),
+            depth=dict(type='DepthMap', encoding='metres', depth_range=DEPTH_RANGE),
+        )
+
+    def load_data_list(self) -> list[dict]:
+        root = Path(self.data_root)
+        self._file = Hdf5File(root / IMAGES)
+        wanted = [
+            'images',
+            *(['labels'] if 'semseg' in self.labels else []),
+            *([self.depth_key] if 'depth' in self.labels else []),
+        ]
+        missing = [name for name in wanted if name not in self._file.shapes]
+        if missing:
+            raise CorruptFileError(f"'{root / IMAGES}' should hold {wanted}. Found {sorted(self._file.shapes)}.")
+        shapes = {name: self._file.shapes[name] for name in wanted}
+        size = shapes['images'][-2:]
+        if any(shape != (shapes['images'][0], *([3] if name == 'images' else []), *size) for name, shape in shapes.items()):
+            raise CorruptFileError(f"'{root / IMAGES}' should hold images (N, 3, W, H) and maps (N, W, H). Found {shapes}.")
+        numbers = read_mat(root / SPLITS, SPLIT_KEYS[self.split]).ravel().astype(int)
+        total = self._file.shapes['images'][0]
+        if not numbers.size or numbers.min() < 1 or numbers.max() > total:
+            raise CorruptFileError(
+                f"'{root / SPLITS}' should number frames 1..{total} of '{IMAGES}'. Found {numbers[:8]} and on."
+            )
+        if 'semseg' in self.labels:
+            self._class_of_id = self._read_classes(root / MAPPING)
+        stems = [f'{number:04d}' for number in numbers]
+        return [dict(stem=stem, img_path=f'{root / IMAGES}/{stem}', frame=int(stem) - 1) for stem in stems]
+
+    def _read_classes(self, path: Path) -> np.ndarray:
+        """The class of each id in the file, uint8, 255 for none; ids count from 1."""
+        forty = read_mat(path, 'mapClass').ravel().astype(int)
+        if not forty.size or forty.min() < 1 or forty.max() > 40:
+            raise CorruptFileError(f"`mapClass` in '{path}' should hold classes 1..40. Found {sorted(set(forty.tolist()))[:8]}.")
+        classes = forty - 1 if self.num_classes == 40 else np.array(CLASS_13_OF_40)[forty - 1]
+        return np.concatenate([[IGNORE_LABEL], classes]).astype(np.uint8)
+
+    def load_sample(self, results: dict) -> None:
+        frame = results['frame']
+        results['img'] = np.ascontiguousarray(self._file.read('images', frame).transpose(2, 1, 0))
+        if 'semseg' in self.labels:
+            ids = self._file.read('labels', frame).T
+            if ids.max() >= len(self._class_of_id):
+                raise CorruptFileError(
+                    f"The labels of '{results['img_path']}' should be 0..{len(self._class_of_id) - 1}, which '{MAPPING}' maps. "
+                    f'Found {ids.max()}.'
+                )
+            results[self.labels['semseg'].key] = self._class_of_id[ids]
+        if 'depth' in self.labels:
+            kind = self.labels['depth']
+            results[kind.key] = np.ascontiguousarray(kind.known_metres(self._file.read(self.depth_key, frame).T))
+
+
+def read_mat(path: Path, key: str) -> np.ndarray:
+    """An array of a MATLAB file before v7.3."""
+    try:
+        from scipy.io import loadmat, whosmat
+    except ImportError:
+        raise ConfigError(f"Reading '{path}' needs the package SciPy. Run: pip install mtl_plugins[nyuv2]") from None
+    if not path.is_file():
+        raise DataNotFoundError(
+            f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
+        )
+    try:
+        content = loadmat(path, variable_names=[key])
+    except Exception as error:
+        # SciPy has many ways to say no to what someone made up.
+        raise CorruptFileError(f"'{path}' cannot be read as a MATLAB file: {shorten(error)}") from error
+    if key not in content:
+        names = sorted(name for name, *_ in whosmat(path))
+        raise CorruptFileError(f"'{path}' should hold `{key}`. Found {names}.")
+    if content[key].dtype.kind not in 'buif':
+        raise CorruptFileError(f"`{key}` in '{path}' should be numbers. Found {content[key].dtype}.")
+    return content[key]
