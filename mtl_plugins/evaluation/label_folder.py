@@ -108,9 +108,6 @@ def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:
 
     A position that never had a valid label gets the guess made from all positions together.
 
-    Args:
-        labels: Folder with ``<label>/<index>.png``, such as ``<root>/train``.
-
     Raises:
         DataError: If the labels are missing, broken, of different sizes, or have no valid pixel.
     """

@@ -7,16 +7,12 @@ import numpy as np
 from mtl_plugins.errors import DataError
 
 
-def count_values(maps: Iterable[np.ndarray], num_values: int, counter: type = np.uint32) -> np.ndarray:
-    """Counts ``(H, W, num_values)`` over maps ``(H, W)`` uint8; larger values count as the last one.
-
-    Raises:
-        DataError: If there is no map, or the maps differ in size.
-    """
+def count_values(maps: Iterable[np.ndarray], num_values: int) -> np.ndarray:
+    """Return counts ``(H, W, num_values)`` over maps ``(H, W)`` uint8 of one size; larger values count as the last one."""
     counts = None
     for values in maps:
         if counts is None:
-            counts = np.zeros((*values.shape, num_values), dtype=counter)
+            counts = np.zeros((*values.shape, num_values), dtype=np.uint32)
             first_of_position = np.arange(values.size) * num_values
         check_size(values, counts)
         counts.reshape(-1)[first_of_position + np.minimum(values, num_values - 1).ravel()] += 1

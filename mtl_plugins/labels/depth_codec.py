@@ -30,11 +30,7 @@ _DECODE_TABLE_FLOAT32.setflags(write=False)
 
 
 def decode_depth(code: np.ndarray) -> np.ndarray:
-    """Metres of a ``uint8`` code map of any shape, as float32; 0.0 where the code is 0.
-
-    Raises:
-        TypeError: If ``code`` is not ``uint8``.
-    """
+    """Return float32 metres of a uint8 code map of any shape, 0 where the code is 0; raise TypeError for another type."""
     if code.dtype != np.uint8:
         raise TypeError(f'`code` should be uint8. Found {code.dtype}.')
     return _DECODE_TABLE_FLOAT32[code]

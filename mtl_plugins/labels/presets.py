@@ -65,11 +65,7 @@ def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
 
 
 def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> dict[str, LabelKind]:
-    """The kinds of the named labels, of all by default.
-
-    Raises:
-        ConfigError: If a name is unknown or a config is wrong.
-    """
+    """Return the kinds of the named labels, of all by default; raise `ConfigError` if a name or a config is wrong."""
     names = list(configs if names is None else names)
     unknown = [name for name in names if name not in configs]
     if unknown:

@@ -22,11 +22,7 @@ _DECODE_TABLE_FLOAT32 = DECODE_TABLE.astype(np.float32)
 
 
 def decode_normals(codes: np.ndarray) -> np.ndarray:
-    """float32 unit vectors of codes ``(..., 3)`` uint8; zero where unknown.
-
-    Raises:
-        TypeError: If ``codes`` is not uint8.
-    """
+    """Return float32 unit vectors of codes ``(..., 3)`` uint8, zero where unknown; raise TypeError for another type."""
     if codes.dtype != np.uint8:
         raise TypeError(f'`codes` should be uint8. Found {codes.dtype}.')
     return _normalised(_DECODE_TABLE_FLOAT32[codes])

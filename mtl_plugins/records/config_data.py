@@ -69,7 +69,7 @@ def flatten(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
 
 
 def read_config_dump(path: Path) -> dict[str, Any]:
-    """The config that the Runner wrote into a work dir, read without running it.
+    """Return the config that the Runner wrote into a work dir, read without running it.
 
     Raises:
         OSError: If it cannot be read.

@@ -169,7 +169,7 @@ def _parse(text: str) -> Any:
 
 
 def look_up(node: Any, key: str) -> Any:
-    """What stands at a dotted key of nested dicts and lists, whose own keys may hold dots; ``MISSING`` if nothing does."""
+    """Return the value at a dotted key of nested dicts and lists, whose own keys may hold dots; else ``MISSING``."""
     if isinstance(node, Mapping):
         if key in node:
             return node[key]
@@ -230,11 +230,7 @@ def read_record_file(work_dir: Path) -> dict[str, Any]:
 
 
 def check_record(record: Mapping[str, Any], path: Path) -> None:
-    """Refuse fields that are not what a record holds: everybody who reads one may rely on their types.
-
-    Raises:
-        CorruptFileError: If one is something else.
-    """
+    """Raise `CorruptFileError` if a field has another type than a record holds."""
     misfit = find_misfit(record, _FORM)
     if misfit is not None:
         raise CorruptFileError(f"'{path}' is not the record of a run: {misfit}")

@@ -66,7 +66,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def is_archive_of_record(archive: str | Path) -> bool:
-    """Whether ``archive`` is the submission that the record beside it names."""
+    """Return True if ``archive`` is the submission that the record next to it names."""
     archive = Path(archive)
     try:
         return read_record_file(archive.parent).get('archive') == archive.name
@@ -76,11 +76,6 @@ def is_archive_of_record(archive: str | Path) -> bool:
 
 def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> None:
     """Begin a record, or another session of the one that is there, in the state ``running``.
-
-    Args:
-        work_dir: Exists.
-        config: The resolved config.
-        config_file: As it was given.
 
     Raises:
         CorruptFileError: If the record that is there is broken.
@@ -114,16 +109,12 @@ def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: 
 
 
 def is_session_open(work_dir: str | Path) -> bool:
-    """Whether this process has started a session in ``work_dir`` that has not ended."""
+    """Return True if this process has started a session in ``work_dir`` that has not ended."""
     return Path(work_dir).resolve() in _open_sessions
 
 
 def update_session(work_dir: str | Path, fields: Mapping[str, Any], session_fields: Mapping[str, Any] | None = None) -> None:
-    """Set fields of the record and of its newest session, and count its time up to now.
-
-    Raises:
-        UserError: If the record is gone, broken, or cannot be written.
-    """
+    """Set fields of the record and of its newest session, and count its time up to now."""
 
     def change(record: dict) -> None:
         now = _now()

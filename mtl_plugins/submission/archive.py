@@ -65,7 +65,6 @@ def build_archive(
     config_text: str,
     metrics: Sequence[Mapping[str, Any]],
     checkpoint: str | Path | None = None,
-    source_root: str | Path | None = None,
 ) -> Path:
     """Validates the predictions and packs them with source and metrics into ``archive``, which appears only when complete.
 
@@ -81,7 +80,6 @@ def build_archive(
         config_text: The resolved config.
         metrics: A row per validation, see :mod:`~mtl_plugins.records.metrics_file`.
         checkpoint: A checkpoint to include.
-        source_root: Folder that holds ``mtl_plugins``; that of the running package by default.
 
     Returns:
         ``archive`` as a Path.
@@ -94,12 +92,11 @@ def build_archive(
     validate_predictions(out_dir, labels, image_sizes)
     if checkpoint is not None and not Path(checkpoint).is_file():
         raise SubmissionError(f'The checkpoint {checkpoint} does not exist.')
-    source_root = Path(mtl_plugins.__file__).parents[1] if source_root is None else Path(source_root)
     make_folder(archive.parent, SubmissionError)
     with replacing(archive, SubmissionError) as temporary, open(temporary, 'wb') as file:
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as target:
             _write_text(target, METRICS_FILE, format_metrics(metrics))
-            _write_bytes(target, 'source.zip', _source_zip(source_root, f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)
+            _write_bytes(target, 'source.zip', _source_zip(f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)
             for task in labels:
                 for stem in image_sizes:
                     name = f'{PREDICTIONS}/{task}/{stem}.png'
@@ -112,8 +109,8 @@ def build_archive(
     return archive
 
 
-def _source_zip(root: Path, command_text: str) -> bytes:
-    content = io.BytesIO()
+def _source_zip(command_text: str) -> bytes:
+    root, content = Path(mtl_plugins.__file__).parents[1], io.BytesIO()
     with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as target:
         _write_text(target, 'cmd.txt', command_text)
         for path in _source_files(root):

@@ -39,15 +39,9 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
 
 
 def validate_predictions(
-    out_dir: str | Path, labels: Mapping[str, LabelKind], image_sizes: Mapping[str, tuple[int, int]], num_threads: int = 2
+    out_dir: str | Path, labels: Mapping[str, LabelKind], image_sizes: Mapping[str, tuple[int, int]]
 ) -> None:
-    """Checks ``<out_dir>/predictions``: one file per image and task, of the right type, size and values, and nothing else.
-
-    Args:
-        out_dir: Folder that a ``SubmissionWriter`` wrote to.
-        labels: The kinds of what was predicted, by name.
-        image_sizes: Height and width of each test image.
-        num_threads: Decoding threads.
+    """Check ``<out_dir>/predictions``: one file per image and task, of the right type, size and values, and nothing else.
 
     Raises:
         InvalidPredictionError: At the first violation; the message names the file.
@@ -64,16 +58,12 @@ def validate_predictions(
             except InvalidPredictionError as error:
                 raise InvalidPredictionError(f'{path} {error}') from error
 
-        with ThreadPoolExecutor(num_threads) as pool:
+        with ThreadPoolExecutor(2) as pool:
             list(pool.map(check, image_sizes.items()))
 
 
 def check_names(place: str, found: set[str], expected: set[str]) -> None:
-    """Compares file names.
-
-    Raises:
-        InvalidPredictionError: If some are missing or superfluous.
-    """
+    """Raise `InvalidPredictionError` if file names are missing or superfluous."""
     for problem, names in (('is missing', expected - found), ('is not the prediction of a test image', found - expected)):
         if names:
             first = min(names, key=lambda name: natural_order(name.removesuffix('.png')))

@@ -28,8 +28,6 @@ class SubmissionWriter:
         rounding: As in :meth:`LabelKind.encode`.
         num_threads: Number of encoding threads.
 
-    Raises:
-        ArgumentError: If an argument is out of range.
     """
 
     def __init__(
@@ -52,7 +50,7 @@ class SubmissionWriter:
         self._error: BaseException | None = None
 
     def add(self, stem: str, predictions: Mapping[str, np.ndarray]) -> None:
-        """Queues the predictions of one image. The arrays are handed over: do not change them afterwards.
+        """Queue the predictions of one image. The arrays are handed over: do not change them afterwards.
 
         Args:
             stem: Name of the image without folder and extension.
@@ -77,11 +75,7 @@ class SubmissionWriter:
         self._pool.submit(self._write, stem, dict(predictions)).add_done_callback(self._on_done)
 
     def close(self) -> None:
-        """Waits for all files.
-
-        Raises:
-            SubmissionError: If an image failed.
-        """
+        """Wait for all files; raise `SubmissionError` if an image failed."""
         self._pool.shutdown(wait=True)
         self._raise_error()
 

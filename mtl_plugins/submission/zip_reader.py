@@ -68,11 +68,7 @@ class SubmissionZip:
         self._file.close()
 
     def read(self, task: str, stem: str, max_bytes: int) -> bytes:
-        """The content of one prediction. Safe to call from several threads.
-
-        Raises:
-            InvalidArchiveError: If it is larger than ``max_bytes`` or its data is damaged.
-        """
+        """Return the content of one prediction of at most ``max_bytes``. Safe to call from several threads."""
         entry = self.predictions[task][stem]
         if entry.file_size > max_bytes:
             raise InvalidArchiveError(
@@ -120,7 +116,7 @@ def _check_entry(entry: zipfile.ZipInfo, patterns: Sequence[re.Pattern]) -> None
 
 
 def _check_directory_size(file: BinaryIO, path: Path) -> None:
-    """Reads the end record itself, since zipfile loads a directory of any size."""
+    """Read the end record itself, since zipfile loads a directory of any size."""
     size = file.seek(0, 2)
     start = max(0, size - _END_SIZE - _MAX_COMMENT - _ZIP64_LOCATOR_SIZE)
     file.seek(start)

@@ -65,12 +65,8 @@ class LabelMetric(StreamingMetric):
             configs, names = (self.dataset_meta or {}).get('labels'), self.tasks
             if configs is None:
                 configs, names = MINISCAPES_LABELS, names or MINISCAPES_TASKS
-            self._kinds = build_labels(self.override(configs), names)
+            self._kinds = build_labels(configs, names)
             self.scorers = {name: kind.scorer() for name, kind in self._kinds.items()}
-
-    def override(self, configs: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
-        """The configs of the labels, given those of the data set."""
-        return configs
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
         self._start()
@@ -131,18 +127,10 @@ class LabelMetric(StreamingMetric):
 
 @METRICS.register_module()
 class IoUMetric(LabelMetric):
-    """The scores of the label ``semseg`` alone: IoU per class, its mean and its nan-mean over one confusion matrix of the split.
+    """The scores of the label ``semseg`` alone: IoU per class and means, over one confusion matrix of the split."""
 
-    Args:
-        classes: Class names in the order of the ids; the data set's by default.
-    """
-
-    def __init__(self, classes: Sequence[str] | None = None) -> None:
-        self.classes = classes
+    def __init__(self) -> None:
         super().__init__(tasks=['semseg'])
-
-    def override(self, configs: Mapping[str, Mapping]) -> Mapping[str, Mapping]:
-        return configs if self.classes is None else dict(semseg=dict(type='ClassMap', classes=self.classes))
 
 
 @METRICS.register_module()

@@ -29,15 +29,11 @@ class StreamingMetric(BaseMetric):
 
     @abstractmethod
     def reset(self) -> None:
-        """Starts from zero."""
+        """Start from zero."""
 
     @abstractmethod
     def update(self, sample: Mapping[str, Any]) -> None:
-        """Adds one sample: a ``SegDataSample`` as a dict.
-
-        Raises:
-            ValueError: If the sample lacks a map or a map is invalid.
-        """
+        """Add one sample, a ``SegDataSample`` as a dict; raise ValueError if a map is missing or invalid."""
 
     @abstractmethod
     def counters(self) -> list[np.ndarray]:
@@ -98,10 +94,7 @@ class StreamingMetric(BaseMetric):
 def get_map(sample: Mapping[str, Any], key: str) -> np.ndarray:
     """The ``(H, W)`` array of a ``PixelData`` entry ``(1, H, W)``, or ``(H, W, 3)`` of vectors ``(3, H, W)``, on the host.
 
-    Floating point becomes float32 or float64.
-
-    Raises:
-        ValueError: If the entry is missing or not one map.
+    Half precision becomes float32. Raise ValueError if the entry is missing or not one map.
     """
     if key not in sample:
         raise ValueError(f'`{key}` is missing.')
