@@ -11,7 +11,6 @@ from mmengine.registry import DefaultScope
 from torch import nn
 
 from mtl_plugins.config.load import load_config, parse_options
-from mtl_plugins.config.options import set_mixed_precision
 from mtl_plugins.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from tests.tiny import EPOCH_CONFIG, ROOT
 
@@ -76,7 +75,7 @@ def test_the_override_of_a_flag_arrives_and_builds(override, system):
 
 
 def test_a_flag_without_override_has_a_tool_option_a_config_or_a_reason():
-    tools = (ROOT / 'tools/train.py').read_text() + (ROOT / 'tools/test.py').read_text()
+    tools = ''.join((ROOT / name).read_text() for name in ('tools/train.py', 'tools/test.py', 'mtl_plugins/utils/cli.py'))
     for flag, _, here, _ in FLAGS:
         codes = re.findall('`([^`]+)`', here)
         assert codes or here.startswith('none: '), flag
@@ -144,23 +143,3 @@ def test_a_slower_encoder():
         for parameter in group['params']
     }
     assert math.isclose(rates[network['backbone'].weight], 1e-5) and rates[network['decode_head'].weight] == 1e-4
-
-
-@pytest.mark.parametrize('amp', [False, True])
-def test_gradients_accumulated_over_iterations_are_those_of_the_whole_batch(amp):
-    config = load('optim_wrapper.accumulative_counts=2 optim_wrapper.optimizer.type=SGD optim_wrapper.optimizer.lr=1.0')
-    if amp:
-        set_mixed_precision(config)
-    torch.manual_seed(0)
-    network, images, labels = nn.Linear(8, 1), torch.randn(4, 8), torch.randn(4, 1)
-    start = network.weight.detach().clone()
-    (gradient,) = torch.autograd.grad((network(images) - labels).square().mean(), network.weight)
-    wrapper = build_optim_wrapper(network, config.optim_wrapper)
-    wrapper.initialize_count_status(network, 0, 4)
-    for half in (slice(0, 2), slice(2, 4)):
-        torch.testing.assert_close(network.weight, start, rtol=0, atol=0)
-        with wrapper.optim_context(network):
-            loss = (network(images[half]) - labels[half]).square().mean()
-        wrapper.update_params(loss)
-    tolerance = 0.03 if amp else 1e-6
-    torch.testing.assert_close(network.weight, start - gradient, rtol=tolerance, atol=tolerance)

@@ -21,15 +21,9 @@ from mtl_plugins.registry import LOOPS, MODELS
 
 @LOOPS.register_module()
 class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
-    """mmengine's loop of this name that a checkpoint from the middle of an epoch continues.
+    """mmengine's loop of this name, with its arguments, that a checkpoint from the middle of an epoch continues.
 
     Args:
-        runner: The runner.
-        dataloader: A data loader or its config.
-        max_epochs: Length of the training.
-        val_begin: First epoch after which to validate.
-        val_interval: Epochs between validations.
-        dynamic_intervals: As in mmengine.
         val_iters: Validate after every so many iterations of the training instead of after epochs.
         stop_at: With ``val_iters``, the scores by name, as ``{'metrics_summary/semseg': 30.0}``, at which the training ends: when
             one validation has reached all of them.
@@ -129,7 +123,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
 class _InferenceCopy:
     """Runs each iteration with a frozen, folded copy of the model, made at the first one (after the hooks that swap weights)."""
 
-    def __init__(self, *, dtype: str, **kwargs) -> None:
+    def __init__(self, *, dtype: str = 'float32', **kwargs) -> None:
         super().__init__(**kwargs)
         if dtype not in ('float32', 'bfloat16', 'float16'):
             raise ArgumentError(f"`dtype` should be 'float32', 'bfloat16' or 'float16'. Found {dtype!r}.")
@@ -168,21 +162,18 @@ class _InferenceCopy:
 
 @LOOPS.register_module()
 class InferenceValLoop(_InferenceCopy, ValLoop):
-    """mmengine's ``ValLoop`` on an inference copy of the model, with the losses of the validation split beside its scores.
+    """mmengine's ``ValLoop`` on an inference copy of the model, with the losses of the validation split next to its scores.
 
     The losses, ``val/loss`` and ``val/<task>/loss_<name>``, are computed from the predictions, see :class:`ValidationLosses`.
     Models with losses of their own, :class:`MMSegSegmentor` and :class:`ClassConditionalSegmentor`, have none here.
 
     Args:
-        runner: The runner.
-        dataloader: A data loader or its config.
-        evaluator: An evaluator or its config.
         dtype: Precision of the weights; ``'float32'`` gives the model's own predictions to rounding.
-        losses: Whether to compute the losses.
+        losses: False leaves the losses out.
     """
 
-    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32', losses: bool = True) -> None:
-        super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
+    def __init__(self, *, losses: bool = True, **kwargs) -> None:
+        super().__init__(**kwargs)
         self.losses = losses
         self._losses: ValidationLosses | None = None
 
@@ -210,18 +201,15 @@ class InferenceValLoop(_InferenceCopy, ValLoop):
 
 @LOOPS.register_module()
 class InferenceTestLoop(_InferenceCopy, TestLoop):
-    """mmengine's ``TestLoop`` on an inference copy of the model, with or without test-time augmentation.
+    """mmengine's ``TestLoop``, with its arguments, on an inference copy of the model, with or without test-time augmentation.
 
     Args:
-        runner: The runner.
-        dataloader: A data loader or its config.
-        evaluator: An evaluator or its config.
         dtype: As in :class:`InferenceValLoop`.
         tta_model: Config of :class:`MultiTaskTTAModel` without ``model``; None predicts each image once.
     """
 
-    def __init__(self, runner, dataloader, evaluator, dtype: str = 'float32', tta_model: dict | None = None) -> None:
-        super().__init__(runner=runner, dataloader=dataloader, evaluator=evaluator, dtype=dtype)
+    def __init__(self, *, tta_model: dict | None = None, **kwargs) -> None:
+        super().__init__(**kwargs)
         self.tta_model = tta_model
 
     def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:

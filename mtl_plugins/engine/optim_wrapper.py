@@ -30,44 +30,26 @@ class OptimWrapper(_OptimWrapper):
     With several processes the gradients are averaged before, so that all of them do the same.
 
     Args:
-        optimizer: The optimizer.
-        accumulative_counts: As in mmengine.
-        clip_grad: As in mmengine.
         non_finite: ``'stop'`` or ``'skip'``.
 
     Raises:
         ArgumentError: If ``non_finite`` is something else.
     """
 
-    def __init__(
-        self,
-        optimizer: torch.optim.Optimizer,
-        accumulative_counts: int = 1,
-        clip_grad: dict | None = None,
-        non_finite: str = 'stop',
-    ) -> None:
+    def __init__(self, *args, non_finite: str = 'stop', **kwargs) -> None:
         if non_finite not in NON_FINITE:
             raise ArgumentError(f'`non_finite` should be one of {NON_FINITE}. Found {non_finite!r}.')
-        super().__init__(optimizer, accumulative_counts, clip_grad)
+        super().__init__(*args, **kwargs)
         self.non_finite = non_finite
         self.last_norm: torch.Tensor | None = None
-
-    @property
-    def clips_by_norm(self) -> bool:
-        """Whether ``clip_grad`` bounds the norm: it is then worth a column of the log."""
-        return self.clip_grad_kwargs is not None and self.clip_func is torch.nn.utils.clip_grad_norm_
 
     def step(self, **kwargs) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
         if not parameters:
             return self.optimizer.step(**kwargs)
-        if self.clip_grad_kwargs and not self.clips_by_norm:
-            self.clip_func(parameters, **self.clip_grad_kwargs)
-        norm = (
-            self.clip_func(parameters, **self.clip_grad_kwargs)
-            if self.clips_by_norm
-            else torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
-        )
+        norm = self.clip_func(parameters, **self.clip_grad_kwargs) if self.clip_grad_kwargs is not None else None
+        if self.clip_grad_kwargs is None or self.clip_func is not torch.nn.utils.clip_grad_norm_:
+            norm = torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
         self.last_norm = norm.detach()
         if self.non_finite == 'stop':
             self.optimizer.step(**kwargs)

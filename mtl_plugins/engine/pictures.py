@@ -296,13 +296,7 @@ def _predict(model: torch.nn.Module, sample: Mapping, labels: Mapping[str, Label
 
 
 def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]) -> dict:
-    """Return an image ``(H, W, 3)``, padding included, and its data sample as a row of :func:`render_prediction_grid`.
-
-    Args:
-        image: The image.
-        sample: Its labels and predictions.
-        names: Of the labels to take.
-    """
+    """Return an image ``(H, W, 3)``, padding included, and its labels and predictions as a row of `render_prediction_grid`."""
     height, width = sample.ori_shape[:2]
     row = {'image': image[:height, :width], 'labels': {}, 'predictions': {}}
     for part, prefix in (('labels', 'gt'), ('predictions', 'pred')):

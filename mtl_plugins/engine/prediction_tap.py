@@ -16,11 +16,8 @@ Targets = dict[str, Tensor]
 class PredictionTap:
     """Hands the decode head's predictions and the targets of every batch that passes through a model to a function.
 
-    For a :class:`MultiTaskSegmentor` with its own losses, alone or wrapped; see :meth:`fits`.
-
-    Args:
-        model: The model.
-        receive: Called after each ``forward`` with ``{task: [prediction, ...]}`` and the targets by label.
+    For a :class:`MultiTaskSegmentor` with its own losses, alone or wrapped; see :meth:`fits`. ``receive`` is called after each
+    ``forward`` with ``{task: [prediction, ...]}`` and the targets by label.
     """
 
     def __init__(self, model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> None:
@@ -56,9 +53,6 @@ class ValidationLosses:
 
     A batch counts as often as it has images with a label of the task. What a data set repeats to fill the last batches of several
     processes counts again. Auxiliary heads, which predict in training only, have no loss here.
-
-    Args:
-        model: A model that :class:`PredictionTap` fits, in evaluation mode.
     """
 
     def __init__(self, model: MultiTaskSegmentor) -> None:

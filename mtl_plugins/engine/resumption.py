@@ -72,13 +72,7 @@ def describe_recipe(runner) -> dict[str, Any]:
 
 
 def check_recipe(runner, checkpoint: Mapping[str, Any], filename: str, allowed: bool) -> None:
-    """Compare the schedule and the optimizer of a checkpoint with those of the config, which the checkpoint would replace.
-
-    Args:
-        runner: With ``recipe``.
-        checkpoint: To be resumed.
-        filename: Of it.
-        allowed: Whether they may differ in settings.
+    """Compare the schedule and the optimizer of a checkpoint with those of the config; ``allowed`` lets settings differ.
 
     Raises:
         CheckpointError: If they differ.
@@ -206,12 +200,7 @@ def step_by_scores(schedulers: Sequence, metrics: Mapping[str, float]) -> None:
 
 
 def check_remaining(runner, filename: str, planned: int | None) -> None:
-    """Tell if nothing is left to train.
-
-    Args:
-        runner: Resumed.
-        filename: Of the checkpoint.
-        planned: Epochs or iterations for which it was trained, if known.
+    """Tell if nothing is left to train; ``planned`` is the length for which the checkpoint was trained, if known.
 
     Raises:
         CheckpointError: If the training was made longer than its schedule, so that it would go on with a learning rate of 0.

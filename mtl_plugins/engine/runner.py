@@ -418,7 +418,6 @@ class MultiTaskRunner(Runner):
 
         Args:
             filename: A path, or a name with a scheme that mmengine knows.
-            map_location: As in :func:`torch.load`.
             strict: Only ``True``; mmengine's silent partial load is not offered. Use ``init_cfg`` to start from parts.
             revise_keys: ``(pattern, replacement)`` pairs for weight names; strips ``module.`` by default.
 

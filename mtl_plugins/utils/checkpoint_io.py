@@ -42,11 +42,7 @@ torch.serialization.add_safe_globals(
 
 
 def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> dict:
-    """The content of a local checkpoint file, loaded without executing anything in it.
-
-    Args:
-        path: A file written by ``torch.save``.
-        map_location: As in :func:`torch.load`.
+    """Return the content of a file that ``torch.save`` wrote, without executing anything in it.
 
     Raises:
         CheckpointError: If the file does not exist, is truncated or corrupt, holds objects other than tensors, plain values and
@@ -187,7 +183,7 @@ def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
 
 
 def find_mismatch(expected: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> str | None:
-    """How the names and shapes of two state dicts differ: counts and the first of each kind, or ``None``.
+    """Return how names and shapes of two state dicts differ: counts and the first of each kind, or ``None``.
 
     A missing ``num_batches_tracked`` is forgiven: old files lack it, and BatchNorm with a momentum does not read it. The further
     state of a module has any size.

@@ -29,11 +29,7 @@ _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry'
 
 
 def image_size(text: str) -> tuple[int, int]:
-    """'HxW' to (H, W), as the ``type`` of an argument.
-
-    Raises:
-        ArgumentTypeError: If it is something else.
-    """
+    """'HxW' to (H, W), as the ``type`` of an argument."""
     match = re.fullmatch(r'(\d+)x(\d+)', text)
     if match is None:
         raise argparse.ArgumentTypeError(f'a size is HEIGHTxWIDTH, such as 256x512. Found {text!r}.')
@@ -41,12 +37,7 @@ def image_size(text: str) -> tuple[int, int]:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1, as the ``type`` of an argument.
-
-    Raises:
-        ArgumentTypeError: If it is less.
-        ValueError: If it is no whole number.
-    """
+    """A whole number from 1, as the ``type`` of an argument."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f'should be at least 1. Found {number}')
@@ -72,14 +63,9 @@ def config_options(root: str = 'with train/, val/, test/ for all data sets', lau
 
 
 def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, is_used: object, without: str, *names: str) -> None:
-    """End with a usage error if options have no effect and are given, that is have another value than by default.
+    """End with a usage error if options that are not used have another value than by default.
 
-    Args:
-        parser: The parser.
-        args: What it found.
-        is_used: Whether the options have an effect.
-        without: Why they have none, such as "without --save points".
-        *names: Their names in ``args``.
+    ``without`` says why they have no effect, such as "without --save points"; ``names`` are those in ``args``.
     """
     for name in names:
         if not is_used and getattr(args, name) != parser.get_default(name):
@@ -93,7 +79,7 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
 
     Args:
         main: The tool. It parses its arguments, then imports torch.
-        keep_memory: Whether the process has :func:`keep_freed_memory`.
+        keep_memory: Call :func:`keep_freed_memory`.
     """
     # GNU OpenMP's threads spin for milliseconds while they wait, and starve the loader's threads on the same cores, and any
     # neighbour's: a step then takes ten times as long. Not to spin at all costs 7 % of a step on idle cores. Read when torch is

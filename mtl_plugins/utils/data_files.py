@@ -68,16 +68,10 @@ def read_bytes(path: str | os.PathLike, most: int = MOST_BYTES) -> bytes:
 
 
 def read_json(path: str | os.PathLike, what: str, form: Any = None, error_type: type[UserError] = CorruptFileError) -> Any:
-    """Return the values of a JSON file, see :func:`parse_json`.
-
-    Args:
-        path: The file.
-        what: It is called in an error, such as "plan".
-        form: What it should hold, see :func:`find_misfit`.
-        error_type: Of the errors.
+    """Return the values of a JSON file, see :func:`parse_json`; errors call it ``what``, such as "plan".
 
     Raises:
-        UserError: Of the given type, if it cannot be read or holds something else.
+        UserError: Of the given type, if it cannot be read or is not of the ``form``, see :func:`find_misfit`.
     """
     try:
         found = parse_json(read_bytes(path))
@@ -185,18 +179,8 @@ def shorten(value: Any, most: int = 80) -> str:
 
 
 def printable(text: object, kept: str = '') -> str:
-    """Return a text that a terminal shows and does not obey: control characters as Python escapes them.
-
-    Args:
-        text: What a file, or the name of one, says.
-        kept: Characters to leave as they are.
-    """
-    text = str(text)
-    return (
-        text
-        if text.isprintable()
-        else ''.join(each if each in kept or _is_printable(each) else ascii(each)[1:-1] for each in text)
-    )
+    """Return a text that a terminal shows and does not obey: control characters, but for ``kept``, as Python escapes them."""
+    return ''.join(each if each in kept or _is_printable(each) else ascii(each)[1:-1] for each in str(text))
 
 
 def _is_printable(character: str) -> bool:
@@ -306,10 +290,9 @@ def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_A
 
     Args:
         node: The part.
-        place: Where it is, for the error.
+        place: Its name in errors, which end with ``advice``.
         roots: Registries of the classes that it may name; those of labels are added.
-        advice: What to do about a refusal.
-        paths: Whether it may name files, as a data set does.
+        paths: True if it may name files, as a data set does.
 
     Raises:
         ConfigError: If it names something that is no registered class, or files.

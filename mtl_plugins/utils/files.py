@@ -29,11 +29,7 @@ def temporary_beside(path: Path, suffix: str = '') -> Path:
     """A hidden name in the folder of ``path`` that no other process or thread uses.
 
     What processes that were killed left there under such names is removed, once by each process. Files of another computer are
-    removed a day after they were last written.
-
-    Args:
-        path: What takes its place at the end.
-        suffix: What the name ends with, where a writer tells the format by it.
+    removed a day after they were last written. A writer may tell the format by the ``suffix``.
     """
     remove_leftovers(path.parent)
     # The start of the name is for people; a whole one could become too long for the file system.

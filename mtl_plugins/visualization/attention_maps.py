@@ -54,9 +54,6 @@ def render_attention_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKin
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
-
-    Raises:
-        ValueError: If there is no row.
     """
     (kind,) = labels.values()
     tiles = []

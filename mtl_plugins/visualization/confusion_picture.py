@@ -40,10 +40,9 @@ def render_confusion_matrix(
     Args:
         matrix: ``(C, C)`` counts, rows are labels, columns predictions, see :func:`update_confusion_matrix`.
         classes: C names.
-        normalised: Whether to show per cent of the row, that is of the pixels of a label; the row of a class without any is
+        normalised: True shows per cent of the row, that is of the pixels of a label; the row of a class without any is
             grey. Otherwise counts, their colours on a logarithmic scale.
         title: Above everything.
-
 
     Raises:
         ArgumentError: If the matrix is not square, its size is not the number of classes, or a count is negative.
@@ -73,7 +72,6 @@ def render_confusion_difference(
         second: As ``first``.
         classes: C names.
         names: Of the two models, for the title.
-
 
     Raises:
         ArgumentError: If a matrix is not square, its size is not the number of classes, or a count is negative.

@@ -60,11 +60,7 @@ def _show_letters(figure: Figure) -> None:
 
 
 def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
-    """Write a PNG or, by its suffix, a JPEG or PDF; lines and letters of a figure stay such in a PDF.
-
-    Args:
-        path: The file.
-        picture: A figure, or uint8 RGB ``(height, width, 3)``.
+    """Write a figure or uint8 RGB ``(height, width, 3)`` as PNG, JPEG or PDF, by its suffix; a PDF keeps lines and letters.
 
     Raises:
         ConfigError: If the suffix is none of these.

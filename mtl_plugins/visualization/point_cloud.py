@@ -47,15 +47,7 @@ class Intrinsics:
 
     @classmethod
     def from_angle(cls, size: tuple[int, int], angle: float = ASSUMED_ANGLE) -> 'Intrinsics':
-        """Square pixels, the axis in the middle, and the given horizontal angle of view in degrees.
-
-        Args:
-            size: Height and width of the image.
-            angle: More than 0, less than 180.
-
-        Raises:
-            ArgumentError: If ``angle`` is out of its range.
-        """
+        """Square pixels, the axis in the middle, and the given horizontal angle of view in degrees, for (height, width)."""
         if not 0 < angle < 180:
             raise ArgumentError(f'`angle` of view should be between 0 and 180 degrees. Found {angle}.')
         focal = size[1] / 2 / np.tan(np.deg2rad(angle) / 2)
@@ -85,13 +77,11 @@ class PointCloud:
 def make_point_cloud(
     depth: np.ndarray, pictures: Mapping[str, np.ndarray], intrinsics: Intrinsics, max_depth: float = np.inf
 ) -> PointCloud:
-    """A point for each pixel whose depth is known and at most ``max_depth``.
+    """Return a point for each pixel whose depth is known and at most ``max_depth``.
 
     Args:
         depth: ``(H, W)`` metres along the axis of the camera; 0 is unknown.
         pictures: Colours ``(H, W, 3)`` uint8 by name.
-        intrinsics: Of the camera.
-        max_depth: Metres.
     """
     rows, columns = np.nonzero((depth > 0) & (depth <= max_depth))
     z = depth[rows, columns].astype(np.float32)
@@ -102,12 +92,7 @@ def make_point_cloud(
 
 
 def encode_ply(cloud: PointCloud, comment: str = '') -> bytes:
-    """A binary PLY file of the points with the first of their colours.
-
-    Args:
-        cloud: The points.
-        comment: A line of its header.
-    """
+    """Return a binary PLY file of the points with the first of their colours; ``comment`` is a line of its header."""
     vertices = np.empty(len(cloud.points), [('xyz', '<f4', 3), ('rgb', 'u1', 3)])
     vertices['xyz'], vertices['rgb'] = cloud.points, next(iter(cloud.colours.values()))
     header = [
@@ -121,16 +106,9 @@ def encode_ply(cloud: PointCloud, comment: str = '') -> bytes:
 
 
 def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int = MAX_POINTS) -> str:
-    """A page that shows the points and lets one turn, move and enlarge them. It needs no other file and asks for none.
+    """Return a page that shows the points and lets one turn, move and enlarge them. It needs no other file.
 
-    Args:
-        cloud: The points.
-        title: Heading.
-        note: A sentence below.
-        max_points: Of more points every so many are left out, evenly.
-
-    Returns:
-        HTML.
+    Of more than ``max_points`` some are left out, evenly.
 
     Raises:
         ArgumentError: If there is no point.

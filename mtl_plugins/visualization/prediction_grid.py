@@ -20,9 +20,6 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
-
-    Raises:
-        ValueError: If there is no row.
     """
     tiles = []
     for row in rows:

@@ -23,31 +23,13 @@ def colour_over(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.nd
 
 
 def render_prediction(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.ndarray:
-    """The prediction of one label, as wide as the image within 480 to 1280 pixels, with its legend or bar.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        values: Of the label.
-        kind: Of the label.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
-    """
+    """Draw the prediction of one label, as wide as the image within 480 to 1280 pixels, with its legend or bar: uint8 RGB."""
     width = min(max(image.shape[1], NARROWEST), WIDEST)
     return _render(image, {kind.name: values}, {kind.name: kind}, width, with_image=False)
 
 
 def render_side_by_side(image: np.ndarray, values: Mapping[str, np.ndarray], labels: Mapping[str, LabelKind]) -> np.ndarray:
-    """The image and its predictions in a row, with legend and bars.
-
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        values: By name of the label.
-        labels: The kinds by name.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
-    """
+    """Draw the image ``(H, W, 3)`` and its predictions, by name of the label, in a row, with legend and bars: uint8 RGB."""
     return _render(image, values, labels, TILE_WIDTH, with_image=True)
 
 

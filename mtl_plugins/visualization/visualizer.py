@@ -116,9 +116,6 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 class TensorboardVisBackend(MMEngineTensorboardVisBackend):
     """mmengine's, with histograms. Every step is a training iteration: ``tensorboard --logdir WORK_DIR``.
 
-    Args:
-        save_dir: Folder of the event file.
-
     Raises:
         ConfigError: If TensorBoard is not installed.
     """

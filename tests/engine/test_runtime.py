@@ -1,6 +1,5 @@
 """Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends."""
 
-import json
 import time
 from types import SimpleNamespace
 
@@ -15,6 +14,7 @@ from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from tests.engine.test_monitoring import read_scalars
 from tests.tiny import ITER_CONFIG, tiny_config
 
 
@@ -22,11 +22,6 @@ def _train(config):
     runner = RUNNERS.build(config)
     runner.train()
     return runner
-
-
-def _read_scalars(work_dir) -> list[dict]:
-    (path,) = work_dir.glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def test_runners_of_one_second_share_nothing(data_root, tmp_path, monkeypatch):
@@ -148,7 +143,7 @@ def test_clipping_bounds_the_norm_and_logs_it(data_root, tmp_path):
     )
     runner.train()
     assert [float(norm) for norm in norms] == pytest.approx([1e-3] * 4, rel=1e-3)
-    assert all(row['grad_norm'] > 2e-3 for row in _read_scalars(tmp_path) if 'loss' in row)
+    assert all(row['grad_norm'] > 2e-3 for row in read_scalars(tmp_path) if 'loss' in row)
 
 
 def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
@@ -163,7 +158,7 @@ def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
 
     runner.model.train_step = recording
     runner.train()
-    logged = [row for row in _read_scalars(tmp_path) if 'loss' in row]
+    logged = [row for row in read_scalars(tmp_path) if 'loss' in row]
     assert [row['step'] for row in logged] == [2, 4]
     np.testing.assert_allclose([row['loss'] for row in logged], np.reshape(losses, (2, 2)).mean(1), rtol=1e-6)
     # Polynomial decay over 32 epochs of 4 iterations; the line follows the first of them.
@@ -172,7 +167,7 @@ def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
 
 def test_metrics_reach_the_log_and_the_table_under_their_names(data_root, tmp_path):
     runner = _train(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
-    rows = [row for row in _read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
+    rows = [row for row in read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
     assert [row['epoch'] for row in rows] == [1, 2]
     assert {'metrics_task_semseg/road', 'metrics_task_depth/si_log_rmse', 'metrics_summary/semseg'} <= rows[0].keys()
     header, *lines = (tmp_path / 'metrics.csv').read_text().splitlines()
@@ -193,7 +188,7 @@ def test_a_single_task_trains_and_is_selected_by_its_own_metric(data_root, tmp_p
         config[name].dataset.tasks = [task]
     _train(config)
     assert list(tmp_path.glob(f'best_metrics_summary_{task}_epoch_1.pth'))
-    (row,) = [row for row in _read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
+    (row,) = [row for row in read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
     assert row['metrics_summary/multitask'] == 0
 
 

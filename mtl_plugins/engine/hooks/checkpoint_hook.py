@@ -154,12 +154,8 @@ class AtomicCheckpointHook(CheckpointHook):
     def save_interrupted(self, runner, meta: dict) -> Path:
         """Save the state between two iterations as ``interrupted.pth``, which goes when the next regular checkpoint is there.
 
-        All processes call it, and none goes on before the file is written.
-
-        Args:
-            runner: The runner.
-            meta: ``epoch`` and ``iter``: how many are done; for a loop of epochs also ``position``: how many ``batches`` of the
-                next one are done, ``of`` how many.
+        All processes call it, and none goes on before the file is written. ``meta`` has ``epoch`` and ``iter``, how many are
+        done; for a loop of epochs also ``position``: how many ``batches`` of the next one are done, ``of`` how many.
         """
         self._save(runner, INTERRUPTED_NAME, meta)
         barrier()

@@ -139,13 +139,7 @@ def find_collapse(
     * uniform: the mean entropy is above ``(1 - margin) log K``, and the divergence of student and teacher is below ``max_kl``. At
       the start the centred teacher is close to uniform too, but the student, at its higher temperature, not yet.
 
-    Args:
-        entropy: Mean entropy of the teacher's distributions.
-        kl: Mean divergence of the student's from the teacher's.
-        marginal_entropy: Entropy of the mean of the teacher's distributions.
-        num_outputs: K.
-        margin: As a share of log K.
-        max_kl: In nats.
+    ``entropy`` is the mean entropy, ``kl`` the mean divergence, ``marginal_entropy`` that of the mean distribution.
     """
     log_outputs = math.log(num_outputs)
     if marginal_entropy < margin * log_outputs:
