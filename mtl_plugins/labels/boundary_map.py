@@ -41,12 +41,7 @@ class BoundaryMap(LabelKind):
     Files: 8-bit grey PNG of those values. Predicted values are probabilities, float32; their codes are ``round(255 p)``.
 
     Args:
-        name: As in :class:`LabelKind`.
-        path: As in :class:`LabelKind`.
         tolerance: Distance in pixels at which a predicted and a labelled boundary still match.
-
-    Raises:
-        ArgumentError: If ``tolerance`` is out of its range.
     """
 
     invalid = IGNORE_LABEL

@@ -38,15 +38,10 @@ class ClassMap(LabelKind):
     an error (in arrays, negative ones are ignored); with it, what it does not name is ignored.
 
     Args:
-        name: As in :class:`LabelKind`.
         classes: Names in the order of the ids, 2 to 255; one of them may be the background.
         palette: RGB per class; colours that differ by default.
-        path: As in :class:`LabelKind`.
         mapping: Class by id in the file; 255 or a negative number ignores it.
         reduce_zero_label: Whether id 0 is ignored and id ``k`` is class ``k - 1``, as in mmseg.
-
-    Raises:
-        ArgumentError: If classes, palette and mapping do not fit together.
     """
 
     invalid = IGNORE_LABEL

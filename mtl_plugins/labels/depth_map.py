@@ -44,8 +44,6 @@ class DepthMap(LabelKind):
       fx / disparity`` with both from the camera file of the sample; a disparity of 0 is unknown too (infinitely far).
 
     Args:
-        name: As in :class:`LabelKind`.
-        path: As in :class:`LabelKind`.
         encoding: One of the above.
         scale: Metres per unit of the file, for ``'metres'``; None is 1.
         camera: Template of the camera file, for ``'disparity'``.
@@ -53,9 +51,6 @@ class DepthMap(LabelKind):
             (clamped), and of the colours.
         within_range: Whether metres of labels beyond ``depth_range`` are unknown, as they always are in codes: for the skies of
             renderers and the far end of stereo.
-
-    Raises:
-        ArgumentError: If an argument is out of its range.
     """
 
     invalid = 0

@@ -56,12 +56,7 @@ class SurfaceNormals(LabelKind):
     A mirrored view negates x; a tilted one turns x and y; zoom and perspective wiggle leave vectors as they are.
 
     Args:
-        name: As in :class:`LabelKind`.
-        path: As in :class:`LabelKind`.
         axes: Which axis of the file is x, y and z here, each with a sign: ``('x', '-y', '-z')`` for x right, y down, z forward.
-
-    Raises:
-        ArgumentError: If ``axes`` are not x, y and z in some order.
     """
 
     invalid = 0

@@ -69,10 +69,6 @@ class BoundaryScorer(Scorer):
     """Per cent: ``f_best``, ``precision_best``, ``recall_best`` at the best threshold, ``f_0.5`` at 0.5; and ``threshold_best``.
 
     Names start with ``<prefix>/``; the summary is ``f_best``. Of equal thresholds the lowest counts.
-
-    Args:
-        name: Of the label.
-        tolerance: Distance in pixels.
     """
 
     empty = 'no boundary'

@@ -18,7 +18,7 @@ def new_confusion_matrix(num_classes: int) -> np.ndarray:
 
 
 def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> None:
-    """Adds the pixels of one image (or batch) to ``confusion``, in place. Pixels with label 255 are left out.
+    """Add the pixels of one image (or batch) to ``confusion``, in place. Pixels with label 255 are left out.
 
     Args:
         confusion: ``(C, C)`` int64, rows are labels, columns predictions.
@@ -75,10 +75,6 @@ class ConfusionScorer(Scorer):
     """``<prefix>/<class name>`` (IoU), ``<prefix>/mean_iou``, ``<prefix>/nan_mean_iou``; the summary is the mean IoU.
 
     Values are class ids, uint8; 255 in the label is left out.
-
-    Args:
-        name: Of the label.
-        classes: The class names.
     """
 
     empty = 'no pixel of any class'
