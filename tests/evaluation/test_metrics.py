@@ -189,3 +189,15 @@ def test_memory_does_not_grow_with_the_number_of_images():
 
     kept(1)
     assert kept(1000) - kept(20) < 2**18
+
+
+def test_no_valid_depth_is_nan_and_never_the_best():
+    """Scores of 0 would be the best possible error; NaN compares false in both directions, so `save_best` skips it."""
+    samples, _, _ = _data_samples()
+    for sample in samples:
+        sample.gt_depth_map.data.zero_()
+    scores = _evaluate(MultiTaskMetric(), samples)
+    for name in ('metrics_summary/depth', 'metrics_summary/multitask'):
+        assert math.isnan(scores[name])
+        assert not scores[name] < math.inf and not scores[name] > -math.inf
+    assert scores['metrics_summary/semseg'] > 0

@@ -217,3 +217,14 @@ def test_tool_refuses_in_one_sentence(submission, tmp_path, monkeypatch, capsys)
     assert _run_tool(monkeypatch, tmp_path / 'nowhere.zip', '--labels', submission.labels, '--json', out) == 1
     assert capsys.readouterr().err == f'error: Cannot open the archive {tmp_path}/nowhere.zip: No such file or directory.\n'
     assert not out.exists()
+
+
+def test_images_without_valid_depth_do_not_count(submission):
+    archive = submission.write().pack()
+    Image.fromarray(np.zeros((24, 40), np.uint8)).save(submission.labels / 'depth' / '0.png')
+    with_empty = grade_submission(archive, submission.labels)
+    assert with_empty == pytest.approx(_validation(submission, ('semseg', 'depth')), rel=1e-12)
+    for stem in submission.image_sizes:
+        Image.fromarray(np.zeros((24, 40), np.uint8)).save(submission.labels / 'depth' / f'{stem}.png')
+    with pytest.raises(DataError, match='The depth labels have no valid pixel'):
+        grade_submission(archive, submission.labels)
