@@ -41,8 +41,6 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    # A scheduler's signal, as the terminal's: trainings end, and are continued later.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     from mtl_plugins.lab.experiments.definition import read_sweep
 
     sweep = read_sweep(args.sweep)
@@ -82,4 +80,6 @@ if __name__ == '__main__':
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
     from mtl_plugins.utils.cli import run_tool
 
+    # A scheduler's signal, as the terminal's: trainings end, and are continued later.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     run_tool(main)
