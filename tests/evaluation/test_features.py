@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.lab.features import features as features_module
-from mtl_plugins.lab.features.embedding import embed
 from mtl_plugins.lab.features.feature_record import FeatureRecord, read_records
+from mtl_plugins.lab.features.feature_report import embed
 from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
 from mtl_plugins.lab.features.features import (
     estimate_batch_norm,

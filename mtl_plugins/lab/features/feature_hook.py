@@ -13,9 +13,9 @@ from torch.utils.data import Dataset
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ArgumentError, ConfigError
-from mtl_plugins.lab.features.embedding import PERPLEXITY
 from mtl_plugins.lab.features.feature_record import FOLDER, FeatureRecord, read_records
 from mtl_plugins.lab.features.feature_report import (
+    PERPLEXITY,
     FeatureSet,
     add_embedding,
     choose_queries,
