@@ -64,7 +64,8 @@ def selected(args: argparse.Namespace) -> list:
 
 def list_runs(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import ConfigError
-    from mtl_plugins.lab.runs.tables import make_table, to_plain
+    from mtl_plugins.lab.runs.tables import make_table, print_runs
+    from mtl_plugins.lab.tables import to_plain
 
     if args.watch:
         if not sys.stdout.isatty():
@@ -73,12 +74,10 @@ def list_runs(args: argparse.Namespace) -> None:
     runs = selected(args)
     if not runs:
         print('No runs.')
-    elif not sys.stdout.isatty():
-        print(to_plain(make_table(runs, args.columns)), end='')
+    elif sys.stdout.isatty():
+        print_runs(runs, args.columns, None if args.all or args.sort else _RECENT, args.all)
     else:
-        from mtl_plugins.lab.runs.terminal import print_table
-
-        print_table(runs, args.columns, None if args.all or args.sort else _RECENT, args.all)
+        print(to_plain(make_table(runs, args.columns)), end='')
 
 
 def watch(args: argparse.Namespace) -> None:
@@ -86,7 +85,7 @@ def watch(args: argparse.Namespace) -> None:
 
     from rich.live import Live
 
-    from mtl_plugins.lab.runs.terminal import live_table
+    from mtl_plugins.lab.runs.tables import live_table
 
     try:
         with Live(live_table(selected(args)), auto_refresh=False) as live:
@@ -100,18 +99,15 @@ def watch(args: argparse.Namespace) -> None:
 def show(args: argparse.Namespace) -> None:
     import json
 
-    from mtl_plugins.errors import DataNotFoundError
-    from mtl_plugins.lab.runs.terminal import print_run
-    from mtl_plugins.lab.runs.work_dirs import find_runs
-    from mtl_plugins.records.record import read_record_file
+    from mtl_plugins.lab.runs.tables import print_run
+    from mtl_plugins.lab.runs.work_dirs import read_run
+    from mtl_plugins.records.record import RECORD_NAME, read_record_file
 
-    if args.json:
+    # A broken record is shown as such, a missing one is refused.
+    if args.json or not (args.run / RECORD_NAME).exists():
         print(json.dumps(read_record_file(args.run), indent=1))
-        return
-    runs = [run for run in find_runs([args.run]) if run.path == args.run]
-    if not runs:
-        raise DataNotFoundError(f"'{args.run}' is no work dir of a run: it holds neither run.json nor metrics.csv.")
-    print_run(runs[0])
+    else:
+        print_run(read_run(args.run))
 
 
 def note(args: argparse.Namespace) -> None:
@@ -150,9 +146,14 @@ def write(text: str, path: Path | None) -> None:
 
 
 def export_runs(args: argparse.Namespace) -> None:
-    from mtl_plugins.lab.runs.tables import export, make_table
+    from mtl_plugins.errors import ConfigError
+    from mtl_plugins.lab.runs.tables import make_table
+    from mtl_plugins.lab.tables import WRITERS
 
-    write(export(make_table(selected(args), args.columns), args.format, args.out), args.out)
+    form = args.format or (args.out.suffix.removeprefix('.') if args.out else 'csv')
+    if form not in WRITERS:
+        raise ConfigError(f"`--out` should end in .{', .'.join(WRITERS)}, or `--format` say the format. Found '{args.out}'.")
+    write(WRITERS[form](make_table(selected(args), args.columns)), args.out)
 
 
 def write_score_sheet(args: argparse.Namespace) -> None:

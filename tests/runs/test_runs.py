@@ -13,11 +13,11 @@ import time
 import pytest
 
 from mtl_plugins.apis.train import train
-from mtl_plugins.errors import ConfigError, DataNotFoundError
-from mtl_plugins.lab.runs.index import RunIndex
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.runs.query import Query, differing_keys, headings, select
-from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
-from mtl_plugins.lab.runs.work_dirs import find_runs, read_older_run, read_run, superfluous_checkpoints
+from mtl_plugins.lab.runs.tables import make_table, score_sheet
+from mtl_plugins.lab.runs.work_dirs import read_run, superfluous_checkpoints
+from mtl_plugins.lab.tables import to_csv, to_latex, to_markdown, to_plain
 from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file
@@ -25,11 +25,6 @@ from mtl_plugins.records.recording import Terminated, change_record, recorded_se
 from tests.tiny import tiny_config
 
 MULTITASK = 'metrics_summary/multitask'
-
-
-@pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
 
 
 @pytest.fixture(scope='module')
@@ -50,8 +45,6 @@ def trained(data_root, tmp_path_factory):
 def _write(folder, **fields):
     folder.mkdir(parents=True, exist_ok=True)
     (folder / RECORD_NAME).write_text(json.dumps(dict(state='finished', started=folder.name) | fields))
-    # Older than the index distrusts.
-    os.utime(folder / RECORD_NAME, (1e9, 1e9))
     return folder
 
 
@@ -74,14 +67,6 @@ def test_a_training_and_its_resume_are_one_record(trained):
     assert record['flops_size'] == [32, 32] and record['memory_mib'] > 100
     assert record['data']['train']['samples'] == 8 and record['data'] == first['data']
     assert record['config']['train_cfg']['max_epochs'] == 2
-
-
-def test_the_record_of_an_older_work_dir_is_what_its_files_tell(trained):
-    work_dir, _ = trained
-    record, older = read_record_file(work_dir), read_older_run(work_dir)
-    assert older.scores == record['scores'] and older.last_scores == record['last_scores']
-    for key in ('run_name', 'archive', 'seed', 'checkpoints', 'config_hash'):
-        assert older.data[key] == record[key], key
 
 
 def test_errors_and_signals_end_in_the_record(tmp_path):
@@ -198,43 +183,6 @@ def test_tables_are_escaped(tmp_path):
     ]  # fmt: skip
 
 
-def test_the_index_never_differs_from_the_files(tmp_path, monkeypatch):
-    # Files that were just written are not distrusted here.
-    monkeypatch.setattr('mtl_plugins.lab.runs.index._YOUNG_NS', 0)
-    index, folder = tmp_path / 'index.sqlite', tmp_path / 'runs'
-    for name in 'abc':
-        _write(folder / 'deep' / name, seed=0, config=dict(model=dict(name=name)))
-    _write(tmp_path / 'runs0', seed=5)
-
-    def listed():
-        return {run.path.name: (run.data, run.config) for run in find_runs([folder], index)}
-
-    def truth():
-        runs = [read_run(path.parent) for path in folder.rglob(RECORD_NAME)]
-        return {run.path.name: (run.data, run.config) for run in runs}
-
-    assert listed() == truth() and len(truth()) == 3
-    # The second time nothing is read, but for a file that changed, be it within its size and time.
-    with monkeypatch.context() as patch:
-        patch.setattr('mtl_plugins.lab.runs.work_dirs.read_record_file', None)
-        again = listed()
-    assert again == truth()
-    path = folder / 'deep' / 'a' / RECORD_NAME
-    text = path.read_text()
-    path.write_text(text.replace('"seed": 0', '"seed": 1'))
-    os.utime(path, (1e9, 1e9))
-    assert listed()['a'][0]['seed'] == 1 and listed() == truth()
-    (folder / 'deep' / 'b' / RECORD_NAME).unlink()
-    assert listed() == truth() and len(truth()) == 2
-    (folder / 'deep' / 'c' / RECORD_NAME).write_text('{')
-    (broken,) = (run for run in find_runs([folder], index) if run.state == 'unreadable')
-    assert 'no JSON' in broken.data['error']
-    (folder / 'deep' / 'c' / RECORD_NAME).unlink()
-    index.write_bytes(b'nonsense' * 1000)
-    assert listed() == truth() == listed()
-    assert RunIndex('/dev/null/index').load('/', {}) == {}
-
-
 def test_pruning_keeps_the_best_the_last_and_what_runs(tmp_path):
     names = ['best_depth_epoch_1.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'T00_run.zip', 'last_checkpoint']
     _write(tmp_path, checkpoints=dict(best='best_depth_epoch_1.pth', last='epoch_3.pth'))
@@ -243,8 +191,3 @@ def test_pruning_keeps_the_best_the_last_and_what_runs(tmp_path):
     assert [path.name for path in superfluous_checkpoints(read_run(tmp_path))] == ['epoch_1.pth', 'epoch_2.pth']
     (tmp_path / 'epoch_3.pth').unlink()
     assert superfluous_checkpoints(read_run(tmp_path)) == []
-
-
-def test_a_folder_that_is_not_there_is_named(tmp_path):
-    with pytest.raises(DataNotFoundError, match='nowhere'):
-        find_runs([tmp_path / 'nowhere'])

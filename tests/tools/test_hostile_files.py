@@ -20,9 +20,9 @@ from rich.console import Console
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.lab.report.dashboard import Dashboard
-from mtl_plugins.lab.runs.tables import make_table, score_sheet, to_csv, to_latex, to_markdown, to_plain
-from mtl_plugins.lab.runs.terminal import live_table, print_run, print_table
+from mtl_plugins.lab.runs.tables import live_table, make_table, print_run, print_runs, score_sheet
 from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.lab.tables import WRITERS, to_plain
 from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.record import RECORD_NAME
@@ -158,7 +158,7 @@ def tree(finished_run, tmp_path):
 
 def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
     runs = {run.path.name: run for run in find_runs([tree])}
-    broken = {*BROKEN_RECORDS, *BROKEN_METRICS, *(f'{what}_{kind}' for what in ('record', 'metrics') for kind in OTHER_KINDS)}
+    broken = {*BROKEN_RECORDS, *(f'record_{kind}' for kind in OTHER_KINDS)}
     unreadable = {name for name, run in runs.items() if run.state == 'unreadable'}
     assert unreadable == broken and len(runs) == len(broken) + len(EVIL_MODELS) + 1
     for arguments in (
@@ -177,7 +177,7 @@ def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
 def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
     runs = find_runs([tree])
     console = Console(file=io.StringIO(), width=200)
-    print_table(runs, None, None, True, console)
+    print_runs(runs, None, None, True, console)
     console.print(live_table(runs))
     for run in runs:
         print_run(run, console)
@@ -190,7 +190,7 @@ def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cl
     result = run_cli('report', tree, '--out', tmp_path / 'page', '--no-predictions', '--size', '32x64')
     assert result.code == 0, result.err
     page = (tmp_path / 'page/index.html').read_text()
-    broken = len(BROKEN_RECORDS) + len(BROKEN_METRICS) + 2 * len(OTHER_KINDS)
+    broken = len(BROKEN_RECORDS) + len(OTHER_KINDS)
     # In the list of runs, and in that of where they come from.
     assert page.count('unreadable</td>') == 2 * broken
     check_quiet(result.out + result.err)
@@ -202,7 +202,7 @@ def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cl
     curves = run_cli('analysis_tools/plot_metrics', tree / 'good', tree / f'evil0{ESCAPE}', '--metric', 'metrics_summary/semseg')
     assert curves.code == 0
     check_quiet(curves.out)
-    for name in ('csv_latin', 'metrics_pipe', 'metrics_device'):
+    for name in (*BROKEN_METRICS, 'metrics_pipe', 'metrics_device'):
         check_refused(run_cli('analysis_tools/plot_metrics', tree / name, '--metric', 'loss'), name)
     check_refused(run_cli('analysis_tools/task_affinity', tree / f'evil2{ESCAPE}'))
 
@@ -233,10 +233,10 @@ def test_whatever_stands_in_a_record_its_run_is_listed(finished_run, tmp_path, m
                 node = node[key]
             node[place[-1]] = wrong
             (tmp_path / 'runs/one' / RECORD_NAME).write_text(json.dumps(changed))
-            runs = find_runs([tmp_path / 'runs'], index_path=':memory:')
+            runs = find_runs([tmp_path / 'runs'])
             assert [run.path.name for run in runs if run.path.name == 'good'] == ['good'] and len(runs) == 2
             table = make_table(runs)
-            for convert in (to_plain, to_csv, to_markdown, to_latex):
+            for convert in (to_plain, *WRITERS.values()):
                 assert convert(table)
             assert score_sheet(runs)
 

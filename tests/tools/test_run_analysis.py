@@ -120,7 +120,7 @@ def test_bad_input_is_one_sentence(run_cli, run, config_file, data_root, tmp_pat
         ((*analyse, '--by', 'mIoU'), ['`--by`', 'error/depth', 'Found mIoU']),
         ((*analyse, '--labels', 'flow'), ['have the labels semseg, depth', 'Found flow']),
         (('analysis_tools/plot_costs', tmp_path / 'none'), ['none', 'does not exist']),
-        (('analysis_tools/plot_costs', tmp_path), ['run.json or metrics.csv', 'Found none']),
+        (('analysis_tools/plot_costs', tmp_path), ['run.json', 'Found none']),
         (('analysis_tools/plot_costs', run, '--score', 'mIoU'), ['`--score`', 'metrics_summary/depth', 'Found mIoU']),
     ):
         result = run_cli(*arguments)

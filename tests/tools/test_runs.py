@@ -19,8 +19,7 @@ from tests.tiny import ROOT
 
 
 @pytest.fixture
-def work_dirs(tmp_path, monkeypatch):
-    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+def work_dirs(tmp_path):
     for name, lr, score in (('one', 0.1, 3.0), ('two', 0.01, 30.0)):
         folder = tmp_path / 'work' / name
         folder.mkdir(parents=True)

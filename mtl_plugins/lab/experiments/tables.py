@@ -13,7 +13,7 @@ from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TIT
 from mtl_plugins.lab.experiments.definition import Sweep, shorten
 from mtl_plugins.lab.experiments.results import BASELINE
 from mtl_plugins.lab.experiments.task_gains import Rules, delta_m, mean_and_interval, mean_ranks, relative_changes
-from mtl_plugins.lab.runs.tables import TextTable
+from mtl_plugins.lab.tables import Table
 from mtl_plugins.labels.presets import build_labels
 
 SINGLE = 'a network per task'
@@ -258,10 +258,10 @@ def describe(values: Sequence[float | None], interval: bool = False) -> Row | No
     return dict(mean=statistics.fmean(values), spread=spread, values=list(values))
 
 
-def to_table(rows: Sequence[Row]) -> TextTable:
+def to_table(rows: Sequence[Row]) -> Table:
     """Return the rows as texts; a column without any is left out."""
     titles = [title for title in dict.fromkeys(title for row in rows for title in row) if any(row.get(title) for row in rows)]
-    return TextTable(titles, [[_text(title, row.get(title)) for title in titles] for row in rows])
+    return Table(titles, [[_text(title, row.get(title)) for title in titles] for row in rows])
 
 
 def _text(title: str, value: Row | str | None) -> str:

@@ -24,8 +24,6 @@ from mtl_plugins.records.record import RunRecord
 LOOPBACK = '127.0.0.1'
 # A page with more of them is slow, and nobody looks at them.
 MOST_RUNS, MOST_CURVES, MOST_PICTURED, MOST_PICTURES = 300, 10, 3, 8
-# No cache on disk.
-_IN_MEMORY = Path(':memory:')
 _PICTURE = re.compile(r'(.+)_(\d+)\.png')
 
 
@@ -73,7 +71,7 @@ class Dashboard:
             return None
 
     def _read(self) -> dict[str, Any]:
-        runs = find_runs(self.folders, _IN_MEMORY)[::-1]
+        runs = find_runs(self.folders)[::-1]
         running = sum(run.state == 'running' for run in runs)
         shown = runs[:MOST_RUNS]
         groups = group_runs(shown)[:MOST_CURVES]

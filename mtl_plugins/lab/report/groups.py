@@ -11,7 +11,7 @@ from pathlib import Path
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
 from mtl_plugins.lab.runs.query import differing_keys, headings
-from mtl_plugins.lab.runs.tables import TextTable
+from mtl_plugins.lab.tables import Table
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten
 
@@ -125,7 +125,7 @@ def has_metric(group: RunGroup, metric: str) -> bool:
     return all(group.scores(name) for name in needed)
 
 
-def ladder_table(groups: Sequence[RunGroup]) -> TextTable:
+def ladder_table(groups: Sequence[RunGroup]) -> Table:
     """A row for each group: mean and standard deviation over seeds, and the change from the row above."""
     metrics = metrics_of(groups)
     columns: dict[str, list[str]] = {'row': [group.name for group in groups], 'seeds': [str(len(group.runs)) for group in groups]}
@@ -141,7 +141,7 @@ def ladder_table(groups: Sequence[RunGroup]) -> TextTable:
     columns['epoch (s)'] = [_cell(group.values('epoch_seconds'), digits=1) for group in groups]
     columns['memory (MiB)'] = [_cell(group.values('memory_mib'), digits=0) for group in groups]
     columns = {title: cells for title, cells in columns.items() if any(cells)}
-    return TextTable(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
+    return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 
 
 def _cell(values: Sequence[float], scale: float = 1, digits: int = 2, spread: bool = False) -> str:
@@ -151,19 +151,19 @@ def _cell(values: Sequence[float], scale: float = 1, digits: int = 2, spread: bo
     return f'{mean} ± {scale * statistics.stdev(values):.{digits}f}' if spread and len(values) > 1 else mean
 
 
-def config_table(groups: Sequence[RunGroup]) -> TextTable:
+def config_table(groups: Sequence[RunGroup]) -> Table:
     """A row for each config key in which the first runs of the groups differ, a column for each group."""
     runs = [group.runs[0] for group in groups]
     keys = differing_keys(runs)
     cells = [[heading, *(_text(run.get(key)) for run in runs)] for key, heading in zip(keys, headings(keys), strict=True)]
-    return TextTable(['key', *(group.name for group in groups)], cells)
+    return Table(['key', *(group.name for group in groups)], cells)
 
 
 def _text(value) -> str:
     return '' if value is None else json.dumps(value) if isinstance(value, (list, dict)) else str(value)
 
 
-def provenance_table(groups: Sequence[RunGroup]) -> TextTable:
+def provenance_table(groups: Sequence[RunGroup]) -> Table:
     """Where each run comes from: code, data, device, versions and time."""
     rows = []
     for group in groups:
@@ -179,4 +179,4 @@ def provenance_table(groups: Sequence[RunGroup]) -> TextTable:
             rows.append(
                 [*texts, machine, str(versions.get('torch', '')), str(run.data.get('started') or '')[:16].replace('T', ' ')]
             )
-    return TextTable(['row', 'seed', 'state', 'commit', 'config', 'data', 'device', 'torch', 'started (UTC)'], rows)
+    return Table(['row', 'seed', 'state', 'commit', 'config', 'data', 'device', 'torch', 'started (UTC)'], rows)

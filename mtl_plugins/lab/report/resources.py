@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.errors import ArgumentError, DataNotFoundError, UserError
-from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.lab.runs.work_dirs import require_runs
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
 from mtl_plugins.records.record import RunRecord
@@ -68,10 +68,7 @@ def read_costs(folders: Sequence[Path], size: tuple[int, int]) -> list[RunCost]:
         DataNotFoundError: If there is no such folder, or no run.
         ConfigError: If the costs of none are known.
     """
-    runs = find_runs(folders)
-    if not runs:
-        listed = ', '.join(map(str, folders))
-        raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')
+    runs = require_runs(folders)
     costs, refused = [], []
     for run in runs:
         try:

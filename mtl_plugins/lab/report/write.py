@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mtl_plugins
-from mtl_plugins.errors import ConfigError, DataError, DataNotFoundError, UserError
+from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.lab.plots.metric_curves import average, read_curve, render_curves
@@ -41,8 +41,9 @@ from mtl_plugins.lab.report.resources import (
     resource_rows,
     tell_left_out,
 )
-from mtl_plugins.lab.runs.tables import Table, TextTable, make_table, to_csv, to_latex, to_markdown
-from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.lab.runs.tables import make_table
+from mtl_plugins.lab.runs.work_dirs import require_runs
+from mtl_plugins.lab.tables import WRITERS, Table
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
 from mtl_plugins.records.record import RunRecord
@@ -121,7 +122,7 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
     written = [out / PAGE, out / 'report.json']
     make_folder(out)
     for name, table in tables.items():
-        for suffix, convert in (('md', to_markdown), ('tex', to_latex), ('csv', to_csv)):
+        for suffix, convert in WRITERS.items():
             written.append(_write_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
     for name, figure in figures.items():
         for suffix in ('png', 'pdf'):
@@ -141,11 +142,7 @@ def _write_text(path: Path, text: str) -> Path:
 
 
 def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
-    # As they are given, and each once; within a folder by start.
-    runs = list({run.path.resolve(): run for folder in folders for run in find_runs([folder])}.values())
-    if not runs:
-        listed = ', '.join(map(str, folders))
-        raise DataNotFoundError(f'There should be a work dir with run.json or metrics.csv at or below {listed}. Found none.')
+    runs = require_runs(folders)
     groups = _rename(group_runs(runs), options.names)
     metrics = metrics_of(groups)
     if not metrics:
@@ -191,7 +188,7 @@ def _tables(report: _Report) -> dict[str, Table]:
     tables: dict[str, Table] = {'rows': ladder_table(report.groups), 'runs': make_table(report.runs)}
     if report.costs:
         headings, rows = resource_rows([cost.describe() for cost in report.costs], report.monitor)
-        tables['resources'] = TextTable([report.title if heading == report.monitor else heading for heading in headings], rows)
+        tables['resources'] = Table([report.title if heading == report.monitor else heading for heading in headings], rows)
     tables['configs'] = config_table(report.groups)
     tables['provenance'] = provenance_table(report.groups)
     return tables
@@ -267,7 +264,7 @@ def _read_sweep(folder: Path) -> dict:
     headings = ['trial', *names, title, 'time (s)', 'memory (MiB)', 'parameters', 'state']
     files = [path for pattern in _SWEEP_PICTURES for path in sorted(folder.glob(pattern))]
     pictures = [(path.stem.replace('_', ' '), _png_uri(path.read_bytes())) for path in files]
-    return dict(name=document['sweep'], table=TextTable(headings, rows), pictures=pictures)
+    return dict(name=document['sweep'], table=Table(headings, rows), pictures=pictures)
 
 
 def _png_uri(data: bytes) -> str:
@@ -301,7 +298,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
     sections += [('gallery', 'Gallery')] if gallery else []
     sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
     sections += [('resources', 'Resources')] if 'resources' in tables else []
-    sections += [('configs', 'Configs')] if tables['configs'].texts() else []
+    sections += [('configs', 'Configs')] if tables['configs'].rows else []
     return render_page(
         'report.html',
         title=options.title,

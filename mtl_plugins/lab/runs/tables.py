@@ -1,82 +1,37 @@
-"""Lists of runs as text: for terminals and pipes, CSV, Markdown and LaTeX, and the score sheet of the courses."""
+"""Lists of runs: all, those that run now, one of them, and the score sheet of the courses."""
 
-import csv
-import io
 import os
-import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ConfigError
+from rich.console import Console, RenderableType
+from rich.table import Table as RichTable
+from rich.text import Text
+
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.lab.runs.query import differing_keys, headings, summary_keys
+from mtl_plugins.lab.tables import Table, to_csv, to_terminal
 from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import printable
 
-FORMATS = {'.csv': 'csv', '.md': 'md', '.tex': 'tex'}
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
-# 12.3, 1,234, 1e-4, 12.3 ± 0.4, 0:12:34
-_NUMBER = re.compile(r'[-+]?[\d.,]+(e[-+]?\d+)?( ± [\d.]+)?|\d+:\d\d:\d\d')
-_LATEX = {
-    '\\': r'\textbackslash{}', '{': r'\{', '}': r'\}', '&': r'\&', '%': r'\%', '$': r'\$', '#': r'\#', '_': r'\_',
-    '~': r'\textasciitilde{}', '±': r'$\pm$', 'Δ': r'$\Delta$', '↑': r'$\uparrow$', '↓': r'$\downarrow$',
-    '^': r'\textasciicircum{}', '<': r'\textless{}', '>': r'\textgreater{}',
-}  # fmt: skip
-
-
-@dataclass(frozen=True)
-class RunTable:
-    """Keys, what stands over their columns, and a row of values for each run; None where a run does not know."""
-
-    keys: list[str]
-    titles: list[str]
-    rows: list[list[Any]]
-
-    @property
-    def is_number(self) -> list[bool]:
-        """Whether a column holds numbers only."""
-        columns = [[row[place] for row in self.rows if row[place] is not None] for place in range(len(self.keys))]
-        return [bool(c) and all(isinstance(v, (int, float)) and not isinstance(v, bool) for v in c) for c in columns]
-
-    def texts(self) -> list[list[str]]:
-        """The values as people read them."""
-        return [[_text(key, value) for key, value in zip(self.keys, row, strict=True)] for row in self.rows]
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """What stands over the columns, and the cells as people read them."""
-
-    titles: list[str]
-    rows: list[list[str]]
-
-    @property
-    def keys(self) -> list[str]:
-        return self.titles
-
-    @property
-    def is_number(self) -> list[bool]:
-        """Whether a column holds numbers, with what belongs to them, only."""
-        columns = [[row[place] for row in self.rows if row[place]] for place in range(len(self.titles))]
-        return [bool(column) and all(_NUMBER.fullmatch(cell) for cell in column) for column in columns]
-
-    def texts(self) -> list[list[str]]:
-        return self.rows
-
-
-Table = RunTable | TextTable
+_STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
+_FIELDS = (
+    'run_name', 'state', 'error', 'started', 'ended', 'seconds', 'progress', 'best', 'epoch_seconds', 'memory_mib', 'memory_of',
+    'parameters', 'flops', 'flops_size', 'seed', 'device', 'data', 'config_file', 'config_hash', 'code', 'versions',
+    'checkpoints', 'archive', 'task', 'tags', 'note',
+)  # fmt: skip
+_WIDEST_NAME = 40
 
 
 def run_names(runs: Sequence[RunRecord]) -> list[str]:
-    """Paths of the work dirs below the folder that holds all of them; of a single one its name."""
+    """Return the paths of the work dirs below the folder that holds all of them; of a single one its name."""
     root = os.path.commonpath([run.path.absolute() for run in runs]) if len(runs) > 1 else None
     return [printable(run.path.absolute().relative_to(root) if root else run.path.absolute().name) for run in runs]
 
 
-def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> RunTable:
-    """Name, state, progress and scores of runs, the config keys that differ, time, note; or name and the keys given."""
+def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> Table:
+    """Tabulate name, state, progress, scores, the config keys that differ, time and note; or name and the keys given."""
     if keys is None:
         summaries, differing = summary_keys(runs), differing_keys(runs)
         notes = [key for key in ('tags', 'note') if any(run.get(key) for run in runs)]
@@ -84,25 +39,29 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
         titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *notes]
     else:
         titles = headings(keys)
-    rows = [[name, *(run.get(key) for key in keys)] for name, run in zip(run_names(runs), runs, strict=True)]
-    return RunTable(['run', *keys], ['run', *map(printable, titles)], rows)
+    keys, titles = ['run', *keys], ['run', *map(printable, titles)]
+    values = [[name, *(run.get(key) for key in keys[1:])] for name, run in zip(run_names(runs), runs, strict=True)]
+    return Table(titles, [list(map(_text, keys, row)) for row in values], keys, values)
 
 
-def progress_table(runs: Sequence[RunRecord]) -> TextTable:
-    """The runs that run now: how far they are, their loss, their best scores so far, the time that they will still take."""
+def progress_table(runs: Sequence[RunRecord]) -> Table:
+    """Tabulate the runs that run now: iteration, loss, best scores so far, and the time they will still take."""
     names = {run.path: name for run, name in zip(runs, run_names(runs), strict=True)}
     running = [run for run in runs if run.state == 'running']
     summaries = summary_keys(running)
     rows = []
     for run in running:
         done, total = run.number('progress.iter') or 0, run.number('progress.max_iters') or 0
-        loss, session = run.number('progress.loss'), (run.data.get('sessions') or [{}])[-1]
+        session = (run.data.get('sessions') or [{}])[-1]
         steps, seconds = done - (session.get('from_iter') or 0), session.get('seconds') or 0
         left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
-        scores = [run.number(key) for key in summaries]
-        cells = ['' if loss is None else f'{loss:.3f}', *('' if score is None else f'{score:.2f}' for score in scores), left]
-        rows.append([names[run.path], f'{done}/{total}', *cells])
-    return TextTable(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+        scores = [_digits(run.number(key), 2) for key in summaries]
+        rows.append([names[run.path], f'{done}/{total}', _digits(run.number('progress.loss'), 3), *scores, left])
+    return Table(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+
+
+def _digits(value: float | None, digits: int) -> str:
+    return '' if value is None else f'{value:.{digits}f}'
 
 
 def _text(key: str, value: Any) -> str:
@@ -116,63 +75,8 @@ def _text(key: str, value: Any) -> str:
     return printable(', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split()))
 
 
-def to_plain(table: Table) -> str:
-    """Aligned columns, for pipes."""
-    rows = [table.titles, *table.texts()]
-    widths = [max(len(row[place]) for row in rows) for place in range(len(table.titles))]
-    pad = [str.rjust if number else str.ljust for number in table.is_number]
-    lines = ['  '.join(p(cell, width) for p, cell, width in zip(pad, row, widths, strict=True)).rstrip() for row in rows]
-    return '\n'.join(lines) + '\n'
-
-
-def to_csv(table: Table) -> str:
-    """Full keys and full precision."""
-    rows = [[', '.join(map(str, v)) if isinstance(v, list) else v for v in row] for row in table.rows]
-    return _csv([table.keys, *rows])
-
-
-def _csv(rows: Sequence[Sequence[Any]]) -> str:
-    text = io.StringIO(newline='')
-    cells = [[printable(cell, kept='\n') if isinstance(cell, str) else cell for cell in row] for row in rows]
-    csv.writer(text, lineterminator='\n').writerows(cells)
-    return text.getvalue()
-
-
-def to_markdown(table: Table) -> str:
-    """A table of GitHub's Markdown."""
-    rule = ['--:' if number else '---' for number in table.is_number]
-    rows = [[cell.replace('\\', '\\\\').replace('|', '\\|') for cell in row] for row in [table.titles, *table.texts()]]
-    return '\n'.join(f'| {" | ".join(row)} |' for row in [rows[0], rule, *rows[1:]]) + '\n'
-
-
-def to_latex(table: Table) -> str:
-    """A ``tabular`` that needs the package ``booktabs``."""
-    rows = [' & '.join(map(escape_latex, row)) + r' \\' for row in [table.titles, *table.texts()]]
-    columns = ''.join('r' if number else 'l' for number in table.is_number)
-    lines = [rf'\begin{{tabular}}{{{columns}}}', r'\toprule', rows[0], r'\midrule', *rows[1:], r'\bottomrule', r'\end{tabular}']
-    return '\n'.join(lines) + '\n'
-
-
-def escape_latex(text: str) -> str:
-    """``text`` with every letter that means something to LaTeX written so that it is printed."""
-    return ''.join(_LATEX.get(letter, letter) for letter in text)
-
-
-def export(table: RunTable, form: str | None, path: Path | None) -> str:
-    """The table as ``'csv'``, ``'md'`` or ``'tex'``; None takes what the file's name says, or CSV without one.
-
-    Raises:
-        ConfigError: If the name says nothing known.
-    """
-    if form is None:
-        form = FORMATS.get(path.suffix) if path else 'csv'
-    if form is None:
-        raise ConfigError(f"`--out` should end in {', '.join(FORMATS)}, or `--format` say the format. Found '{path}'.")
-    return dict(csv=to_csv, md=to_markdown, tex=to_latex)[form](table)
-
-
 def score_sheet(runs: Sequence[RunRecord]) -> str:
-    """CSV: task, run name, notes, the three scores of validation and those of the grader; runs without scores are left out."""
+    """CSV of task, run name, notes, the three scores of validation and those of the grader; runs without scores are left out."""
     header = ['task', 'run name', 'notes', *(f'{origin} {name}' for origin in ('validation', 'grader') for name in _SHEET)]
     rows = []
     for run in runs:
@@ -180,4 +84,50 @@ def score_sheet(runs: Sequence[RunRecord]) -> str:
             scores = [part.get(key, '') for part in (run.scores, run.data.get('graded') or {}) for key in _SHEET.values()]
             task = run.data.get('task') or '+'.join((run.config.get('model') or {}).get('tasks') or ())
             rows.append([task, run.run_name or run.path.absolute().name, run.data.get('note') or '', *scores])
-    return _csv([header, *rows])
+    return to_csv(Table(header, rows))
+
+
+def print_runs(
+    runs: Sequence[RunRecord], keys: Sequence[str] | None, most: int | None, all_columns: bool, console: Console | None = None
+) -> None:
+    """Print the newest runs, with as many columns as the terminal is wide for."""
+    console = console or Console()
+    hidden = max(len(runs) - most, 0) if most else 0
+    table = make_table(runs[hidden:], keys)
+    widths = [max(map(len, cells)) + 3 for cells in zip(table.titles, *table.rows, strict=True)]
+    shown, used = [0], 1 + min(widths[0], _WIDEST_NAME)
+    for place, width in enumerate(widths[1:], start=1):
+        if all_columns or used + width <= console.width:
+            shown.append(place)
+            used += width
+    console.print(to_terminal(table, shown=shown, styles=_STYLES))
+    left_out = [title for place, title in enumerate(table.titles) if place not in shown]
+    if hidden:
+        console.print(f'{hidden} earlier runs are not shown: --all, --where or --sort.')
+    if left_out:
+        console.print(Text(f'Columns that found no room: {", ".join(left_out)}. Choose with --columns, or --all.'))
+
+
+def live_table(runs: Sequence[RunRecord]) -> RenderableType:
+    """Return the table of :func:`progress_table` for a terminal."""
+    progress = progress_table(runs)
+    return to_terminal(progress, f'{len(progress.rows)} of {len(runs)} runs are running')
+
+
+def print_run(run: RunRecord, console: Console | None = None) -> None:
+    """Print everything of a record but the config."""
+    console = console or Console()
+    fields = RichTable(box=None, show_header=False)
+    for name in _FIELDS:
+        value = run.state if name == 'state' else run.data.get(name)
+        if isinstance(value, dict):
+            value = ', '.join(f'{key} {item}' for key, item in value.items())
+        if value not in (None, '', []):
+            fields.add_row(Text(name, style='bold'), Text(printable(value, kept='\n')))
+    console.print(Text(printable(run.path), style='bold'))
+    console.print(fields)
+    parts = (run.scores, run.last_scores, run.data.get('graded') or {})
+    names = dict.fromkeys(name for part in parts for name in part)
+    if names:
+        rows = [[printable(name), *(_digits(part.get(name), 3) for part in parts)] for name in names]
+        console.print(to_terminal(Table(['score', 'best validation', 'last', 'grader'], rows)))
