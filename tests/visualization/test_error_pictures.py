@@ -4,10 +4,15 @@ import numpy as np
 import pytest
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.plots.comparison import render_label_comparison
-from mtl_plugins.lab.plots.error_plots import render_class_bars, render_error_by_place, render_error_by_range
-from mtl_plugins.lab.plots.metric_curves import Curve, average
-from mtl_plugins.lab.report.resources import CostPoint, best_trade_offs, render_score_against_cost, resource_rows
+from mtl_plugins.lab.plots.analysis_pictures import (
+    render_class_bars,
+    render_error_by_place,
+    render_error_by_range,
+    render_label_comparison,
+)
+from mtl_plugins.lab.plots.curves import Curve, average
+from mtl_plugins.lab.plots.sweep_plots import CostPoint, best_trade_offs, render_score_against_cost
+from mtl_plugins.lab.report.resources import resource_table
 from mtl_plugins.labels.colours import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference
@@ -146,6 +151,6 @@ def test_no_cheaper_run_beats_those_of_the_dashed_line():
 def test_the_table_of_costs_leaves_out_what_no_run_knows():
     run = dict(name='a', parts=dict(encoder=1.5, ASPP=0.0), parameters=1.5, gflops=2.0, memory=None, epoch=3.0, hours=None)
     other = dict(run, name='b', parts=None, epoch=None, scores={})
-    headings, rows = resource_rows([dict(run, scores=dict(mIoU=50.0)), other], 'mIoU')
-    assert headings == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
-    assert rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]
+    table = resource_table([dict(run, scores=dict(mIoU=50.0)), other], 'mIoU', 'mIoU')
+    assert table.titles == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
+    assert table.rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]

@@ -45,8 +45,8 @@ def main() -> None:
     from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, rank_images
+    from mtl_plugins.lab.comparison import print_comparison
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
-    from mtl_plugins.lab.plots.comparison import print_comparison
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
     from mtl_plugins.utils.files import make_folder, replacing

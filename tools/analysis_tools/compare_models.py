@@ -55,8 +55,8 @@ def main() -> None:
     from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.analysis import TrainedModel, analyse, choose_examples, make_document, read_positions
-    from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
-    from mtl_plugins.lab.plots.comparison import comparison_in_markdown, draw_comparisons, print_comparison
+    from mtl_plugins.lab.comparison import comparison_in_markdown, print_comparison
+    from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.plots import write_picture

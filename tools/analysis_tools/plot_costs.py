@@ -33,24 +33,21 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.evaluation.scores import rule_of, title_of
-    from mtl_plugins.lab.report.resources import (
-        COSTS,
-        CostPoint,
-        read_costs,
-        render_score_against_cost,
-        resource_rows,
-        rows_in_markdown,
-    )
+    from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost
+    from mtl_plugins.lab.report.resources import COSTS, read_costs, resource_table
+    from mtl_plugins.lab.runs.work_dirs import require_runs
+    from mtl_plugins.lab.tables import to_markdown
     from mtl_plugins.utils.files import make_folder, replacing
     from mtl_plugins.visualization.plots import write_picture
 
-    costs = read_costs(args.runs, args.size)
+    costs = read_costs(require_runs(args.runs), args.size)
+    if not costs:
+        raise ConfigError('The costs of none of the runs are known.')
     known = list(dict.fromkeys(name for cost in costs for name in cost.scores))
     if args.score not in known:
         raise ConfigError(f'`--score` should be a metric of one of the runs: {", ".join(known)}. Found {args.score}.')
     documents = [cost.describe() for cost in costs]
-    headings, rows = resource_rows(documents, args.score)
-    markdown = rows_in_markdown(headings, rows)
+    markdown = to_markdown(resource_table(documents, args.score, args.score))
     print(markdown, end='')
     if args.out is None:
         return

@@ -36,7 +36,7 @@ def main() -> None:
     from rich.text import Text
 
     from mtl_plugins.evaluation.scores import rule_of
-    from mtl_plugins.lab.plots.metric_curves import read_curve, render_curves
+    from mtl_plugins.lab.plots.curves import read_curve, render_curves
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.visualization.plots import write_picture
 

@@ -55,7 +55,7 @@ def main() -> None:
     from mtl_plugins.config.load import DATA_ROOT_VARIABLE, load_config, parse_options
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
-    from mtl_plugins.lab.plots.affinity_plots import render_affinity_by_layer, render_affinity_over_training
+    from mtl_plugins.lab.plots.curves import render_affinity_by_layer, render_affinity_over_training
     from mtl_plugins.records.provenance import provenance
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.files import make_folder, replacing

@@ -16,8 +16,14 @@ from mtl_plugins.lab.experiments.definition import Sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.results import BASELINE_FILE, read_note, write_json
 from mtl_plugins.lab.experiments.tables import SINGLE, Row, make_tables, to_table
-from mtl_plugins.lab.plots.sweep_plots import render_cost, render_importance, render_losses, render_scores
-from mtl_plugins.lab.report.resources import CostPoint, render_score_against_cost
+from mtl_plugins.lab.plots.sweep_plots import (
+    CostPoint,
+    render_cost,
+    render_importance,
+    render_losses,
+    render_score_against_cost,
+    render_scores,
+)
 from mtl_plugins.lab.tables import to_markdown
 from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.utils.data_files import ANY, is_number

@@ -1,19 +1,29 @@
-"""The pictures of what models did on a split: confusion matrices, IoU, errors by class, distance and place, images by rank."""
+"""Pictures of what models predict on a split: confusions, IoU, errors by class, distance and place, images side by side."""
 
+import itertools
+import textwrap
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, NullLocator
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
-from mtl_plugins.lab.plots.comparison import render_label_comparison
-from mtl_plugins.lab.plots.error_plots import render_class_bars, render_error_by_place, render_error_by_range
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
+from mtl_plugins.visualization.plots import GREY, distinct_colours, new_figure, tidy
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.tiles import render_tiles
 
 Figures = dict[str, Figure]
+TILE_WIDTH = 240
+# Values by the name of the model, by what they measure, such as 'IoU (%)'.
+Panels = Mapping[str, Mapping[str, Sequence[float]]]
+_MAP_WIDTH = 4.4
 
 
 def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
@@ -101,7 +111,7 @@ def draw_ranked(
     chosen = [rows[image['position']] for _, image in images]
     if label is None:
         captioned = [dict(row, caption=f'{last} {caption}') for row, caption in zip(chosen, captions, strict=True)]
-        return render_prediction_grid(captioned, labels, tile_width=240)
+        return render_prediction_grid(captioned, labels, tile_width=TILE_WIDTH)
     tiles = [
         dict(image=row['image'], values=row['labels'][label], predictions=[row['predictions'][label]], caption=caption)
         for row, caption in zip(chosen, captions, strict=True)
@@ -109,3 +119,223 @@ def draw_ranked(
     ranking = labels[label].pixel_error_names[0] if group == 'error' else score
     note = f'Numbers: {ranking} of the image alone.'
     return render_label_comparison(tiles, [labels[label].titles[1]], labels[label], note)
+
+
+def draw_comparisons(
+    examples: Sequence[Any], names: Sequence[str], labels: Mapping[str, LabelKind], largest: Sequence[int | None]
+) -> dict[str, np.ndarray]:
+    """The picture ``comparison_<label>`` of each label that an example has and a model predicts.
+
+    Args:
+        examples: Each with ``name``, ``image``, ``values``, and of each model ``predictions`` and ``attention``.
+        names: Of the models.
+        labels: The kinds by name.
+        largest: Of each example the class whose attention is shown.
+    """
+    pictures = {}
+    for label, kind in labels.items():
+        rows = []
+        for example, shown in zip(examples, largest, strict=True):
+            predictions = [each.get(label) for each in example.predictions]
+            if label not in example.values or all(prediction is None for prediction in predictions):
+                continue
+            row = dict(image=example.image, values=example.values[label], predictions=predictions, caption=example.name)
+            if kind.is_class_map and shown:
+                # Attention is that of the classes after the first.
+                row['attention'] = [None if maps is None else maps[shown - 1] for maps in example.attention]
+                row['frame'] = kind.palette[shown]
+            rows.append(row)
+        if rows:
+            pictures[f'comparison_{label}'] = render_label_comparison(rows, names, kind)
+    return pictures
+
+
+def render_label_comparison(
+    rows: Sequence[Mapping], names: Sequence[str], kind: LabelKind, note: str | None = None
+) -> np.ndarray:
+    """Draw the predictions of one label by several models: image, label, predictions, their errors, attention where there is.
+
+    Args:
+        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``values``, ``predictions``: of each model values or None, and
+            ``caption``; optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
+        names: Of the models.
+        kind: Of the label.
+        note: A sentence below.
+
+    Returns:
+        uint8 RGB ``(height, width, 3)``.
+
+    Raises:
+        ValueError: If there is no row.
+    """
+    tiles, attended = [], set()
+    for row in rows:
+        tile = {'image': row['image'], kind.titles[0]: kind.colour(row['values'])}
+        for name, prediction in zip(names, row['predictions'], strict=True):
+            if prediction is not None:
+                tile[name] = kind.colour(prediction)
+                if kind.pixel_error_names:
+                    tile[_errors_of(name, names)] = kind.colour_errors(row['values'], prediction)
+        for name, attention in zip(names, row.get('attention', ()), strict=False):
+            if attention is not None:
+                heading = f'attention of {name}'
+                attended.add(heading)
+                tile[heading] = overlay_attention(row['image'], attention.astype(np.float32), frame=row['frame'])
+        tiles.append(tile)
+    headings = itertools.chain(names, (_errors_of(name, names) for name in names), sorted(attended))
+    columns = [name for name in ('image', kind.titles[0], *headings) if any(name in tile for tile in tiles)]
+    attention_note = f'{NOTE}, for the class of the frame, which has the most pixels in the label'
+    notes = [kind.note(), kind.colour_errors_note, attention_note if attended else None, note]
+    return render_tiles(
+        tiles,
+        columns,
+        tile_width=TILE_WIDTH,
+        legend=kind.legend(),
+        notes=[each for each in notes if each],
+        smooth=('image', *attended),
+        captions=[row['caption'] for row in rows],
+        bars=[bar for bar in (kind.colour_bar(), kind.error_bar()) if bar],
+    )
+
+
+def _errors_of(name: str, names: Sequence[str]) -> str:
+    return f'{name}, errors' if len(names) > 1 else 'errors'
+
+
+def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None = None) -> Figure:
+    """Draw a bar per class and model, one panel below the other for each of the measures.
+
+    Args:
+        panels: Of each measure and model a value per class, NaN for none, which is written in its place.
+        classes: Names.
+        title: Above everything.
+
+    Raises:
+        ArgumentError: If a model has another number of values.
+    """
+    _check(panels, len(classes))
+    names = _names(panels)
+    width = 0.8 / len(names)
+    size = (max(len(classes) * (0.34 + 0.14 * len(names)) + 1.6, 5.5), 2.9 * len(panels) + 0.7)
+    figure = new_figure(*size)
+    axes = figure.subplots(len(panels), squeeze=False, sharex=True)[:, 0]
+    for axis, (measure, models) in zip(axes, panels.items(), strict=True):
+        for number, (name, colour) in enumerate(names.items()):
+            if name in models:
+                places = np.arange(len(classes)) + (number - (len(names) - 1) / 2) * width
+                axis.bar(places, models[name], width, color=colour, label=name)
+                # No bar at all would read as no error.
+                for place in places[np.isnan(np.asarray(models[name], float))]:
+                    axis.text(place, 0, ' none', rotation=90, ha='center', va='bottom', color=GREY, fontsize=8)
+        axis.axhline(0, color=GREY, linewidth=0.8)
+        tidy(axis, y=_in_two_lines(measure), grid='y')
+    axes[-1].set_xticks(range(len(classes)), labels=classes, rotation=90 if len(classes) > 8 else 0)
+    axes[-1].set_xlim(-0.6, len(classes) - 0.4)
+    _finish(figure, axes[0], names, title)
+    return figure
+
+
+def render_error_by_range(
+    panels: Panels, edges: np.ndarray, pixels: Sequence[int], unit: str, title: str | None = None
+) -> Figure:
+    """Draw errors over ranges of a quantity on a logarithmic axis, and below them how many labelled pixels each range has.
+
+    Args:
+        panels: Of each measure and model a value per range, NaN for none.
+        edges: The ascending positive numbers around the K ranges, ``(K + 1,)``.
+        pixels: In each range.
+        unit: What the axis shows, such as 'distance (m)'.
+        title: Above everything.
+
+    Raises:
+        ArgumentError: If a model has another number of values than there are ranges.
+    """
+    _check(panels, len(edges) - 1)
+    names = _names(panels)
+    figure = new_figure(8.4, 2.7 * len(panels) + 2.0)
+    axes = figure.subplots(len(panels) + 1, sharex=True, height_ratios=[2.7] * len(panels) + [1.1])
+    middles = np.sqrt(np.asarray(edges[:-1]) * edges[1:])
+    for axis, (measure, models) in zip(axes, panels.items(), strict=False):
+        for name, values in models.items():
+            axis.plot(middles, values, '.-', color=names[name], label=name, linewidth=1.6)
+        if np.nanmin([np.nanmin(values, initial=0) for values in models.values()]) < 0:
+            axis.axhline(0, color=GREY, linestyle='--', linewidth=1)
+        else:
+            axis.set_ylim(bottom=0)
+        tidy(axis, y=_in_two_lines(measure))
+    total = max(sum(pixels), 1)
+    axes[-1].stairs(100 * np.asarray(pixels) / total, edges, fill=True, color='#9aa0a6')
+    axes[-1].set_xscale('log')
+    axes[-1].set_xlim(edges[0], edges[-1])
+    axes[-1].set_xticks(edges, labels=[f'{edge:.3g}' for edge in edges])
+    axes[-1].xaxis.set_minor_formatter(NullFormatter())
+    axes[-1].xaxis.set_minor_locator(NullLocator())
+    tidy(axes[-1], unit, 'pixels\n(%)', grid='')
+    _finish(figure, axes[0], names, title)
+    return figure
+
+
+def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, title: str | None = None) -> Figure:
+    """Draw mean errors over the places of the image as heat maps: a row per measure, a column per model.
+
+    Measures that are negative somewhere are drawn from blue over white to red, the others from dark to bright.
+
+    Args:
+        panels: Of each measure and model a value per cell, row by row; NaN, drawn grey, for none.
+        grid: Rows and columns.
+        aspect: Width of the image over its height.
+        title: Above everything.
+
+    Raises:
+        ArgumentError: If a model has another number of values than there are cells.
+    """
+    _check(panels, grid[0] * grid[1])
+    names = _names(panels)
+    height = _MAP_WIDTH / aspect
+    size = (_MAP_WIDTH * len(names) + 1.2, (height + 0.4) * len(panels) + (0.4 if title else 0))
+    figure = new_figure(*size)
+    axes = figure.subplots(len(panels), len(names), squeeze=False)
+    for row, (measure, models) in zip(axes, panels.items(), strict=True):
+        cells = {name: np.reshape(values, grid) for name, values in models.items()}
+        lowest, highest = (extreme([extreme(each, initial=0) for each in cells.values()]) for extreme in (np.nanmin, np.nanmax))
+        limit = max(-lowest, highest)
+        colours = dict(cmap='bwr', vmin=-limit, vmax=limit) if lowest < 0 else dict(cmap='inferno', vmin=0, vmax=highest)
+        drawn = None
+        for axis, name in zip(row, names, strict=True):
+            axis.set_axis_off()
+            if name in cells:
+                if len(names) > 1:
+                    axis.set_title(textwrap.fill(name, 44), fontsize=10, pad=3)
+                axis.imshow(np.ones((1, 1, 3)) * 0.75, extent=(0, aspect, 0, 1))
+                drawn = axis.imshow(cells[name], extent=(0, aspect, 0, 1), interpolation='nearest', **colours)
+        bar = figure.colorbar(drawn, ax=list(row), pad=0.01, fraction=0.05)
+        bar.set_label(_in_two_lines(measure), fontsize=9)
+        bar.outline.set_visible(False)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure
+
+
+def _names(panels: Panels) -> dict[str, str]:
+    """Colours of the models of all panels."""
+    names = list(dict.fromkeys(name for models in panels.values() for name in models))
+    return dict(zip(names, distinct_colours(len(names)), strict=True))
+
+
+def _check(panels: Panels, number: int) -> None:
+    for measure, models in panels.items():
+        for name, values in models.items():
+            if len(values) != number:
+                raise ArgumentError(f'`panels` should hold {number} values of {measure} for {name}. Found {len(values)}.')
+
+
+def _in_two_lines(measure: str) -> str:
+    return measure.replace(' (', '\n(') if len(measure) > 20 else measure
+
+
+def _finish(figure: Figure, axis, names: Mapping[str, str], title: str | None) -> None:
+    if title:
+        figure.suptitle(title, fontsize=12)
+    if len(names) > 1:
+        handles, labels = axis.get_legend_handles_labels()
+        figure.legend(handles, labels, frameon=False, loc='outside lower center', ncols=min(len(names), 4))

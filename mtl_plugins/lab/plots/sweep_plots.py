@@ -1,6 +1,7 @@
-"""The plots that end a sweep, from arrays: scores over a parameter, losses, costs, importance. All give figures."""
+"""The plots of sweeps and reports, from arrays: scores over a parameter or a cost, losses, costs, importance."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -9,10 +10,10 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from mtl_plugins.visualization.plots import COLOURS, distinct_colours
+from mtl_plugins.errors import ArgumentError
+from mtl_plugins.visualization.plots import COLOURS, GREY, distinct_colours, new_figure, tidy
 
 LOG_FROM = 10.0
-GREY = '#606468'
 # Names in a legend beyond this are too many to tell apart: a colour scale says the score instead.
 MAX_NAMED = 8
 
@@ -65,7 +66,7 @@ def render_scores(
     if not numeric and sum(map(len, ticks)) > 70:
         for label in axis.get_xticklabels():
             label.set(rotation=25, horizontalalignment='right', rotation_mode='anchor')
-    _label(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
+    tidy(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
     axis.legend(frameon=False)
     return figure
 
@@ -117,7 +118,7 @@ def render_losses(
         axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f'{value:g}'))
         axis.yaxis.set_minor_formatter(NullFormatter())
     axis.set_xlim(left=0)
-    _label(axis, 'iteration', 'training loss')
+    tidy(axis, 'iteration', 'training loss')
     if named:
         axis.legend(frameon=False, fontsize='small')
     return figure
@@ -139,7 +140,7 @@ def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray,
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticklabels([f'{tick:g}' for tick in ticks])
         axis.set_ylim(bottom=0)
-        _label(axis, parameter, label)
+        tidy(axis, parameter, label)
     return figure
 
 
@@ -152,8 +153,7 @@ def render_importance(importance: Mapping[str, float], metric: str) -> Figure:
     bars = axis.barh(names, shares, color=COLOURS[0], height=0.6)
     axis.bar_label(bars, [f'{share:.2f}' for share in shares], padding=4)
     axis.set_xlim(0, 1.08 * max(1e-9, *shares, 0))
-    _label(axis, f'share of the variance of {metric}', '')
-    axis.grid(visible=False, axis='y')
+    tidy(axis, f'share of the variance of {metric}', grid='x')
     return figure
 
 
@@ -177,15 +177,62 @@ def _figure() -> tuple[Figure, Axes]:
 
 
 def _blank(width: float, height: float) -> Figure:
-    figure = Figure(figsize=(width, height), dpi=110, layout='constrained')
+    figure = new_figure(width, height)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
     return figure
 
 
-def _label(axis: Axes, x: str, y: str) -> None:
-    axis.set_xlabel(x)
-    axis.set_ylabel(y)
-    axis.set_axisbelow(True)
-    axis.grid(color='#e4e6e8')
-    for side in ('top', 'right'):
-        axis.spines[side].set_visible(False)
+@dataclass(frozen=True)
+class CostPoint:
+    """A run; those of one name, such as several seeds, share a colour."""
+
+    name: str
+    cost: float
+    score: float
+
+
+def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) -> list[CostPoint]:
+    """The points that no cheaper or equally cheap one beats, by rising cost."""
+    sign = -1 if lower_is_better else 1
+    front: list[CostPoint] = []
+    for point in sorted(points, key=lambda point: (point.cost, -sign * point.score)):
+        if not front or sign * point.score > sign * front[-1].score:
+            front.append(point)
+    return front
+
+
+def render_score_against_cost(
+    points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False, title: str | None = None
+) -> Figure:
+    """Draw a point per run, and a dashed line through those that no cheaper run beats.
+
+    Args:
+        points: The runs.
+        cost: Label of the horizontal axis.
+        score: Label of the vertical one.
+        lower_is_better: True for errors.
+        title: Above everything.
+
+    Raises:
+        ArgumentError: If there is no point.
+    """
+    if not points:
+        raise ArgumentError('`points` should hold at least one run. Found none.')
+    names = list(dict.fromkeys(point.name for point in points))
+    figure = new_figure(8.4, 4.8)
+    axis = figure.subplots()
+    front = best_trade_offs(points, lower_is_better)
+    places = dict(color='#9aa0a6', linestyle='--', linewidth=1, zorder=1)
+    axis.step([point.cost for point in front], [point.score for point in front], where='post', **places)
+    for number, name in enumerate(names):
+        own = [point for point in points if point.name == name]
+        # Eight colours that can be told apart, and then other shapes.
+        look = dict(color=COLOURS[number % len(COLOURS)], marker='os^Dv'[number // len(COLOURS) % 5])
+        axis.scatter([point.cost for point in own], [point.score for point in own], s=44, label=name, **look)
+    tidy(axis, cost, f'{score} (lower is better)' if lower_is_better else score)
+    axis.margins(0.08)
+    axis.set_xlim(left=0)
+    figure.legend(frameon=False, loc='outside right upper', fontsize=9)
+    if title:
+        figure.suptitle(title, fontsize=12)
+    return figure

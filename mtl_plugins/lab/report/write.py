@@ -4,7 +4,7 @@ import base64
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +12,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import mtl_plugins
-from mtl_plugins.errors import ConfigError, DataError, UserError
+from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
-from mtl_plugins.lab.plots.metric_curves import average, read_curve, render_curves
-from mtl_plugins.lab.plots.sweep_plots import render_scores
+from mtl_plugins.lab.plots.curves import average, read_curve, render_curves
+from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost, render_scores
 from mtl_plugins.lab.report import charts
 from mtl_plugins.lab.report.curves import curves_of, render_page
 from mtl_plugins.lab.report.groups import (
@@ -32,15 +32,7 @@ from mtl_plugins.lab.report.groups import (
     read_trials,
 )
 from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
-from mtl_plugins.lab.report.resources import (
-    COSTS,
-    CostPoint,
-    RunCost,
-    read_cost,
-    render_score_against_cost,
-    resource_rows,
-    tell_left_out,
-)
+from mtl_plugins.lab.report.resources import COSTS, RunCost, read_costs, resource_table
 from mtl_plugins.lab.runs.tables import make_table
 from mtl_plugins.lab.runs.work_dirs import require_runs
 from mtl_plugins.lab.tables import WRITERS, Table
@@ -154,15 +146,12 @@ def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
     sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
-    costs, refused = [], {}
-    for group in configured:
-        try:
-            costs.append(_cost_of(group, options.size))
-        except UserError as error:
-            refused[group.name] = error
-    tell_left_out(list(refused.values()))
+    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], options.size)}
+    # Under the names of the groups.
+    costs = [replace(known[group.runs[0].path], name=group.name) for group in configured if group.runs[0].path in known]
+    refused = [group for group in configured if group.runs[0].path not in known]
     report = _Report(runs, groups, monitor, best, costs, sweeps)
-    able = [group for group in groups if group.representative is not None and group.name not in refused]
+    able = [group for group in groups if group.representative is not None and group not in refused]
     report.without = [group.name for group in groups if group not in able]
     if options.predictions and able:
         shown = best if best not in report.without else able[0].name
@@ -179,16 +168,10 @@ def _rename(groups: list[RunGroup], names: Sequence[str] | None) -> list[RunGrou
     return [RunGroup(name, group.runs) for name, group in zip(names, groups, strict=True)]
 
 
-def _cost_of(group: RunGroup, size: tuple[int, int]) -> RunCost:
-    """That of the first run, under the name of the group."""
-    return RunCost(**{**vars(read_cost(group.runs[0], size)), 'name': group.name})
-
-
 def _tables(report: _Report) -> dict[str, Table]:
     tables: dict[str, Table] = {'rows': ladder_table(report.groups), 'runs': make_table(report.runs)}
     if report.costs:
-        headings, rows = resource_rows([cost.describe() for cost in report.costs], report.monitor)
-        tables['resources'] = Table([report.title if heading == report.monitor else heading for heading in headings], rows)
+        tables['resources'] = resource_table([cost.describe() for cost in report.costs], report.monitor, report.title)
     tables['configs'] = config_table(report.groups)
     tables['provenance'] = provenance_table(report.groups)
     return tables
