@@ -1,21 +1,25 @@
-"""Runs by row: those that differ in their seed only are one row of a table and one curve."""
+"""Groups of runs that differ in their seed only: a row of a table, a curve."""
 
 import contextlib
 import json
 import re
 import statistics
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from mtl_plugins.errors import CorruptFileError
-from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
-from mtl_plugins.lab.runs.query import differing_keys, headings
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED
+from mtl_plugins.lab.runs.query import differing_keys, headings, rule_for
 from mtl_plugins.lab.tables import Table
 from mtl_plugins.records.record import RunRecord
-from mtl_plugins.utils.data_files import parse_json, printable, read_bytes, shorten
+from mtl_plugins.utils.data_files import is_number, is_text, printable, read_json
 
 TRIALS_NAME = 'trials.json'
+# What each trial has, and what those have that ended.
+_TRIAL = dict(number=None, params={}, folders=[is_text], state=is_text, label=is_text)
+_COSTS = ('score', 'seconds', 'memory', 'parameters')
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
 
 
@@ -27,11 +31,11 @@ class RunGroup:
     runs: list[RunRecord]
 
     def values(self, key: str) -> list[float]:
-        """What the runs know of a key, see :meth:`RunRecord.get`."""
+        """Return the numbers at a key, see :meth:`RunRecord.get`, of the runs that have it."""
         return [value for run in self.runs if (value := run.number(key)) is not None]
 
     def scores(self, metric: str) -> list[float]:
-        """A metric of the best validation of each run that has it."""
+        """Return a metric of the best validation of each run that has it."""
         return [run.scores[metric] for run in self.runs if run.scores.get(metric) is not None]
 
     def mean(self, metric: str) -> float | None:
@@ -46,87 +50,61 @@ class RunGroup:
 
 
 def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
-    """The groups, in the order of their first runs: runs whose folders differ in ``_seed<number>`` only.
+    """Group runs whose folders differ in ``_seed<number>`` only, in the order of the first runs.
 
     Trials of a sweep are called by what they tried. Folders of one name in several places keep the place in their name.
     """
     names: dict[str, list[RunRecord]] = {}
-    places = {run.path: printable(_SEED.sub('', run.path.absolute().name)) for run in runs}
-    parents: dict[str, set] = {}
+    own = {run.path: printable(_SEED.sub('', run.path.absolute().name)) for run in runs}
+    places = {(own[run.path], run.path.absolute().parent) for run in runs}
+    ambiguous = {name for name, count in Counter(name for name, _ in places).items() if count > 1}
+    tried: dict[Path, str] = {}
+    for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
+        # Without a usable file of the sweep they are called as their folders.
+        with contextlib.suppress(CorruptFileError):
+            for trial in read_trials(folder)['trials']:
+                tried |= {folder / path: printable(trial['label']) for path in trial['folders']}
     for run in runs:
-        parents.setdefault(places[run.path], set()).add(run.path.absolute().parent)
-    tried = _trial_names(runs)
-    for run in runs:
-        name = places[run.path]
-        if len(parents[name]) > 1:
-            name = f'{printable(run.path.absolute().parent.name)}/{name}'
-        names.setdefault(tried.get(run.path, name), []).append(run)
+        parent, name = printable(run.path.absolute().parent.name), own[run.path]
+        names.setdefault(tried.get(run.path, f'{parent}/{name}' if name in ambiguous else name), []).append(run)
     return [RunGroup(name, sorted(own, key=lambda run: run.number('seed') or 0)) for name, own in names.items()]
 
 
-def _trial_names(runs: Sequence[RunRecord]) -> dict:
-    """What the trials of sweeps among the runs tried."""
-    names = {}
-    for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
-        # Without a usable file of the sweep they are called as their folders.
-        with contextlib.suppress(OSError, CorruptFileError):
-            for trial in read_trials(folder)['trials']:
-                names |= {folder / path: printable(trial['label']) for path in trial['folders']}
-    return names
-
-
 def read_trials(folder: Path) -> dict:
-    """Return what ``trials.json`` in the folder of a sweep says.
+    """Return the document in ``trials.json`` of the folder of a sweep.
 
     Raises:
-        OSError: If there is none.
-        CorruptFileError: If it is something else than a sweep writes.
+        CorruptFileError: If there is none, or it is something else than a sweep writes.
     """
-    path = folder / TRIALS_NAME
-    data = read_bytes(path)
-    try:
-        document = parse_json(data)
-        fit = isinstance(document['metric'], str) and isinstance(document['sweep'], str)
-        for trial in document['trials']:
-            numbers = [trial[key] for key in ('score', 'seconds', 'memory', 'parameters') if trial[key] is not None]
-            fit &= all(isinstance(number, (int, float)) for number in numbers) and isinstance(trial['params'], dict)
-            fit &= isinstance(trial['folders'], list) and all(isinstance(name, str) for name in trial['folders'])
-            fit &= all(isinstance(trial[key], str) for key in ('state', 'label')) and isinstance(
-                trial['error'], (str, type(None))
-            )
-            fit &= 'number' in trial
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptFileError(f"'{path}' is not the list of a sweep's trials ({shorten(error)}).") from error
-    if not fit:
-        raise CorruptFileError(f"'{path}' is not the list of a sweep's trials: an entry has another type.")
+    form = dict(metric=is_text, sweep=is_text, trials=[{**_TRIAL, **dict.fromkeys(_COSTS, is_number), 'error': is_text}])
+    what = "list of a sweep's trials"
+    document = read_json(folder / TRIALS_NAME, what, form)
+    for entry, keys in ((document, form), *((trial, _TRIAL) for trial in document.get('trials') or ())):
+        if missing := [key for key in keys if entry.get(key) is None]:
+            raise CorruptFileError(f"The {what} '{folder / TRIALS_NAME}' cannot be used: it has no `{missing[0]}`.")
     return document
 
 
 def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:
-    """The summaries that the groups have, with what people call them; without any, the scores that chose their best checkpoints.
-
-    The common score only where a run has all that it sums up: it is 0 by definition for the others.
-    """
+    """Return the summaries of the groups with their titles; without any, the scores that chose their best checkpoints."""
     known = {name: title for name, title in TITLED.items() if any(has_metric(group, name) for group in groups)}
     monitored = dict.fromkeys((run.data.get('best') or {}).get('monitor') for group in groups for run in group.runs)
     return known or {name: name for name in monitored if name and any(has_metric(group, name) for group in groups)}
 
 
 def lower_is_better(groups: Sequence[RunGroup], metric: str) -> bool:
-    """For a metric of :func:`metrics_of`."""
-    bests = [run.data.get('best') or {} for group in groups for run in group.runs]
-    rules = {best.get('monitor'): best.get('rule') for best in bests}
-    return (rule_of(metric) or rules.get(metric)) == 'less'
+    """Return True for errors."""
+    return rule_for([run for group in groups for run in group.runs], metric) == 'less'
 
 
 def has_metric(group: RunGroup, metric: str) -> bool:
-    """Whether a metric of a group says something, see :func:`metrics_of`."""
+    """Return True if a group has a metric; the common score, 0 by definition without, needs all that it sums up."""
     needed = (metric, *TASK_SUMMARIES) if metric == SUMMARY_MULTITASK else (metric,)
     return all(group.scores(name) for name in needed)
 
 
 def ladder_table(groups: Sequence[RunGroup]) -> Table:
-    """A row for each group: mean and standard deviation over seeds, and the change from the row above."""
+    """Tabulate the groups: mean and standard deviation over seeds, and the change from the row above."""
     metrics = metrics_of(groups)
     columns: dict[str, list[str]] = {'row': [group.name for group in groups], 'seeds': [str(len(group.runs)) for group in groups]}
     columns['parameters (M)'] = [_cell(group.values('parameters'), 1e-6) for group in groups]
@@ -152,7 +130,7 @@ def _cell(values: Sequence[float], scale: float = 1, digits: int = 2, spread: bo
 
 
 def config_table(groups: Sequence[RunGroup]) -> Table:
-    """A row for each config key in which the first runs of the groups differ, a column for each group."""
+    """Tabulate the config keys in which the first runs of the groups differ, a column for each group."""
     runs = [group.runs[0] for group in groups]
     keys = differing_keys(runs)
     cells = [[heading, *(_text(run.get(key)) for run in runs)] for key, heading in zip(keys, headings(keys), strict=True)]
@@ -164,7 +142,7 @@ def _text(value) -> str:
 
 
 def provenance_table(groups: Sequence[RunGroup]) -> Table:
-    """Where each run comes from: code, data, device, versions and time."""
+    """Tabulate the code, data, device, versions and time of each run."""
     rows = []
     for group in groups:
         for run in group.runs:
@@ -176,7 +154,6 @@ def provenance_table(groups: Sequence[RunGroup]) -> Table:
             versions = run.data.get('versions') or {}
             texts = (group.name, _text(run.get('seed')), run.state, commit, str(run.data.get('config_hash') or ''), prints)
             machine = f'{processes}{device.get("name", "")}{threads}'
-            rows.append(
-                [*texts, machine, str(versions.get('torch', '')), str(run.data.get('started') or '')[:16].replace('T', ' ')]
-            )
+            started = str(run.data.get('started') or '')[:16].replace('T', ' ')
+            rows.append([*texts, machine, str(versions.get('torch', '')), started])
     return Table(['row', 'seed', 'state', 'commit', 'config', 'data', 'device', 'torch', 'started (UTC)'], rows)

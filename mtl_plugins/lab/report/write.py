@@ -1,6 +1,7 @@
 """A report on runs: one page that holds everything, the same tables as files, figures as PNG and PDF."""
 
 import base64
+import contextlib
 import datetime
 import json
 from collections.abc import Mapping, Sequence
@@ -15,7 +16,7 @@ import mtl_plugins
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
-from mtl_plugins.lab.plots.curves import average, read_curve, render_curves
+from mtl_plugins.lab.plots.curves import read_curve, render_curves
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost, render_scores
 from mtl_plugins.lab.report import charts
 from mtl_plugins.lab.report.curves import curves_of, render_page
@@ -49,17 +50,17 @@ _SWEEP_PICTURES = ('score_by_*.png', 'losses.png', 'cost_by_batch_size.png', 'im
 
 @dataclass(frozen=True)
 class ReportOptions:
-    """What a report shows.
+    """Options of a report.
 
     Attributes:
         title: Above the page.
         names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
         data_root: Replaces that of the first run's config.
-        split: Whose images are predicted; that of the validation by default.
-        examples: Images of the gallery.
-        predictions: Whether the models predict at all.
+        split: To be predicted; that of the validation by default.
+        examples: Number of images in the gallery.
+        predictions: False leaves out all that needs checkpoints or data.
         size: Height and width of the image whose operations are counted.
-        progress: Whether to show progress bars.
+        progress: Show progress bars.
     """
 
     title: str = 'Report'
@@ -74,8 +75,6 @@ class ReportOptions:
 
 @dataclass
 class _Report:
-    """What was found out."""
-
     runs: list[RunRecord]
     groups: list[RunGroup]
     monitor: str
@@ -87,7 +86,6 @@ class _Report:
 
     @property
     def title(self) -> str:
-        """What people call the score that ranks the rows."""
         return metrics_of(self.groups)[self.monitor]
 
 
@@ -97,10 +95,10 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
     Args:
         folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
         out: The folder; made if missing. Files of an earlier report are replaced.
-        options: What it shows.
+        options: See there.
 
     Returns:
-        What was written, the page first.
+        The files, the page first.
 
     Raises:
         DataNotFoundError: If there is no such folder, or no run.
@@ -178,20 +176,19 @@ def _tables(report: _Report) -> dict[str, Table]:
 
 
 def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
-    """The figures of the page as files."""
     figures: dict[str, Figure | np.ndarray] = {}
     lower = lower_is_better(report.groups, report.monitor)
     for metric, name in ((report.monitor, report.title), ('loss', 'loss')):
         curves = []
         for group in report.groups:
+            own = []
             for run in group.runs:
-                try:
-                    curves.append(read_curve(run.path, metric, group.name))
-                except (ConfigError, DataError):
-                    # Not logged, or not yet.
-                    continue
-        shared = [name for name in dict.fromkeys(curve.name for curve in curves) if _share([c for c in curves if c.name == name])]
-        curves = [curve for curve in curves if curve.name in shared]
+                # Not logged, or not yet.
+                with contextlib.suppress(ConfigError, DataError):
+                    own.append(read_curve(run.path, metric, group.name))
+            # Seeds that share no iteration have no mean.
+            if own and set.intersection(*(set(curve.iterations.tolist()) for curve in own)):
+                curves += own
         if curves and max(len(curve.values) for curve in curves) > 1:
             figures[f'curves_{_file_name(name)}'] = render_curves(curves, metric)
     for metric, title in metrics_of(report.groups).items():
@@ -221,14 +218,6 @@ def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
     return figures
 
 
-def _share(curves: Sequence) -> bool:
-    try:
-        average(curves)
-    except ConfigError:
-        return False
-    return True
-
-
 def _file_name(text: str) -> str:
     return ''.join(letter if letter.isalnum() else '_' for letter in text)
 
@@ -242,16 +231,13 @@ def _read_sweep(folder: Path) -> dict:
     for trial in document['trials']:
         values = [trial['params'].get(name, '') for name in names]
         cells = [f'{value:.3g}' if isinstance(value, float) else str(value) for value in values]
-        cells += ['' if trial[key] is None else form.format(trial[key]) for key, form in number.items()]
-        rows.append([str(trial['number']), *cells, trial['state'] if not trial['error'] else trial['error']])
+        cells += ['' if trial.get(key) is None else form.format(trial[key]) for key, form in number.items()]
+        rows.append([str(trial['number']), *cells, trial.get('error') or trial['state']])
     headings = ['trial', *names, title, 'time (s)', 'memory (MiB)', 'parameters', 'state']
     files = [path for pattern in _SWEEP_PICTURES for path in sorted(folder.glob(pattern))]
-    pictures = [(path.stem.replace('_', ' '), _png_uri(path.read_bytes())) for path in files]
+    encoded = [base64.b64encode(path.read_bytes()).decode() for path in files]
+    pictures = [(path.stem.replace('_', ' '), f'data:image/png;base64,{data}') for path, data in zip(files, encoded, strict=True)]
     return dict(name=document['sweep'], table=Table(headings, rows), pictures=pictures)
-
-
-def _png_uri(data: bytes) -> str:
-    return f'data:image/png;base64,{base64.b64encode(data).decode()}'
 
 
 def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) -> str:
@@ -273,11 +259,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
         gallery=gallery,
         best=report.best,
     )
-    sections = [
-        ('rows', 'Rows'),
-        ('curves', 'Curves'),
-        *((f'errors-{name}', name.capitalize()) for name in labels),
-    ]
+    sections = [('rows', 'Rows'), ('curves', 'Curves'), *((f'errors-{name}', name.capitalize()) for name in labels)]
     sections += [('gallery', 'Gallery')] if gallery else []
     sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
     sections += [('resources', 'Resources')] if 'resources' in tables else []
@@ -349,7 +331,6 @@ def _chart_titles(confusions: Mapping, errors: Mapping, found: Predictions | Non
 
 
 def _document(report: _Report) -> dict[str, Any]:
-    """All numbers."""
     found = report.found
     rows = [
         dict(

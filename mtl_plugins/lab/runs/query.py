@@ -3,20 +3,23 @@
 import difflib
 import functools
 import json
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
 from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.records.record import MISSING, RunRecord
+from mtl_plugins.utils.data_files import is_number
 
 _TOKEN = re.compile(
     r"""\s*(?:(?P<op><=|>=|==|!=|[<>=~])|(?P<bracket>[()])|`(?P<key>[^`]+)`|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s<>=!~()'"`]+))"""
 )
 _HOW = 'It should be KEY OP VALUE with <, <=, >, >=, =, != or ~ (contains), joined by and, or, not and brackets'
 _WORDS = dict(true=True, false=False, none=None, null=None)
+_ORDERS = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
 Condition = Callable[[RunRecord], bool]
 
 
@@ -56,17 +59,13 @@ class Query:
             return self._tokens.pop(0)[1]
         return None
 
-    def _any(self) -> Condition:
-        parts = [self._all()]
-        while self._take('word', 'or'):
-            parts.append(self._all())
-        return parts[0] if len(parts) == 1 else lambda run: any(part(run) for part in parts)
-
-    def _all(self) -> Condition:
-        parts = [self._one()]
-        while self._take('word', 'and'):
-            parts.append(self._one())
-        return parts[0] if len(parts) == 1 else lambda run: all(part(run) for part in parts)
+    def _any(self, word: str = 'or') -> Condition:
+        """Parse what ``or`` joins, or within it ``and``, which binds more tightly."""
+        part, join = (self._one, all) if word == 'and' else (lambda: self._any('and'), any)
+        parts = [part()]
+        while self._take('word', word):
+            parts.append(part())
+        return lambda run: join(part(run) for part in parts)
 
     def _one(self) -> Condition:
         if self._take('word', 'not'):
@@ -78,29 +77,28 @@ class Query:
                 raise self._error(self._take())
             return inner
         key = self._take('key') or self._take('word')
-        operator = self._take('op') if key else None
-        quoted = self._take('quoted') if operator else None
-        value = quoted[1:-1] if quoted is not None else self._take('word') if operator else None
+        sign = self._take('op') if key else None
+        quoted = self._take('quoted') if sign else None
+        value = quoted[1:-1] if quoted is not None else self._take('word') if sign else None
         if value is None:
             raise self._error(self._take())
         self.keys.append(key)
-        return lambda run: _compare(run.get(key, MISSING), operator, value, quoted is not None)
+        return lambda run: _compare(run.get(key, MISSING), sign, value, quoted is not None)
 
 
-def _compare(found: Any, operator: str, text: str, quoted: bool) -> bool:
-    if operator == '~':
+def _compare(found: Any, sign: str, text: str, quoted: bool) -> bool:
+    if sign == '~':
         items = found if isinstance(found, (list, dict)) else [] if found in (MISSING, None) else [found]
         return any(text.casefold() in str(item).casefold() for item in items)
     value = text if quoted else _value(text)
     found = None if found is MISSING else found
     if isinstance(found, str):
         value = text if value is not None else None
-    if operator in ('=', '==', '!='):
+    if sign in ('=', '==', '!='):
         same = found == value and isinstance(found, bool) == isinstance(value, bool)
-        return same == (operator != '!=')
-    if (_is_number(found) and _is_number(value)) or (isinstance(found, str) and isinstance(value, str)):
-        return {'<': found < value, '<=': found <= value, '>': found > value, '>=': found >= value}[operator]
-    return False
+        return same == (sign != '!=')
+    comparable = (is_number(found) and is_number(value)) or (isinstance(found, str) and isinstance(value, str))
+    return comparable and _ORDERS[sign](found, value)
 
 
 def _value(text: str) -> Any:
@@ -110,10 +108,6 @@ def _value(text: str) -> Any:
         return float(text)
     except ValueError:
         return text
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 # Hooks save, draw and log; a package that got another one would fill the table.
@@ -126,7 +120,7 @@ def _flat(section: str, text: str) -> dict[str, Any]:
 
 
 def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
-    """Dotted keys of the config in which the runs differ, without names, places and default hooks.
+    """Return the dotted keys of the config in which the runs differ, without names, places and default hooks.
 
     Where the class of something differs, its ``type`` stands for the arguments that only one of the classes has.
     """
@@ -151,7 +145,7 @@ def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def headings(keys: Sequence[str]) -> list[str]:
-    """The shortest ending of each key that no other key has, and that says something."""
+    """Return the shortest ending of each key that no other key has, and that says something."""
     shortest = []
     for key in keys:
         parts = key.split('.')
@@ -162,7 +156,7 @@ def headings(keys: Sequence[str]) -> list[str]:
 
 
 def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
-    """Keys of the summaries that any of the runs has, with what people call them; of the common one, if any has all its tasks."""
+    """Return the keys of the summaries of the runs with their titles; of the common one, if any run has all its tasks."""
     needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in TITLED}
     return {
         f'scores.{name}': title
@@ -187,10 +181,16 @@ def check_keys(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
             )
 
 
+def rule_for(runs: Sequence[RunRecord], metric: str) -> str | None:
+    """Return ``'greater'`` or ``'less'``, whichever is better: for a summary, or a score that chose checkpoints of the runs."""
+    bests = [run.data.get('best') or {} for run in runs]
+    return rule_of(metric) or {best.get('monitor'): best.get('rule') for best in bests}.get(metric)
+
+
 def select(
     runs: Sequence[RunRecord], conditions: Sequence[str], sort: str | None = None, reverse: bool = False
 ) -> list[RunRecord]:
-    """The runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it stand last.
+    """Return the runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it stand last.
 
     Raises:
         ConfigError: If a condition cannot be read, or a key is unknown to all runs.
@@ -200,10 +200,9 @@ def select(
     chosen = [run for run in runs if all(query.matches(run) for query in queries)]
     if not sort:
         return chosen[::-1] if reverse else chosen
-    name = sort.removeprefix('scores.').removeprefix('metrics_summary/')
-    bests = [run.data.get('best') or {} for run in runs]
-    rules = {**{best.get('monitor'): best.get('rule') for best in bests}, **{name: rule_of(name) for name in SUMMARIES}}
-    downwards = (rules.get(f'metrics_summary/{name}', rules.get(name)) == 'greater') != reverse
+    name = sort.removeprefix('scores.')
+    rule = rule_for(runs, name) or rule_for(runs, f'metrics_summary/{name}')
+    downwards = (rule == 'greater') != reverse
     having = [run for run in chosen if run.get(sort) is not None]
     numbers = all(isinstance(run.get(sort), (int, float)) for run in having)
     having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=downwards)
