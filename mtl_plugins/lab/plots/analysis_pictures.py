@@ -27,7 +27,7 @@ _MAP_WIDTH = 4.4
 
 
 def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
-    """IoU bars and confusion matrices of each class map: of one model shares and counts, of several shares and differences.
+    """Draw IoU and confusions of each class map: of one model shares and counts, of several shares and differences.
 
     Args:
         splits: By the name of the model.
@@ -58,7 +58,7 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
 
 
 def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
-    """The errors of every label by every grouping that has a pixel.
+    """Draw the errors of every label by every grouping that has a pixel.
 
     Args:
         splits: By the name of the model.
@@ -93,7 +93,7 @@ def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
 def draw_ranked(
     ranked: Mapping[str, Sequence[Mapping]], rows: Mapping[int, Mapping], score: str, labels: Mapping[str, LabelKind]
 ) -> np.ndarray:
-    """The best, median and worst images of a run: the label that the score is of, its prediction and errors, or all labels.
+    """Draw the best, median and worst images of a run: the label that the score is of and its errors, or all labels.
 
     Args:
         ranked: Images by rank, each with ``position``, ``name`` and the score.
@@ -124,7 +124,7 @@ def draw_ranked(
 def draw_comparisons(
     examples: Sequence[Any], names: Sequence[str], labels: Mapping[str, LabelKind], largest: Sequence[int | None]
 ) -> dict[str, np.ndarray]:
-    """The picture ``comparison_<label>`` of each label that an example has and a model predicts.
+    """Draw the picture ``comparison_<label>`` of each label that an example has and a model predicts.
 
     Args:
         examples: Each with ``name``, ``image``, ``values``, and of each model ``predictions`` and ``attention``.

@@ -31,12 +31,12 @@ class Curve:
     places: np.ndarray
 
     def reaches(self, value: float, lower_is_better: bool = False) -> int | None:
-        """The iteration of the first value that is as good as ``value``; None if there is none."""
+        """Return the iteration of the first value that is as good as ``value``; None if there is none."""
         good = self.values <= value if lower_is_better else self.values >= value
         return int(self.iterations[good.argmax()]) if good.any() else None
 
     def best(self, lower_is_better: bool = False) -> float:
-        """The best value of the curve, whatever is not a number left out."""
+        """Return the best value, NaN ignored."""
         return float((np.nanmin if lower_is_better else np.nanmax)(self.values))
 
 
@@ -51,7 +51,7 @@ class Band:
 
 
 def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
-    """A metric of a run: of the validations in its ``metrics.csv``, or else of the training in its log, such as ``loss``.
+    """Read a metric of a run: of the validations in its ``metrics.csv``, or else of the training in its log, such as ``loss``.
 
     Args:
         run: The work dir.
@@ -92,7 +92,7 @@ def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
 
 
 def average(curves: Sequence[Curve]) -> Band:
-    """The band of curves, such as those of several seeds, at the iterations that all of them have.
+    """Return the band of curves, such as those of several seeds, at the iterations that all of them have.
 
     Raises:
         ConfigError: If there is no such iteration.
@@ -138,7 +138,7 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
 
 
 def render_affinity_over_training(runs: Sequence[Mapping[str, Curve]]) -> Figure:
-    """Cosines of each pair of tasks above norms of each task, over the iterations. A colour per pair and task, a dash per name.
+    """Draw cosines of each pair of tasks and norms of each task over the iterations: a colour per pair, a dash per name.
 
     Runs of one name, such as several seeds, are one curve: their mean, and a band from the lowest to the highest. Long curves
     are moving averages over a fortieth of their points, the points faint behind them.
@@ -187,7 +187,7 @@ def _draw_curve(axis: Any, curves: Sequence[Curve], colour: str, style: str, lab
 
 
 def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """For each pair of tasks the cosine and the ratio of norms of each part of the network, the input at the top.
+    """Draw for each pair of tasks the cosine and the ratio of norms of each part of the network, the input at the top.
 
     Bars are the standard deviation over the batches; what lies left of the line is conflict. The last row is the whole of what
     is shared.

@@ -21,7 +21,7 @@ MAX_NAMED = 8
 def render_scores(
     values: Sequence, scores: np.ndarray, groups: Sequence[str], *, parameter: str, metric: str, higher_is_better: bool = True
 ) -> Figure:
-    """The score of each trial against a parameter, a line through the means of each group, a bar for each mean over names.
+    """Draw the score of each trial against a parameter, a line through the means of each group, over names a bar for each.
 
     Args:
         values: N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each.
@@ -72,7 +72,7 @@ def render_scores(
 
 
 def _have_room(ticks: Sequence[float]) -> bool:
-    """Whether each number may stand below its place: those that a sampler drew may lie anywhere."""
+    """Return True if each number may be written at its place: those that a sampler drew may be anywhere."""
     gaps = np.diff(ticks)
     return not gaps.size or gaps.min() >= (ticks[-1] - ticks[0]) / 15
 
@@ -85,7 +85,7 @@ def render_losses(
     higher_is_better: bool = True,
     smoothing: int = 5,
 ) -> Figure:
-    """Training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
+    """Draw training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
 
     Args:
         curves: Name, iterations (K,) and losses (K,) of each trial.
@@ -125,7 +125,7 @@ def render_losses(
 
 
 def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray, *, parameter: str = 'batch size') -> Figure:
-    """Time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
+    """Draw time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
     figure = _blank(9.6, 4.2)
     sizes = np.asarray(sizes, float)
     ticks = np.unique(sizes)
@@ -145,7 +145,7 @@ def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray,
 
 
 def render_importance(importance: Mapping[str, float], metric: str) -> Figure:
-    """Shares of the variance of the score that each parameter explains, as bars, the greatest on top."""
+    """Draw the share of the variance of the score that each parameter explains, as bars, the greatest on top."""
     names = sorted(importance, key=importance.get)
     shares = [importance[name] for name in names]
     figure = _blank(8.4, 1.4 + 0.45 * len(names))
@@ -158,7 +158,7 @@ def render_importance(importance: Mapping[str, float], metric: str) -> Figure:
 
 
 def running_mean(values: np.ndarray, length: int) -> np.ndarray:
-    """Mean of each value (N,) and the ``length - 1`` before it, of fewer at the beginning."""
+    """Return the mean of each value (N,) and the ``length - 1`` before it, of fewer at the beginning."""
     sums = np.concatenate([[0.0], np.cumsum(values)])
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - length, 0)
@@ -192,7 +192,7 @@ class CostPoint:
 
 
 def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) -> list[CostPoint]:
-    """The points that no cheaper or equally cheap one beats, by rising cost."""
+    """Return the points that no cheaper or equally cheap one beats, by rising cost."""
     sign = -1 if lower_is_better else 1
     front: list[CostPoint] = []
     for point in sorted(points, key=lambda point: (point.cost, -sign * point.score)):

@@ -1,4 +1,4 @@
-"""The interactive charts of a report as Plotly understands them; the page's script adds colours of text, grid and paper."""
+"""The interactive charts of a report for Plotly; the script of the page adds the colours of text, grid and paper."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -21,11 +21,11 @@ _BLACK, _GREY = COLOURS[-1], '#8a9097'
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with what may be chosen.
+    """A chart with lists of choices.
 
     Attributes:
         name: Unique on the page.
-        choices: What stands before each list of choices, and its entries.
+        choices: Title and entries of each list.
         figures: ``data`` and ``layout`` by the numbers of the choices, joined by commas; '' without any.
         note: A sentence below.
         height: In pixels.
@@ -42,46 +42,32 @@ class Chart:
 
 
 def colours_of(names: Sequence[str]) -> dict[str, str]:
-    """As in the pictures, but legible on dark paper too."""
+    """Return the colours of the pictures, legible on dark paper too."""
     colours = zip(names, distinct_colours(len(names)), strict=True)
     return {name: _GREY if colour == _BLACK else to_hex(colour) for name, colour in colours}
 
 
 def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
-    """A point for each run, a line for the mean of each row; a choice for each summary."""
+    """Draw a point for each run and a bar for the mean of each row; a choice for each summary."""
     metrics = metrics_of(groups)
     figures = {}
     for place, (metric, title) in enumerate(metrics.items()):
         shown = [group for group in groups if has_metric(group, metric)]
-        names = [group.name for group in shown]
-        points = [
-            (group.name, run.scores[metric], run.get('seed'))
-            for group in shown
-            for run in group.runs
-            if run.scores.get(metric) is not None
-        ]
-        rows, values, seeds = (list(column) for column in zip(*points, strict=True))
-        means = dict(x=[group.mean(metric) for group in shown], y=names, mode='lines+markers', name='mean')
-        single = dict(x=values, y=rows, mode='markers', name='a run', customdata=seeds)
+        means = dict(
+            x=[group.mean(metric) for group in shown], y=[group.name for group in shown], mode='lines+markers', name='mean'
+        )
+        bars = dict(size=13, symbol='line-ns-open', color=COLOURS[0], line=dict(width=3))
+        points = [(group.name, run) for group in shown for run in group.runs if run.scores.get(metric) is not None]
+        single = dict(x=[run.scores[metric] for _, run in points], y=[name for name, _ in points], mode='markers', name='a run')
+        single |= dict(customdata=[run.get('seed') for _, run in points])
+        single |= dict(hovertemplate='%{y}, seed %{customdata}: %{x:.2f}<extra></extra>')
+        direction = 'lower' if lower_is_better(groups, metric) else 'higher'
         figures[str(place)] = dict(
             data=[
-                dict(
-                    type='scatter',
-                    **means,
-                    line=dict(color=_GREY, width=1),
-                    marker=dict(size=13, symbol='line-ns-open', color=COLOURS[0], line=dict(width=3)),
-                ),
-                dict(
-                    type='scatter',
-                    **single,
-                    marker=dict(size=8, color=COLOURS[0], opacity=0.65),
-                    hovertemplate='%{y}, seed %{customdata}: %{x:.2f}<extra></extra>',
-                ),
+                dict(type='scatter', **means, line=dict(color=_GREY, width=1), marker=bars),
+                dict(type='scatter', **single, marker=dict(size=8, color=COLOURS[0], opacity=0.65)),
             ],
-            layout=dict(
-                xaxis=dict(title=f'{title} ({"lower" if lower_is_better(groups, metric) else "higher"} is better)'),
-                yaxis=dict(autorange='reversed', type='category'),
-            ),
+            layout=dict(xaxis=dict(title=f'{title} ({direction} is better)'), yaxis=dict(autorange='reversed', type='category')),
         )
     choices = [('score', list(metrics.values()))]
     return Chart('ladder', choices, figures, 'Points are runs, bars their means.', height=120 + 34 * len(groups))
@@ -90,7 +76,7 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
 def cost_chart(
     costs: Sequence[Mapping], headings: Mapping[str, str], groups: Sequence[RunGroup], colours: Mapping[str, str]
 ) -> Chart | None:
-    """A score against a cost, a point for each group. None if no group has both."""
+    """Draw a score against a cost, a point for each group; None if no group has both."""
     metrics = metrics_of(groups)
     by_name = {group.name: group for group in groups}
     known = [key for key in headings if any(cost[key] is not None for cost in costs)]
@@ -120,15 +106,16 @@ def cost_chart(
 
 
 def confusion_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
-    """Of each class map its IoU by class and its confusion matrices: shares, counts, and the difference to the first model."""
-    charts: dict[str, list[Chart]] = {}
-    for label, by_model in confusions_by_label(splits).items():
-        classes = list(next(iter(splits.values())).labels[label].classes)
-        charts[label] = [
-            _iou_chart(f'iou-{label}', by_model, classes, colours),
-            _confusion_chart(f'confusion-{label}', by_model, classes),
+    """Draw the IoU by class of each class map, and its confusions: shares, counts, and the difference to the first model."""
+    matrices, labels = confusions_by_label(splits), next(iter(splits.values())).labels
+    classes = {label: list(labels[label].classes) for label in matrices}
+    return {
+        label: [
+            _iou_chart(f'iou-{label}', by_model, classes[label], colours),
+            _confusion_chart(f'confusion-{label}', by_model, classes[label]),
         ]
-    return charts
+        for label, by_model in matrices.items()
+    }
 
 
 def _iou_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str], colours: Mapping[str, str]) -> Chart:
@@ -172,7 +159,7 @@ def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: lis
 
 
 def error_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
-    """Of each label its errors by distance, by class and the like, and over the places of the image."""
+    """Draw the errors of each label by distance, by class and the like, and over the places of the image."""
     charts: dict[str, list[Chart]] = {}
     labels = next(iter(splits.values())).labels
     for label, by in itertools.product(labels, (*labels, PLACE)):
@@ -212,24 +199,24 @@ def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: Labe
 def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart:
     errors = [table.error for table in next(iter(tables.values()))]
     hidden = dict(visible=False)
+    layout = dict(xaxis=hidden, yaxis=dict(hidden, autorange='reversed'))
     figures = {}
-    for place, _ in enumerate(errors):
+    for place in range(len(errors)):
         means = [own[place].sums.means for own in tables.values()]
         # One scale for all models.
         limit = float(np.nanmax(np.abs(means))) or 1.0
-        scale = dict(colorscale=_scale('inferno'), zmin=0, zmax=limit)
-        if np.nanmin(means) < 0:
-            scale = dict(colorscale=_scale('bwr'), zmin=-limit, zmax=limit)
+        negative = np.nanmin(means) < 0
+        heat = dict(
+            type='heatmap', colorscale=_scale('bwr' if negative else 'inferno'), zmin=-limit if negative else 0, zmax=limit
+        )
+        heat |= dict(hovertemplate='%{z:.3g}<extra></extra>', colorbar=dict(thickness=12))
         for model, values in enumerate(means):
             cells = [_numbers(row) for row in np.reshape(values, PLACES)]
-            heat = dict(type='heatmap', z=cells, **scale, hovertemplate='%{z:.3g}<extra></extra>', colorbar=dict(thickness=12))
-            layout = dict(xaxis=hidden, yaxis=dict(hidden, autorange='reversed'))
-            figures[f'{model},{place}'] = dict(data=[heat], layout=layout)
+            figures[f'{model},{place}'] = dict(data=[dict(heat, z=cells)], layout=layout)
     return Chart(name, [('model', list(tables)), ('error', errors)], figures, height=300)
 
 
 def _scale(name: str) -> list[list]:
-    """A colour map of matplotlib for Plotly."""
     return [[place / 8, to_hex(matplotlib.colormaps[name](place / 8))] for place in range(9)]
 
 

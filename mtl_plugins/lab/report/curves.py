@@ -1,4 +1,4 @@
-"""What runs logged and how they scored over time, as plain numbers for a page."""
+"""Pages from templates, and the curves of runs as plain numbers for their script."""
 
 import base64
 import contextlib
@@ -22,7 +22,7 @@ _TEMPLATES = Path(__file__).parent / 'templates'
 
 
 def render(template: str, **values: Any) -> str:
-    """HTML of a file in ``templates``, with what it shows."""
+    """Return the HTML of a file in ``templates`` with its values."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -34,14 +34,14 @@ def render(template: str, **values: Any) -> str:
 
 
 def render_page(template: str, **values: Any) -> str:
-    """As :func:`render`, with style, script and Plotly inside: a page that needs no other file."""
+    """Return a page that needs no other file: style, script and Plotly are inside."""
     style, script = ((_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js'))
     return render(template, style=style, script=script, plotly=_packed_plotly(), **values)
 
 
 @functools.cache
 def _packed_plotly() -> str:
-    """Plotly's script, compressed to a third: every browser of the last years unpacks it."""
+    """Plotly's script, compressed to a third; kept, since packing takes a second and the dashboard serves it often."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
@@ -51,10 +51,10 @@ _COUNTERS = ('iter', 'epoch', 'step')
 
 
 def curves_of(groups: Sequence[RunGroup]) -> dict:
-    """For each run its ``group`` (position), ``seed``, ``validation`` and ``training``, both ``iter``, ``epoch``, ``hours`` and
-    ``values`` by metric, or None without any; epochs and hours are None where the run does not know them.
+    """Return names of ``groups``, and ``runs``, each with ``group`` (position), ``seed``, ``validation`` and ``training``.
 
-    A damaged file counts as none: the list of runs says what is wrong with a run.
+    The last two have ``iter``, ``epoch``, ``hours`` and ``values`` by metric, or are None; so are epochs and hours that the run
+    does not know. A damaged file counts as none: the list of runs says what is wrong with a run.
     """
     runs = []
     for place, group in enumerate(groups):

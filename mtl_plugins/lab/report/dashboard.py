@@ -29,7 +29,7 @@ _PICTURE = re.compile(r'(.+)_(\d+)\.png')
 
 @dataclass
 class Dashboard:
-    """What the page shows of the runs below ``folders``; requests within ``fresh`` seconds see the same state.
+    """The content of a page on the runs below ``folders``; requests within ``fresh`` seconds see the same state.
 
     Raises:
         DataNotFoundError: If a folder does not exist.
@@ -43,14 +43,14 @@ class Dashboard:
     _state: tuple[float, dict[str, Any]] | None = field(default=None, repr=False)
 
     def state(self) -> dict[str, Any]:
-        """``table`` and ``pictures`` as HTML, ``summary``, and the ``data`` of the page's script."""
+        """Return ``table`` and ``pictures`` as HTML, ``summary``, and the ``data`` of the page's script."""
         with self._lock:
             if self._state is None or time.monotonic() - self._state[0] > self.fresh:
                 self._state = (time.monotonic(), self._read())
             return self._state[1]
 
     def page(self) -> str:
-        """The whole page."""
+        """Return the whole page."""
         state = self.state()
         return render_page(
             'dashboard.html',
@@ -63,7 +63,7 @@ class Dashboard:
         )
 
     def picture(self, key: str) -> bytes | None:
-        """The PNG that the page calls so; None for any other name, and for one that is gone."""
+        """Return the PNG of a name on the page; None for any other name, and for a file that is gone."""
         path = self._pictures.get(key)
         try:
             return path.read_bytes() if path else None
@@ -96,7 +96,7 @@ class Dashboard:
 
 
 def _latest_pictures(run: RunRecord, found: dict[str, Path]) -> list[dict[str, Any]]:
-    """The newest picture of each name that a run has drawn; the files go into ``found`` by the keys that the page calls them."""
+    """Return the newest picture of each name that a run has drawn, and add its file to ``found`` by its key on the page."""
     newest: dict[str, tuple[int, Path]] = {}
     work_dir = run.path.resolve()
     for folder in sorted(run.path.glob('*/vis_data/vis_image')):
@@ -116,11 +116,7 @@ def _latest_pictures(run: RunRecord, found: dict[str, Path]) -> list[dict[str, A
 
 
 def make_server(dashboard: Dashboard, port: int) -> ThreadingHTTPServer:
-    """A server of the page on the loopback interface, not yet serving.
-
-    Args:
-        dashboard: What it shows.
-        port: 0 takes a free one, see ``server_address``.
+    """Return a server of the page on the loopback interface, not yet serving; port 0 takes a free one.
 
     Raises:
         UserError: If the port is taken.
@@ -153,7 +149,10 @@ class _Handler(BaseHTTPRequestHandler):
             if path == '/':
                 self._answer(200, 'text/html', self.shown.page().encode())
             elif path == '/state':
-                self._answer_if_changed(json.dumps(self.shown.state()).encode())
+                body = json.dumps(self.shown.state()).encode()
+                tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
+                known = self.headers.get('If-None-Match') == tag
+                self._answer(304 if known else 200, 'application/json', b'' if known else body, {'ETag': tag})
             elif path.startswith('/picture/') and (data := self.shown.picture(path[len('/picture/') :].removesuffix('.png'))):
                 self._answer(200, 'image/png', data, {'Cache-Control': 'max-age=86400'})
             else:
@@ -163,13 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
         except (BrokenPipeError, ConnectionResetError):
             # The browser went away.
             return
-
-    def _answer_if_changed(self, body: bytes) -> None:
-        tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
-        if self.headers.get('If-None-Match') == tag:
-            self._answer(304, 'application/json', b'', {'ETag': tag})
-        else:
-            self._answer(200, 'application/json', body, {'ETag': tag})
 
     def _answer(self, status: int, kind: str, body: bytes, headers: dict[str, str] | None = None) -> None:
         self.send_response(status)
@@ -181,4 +173,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *args: Any) -> None:
-        """Says nothing: the terminal belongs to whoever started the program."""
+        """Log nothing in the terminal."""

@@ -1,4 +1,4 @@
-"""What the models of a report predict: errors over the split, and pictures of a few images for the gallery."""
+"""The predictions of the models of a report: errors over the split, and pictures of a few images for the gallery."""
 
 import base64
 import io
@@ -33,16 +33,14 @@ class Predictions:
     Attributes:
         labels: The kinds by name.
         split: Name of the split.
-        root: Of the data.
         number: Of its images.
         analyses: By name of the group.
         samples: Some of its images, with the predictions of each model in the order of ``analyses``.
-        ranked: Pictures of the best, median and worst images of one model by label, and its name.
+        ranked: Pictures of the best, median and worst images by label, of the model ``ranked_of``.
     """
 
     labels: dict[str, LabelKind]
     split: str
-    root: str
     number: int
     analyses: dict[str, Analysis]
     samples: list[Sample]
@@ -64,9 +62,9 @@ def predict(
         groups: Those with a :attr:`RunGroup.representative`.
         data_root: Replaces that of the first run's config.
         split: That of its validation by default.
-        examples: How many images the gallery shows; the classes that cover most of an image take turns, whatever the predictions.
+        examples: Number of images of the gallery; the classes that cover most of an image take turns, whatever is predicted.
         best: Name of the group whose best and worst images are shown.
-        progress: Whether to show progress bars.
+        progress: Show progress bars.
 
     Raises:
         ConfigError: If the data are not there, or a run's classes are others.
@@ -89,7 +87,6 @@ def predict(
     found = Predictions(
         labels=labels,
         split=dataset.split,
-        root=str(dataset.data_root),
         number=len(dataset),
         analyses=analyses,
         samples=list(predict_samples(networks, loader, choose_examples(largest, examples))),
@@ -122,7 +119,7 @@ def _set_data_root(config: Config, data_root: str | None) -> None:
 
 
 def gallery_of(found: Predictions) -> dict:
-    """What the page's gallery shows.
+    """Return the data of the page's gallery.
 
     Returns:
         ``layers``, each with ``id``, ``title``, ``label`` and ``group`` (None for the photograph and what is true);
@@ -130,14 +127,9 @@ def gallery_of(found: Predictions) -> dict:
     """
     names = list(found.analyses)
     layers = [dict(id='image', title='image', label=None, group=None)]
-    examples = [
-        dict(
-            name=sample.name,
-            aspect=round(sample.image.shape[1] / sample.image.shape[0], 4),
-            pictures=dict(image=encode_photo(sample.image)),
-        )
-        for sample in found.samples
-    ]
+    examples = [dict(name=sample.name, pictures=dict(image=encode_photo(sample.image))) for sample in found.samples]
+    for example, sample in zip(examples, found.samples, strict=True):
+        example['aspect'] = round(sample.image.shape[1] / sample.image.shape[0], 4)
     legends = {}
     for label, kind in found.labels.items():
         if not any(label in sample.values for sample in found.samples):
@@ -175,7 +167,7 @@ def _legend(entries: Sequence, bar: ColourBar | None, note: str | None) -> dict:
 
 
 def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:
-    """A picture ``(H, W, 3)`` uint8 as data URI of a JPEG, made smaller where it is wider."""
+    """Return a picture ``(H, W, 3)`` uint8 as data URI of a JPEG, made smaller where it is wider."""
     picture = Image.fromarray(image)
     if picture.width > widest:
         picture = picture.resize((widest, round(picture.height * widest / picture.width)), Image.Resampling.LANCZOS)
@@ -183,11 +175,7 @@ def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:
 
 
 def encode(colours: np.ndarray) -> str:
-    """A coloured map as data URI: exact in a palette where it has few colours, else as JPEG.
-
-    Args:
-        colours: ``(H, W, 3)`` uint8; wider than ``WIDEST`` every so many pixels of it.
-    """
+    """Return a coloured map ``(H, W, 3)`` uint8 as data URI: exact in a palette where it has few colours, else as JPEG."""
     picture = Image.fromarray(np.ascontiguousarray(colours))
     if picture.width > WIDEST:
         picture = picture.resize((WIDEST, round(picture.height * WIDEST / picture.width)), Image.Resampling.NEAREST)

@@ -69,11 +69,7 @@ def read_costs(runs: Sequence[RunRecord], size: tuple[int, int]) -> list[RunCost
 
 
 def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
-    """The costs of a run.
-
-    Args:
-        run: The run.
-        size: Height and width of the image whose operations are counted.
+    """Measure the costs of a run, with the operations of an image of that height and width.
 
     Raises:
         ConfigError: If its config is not there, or describes no model that can be built.

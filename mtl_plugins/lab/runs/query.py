@@ -1,7 +1,6 @@
 """A small language of conditions on runs: ``optim_wrapper.optimizer.lr < 1e-3 and (seed = 0 or state != failed)``."""
 
 import difflib
-import functools
 import json
 import operator
 import re
@@ -114,7 +113,6 @@ def _value(text: str) -> Any:
 _NOT_SHOWN = IRRELEVANT | {'load_from', 'default_hooks'}
 
 
-@functools.lru_cache(maxsize=4096)
 def _flat(section: str, text: str) -> dict[str, Any]:
     return dict(flatten(json.loads(text), section))
 
@@ -149,8 +147,8 @@ def headings(keys: Sequence[str]) -> list[str]:
     shortest = []
     for key in keys:
         parts = key.split('.')
-        first = max(1, 2 if parts[-1] == 'type' or parts[-1].isdecimal() else 1)
-        endings = ['.'.join(parts[-count:]) for count in range(first, len(parts) + 1)] or [key]
+        first = 2 if parts[-1] == 'type' or parts[-1].isdecimal() else 1
+        endings = ['.'.join(parts[-count:]) for count in range(first, len(parts) + 1)]
         shortest.append(next((e for e in endings if sum(f'.{other}'.endswith(f'.{e}') for other in keys) == 1), key))
     return shortest
 
