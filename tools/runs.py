@@ -134,15 +134,9 @@ def note(args: argparse.Namespace) -> None:
 
 
 def write(text: str, path: Path | None) -> None:
-    from mtl_plugins.utils.files import make_folder, replacing
+    from mtl_plugins.utils.files import write_text
 
-    if path is None:
-        print(text, end='')
-        return
-    make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding='utf-8')
-    print(path)
+    print(text if path is None else f'{write_text(path, text)}\n', end='')
 
 
 def export_runs(args: argparse.Namespace) -> None:

@@ -184,6 +184,14 @@ def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
         raise error_type(describe_os_error(error, path)) from error
 
 
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file in one step, see :func:`replacing`, and make its folder if missing; return its path."""
+    make_folder(path.parent)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding='utf-8')
+    return path
+
+
 def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
     """Lock a file until this process ends, however it ends; the file is made if missing and stays.
 

@@ -45,18 +45,13 @@ def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
     assert result.code == 0, result.err
     assert 'the better one' in run_cli('runs', 'show', work_dirs / 'two').out
     (row,) = csv.DictReader(io.StringIO(run_cli('runs', 'score-sheet', work_dirs, '--where', 'tags ~ kept').out))
-    assert (row['task'], row['notes'], row['validation multitask'], row['grader multitask']) == (
-        '2',
-        'the better one',
-        '30.0',
-        '28.5',
-    )
+    assert {('task', '2'), ('notes', 'the better one'), ('validation multitask', '30.0')} < set(row.items())
+    assert row['grader multitask'] == '28.5'
     result = run_cli('runs', 'export', work_dirs, '--out', tmp_path / 'table.tex')
     assert result.code == 0 and r'\toprule' in (tmp_path / 'table.tex').read_text()
 
 
 def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(work_dirs):
-    # Whole paths were shown, and a narrow terminal cut the numbers as well as them.
     running = work_dirs / ('a_name_that_is_too_long_for_the_terminal_' * 2)
     running.mkdir()
     progress = dict(iter=12345, max_iters=40000, loss=0.25)

@@ -80,8 +80,6 @@ def test_bars_are_as_high_as_their_values():
     # Bars are equally wide; the legend has a patch of each colour.
     patch = area(to_array(render_class_bars({'IoU (%)': dict(one=[0.0] * 3, two=[0.0] * 3)}, ['a', 'b', 'c'])), FIRST)
     assert (area(picture, FIRST) - patch) / (area(picture, SECOND) - patch) == pytest.approx(2, rel=0.1)
-    with pytest.raises(ValueError, match='should hold 2 values'):
-        render_class_bars(panels, ['road', 'sky'])
 
 
 def test_a_class_without_a_value_has_no_bar_of_height_zero():
@@ -99,8 +97,6 @@ def test_curves_over_distance_and_maps_over_places_are_drawn_with_what_is_missin
     picture = to_array(render_error_by_place(cells, (2, 2), 2.0))
     grey, blue, red = (area(picture, colour) for colour in ((191, 191, 191), (0, 0, 255), (255, 0, 0)))
     assert min(grey, blue, red) > 5000 and max(grey, blue, red) < 1.5 * min(grey, blue, red)
-    with pytest.raises(ValueError, match='should hold 6 values'):
-        render_error_by_place(cells, (2, 3), 2.0)
 
 
 def test_the_columns_of_a_comparison_and_a_model_that_does_not_predict_the_label():
@@ -144,8 +140,6 @@ def test_no_cheaper_run_beats_those_of_the_dashed_line():
             assert (point in front) == (not beaten)
     picture = to_array(render_score_against_cost(points, 'parameters (M)', 'mIoU', title='validation'))
     assert area(picture, FIRST) > 30 and area(picture, SECOND) > 30
-    with pytest.raises(ValueError, match='at least one run'):
-        render_score_against_cost([], 'parameters (M)', 'mIoU')
 
 
 def test_the_table_of_costs_leaves_out_what_no_run_knows():

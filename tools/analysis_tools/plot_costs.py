@@ -37,7 +37,7 @@ def main() -> None:
     from mtl_plugins.lab.report.resources import COSTS, read_costs, resource_table
     from mtl_plugins.lab.runs.work_dirs import require_runs
     from mtl_plugins.lab.tables import to_markdown
-    from mtl_plugins.utils.files import make_folder, replacing
+    from mtl_plugins.utils.files import write_text
     from mtl_plugins.visualization.plots import write_picture
 
     costs = read_costs(require_runs(args.runs), args.size)
@@ -51,12 +51,10 @@ def main() -> None:
     print(markdown, end='')
     if args.out is None:
         return
-    make_folder(args.out)
     document = dict(schema_version=1, size=args.size, score=args.score, runs=documents)
     texts = {'resources.json': json.dumps(document, indent=1) + '\n', 'resources.md': markdown}
     for name, text in texts.items():
-        with replacing(args.out / name) as temporary:
-            temporary.write_text(text, encoding='utf-8')
+        write_text(args.out / name, text)
     lower_is_better = args.lower_is_better or rule_of(args.score) == 'less'
     pictures = []
     for key, title in COSTS.items():

@@ -31,29 +31,23 @@ def parse_args() -> argparse.Namespace:
 
 def main() -> None:
     args = parse_args()
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from mtl_plugins.evaluation.scores import rule_of
     from mtl_plugins.lab.plots.curves import read_curve, render_curves
+    from mtl_plugins.lab.tables import Table, print_table
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
     curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
     lower_is_better = args.lower_is_better or rule_of(args.metric) == 'less' or 'loss' in args.metric
-    table = Table(title=Text(args.metric))
-    table.add_column('run')
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
-    for heading in ('values', 'last', 'best', *reach):
-        table.add_column(heading, justify='right')
+    rows = []
     for curve in curves:
         row = [str(len(curve.values)), f'{curve.values[-1]:.2f}', f'{curve.best(lower_is_better):.2f}']
         if reach:
             row.append(str(curve.reaches(args.reach, lower_is_better) or 'never'))
-        table.add_row(Text(printable(curve.name)), *row)
-    Console().print(table)
+        rows.append([printable(curve.name), *row])
+    print_table(Table(['run', 'values', 'last', 'best', *reach], rows), args.metric)
     if args.out:
         write_picture(args.out, render_curves(curves, args.metric, args.reach, args.x))
         print(args.out)

@@ -9,7 +9,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
-from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
@@ -209,11 +208,7 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
         panels: Of each measure and model a value per class, NaN for none, which is written in its place.
         classes: Names.
         title: Above everything.
-
-    Raises:
-        ArgumentError: If a model has another number of values.
     """
-    _check(panels, len(classes))
     names = _names(panels)
     width = 0.8 / len(names)
     size = (max(len(classes) * (0.34 + 0.14 * len(names)) + 1.6, 5.5), 2.9 * len(panels) + 0.7)
@@ -246,11 +241,7 @@ def render_error_by_range(
         pixels: In each range.
         unit: What the axis shows, such as 'distance (m)'.
         title: Above everything.
-
-    Raises:
-        ArgumentError: If a model has another number of values than there are ranges.
     """
-    _check(panels, len(edges) - 1)
     names = _names(panels)
     figure = new_figure(8.4, 2.7 * len(panels) + 2.0)
     axes = figure.subplots(len(panels) + 1, sharex=True, height_ratios=[2.7] * len(panels) + [1.1])
@@ -285,11 +276,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
         grid: Rows and columns.
         aspect: Width of the image over its height.
         title: Above everything.
-
-    Raises:
-        ArgumentError: If a model has another number of values than there are cells.
     """
-    _check(panels, grid[0] * grid[1])
     names = _names(panels)
     height = _MAP_WIDTH / aspect
     size = (_MAP_WIDTH * len(names) + 1.2, (height + 0.4) * len(panels) + (0.4 if title else 0))
@@ -320,13 +307,6 @@ def _names(panels: Panels) -> dict[str, str]:
     """Colours of the models of all panels."""
     names = list(dict.fromkeys(name for models in panels.values() for name in models))
     return dict(zip(names, distinct_colours(len(names)), strict=True))
-
-
-def _check(panels: Panels, number: int) -> None:
-    for measure, models in panels.items():
-        for name, values in models.items():
-            if len(values) != number:
-                raise ArgumentError(f'`panels` should hold {number} values of {measure} for {name}. Found {len(values)}.')
 
 
 def _in_two_lines(measure: str) -> str:

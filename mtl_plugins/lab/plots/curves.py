@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
 from mtl_plugins.records.training_log import read_scalars, wall_hours
 from mtl_plugins.visualization.plots import GREY, GRID, distinct_colours, new_figure, tidy
@@ -194,12 +194,7 @@ def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figur
 
     Args:
         measured: What ``measure_layers`` gives, by the name of the checkpoint; each a colour.
-
-    Raises:
-        ArgumentError: If there is none.
     """
-    if not measured:
-        raise ArgumentError('`measured` should hold at least one checkpoint. Found none.')
     groups = list(dict.fromkeys(group for each in measured.values() for group in each['groups']))
     # The sum of all belongs below the parts, whichever checkpoint has which.
     groups = sorted(groups, key=lambda group: all(group == list(each['groups'])[-1] for each in measured.values()))

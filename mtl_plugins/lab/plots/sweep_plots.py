@@ -10,7 +10,6 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
 
-from mtl_plugins.errors import ArgumentError
 from mtl_plugins.visualization.plots import COLOURS, GREY, distinct_colours, new_figure, tidy
 
 LOG_FROM = 10.0
@@ -212,12 +211,7 @@ def render_score_against_cost(
         score: Label of the vertical one.
         lower_is_better: True for errors.
         title: Above everything.
-
-    Raises:
-        ArgumentError: If there is no point.
     """
-    if not points:
-        raise ArgumentError('`points` should hold at least one run. Found none.')
     names = list(dict.fromkeys(point.name for point in points))
     figure = new_figure(8.4, 4.8)
     axis = figure.subplots()

@@ -40,7 +40,7 @@ from mtl_plugins.lab.tables import WRITERS, Table
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
 from mtl_plugins.records.record import RunRecord
-from mtl_plugins.utils.files import make_folder, replacing
+from mtl_plugins.utils.files import make_folder, write_text
 from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
@@ -113,22 +113,15 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
     make_folder(out)
     for name, table in tables.items():
         for suffix, convert in WRITERS.items():
-            written.append(_write_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
+            written.append(write_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
     for name, figure in figures.items():
         for suffix in ('png', 'pdf'):
             written.append(out / 'figures' / f'{name}.{suffix}')
             make_folder(written[-1].parent)
             write_picture(written[-1], figure)
-    _write_text(written[1], json.dumps(_document(report), indent=1) + '\n')
-    _write_text(written[0], page)
+    write_text(written[1], json.dumps(_document(report), indent=1) + '\n')
+    write_text(written[0], page)
     return written
-
-
-def _write_text(path: Path, text: str) -> Path:
-    make_folder(path.parent)
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding='utf-8')
-    return path
 
 
 def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
