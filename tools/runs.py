@@ -134,9 +134,9 @@ def note(args: argparse.Namespace) -> None:
 
 
 def write(text: str, path: Path | None) -> None:
-    from mtl_plugins.utils.files import write_text
+    from mtl_plugins.utils.files import save_text
 
-    print(text if path is None else f'{write_text(path, text)}\n', end='')
+    print(text if path is None else f'{save_text(path, text)}\n', end='')
 
 
 def export_runs(args: argparse.Namespace) -> None:

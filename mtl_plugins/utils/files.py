@@ -184,7 +184,7 @@ def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
         raise error_type(describe_os_error(error, path)) from error
 
 
-def write_text(path: Path, text: str) -> Path:
+def save_text(path: Path, text: str) -> Path:
     """Write a text file in one step, see :func:`replacing`, and make its folder if missing; return its path."""
     make_folder(path.parent)
     with replacing(path) as temporary:

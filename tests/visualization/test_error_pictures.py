@@ -1,5 +1,7 @@
 """Pictures of errors mean what their legends say: signs, empty groups, order, and what no cheaper run beats."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -12,7 +14,7 @@ from mtl_plugins.lab.plots.analysis_pictures import (
 )
 from mtl_plugins.lab.plots.curves import Curve, average
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, best_trade_offs, render_score_against_cost
-from mtl_plugins.lab.report.resources import resource_table
+from mtl_plugins.lab.report.resources import RunCost, resource_table
 from mtl_plugins.labels.colours import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference
@@ -138,13 +140,14 @@ def test_no_cheaper_run_beats_those_of_the_dashed_line():
                 for other in points
             )
             assert (point in front) == (not beaten)
-    picture = to_array(render_score_against_cost(points, 'parameters (M)', 'mIoU', title='validation'))
+    picture = to_array(render_score_against_cost(points, 'parameters (M)', 'mIoU'))
     assert area(picture, FIRST) > 30 and area(picture, SECOND) > 30
 
 
 def test_the_table_of_costs_leaves_out_what_no_run_knows():
-    run = dict(name='a', parts=dict(encoder=1.5, ASPP=0.0), parameters=1.5, gflops=2.0, memory=None, epoch=3.0, hours=None)
-    other = dict(run, name='b', parts=None, epoch=None, scores={})
-    table = resource_table([dict(run, scores=dict(mIoU=50.0)), other], 'mIoU', 'mIoU')
+    costs = dict(parameters=1.5, gflops=2.0, memory=None, hours=None)
+    run = RunCost('a', Path('a'), dict(encoder=1.5, ASPP=0.0), epoch=3.0, scores=dict(mIoU=50.0), **costs)
+    other = RunCost('b', Path('b'), None, epoch=None, scores={}, **costs)
+    table = resource_table([run, other], 'mIoU', 'mIoU')
     assert table.titles == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
     assert table.rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]

@@ -58,7 +58,7 @@ def main() -> None:
     from mtl_plugins.lab.comparison import comparison_in_markdown, print_comparison
     from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
-    from mtl_plugins.utils.files import make_folder, replacing, write_text
+    from mtl_plugins.utils.files import make_folder, replacing, save_text
     from mtl_plugins.visualization.plots import write_picture
 
     paths, checkpoints = args.models[::2], args.models[1::2]
@@ -80,7 +80,7 @@ def main() -> None:
     document['examples'] = [example.name for example in examples]
     texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
     for name, text in texts.items():
-        write_text(args.out / name, text)
+        save_text(args.out / name, text)
     height, width = examples[0].image.shape[:2]
     splits = {analysis.trained.name: analysis.split for analysis in analyses}
     pictures = draw_comparisons(examples, names, labels_of(loader), [largest[example.position] for example in examples])

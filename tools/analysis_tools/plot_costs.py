@@ -37,7 +37,7 @@ def main() -> None:
     from mtl_plugins.lab.report.resources import COSTS, read_costs, resource_table
     from mtl_plugins.lab.runs.work_dirs import require_runs
     from mtl_plugins.lab.tables import to_markdown
-    from mtl_plugins.utils.files import write_text
+    from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
     costs = read_costs(require_runs(args.runs), args.size)
@@ -46,15 +46,14 @@ def main() -> None:
     known = list(dict.fromkeys(name for cost in costs for name in cost.scores))
     if args.score not in known:
         raise ConfigError(f'`--score` should be a metric of one of the runs: {", ".join(known)}. Found {args.score}.')
-    documents = [cost.describe() for cost in costs]
-    markdown = to_markdown(resource_table(documents, args.score, args.score))
+    markdown = to_markdown(resource_table(costs, args.score, args.score))
     print(markdown, end='')
     if args.out is None:
         return
-    document = dict(schema_version=1, size=args.size, score=args.score, runs=documents)
+    document = dict(schema_version=1, size=args.size, score=args.score, runs=[cost.describe() for cost in costs])
     texts = {'resources.json': json.dumps(document, indent=1) + '\n', 'resources.md': markdown}
     for name, text in texts.items():
-        write_text(args.out / name, text)
+        save_text(args.out / name, text)
     lower_is_better = args.lower_is_better or rule_of(args.score) == 'less'
     pictures = []
     for key, title in COSTS.items():

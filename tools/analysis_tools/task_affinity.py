@@ -58,7 +58,7 @@ def main() -> None:
     from mtl_plugins.lab.plots.curves import render_affinity_by_layer, render_affinity_over_training
     from mtl_plugins.records.provenance import provenance
     from mtl_plugins.utils.data_files import printable
-    from mtl_plugins.utils.files import make_folder, write_text
+    from mtl_plugins.utils.files import make_folder, save_text
     from mtl_plugins.visualization.plots import write_picture
 
     data_root = args.data_root or os.environ.get(DATA_ROOT_VARIABLE)
@@ -114,7 +114,7 @@ def main() -> None:
         },
         checkpoints=measured,
     )
-    write_text(args.out / 'affinity.json', json.dumps(document, indent=1) + '\n')
+    save_text(args.out / 'affinity.json', json.dumps(document, indent=1) + '\n')
     if logged:
         write_picture(args.out / f'affinity_over_training.{args.format}', render_affinity_over_training(logged))
     if measured:

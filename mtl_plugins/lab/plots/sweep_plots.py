@@ -13,6 +13,8 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullForma
 from mtl_plugins.visualization.plots import COLOURS, GREY, distinct_colours, new_figure, tidy
 
 LOG_FROM = 10.0
+# Values whose mean is drawn for a loss.
+_SMOOTHING = 5
 # Names in a legend beyond this are too many to tell apart: a colour scale says the score instead.
 MAX_NAMED = 8
 
@@ -77,12 +79,7 @@ def _have_room(ticks: Sequence[float]) -> bool:
 
 
 def render_losses(
-    curves: Sequence[tuple[str, np.ndarray, np.ndarray]],
-    scores: np.ndarray,
-    *,
-    metric: str,
-    higher_is_better: bool = True,
-    smoothing: int = 5,
+    curves: Sequence[tuple[str, np.ndarray, np.ndarray]], scores: np.ndarray, *, metric: str, higher_is_better: bool = True
 ) -> Figure:
     """Draw training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
 
@@ -91,20 +88,21 @@ def render_losses(
         scores: Score of each, by which more than eight are coloured, the better the darker; those without one are grey.
         metric: Name of the score.
         higher_is_better: Which are the better ones.
-        smoothing: Length of the running mean.
     """
     figure, axis = _figure()
     scores = np.asarray(scores, float)
     named = len(curves) <= MAX_NAMED
-    mappable = None
-    if not named:
-        mappable = figure.colorbar(_scale(scores, higher_is_better), ax=axis, label=metric).mappable
-    colours = (
-        distinct_colours(len(curves)) if named else [GREY if np.isnan(score) else mappable.to_rgba(score) for score in scores]
-    )
+    if named:
+        colours = distinct_colours(len(curves))
+    else:
+        known = scores[~np.isnan(scores)]
+        low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
+        scale = ScalarMappable(Normalize(low, high), 'viridis_r' if higher_is_better else 'viridis')
+        figure.colorbar(scale, ax=axis, label=metric)
+        colours = [GREY if np.isnan(score) else scale.to_rgba(score) for score in scores]
     highest, lowest = 0.0, np.inf
     for (name, iterations, losses), colour in zip(curves, colours, strict=True):
-        smooth = running_mean(np.asarray(losses, float), smoothing)
+        smooth = running_mean(np.asarray(losses, float), _SMOOTHING)
         # A line through one point would not be seen.
         marker = 'o' if len(smooth) == 1 else None
         axis.plot(iterations, smooth, color=colour, linewidth=1.4, marker=marker, label=name if named else None)
@@ -123,7 +121,7 @@ def render_losses(
     return figure
 
 
-def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray, *, parameter: str = 'batch size') -> Figure:
+def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray) -> Figure:
     """Draw time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
     figure = _blank(9.6, 4.2)
     sizes = np.asarray(sizes, float)
@@ -139,7 +137,7 @@ def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray,
         axis.xaxis.set_minor_locator(NullLocator())
         axis.set_xticklabels([f'{tick:g}' for tick in ticks])
         axis.set_ylim(bottom=0)
-        tidy(axis, parameter, label)
+        tidy(axis, 'batch size', label)
     return figure
 
 
@@ -162,12 +160,6 @@ def running_mean(values: np.ndarray, length: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - length, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
-
-
-def _scale(scores: np.ndarray, higher_is_better: bool) -> ScalarMappable:
-    known = scores[~np.isnan(scores)]
-    low, high = (known.min(), known.max()) if known.size else (0.0, 1.0)
-    return ScalarMappable(Normalize(low, high), 'viridis_r' if higher_is_better else 'viridis')
 
 
 def _figure() -> tuple[Figure, Axes]:
@@ -200,9 +192,7 @@ def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) 
     return front
 
 
-def render_score_against_cost(
-    points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False, title: str | None = None
-) -> Figure:
+def render_score_against_cost(points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False) -> Figure:
     """Draw a point per run, and a dashed line through those that no cheaper run beats.
 
     Args:
@@ -210,7 +200,6 @@ def render_score_against_cost(
         cost: Label of the horizontal axis.
         score: Label of the vertical one.
         lower_is_better: True for errors.
-        title: Above everything.
     """
     names = list(dict.fromkeys(point.name for point in points))
     figure = new_figure(8.4, 4.8)
@@ -227,6 +216,4 @@ def render_score_against_cost(
     axis.margins(0.08)
     axis.set_xlim(left=0)
     figure.legend(frameon=False, loc='outside right upper', fontsize=9)
-    if title:
-        figure.suptitle(title, fontsize=12)
     return figure

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -14,6 +15,10 @@ from mtl_plugins.lab.report.groups import RunGroup, has_metric, lower_is_better,
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours
+
+if TYPE_CHECKING:
+    # Which builds networks.
+    from mtl_plugins.lab.report.resources import RunCost
 
 # Black would vanish on a dark page.
 _BLACK, _GREY = COLOURS[-1], '#8a9097'
@@ -29,6 +34,7 @@ class Chart:
         figures: ``data`` and ``layout`` by the numbers of the choices, joined by commas; '' without any.
         note: A sentence below.
         height: In pixels.
+        title: A heading above.
     """
 
     name: str
@@ -36,6 +42,7 @@ class Chart:
     figures: dict[str, dict]
     note: str = ''
     height: int = 420
+    title: str = ''
 
     def describe(self) -> dict:
         return dict(name=self.name, choices=self.choices, figures=self.figures, height=self.height)
@@ -74,26 +81,26 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
 
 
 def cost_chart(
-    costs: Sequence[Mapping], headings: Mapping[str, str], groups: Sequence[RunGroup], colours: Mapping[str, str]
+    costs: Sequence['RunCost'], headings: Mapping[str, str], groups: Sequence[RunGroup], colours: Mapping[str, str]
 ) -> Chart | None:
     """Draw a score against a cost, a point for each group; None if no group has both."""
     metrics = metrics_of(groups)
     by_name = {group.name: group for group in groups}
-    known = [key for key in headings if any(cost[key] is not None for cost in costs)]
+    known = [key for key in headings if any(getattr(cost, key) is not None for cost in costs)]
     figures = {}
     for (x, key), (y, metric) in itertools.product(enumerate(known), enumerate(metrics)):
         data = [
             dict(
                 type='scatter',
                 mode='markers',
-                name=cost['name'],
-                x=[cost[key]],
-                y=[by_name[cost['name']].mean(metric)],
-                marker=dict(size=12, color=colours[cost['name']]),
+                name=cost.name,
+                x=[getattr(cost, key)],
+                y=[by_name[cost.name].mean(metric)],
+                marker=dict(size=12, color=colours[cost.name]),
                 hovertemplate='%{x:.4g}, %{y:.2f}',
             )
             for cost in costs
-            if cost[key] is not None and has_metric(by_name[cost['name']], metric)
+            if getattr(cost, key) is not None and has_metric(by_name[cost.name], metric)
         ]
         worse = ' (lower is better)' if lower_is_better(groups, metric) else ''
         layout = dict(
@@ -125,7 +132,9 @@ def _iou_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str]
         values = dict(x=[*classes, 'mean'], y=_numbers([*iou, iou.mean()]), hovertemplate='%{x}: %{y:.1f} %')
         bars.append(dict(type='bar', name=model, marker=dict(color=colours[model]), **values))
     axes = dict(yaxis=dict(title='IoU (%)', rangemode='tozero'), xaxis=dict(tickangle=-60))
-    return Chart(name, [], {'': dict(data=bars, layout=dict(axes, barmode='group', showlegend=len(bars) > 1))})
+    return Chart(
+        name, [], {'': dict(data=bars, layout=dict(axes, barmode='group', showlegend=len(bars) > 1))}, title='IoU by class'
+    )
 
 
 def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str]) -> Chart:
@@ -155,7 +164,13 @@ def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: lis
             heat |= dict(customdata=matrix.tolist()) if title == 'pixels' else {}
             figures[f'{place},{view}'] = dict(data=[dict(heat, type='heatmap')], layout=layout)
     shown = list(views)[: 3 if len(by_model) > 1 else 2]
-    return Chart(name, [('model', list(by_model)), ('show', shown)], figures, height=max(380, 150 + 26 * len(classes)))
+    return Chart(
+        name,
+        [('model', list(by_model)), ('show', shown)],
+        figures,
+        height=max(380, 150 + 26 * len(classes)),
+        title='Confusion matrix',
+    )
 
 
 def error_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
@@ -193,7 +208,7 @@ def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: Labe
                 data.append(dict(trace, type='scatter', mode='lines+markers', x=middles, line=dict(color=colours[model])))
         layout = dict(xaxis=axis, yaxis=dict(title=error, rangemode='tozero'), barmode='group', showlegend=len(data) > 1)
         figures[str(place)] = dict(data=data, layout=layout)
-    return Chart(name, [('error', errors)], figures)
+    return Chart(name, [('error', errors)], figures, title=f'Error by {by.group_title.split(" (")[0]}')
 
 
 def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart:
@@ -213,7 +228,7 @@ def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart
         for model, values in enumerate(means):
             cells = [_numbers(row) for row in np.reshape(values, PLACES)]
             figures[f'{model},{place}'] = dict(data=[dict(heat, z=cells)], layout=layout)
-    return Chart(name, [('model', list(tables)), ('error', errors)], figures, height=300)
+    return Chart(name, [('model', list(tables)), ('error', errors)], figures, height=300, title='Error by place in the image')
 
 
 def _scale(name: str) -> list[list]:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,22 +100,14 @@ _COLUMNS = dict(
 )  # fmt: skip
 
 
-def resource_table(costs: Sequence[Mapping], score: str, title: str) -> Table:
-    """Tabulate parameters by part in millions, the other costs and a score; columns without a value are left out.
-
-    Args:
-        costs: As :meth:`RunCost.describe` gives them.
-        score: Name of the metric.
-        title: Of its column.
-    """
-    parts = list(dict.fromkeys(kind for cost in costs for kind, value in (cost['parts'] or {}).items() if value))
-    columns = {kind: [_format((cost['parts'] or {}).get(kind), 2) for cost in costs] for kind in parts}
-    columns |= {heading: [_format(cost[key], digits) for cost in costs] for key, (heading, digits) in _COLUMNS.items()}
-    columns[title] = [_format(cost['scores'].get(score), 2) for cost in costs]
+def resource_table(costs: Sequence[RunCost], score: str, title: str) -> Table:
+    """Tabulate parameters by part in millions, the other costs and a score, under its title; empty columns are left out."""
+    parts = list(dict.fromkeys(kind for cost in costs for kind, value in (cost.parts or {}).items() if value))
+    columns = {kind: [_format((cost.parts or {}).get(kind), 2) for cost in costs] for kind in parts}
+    columns |= {heading: [_format(getattr(cost, key), digits) for cost in costs] for key, (heading, digits) in _COLUMNS.items()}
+    columns[title] = [_format(cost.scores.get(score), 2) for cost in costs]
     shown = {printable(heading): cells for heading, cells in columns.items() if any(cells)}
-    return Table(
-        ['run', *shown], [[printable(cost['name']), *cells] for cost, *cells in zip(costs, *shown.values(), strict=True)]
-    )
+    return Table(['run', *shown], [[printable(cost.name), *cells] for cost, *cells in zip(costs, *shown.values(), strict=True)])
 
 
 def _format(value: float | None, digits: int) -> str:

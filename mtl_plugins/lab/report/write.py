@@ -40,7 +40,7 @@ from mtl_plugins.lab.tables import WRITERS, Table
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
 from mtl_plugins.records.record import RunRecord
-from mtl_plugins.utils.files import make_folder, write_text
+from mtl_plugins.utils.files import make_folder, save_text
 from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
@@ -113,14 +113,14 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
     make_folder(out)
     for name, table in tables.items():
         for suffix, convert in WRITERS.items():
-            written.append(write_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
+            written.append(save_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
     for name, figure in figures.items():
         for suffix in ('png', 'pdf'):
             written.append(out / 'figures' / f'{name}.{suffix}')
             make_folder(written[-1].parent)
             write_picture(written[-1], figure)
-    write_text(written[1], json.dumps(_document(report), indent=1) + '\n')
-    write_text(written[0], page)
+    save_text(written[1], json.dumps(_document(report), indent=1) + '\n')
+    save_text(written[0], page)
     return written
 
 
@@ -162,7 +162,7 @@ def _rename(groups: list[RunGroup], names: Sequence[str] | None) -> list[RunGrou
 def _tables(report: _Report) -> dict[str, Table]:
     tables: dict[str, Table] = {'rows': ladder_table(report.groups), 'runs': make_table(report.runs)}
     if report.costs:
-        tables['resources'] = resource_table([cost.describe() for cost in report.costs], report.monitor, report.title)
+        tables['resources'] = resource_table(report.costs, report.monitor, report.title)
     tables['configs'] = config_table(report.groups)
     tables['provenance'] = provenance_table(report.groups)
     return tables
@@ -187,14 +187,8 @@ def _figures(report: _Report) -> dict[str, Figure | np.ndarray]:
     for metric, title in metrics_of(report.groups).items():
         shown = [(group.name, score) for group in report.groups if has_metric(group, metric) for score in group.scores(metric)]
         names, scores = zip(*shown, strict=True)
-        figures[f'rows_{_file_name(title)}'] = render_scores(
-            names,
-            np.array(scores),
-            [''] * len(scores),
-            parameter='row',
-            metric=title,
-            higher_is_better=not lower_is_better(report.groups, metric),
-        )
+        look = dict(parameter='row', metric=title, higher_is_better=not lower_is_better(report.groups, metric))
+        figures[f'rows_{_file_name(title)}'] = render_scores(names, np.array(scores), [''] * len(scores), **look)
     for key, title in COSTS.items():
         points = [
             CostPoint(cost.name, getattr(cost, key), group.mean(report.monitor))
@@ -240,7 +234,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
     confusions = charts.confusion_charts(splits, colours) if splits else {}
     errors = charts.error_charts(splits, colours) if splits else {}
     ladder = charts.ladder_chart(groups) if len(groups) > 1 else None
-    costs = charts.cost_chart([cost.describe() for cost in report.costs], COSTS, groups, colours) if report.costs else None
+    costs = charts.cost_chart(report.costs, COSTS, groups, colours) if report.costs else None
     every = [ladder, costs, *(chart for part in (confusions, errors) for some in part.values() for chart in some)]
     labels = [name for name in found.labels if name in confusions or name in errors] if found else []
     gallery = gallery_of(found) if found else None
@@ -269,15 +263,12 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
         labels=labels,
         confusions=confusions,
         errors=errors,
-        chart_titles=_chart_titles(confusions, errors, found),
         predictions_note=_predictions_note(report),
         has_gallery=gallery is not None,
-        gallery_note='The images are chosen by what their labels show, not by the predictions.',
         ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],
         ranked_of=found.ranked_of if found else '',
         sweeps=report.sweeps,
-        resources_note=f'Of the first run of each row: parameters in millions, FLOPs of an image of {options.size[0]} x '
-        f'{options.size[1]} forward, a multiply-add being two; the most memory that training needed.',
+        size=options.size,
         data=as_data(data),
     )
 
@@ -309,18 +300,6 @@ def _predictions_note(report: _Report) -> str:
     text = f'{images}, by the best checkpoint of the first seed of each row.'
     reasons = 'Without a checkpoint, without labels, or with a config that cannot be used'
     return text + (f' {reasons}: {", ".join(report.without)}.' if report.without else '')
-
-
-def _chart_titles(confusions: Mapping, errors: Mapping, found: Predictions | None) -> dict[str, str]:
-    titles = {}
-    for iou, matrix in confusions.values():
-        titles |= {iou.name: 'IoU by class', matrix.name: 'Confusion matrix'}
-    for label, some in errors.items():
-        for chart in some:
-            by = chart.name.removeprefix(f'error-{label}-by-')
-            title = found.labels[by].group_title.split(' (')[0] if by in found.labels else 'place in the image'
-            titles[chart.name] = f'Error by {title}'
-    return titles
 
 
 def _document(report: _Report) -> dict[str, Any]:
