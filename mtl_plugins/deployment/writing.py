@@ -127,10 +127,10 @@ def write_onnx(model: Any, description: Description, path: Path) -> None:
 
 def to_openvino(model: Any) -> Any:
     """Return the ``openvino.Model`` of a ``ModelProto``."""
-    import openvino
+    from mtl_plugins.deployment.runtimes.openvino_runtime import get_core
 
     try:
-        converted = openvino.Core().read_model(model.SerializeToString(), b'')
+        converted = get_core().read_model(model.SerializeToString(), b'')
     except RuntimeError as error:
         raise ConfigError(f'OpenVINO cannot read the graph: {str(error).strip().splitlines()[-1]}') from error
     _smooth_where_asked(converted)

@@ -1,6 +1,8 @@
 """Exported files compute what the models compute, say what they hold, and are refused where they do not."""
 
 import json
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -134,6 +136,30 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
             np.testing.assert_array_equal(values, found[name][number])
     with pytest.raises(ConfigError, match='`tta` should be left out with an exported model'):
         MultiTaskInferencer(path, tta=True)
+
+
+def test_signals_are_heard_after_openvino_runtimes_ended_in_any_order(files):
+    """The stack for signals was one that OpenVINO had unmapped: the death of a loader's worker killed the training."""
+    pytest.importorskip('openvino')
+    code = f"""
+import gc, signal
+import numpy as np
+from mtl_plugins.deployment import load_runtime
+
+runtimes = [load_runtime({str(files / 'model.xml')!r}) for _ in range(2)]
+for runtime in runtimes:
+    runtime(np.zeros((1, 32, 32, 3), np.uint8))
+del runtime
+while runtimes:
+    del runtimes[0]
+    gc.collect()
+heard = []
+signal.signal(signal.SIGUSR1, lambda *_: heard.append(1))
+signal.raise_signal(signal.SIGUSR1)
+print(heard)
+"""
+    result = subprocess.run([sys.executable, '-X', 'faulthandler', '-c', code], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (0, '[1]\n'), result.stderr
 
 
 def test_an_onnx_file_describes_itself_to_other_programs(files):

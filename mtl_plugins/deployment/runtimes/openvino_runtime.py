@@ -1,6 +1,6 @@
 """OpenVINO's files in OpenVINO."""
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,16 @@ from mtl_plugins.errors import ConfigError, CorruptFileError
 MOST_KEPT = 4
 
 
+@cache
+def get_core() -> openvino.Core:
+    """Return the one ``Core`` of the process.
+
+    Each gives the main thread another stack for signals, which it unmaps when it ends. Cores that do not end in the reverse order of
+    their starts leave one that is gone, and the next signal, such as that of a loader's worker that ends, kills the process.
+    """
+    return openvino.Core()
+
+
 class OpenVinoRuntime(ExportedRuntime):
     """See :func:`~mtl_plugins.deployment.runtimes.runtime.load_runtime`.
 
@@ -22,7 +32,7 @@ class OpenVinoRuntime(ExportedRuntime):
     """
 
     def __init__(self, path: Path, *, device: str = 'cpu', threads: int | None = None) -> None:
-        self.core = openvino.Core()
+        self.core = get_core()
         self.device = device.upper().replace(':', '.')
         if self.device.partition('.')[0] not in {each.partition('.')[0] for each in self.core.available_devices}:
             available = ', '.join(each.lower() for each in self.core.available_devices)
