@@ -8,6 +8,7 @@ from itertools import groupby
 from griffe import Docstring
 from mmengine.registry import Registry
 
+import mtl_plugins.lab.features.feature_hook  # noqa: F401, known to no registry: configs name it in `custom_imports`
 from mtl_plugins import registry
 from mtl_plugins.registry import SCOPE
 
