@@ -58,7 +58,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
                 f'{val_begin}, {val_interval} and {dynamic_intervals}.'
             )
         if stop_at and val_iters is None:
-            raise ArgumentError('`stop_at` should stand beside `val_iters`, the iterations between validations. Found none.')
+            raise ArgumentError('`stop_at` needs `val_iters`, the iterations between validations.')
         for name, value in (stop_at or {}).items():
             if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
                 raise ArgumentError(f'`stop_at` should give a number for {name}. Found {value!r}.')

@@ -173,7 +173,7 @@ class MultiTaskRunner(Runner):
             except ValueError as error:
                 # The environment of a process that `torchrun` starts is missing.
                 raise ConfigError(
-                    f'`--launcher pytorch` is for processes that torchrun starts, as tools/dist_train.sh does. Found none: '
+                    f'`--launcher pytorch` is for processes that torchrun starts, as tools/dist_train.sh does. It was not: '
                     f'{shorten(error, 200)}. Leave it out to train in one process.'
                 ) from error
         if torch.cuda.is_available():

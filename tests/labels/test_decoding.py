@@ -30,7 +30,7 @@ UNKNOWN = np.where(IDS == 5, np.nan, IDS)
     [
         (decode_image, 'a.tif', tiff(np.dstack([IDS] * 3)), 'Found another kind'),
         (decode_image, 'a.tif', tiff(IDS), 'Found numbers with fractions'),
-        (decode_image, 'a.jpg', gzip.compress(b'x'), 'Found a gzip file: unpack it'),
+        (decode_image, 'a.jpg', gzip.compress(b'x', mtime=0), 'Found a gzip file: unpack it'),
         (decode_image, 'a.png', b'<html>404</html>', 'Found a text of HTML'),
         (
             decode_image,
@@ -40,10 +40,10 @@ UNKNOWN = np.where(IDS == 5, np.nan, IDS)
         ),
         (read_ids, 'a.NPY', npy(UNKNOWN), 'should hold whole numbers. Found NaN or infinity'),
         (read_ids, 'a.npy', npy(IDS + 0.5), 'Found fractions'),
-        (read_ids, 'a.npy', gzip.compress(npy(IDS)), 'should be a NumPy file. Found a gzip file: unpack it'),
+        (read_ids, 'a.npy', gzip.compress(npy(IDS), mtime=0), 'should be a NumPy file. Found a gzip file: unpack it'),
         (read_ids, 'a.png', tiff(IDS), 'should be a PNG file. Found a TIFF file'),
         (read_ids, 'a.png', npy(IDS), 'should be a PNG file. Found a NumPy file'),
-        (read_numbers, 'a.TIF', gzip.compress(tiff(IDS)), 'should be a TIFF file. Found a gzip file'),
+        (read_numbers, 'a.TIF', gzip.compress(tiff(IDS), mtime=0), 'should be a TIFF file. Found a gzip file'),
         (read_numbers, 'a.tif', tiff(IDS)[:6], 'Found a damaged header'),
     ],
 )

@@ -39,7 +39,7 @@ class DINOMetric(StreamingMetric):
 
     def counters(self) -> list[np.ndarray]:
         if self._probabilities is None:
-            raise ArgumentError('There should be a sample in every process. Found none.')
+            raise ArgumentError('A process has no validation sample. Use fewer processes or more samples.')
         return [self._sums, self._probabilities]
 
     def score_rules(self) -> dict[str, str | None]:

@@ -60,7 +60,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Point:
-    """What one worker trains: a config with options, once with each seed.
+    """The trainings of one worker: a config with options, once with each seed.
 
     Attributes:
         number: Place in the list of all points.

@@ -163,7 +163,7 @@ class Points:
         return self.work_dir / kind / (f'{point.name}_seed{point.seeds[0]}' if self.sweep.is_listed else point.name)
 
     def _note(self, point: Point) -> dict[str, Any]:
-        """What is noted of a point; nothing if it was noted of one that was made otherwise."""
+        """Return the note on a point; an empty one if it was made in another way."""
         note = read_note(self._file('points', point), _NOTE)
         return note if note.get('origin') == self._origin(point) else {}
 

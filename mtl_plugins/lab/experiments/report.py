@@ -1,4 +1,4 @@
-"""What came out of a sweep: a JSON file, a table and plots."""
+"""Results of a sweep: a JSON file, a table and plots."""
 
 import math
 import statistics

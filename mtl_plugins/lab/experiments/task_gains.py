@@ -25,7 +25,7 @@ def relative_changes(scores: Mapping[str, float], baseline: Mapping[str, float],
     changes = {}
     for task, metrics in rules.items():
         if not metrics:
-            raise ArgumentError(f'`rules` should name a metric of each task. Found none of {task}.')
+            raise ArgumentError(f'`rules` names no metric of {task}. Every task needs one.')
         values = []
         for metric, rule in metrics.items():
             if baseline[metric] == 0:
