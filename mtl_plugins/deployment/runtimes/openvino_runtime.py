@@ -18,8 +18,8 @@ MOST_KEPT = 4
 def get_core() -> openvino.Core:
     """Return the one ``Core`` of the process.
 
-    Each gives the main thread another stack for signals, which it unmaps when it ends. Cores that do not end in the reverse order of
-    their starts leave one that is gone, and the next signal, such as that of a loader's worker that ends, kills the process.
+    Each gives the main thread another stack for signals, and unmaps it when it ends. If cores do not end in the reverse order of
+    their starts, the stack that is left is gone, and the next signal (the end of a loader's worker is one) kills the process.
     """
     return openvino.Core()
 
