@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from mtl_plugins import registry
+
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / 'mtl_plugins'
 CONFIG = PACKAGE.parent / 'configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py'
@@ -24,7 +26,8 @@ FLOORS = (
     ('utils',),
     ('evaluation.functional',),
     ('labels',),
-    ('datasets', 'models', 'task_balancing'),
+    ('datasets', 'task_balancing'),
+    ('models',),
     ('evaluation',),
     ('records',),
     ('submission', 'visualization'),
@@ -58,6 +61,42 @@ def test_no_part_imports_what_is_built_on_it():
             imported = _part(module.removeprefix('mtl_plugins.')) if module.startswith('mtl_plugins.') else part
             assert imported == part or PARTS[imported] < PARTS[part], f'{path} imports {module}'
     assert seen == set(PARTS)
+
+
+def test_registries_load_nothing_from_a_floor_above_either():
+    seen = set()
+    for path in PACKAGE.rglob('*.py'):
+        tree = ast.parse(path.read_text())
+        part = _part('.'.join(path.relative_to(PACKAGE).with_suffix('').parts))
+        names = {
+            alias.name
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom) and node.module == 'mtl_plugins.registry'
+            for alias in node.names
+        }
+        for node in ast.walk(tree):
+            if not (isinstance(node, ast.Attribute) and node.attr in ('build', 'get') and isinstance(node.value, ast.Name)):
+                continue
+            for location in getattr(registry, node.value.id)._locations if node.value.id in names else ():
+                loaded = _part(location.removeprefix('mtl_plugins.'))
+                assert loaded == part or PARTS[loaded] < PARTS[part], f'{path} loads {location}'
+                seen.add(loaded)
+    assert {'models', 'datasets', 'engine', 'evaluation'} <= seen
+
+
+def test_the_core_trains_without_the_wings_and_their_packages(data_root, tmp_path):
+    absent = 'mtl_plugins.lab mtl_plugins.synthetic timm h5py scipy sklearn pycocotools OpenEXR torchjd wandb tensorboard optuna'
+    absent += ' jinja2 plotly onnx onnxscript onnxruntime openvino nncf starlette uvicorn segmentation_models_pytorch'
+    code = f"""
+import runpy, sys
+sys.modules.update(dict.fromkeys({absent.split()}))
+sys.argv = ['train.py', {str(CONFIG)!r}, '--data-root', {str(data_root)!r}, '--work-dir', {str(tmp_path / 'run')!r},
+    '--cfg-options', 'train_cfg.max_epochs=1', 'train_dataloader.dataset.pipeline.1.crop_size=[32,64]']
+runpy.run_path('tools/train.py', run_name='__main__')
+"""
+    run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=ROOT)
+    assert run.returncode == 0, run.stderr
+    assert {path.suffix for path in (tmp_path / 'run').iterdir()} >= {'.pth', '.zip', '.csv'}
 
 
 @pytest.mark.parametrize('original', ['mmengine', 'mmcv', 'mmsegmentation'])
