@@ -26,7 +26,7 @@ from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.config.load import load_config
 from mtl_plugins.registry import MODELS
 from tests.tiny import ROOT
-from tests.tools.photographs import JOINT, picture, save_checkpoint
+from tests.tools.photographs import JOINT, picture
 
 uvicorn = pytest.importorskip('uvicorn')
 
@@ -506,23 +506,6 @@ def test_twice_the_capacity():
         'mtl_queue_images 0',
     ):
         assert line in counted.splitlines(), counted
-
-
-@pytest.mark.slow  # A slow client gets its answer after ten seconds.
-def test_the_load_tool_starts_a_server_and_counts_every_answer(run_cli, tmp_path):
-    checkpoint, path = save_checkpoint(tmp_path / 'small.pth', tiny=False), tmp_path / 'load.json'
-    times = ('--warm-up', 1, '--seconds', 2, '--clients', 4, '--load', 3)
-    limits = ('--serve', '--queue-size', 2, '--batch-size', 2)
-    result = run_cli('deployment/benchmark_server', checkpoint, '--size', '32x64', *times, '--json', path, *limits)
-    document = json.loads(path.read_text())
-    assert result.code == 0 and document['wrong'] == 0, result.out
-    answers = document['answers']
-    assert sum(sum(counts.values()) for counts in answers.values()) == document['requests'] > 20
-    # Too many for so short a queue; a slow client that is let in is told so after ten seconds.
-    assert set(answers['image']) == {'200', '503'} and set(answers['text']) <= {'415', '503'}
-    assert {'408', '503'} >= set(answers['slow']) and document['served'] > 1
-    memory = document['mebibytes']
-    assert 100 < memory['before'] <= memory['largest'] and 'Wrong or missing answers: 0.' in result.out
 
 
 def test_memory_is_flat_under_bad_uploads(address):
