@@ -8,19 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.lab.features import features as features_module
-from mtl_plugins.lab.features.feature_record import FeatureRecord, read_records
-from mtl_plugins.lab.features.feature_report import embed
+from mtl_plugins.errors import CorruptFileError
+from mtl_plugins.lab.features import extraction
+from mtl_plugins.lab.features.extraction import FeatureSet, estimate_batch_norm, extract_features, pooled_features
 from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
-from mtl_plugins.lab.features.features import (
-    estimate_batch_norm,
-    extract_features,
-    pooled_features,
-)
+from mtl_plugins.lab.features.pictures import FeatureRecord, embed, read_records
 from mtl_plugins.registry import MODELS
 from tests import tiny  # noqa: F401  # registers the backbone
-from tests.fake_crops import write_fake_crops
+from tests.fake_crops import CLASSES, write_fake_crops
 
 NORMALISE = dict(mean=[120.0] * 3, std=[60.0] * 3)
 VIEW = [dict(type='ResizeCrop', size=16), dict(type='PackViews')]
@@ -125,30 +120,30 @@ def test_scores_leave_out_unknown_classes_and_come_per_class_too():
     bank, queries = np.eye(2)[[0, 0, 1, 1]], np.eye(2)[[0, 1, 1]]
     # Of unknown class, and nearer to the queries than the others.
     bank, queries = np.vstack([bank, np.eye(2)]), np.vstack([queries, [[1, 1]]])
-    arguments = bank, np.array([0, 0, 1, 1, -1, -1]), queries, np.array([0, 1, 0, -1])
-    scores = score_features(*arguments, k=2, linear=True)
+    train = FeatureSet(None, None, bank, np.array([0, 0, 1, 1, -1, -1]))
+    val = FeatureSet(None, None, queries, np.array([0, 1, 0, -1]))
+    scores = score_features(train, val, k=2, linear=True)
     assert scores.keys() == {f'{name}_accuracy{end}' for name in ('knn', 'linear') for end in ('', '_per_class')}
     assert scores['knn_accuracy'] == scores['linear_accuracy'] == pytest.approx(200 / 3)
     assert scores['knn_accuracy_per_class'] == pytest.approx(75)
-    assert score_features(bank, np.full(6, -1), queries, np.zeros(4)) == {}
+    assert score_features(FeatureSet(None, None, bank, np.full(6, -1)), val) == {}
 
 
 def test_features_are_the_models_own_in_the_order_asked_for(model, crops):
     indices = [7, 0, 14, 3]
-    features, labels = extract_features(model, crops['train'], indices, batch_size=3)
-    assert labels.tolist() == [1, 0, 2, 0]
+    found = extract_features(model, crops['train'], indices, batch_size=3)
+    assert found.labels.tolist() == [1, 0, 2, 0] and found.classes == CLASSES
     with torch.inference_mode():
-        for row, index in zip(features, indices, strict=True):
+        for position, (row, index) in enumerate(zip(found.features, indices, strict=True)):
+            np.testing.assert_array_equal(found.image(position), crops['train'][index]['inputs'][0])
             view = torch.from_numpy(crops['train'][index]['inputs'][0])[None]
             inputs = model.data_preprocessor(dict(inputs=view))['inputs']
             torch.testing.assert_close(torch.from_numpy(row), model.eval().teacher.pool(inputs[0])[0])
 
 
-def test_a_backbone_and_a_model_around_it_give_the_same_features(model, crops):
-    backbone = model.teacher.backbone
+def test_models_around_the_same_backbone_give_the_same_features(model, crops):
     images = torch.from_numpy(crops['val'][0]['inputs'][0])[None]
     expected = pooled_features(model.eval(), images)
-    torch.testing.assert_close(pooled_features(backbone, images, model.data_preprocessor), expected)
     segmentor = MODELS.build(
         dict(
             type='MultiTaskSegmentor',
@@ -158,7 +153,7 @@ def test_a_backbone_and_a_model_around_it_give_the_same_features(model, crops):
             tasks=dict(semseg=dict(type='SemSegTask', num_classes=19)),
         )
     ).eval()
-    segmentor.backbone.load_state_dict(backbone.state_dict())
+    segmentor.backbone.load_state_dict(model.teacher.backbone.state_dict())
     torch.testing.assert_close(pooled_features(segmentor, images), expected)
 
 
@@ -169,7 +164,7 @@ def random_states() -> list:
 def test_looking_changes_neither_the_model_nor_the_random_state(model, crops):
     model.train()
     before = {name: value.clone() for name, value in model.state_dict().items()}, random_states()
-    features, _ = extract_features(model, crops['val'])
+    features = extract_features(model, crops['val'], range(6)).features
     embed(features, previous=embed(features))
     assert model.training and model.teacher.backbone.stages[0][1].training
     assert all(torch.equal(value, before[0][name]) for name, value in model.state_dict().items())
@@ -178,21 +173,21 @@ def test_looking_changes_neither_the_model_nor_the_random_state(model, crops):
 
 @pytest.mark.parametrize('world_size', [2, 8])
 def test_processes_share_the_work(model, crops, world_size, monkeypatch):
-    expected = extract_features(model, crops['val'])
+    expected = extract_features(model, crops['val'], range(6))
+    monkeypatch.setattr(extraction, 'all_reduce', lambda values, op='sum': values.fill_(8) if op == 'max' else values)
     shares = []
     for rank in range(world_size):
-        monkeypatch.setattr(features_module, 'get_dist_info', lambda rank=rank: (rank, world_size))
-        monkeypatch.setattr(features_module, 'all_reduce', lambda values, op='sum': values.fill_(8) if op == 'max' else values)
-        shares.append(extract_features(model, crops['val']))
-    for total, parts in zip(expected, zip(*shares, strict=True), strict=True):
-        np.testing.assert_allclose(sum(parts), total, rtol=1e-5, atol=1e-6)
-        assert all(part.any(axis=-1).sum() <= -(-6 // world_size) for part in parts if part.ndim == 2)
+        monkeypatch.setattr(extraction, 'get_dist_info', lambda rank=rank: (rank, world_size))
+        shares.append(extract_features(model, crops['val'], range(6)))
+    np.testing.assert_allclose(sum(share.features for share in shares), expected.features, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(sum(share.labels for share in shares), expected.labels)
+    assert all(share.features.any(axis=-1).sum() <= -(-6 // world_size) for share in shares)
 
 
 def test_features_that_are_not_finite_are_refused(model, crops):
     torch.nn.init.constant_(model.teacher.backbone.stages[0][0].bias, np.nan)
     with pytest.raises(ValueError, match='should be finite'):
-        extract_features(model, crops['val'])
+        extract_features(model, crops['val'], range(6))
 
 
 def test_statistics_of_batch_norm_are_means_over_batches(model, crops):
@@ -241,10 +236,10 @@ def test_collapsed_features_are_a_point_and_too_few_are_refused():
 def test_records_come_back_as_written_in_the_order_of_training(tmp_path):
     features, labels = make_clusters()
     for iteration in (20, 3):
-        record = FeatureRecord(
-            features, labels, np.arange(36), ('a', 'b', 'c'), f'epoch {iteration}', iteration, float('nan'), features[:, :2]
+        name = f'epoch {iteration}'
+        FeatureRecord(features, labels, np.arange(36), ('a', 'b', 'c'), name, iteration, float('nan'), features[:, :2]).save(
+            tmp_path
         )
-        record.save(tmp_path / f'{record.stem}.npz')
     assert {path.name for path in tmp_path.iterdir()} == {'epoch_020.npz', 'epoch_003.npz'}
     first, second = read_records(tmp_path)
     assert (first.iteration, second.name, second.classes) == (3, 'epoch 20', ('a', 'b', 'c'))
@@ -253,5 +248,3 @@ def test_records_come_back_as_written_in_the_order_of_training(tmp_path):
     (tmp_path / 'epoch_004.npz').write_bytes(b'PK')
     with pytest.raises(CorruptFileError, match='epoch_004'):
         read_records(tmp_path)
-    with pytest.raises(DataNotFoundError, match='no features'):
-        read_records(tmp_path / 'none')

@@ -1,11 +1,10 @@
-"""What the features of a run tell apart, after every validation: numbers, pictures and the features themselves."""
+"""Scores, pictures and files of the features of a run after every validation."""
 
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.runner import EpochBasedTrainLoop
@@ -13,21 +12,23 @@ from torch.utils.data import Dataset
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ArgumentError, ConfigError
-from mtl_plugins.lab.features.feature_record import FOLDER, FeatureRecord, read_records
-from mtl_plugins.lab.features.feature_report import (
-    PERPLEXITY,
-    FeatureSet,
-    add_embedding,
+from mtl_plugins.lab.features.extraction import FeatureSet, check_splits, choose_evenly, extract_features, with_pipeline
+from mtl_plugins.lab.features.feature_scores import NUM_NEIGHBOURS, score_features
+from mtl_plugins.lab.features.pictures import (
+    FOLDER,
+    FeatureRecord,
     choose_queries,
     draw_embedding,
     draw_neighbours,
     draw_strip,
+    read_records,
 )
-from mtl_plugins.lab.features.feature_scores import NUM_NEIGHBOURS, TEMPERATURE, score_features
-from mtl_plugins.lab.features.features import check_splits, choose_evenly, extract_features, with_pipeline
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import make_folder
 from mtl_plugins.visualization.plots import write_picture
+
+# Rows of the picture of neighbours, and neighbours in a row.
+NUM_QUERIES, NUM_SHOWN = 6, 8
 
 
 @HOOKS.register_module()
@@ -51,14 +52,9 @@ class FeatureHook(Hook):
             views the first counts.
         num_train: Training images at most; None for all.
         num_val: Validation images at most; None for all.
-        k: Of the nearest neighbours' vote.
-        temperature: Of the vote.
-        linear: Whether to train a linear classifier too, which takes longer.
+        k: Nearest neighbours that vote.
+        linear: Train a linear classifier too, which takes longer.
         interval: Features and pictures are written at every so many validations; 0 for never.
-        num_queries: Rows of the picture of neighbours.
-        num_shown: Neighbours in a row.
-        perplexity: Of t-SNE.
-        batch_size: Images at a time.
         num_workers: Threads that read.
 
     Raises:
@@ -79,30 +75,20 @@ class FeatureHook(Hook):
         num_train: int | None = 2000,
         num_val: int | None = 500,
         k: int = NUM_NEIGHBOURS,
-        temperature: float = TEMPERATURE,
         linear: bool = False,
         interval: int = 1,
-        num_queries: int = 6,
-        num_shown: int = 8,
-        perplexity: float = PERPLEXITY,
-        batch_size: int = 64,
         num_workers: int = 2,
     ) -> None:
-        counts = dict(num_train=num_train, num_val=num_val, k=k, num_queries=num_queries, num_shown=num_shown)
-        for name, count in counts.items():
+        for name, count in dict(num_train=num_train, num_val=num_val, k=k).items():
             if count is not None and count < 1:
                 raise ArgumentError(f'`{name}` should be at least 1. Found {count}.')
         if interval < 0:
             raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
-        if temperature <= 0 or perplexity <= 0:
-            raise ArgumentError(f'`temperature` and `perplexity` should be positive. Found {temperature} and {perplexity}.')
         self.pipeline = pipeline
         self.limits = dict(train=num_train, val=num_val)
-        self.k, self.temperature, self.linear = k, temperature, linear
+        self.k, self.linear = k, linear
         self.interval = interval
-        self.num_queries, self.num_shown = num_queries, num_shown
-        self.perplexity = perplexity
-        self.loading = dict(batch_size=batch_size, num_workers=num_workers)
+        self.num_workers = num_workers
         self._datasets: dict[str, Dataset] = {}
         self._indices: dict[str, np.ndarray] = {}
         self._validations = 0
@@ -141,28 +127,19 @@ class FeatureHook(Hook):
         metrics.update(self.look(runner, draw=self.interval > 0 and self._validations % self.interval == 0))
 
     def look(self, runner, draw: bool) -> dict[str, float]:
-        """The scores, the same on all processes; the main one writes files and pictures if asked."""
+        """Return the scores, the same on all processes; the main one writes files and pictures if asked."""
         model = unwrap(runner.model)
-        train, val = (self.extract(model, split) for split in ('train', 'val'))
+        train, val = (
+            extract_features(model, self._datasets[split], self._indices[split], num_workers=self.num_workers)
+            for split in ('train', 'val')
+        )
         scores = [{}]
         if is_main_process():
-            scores[0] = score_features(
-                train.features,
-                train.labels,
-                val.features,
-                val.labels,
-                k=self.k,
-                temperature=self.temperature,
-                linear=self.linear,
-            )
+            scores[0] = score_features(train, val, k=self.k, linear=self.linear)
         broadcast_object_list(scores)
         if draw and is_main_process():
             self.write(runner, train, val, scores[0].get('knn_accuracy', math.nan))
         return scores[0]
-
-    def extract(self, model: torch.nn.Module, split: str) -> FeatureSet:
-        dataset, indices = self._datasets[split], self._indices[split]
-        return FeatureSet(dataset, indices, *extract_features(model, dataset, indices, **self.loading))
 
     def write(self, runner, train: FeatureSet, val: FeatureSet, accuracy: float) -> None:
         """Features, t-SNE, strip and neighbours, into the work dir and the log backends."""
@@ -174,30 +151,17 @@ class FeatureHook(Hook):
             name = f'epoch {runner.epoch}'
         else:
             name = f'iteration {runner.iter}'
-        record = FeatureRecord(
-            features=val.features,
-            labels=val.labels,
-            indices=val.indices,
-            classes=val.classes,
-            name=name,
-            iteration=runner.iter,
-            accuracy=accuracy,
-            embedding=np.zeros((0, 2), np.float32),
-        )
+        record = FeatureRecord(val.features, val.labels, val.indices, val.classes, name, runner.iter, accuracy)
         # Those of a run that was stopped later than where this one continues from do not count.
-        earlier = [
-            other
-            for other in (read_records(folder) if any(folder.glob('*.npz')) else [])
-            if other.iteration < runner.iter and other.shows_same_images(record)
-        ]
-        record = add_embedding(record, earlier, perplexity=self.perplexity)
-        record.save(folder / f'{record.stem}.npz')
+        earlier = [other for other in read_records(folder) if other.iteration < runner.iter and other.shows_same_images(record)]
+        record = record.embedded(earlier)
+        record.save(folder)
+        queries = choose_queries(val.labels, NUM_QUERIES)
         title = f'Nearest training images of validation images, {record.name}'
-        queries = choose_queries(val.labels, self.num_queries)
         pictures = {
             'tsne': draw_embedding(record),
             'tsne_strip': draw_strip([*earlier, record]),
-            'neighbours': draw_neighbours(train, val, queries, self.num_shown, title),
+            'neighbours': draw_neighbours(train, val, queries, NUM_SHOWN, title),
         }
         for kind, picture in pictures.items():
             write_picture(folder / (f'{kind}.png' if kind == 'tsne_strip' else f'{kind}_{record.stem}.png'), picture)

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 
 from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.lab.features.extraction import FeatureSet
 
 UNKNOWN = -1
 NUM_NEIGHBOURS = 20
@@ -16,14 +17,9 @@ CHUNK = 1024
 
 
 def nearest_neighbours(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """The k most similar bank entries of each query: cosines float32 and positions int64, both ``(Q, K)``, best first.
+    """The k most similar of the bank ``(B, C)`` for each query ``(Q, C)``: cosines float32 and positions int64 ``(Q, K)``.
 
-    Exact. Among equal cosines the lower position comes first, also where they decide who is among the k.
-
-    Args:
-        queries: ``(Q, C)``.
-        bank: ``(B, C)``.
-        k: Number of neighbours.
+    The best come first. Exact: among equal cosines the lower position comes first, also where they decide who is among the k.
 
     Raises:
         ArgumentError: If the bank has fewer than k entries.
@@ -51,7 +47,7 @@ def vote(similarities: np.ndarray, labels: np.ndarray, num_classes: int, tempera
     The vote of DINO's k-NN classifier (arXiv 2104.14294, after 1805.01978), with 20 neighbours and the temperature 0.07.
 
     Args:
-        similarities: Cosines ``(Q, K)``.
+        similarities: Cosines ``(Q, K)``, see :func:`nearest_neighbours`.
         labels: Of the neighbours, ``(Q, K)``.
         num_classes: Above every label.
         temperature: A lower one gives the nearest more say.
@@ -62,10 +58,10 @@ def vote(similarities: np.ndarray, labels: np.ndarray, num_classes: int, tempera
     return votes.argmax(1)
 
 
-def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray, max_iter: int = 1000) -> np.ndarray:
+def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray) -> np.ndarray:
     """Classes ``(Q,)`` by a linear classifier trained on the bank.
 
-    Multinomial logistic regression (scikit-learn's ``LogisticRegression``: L2 penalty with C = 1, L-BFGS, at most ``max_iter``
+    Multinomial logistic regression (scikit-learn's ``LogisticRegression``: L2 penalty with C = 1, L-BFGS, at most 1000
     iterations) on features standardised to mean 0 and variance 1 by the bank.
 
     Raises:
@@ -80,7 +76,7 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray,
     from sklearn.preprocessing import StandardScaler
     from threadpoolctl import threadpool_limits
 
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=max_iter))
+    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1.0, max_iter=1000))
     # Threads that wait for each other on busy cores take ten times as long as one.
     with threadpool_limits(1):
         return probe.fit(bank.astype(np.float64), bank_labels).predict(queries.astype(np.float64))
@@ -96,37 +92,25 @@ def check_sklearn() -> None:
         raise ConfigError('scikit-learn is not installed; t-SNE and linear probe need it. Install the extra `coco`.') from error
 
 
-def score_features(
-    bank: np.ndarray,
-    bank_labels: np.ndarray,
-    queries: np.ndarray,
-    query_labels: np.ndarray,
-    *,
-    k: int = NUM_NEIGHBOURS,
-    temperature: float = TEMPERATURE,
-    linear: bool = True,
-) -> dict[str, float]:
-    """Per cent of the queries whose class is found; those of unknown class, -1, count in neither set.
+def score_features(train: FeatureSet, val: FeatureSet, *, k: int = NUM_NEIGHBOURS, linear: bool = True) -> dict[str, float]:
+    """Per cent of the validation images whose class is found from the training images; unknown classes, -1, count in neither.
 
-    ``knn_accuracy`` and, if asked for, ``linear_accuracy``, over all queries; the same with ``_per_class`` is the mean over
-    classes. Nothing if no query or no bank entry has a class.
+    ``knn_accuracy`` and, if asked for, ``linear_accuracy``, over all images; the same with ``_per_class`` is the mean over
+    classes. Nothing if no image of either set has a class.
 
     Raises:
         ArgumentError: As :func:`nearest_neighbours` and :func:`linear_probe` do.
     """
-    bank, bank_labels = bank[bank_labels != UNKNOWN], bank_labels[bank_labels != UNKNOWN]
-    queries, query_labels = queries[query_labels != UNKNOWN], query_labels[query_labels != UNKNOWN]
+    bank, bank_labels = (values[train.labels != UNKNOWN] for values in (train.features, train.labels))
+    queries, query_labels = (values[val.labels != UNKNOWN] for values in (val.features, val.labels))
     if not len(bank) or not len(queries):
         return {}
     similarities, positions = nearest_neighbours(queries, bank, k)
-    predictions = dict(knn=vote(similarities, bank_labels[positions], int(bank_labels.max()) + 1, temperature))
+    predicted = vote(similarities, bank_labels[positions], int(bank_labels.max()) + 1)
+    scores = score_predictions(predicted, query_labels, 'knn_accuracy')
     if linear:
-        predictions['linear'] = linear_probe(bank, bank_labels, queries)
-    return {
-        key: value
-        for name, predicted in predictions.items()
-        for key, value in score_predictions(predicted, query_labels, f'{name}_accuracy').items()
-    }
+        scores |= score_predictions(linear_probe(bank, bank_labels, queries), query_labels, 'linear_accuracy')
+    return scores
 
 
 def score_predictions(predicted: np.ndarray, labels: np.ndarray, name: str) -> dict[str, float]:

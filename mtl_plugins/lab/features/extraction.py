@@ -1,10 +1,8 @@
-"""Features of images by a trained backbone: which images, seen how, and their vectors.
-
-What is judged comes from another split than what it is compared with: `check_splits`.
-"""
+"""Features of images by a trained backbone: which images, seen how, and their vectors."""
 
 import copy
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,7 +20,7 @@ from mtl_plugins.registry import SCOPE, TRANSFORMS
 
 
 def with_pipeline(dataset: Dataset, pipeline: Sequence[dict | Callable] | None) -> Dataset:
-    """The same samples, seen through another pipeline; ``dataset`` stays as it is. None changes nothing."""
+    """A copy of ``dataset`` that is seen through another pipeline; None changes nothing."""
     if pipeline is None:
         return dataset
     dataset = copy.copy(dataset)
@@ -53,72 +51,77 @@ def choose_evenly(size: int, limit: int | None) -> np.ndarray:
     return np.linspace(0, size - 1, limit).round().astype(np.int64)
 
 
-def pooled_features(model: nn.Module, images: Tensor, data_preprocessor: nn.Module | None = None) -> Tensor:
+@dataclass(frozen=True)
+class FeatureSet:
+    """Images of a data set with what a network made of them.
+
+    Attributes:
+        dataset: Its items are those of `PackViews`; the first view counts.
+        indices: Positions in the data set, ``(N,)``.
+        features: ``(N, C)`` float32.
+        labels: ``(N,)`` int64, -1 where unknown.
+    """
+
+    dataset: Dataset
+    indices: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return tuple(getattr(self.dataset, 'metainfo', {}).get('classes', ()))
+
+    def image(self, position: int) -> np.ndarray:
+        return self.dataset[SampleKey(int(self.indices[position]))]['inputs'][0]
+
+
+def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
     """Mean over the last map of a backbone, ``(N, C)`` float32.
 
     Args:
-        model: :class:`DINO` (its teacher's backbone), a model with ``backbone``, or a backbone.
+        model: :class:`DINO` (its teacher's backbone), or a model with ``backbone``.
         images: ``(N, H, W, 3)`` uint8 RGB.
-        data_preprocessor: Normalises the images; a model's own by default.
     """
-    inputs = (data_preprocessor or model.data_preprocessor)(dict(inputs=images))['inputs']
+    inputs = model.data_preprocessor(dict(inputs=images))['inputs']
     if hasattr(model, 'teacher'):
         return model(inputs, mode='tensor').float()
-    if not isinstance(inputs, Tensor):
-        inputs = inputs[0]
-    maps = [feature for feature in getattr(model, 'backbone', model)(inputs) if feature is not None]
+    maps = [feature for feature in model.backbone(inputs) if feature is not None]
     return maps[-1].mean((2, 3)).float()
 
 
-def iterate_batches(
-    dataset: Dataset, indices: Sequence[int] | np.ndarray, batch_size: int, num_workers: int
-) -> Iterator[dict[str, Any]]:
-    """Batches of `view_collate` of the samples at ``indices``, in this order, as in epoch 0 with the seed 0."""
+def _iterate_batches(dataset: Dataset, indices: np.ndarray, batch_size: int, num_workers: int) -> Iterator[dict[str, Any]]:
+    """Batches of the samples at ``indices``, in this order, as in epoch 0 with the seed 0."""
     keys = [SampleKey(int(index)) for index in indices]
     return iter(ThreadDataLoader(dataset, batch_size, sampler=keys, num_workers=num_workers, collate_fn=view_collate))
 
 
 @torch.no_grad()
 def extract_features(
-    model: nn.Module,
-    dataset: Dataset,
-    indices: Sequence[int] | np.ndarray | None = None,
-    *,
-    data_preprocessor: nn.Module | None = None,
-    batch_size: int = 64,
-    num_workers: int = 2,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Features ``(N, C)`` float32 and labels ``(N,)`` int64, -1 where unknown, of the first view of each sample.
+    model: nn.Module, dataset: Dataset, indices: Sequence[int] | np.ndarray, *, batch_size: int = 64, num_workers: int = 2
+) -> FeatureSet:
+    """Features and labels of the first view of the samples at ``indices``.
 
     The model is in evaluation mode meanwhile; no global random state is used. With several processes each computes a share,
     and all get everything.
 
-    Args:
-        model: As in :func:`pooled_features`.
-        dataset: Its items are those of `PackViews`.
-        indices: Which samples; all by default.
-        data_preprocessor: As in :func:`pooled_features`.
-        batch_size: Images at a time.
-        num_workers: Threads that read.
-
     Raises:
         ArgumentError: If there is no sample, or features are not finite.
     """
-    indices = np.arange(len(dataset)) if indices is None else np.asarray(indices)
+    indices = np.asarray(indices)
     if not len(indices):
         raise ArgumentError('`indices` should hold at least one sample. Found none.')
     rank, world_size = get_dist_info()
     was_training = model.training
     model.eval()
     rows, labels = [], []
-    for batch in iterate_batches(dataset, indices[rank::world_size], batch_size, num_workers):
-        rows.append(pooled_features(model, batch['inputs'][0], data_preprocessor).cpu())
+    for batch in _iterate_batches(dataset, indices[rank::world_size], batch_size, num_workers):
+        rows.append(pooled_features(model, batch['inputs'][0]).cpu())
         labels.append(batch['labels'])
     model.train(was_training)
     features, labels = _gather(rows, labels, len(indices), rank, world_size)
     if not np.isfinite(features).all():
         raise ArgumentError('Features should be finite. Found NaN or infinity: the training has diverged.')
-    return features, labels
+    return FeatureSet(dataset, indices, features, labels)
 
 
 def _gather(rows: list[Tensor], labels: list[Tensor], size: int, rank: int, world_size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -135,12 +138,10 @@ def _gather(rows: list[Tensor], labels: list[Tensor], size: int, rank: int, worl
 
 
 @torch.no_grad()
-def estimate_batch_norm(
-    model: nn.Module, dataset: Dataset, indices: Sequence[int] | np.ndarray, *, batch_size: int = 64, num_workers: int = 2
-) -> None:
+def estimate_batch_norm(model: nn.Module, dataset: Dataset, indices: np.ndarray, batch_size: int = 64) -> None:
     """Set BatchNorm's running statistics to the means over batches of the samples, in place.
 
-    What an untrained network needs for a fair comparison: it has never seen an image, trained ones have.
+    An untrained network, which has never seen an image, needs that for a fair comparison with trained ones.
     """
     was_training = model.training
     model.train()
@@ -149,7 +150,7 @@ def estimate_batch_norm(
     for layer in layers:
         layer.reset_running_stats()
         layer.momentum = None
-    for batch in iterate_batches(dataset, indices, batch_size, num_workers):
+    for batch in _iterate_batches(dataset, indices, batch_size, num_workers=2):
         pooled_features(model, batch['inputs'][0])
     for layer, momentum in zip(layers, momenta, strict=True):
         layer.momentum = momentum
