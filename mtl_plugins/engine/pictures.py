@@ -1,8 +1,8 @@
 """Pictures and histograms in the log back ends while a model trains: the hooks, and the pictures that one draws."""
 
 import math
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,8 @@ from torch import Tensor, nn
 
 from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
 from mtl_plugins.engine.state import is_training, unwrap
-from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
-from mtl_plugins.evaluation.metrics.label_metric import LabelMetric
-from mtl_plugins.evaluation.metrics.streaming_metric import to_values
+from mtl_plugins.evaluation.metrics import MultiTaskMetric, to_values
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
@@ -30,6 +28,7 @@ from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
 MAX_VALUES = 2**16
+_LAYERS = (nn.Conv2d, nn.Linear)
 # Names in the log back ends, each with an image ``(H, W, 3)`` uint8 or a histogram.
 Drawn = Iterator[tuple[str, np.ndarray | Histogram]]
 
@@ -45,16 +44,11 @@ class Picture:
 
     Attributes:
         needs_training: False for a picture that a validation without training draws, too.
-
-    Raises:
-        ArgumentError: If ``interval`` is negative.
     """
 
     needs_training = True
 
     def __init__(self, *, interval: int = 1) -> None:
-        if interval < 0:
-            raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
         self.interval = interval
 
     def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
@@ -121,15 +115,10 @@ class TrainingCrops(Picture):
     Args:
         interval: Draw at every so many iterations; 0 never.
         num_images: Rows of the picture at most.
-
-    Raises:
-        ArgumentError: If a number is out of its range.
     """
 
     def __init__(self, *, interval: int = 500, num_images: int = 4) -> None:
         super().__init__(interval=interval)
-        if num_images < 1:
-            raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')
         self.num_images = num_images
 
     def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
@@ -154,9 +143,6 @@ class ValidationImages(Picture):
     Args:
         num_images: Rows of the picture.
         interval: Draw at every so many validations; 0 never.
-
-    Raises:
-        ArgumentError: If a number is out of its range.
     """
 
     needs_training = False
@@ -164,8 +150,6 @@ class ValidationImages(Picture):
 
     def __init__(self, *, num_images: int = 4, interval: int = 1) -> None:
         super().__init__(interval=interval)
-        if num_images < 1:
-            raise ArgumentError(f'`num_images` should be at least 1. Found {num_images}.')
         self.num_images = num_images
         self._rows: list[dict] = []
 
@@ -221,21 +205,14 @@ class ObservedSamples(Picture):
     Args:
         samples: Positions in the split; those beyond its end are left out.
         interval: Draw at every so many validations; 0 never.
-
-    Raises:
-        ArgumentError: If ``interval`` or a position is negative, or there is no position.
     """
 
     def __init__(self, *, samples: Sequence[int] = (0, 100), interval: int = 1) -> None:
         super().__init__(interval=interval)
-        if not samples or min(samples) < 0:
-            raise ArgumentError(f'`samples` should hold positions >= 0. Found {samples}.')
         self.samples = tuple(samples)
 
     def draw(self, runner) -> Drawn:
-        model = getattr(runner.val_loop, 'inference_model', None)
-        if model is None:
-            model = unwrap(runner.model)
+        model = getattr(runner.val_loop, 'inference_model', None) or unwrap(runner.model)
         was_training = model.training
         model.eval()
         try:
@@ -266,19 +243,14 @@ class ObservedSamples(Picture):
 
 @PICTURES.register_module()
 class ConfusionMatrices(Picture):
-    """The confusion matrix of each class map, from the counts that the scores are computed from.
-
-    The pictures are ``confusion/<label>``, shares of the pixels of each label, and ``confusion/<label>_counts``.
-    """
+    """The confusion matrix of each class map, from the counts that the scores are computed from: ``confusion/<label>``."""
 
     def draw(self, runner) -> Drawn:
         for metric in runner.val_loop.evaluator.metrics:
-            for name, scorer in metric.scorers.items() if isinstance(metric, LabelMetric) else ():
+            for name, scorer in metric.scorers.items() if isinstance(metric, MultiTaskMetric) else ():
                 if isinstance(scorer, ConfusionScorer) and not scorer.is_empty():
                     title = f'{name}, validation at iteration {runner.iter}'
-                    for suffix, normalised in (('', True), ('_counts', False)):
-                        picture = render_confusion_matrix(scorer.confusion, scorer.classes, normalised, title)
-                        yield f'confusion/{name}{suffix}', to_array(picture)
+                    yield f'confusion/{name}', to_array(render_confusion_matrix(scorer.confusion, scorer.classes, title))
 
 
 @torch.no_grad()
@@ -308,7 +280,7 @@ def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]
 
 
 def spread_values(tensor: Tensor, limit: int = MAX_VALUES) -> Tensor:
-    """At most ``limit`` values of a tensor, evenly spread, as a new vector on its device."""
+    """Return at most ``limit`` values of a tensor, evenly spread, as a new vector on its device."""
     tensor = tensor.detach()
     if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
         tensor = tensor.permute(0, 2, 3, 1)
@@ -331,80 +303,40 @@ class HistogramHook(Hook):
     Of each at most 65,536 evenly spread values of one batch of the main process count. Outside the iterations that draw, nothing
     is computed, kept or waited for. A run with this hook takes exactly the steps that it takes without.
 
+    Layers are the first and the last convolution or linear layer of each part of the model.
+
     Args:
         interval: Draw at every so many iterations; 0 never.
-        layers: Regular expression, of which a part of the layer's name has to match, as ``'backbone.layer4|predictor'``. By
-            default the first and the last convolution or linear layer of each part of the model.
-        depth: Whether to draw the quantities of the tasks, which for depth are its metres.
-
-    Raises:
-        ArgumentError: If ``interval`` is negative or ``layers`` is no regular expression.
-        ConfigError: Before the training, if no layer matches.
     """
 
     priority = 'LOW'
 
-    def __init__(self, *, interval: int = 500, layers: str | None = None, depth: bool = True) -> None:
-        if interval < 0:
-            raise ArgumentError(f'`interval` should not be negative. Found {interval}.')
-        try:
-            self.pattern = None if layers is None else re.compile(layers)
-        except re.error as error:
-            raise ArgumentError(f'`layers` should be a regular expression ({error}). Found {layers!r}.') from error
+    def __init__(self, *, interval: int = 500) -> None:
         self.interval = interval
-        self.depth = depth
         self._layers: dict[str, nn.Module] = {}
         self._handles: list = []
         self._values: dict[str, Tensor] = {}
 
     def before_train(self, runner) -> None:
-        if not self.interval:
-            return
-        model = unwrap(runner.model)
-        self._layers = self.find_layers(model)
-
-    def find_layers(self, model: nn.Module) -> dict[str, nn.Module]:
-        """The chosen layers by name.
-
-        Raises:
-            ConfigError: If there is none.
-        """
-        named = {name: module for name, module in model.named_modules() if name}
-        if self.pattern is not None:
-            chosen = {name: module for name, module in named.items() if self.pattern.search(name)}
-            if not chosen:
-                known = ', '.join(list(named)[:8])
-                raise ConfigError(
-                    f'`layers` of HistogramHook should match layers of the model: {known}, ... Found {self.pattern.pattern!r}.'
-                )
-            return chosen
-        ends = {}
-        for part, _ in model.named_children():
-            inner = [name for name in named if name.startswith(f'{part}.') and isinstance(named[name], (nn.Conv2d, nn.Linear))]
-            ends |= {name: named[name] for name in inner[:1] + inner[-1:]}
-        return ends
+        for part, root in unwrap(runner.model).named_children():
+            inner = [(f'{part}.{name}', each) for name, each in root.named_modules() if name and isinstance(each, _LAYERS)]
+            self._layers |= dict(inner[:1] + inner[-1:])
 
     @master_only
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if not self.every_n_train_iters(runner, self.interval):
             return
         for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(self._activations_of(name)))
-        if self.depth and PredictionTap.fits(runner.model):
-            model = unwrap(runner.model)
-            self._handles.append(
-                PredictionTap(runner.model, lambda predictions, targets: self._keep_quantities(model, predictions, targets))
-            )
+            self._handles.append(layer.register_forward_hook(partial(self._keep_activations, name)))
+        if PredictionTap.fits(runner.model):
+            self._handles.append(PredictionTap(runner.model, partial(self._keep_quantities, unwrap(runner.model))))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if optimizer is not None:
             self._handles.append(optimizer.register_step_pre_hook(self._keep_gradients))
 
-    def _activations_of(self, name: str):
-        def keep(layer: nn.Module, arguments: tuple, output: object) -> None:
-            if isinstance(output, Tensor):
-                self._values[f'activations/{name}'] = spread_values(output)
-
-        return keep
+    def _keep_activations(self, name: str, layer: nn.Module, arguments: tuple, output: object) -> None:
+        if isinstance(output, Tensor):
+            self._values[f'activations/{name}'] = spread_values(output)
 
     def _keep_gradients(self, *_) -> None:
         for name, parameter in self._parameters():

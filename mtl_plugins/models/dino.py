@@ -1,7 +1,7 @@
 """Self-distillation without labels: DINO (arXiv 2104.14294).
 
 From the loader's views to the loss: preprocessor, projection head, loss, model. Its hooks are in ``engine/hooks/dino_hooks.py``,
-its metric in ``evaluation/metrics/dino_metric.py``, the crops in ``datasets/transforms/multi_crop.py``.
+its metric in ``evaluation/metrics.py``, the crops in ``datasets/transforms/multi_crop.py``.
 
 Axes: V views, G global views (the first of the V), B images, K outputs of the projection head.
 """

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import matplotlib
 import numpy as np
-from matplotlib.colors import Colormap, LogNorm, Normalize
 from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ArgumentError
@@ -13,50 +12,29 @@ from mtl_plugins.errors import ArgumentError
 MAX_WRITTEN = 30
 _CELL = 0.36
 _LUMINANCE = (0.299, 0.587, 0.114)
-_UNITS = (('', 1), ('k', 1e3), ('M', 1e6), ('G', 1e9), ('T', 1e12))
 
 
 def normalise_rows(matrix: np.ndarray) -> np.ndarray:
-    """Per cent of each label's pixels ``(C, C)`` float64; NaN in the row of a class without any."""
+    """Return per cent of each label's pixels ``(C, C)`` float64; NaN in the row of a class without any."""
     total = matrix.sum(axis=1, keepdims=True).astype(np.float64)
     return np.divide(100.0 * matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
 
 
-def short_count(count: float) -> str:
-    """A count in at most four characters: 999, 1.2k, 15k, 3.4M."""
-    for unit, size in _UNITS:
-        shown = count / size
-        text = f'{shown:.1f}' if unit and shown < 9.95 else f'{shown:.0f}'
-        if float(text) < 1000 or unit == _UNITS[-1][0]:
-            return text + unit
-    raise AssertionError
+def render_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str | None = None) -> Figure:
+    """Draw a confusion matrix: a row per label, a column per prediction, in each cell its per cent of the row.
 
-
-def render_confusion_matrix(
-    matrix: np.ndarray, classes: Sequence[str], normalised: bool = True, title: str | None = None
-) -> Figure:
-    """Draw a confusion matrix: a row per label, a column per prediction, the share or number of pixels in each cell.
+    The row of a class without a pixel is grey.
 
     Args:
         matrix: ``(C, C)`` counts, rows are labels, columns predictions, see :func:`update_confusion_matrix`.
         classes: C names.
-        normalised: True shows per cent of the row, that is of the pixels of a label; the row of a class without any is
-            grey. Otherwise counts, their colours on a logarithmic scale.
-        title: Above everything.
 
     Raises:
         ArgumentError: If the matrix is not square, its size is not the number of classes, or a count is negative.
     """
-    matrix = _check_counts('matrix', matrix, classes)
-    cells = normalise_rows(matrix) if normalised else matrix.astype(np.float64)
-    scale = Normalize(0, 100) if normalised else LogNorm(1, max(matrix.max(), 10))
-    colours = matplotlib.colormaps['Blues'].with_extremes(bad='#e2e4e6' if normalised else 'white')
-    shown = cells if normalised else np.where(cells > 0, cells, np.nan)
-    unit = 'per cent of the label' if normalised else 'pixels'
-    # Shares below half a per cent, and counts of 0, stay empty.
-    least, write = (0.5, '{:.0f}'.format) if normalised else (1, short_count)
-    texts = [[write(cell) if cell >= least else '' for cell in row] for row in cells]
-    return _draw_cells(shown, classes, colours, scale, unit, texts, title)
+    shares = normalise_rows(_check_counts('matrix', matrix, classes))
+    texts = [[f'{cell:.0f}' if cell >= 0.5 else '' for cell in row] for row in shares]
+    return _draw_cells(shares, classes, 'Blues', (0, 100), 'per cent of the label', texts, title)
 
 
 def render_confusion_difference(
@@ -76,14 +54,12 @@ def render_confusion_difference(
     Raises:
         ArgumentError: If a matrix is not square, its size is not the number of classes, or a count is negative.
     """
-    counts = [_check_counts(name, matrix, classes) for name, matrix in (('first', first), ('second', second))]
-    difference = normalise_rows(counts[1]) - normalise_rows(counts[0])
+    shares = [normalise_rows(_check_counts(name, matrix, classes)) for name, matrix in (('first', first), ('second', second))]
+    difference = shares[1] - shares[0]
     largest = np.nanmax(np.abs(difference), initial=1.0)
-    colours = matplotlib.colormaps['bwr'].with_extremes(bad='#e2e4e6')
     texts = [[f'{cell:+.0f}' if abs(cell) >= 0.5 else '' for cell in row] for row in difference]
     title = f'{names[1]} minus {names[0]}' if names else None
-    scale, unit = Normalize(-largest, largest), 'points of per cent of the label'
-    return _draw_cells(difference, classes, colours, scale, unit, texts, title)
+    return _draw_cells(difference, classes, 'bwr', (-largest, largest), 'points of per cent of the label', texts, title)
 
 
 def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
@@ -98,13 +74,13 @@ def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.n
 def _draw_cells(
     cells: np.ndarray,
     classes: Sequence[str],
-    colours: Colormap,
-    scale: Normalize,
+    colour_map: str,
+    limits: tuple[float, float],
     unit: str,
     texts: Sequence[Sequence[str]],
     title: str | None,
 ) -> Figure:
-    """``texts`` are written into the cells, unless there are too many of them."""
+    """Draw coloured cells, with ``texts`` in them unless there are too many."""
     number = len(classes)
     written = number <= MAX_WRITTEN
     side = max(number * (_CELL if written else _CELL / 2), 1.8)
@@ -116,7 +92,8 @@ def _draw_cells(
     bar_axis = figure.add_axes(
         ((margin + side + 0.15) / width, (margin + 0.2 * side) / height, 0.16 / width, 0.6 * side / height)
     )
-    image = axis.imshow(cells, cmap=colours, norm=scale, interpolation='nearest')
+    colours = matplotlib.colormaps[colour_map].with_extremes(bad='#e2e4e6')
+    image = axis.imshow(cells, cmap=colours, vmin=limits[0], vmax=limits[1], interpolation='nearest')
     axis.set_xticks(range(number), labels=classes, rotation=90, fontsize=9)
     axis.set_yticks(range(number), labels=classes, fontsize=9)
     axis.set_xlabel('prediction')
@@ -126,7 +103,7 @@ def _draw_cells(
     axis.vlines(borders, -0.5, number - 0.5, color='#f1f3f4', linewidth=0.6)
     axis.tick_params(length=0)
     axis.spines[:].set_visible(False)
-    is_dark = colours(scale(cells))[..., :3] @ _LUMINANCE < 0.55
+    is_dark = image.to_rgba(cells)[..., :3] @ _LUMINANCE < 0.55
     for (row, column), dark in np.ndenumerate(is_dark):
         if written and texts[row][column]:
             colour = 'white' if dark else '#20303c'

@@ -26,7 +26,7 @@ KEY = '0123456789abcdef' * 2 + 'deadbeef'
 SCALARS = ('loss', 'semseg/loss_ce', 'depth/loss_silog', 'grad_norm', 'lr', 'time', 'data_time', 'memory', 'epoch')
 SCORES = ('val/loss', 'val/semseg/loss_ce', 'metrics_summary/semseg', 'metrics_task_semseg/traffic light')
 ERRORS = ('si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse', 'delta1')
-PICTURES = ('training', 'observed/train', 'observed/val', 'observed/bins', 'confusion/semseg', 'confusion/semseg_counts')
+PICTURES = ('training', 'observed/train', 'observed/val', 'observed/bins', 'confusion/semseg')
 DEPTHS = [f'depth/{map_}_{form}' for map_ in ('label', 'prediction') for form in ('metres', 'represented')]
 
 

@@ -14,7 +14,11 @@ from mmseg.structures import SegDataSample
 
 import mtl_plugins
 from mtl_plugins.errors import ConfigError, EvaluationError
-from mtl_plugins.evaluation.metrics import DepthMetric, IoUMetric, MultiTaskMetric
+from mtl_plugins.evaluation import metrics
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.evaluation.functional.on_device import start_measuring
+from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 from tests.references.metrics import reference_depth, reference_semseg
@@ -80,17 +84,7 @@ def test_single_task(task):
             delattr(sample, f'pred_{key}')
     of_task = (f'metrics_task_{task}/', f'metrics_summary/{task}')
     expected = {name: value for name, value in _expected(semseg, depth).items() if name.startswith(of_task)}
-    _assert_scores(_evaluate(IoUMetric() if task == 'semseg' else DepthMetric(), samples), expected)
     _assert_scores(_evaluate(MultiTaskMetric(tasks=(task,)), samples), expected | {'metrics_summary/multitask': 0.0})
-
-
-def test_configs_find_the_metrics_in_our_scope():
-    from mtl_plugins.registry import METRICS
-
-    for name, cls in (('IoUMetric', IoUMetric), ('DepthMetric', DepthMetric), ('MultiTaskMetric', MultiTaskMetric)):
-        assert METRICS.get(name) is cls
-    with pytest.raises(ConfigError, match=r"have the labels \['semseg', 'depth'.*Found 'flow'"):
-        MultiTaskMetric(tasks=('flow',)).evaluate(0)
 
 
 def test_samples_without_a_label_do_not_count():
@@ -117,20 +111,18 @@ def test_half_precision_predictions_are_scored_as_float32():
 
 def test_bad_samples_are_named():
     samples, _, _ = _data_samples()
+    evaluator = Evaluator(MultiTaskMetric())
+    evaluator.process(samples)
+    with pytest.raises(EvaluationError, match='counted 5 samples, the data set holds 6'):
+        evaluator.evaluate(6)
     samples[1].pred_depth_map.data[0, 3, 4] = math.nan
     with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/1\.jpg: `prediction` should be finite'):
         Evaluator(MultiTaskMetric()).process(samples)
     del samples[0].pred_sem_seg
     with pytest.raises(EvaluationError, match=r'Cannot evaluate /data/val/rgb/0\.jpg: `pred_sem_seg` is missing\.'):
-        Evaluator(IoUMetric()).process(samples)
-
-
-def test_wrong_number_of_samples():
-    samples, _, _ = _data_samples()
-    evaluator = Evaluator(MultiTaskMetric())
-    evaluator.process(samples)
-    with pytest.raises(EvaluationError, match='counted 5 samples, the data set holds 6'):
-        evaluator.evaluate(6)
+        Evaluator(MultiTaskMetric()).process(samples)
+    with pytest.raises(ConfigError, match=r"have the labels \['semseg', 'depth'.*Found 'flow'"):
+        MultiTaskMetric(tasks=('flow',)).evaluate(0)
 
 
 def _evaluate_rank(rank, world_size, count, store):
@@ -191,13 +183,45 @@ def test_memory_does_not_grow_with_the_number_of_images():
     assert kept(1000) - kept(20) < 2**18
 
 
-def test_no_valid_depth_is_nan_and_never_the_best():
-    """Scores of 0 would be the best possible error; NaN compares false in both directions, so `save_best` skips it."""
-    samples, _, _ = _data_samples()
-    for sample in samples:
-        sample.gt_depth_map.data.zero_()
-    scores = _evaluate(MultiTaskMetric(), samples)
-    for name in ('metrics_summary/depth', 'metrics_summary/multitask'):
-        assert math.isnan(scores[name])
-        assert not scores[name] < math.inf and not scores[name] > -math.inf
-    assert scores['metrics_summary/semseg'] > 0
+def _measured(scorer, label, prediction):
+    vector, finish = start_measuring(scorer, torch.from_numpy(label)[None], torch.from_numpy(prediction)[None])
+    assert vector.dtype == torch.float64 and vector[0] == 0
+    return finish(vector.numpy())[0]
+
+
+@pytest.mark.parametrize('seed', range(4))
+def test_on_the_device_each_image_contributes_what_it_does_on_the_host(seed):
+    rng = np.random.default_rng(seed)
+    classes, depth = ConfusionScorer('semseg', CLASSES), DepthScorer('depth')
+    for label, prediction in zip(*random_semseg_maps(rng), strict=True):
+        found = _measured(classes, label, prediction)
+        assert found.dtype == np.int64 and np.array_equal(found, classes.compare(label, prediction))
+    nothing = 0
+    for label, prediction in zip(*random_depth_maps(rng), strict=True):
+        found, expected = _measured(depth, label, prediction), depth.compare(label, prediction)
+        assert (found is None) == (expected is None)
+        nothing += expected is None
+        if expected is not None:
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-9)
+    assert nothing == 1
+
+
+def test_a_batch_on_the_device_has_the_scores_of_the_host_and_its_invalid_maps_are_named(monkeypatch):
+    def samples():
+        return [sample.to_dict() for sample in _data_samples()[0]]
+
+    def score(samples):
+        metric = MultiTaskMetric()
+        metric.process({}, samples)
+        return metric.evaluate(len(samples))
+
+    expected = score(samples())
+    monkeypatch.setattr(metrics, 'GPU', 'cpu')
+    with monkeypatch.context() as patch:
+        patch.setattr(metrics, 'get_map', lambda sample, key: pytest.fail(f'{key} was read on the host'))
+        assert score(samples()) == pytest.approx(expected, rel=1e-9)
+    for name, value in dict(pred_sem_seg=19, gt_sem_seg=77, pred_depth_map=math.nan, gt_depth_map=math.inf).items():
+        bad = samples()
+        bad[3][name]['data'][0, 2, 2] = value
+        with pytest.raises(EvaluationError, match=r'Cannot evaluate .*3\.jpg: '):
+            score(bad)

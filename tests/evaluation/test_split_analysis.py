@@ -5,11 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.grouped_errors import (
-    GroupedErrors,
-    groups_between,
-    groups_of_places,
-)
+from mtl_plugins.evaluation.functional.grouped_errors import groups_between
 from mtl_plugins.evaluation.functional.pixel_errors import (
     log_depth_error,
     normal_angle,
@@ -56,24 +52,6 @@ def test_groups_by_distance_are_as_wide_in_the_logarithm_and_lose_no_pixel():
     np.testing.assert_allclose(np.diff(np.log(edges)), math.log(300 / 4) / 12, rtol=1e-12)
     values = np.array([0.0, 1.0, 4.0, edges[1], np.nextafter(edges[1], 0), 299.9, 300.0, 5000.0])
     assert groups_between(values, edges).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
-
-
-@pytest.mark.parametrize('size', [(12, 24), (25, 70), (5, 7)])
-def test_places_cover_an_image_of_any_size_row_by_row(size):
-    groups = groups_of_places(size, (4, 6))
-    for row in range(size[0]):
-        for column in range(size[1]):
-            assert groups[row, column] == (row * 4 // size[0]) * 6 + column * 6 // size[1]
-
-
-def test_sums_leave_out_what_has_no_error_and_no_group():
-    errors, groups = np.array([1.0, np.nan, 3.0, 5.0, 7.0]), np.array([0, 0, 1, -1, 255], np.int64)
-    table = GroupedErrors('abc')
-    table.add(errors, groups)
-    np.testing.assert_array_equal(table.sums, [[1, 1, 0], [1, 3, 0]])
-    table.add(np.array([5.0]), np.array([0], np.uint8))
-    assert table.counts.tolist() == [2, 1, 0]
-    np.testing.assert_array_equal(table.means, [3, 3, np.nan])
 
 
 @pytest.fixture(scope='module')

@@ -12,7 +12,7 @@ from PIL import Image
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
-from mtl_plugins.evaluation.metrics import DepthMetric
+from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.depth_codec import decode_depth
 from tests.tiny import ROOT
 
@@ -69,7 +69,7 @@ def test_a_metric_is_one_function_and_one_line(monkeypatch):
     metric = runpy.run_path(str(ROOT / 'examples' / 'depth_metric' / 'depth_metric.py'))['median_relative_error']
     images = [(np.full((2, 3), 10.0), np.full((2, 3), guess)) for guess in (11.0, 13.0)]
     images.append((np.zeros((2, 3)), np.ones((2, 3))))
-    evaluated = DepthMetric()
+    evaluated = MultiTaskMetric(tasks=['depth'])
     samples = [
         dict(gt_depth_map=dict(data=torch.from_numpy(label)[None]), pred_depth_map=dict(data=torch.from_numpy(guess)[None]))
         for label, guess in images

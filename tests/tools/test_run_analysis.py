@@ -61,7 +61,7 @@ def test_the_errors_of_a_run_are_those_of_its_validation(run_cli, run, config_fi
     assert [image['name'] for image in images] == ['0', '1', '2']
     mean = np.mean([float(image['metrics_summary/depth']) for image in images])
     assert mean == pytest.approx(model['scores']['metrics_summary/depth'], abs=1e-9)
-    pictures = ['confusion_semseg', 'confusion_semseg_counts', 'iou_semseg', 'images_by_error_depth']
+    pictures = ['confusion_semseg', 'iou_semseg', 'images_by_error_depth']
     pictures += ['images_by_metrics_summary_multitask_unclipped']
     pictures += [f'error_{label}_by_{by}' for label in ('semseg', 'depth') for by in ('semseg', 'depth', 'place')]
     assert sorted(path.stem for path in out.glob('*.png')) == sorted(pictures)

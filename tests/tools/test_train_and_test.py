@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from mtl_plugins.config.options import LOCK_NAME
-from mtl_plugins.evaluation.metrics.label_metric import MultiTaskMetric
+from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 

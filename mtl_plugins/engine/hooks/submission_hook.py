@@ -5,7 +5,7 @@ from pathlib import Path
 
 from mmengine.hooks import Hook
 
-from mtl_plugins.evaluation.metrics.streaming_metric import to_values
+from mtl_plugins.evaluation.metrics import to_values
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.submission.writer import SubmissionWriter

@@ -24,7 +24,7 @@ from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score
 
 DEPTH_FLOOR = 0.01
-_DELTA_LIMITS = tuple(1.25**k for k in (1, 2, 3))
+DELTA_LIMITS = tuple(1.25**k for k in (1, 2, 3))
 # Pixels whose four float64 buffers (512 KiB) stay in a core's cache: beside busy neighbours that is twice as fast.
 _BLOCK = 2**14
 
@@ -78,7 +78,7 @@ def _measure_block(label: np.ndarray, prediction: np.ndarray) -> list[float]:
     gt, pred = _to_clamped_float64(label), _to_clamped_float64(prediction)
 
     ratio = gt / pred
-    inside = [np.count_nonzero(ratio < limit) - np.count_nonzero(ratio <= 1 / limit) for limit in _DELTA_LIMITS]
+    inside = [np.count_nonzero(ratio < limit) - np.count_nonzero(ratio <= 1 / limit) for limit in DELTA_LIMITS]
 
     log_error = np.log(ratio, out=ratio)
     log_mean = log_error.mean()

@@ -26,14 +26,14 @@ _MAP_WIDTH = 4.4
 
 
 def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
-    """Draw IoU and confusions of each class map: of one model shares and counts, of several shares and differences.
+    """Draw IoU and confusions of each class map: shares, and of several models differences.
 
     Args:
         splits: By the name of the model.
 
     Returns:
-        Figures by name: ``iou_<label>``, ``confusion_<label>``, ``confusion_<label>_counts``, or with
-        several models ``confusion_<label>_<number>`` and ``confusion_<label>_<number>_minus_1``.
+        Figures by name: ``iou_<label>``, ``confusion_<label>``, or with several models ``confusion_<label>_<number>`` and
+        ``confusion_<label>_<number>_minus_1``.
     """
     pictures: Figures = {}
     for label, by_model in confusions_by_label(splits).items():
@@ -46,7 +46,6 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
         (first, baseline), *others = by_model.items()
         if len(splits) == 1:
             pictures[f'confusion_{label}'] = render_confusion_matrix(baseline, classes)
-            pictures[f'confusion_{label}_counts'] = render_confusion_matrix(baseline, classes, normalised=False)
             continue
         for number, (model, matrix) in enumerate(by_model.items(), start=1):
             pictures[f'confusion_{label}_{number}'] = render_confusion_matrix(matrix, classes, title=model)
