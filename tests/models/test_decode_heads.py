@@ -27,6 +27,13 @@ SYSTEMS = {
     'branched': (dict(type='BranchedHead', head=NARROW), TASKS),
     'distilled': (dict(type='DistilledHead', head=NARROW), TASKS),
     'deep': (dict(type='DistilledHead', head=NARROW, final_decoder='deep', gate_kernel_size=3), TASKS),
+    'raw': (
+        dict(
+            type='DistilledHead', head={**NARROW, 'skip_channels': None, 'num_convs': 0, 'pooled_relu': False, 'fuse_norm': True}
+        ),
+        TASKS,
+    ),
+    'second': (dict(type='DistilledHead', head=NARROW, final_decoder={**NARROW, 'rates': None}), TASKS),
     'fixed_bins': (
         dict(type='BranchedHead', head=NARROW, task_heads=dict(depth=dict(type='FixedBinsDepthHead', head=NARROW, channels=8))),
         METRES,
@@ -89,6 +96,20 @@ def test_several_skips_are_one_decoder_after_the_other(num_convs, squeeze_excita
     torch.testing.assert_close(head(features), expected)
     context, found = head.embed(features)
     assert context is features[4] and found.shape == (2, head.channels, 49, 66) and head.context_channels == WIDTHS[4]
+
+
+def test_without_convolutions_a_3x3_predicts_from_the_concatenation_with_the_raw_skips():
+    head = build_head(type='DeepLabV3PlusHead', out_channels=5, channels=12, rates=(1, 2), skip_channels=None, num_convs=0).eval()
+    features = make_pyramid()
+    upsampled = F.interpolate(head.aspp(features[4]), size=features[1].shape[-2:], mode='bilinear', align_corners=False)
+    embedding = torch.cat([upsampled, features[1]], dim=1)
+    torch.testing.assert_close(head.embed(features)[1], embedding)
+    torch.testing.assert_close(head(features), F.conv2d(embedding, head.predictor.weight, head.predictor.bias, padding=1))
+    assert head.channels == 12 + 8 and not list(head.decoder.parameters())
+    two = build_head(
+        type='DeepLabV3PlusHead', out_channels=5, rates=None, skip_indices=(2, 1), skip_channels=(None, 6), num_convs=0
+    )
+    assert two.channels == 16 + 10 + 6 and two(features).shape == (2, 5, 25, 33)
 
 
 def test_without_aspp_the_decoder_starts_from_the_coarsest_features():
@@ -164,7 +185,7 @@ def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
         (dict(skip_indices=()), r'`skip_indices` should descend, .* Found \(\).'),
         (dict(skip_indices=(2, 1), skip_channels=(8,)), r'`skip_channels` should have one width for each of 2 .*\[8\].'),
         (dict(decoder_channels=(8, 8)), r'`decoder_channels` should have one width for each of 1 skips. Found \[8, 8\].'),
-        (dict(num_convs=0), '`num_convs` should be at least 1. Found 0.'),
+        (dict(num_convs=-1), '`num_convs` should be at least 0. Found -1.'),
         (dict(squeeze_excitation=0), '`squeeze_excitation` should be at least 1 or None. Found 0.'),
         (dict(skip_indices=(5, 1)), 'Map 5 of the feature pyramid should exist, as the head reads it. Found a backbone .*'),
         (

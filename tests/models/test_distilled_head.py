@@ -51,6 +51,16 @@ def test_what_a_task_predicts_is_its_definition():
         assert initial.shape == final.shape == (2, CHANNELS[task], 25, 33)
 
 
+def test_a_whole_head_as_the_second_decoder():
+    head, features = build(final_decoder={**INNER, 'rates': None}).eval(), make_pyramid()
+    embeddings = {task: head.heads[task].embed(features)[1] for task in CHANNELS}
+    for task, other in (('semseg', 'depth'), ('depth', 'semseg')):
+        second, (initial, final) = head.final_decoders[task], head(features)[task]
+        seen = embeddings[task] + head.gates[other](embeddings[other])
+        torch.testing.assert_close(final, second.predictor(second.decoder[0](seen, features[1])))
+        assert initial.shape == final.shape == (2, CHANNELS[task], 25, 33)
+
+
 @pytest.mark.parametrize('final_decoder', ['simple', 'deep'])
 @pytest.mark.parametrize(('task', 'other'), [('semseg', 'depth'), ('depth', 'semseg')])
 def test_only_the_final_prediction_sees_the_other_task(final_decoder, task, other):

@@ -1,5 +1,7 @@
 """Convolutions of the heads against torch's, written-out forms and segmentation-models-pytorch."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -17,6 +19,7 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
 )
 from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
 from mtl_plugins.models.layers.functional import interpolation_matrix
+from mtl_plugins.models.utils.inference import fold_batch_norm
 from tests.models.builders import build_head, build_segmentor
 
 
@@ -72,6 +75,22 @@ def test_aspp_is_the_concatenation_of_its_branches():
     features = torch.randn(3, 8, 7, 5, dtype=torch.float64)
     for expected, found in zip(value_and_gradients(concatenated, features), value_and_gradients(aspp, features), strict=True):
         torch.testing.assert_close(found, expected)
+
+
+def test_aspp_with_normalised_mixture():
+    torch.manual_seed(0)
+    aspp = ASPP(8, 6, (1, 2), pooled_relu=False, fuse_norm=True)
+    features = torch.randn(3, 8, 7, 5)
+    pooled = torch.einsum('oc,bc->bo', aspp.pooled_branch.conv.weight[:, :, 0, 0], features.mean((2, 3)))
+    pooled = F.batch_norm(pooled, None, None, training=True)[:, :, None, None].expand(-1, -1, 7, 5)
+    mixed = F.conv2d(torch.cat([*(branch(features) for branch in aspp.branches), pooled], dim=1), aspp.fuse.weight)
+    expected = F.batch_norm(mixed, None, None, training=True).relu()
+    torch.testing.assert_close(aspp(features), expected)
+    assert pooled.min() < 0 and aspp.fuse.bias is None
+    aspp.eval()
+    folded = copy.deepcopy(aspp)
+    fold_batch_norm(folded)
+    torch.testing.assert_close(folded(features), aspp(features))
 
 
 @pytest.mark.parametrize('memory_format', [torch.contiguous_format, torch.channels_last])

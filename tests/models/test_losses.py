@@ -141,8 +141,9 @@ def test_silog_gradient_is_that_of_the_formula():
     torch.testing.assert_close(found.grad.double(), expected.grad, rtol=1e-4, atol=1e-7)
 
 
+@pytest.mark.parametrize('reduction', ['batch', 'image'])
 @pytest.mark.parametrize('norm', ['l1', 'l2'])
-def test_depth_regression(norm):
+def test_depth_regression(norm, reduction):
     random = np.random.default_rng(0)
     prediction, target = random.normal(size=(2, 2, 5, 5))
     valid = random.random((2, 5, 5)) < 0.5
@@ -150,8 +151,17 @@ def test_depth_regression(norm):
     expected = difference.mean() if norm == 'l1' else (difference**2).mean()
     found = DepthRegressionLoss(norm=norm)(torch.tensor(prediction), torch.tensor(target), torch.tensor(valid))
     assert found.item() == pytest.approx(expected, rel=1e-6)
+    # By image: (mean of the first + mean of the second) / 2, and an image without a valid pixel does not count.
+    power = 1 if norm == 'l1' else 2
+    means = [(np.abs(prediction - target)[i][valid[i]] ** power).mean() for i in range(2)]
+    maps = [np.concatenate([array, array[:1]]) for array in (prediction, target, valid)]
+    maps[2][2] = False
+    found = DepthRegressionLoss(norm=norm, reduction='image')(*map(torch.tensor, maps))
+    assert found.item() == pytest.approx(sum(means) / 2, rel=1e-6)
     leaf = torch.full((1, 2, 2), torch.inf).requires_grad_()
-    nothing = DepthRegressionLoss(norm=norm)(leaf, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.bool))
+    nothing = DepthRegressionLoss(norm=norm, reduction=reduction)(
+        leaf, torch.zeros(1, 2, 2), torch.zeros(1, 2, 2, dtype=torch.bool)
+    )
     nothing.backward()
     assert nothing == 0 and not leaf.grad.any()
 
@@ -166,6 +176,7 @@ def test_depth_regression(norm):
             r'`class_weight` should be finite numbers of at least 0, not all 0. Found \[1.0, -1.0\].',
         ),
         (lambda: DepthRegressionLoss(norm='l3'), "`norm` should be 'l1' or 'l2'. Found 'l3'."),
+        (lambda: DepthRegressionLoss(reduction='sum'), "`reduction` should be 'batch' or 'image'. Found 'sum'."),
     ],
 )
 def test_bad_arguments(build, message):

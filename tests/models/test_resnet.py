@@ -50,6 +50,18 @@ def test_dilation_keeps_the_function_on_the_coarse_grid(depth):
             assert difference.abs().max() < 1e-5 * expected.abs().max()
 
 
+def test_blocks_that_start_as_the_identity():
+    torch.manual_seed(0)
+    backbone = DilatedResNet(depth=18, zero_init_residual=True)
+    assert all(not block.bn2.weight.any() for block in backbone.layer1)
+    features = torch.rand(1, 64, 8, 8)
+    assert torch.equal(backbone.eval().layer1(features), features)
+    torch.manual_seed(0)
+    weights = DilatedResNet(depth=18).state_dict()
+    different = {name for name, value in backbone.state_dict().items() if not torch.equal(value, weights[name])}
+    assert different == {f'layer{stage}.{block}.bn2.weight' for stage in (1, 2, 3, 4) for block in (0, 1)}
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [

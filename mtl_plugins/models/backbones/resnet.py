@@ -79,6 +79,7 @@ class DilatedResNet(PretrainedBackbone):
         depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         output_stride: 32 as published, 16 with the last stage's stride replaced by dilation, 8 with the last two.
         with_stem: Whether to give the feature map at stride 2.
+        zero_init_residual: Whether each random block starts as the identity: its last BatchNorm has weight 0 (arXiv 1706.02677).
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`.
 
     Raises:
@@ -86,14 +87,20 @@ class DilatedResNet(PretrainedBackbone):
     """
 
     def __init__(
-        self, *, depth: int = 18, output_stride: int = 32, with_stem: bool = False, init_cfg: dict | None = None
+        self,
+        *,
+        depth: int = 18,
+        output_stride: int = 32,
+        with_stem: bool = False,
+        zero_init_residual: bool = False,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg, description=f'depth={depth}')
         if depth not in DEPTHS:
             raise ArgumentError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
         if output_stride not in STAGE_DILATIONS:
             raise ArgumentError(f'`output_stride` should be 8, 16 or 32. Found {output_stride}.')
-        network = getattr(torchvision_resnet, f'resnet{depth}')(weights=None)
+        network = getattr(torchvision_resnet, f'resnet{depth}')(weights=None, zero_init_residual=zero_init_residual)
         dilations = (1, *STAGE_DILATIONS[output_stride])
         for stage, previous, dilation in zip((network.layer3, network.layer4), dilations, dilations[1:], strict=False):
             if dilation != 1:

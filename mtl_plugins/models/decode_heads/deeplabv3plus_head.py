@@ -30,6 +30,7 @@ class ConvNormAct(nn.Module):
         bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
         norm: The normalisation of ``out_channels``.
         separable: Whether the convolution is depthwise separable; one of 1x1 stays as it is.
+        relu: Whether the ReLU is there.
     """
 
     def __init__(
@@ -42,6 +43,7 @@ class ConvNormAct(nn.Module):
         bias: bool = False,
         norm: type[nn.BatchNorm2d] = nn.BatchNorm2d,
         separable: bool = False,
+        relu: bool = True,
     ) -> None:
         super().__init__()
         window = dict(kernel_size=kernel_size, padding=dilation * (kernel_size // 2), dilation=dilation)
@@ -51,7 +53,7 @@ class ConvNormAct(nn.Module):
             window = dict(kernel_size=1)
         self.conv = nn.Conv2d(in_channels, out_channels, **window, bias=bias)
         self.norm = norm(out_channels)
-        self.act = nn.ReLU(inplace=True)
+        self.act = nn.ReLU(inplace=True) if relu else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         if self.depthwise is not None:
@@ -73,7 +75,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 class ASPP(nn.Module):
-    """A 1x1 and dilated 3x3 branches next to the pooled image, mixed by a 1x1 with bias and without normalisation.
+    """A 1x1 and dilated 3x3 branches next to the pooled image, mixed by a 1x1.
 
     ``(B, in_channels, H, W)`` becomes ``(B, out_channels, H, W)``. The last 1x1 has an ordinary weight of
     ``(len(rates) + 2) * out_channels`` input channels, the pooled branch last.
@@ -82,13 +84,22 @@ class ASPP(nn.Module):
         out_channels: Channels of each branch and of the result.
         rates: Dilations of the 3x3 branches.
         separable: Whether these are depthwise separable, as in DeepLabV3+.
+        pooled_relu: Whether the pooled branch ends with a ReLU, as the others do.
+        fuse_norm: Whether BatchNorm and ReLU follow the last 1x1, which then has no bias.
 
     Raises:
         ArgumentError: If a rate is not positive.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int = 256, rates: Sequence[int] = (3, 6, 9), *, separable: bool = False
+        self,
+        in_channels: int,
+        out_channels: int = 256,
+        rates: Sequence[int] = (3, 6, 9),
+        *,
+        separable: bool = False,
+        pooled_relu: bool = True,
+        fuse_norm: bool = False,
     ) -> None:
         super().__init__()
         if any(rate < 1 for rate in rates):
@@ -96,15 +107,17 @@ class ASPP(nn.Module):
         branches = [ConvNormAct(in_channels, out_channels, 1)]
         branches += [ConvNormAct(in_channels, out_channels, 3, dilation=rate, separable=separable) for rate in rates]
         self.branches = nn.ModuleList(branches)
-        self.pooled_branch = ConvNormAct(in_channels, out_channels, 1, norm=GlobalBatchNorm2d)
-        self.fuse = nn.Conv2d(out_channels * (len(branches) + 1), out_channels, 1)
+        self.pooled_branch = ConvNormAct(in_channels, out_channels, 1, norm=GlobalBatchNorm2d, relu=pooled_relu)
+        self.fuse = nn.Conv2d(out_channels * (len(branches) + 1), out_channels, 1, bias=not fuse_norm)
+        self.fuse_norm = nn.BatchNorm2d(out_channels) if fuse_norm else nn.Identity()
+        self.fuse_act = nn.ReLU(inplace=True) if fuse_norm else nn.Identity()
 
     def forward(self, features: Tensor) -> Tensor:
         # The pooled branch is constant over the image: its share of the last 1x1 is one vector per image, added everywhere.
         local_weight, pooled_weight = self.fuse.weight.tensor_split([-self.fuse.out_channels], dim=1)
         local = torch.cat([branch(features) for branch in self.branches], dim=1)
         pooled = self.pooled_branch(features.mean((2, 3), keepdim=True))
-        return F.conv2d(local, local_weight, self.fuse.bias) + F.conv2d(pooled, pooled_weight)
+        return self.fuse_act(self.fuse_norm(F.conv2d(local, local_weight, self.fuse.bias) + F.conv2d(pooled, pooled_weight)))
 
 
 def plain_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -164,17 +177,18 @@ class SkipDecoder(nn.Module):
     Args:
         in_channels: Channels of the coarse features.
         skip_in_channels: Channels of the skip.
-        skip_channels: Channels to which a 1x1 with bias reduces the skip.
-        channels: Width of the 3x3 convolutions and of the result.
-        num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU.
+        skip_channels: Channels to which a 1x1 with bias reduces the skip; None leaves it as it is.
+        channels: Width of the 3x3 convolutions.
+        num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU; 0 gives the concatenation.
         separable: Whether the 3x3 convolutions are depthwise separable. The first is then computed from its upsampled input.
 
     Attributes:
+        channels: Width of the result.
         factored_upsampling: Compute the first of them without its upsampled input, which is the same function; None does so
             where it is cheaper.
 
     Raises:
-        ArgumentError: If ``num_convs`` is less than 1.
+        ArgumentError: If ``num_convs`` is negative.
     """
 
     factored_upsampling: bool | None = None
@@ -184,21 +198,26 @@ class SkipDecoder(nn.Module):
         in_channels: int,
         skip_in_channels: int,
         *,
-        skip_channels: int = 48,
+        skip_channels: int | None = 48,
         channels: int = 256,
         num_convs: int = 2,
         separable: bool = False,
     ) -> None:
         super().__init__()
-        if num_convs < 1:
-            raise ArgumentError(f'`num_convs` should be at least 1. Found {num_convs}.')
-        self.skip = nn.Conv2d(skip_in_channels, skip_channels, 1)
-        widths = [in_channels + skip_channels, *([channels] * num_convs)]
+        if num_convs < 0:
+            raise ArgumentError(f'`num_convs` should be at least 0. Found {num_convs}.')
+        raw = skip_channels is None
+        self.skip = nn.Identity() if raw else nn.Conv2d(skip_in_channels, skip_channels, 1)
+        widths = [in_channels + (skip_in_channels if raw else skip_channels), *([channels] * num_convs)]
+        self.channels = widths[-1]
         self.convs = nn.ModuleList([ConvNormAct(a, b, 3, bias=True, separable=separable) for a, b in pairwise(widths)])
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        first, *others = self.convs
         skip = self.skip(skip)
+        if not self.convs:
+            upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
+            return torch.cat([upsampled, skip], dim=1)
+        first, *others = self.convs
         if first.depthwise is None:
             factored = self.factored_upsampling
             if factored is None:
@@ -215,21 +234,24 @@ class SkipDecoder(nn.Module):
 
 @MODELS.register_module()
 class DeepLabV3PlusHead(MapHead):
-    """ASPP on the coarsest features, a decoder with finer skips, a 1x1 predictor.
+    """ASPP on the coarsest features, a decoder with finer skips, a predictor.
 
     The predictor runs at the finest skip's stride; the tasks upsample. A 1x1 convolution and bilinear upsampling commute, so
-    this is the same function as predicting after the upsampling, at a sixteenth of the cost.
+    for a 1x1 this is the same function as predicting after the upsampling, at a sixteenth of the cost.
 
     Args:
         channels: Width of the ASPP and of the embedding.
         rates: Dilations of the ASPP branches; None leaves the ASPP out: the decoder then starts from the coarsest features.
         skip_indices: Which maps of the pyramid are skips, from coarse to fine; 2 is the one at stride 8, 1 at 4, 0 at 2.
-        skip_channels: Channels to which a skip is reduced, one number or one for each.
+        skip_channels: Channels to which a skip is reduced, one number or one for each; None leaves it as it is.
         decoder_channels: Width of the decoder's stages, one number or one for each skip; ``channels`` by default.
-        num_convs: Number of 3x3 convolutions after each skip.
+        num_convs: Number of 3x3 convolutions after each skip. With 0, the predictor is a 3x3 convolution of the concatenation;
+            else it is a 1x1.
         squeeze_excitation: Factor by which a squeeze-and-excitation (arXiv 1709.01507) of the embedding narrows it; None for
             none.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in the paper.
+        pooled_relu: Of the :class:`ASPP`.
+        fuse_norm: Of the :class:`ASPP`.
 
     Raises:
         ArgumentError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
@@ -244,11 +266,13 @@ class DeepLabV3PlusHead(MapHead):
         channels: int = 256,
         rates: Sequence[int] | None = (3, 6, 9),
         skip_indices: Sequence[int] = (1,),
-        skip_channels: int | Sequence[int] = 48,
+        skip_channels: int | Sequence[int | None] | None = 48,
         decoder_channels: int | Sequence[int] | None = None,
         num_convs: int = 2,
         squeeze_excitation: int | None = None,
         separable: bool = False,
+        pooled_relu: bool = True,
+        fuse_norm: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -258,32 +282,33 @@ class DeepLabV3PlusHead(MapHead):
             raise ArgumentError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
         widths = dict(skip_channels=skip_channels, decoder_channels=decoder_channels or channels)
         for name, value in widths.items():
-            widths[name] = [value] * len(skip_indices) if isinstance(value, int) else list(value)
+            widths[name] = [value] * len(skip_indices) if value is None or isinstance(value, int) else list(value)
             if len(widths[name]) != len(skip_indices):
                 raise ArgumentError(
                     f'`{name}` should have one width for each of {len(skip_indices)} skips. Found {widths[name]}.'
                 )
         self.skip_indices = tuple(skip_indices)
         coarsest = width_of(in_channels, -1)
-        self.aspp = ASPP(coarsest, channels, rates, separable=separable) if rates else None
+        aspp = dict(separable=separable, pooled_relu=pooled_relu, fuse_norm=fuse_norm)
+        self.aspp = ASPP(coarsest, channels, rates, **aspp) if rates else None
         self.context_channels = channels if rates else coarsest
-        self.channels = widths['decoder_channels'][-1]
-        inputs = [self.context_channels, *widths['decoder_channels']]
-        self.decoder = nn.ModuleList(
-            SkipDecoder(
-                inputs[stage],
+        self.channels, self.decoder = self.context_channels, nn.ModuleList()
+        for stage, index in enumerate(skip_indices):
+            decoder = SkipDecoder(
+                self.channels,
                 width_of(in_channels, index),
                 skip_channels=widths['skip_channels'][stage],
-                channels=inputs[stage + 1],
+                channels=widths['decoder_channels'][stage],
                 num_convs=num_convs,
                 separable=separable,
             )
-            for stage, index in enumerate(skip_indices)
-        )
+            self.decoder.append(decoder)
+            self.channels = decoder.channels
         self.squeeze_excitation = (
             SqueezeExcitation(self.channels, max(1, self.channels // squeeze_excitation)) if squeeze_excitation else nn.Identity()
         )
-        self.predictor = nn.Conv2d(self.channels, out_channels, 1)
+        kernel_size = 1 if num_convs else 3
+        self.predictor = nn.Conv2d(self.channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         context = embedding = features[-1] if self.aspp is None else self.aspp(features[-1])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
-from mtl_plugins.models.decode_heads.heads import BranchedHead, build_map_head
+from mtl_plugins.models.decode_heads.heads import BranchedHead, MapHead, build_map_head
 from mtl_plugins.models.decode_heads.transformer_heads import check_choice
 from mtl_plugins.registry import MODELS
 
@@ -55,7 +55,8 @@ class DistilledHead(BranchedHead):
 
     Args:
         out_channels: Channels of each task's prediction; two tasks at least.
-        final_decoder: ``'simple'``, one 3x3 convolution, or ``'deep'``, three with two upsamplings by 2.
+        final_decoder: ``'simple'``, one 3x3 convolution; ``'deep'``, three with two upsamplings by 2; or the config of a map
+            head, which gets the sum of the features as its coarsest map.
         gate_kernel_size: Kernel side of the gates' convolutions, 1 or 3.
         **kwargs: Of :class:`BranchedHead`.
 
@@ -67,14 +68,21 @@ class DistilledHead(BranchedHead):
     build_head = staticmethod(build_map_head)
 
     def __init__(
-        self, *, out_channels: dict[str, int], final_decoder: str = 'simple', gate_kernel_size: int = 1, **kwargs: Any
+        self,
+        *,
+        in_channels: Sequence[int | None],
+        out_channels: dict[str, int],
+        final_decoder: str | dict = 'simple',
+        gate_kernel_size: int = 1,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(out_channels=out_channels, **kwargs)
+        super().__init__(in_channels=in_channels, out_channels=out_channels, **kwargs)
         if len(out_channels) < 2:
             raise ArgumentError(
                 f'`out_channels` should name two tasks or more, which exchange features. Found {list(out_channels)}.'
             )
-        check_choice('final_decoder', final_decoder, ('simple', 'deep'))
+        if not isinstance(final_decoder, dict):
+            check_choice('final_decoder', final_decoder, ('simple', 'deep'))
         if gate_kernel_size not in (1, 3):
             raise ArgumentError(f'`gate_kernel_size` should be 1 or 3. Found {gate_kernel_size}.')
         widths = {task: head.channels for task, head in self.heads.items()}
@@ -82,15 +90,21 @@ class DistilledHead(BranchedHead):
         if set(widths.values()) != {channels}:
             raise ArgumentError(f'The embeddings that tasks exchange should have one width. Found {widths}.')
         self.gates = ModuleDict({task: GatedFeatures(channels, gate_kernel_size) for task in out_channels})
-        decoder = DeepDecoder if final_decoder == 'deep' else partial(nn.Conv2d, kernel_size=3, padding=1)
-        self.final_decoders = ModuleDict({task: decoder(channels, width) for task, width in out_channels.items()})
+        if isinstance(final_decoder, dict):
+            decoder = partial(build_map_head, final_decoder, (*in_channels[:-1], channels))
+        elif final_decoder == 'deep':
+            decoder = partial(DeepDecoder, channels)
+        else:
+            decoder = partial(nn.Conv2d, channels, kernel_size=3, padding=1)
+        self.final_decoders = ModuleDict({task: decoder(width) for task, width in out_channels.items()})
 
     def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         embeddings = {task: head.embed(features)[1] for task, head in self.heads.items()}
         messages = {task: gate(embeddings[task]) for task, gate in self.gates.items()}
         predictions = {}
         for task, head in self.heads.items():
-            received = sum(message for sender, message in messages.items() if sender != task)
-            final = self.final_decoders[task](embeddings[task] + received)
+            received = embeddings[task] + sum(message for sender, message in messages.items() if sender != task)
+            decoder = self.final_decoders[task]
+            final = decoder((*features[:-1], received) if isinstance(decoder, MapHead) else received)
             predictions[task] = [head.predictor(embeddings[task]), final]
         return predictions

@@ -13,7 +13,7 @@ from mtl_plugins.utils.config_classes import accepted_arguments
 
 
 class MapHead(BaseModule):
-    """Features of the pyramid -> context (coarse) -> embedding (fine) -> 1x1 predictor.
+    """Features of the pyramid -> context (coarse) -> embedding (fine) -> predictor.
 
     Other heads build on the embedding of such a head: they exchange it between tasks, or compare it with bins or classes. Its
     constructor takes ``in_channels``, the widths of the five maps of the pyramid, and ``out_channels`` of the prediction.

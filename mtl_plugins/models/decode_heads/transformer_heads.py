@@ -273,7 +273,7 @@ class TransformerSegHead(MapHead):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
-        self.context_channels = self.channels = channels
+        self.context_channels = channels
         self.skip_index = skip_index
         self.aspp = ASPP(width_of(in_channels, -1), channels, rates, separable=separable)
         self.tokens = GridTokens(
@@ -296,7 +296,8 @@ class TransformerSegHead(MapHead):
             num_convs=num_convs,
             separable=separable,
         )
-        self.predictor = nn.Conv2d(channels, out_channels, 1)
+        self.channels = self.decoder.channels
+        self.predictor = nn.Conv2d(self.channels, out_channels, 1)
 
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(self.aspp(features[-1]))

@@ -229,28 +229,35 @@ class SILogLoss(nn.Module):
 
 @MODELS.register_module()
 class DepthRegressionLoss(nn.Module):
-    """Mean absolute or squared difference over the valid pixels of the batch.
+    """Mean absolute or squared difference over the valid pixels of the batch or of each image.
 
     Prediction and target ``(B, H, W)`` are in the network's representation (normalised metres, log-depth, ...), not in
     metres; the mask is bool.
 
     Args:
         norm: ``'l1'`` or ``'l2'``.
+        reduction: ``'image'`` takes the mean of each image first, and then that over the images that have a valid pixel.
     """
 
     space = 'representation'
 
-    def __init__(self, *, norm: str = 'l1') -> None:
+    def __init__(self, *, norm: str = 'l1', reduction: str = 'batch') -> None:
         super().__init__()
         if norm not in ('l1', 'l2'):
             raise ArgumentError(f"`norm` should be 'l1' or 'l2'. Found {norm!r}.")
+        if reduction not in ('batch', 'image'):
+            raise ArgumentError(f"`reduction` should be 'batch' or 'image'. Found {reduction!r}.")
         self.name = norm
+        self.reduction = reduction
 
     def forward(self, prediction: Tensor, target: Tensor, valid_mask: Tensor) -> Tensor:
         with torch.autocast(prediction.device.type, enabled=False):
             error = torch.where(valid_mask, prediction.float() - target.float(), 0.0)
             error = error.abs() if self.name == 'l1' else error.square()
-            return error.sum() / valid_mask.sum().clamp(min=1)
+            if self.reduction == 'batch':
+                return error.sum() / valid_mask.sum().clamp(min=1)
+            count = valid_mask.sum((1, 2))
+            return (error.sum((1, 2)) / count.clamp(min=1)).sum() / (count > 0).sum().clamp(min=1)
 
 
 @MODELS.register_module()
