@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.datasets.multitask.split_listing import split_suffix, tell_left_out, walk_files
-from mtl_plugins.errors import ArgumentError, ConfigError, DataNotFoundError
+from mtl_plugins.datasets.multitask.split_listing import list_split
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.config_classes import accepted_arguments, suggest
 from mtl_plugins.utils.data_files import find_registered
 
 # What this class does itself.
@@ -21,10 +21,10 @@ OWN_ARGUMENTS = ('data_root', 'pipeline', 'indices', 'test_mode', 'lazy_init', '
 
 @DATASETS.register_module()
 class MMSegDataset(LabelledDataset):
-    """Any data set class of mmseg, read by this project's loader.
+    """A data set class of mmseg, read by this project's loader.
 
-    ``dict(type='MMSegDataset', data_root=..., dataset=dict(type='ADE20KDataset', data_prefix=...))``: mmseg's class says which
-    files there are and what their ids mean, by ``data_prefix``, ``img_suffix``, ``seg_map_suffix`` and ``ann_file``, its classes
+    ``dict(type='MMSegDataset', data_root=..., dataset=dict(type='ADE20KDataset', data_prefix=...))``: mmseg's class says where
+    files are, by ``data_prefix``, ``img_suffix``, ``seg_map_suffix`` and ``ann_file``, and what their ids mean: its classes
     and palette (a choice of ``classes`` in its ``metainfo``, too), ``ignore_index`` and ``reduce_zero_label``. Images are JPEG or
     PNG files, label maps palette or grey PNG files. The one label is ``semseg``. Where ``data_prefix`` has no ``seg_map_path``
     samples have no label.
@@ -36,8 +36,8 @@ class MMSegDataset(LabelledDataset):
         **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
-        ConfigError: If mmseg has no such class, or does not build it.
-        ArgumentError: If it is none of images with one class map each, or has no classes.
+        ConfigError: If mmseg has no such class, or it lacks or does not know an argument.
+        ArgumentError: If it is none of images with one class map each, finds its files in another way, or has no classes.
         DataNotFoundError: If files are missing.
         CorruptFileError: From ``dataset[key]``, if a file cannot be used.
     """
@@ -55,7 +55,9 @@ class MMSegDataset(LabelledDataset):
         if not classes:
             raise ArgumentError(f'`dataset.metainfo` of {source["type"]} should name its `classes`. Found none.')
         label_map = kind.get_label_map(list(classes))
-        label = dict(type='ClassMap', classes=tuple(classes))
+        folder = argument(kind, source, 'data_prefix').get('seg_map_path') or ''
+        path = os.path.join(folder, f'{{stem}}{argument(kind, source, "seg_map_suffix")}')
+        label = dict(type='ClassMap', classes=tuple(classes), path=path)
         palette = metainfo.get('palette') or []
         if label_map is not None and len(palette) == len(label_map):
             chosen = {new: palette[old] for old, new in label_map.items() if new != IGNORE_LABEL}
@@ -70,64 +72,13 @@ class MMSegDataset(LabelledDataset):
 
     def load_data_list(self) -> list[dict]:
         kind = find_class(self.source)
-        arguments = {name: value for name, value in self.source.items() if name != 'type'}
-        try:
-            source = kind(data_root=self.data_root, pipeline=[], lazy_init=True, **arguments)
-            samples = source.load_data_list()
-        except TypeError as error:
-            raise ConfigError(f'The data set {kind.__name__} of mmseg cannot be built: {error}') from error
-        except (AssertionError, OSError) as error:
-            reason = str(error) or 'a file or folder that it asks for does not exist'
-            raise DataNotFoundError(
-                f"The data set {kind.__name__} of mmseg cannot list its samples in '{self.data_root}': {reason}."
-            ) from error
-        if not samples:
-            raise DataNotFoundError(
-                f"The data set {kind.__name__} of mmseg finds no sample in '{self.data_root}' "
-                f'(`data_prefix` {source.data_prefix}, `img_suffix` {source.img_suffix!r}).'
-            )
-        folder = source.data_prefix.get('img_path') or ''
-        data_list = []
-        for sample in samples:
-            # mmseg leaves the byte order mark of a list in the first name.
-            path = str(sample['img_path']).replace('\ufeff', '')
-            stem = os.path.relpath(path, folder).removesuffix(source.img_suffix)
-            label = str(sample.get('seg_map_path') or '').replace('\ufeff', '')
-            data_list.append(dict(stem=stem, img_path=path, label_paths=dict(semseg=(label,)) if label else {}))
-        missing = [path for sample in data_list for path in sample['label_paths'].get('semseg', ()) if not os.path.isfile(path)]
-        if missing:
-            raise DataNotFoundError(
-                f"The label file '{missing[0]}' does not exist ({len(missing)} of {len(samples)} images lack theirs)."
-            )
-        if not source.ann_file and os.path.isdir(folder):
-            data_list += _other_formats(data_list, folder, source.data_prefix.get('seg_map_path'), source)
-            data_list.sort(key=lambda sample: sample['img_path'])
-        return data_list
-
-
-def _other_formats(data_list: list[dict], folder: str, label_folder: str | None, source: Any) -> list[dict]:
-    """The images that mmseg leaves out because of their suffix, as far as they have a label; a warning counts what is left."""
-    taken = {os.path.relpath(path, folder) for path in (sample['img_path'] for sample in data_list)}
-    known = {sample['stem'] for sample in data_list}
-    end = split_suffix(source.img_suffix)[0]
-    found, unread = [], []
-    for path in walk_files(Path(folder)):
-        if path in taken:
-            continue
-        start, suffix = split_suffix(path)
-        stem = start.removesuffix(end)
-        label = f'{label_folder}/{stem}{source.seg_map_suffix}' if label_folder else None
-        is_image = suffix.lower() in IMAGE_SUFFIXES and start.endswith(end) and stem not in known
-        if is_image and (label is None or os.path.isfile(label)):
-            known.add(stem)
-            found.append(dict(stem=stem, img_path=f'{folder}/{path}', label_paths=dict(semseg=(label,)) if label else {}))
-        elif suffix.lower() in IMAGE_SUFFIXES:
-            unread.append(path)
-    labels = walk_files(Path(label_folder)) if label_folder else ()
-    spare = [path for path in labels if path.endswith(source.seg_map_suffix)]
-    spare = [path for path in spare if path.removesuffix(source.seg_map_suffix) not in known]
-    tell_left_out(f"'{folder}'", len(data_list) + len(found), {'images': unread, 'labels without an image': spare})
-    return found
+        prefix = argument(kind, self.source, 'data_prefix')
+        folder = prefix.get('img_path') or ''
+        image = os.path.join(folder, f'{{stem}}{argument(kind, self.source, "img_suffix")}')
+        split_file = argument(kind, self.source, 'ann_file') or None
+        # Names of images may hold folders.
+        labels = self.labels if prefix.get('seg_map_path') else {}
+        return list_split(self.data_root, folder, labels, image, r'[^/]+(?:/[^/]+)*', split_file).samples()
 
 
 def find_class(source: Mapping[str, Any]) -> type:
@@ -145,6 +96,12 @@ def find_class(source: Mapping[str, Any]) -> type:
     doubled = [argument for argument in OWN_ARGUMENTS if argument in source]
     if doubled:
         raise ArgumentError(f'`{doubled[0]}` should be given to MMSegDataset, not to `dataset`. Found it in {name}.')
+    accepted = accepted_arguments(kind)
+    unknown = [argument for argument in source if accepted is not None and argument not in ('type', *accepted)]
+    if unknown:
+        raise ConfigError(f'{name} of mmseg has no argument `{unknown[0]}`.{suggest(unknown[0], accepted)}')
+    if kind.load_data_list is not BaseSegDataset.load_data_list:
+        raise ArgumentError(f'`dataset.type` should list its files as mmseg does, by `data_prefix`. Found {name!r}.')
     return kind
 
 
@@ -155,6 +112,8 @@ def argument(kind: type, source: Mapping[str, Any], name: str) -> Any:
     for parent in kind.__mro__:
         parameters = inspect.signature(parent.__init__).parameters if '__init__' in parent.__dict__ else {}
         if name in parameters:
+            if parameters[name].default is inspect.Parameter.empty:
+                raise ConfigError(f'`dataset` should have the argument `{name}`, which {kind.__name__} of mmseg needs.')
             return parameters[name].default
     raise AssertionError(f'{kind.__name__} takes no `{name}`')
 

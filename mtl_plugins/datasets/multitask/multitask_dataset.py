@@ -82,13 +82,7 @@ class MultiTaskDataset(LabelledDataset):
             raise ArgumentError(f'`missing_labels` should be a sequence of names out of {names}. Found {missing!r}.')
         listing = self.list_files()
         self.packed = open_packed(listing) if self.use_packed else None
-        data_list = []
-        for position in range(len(listing.stems)):
-            paths = {name: listing.label_paths(name, position) for name in listing.labels}
-            label_paths = {name: files for name, files in paths.items() if files is not None}
-            sample = dict(stem=listing.stems[position], img_path=listing.image_path(position), label_paths=label_paths)
-            data_list.append(dict(sample, split_position=position))
-        return data_list
+        return listing.samples()
 
     def load_sample(self, results: dict) -> None:
         packed = self.packed

@@ -59,6 +59,15 @@ class SplitListing(NamedTuple):
         """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
         return (self.image_path(position),) if name == 'rgb' else self.label_paths(name, position) or ()
 
+    def samples(self) -> list[dict]:
+        """The data info of each sample, see :class:`~mtl_plugins.datasets.loading.labelled_dataset.LabelledDataset`."""
+        samples = []
+        for position, stem in enumerate(self.stems):
+            paths = {name: self.label_paths(name, position) for name in self.labels}
+            labels = {name: files for name, files in paths.items() if files is not None}
+            samples.append(dict(stem=stem, img_path=self.image_path(position), label_paths=labels, split_position=position))
+        return samples
+
     def stamps(self, name: str) -> list[list[tuple[int, int]]]:
         """For each file of each sample its size, and when its content, name, owner or time was last changed, in nanoseconds.
 
