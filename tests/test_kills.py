@@ -150,10 +150,9 @@ def convert_case(templates: Path) -> Case:
     root = write_fake_folders(templates / 'folders', dict(train=2, test=2), size=(16, 24))
 
     def act(folder):
-        source = open_source('folders', root)
-        convert(source.splits, folder / 'out', dict(source=str(root)), (8, 12), workers=1)
+        convert(open_source('folders', root)[0], folder / 'out', (8, 12), workers=1)
 
-    return Case(lambda folder: None, act, grows=r'\.incomplete_')
+    return Case(lambda folder: None, act, starts_anew='out')
 
 
 class Grey:

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.errors import DataError, DataNotFoundError, UserError
 
 TEMPORARY_SUFFIX = '.tmp'
 _HOST = f'{zlib.crc32(platform.node().encode()):08x}'
@@ -131,6 +131,24 @@ def scratch_folder(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[Path]:
+    """A hidden folder that becomes ``path`` when the block ends well and is removed otherwise.
+
+    Raises:
+        DataError: If ``path`` is there and is not an empty folder, or the operating system refuses (full disk, no permission).
+    """
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        raise DataError(f"'{path}' is not an empty folder; choose a new one.")
+    make_folder(path.parent, DataError)
+    try:
+        with scratch_folder(path) as folder:
+            yield folder
+            replace_folder(folder, path)
+    except OSError as error:
+        raise DataError(f'{describe_os_error(error, path)} Nothing was written.') from error
 
 
 def replace_folder(source: Path, target: Path) -> None:

@@ -25,8 +25,7 @@ from tests.datasets.layouts import (
 
 
 def run(kind, root, out, splits=None, labels=None, num_classes=None, **options):
-    source = open_source(kind, root, splits, labels, num_classes=num_classes)
-    return convert(source.splits, out, dict(kind=kind, source=str(root)), **options)
+    return convert(open_source(kind, root, splits, labels, num_classes=num_classes)[0], out, **options)
 
 
 def pixels(path) -> np.ndarray:

@@ -77,7 +77,7 @@ def run(monkeypatch, *arguments):
 
 
 def test_tool(root, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, root, tmp_path / 'out', '--classes', 'dog', '--min-size', '1', '--split', 'val') == 0
+    assert run(monkeypatch, root, tmp_path / 'out', '--classes', 'dog', '--min-size', '1', '--split', 'val') is None
     num_images, num_crops = (int(word.split()[0]) for word in capsys.readouterr().out.split(', ')[1:])
     assert num_images == len(list((tmp_path / 'out' / 'val').iterdir())) > 0
     assert num_crops == len(list((tmp_path / 'out' / 'crops' / 'val' / 'dog').iterdir())) >= num_images

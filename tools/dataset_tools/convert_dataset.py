@@ -24,7 +24,7 @@ def parse_args() -> argparse.Namespace:
         epilog="""\
 OUT gets SPLIT/rgb/<index>.jpg, SPLIT/<label>/<index>.png, dataset.json, which describes the labels, and SPLIT/sources.csv, which
 names the origin of each index. Labels of a split named test lie apart, in grader/test. A label that the source, or a sample,
-lacks is left out. A conversion that was cut off goes on when the same command is run again; OUT/conversion.json has its options.
+lacks is left out. OUT appears when it is complete.
 
 Sizes: the largest centred window with the proportions of --size is cut out and scaled, images by areas (bilinear where they
 grow), all labels at the nearest pixel. Nothing is stretched. Depth stays in metres, stored as the nearest code of its range.
@@ -38,7 +38,7 @@ Another layout: "path" of a label, and "image", "stem" and "split_file" beside "
     )
     parser.add_argument('kind', metavar='KIND', help='cityscapes, synscapes, nyuv2 or folders')
     parser.add_argument('source', metavar='SOURCE', type=Path, help='folder of the data set')
-    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make: new, empty, or of the same conversion')
+    parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')
     parser.add_argument('--size', type=image_size, metavar='HxW', help='height and width in pixels (default: as they are)')
     parser.add_argument(
         '--splits',
@@ -71,7 +71,7 @@ Another layout: "path" of a label, and "image", "stem" and "split_file" beside "
     return args
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
 
     from tqdm import tqdm
@@ -81,30 +81,22 @@ def main() -> int:
     from mtl_plugins.utils.data_files import printable
 
     splits = dict(args.splits) if args.splits else None
-    source = open_source(args.kind, args.source, splits, args.labels, args.labels_file, args.num_classes)
-    for name, reason in source.left_out.items():
+    opened, left_out = open_source(args.kind, args.source, splits, args.labels, args.labels_file, args.num_classes)
+    for name, reason in left_out.items():
         print(printable(f'{name}: left out. {reason}'))
-    origin = dict(kind=args.kind, source=str(args.source.resolve()), description=source.description)
-    changes = {} if args.depth_range is None else dict(depth_range=args.depth_range)
-    try:
-        reports = convert(
-            source.splits,
-            args.out,
-            origin,
-            args.size,
-            changes,
-            args.workers,
-            lambda losses, split, total, done: tqdm(losses, total=total, initial=done, unit='img', desc=split, disable=None),
-        )
-    except KeyboardInterrupt:
-        print('interrupted; run the same command again to go on.', file=sys.stderr)
-        return 130
+    reports = convert(
+        opened,
+        args.out,
+        args.size,
+        {} if args.depth_range is None else dict(depth_range=args.depth_range),
+        args.workers,
+        lambda samples, split, total: tqdm(samples, total=total, unit='img', desc=split, disable=None),
+    )
     for name, report in reports.items():
         labels = ', '.join(f'{label} {count}' for label, count in report.num_labelled.items())
-        print(f'{args.out / name}: {report.num_samples} samples ({report.num_new} new); with labels: {labels}')
+        print(f'{args.out / name}: {report.num_samples} samples; with labels: {labels}')
         for label, share in report.lost.items():
-            print(f'  {100 * share:.2f} % of the known {label} of the new samples lies beyond its range and became unknown')
-    return 0
+            print(f'  {100 * share:.2f} % of the known {label} lies beyond its range and became unknown')
 
 
 if __name__ == '__main__':

@@ -25,7 +25,7 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     args = parse_args()
 
     from tqdm import tqdm
@@ -33,24 +33,19 @@ def main() -> int:
     from mtl_plugins.datasets.coco.annotations import CLASSES
     from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
 
-    try:
-        counts = prepare_coco(
-            args.root,
-            args.out,
-            args.split or find_splits(args.root),
-            args.classes or CLASSES,
-            args.min_size,
-            args.margin,
-            args.copy,
-            args.workers,
-            lambda images, split, total: tqdm(images, total=total, unit='img', desc=split, disable=None),
-        )
-    except KeyboardInterrupt:
-        print(f'interrupted; {args.out} is incomplete, remove it before running again.', file=sys.stderr)
-        return 130
+    counts = prepare_coco(
+        args.root,
+        args.out,
+        args.split or find_splits(args.root),
+        args.classes or CLASSES,
+        args.min_size,
+        args.margin,
+        args.copy,
+        args.workers,
+        lambda images, split, total: tqdm(images, total=total, unit='img', desc=split, disable=None),
+    )
     for split, (num_images, num_crops) in counts.items():
         print(f'{args.out}: {split}, {num_images} images, {num_crops} crops')
-    return 0
 
 
 if __name__ == '__main__':

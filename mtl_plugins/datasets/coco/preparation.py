@@ -10,17 +10,11 @@ from pathlib import Path, PurePath
 
 import cv2
 
-from mtl_plugins.datasets.coco.annotations import (
-    CocoImage,
-    annotation_path,
-    check_classes,
-    read_json,
-    select_instances,
-)
+from mtl_plugins.datasets.coco.annotations import CocoImage, annotation_path, check_classes, read_json, select_instances
 from mtl_plugins.datasets.coco.object_crops import cut, find_crops
-from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
-from mtl_plugins.utils.files import describe_os_error, replacing, scratch_folder
+from mtl_plugins.utils.files import new_folder
 
 CROP_FOLDER = 'crops'
 JPEG_QUALITY = 95
@@ -52,11 +46,10 @@ def prepare_coco(
 
     ``<out>/annotations/instances_<split>.json`` has the images with at least one object, no crowd, of the classes, their
     annotations of the classes, crowds included, and those categories, all entries as they were. ``<out>/<split>`` has the
-    images, ``<out>/crops/<split>/<class>/<annotation id>.jpg`` the objects, as `ObjectCropDataset` cuts them out. The annotations
-    of a split are written when its images and crops are there.
+    images, ``<out>/crops/<split>/<class>/<annotation id>.jpg`` the objects, as `ObjectCropDataset` cuts them out.
 
     Args:
-        out: Folder to make; it may exist if it is empty.
+        out: Folder to make, new or empty; it appears when it is complete.
         min_size, margin: As in `ObjectCropDataset`.
         copy: Copy the images instead of linking to them.
         progress: Wraps the iterator over the images (it yields the number of crops of each), to show a progress bar; it also
@@ -69,53 +62,43 @@ def prepare_coco(
         ArgumentError: If ``classes`` names an unknown category, or one that cannot be a folder.
         DataError: If something is missing or damaged, ``out`` is not empty, or writing fails.
     """
-    classes, out = check_classes(classes), Path(out)
+    classes = check_classes(classes)
     for name in classes:
         if PurePath(name).name != name:
             raise ArgumentError(f'`classes` should be names that a folder can have. Found {name!r}.')
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(f'{out} is not an empty folder; choose a new one.')
     counts = {}
-    try:
+    with new_folder(Path(out)) as folder:
         for split in splits:
             content = read_json(root, split)
             images = select_instances(content, root, split, classes)
-            (out / split).mkdir(parents=True)
-            (out / CROP_FOLDER).mkdir(exist_ok=True)
-            # A folder of crops is a data set by itself, and so appears whole.
-            with scratch_folder(out / CROP_FOLDER / split) as crops:
-                for name in classes:
-                    (crops / name).mkdir()
-                options = dict(classes=classes, min_size=min_size, margin=margin, copy=copy)
-                make = partial(_make_image, images=out / split, crop_folder=crops, **options)
-                with ThreadPoolExecutor(max(workers, 1)) as pool:
-                    num_crops = sum(progress(pool.map(make, images), split, len(images)))
-                crops.rename(out / CROP_FOLDER / split)
-            _write_annotations(content, images, classes, annotation_path(out, split))
+            (folder / split).mkdir()
+            for name in classes:
+                (folder / CROP_FOLDER / split / name).mkdir(parents=True)
+            options = dict(folder=folder, split=split, classes=classes, min_size=min_size, margin=margin, copy=copy)
+            with ThreadPoolExecutor(max(workers, 1)) as pool:
+                num_crops = sum(progress(pool.map(partial(_make_image, **options), images), split, len(images)))
+            _write_annotations(content, images, classes, annotation_path(folder, split))
             counts[split] = (len(images), num_crops)
-    except OSError as error:
-        raise DataError(f'{describe_os_error(error, out)} Free space, remove the folder and run again.') from error
     return counts
 
 
 def _make_image(
-    image: CocoImage, images: Path, crop_folder: Path, classes: Sequence[str], min_size: int, margin: float, copy: bool
+    image: CocoImage, folder: Path, split: str, classes: Sequence[str], min_size: int, margin: float, copy: bool
 ) -> int:
     """Link or copy an image and write its crops; returns their number."""
     # A name in the annotations may hold folders.
-    target = images / image.file_name
+    target = folder / split / image.file_name
     target.parent.mkdir(parents=True, exist_ok=True)
     if copy:
-        with replacing(target, DataError) as temporary:
-            shutil.copyfile(image.path, temporary)
+        shutil.copyfile(image.path, target)
     else:
-        os.symlink(os.path.abspath(image.path), target)
+        target.symlink_to(os.path.abspath(image.path))
     crops = find_crops([image], margin, min_size)
     if crops:
         pixels = decode_image(image.path)
     for crop in crops:
         bgr = cv2.cvtColor(cut(pixels, crop), cv2.COLOR_RGB2BGR)
-        path = crop_folder / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
+        path = folder / CROP_FOLDER / split / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
         path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
     return len(crops)
 
@@ -131,5 +114,4 @@ def _write_annotations(content: dict, images: list[CocoImage], classes: Sequence
     ]
     reduced['categories'] = categories
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path, DataError) as temporary:
-        temporary.write_text(json.dumps(reduced), encoding='utf-8')
+    path.write_text(json.dumps(reduced), encoding='utf-8')

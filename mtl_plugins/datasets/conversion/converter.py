@@ -1,8 +1,10 @@
-"""Writes splits of any data set as a folder of MiniScapes' layout, and goes on where an earlier run was cut off."""
+"""Splits of any data set, written as a folder of MiniScapes' layout."""
 
+import csv
+import json
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -10,13 +12,12 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from mtl_plugins.datasets.conversion.folder import SplitFolders, describe_labels, record_options
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import build_label
-from mtl_plugins.utils.files import describe_os_error, make_folder, replacing
+from mtl_plugins.labels.presets import DESCRIPTION, build_label
+from mtl_plugins.utils.files import new_folder
 from mtl_plugins.utils.threads import map_in_order
 
 
@@ -56,13 +57,12 @@ def fit_sample(sample: Sample, size: tuple[int, int] | None) -> Sample:
     }
 
 
-FORMAT_VERSION = 1
 JPEG_QUALITY = 95
 
 
-# Of each label, by name: pixels that count in the source, and those of them that the files to write cannot hold.
-Losses = Counter[tuple[str, str]]
-Progress = Callable[[Iterator[Losses], str, int, int], Iterable[Losses]]
+# Of each label, by name: maps, pixels that count in the source, and those of them that the files cannot hold, or hold.
+Counts = Counter[tuple[str, str]]
+Progress = Callable[[Iterator[Counts], str, int], Iterable[Counts]]
 
 
 class SplitReport(NamedTuple):
@@ -70,13 +70,11 @@ class SplitReport(NamedTuple):
 
     Attributes:
         num_samples: Samples it has.
-        num_new: Those that this run wrote.
         num_labelled: Samples with each label, by name.
-        lost: Share of the pixels that count in the source, but not in the files, by label; of the samples that this run wrote.
+        lost: Share of the pixels that count in the source, but not in the files, by label.
     """
 
     num_samples: int
-    num_new: int
     num_labelled: dict[str, int]
     lost: dict[str, float]
 
@@ -84,41 +82,34 @@ class SplitReport(NamedTuple):
 def convert(
     datasets: Mapping[str, LabelledDataset],
     out: str | Path,
-    origin: Mapping[str, Any],
     size: tuple[int, int] | None = None,
     changes: Mapping[str, Any] = MappingProxyType({}),
     workers: int = 2,
-    progress: Progress = lambda losses, split, total, done: losses,
+    progress: Progress = lambda counts, split, total: counts,
 ) -> dict[str, SplitReport]:
-    """Make the folder ``out`` of data sets, or go on making it.
+    """Make the folder ``out`` of data sets; it appears when it is complete.
 
     Samples are numbered in the order of the data set, see ``<split>/sources.csv``. Each gets ``<split>/rgb/<index>.jpg`` and
     ``<split>/<label>/<index>.png`` of those labels that it has; labels of ``test`` lie apart, in ``grader/test``.
-    ``dataset.json`` describes the labels. ``conversion.json`` is written first and holds the options. A label of which no pixel
-    counts in a whole split is left out.
+    ``dataset.json`` describes the labels. A label of which no pixel counts in a whole split is left out.
 
     Args:
         datasets: Data set of each split by the name that it gets.
-        out: Folder to make: new, empty, or of the same conversion.
-        origin: What tells this source from others, as JSON knows it.
+        out: Folder to make: new or empty.
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
         changes: Entries of the written labels' configs to replace, where they have them; by default they are the data set's.
         workers: Threads.
-        progress: Wraps the iterator over the samples of a split that are left to write; it also gets the name of the split, its
-            number of samples and how many of them are written.
+        progress: Wraps the iterator over the samples of a split; it also gets the name of the split and its number of samples.
 
     Raises:
         ArgumentError: If ``size`` is not positive.
         ConfigError: If one of ``changes`` is wrong, or a label is of a kind that cannot be converted.
-        DataError: If ``out`` holds something else or was begun with other options or samples, no sample of a split other than
-            ``test`` has a label, a file of the source cannot be used, or writing fails. What is written stays, and the same call
-            goes on from there.
+        DataError: If ``out`` holds something, no sample of a split other than ``test`` has a label, a file of the source cannot
+            be used, or writing fails.
     """
     if size is not None and min(size) < 1:
         raise ArgumentError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
-    out = Path(out)
     labels = _plain_labels(datasets.values(), changes)
-    configs = {name: kind.plain_config() for name, kind in labels.items()}
     present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
         if not present[name] and name != 'test':
@@ -127,31 +118,22 @@ def convert(
                 f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none "
                 f'for any of its {len(dataset)} images.'
             )
-    origins = {name: dict(split=dataset.split, labels=present[name]) for name, dataset in datasets.items()}
     # Samples run in parallel already.
     cv2.setNumThreads(0)
     reports = {}
-    try:
-        all_splits = record_options(out, dict(version=FORMAT_VERSION, **origin, size=size, labels=configs, splits=origins))
+    with new_folder(Path(out)) as folder:
         for name, dataset in datasets.items():
-            split, losses, num_done = SplitFolders(out, name), Losses(), len(dataset)
-            split.record_origins(dataset.stems)
-            if not split.is_complete:
-                left = [index for index in range(len(dataset)) if not split.image_path(index).exists()]
-                num_done -= len(left)
-                kinds = {label: labels[label] for label in present[name]}
-                write = partial(_write_sample, split=split, dataset=dataset, labels=kinds, size=size)
-                for sample_losses in progress(map_in_order(write, left, workers), name, len(dataset), num_done):
-                    losses.update(sample_losses)
-                _remove_blank_labels(split, labels)
-                known = {other: SplitFolders(out, other) for other in all_splits}
-                describe_labels(out, {key: each for key, each in known.items() if each.is_complete or key == name}, labels)
-                split.complete()
-            labelled = {label: len(split.label_paths(label)) for label in labels}
-            lost = {label: losses[label, 'lost'] / losses[label, 'known'] for label in labels if losses[label, 'lost']}
-            reports[name] = SplitReport(len(dataset), len(dataset) - num_done, labelled, lost)
-    except OSError as error:
-        raise DataError(f'{describe_os_error(error, out)} What is written stays; the same command goes on from there.') from error
+            kinds = {label: labels[label] for label in present[name]}
+            samples = _write_split(folder, name, dataset, kinds, size, workers)
+            counts = sum(progress(samples, name, len(dataset)), Counts())
+            for label in kinds:
+                if not counts[label, 'kept']:
+                    shutil.rmtree(_label_folder(folder, name, label))
+                    counts[label, 'maps'] = 0
+            labelled = {label: counts[label, 'maps'] for label in labels}
+            lost = {label: counts[label, 'lost'] / counts[label, 'known'] for label in labels if counts[label, 'lost']}
+            reports[name] = SplitReport(len(dataset), labelled, lost)
+        _describe_labels(folder, labels, reports)
     return reports
 
 
@@ -176,42 +158,58 @@ def _present_labels(dataset: LabelledDataset) -> list[str]:
     return [name for name in dataset.labels if name in found]
 
 
-def _remove_blank_labels(split: SplitFolders, labels: Mapping[str, LabelKind]) -> None:
-    """Remove the labels of which no pixel of the split counts."""
-    for name, kind in labels.items():
-        paths = split.label_paths(name)
-        if not any(kind.valid(kind.decode(str(path))).any() for path in paths):
-            split.remove_label(name)
+def _label_folder(folder: Path, split: str, label: str) -> Path:
+    return folder / 'grader' / split / label if split == 'test' else folder / split / label
 
 
-def _write_sample(
-    position: int, split: SplitFolders, dataset: LabelledDataset, labels: Mapping[str, LabelKind], size: tuple[int, int] | None
-) -> Losses:
-    """Convert the sample at a position. The image is written last: a sample that has one is complete.
+def _write_split(
+    folder: Path,
+    name: str,
+    dataset: LabelledDataset,
+    labels: Mapping[str, LabelKind],
+    size: tuple[int, int] | None,
+    workers: int,
+) -> Iterator[Counts]:
+    """Write the samples of a split in order, and give the counts of each."""
+    images = folder / name / 'rgb'
+    for place in (images, *(_label_folder(folder, name, label) for label in labels)):
+        place.mkdir(parents=True)
+    with (folder / name / 'sources.csv').open('w', encoding='utf-8', newline='') as file:
+        csv.writer(file, lineterminator='\n').writerows([('index', 'stem'), *enumerate(dataset.stems)])
 
-    A grader compares all predictions of a test split, so what lacks a label there gets one in which nothing counts.
-    """
-    sample = fit_sample(dataset.read_sample(position), size)
-    losses = Losses()
-    for name, plain in labels.items():
-        if plain.key in sample:
-            kind, found = dataset.labels[name], sample[plain.key]
-            stored = kind.to_plain(found, plain)
-            known = kind.valid(found)
-            losses[name, 'known'] = int(known.sum())
-            losses[name, 'lost'] = int((known & ~plain.valid(stored)).sum())
-        elif split.name == 'test':
-            stored = plain.blank(sample['img'].shape[:2])
-        else:
-            continue
-        _write(split.label_path(name, position), plain.to_label_png(stored))
-    bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
-    encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
-    _write(split.image_path(position), encoded.tobytes())
-    return losses
+    def write(position: int) -> Counts:
+        sample = fit_sample(dataset.read_sample(position), size)
+        counts = Counts()
+        for label, plain in labels.items():
+            if plain.key in sample:
+                kind, found = dataset.labels[label], sample[plain.key]
+                stored, known = kind.to_plain(found, plain), kind.valid(found)
+                counts[label, 'known'] = int(known.sum())
+                counts[label, 'lost'] = int((known & ~plain.valid(stored)).sum())
+            elif name == 'test':
+                # A grader compares all predictions of a test split.
+                stored = plain.blank(sample['img'].shape[:2])
+            else:
+                continue
+            counts[label, 'maps'] = 1
+            counts[label, 'kept'] = int(plain.valid(stored).sum())
+            (_label_folder(folder, name, label) / f'{position}.png').write_bytes(plain.to_label_png(stored))
+        bgr = cv2.cvtColor(sample['img'], cv2.COLOR_RGB2BGR)
+        encoded = cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1]
+        (images / f'{position}.jpg').write_bytes(encoded.tobytes())
+        return counts
+
+    return map_in_order(write, range(len(dataset)), workers)
 
 
-def _write(path: Path, content: bytes) -> None:
-    make_folder(path.parent, DataError)
-    with replacing(path, DataError) as temporary:
-        temporary.write_bytes(content)
+def _describe_labels(folder: Path, labels: Mapping[str, LabelKind], reports: Mapping[str, SplitReport]) -> None:
+    """Write ``dataset.json``: the labels that there are, and which of them samples lack."""
+    # Nothing but a test split without labels: what a model may predict.
+    names = [name for name in labels if any(report.num_labelled[name] for report in reports.values())] or list(labels)
+    # The labels of the test split may always be missing.
+    needed = {split: report for split, report in reports.items() if split != 'test'}
+    missing = [name for name in names if any(each.num_labelled[name] < each.num_samples for each in needed.values())]
+    description: dict[str, Any] = dict(labels={name: labels[name].plain_config() for name in names})
+    if missing:
+        description['missing_labels'] = missing
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=2) + '\n', encoding='utf-8')

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataNotFoundError
 from mtl_plugins.labels.presets import DESCRIPTION, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.config_classes import accepted_arguments
-from mtl_plugins.utils.data_files import parse_json, read_bytes, shorten
+from mtl_plugins.utils.data_files import ANY, is_text, read_json, shorten
 
 # Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
 SPLITS = dict(train='train', val='val', test='test')
 FOLDERS = 'folders'
 _IMAGES = 'images/{split}/{stem}.jpg'
-_DESCRIBED = ('labels', 'image', 'stem', 'split_file')
+_FORM = dict(labels={ANY: {ANY: None}}, image=is_text, stem=is_text, split_file=is_text)
 
 
 class Layout(NamedTuple):
@@ -39,14 +39,6 @@ KINDS = dict(
 )
 
 
-class OpenedSource(NamedTuple):
-    """Data sets of the splits, why usual splits are left out, both by the name that they get, and the description of folders."""
-
-    splits: dict[str, LabelledDataset]
-    left_out: dict[str, str]
-    description: dict[str, Any]
-
-
 def open_source(
     kind: str,
     root: str | Path,
@@ -54,8 +46,8 @@ def open_source(
     labels: Sequence[str] | None = None,
     labels_file: str | Path | None = None,
     num_classes: int | None = None,
-) -> OpenedSource:
-    """Open the splits of a data set.
+) -> tuple[dict[str, LabelledDataset], dict[str, str]]:
+    """Open the splits of a data set; return them, and why usual splits are left out, by the name that they get.
 
     Args:
         kind: One of ``KINDS``.
@@ -100,7 +92,7 @@ def open_source(
             f"The source '{root}' has none of the splits {', '.join(wanted.values())} (others are named as in `train=training`): "
             f'{next(iter(left_out.values()))}'
         )
-    return OpenedSource(opened, left_out, description)
+    return opened, left_out
 
 
 def _open_split(cls: type[LabelledDataset], arguments: dict[str, Any], labels: Sequence[str] | None) -> LabelledDataset:
@@ -128,23 +120,17 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     ``<label>/<split>/<stem>.png`` for others; the ``path`` of a label replaces its template.
     """
     path = Path(path) if path is not None else root / DESCRIPTION
-    try:
-        content = parse_json(read_bytes(path))
-        labels = {name: dict(config) for name, config in content['labels'].items()}
-    except FileNotFoundError:
+    if not path.exists():
         raise DataNotFoundError(
             f"'{path}' should describe the labels, as in "
             '{"labels": {"semseg": {"type": "ClassMap", "classes": ["road", "car"]}}}. It does not exist.'
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptFileError(f"'{path}' should be a JSON object with `labels` ({type(error).__name__}: {error}).") from error
-    unknown = [key for key in content if key not in _DESCRIBED]
+        )
+    content = read_json(path, 'description', _FORM)
+    labels = {name: dict(config or {}) for name, config in (content.get('labels') or {}).items()}
+    unknown = [key for key in content if key not in _FORM]
     if unknown or not labels:
         found = f'{unknown[0]!r}' if unknown else 'no label'
         raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
-    for key in _DESCRIBED:
-        if key != 'labels' and not isinstance(content.get(key, ''), str):
-            raise ConfigError(f"`{key}` in '{path}' should be text. Found {shorten(content[key])}.")
     try:
         re.compile(content.get('stem', ''))
     except re.error as error:
