@@ -9,10 +9,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import positive
+    from mtl_plugins.utils.cli import config_options, positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[config_options('of the data')],
         epilog='The folder gets errors.json with all numbers; images.csv with the scores of each image alone; for each class map '
         'confusion_<label>.png (per cent of the label), confusion_<label>_counts.png and iou_<label>.png; '
         'error_<label>_by_<label or place>.png: the errors of each label by distance where there is depth, by class where there '
@@ -21,7 +22,6 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--data-root', help='folder of the data (or set MTL_DATA_ROOT)')
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
@@ -32,9 +32,7 @@ def parse_args() -> argparse.Namespace:
         help='columns of images.csv that rank the images: names as in metrics.csv, or error/<label>, the mean error of the '
         "image's pixels (default: error/<label> of each label)",
     )
-    parser.add_argument('--lower-is-better', action='store_true', help='for a --by that is an error; known for summaries')
     parser.add_argument('--num-images', type=positive, default=3, metavar='N', help='of best, median and worst (default: 3)')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries, as in tools/train.py')
     return parser.parse_args()
 
 
@@ -44,8 +42,7 @@ def main() -> None:
 
     from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, rank_images
-    from mtl_plugins.lab.comparison import print_comparison
+    from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, print_comparison, rank_images
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
@@ -59,7 +56,7 @@ def main() -> None:
     made = provenance(Options(threads=torch.get_num_threads(), device='cuda' if torch.cuda.is_available() else 'cpu'))
     (analysis,), _ = analyse([trained], loader, progress=sys.stderr.isatty())
     scores = args.by or [f'{ERROR}{name}' for name in trained.model.label_names if labels[name].pixel_error_names]
-    ranked = {score: rank_images(analysis, score, args.num_images, True if args.lower_is_better else None) for score in scores}
+    ranked = {score: rank_images(analysis, score, args.num_images) for score in scores}
     wanted = sorted({image['position'] for ranks in ranked.values() for some in ranks.values() for image in some})
     rows = {
         sample.position: dict(image=sample.image, labels=sample.values, predictions=sample.predictions[0])

@@ -9,10 +9,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import positive, refuse_unused
+    from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[config_options('with the data of all')],
         epilog='All models see the images of the validation loader of the first config. The folder gets comparison.json and '
         'comparison.md; for each label comparison_<label>.png, the same images through all models with their errors (signed '
         'relative depth errors, wrong classes), and error_<label>_by_<distance, class or place>.png; for each class map '
@@ -23,13 +24,11 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         '--names', nargs='+', metavar='NAME', help='headings; the folders of the configs, or their names, by default'
     )
-    parser.add_argument('--data-root', help='folder with the data of all (or set MTL_DATA_ROOT)')
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
     parser.add_argument('--num-examples', type=positive, default=6, metavar='N', help='rows of the pictures (default: 6)')
     parser.add_argument('--indices', type=int, nargs='+', metavar='N', help='draw these images of the split instead')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of all configs')
     args = parser.parse_args()
     if len(args.models) % 2 or len(args.models) < 4:
         parser.error(f'give CONFIG CKPT of at least two models. Found {len(args.models)} arguments')
@@ -54,8 +53,15 @@ def main() -> None:
 
     from benchmarks.results import Options, provenance
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.lab.analysis.analysis import TrainedModel, analyse, choose_examples, make_document, read_positions
-    from mtl_plugins.lab.comparison import comparison_in_markdown, print_comparison
+    from mtl_plugins.lab.analysis.analysis import (
+        TrainedModel,
+        analyse,
+        check_indices,
+        choose_examples,
+        comparison_in_markdown,
+        make_document,
+        print_comparison,
+    )
     from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.utils.files import make_folder, replacing, save_text
@@ -68,7 +74,7 @@ def main() -> None:
     models = [TrainedModel.load(*items) for items in zip(names, configs, checkpoints, strict=True)]
     networks = [each.model for each in models]
     loader = build_loader(networks, configs, args.split, args.labels)
-    positions = read_positions(args.indices, len(loader.dataset))
+    check_indices(args.indices, len(loader.dataset))
     made = provenance(Options(threads=torch.get_num_threads(), device='cuda' if torch.cuda.is_available() else 'cpu'))
     analyses, largest = analyse(models, loader, progress=sys.stderr.isatty())
     document = make_document(analyses, loader, made)
@@ -76,7 +82,7 @@ def main() -> None:
     if args.out is None:
         return
     make_folder(args.out)
-    examples = list(predict_samples(networks, loader, positions or choose_examples(largest, args.num_examples)))
+    examples = list(predict_samples(networks, loader, args.indices or choose_examples(largest, args.num_examples)))
     document['examples'] = [example.name for example in examples]
     texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
     for name, text in texts.items():

@@ -37,7 +37,7 @@ def main() -> None:
     args = parse_args()
     import numpy as np
 
-    from mtl_plugins.errors import ConfigError
+    from mtl_plugins.lab.analysis.analysis import check_indices
     from mtl_plugins.lab.features.feature_scores import UNKNOWN
     from mtl_plugins.lab.features.pictures import choose_queries, draw_neighbours
     from mtl_plugins.lab.features.subject import Subject
@@ -45,9 +45,7 @@ def main() -> None:
 
     subject = Subject(args)
     images, indices = subject.datasets['val'], args.indices
-    for index in indices or ():
-        if not 0 <= index < len(images):
-            raise ConfigError(f'`--indices` should lie in 0..{len(images) - 1}, the validation images. Found {index}.')
+    check_indices(indices, len(images))
     model = subject.build_model()
     if indices is None:
         labels = [images.get_data_info(index).get('label', UNKNOWN) for index in range(len(images))]

@@ -9,17 +9,12 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 
-def positive(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f'should be a whole number of at least 1. Found {text!r}')
-    return int(text)
-
-
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import refuse_unused
+    from mtl_plugins.utils.cli import config_options, positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,
+        parents=[config_options('with the data of all')],
         epilog='Over training: what strategies that look at gradients log as balance/cosine/<task>-<task> and '
         'balance/norm/<task>; runs of one name, such as several seeds, are one curve. By layer: for each tensor that tasks '
         "share, the gradients of the tasks' losses on batches of the training split, their cosine and the ratio of their norms, "
@@ -35,30 +30,22 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--level', type=positive, default=3, metavar='N', help='words of a name that make a group (default: 3)')
     parser.add_argument('--seed', type=int, default=0, help='of the order of the data (default: 0)')
     parser.add_argument('--curves-only', action='store_true', help='leave out the layers')
-    parser.add_argument('--data-root', help='folder with the data of all (or set MTL_DATA_ROOT)')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of the configs that are given')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
-    parser.add_argument('--format', choices=('png', 'pdf'), default='png', help='of the pictures (default: png)')
-    args = parser.parse_args()
-    refuse_unused(parser, args, args.out, 'without --out', 'format')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
     import os
 
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     from mtl_plugins.config.load import DATA_ROOT_VARIABLE, load_config, parse_options
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
     from mtl_plugins.lab.plots.curves import render_affinity_by_layer, render_affinity_over_training
+    from mtl_plugins.lab.tables import Table, print_table
     from mtl_plugins.records.provenance import provenance
     from mtl_plugins.utils.data_files import printable
-    from mtl_plugins.utils.files import make_folder, save_text
+    from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
     data_root = args.data_root or os.environ.get(DATA_ROOT_VARIABLE)
@@ -81,28 +68,22 @@ def main() -> None:
     if not logged and not measured:
         raise ConfigError('The runs should have logged balance/cosine/<task>-<task>, as strategies by gradients do. Found none.')
 
-    console = Console()
+    titles = ['part', 'cosine', '±', 'conflicts %', 'ratio of norms']
     for name, each in measured.items():
         for pair in next(iter(each['groups'].values()))['pairs']:
-            table = Table(title=Text(printable(f'{name}: {pair}')))
-            for heading in ('part', 'cosine', '±', 'conflicts %', 'ratio of norms'):
-                table.add_column(heading, justify='left' if heading == 'part' else 'right')
+            rows = []
             for group, values in each['groups'].items():
                 own = values['pairs'][pair]
                 percent = None if own['conflicts'] is None else 100 * own['conflicts']
                 numbers = zip((own['cosine'], own['deviation'], percent, own['ratio']), '2203', strict=True)
-                table.add_row(
-                    Text(printable(group)), *('' if value is None else f'{value:.{digits}f}' for value, digits in numbers)
-                )
-            console.print(table)
+                rows.append([printable(group), *('' if value is None else f'{value:.{digits}f}' for value, digits in numbers)])
+            print_table(Table(titles, rows), printable(f'{name}: {pair}'))
     for item, own in curves.items():
         for key, curve in own.items():
             later = curve.values[len(curve.values) // 2 :]
-            text = f'{item}: {key} {later.mean():.3f} over the second half of {len(curve.values)} values'
-            console.print(Text(printable(text)), soft_wrap=True)
+            print(printable(f'{item}: {key} {later.mean():.3f} over the second half of {len(curve.values)} values'))
     if args.out is None:
         return
-    make_folder(args.out)
     document = dict(
         schema_version=1,
         provenance=provenance(),
@@ -116,11 +97,11 @@ def main() -> None:
     )
     save_text(args.out / 'affinity.json', json.dumps(document, indent=1) + '\n')
     if logged:
-        write_picture(args.out / f'affinity_over_training.{args.format}', render_affinity_over_training(logged))
+        write_picture(args.out / 'affinity_over_training.png', render_affinity_over_training(logged))
     if measured:
         short = os.path.commonpath([Path(name).parent for name in measured]) if len(measured) > 1 else None
         titles = {str(Path(name).relative_to(short)) if short else name: each for name, each in measured.items()}
-        write_picture(args.out / f'affinity_by_layer.{args.format}', render_affinity_by_layer(titles))
+        write_picture(args.out / 'affinity_by_layer.png', render_affinity_by_layer(titles))
 
 
 if __name__ == '__main__':

@@ -1,8 +1,9 @@
 """Models over one split, analysed and compared: scores, errors by group, images by rank, examples."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +13,13 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mtl_plugins.errors import ConfigError, EvaluationError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.analysis.split_analysis import SplitAnalysis, choose_best_median_worst
+from mtl_plugins.lab.tables import Table, print_table, to_markdown
 from mtl_plugins.loading import checkpoint_digest, labels_of, load_model, predict_samples
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_parameters
+from mtl_plugins.utils.data_files import printable
 
 BACKGROUND = 'background'
 ERROR = 'error/'
@@ -23,15 +27,7 @@ ERROR = 'error/'
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A model to be analysed.
-
-    Attributes:
-        name: Its heading.
-        config: Path of its config.
-        checkpoint: Path of its weights.
-        parameters: Their number.
-        model: The network as validation runs it, with folded BatchNorm.
-    """
+    """A model to be analysed: its heading, paths, number of parameters, and the network with folded BatchNorm."""
 
     name: str
     config: str
@@ -45,15 +41,6 @@ class TrainedModel:
         model = load_model(config, checkpoint, advice)
         fast = prepare_for_inference(model).to('cuda' if torch.cuda.is_available() else 'cpu')
         return cls(name, str(config.filename), checkpoint, count_parameters(model), fast)
-
-    def describe(self) -> dict:
-        return dict(
-            name=self.name,
-            config=self.config,
-            checkpoint=self.checkpoint,
-            checkpoint_sha256=checkpoint_digest(self.checkpoint),
-            parameters=self.parameters,
-        )
 
 
 @dataclass
@@ -74,22 +61,25 @@ class Analysis:
 
     def describe(self) -> dict:
         """As plain numbers, for a JSON file; NaN becomes None."""
-        scores = {name: None if np.isnan(value) else value for name, value in self.split.scores().items()}
         return dict(
-            self.trained.describe(),
-            scores=scores,
+            name=self.trained.name,
+            config=self.trained.config,
+            checkpoint=self.trained.checkpoint,
+            checkpoint_sha256=checkpoint_digest(self.trained.checkpoint),
+            parameters=self.trained.parameters,
+            scores={name: None if np.isnan(value) else value for name, value in self.split.scores().items()},
             confusion={name: matrix.tolist() for name, matrix in self.split.confusions().items()},
             errors=[table.describe() for table in self.split.tables],
         )
 
 
 def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool = True) -> tuple[list[Analysis], list[int | None]]:
-    """Run the models over the split; each sees the same images and labels. Memory does not grow but by a few numbers per image.
+    """Run the models over the split; each sees the same images and labels. Memory grows by a few numbers per image.
 
     Args:
         models: The models.
         loader: As :func:`build_loader` gives it.
-        progress: Whether to show a progress bar.
+        progress: Show a progress bar.
 
     Returns:
         An analysis for each, and of each image the class but the background that covers most of it in the first class map of
@@ -138,26 +128,17 @@ def choose_examples(largest: Sequence[int | None], count: int) -> list[int]:
     return turns[:count]
 
 
-def read_positions(indices: Sequence[int] | None, number: int) -> list[int] | None:
-    """The indices that were asked for, checked.
-
-    Raises:
-        ConfigError: If one is no position of the ``number`` images.
+def check_indices(indices: Sequence[int] | None, number: int) -> None:
+    """Raises:
+    ConfigError: If one is no position of the ``number`` images.
     """
     for index in indices or ():
         if not 0 <= index < number:
             raise ConfigError(f'`--indices` should lie in 0..{number - 1}, the images of the split. Found {index}.')
-    return list(indices) if indices else None
 
 
-def rank_images(analysis: Analysis, score: str, count: int, lower_is_better: bool | None = None) -> dict[str, list[dict]]:
-    """The ``best``, ``median`` and ``worst`` images of a run by a score of the image alone.
-
-    Args:
-        analysis: Of the run.
-        score: One of its numbers.
-        count: How many of each.
-        lower_is_better: By default so for ``error/*`` and for scores that are errors.
+def rank_images(analysis: Analysis, score: str, count: int) -> dict[str, list[dict]]:
+    """The ``best``, ``median`` and ``worst`` images of a run, ``count`` of each, by a score of the image alone.
 
     Raises:
         ConfigError: If no image has the score.
@@ -167,9 +148,7 @@ def rank_images(analysis: Analysis, score: str, count: int, lower_is_better: boo
     values = np.array([image.get(score, np.nan) for image in images], np.float64)
     if score not in known or np.isnan(values).all():
         raise ConfigError(f'`--by` should be a score that an image has: {", ".join(known)}. Found {score}.')
-    if lower_is_better is None:
-        lower_is_better = analysis.split.rule_of(score) == 'less'
-    chosen = choose_best_median_worst(values, count, lower_is_better)
+    chosen = choose_best_median_worst(values, count, analysis.split.rule_of(score) == 'less')
     return {rank: [images[position] for position in positions] for rank, positions in chosen.items()}
 
 
@@ -191,3 +170,55 @@ def _largest_class(label: np.ndarray, classes: Sequence[str]) -> int | None:
     counts = np.bincount(label.ravel(), minlength=256)[: len(classes)]
     counts = np.where([name == BACKGROUND for name in classes], 0, counts)
     return int(counts.argmax()) if counts.any() else None
+
+
+def score_tables(document: Mapping[str, Any]) -> Iterator[Table]:
+    """Yield a table of the summaries, then one of each label, its classes first; of two models with the difference.
+
+    Four decimals are shown where all values of a row are below 1.
+    """
+    models = document['models']
+    names = [printable(model['name']) for model in models] + ['difference'] * (len(models) == 2)
+    known = list(dict.fromkeys(name for model in models for name in model['scores']))
+    for heading in ('summary', *document['data']['labels']):
+        prefix = 'metrics_summary/' if heading == 'summary' else f'metrics_task_{heading}/'
+        rows = []
+        for name in known:
+            if name.startswith(prefix):
+                values = [model['scores'].get(name) for model in models]
+                some = [value for value in values if value is not None]
+                digits = 4 if 0 < max(map(abs, some), default=0) < 1 else 2
+                cells = ['' if value is None else f'{value:.{digits}f}' for value in values]
+                if len(values) == 2:
+                    cells.append(f'{values[1] - values[0]:+.{digits}f}' if len(some) == 2 else '')
+                title = name.removeprefix(prefix)
+                rows.append([title_of(name, title) if heading == 'summary' else title, *cells])
+        if rows or heading == 'summary':
+            yield Table([heading, *names], rows)
+
+
+def print_comparison(document: Mapping[str, Any]) -> None:
+    """Print the tables."""
+    data = document['data']
+    for number, table in enumerate(score_tables(document)):
+        print_table(table, None if number else f'{data["images"]} images of {data["split"]}')
+
+
+def comparison_in_markdown(document: Mapping[str, Any]) -> str:
+    """Return the tables with what they were made from."""
+    data, made = document['data'], document['provenance']
+    changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
+    origin = (
+        f'Classes: IoU in per cent, one confusion matrix over all {data["images"]} images of the split `{data["split"]}` of '
+        f'`{data["root"]}`. Commit {(made["commit"] or "unknown")[:10]}{changes}, {made["date"]}, {made["device"]}, torch '
+        f'{made["versions"]["torch"]}.\n'
+    )
+    models = [
+        [
+            *(model['name'], f'`{model["config"]}`', f'`{model["checkpoint"]}`'),
+            *(model['checkpoint_sha256'][:12], f'{model["parameters"]:,}'),
+        ]
+        for model in document['models']
+    ]
+    table = Table(['model', 'config', 'checkpoint', 'sha256', 'parameters'], models)
+    return '\n'.join([*map(to_markdown, score_tables(document)), origin, to_markdown(table)])

@@ -1,4 +1,4 @@
-"""What a model did on the images of a split: its scores, and its errors by distance, by class and by place in the image."""
+"""Scores of a model on the images of a split, and its errors by distance, by class and by place in the image."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

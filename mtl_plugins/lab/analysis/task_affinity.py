@@ -29,10 +29,7 @@ Products = dict[str, np.ndarray]
 
 
 def read_affinity_curves(run: Path, name: str) -> dict[str, Curve]:
-    """What a run logged of its tasks' gradients: curves by ``cosine/<task>-<task>`` and ``norm/<task>``.
-
-    Strategies that look at the losses alone log none.
-    """
+    """Curves by ``cosine/<task>-<task>`` and ``norm/<task>``; strategies that look at the losses alone log none."""
     logged = dict.fromkeys(key for row in read_scalars(run) for key in row if key.startswith((COSINE, NORM)))
     return {key.removeprefix('balance/'): read_curve(run, key, name) for key in logged}
 
@@ -58,15 +55,11 @@ def gradient_products(losses: Mapping[str, Tensor], parameters: Iterable[tuple[s
     }
 
 
-def group_of(name: str, level: int) -> str:
-    """The part of a network that a parameter belongs to: the first ``level`` words of the name of its layer."""
-    return '.'.join(name.split('.')[:-1][:level])
-
-
 def describe_groups(batches: Sequence[Products], tasks: Sequence[str], level: int) -> dict[str, dict[str, Any]]:
     """Cosines and norms of the gradients of each part of a network, from the products of several batches.
 
-    A gradient of a part is that of all of its tensors, one after another.
+    A part is the tensors whose layers have the first ``level`` words of their names in common; its gradient is that of all of its
+    tensors, one after another.
 
     Returns:
         For each part in the order of the tensors, :data:`ALL` being the last: ``tensors``; ``norms`` by task, means over the
@@ -77,7 +70,7 @@ def describe_groups(batches: Sequence[Products], tasks: Sequence[str], level: in
     names = list(dict.fromkeys(name for batch in batches for name in batch))
     members: dict[str, list[str]] = {}
     for name in names:
-        members.setdefault(group_of(name, level), []).append(name)
+        members.setdefault('.'.join(name.split('.')[:-1][:level]), []).append(name)
     members[ALL] = names
     groups = {}
     for group, own in members.items():
@@ -107,15 +100,8 @@ def _describe_pair(products: np.ndarray, first: np.ndarray, second: np.ndarray) 
 def measure_layers(config: Config, checkpoint: str | Path, num_batches: int, level: int = 3, seed: int = 0) -> dict[str, Any]:
     """The gradients of the tasks of a checkpoint, by part of the network, on batches of the training split.
 
-    The network computes in float32 as in training, the same batches for the same seed. Losses are those of the tasks without
-    weights, so that ratios of norms say what equal weights would make of them.
-
-    Args:
-        config: Of the training.
-        checkpoint: Path of the weights.
-        num_batches: How many; fewer if an epoch is shorter.
-        level: As for :func:`group_of`.
-        seed: Of the order of the data and of random numbers.
+    The network computes in float32 as in training, the same ``num_batches`` (fewer if an epoch is shorter) for the same seed.
+    Losses are those of the tasks without weights, so that ratios of norms say what equal weights would make of them.
 
     Returns:
         ``tasks``, ``batches`` and ``groups``, see :func:`describe_groups`.
