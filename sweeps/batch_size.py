@@ -3,5 +3,14 @@
 _base_ = ['_base_/short_budget.py']
 about = 'Batch size of the joint model, the number of steps kept'
 config = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-options = {'train_dataloader.batch_size': 16, 'train_cfg.max_epochs': 16, 'param_scheduler.0.end': 16}
-space = {'batch size': dict(values=[2, 4, 8, 16, 32], function='batch_size_with_epochs')}
+space = {
+    'batch size': {
+        size: {
+            'train_dataloader.batch_size': size,
+            'train_cfg.max_epochs': size,
+            'train_cfg.val_interval': max(1, size // 16),
+            'param_scheduler.0.end': size,
+        }
+        for size in (2, 4, 8, 16, 32)
+    }
+}

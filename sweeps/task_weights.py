@@ -3,7 +3,11 @@
 _base_ = ['_base_/short_budget.py']
 about = 'Task weights of the joint model'
 config = 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-space = {'semseg weight': dict(low=0.05, high=0.95, function='semseg_weight')}
-sampler = dict(type='TPESampler', seed=0)
-trials = 12
+_weights = 'model.task_balancing.weights'
+space = {
+    'semseg weight': {
+        weight: {f'{_weights}.semseg': weight, f'{_weights}.depth': round(1 - weight, 2)}
+        for weight in (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95)
+    }
+}
 pruner = dict(type='MedianPruner', n_startup_trials=4)

@@ -15,12 +15,10 @@ import numpy as np
 import optuna
 import pytest
 import torch
-from mmengine.config import Config
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.lab.experiments import launch
-from mtl_plugins.lab.experiments.couplings import couplings_of
 from mtl_plugins.lab.experiments.definition import read_sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.report import write_report
@@ -337,7 +335,7 @@ def test_a_shipped_sweep_loads_and_its_rows_have_configs(path, monkeypatch, tmp_
     sweep = read_sweep(path)
     assert sweep.about and re.search(rf'^\| `{path.name}` \| .* \| {len(sweep.points)} \|$', README, re.MULTILINE)
     first = {item.name: item.first for item in sweep.parameters}
-    others = [{item.name: label} for item in sweep.parameters for label in item.labels if item.name == 'latents']
+    others = [{item.name: label} for item in sweep.parameters for label in item.choices if item.name == 'latents']
     for row, changes in itertools.product(sweep.rows, [{}, *others]):
         point = sweep.point(0, row, (0,), {**first, **changes})
         config = sweep.load(point.config, point.options_of(0))
@@ -368,9 +366,6 @@ def test_the_shipped_sweeps_vary_what_they_say():
     point = sweeps['task_weights'].point(0, '', (0,), {'semseg weight': 0.3})
     weights = load_config(str(ROOT / point.config), point.options).model.task_balancing.weights
     assert weights == dict(semseg=0.3, depth=0.7)
-    three = Config(dict(model=dict(tasks=dict(a={}, b={}, c={}))))
-    shares = couplings_of(three)['b_weight'](0.5, three)
-    assert shares == {f'model.task_balancing.weights.{task}': share for task, share in dict(b=0.5, a=0.25, c=0.25).items()}
 
     params = {'teacher temperature': 0.04, 'model.student_temperature': 0.2, 'model.centring': 'mean'}
     point = sweeps['dino'].point(0, '', (0,), params)

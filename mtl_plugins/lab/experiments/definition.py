@@ -2,10 +2,9 @@
 
 import hashlib
 import itertools
-import pkgutil
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -18,7 +17,6 @@ from mtl_plugins.config.links import check_score
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_UNCLIPPED, TITLED, find_score
-from mtl_plugins.lab.experiments.couplings import couplings_of
 from mtl_plugins.records.config_data import as_data, hash_config
 from mtl_plugins.utils.config_classes import suggest
 
@@ -32,20 +30,19 @@ _loading = threading.Lock()
 
 @dataclass(frozen=True)
 class Parameter:
-    """Axis of the search space: ``labels`` to choose from, or the ``bounds`` of a range.
-
-    ``settings(value, config)`` gives the overrides of a value; only functions of the config look at it.
-    """
+    """Axis of the search space: the ``bounds`` of a range of a key, or named ``choices``, each with its overrides."""
 
     name: str
-    settings: Callable[[Any, Config | None], dict[str, Any]]
-    labels: tuple = ()
+    choices: dict[Any, dict[str, Any]] = field(default_factory=dict)
     bounds: dict[str, Any] | None = None
-    needs_config: bool = False
 
     @property
     def first(self) -> Any:
-        return self.labels[0] if self.bounds is None else self.bounds['low']
+        return next(iter(self.choices)) if self.bounds is None else self.bounds['low']
+
+    def options(self, value: Any) -> dict[str, Any]:
+        """Return the overrides of a value."""
+        return self.choices[value] if self.bounds is None else {self.name: value}
 
 
 @dataclass(frozen=True)
@@ -141,7 +138,7 @@ class Sweep:
         """All points, seed by seed, so that an interrupted sweep has whole seeds."""
         if not self.is_listed:
             return [self.point(number, '', self.seeds, None) for number in range(self.trials)]
-        values = itertools.product(*(parameter.labels for parameter in self.parameters))
+        values = itertools.product(*(parameter.choices for parameter in self.parameters))
         grid = [dict(zip(self.space, combination, strict=True)) for combination in values]
         seeds = dict.fromkeys([*self.seeds, *(seed for row in self.rows.values() for seed in row.seeds)])
         listed = [(name, (seed,), at) for seed in seeds for name, row in self.rows.items() if seed in row.seeds for at in grid]
@@ -151,8 +148,7 @@ class Sweep:
         """Return a point with its name and options."""
         options = {**self._shared, **self.rows[row].options} if params is not None else {}
         for parameter in self.parameters if params else ():
-            base = self.base_of(row) if parameter.needs_config else None
-            options.update(parameter.settings(params[parameter.name], base))
+            options.update(parameter.options(params[parameter.name]))
         options = dict(sorted(options.items(), key=lambda item: item[0].count('.')))
         name = _file_name(row, params or {}) if self.is_listed else f'{number:04d}'
         return Point(number, name, row, seeds, params, self.rows[row].config, options)
@@ -194,42 +190,19 @@ class Sweep:
         place = f'`space[{name!r}]` of {self.path}'
         if isinstance(entry, (list, tuple)) and entry:
             # JSON cannot store everything.
-            labels = {value if isinstance(value, (bool, int, float, str, type(None))) else str(value): value for value in entry}
-            return Parameter(name, lambda label, _: {name: labels[label]}, tuple(labels))
+            plain = (bool, int, float, str, type(None))
+            return Parameter(name, {value if isinstance(value, plain) else str(value): {name: value} for value in entry})
         if isinstance(entry, dict) and entry and all(isinstance(options, dict) for options in entry.values()):
-            return Parameter(name, lambda label, _: entry[label], tuple(entry))
-        bounds = {key: value for key, value in entry.items() if key != 'function'} if isinstance(entry, dict) else {}
-        coupled = bool(bounds) and 'function' in entry
-        settings = self._function(place, entry['function']) if coupled else lambda value, _: {name: value}
-        if coupled and bounds.keys() == {'values'} and isinstance(bounds['values'], (list, tuple)) and bounds['values']:
-            return Parameter(name, settings, tuple(bounds['values']), needs_config=True)
+            return Parameter(name, entry)
+        bounds = entry if isinstance(entry, dict) else {}
         numbers = all(isinstance(value, (int, float)) for value in bounds.values())
         if not numbers or not {'low', 'high'} <= bounds.keys() <= {'low', 'high', 'log', 'step'}:
             raise ConfigError(
-                f'{place} is {entry!r}. It takes a list of values, `dict(low=, high=)`, `dict(values=, function=)` or a dict of '
-                'named dicts of options.'
+                f'{place} is {entry!r}. It takes a list of values, `dict(low=, high=)` or a dict of named dicts of options.'
             )
-        low, high = bounds['low'], bounds['high']
-        if low >= high or (bounds.get('log') and low <= 0):
-            raise ConfigError(f'{place} needs low < high, and low > 0 if log. Found {low} and {high}.')
         if self.is_listed:
             raise ConfigError(f"{place} is a range, but a grid takes values. Or set `sampler = dict(type='TPESampler')`.")
-        return Parameter(name, settings, bounds=bounds, needs_config=coupled)
-
-    def _function(self, place: str, given: Any) -> Callable[[Any, Config], dict[str, Any]]:
-        if isinstance(given, str) and ':' in given:
-            try:
-                function = pkgutil.resolve_name(given)
-            except (ImportError, AttributeError, ValueError) as error:
-                raise ConfigError(f'`function` of {place} cannot be imported: {error}') from error
-            if callable(function):
-                return function
-        known = couplings_of(self.base_of(next(iter(self.rows))))
-        if given not in known:
-            raise ConfigError(
-                f'`function` of {place} is {given!r}, no coupling and no `module:function`.{suggest(str(given), known)}'
-            )
-        return lambda value, config: couplings_of(config)[given](value, config)
+        return Parameter(name, bounds=bounds)
 
 
 def read_sweep(path: Path) -> Sweep:
@@ -375,11 +348,7 @@ def _check(sweep: Sweep) -> None:
         from mtl_plugins.lab.experiments.drawing import check_classes
 
         check_classes(sweep)
-    try:
-        points = sweep.points
-    except ValueError as error:
-        raise ConfigError(f'The sweep {sweep.path} has a value that its function refuses: {error}') from error
-    for point in points:
+    for point in sweep.points:
         other = names.setdefault((point.name.lower(), point.seeds), point)
         if other is not point or not point.name:
             raise ConfigError(

@@ -32,10 +32,6 @@ def check_classes(sweep: Sweep) -> None:
         known = [item for item in module.__all__ if item.endswith(name.capitalize()) and item not in _REFUSED]
         if entry['type'] not in known:
             raise ConfigError(f'`{name}.type` of {sweep.path} is {entry["type"]}.{suggest(entry["type"], known)}')
-        accepted = accepted_arguments(getattr(module, entry['type'])) or set()
-        for key in entry.keys() - {'type'}:
-            if key not in accepted:
-                raise ConfigError(f'`{name}` of {sweep.path}: {entry["type"]} takes no `{key}`.{suggest(key, accepted)}')
         try:
             _build(module, entry)
         except (ImportError, TypeError, ValueError) as error:
@@ -112,6 +108,6 @@ def _frozen(sweep: Sweep, record: Mapping[str, Any]) -> FrozenTrial:
 
 def _distribution(parameter: Parameter) -> BaseDistribution:
     if parameter.bounds is None:
-        return CategoricalDistribution(parameter.labels)
+        return CategoricalDistribution(tuple(parameter.choices))
     whole = all(isinstance(parameter.bounds[key], int) for key in ('low', 'high'))
     return (IntDistribution if whole else FloatDistribution)(**parameter.bounds)

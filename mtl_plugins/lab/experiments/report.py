@@ -18,7 +18,6 @@ from mtl_plugins.lab.experiments.results import BASELINE_FILE, read_note, write_
 from mtl_plugins.lab.experiments.tables import SINGLE, Row, make_tables, to_table
 from mtl_plugins.lab.plots.sweep_plots import (
     CostPoint,
-    render_cost,
     render_importance,
     render_losses,
     render_score_against_cost,
@@ -123,7 +122,7 @@ def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, fl
     scores = np.array([math.nan if record['score'] is None else record['score'] for record in ended])
     look = dict(metric=title_of(sweep.metric or ''), higher_is_better=sweep.sign > 0)
     pictures = {}
-    named = [item.name for item in sweep.parameters if any(isinstance(label, str) for label in item.labels)]
+    named = [item.name for item in sweep.parameters if any(isinstance(label, str) for label in item.choices)]
     for name in sweep.space if sweep.metric else ():
         other = next((item for item in named if item != name), None)
         groups = [str(record['params'][other]) if other else record['row'] for record in ended]
@@ -135,11 +134,6 @@ def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, fl
     drawn = [index for index, (_, iterations, _) in enumerate(curves) if len(iterations)]
     if drawn:
         pictures['losses'] = render_losses([curves[index] for index in drawn], scores[drawn], **look)
-    batch = next((name for name in sweep.space if 'batch' in name), None)
-    measured = [record for record in ended if record['documents'] and isinstance(record['params'].get(batch), int)]
-    if measured:
-        costs = [np.array([record['documents'][0][key] for record in measured]) for key in ('seconds', 'memory')]
-        pictures['cost_by_batch_size'] = render_cost([record['params'][batch] for record in measured], *costs)
     if importance:
         pictures['importance'] = render_importance({_spoken(name): share for name, share in importance.items()}, look['metric'])
     timed = [row for row in rows if sweep.single_tasks and row['ms per step']]

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
 from mtl_plugins.visualization.plots import COLOURS, GREY, distinct_colours, new_figure, tidy
 
@@ -118,26 +118,6 @@ def render_losses(
     tidy(axis, 'iteration', 'training loss')
     if named:
         axis.legend(frameon=False, fontsize='small')
-    return figure
-
-
-def render_cost(sizes: Sequence[float], seconds: np.ndarray, memory: np.ndarray) -> Figure:
-    """Draw time in seconds and memory in MiB against the batch size, side by side, a line through the means."""
-    figure = _blank(9.6, 4.2)
-    sizes = np.asarray(sizes, float)
-    ticks = np.unique(sizes)
-    for axis, values, label, colour in zip(
-        figure.subplots(1, 2), (seconds, memory), ('time of a run (s)', 'peak memory (MiB)'), COLOURS, strict=False
-    ):
-        values = np.asarray(values, float)
-        axis.plot(ticks, [values[sizes == tick].mean() for tick in ticks], '-', color=colour, linewidth=1.5)
-        axis.plot(sizes, values, 'o', color=colour, markersize=5, alpha=0.8)
-        axis.set_xscale('log', base=2)
-        axis.xaxis.set_major_locator(FixedLocator(ticks))
-        axis.xaxis.set_minor_locator(NullLocator())
-        axis.set_xticklabels([f'{tick:g}' for tick in ticks])
-        axis.set_ylim(bottom=0)
-        tidy(axis, 'batch size', label)
     return figure
 
 
