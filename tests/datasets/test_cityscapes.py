@@ -1,4 +1,4 @@
-"""Cityscapes from its official folders and from arrays: ids, categories, metres, what may be missing."""
+"""Cityscapes from its official folders: ids, categories, metres, what may be missing."""
 
 import shutil
 
@@ -6,9 +6,9 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes.cityscapes import CityscapesArraysDataset, CityscapesDataset
+from mtl_plugins.datasets.cityscapes.cityscapes import CityscapesDataset
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from tests.datasets.layouts import BASELINE, FOCAL, FRAMES, TRAIN_IDS, save_npy, save_png, write_cityscapes
+from tests.datasets.layouts import BASELINE, FOCAL, FRAMES, TRAIN_IDS, save_png, write_cityscapes
 
 # Cityscapes' published table: category of each class by id.
 CATEGORIES = dict(
@@ -83,22 +83,6 @@ def test_another_layout_is_named(root, tmp_path):
     camera.write_text('{}')
     with pytest.raises(CorruptFileError, match=r'_camera\.json. should hold `extrinsic\.baseline` and `intrinsic\.fx`'):
         CityscapesDataset(root).read_sample(0)
-
-
-@pytest.mark.parametrize(('options', 'folder'), [({}, 'label_7'), (dict(label_folder='label'), 'label')])
-def test_arrays_of_the_literature_give_classes_alone(tmp_path, options, folder):
-    rng = np.random.default_rng(0)
-    image, label = rng.integers(0, 256, (8, 16, 3)), rng.integers(-1, 7, (8, 16))
-    save_npy(tmp_path / 'val/image/0.npy', (image / 255).astype(np.float32))
-    save_npy(tmp_path / f'val/{folder}/0.npy', label)
-    save_npy(tmp_path / 'val/depth/0.npy', rng.uniform(0, 0.49, (8, 16, 1)))
-    dataset = CityscapesArraysDataset(tmp_path, 'val', **options)
-    sample = dataset.read_sample(0)
-    assert list(sample) == ['img', 'gt_seg_map'] and dataset.metainfo['classes'] == tuple(CATEGORIES)
-    np.testing.assert_array_equal(sample['img'], image)
-    np.testing.assert_array_equal(sample['gt_seg_map'], np.where(label < 0, 255, label))
-    with pytest.raises(ValueError, match=r"names out of \('semseg',\)\. Found \('depth',\)"):
-        CityscapesArraysDataset(tmp_path, 'val', tasks=('depth',))
 
 
 def test_classes_of_a_label_that_is_not_read_are_refused(root):

@@ -1,6 +1,6 @@
-"""Cityscapes in the layout of its official archives and as arrays of papers, and Synscapes."""
+"""Cityscapes in the layout of its official archives, and Synscapes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,14 @@ DEPTH_RANGE = (3.5, 300.0)
 SPLITS = dict(train=(1, 20_000), val=(20_001, 22_500), test=(22_501, 25_000))
 
 
-def class_label(num_classes: int, path: str, ids: Sequence[int] | None = LABEL_IDS) -> dict[str, Any]:
-    """Config of the class map with 19 classes or 7 categories.
-
-    ``ids`` are the ids in the files of the 19 classes, in train-id order; None: the files hold the classes themselves.
-    """
+def class_label(num_classes: int, path: str) -> dict[str, Any]:
+    """Config of the class map with 19 classes or 7 categories."""
     if num_classes not in (len(CLASSES), len(CATEGORIES)):
         raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
     fine = num_classes == len(CLASSES)
     classes, colours = (CLASSES, PALETTE) if fine else (CATEGORIES, CATEGORY_PALETTE)
-    label = dict(type='ClassMap', classes=classes, palette=[list(colour) for colour in colours], path=path)
-    if ids is not None:
-        label['mapping'] = dict(zip(ids, range(num_classes) if fine else CATEGORY_OF, strict=True))
-    return label
+    mapping = dict(zip(LABEL_IDS, range(num_classes) if fine else CATEGORY_OF, strict=True))
+    return dict(type='ClassMap', classes=classes, palette=[list(colour) for colour in colours], path=path, mapping=mapping)
 
 
 @DATASETS.register_module()
@@ -50,12 +45,7 @@ class CityscapesDataset(MultiTaskDataset):
         split: ``'train'``, ``'val'`` or ``'test'``.
         num_classes: 19, or 7 for the categories flat, construction, object, nature, sky, human and vehicle of the same pixels.
         tasks: Of ``'semseg'`` and ``'depth'``.
-        **kwargs: As :class:`MultiTaskDataset`.
-
-    Raises:
-        ArgumentError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+        **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
     default_image = 'leftImg8bit/{split}/{stem}_leftImg8bit.png'
@@ -82,48 +72,6 @@ class CityscapesDataset(MultiTaskDataset):
 
 
 @DATASETS.register_module()
-class CityscapesArraysDataset(MultiTaskDataset):
-    """Cityscapes at 128x256 or 256x512 in ``.npy`` files, as MTAN (arXiv 1803.10704) prepared it and LibMTL reads it.
-
-    Files: ``{split}/image/<index>.npy`` ``(H, W, 3)`` on 0..1 and ``{split}/label_7/<index>.npy`` or ``label_19``, ``(H, W)``
-    with negative numbers ignored; classes are taken to be numbered as in :class:`CityscapesDataset`. The one label is ``semseg``.
-
-    ``{split}/depth`` is not read: it holds, in its author's words, Cityscapes' disparity as "inverse depth" without a stated
-    scale, interpolated to the smaller size, and the cameras are not among the files, so that there is no way to metres. Depth of
-    Cityscapes is read from the official archives.
-
-    Args:
-        data_root: Folder that holds the splits.
-        split: ``'train'`` or ``'val'``.
-        num_classes: 7 or 19.
-        label_folder: Name of the folder of the labels, by default ``label_<num_classes>``; ``'label'`` in some copies.
-        tasks: ``('semseg',)``.
-        **kwargs: As :class:`MultiTaskDataset`.
-
-    Raises:
-        ValueError: If ``num_classes`` is neither, or as :class:`MultiTaskDataset` does.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
-    """
-
-    default_image = '{split}/image/{stem}.npy'
-
-    def __init__(
-        self, data_root: str | Path, split: str = 'train', num_classes: int = 7, label_folder: str | None = None, **kwargs: Any
-    ):
-        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes, label_folder=label_folder))
-        super().__init__(data_root, split, **kwargs)
-
-    @classmethod
-    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        if config.get('labels'):
-            return config['labels']
-        num_classes = config.get('num_classes', 7)
-        folder = config.get('label_folder') or f'label_{num_classes}'
-        return dict(semseg=class_label(num_classes, f'{{split}}/{folder}/{{stem}}.npy', ids=None))
-
-
-@DATASETS.register_module()
 class SynscapesDataset(MultiTaskDataset):
     """25,000 rendered street scenes with classes and depth (arXiv 1810.08705), 720x1440.
 
@@ -139,13 +87,7 @@ class SynscapesDataset(MultiTaskDataset):
         split: ``'train'``, ``'val'`` or ``'test'``; with ``split_file`` any name.
         num_classes: 19, or 7 categories, as in :class:`CityscapesDataset`.
         tasks: Of ``'semseg'`` and ``'depth'``. Depth needs the package OpenEXR (``mtl_plugins[exr]``).
-        **kwargs: As :class:`MultiTaskDataset`.
-
-    Raises:
-        ArgumentError: If ``num_classes`` or ``split`` is unknown, or as :class:`MultiTaskDataset` does.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        ConfigError: From ``dataset[key]``, if the package OpenEXR is missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+        **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
     default_image = 'img/rgb/{stem}.png'

@@ -28,7 +28,7 @@ class Layout(NamedTuple):
 
 
 KINDS = dict(
-    cityscapes=(Layout('CityscapesDataset', 'leftImg8bit'), Layout('CityscapesArraysDataset', 'train/image')),
+    cityscapes=(Layout('CityscapesDataset'),),
     synscapes=(Layout('SynscapesDataset'),),
     nyuv2=(
         # The official test split has labels and is what models are compared on.

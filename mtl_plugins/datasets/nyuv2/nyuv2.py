@@ -58,13 +58,7 @@ class NYUv2Dataset(MultiTaskDataset):
         split: ``'train'`` or ``'val'``.
         tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
         normal_axes: ``axes`` of :class:`~mtl_plugins.labels.surface_normals.SurfaceNormals`.
-        **kwargs: As :class:`MultiTaskDataset`.
-
-    Raises:
-        ConfigError: If ``normal_axes`` are wrong.
-        ValueError: As :class:`MultiTaskDataset` does.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+        **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
     default_image = '{split}/image/{stem}.npy'
@@ -170,12 +164,7 @@ class NYUv2MatDataset(LabelledDataset):
     """
 
     def __init__(
-        self,
-        data_root: str | Path,
-        split: str = 'train',
-        num_classes: int = 40,
-        raw_depth: bool = False,
-        **kwargs: Any,
+        self, data_root: str | Path, split: str = 'train', num_classes: int = 40, raw_depth: bool = False, **kwargs: Any
     ):
         if split not in SPLIT_KEYS:
             raise ArgumentError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
@@ -199,11 +188,8 @@ class NYUv2MatDataset(LabelledDataset):
     def load_data_list(self) -> list[dict]:
         root = Path(self.data_root)
         self._file = Hdf5File(root / IMAGES)
-        wanted = [
-            'images',
-            *(['labels'] if 'semseg' in self.labels else []),
-            *([self.depth_key] if 'depth' in self.labels else []),
-        ]
+        sources = dict(semseg='labels', depth=self.depth_key)
+        wanted = ['images', *(sources[name] for name in self.labels)]
         missing = [name for name in wanted if name not in self._file.shapes]
         if missing:
             raise CorruptFileError(f"'{root / IMAGES}' should hold {wanted}. Found {sorted(self._file.shapes)}.")
