@@ -1,4 +1,4 @@
-"""List, show, annotate, export and tidy up the runs in work dirs."""
+"""List, show, annotate and export the runs in work dirs."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def parse_args() -> argparse.Namespace:
         description=__doc__,
         epilog='Keys are those of the record (state, seed, epoch_seconds, scores.metrics_summary/depth, or depth for short) or '
         'of the config (optim_wrapper.optimizer.lr). Conditions: '
-        'KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), and, or, not, ().',
+        'KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), joined by and.',
     )
     commands = parser.add_subparsers(dest='command', required=True)
     several = argparse.ArgumentParser(add_help=False)
@@ -23,7 +23,6 @@ def parse_args() -> argparse.Namespace:
         '--where', action='append', default=[], metavar='CONDITION', help='e.g. "seed = 0 and multitask > 10"; repeatable'
     )
     several.add_argument('--sort', metavar='KEY', help='by start without; best scores first, other values ascending')
-    several.add_argument('--reverse', action='store_true', help='the other way round')
     tabular = argparse.ArgumentParser(add_help=False)
     tabular.add_argument('--columns', nargs='+', metavar='KEY', help='instead of scores and the config keys that differ')
 
@@ -31,9 +30,9 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--watch', action='store_true', help='a live view of those that run; Ctrl-C ends it')
     one.add_argument('--every', type=float, default=2.0, metavar='SECONDS', help='how often --watch looks (default: %(default)s)')
     one.add_argument('--all', action='store_true', help=f'all runs, not only the last {_RECENT}, and all columns; so in pipes')
-    one = commands.add_parser('show', help='all that is known of a run')
+    one = commands.add_parser('show', help='the record of a run')
     one.add_argument('run', type=Path, metavar='RUN', help='work dir')
-    one.add_argument('--json', action='store_true', help='the record as it is, with the config')
+    one.add_argument('--config', action='store_true', help='with the resolved config')
     one = commands.add_parser('note', help='add a text, tags, the task, or scores of the grader to a run')
     one.add_argument('run', type=Path, metavar='RUN', help='work dir')
     one.add_argument('text', nargs='?', help='replaces the note of the run')
@@ -45,8 +44,6 @@ def parse_args() -> argparse.Namespace:
     one.add_argument('--out', type=Path, metavar='FILE', help='standard output without')
     one = commands.add_parser('score-sheet', parents=[several], help='CSV of task, run name, notes, validation and grader scores')
     one.add_argument('--out', type=Path, metavar='FILE', help='standard output without')
-    one = commands.add_parser('prune', parents=[several], help='remove checkpoints that are neither the best nor the last')
-    one.add_argument('--yes', action='store_true', help='do it; without, only what would be removed is shown')
     args = parser.parse_args()
     if args.command == 'list' and not args.every > 0:
         parser.error(f'--every should be positive. Found {args.every:g}')
@@ -59,7 +56,7 @@ def selected(args: argparse.Namespace) -> list:
     from mtl_plugins.lab.runs.query import select
     from mtl_plugins.lab.runs.work_dirs import find_runs
 
-    return select(find_runs(args.folders), args.where, args.sort, args.reverse)
+    return select(find_runs(args.folders), args.where, args.sort)
 
 
 def list_runs(args: argparse.Namespace) -> None:
@@ -99,15 +96,16 @@ def watch(args: argparse.Namespace) -> None:
 def show(args: argparse.Namespace) -> None:
     import json
 
-    from mtl_plugins.lab.runs.tables import print_run
     from mtl_plugins.lab.runs.work_dirs import read_run
     from mtl_plugins.records.record import RECORD_NAME, read_record_file
+    from mtl_plugins.utils.data_files import printable
 
     # A broken record is shown as such, a missing one is refused.
-    if args.json or not (args.run / RECORD_NAME).exists():
-        print(json.dumps(read_record_file(args.run), indent=1))
-    else:
-        print_run(read_run(args.run))
+    if not (args.run / RECORD_NAME).exists():
+        read_record_file(args.run)
+    run = read_run(args.run)
+    shown = {**run.data, 'state': run.state, **({'config': run.config} if args.config else {})}
+    print(printable(json.dumps(shown, indent=1, ensure_ascii=False), kept='\n'))
 
 
 def note(args: argparse.Namespace) -> None:
@@ -156,25 +154,9 @@ def write_score_sheet(args: argparse.Namespace) -> None:
     write(score_sheet(selected(args)), args.out)
 
 
-def prune(args: argparse.Namespace) -> None:
-    from mtl_plugins.lab.runs.work_dirs import superfluous_checkpoints
-    from mtl_plugins.utils.data_files import printable
-
-    count = size = 0
-    for run in selected(args):
-        for path in superfluous_checkpoints(run):
-            bytes_here = path.stat().st_size
-            print(f'{bytes_here / 2**20:9.1f} MiB  {printable(path)}')
-            count, size = count + 1, size + bytes_here
-            if args.yes:
-                path.unlink(missing_ok=True)
-    done = 'Removed' if args.yes else 'Would remove'
-    print(f'{done} {count} checkpoints, {size / 2**20:.1f} MiB.' + ('' if args.yes or not count else ' Pass --yes to do it.'))
-
-
 def main() -> None:
     args = parse_args()
-    commands = dict(list=list_runs, show=show, note=note, export=export_runs, prune=prune)
+    commands = dict(list=list_runs, show=show, note=note, export=export_runs)
     commands.get(args.command, write_score_sheet)(args)
 
 

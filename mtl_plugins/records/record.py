@@ -44,14 +44,15 @@ Numbers that are not finite are null. Times of a process that was killed count u
 
 import functools
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.utils.data_files import ANY, find_misfit, is_flag, is_name, is_number, is_text, parse_json, read_bytes, shorten
+from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.utils.data_files import ANY, is_flag, is_name, is_number, is_text, read_json
 
 RECORD_NAME = 'run.json'
 LOCK_NAME = '.lock'
@@ -215,22 +216,6 @@ def read_record_file(work_dir: Path) -> dict[str, Any]:
         CorruptFileError: If it is something else than such a record.
     """
     path = work_dir / RECORD_NAME
-    try:
-        record = parse_json(read_bytes(path))
-    except (FileNotFoundError, NotADirectoryError) as error:
-        raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.") from error
-    except OSError as error:
-        raise CorruptFileError(f"'{path}' cannot be read: {error.strerror}.") from error
-    except ValueError as error:
-        raise CorruptFileError(f"'{path}' is not the record of a run: it is no JSON ({shorten(error)}).") from error
-    if not isinstance(record, dict):
-        raise CorruptFileError(f"'{path}' is not the record of a run: it should hold one object. Found {type(record).__name__}.")
-    check_record(record, path)
-    return record
-
-
-def check_record(record: Mapping[str, Any], path: Path) -> None:
-    """Raise `CorruptFileError` if a field has another type than a record holds."""
-    misfit = find_misfit(record, _FORM)
-    if misfit is not None:
-        raise CorruptFileError(f"'{path}' is not the record of a run: {misfit}")
+    if not os.path.exists(path):
+        raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.")
+    return read_json(path, 'record of a run', _FORM)

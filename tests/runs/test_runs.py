@@ -14,9 +14,9 @@ import pytest
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.runs.query import Query, differing_keys, headings, select
+from mtl_plugins.lab.runs.query import differing_keys, headings, select
 from mtl_plugins.lab.runs.tables import make_table, score_sheet
-from mtl_plugins.lab.runs.work_dirs import read_run, superfluous_checkpoints
+from mtl_plugins.lab.runs.work_dirs import read_run
 from mtl_plugins.lab.tables import to_csv, to_latex, to_markdown, to_plain
 from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.records.metrics_file import read_metrics
@@ -126,10 +126,10 @@ def test_conditions_are_those_of_python(tmp_path):
         'multitask <= 10 and seed = 1': lambda run: run.scores[MULTITASK] <= 10 and run.data['seed'] == 1,
         'seed=none': lambda run: run.data['seed'] is None,
         'seed>=0': lambda run: run.data['seed'] is not None,
-        f'not ({kind}=SGD or seed!=0)': lambda run: (
+        f'{kind}!=SGD and seed=0': lambda run: (
             run.config['optim_wrapper']['optimizer']['type'] == 'Adam' and run.data['seed'] == 0
         ),
-        '`scores.metrics_task_semseg/traffic light` > 0.5': lambda run: run.scores['metrics_task_semseg/traffic light'] > 0.5,
+        'scores.metrics_task_semseg/traffic light > 0.5': lambda run: run.scores['metrics_task_semseg/traffic light'] > 0.5,
         'note ~ "good o"': lambda run: 'Good o' in run.data['note'],
         'model.parts.0.width == 2': lambda run: run.config['model']['parts'][0]['width'] == 2,
     }
@@ -143,10 +143,13 @@ def test_conditions_are_those_of_python(tmp_path):
         select(runs, ['optim_wrapper.optimiser.lr<1'])
 
 
-@pytest.mark.parametrize('text', ['', 'seed', 'seed<', '(seed=1', 'seed=1 seed=2', '__import__("os")', 'seed=1)'])
+@pytest.mark.parametrize(
+    'text',
+    ['', 'seed', 'seed<', '(seed=1', 'seed=1 seed=2', '__import__("os")', 'seed=1)', 'seed=1 or seed=2', 'seed=1 and', 'a="b'],
+)
 def test_a_condition_that_cannot_be_read_is_refused(text):
     with pytest.raises(ConfigError, match='KEY OP VALUE'):
-        Query(text)
+        select([], [text])
 
 
 def test_only_what_differs_is_a_column(tmp_path):
@@ -181,13 +184,3 @@ def test_tables_are_escaped(tmp_path):
             'grader multitask': '7.0', 'grader semseg': '', 'grader depth': '',
         }
     ]  # fmt: skip
-
-
-def test_pruning_keeps_the_best_the_last_and_what_runs(tmp_path):
-    names = ['best_depth_epoch_1.pth', 'epoch_1.pth', 'epoch_2.pth', 'epoch_3.pth', 'T00_run.zip', 'last_checkpoint']
-    _write(tmp_path, checkpoints=dict(best='best_depth_epoch_1.pth', last='epoch_3.pth'))
-    for name in names:
-        (tmp_path / name).write_text('epoch_3.pth')
-    assert [path.name for path in superfluous_checkpoints(read_run(tmp_path))] == ['epoch_1.pth', 'epoch_2.pth']
-    (tmp_path / 'epoch_3.pth').unlink()
-    assert superfluous_checkpoints(read_run(tmp_path)) == []

@@ -27,9 +27,6 @@ def work_dirs(tmp_path):
         scores = {'metrics_summary/multitask': score, 'metrics_summary/semseg': 50.0 + score, 'metrics_summary/depth': 25.0}
         record = dict(state='finished', config=config, scores=scores, archive='T00.zip')
         (folder / 'run.json').write_text(json.dumps(record))
-        (folder / 'last_checkpoint').write_text('epoch_2.pth')
-        for epoch in (1, 2):
-            (folder / f'epoch_{epoch}.pth').write_bytes(bytes(2**20))
     return tmp_path / 'work'
 
 
@@ -86,15 +83,6 @@ def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(wor
     # Of the view as it was drawn last.
     (row,) = [line for line in shown.rpartition('runs are running')[2].splitlines() if 'a_name' in line]
     assert row.split()[0].endswith('…') and row.split()[1:] == ['12345/40000', '0.250', '44.70', '26.40', '12.50']
-
-
-def test_prune_removes_nothing_unless_told_to(run_cli, work_dirs):
-    result = run_cli('runs', 'prune', work_dirs, '--where', 'multitask < 10')
-    assert 'Would remove 1 checkpoints, 1.0 MiB' in result.out and (work_dirs / 'one' / 'epoch_1.pth').exists()
-    result = run_cli('runs', 'prune', work_dirs, '--where', 'multitask < 10', '--yes')
-    assert result.code == 0, result.err
-    assert sorted(path.name for path in work_dirs.rglob('*.pth')) == ['epoch_1.pth', 'epoch_2.pth', 'epoch_2.pth']
-    assert not (work_dirs / 'one' / 'epoch_1.pth').exists()
 
 
 @pytest.mark.parametrize(

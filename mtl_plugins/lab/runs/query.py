@@ -1,11 +1,11 @@
-"""A small language of conditions on runs: ``optim_wrapper.optimizer.lr < 1e-3 and (seed = 0 or state != failed)``."""
+"""Which runs are listed, in which order, and the keys in which their configs differ."""
 
 import difflib
 import json
 import operator
 import re
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
@@ -13,91 +13,60 @@ from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, fla
 from mtl_plugins.records.record import MISSING, RunRecord
 from mtl_plugins.utils.data_files import is_number
 
-_TOKEN = re.compile(
-    r"""\s*(?:(?P<op><=|>=|==|!=|[<>=~])|(?P<bracket>[()])|`(?P<key>[^`]+)`|(?P<quoted>'[^']*'|"[^"]*")|(?P<word>[^\s<>=!~()'"`]+))"""
+_CONDITION = re.compile(
+    r"""\s*(?P<key>[^<>=!~'"()]*[^<>=!~'"()\s])\s*(?P<sign><=|>=|==|!=|[<>=~])\s*"""
+    r"""('(?P<single>[^']*)'|"(?P<double>[^"]*)"|(?P<word>[^\s<>=!~'"()]+))\s*(and\b(?=.*\S)|$)"""
 )
-_HOW = 'It should be KEY OP VALUE with <, <=, >, >=, =, != or ~ (contains), joined by and, or, not and brackets'
 _WORDS = dict(true=True, false=False, none=None, null=None)
 _ORDERS = {'<': operator.lt, '<=': operator.le, '>': operator.gt, '>=': operator.ge}
-Condition = Callable[[RunRecord], bool]
 
 
-class Query:
-    """Conditions on runs, evaluated without running any code of theirs.
+class Condition(NamedTuple):
+    """``KEY OP VALUE``; a quoted value is compared by its letters.
 
     A number is compared as one, a string by its letters; what is absent or of another kind is equal to nothing, in no order, and
-    ``none``. Keys are those of :meth:`RunRecord.get`; one with spaces stands in backquotes, a value with spaces in quotes.
-
-    Raises:
-        ConfigError: If the text is something else.
+    ``none``. Keys are those of :meth:`RunRecord.get`.
     """
 
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.keys: list[str] = []
-        self._tokens = self._split(text)
-        self.matches: Condition = self._any()
-        if self._tokens:
-            raise self._error(self._tokens[0][1])
+    key: str
+    sign: str
+    text: str
+    quoted: bool
 
-    def _split(self, text: str) -> list[tuple[str, str]]:
-        tokens, place = [], 0
-        while text[place:].strip():
-            match = _TOKEN.match(text, place)
-            if match is None:
-                raise self._error(text[place:].strip())
-            tokens.append((match.lastgroup, match[match.lastgroup]))
-            place = match.end()
-        return tokens
-
-    def _error(self, found: str | None) -> ConfigError:
-        return ConfigError(f'The condition {self.text!r} cannot be read at {found or "its end"!r}. {_HOW}.')
-
-    def _take(self, kind: str | None = None, *values: str) -> str | None:
-        if self._tokens and (kind is None or self._tokens[0][0] == kind) and (not values or self._tokens[0][1] in values):
-            return self._tokens.pop(0)[1]
-        return None
-
-    def _any(self, word: str = 'or') -> Condition:
-        """Parse what ``or`` joins, or within it ``and``, which binds more tightly."""
-        part, join = (self._one, all) if word == 'and' else (lambda: self._any('and'), any)
-        parts = [part()]
-        while self._take('word', word):
-            parts.append(part())
-        return lambda run: join(part(run) for part in parts)
-
-    def _one(self) -> Condition:
-        if self._take('word', 'not'):
-            inner = self._one()
-            return lambda run: not inner(run)
-        if self._take('bracket', '('):
-            inner = self._any()
-            if not self._take('bracket', ')'):
-                raise self._error(self._take())
-            return inner
-        key = self._take('key') or self._take('word')
-        sign = self._take('op') if key else None
-        quoted = self._take('quoted') if sign else None
-        value = quoted[1:-1] if quoted is not None else self._take('word') if sign else None
-        if value is None:
-            raise self._error(self._take())
-        self.keys.append(key)
-        return lambda run: _compare(run.get(key, MISSING), sign, value, quoted is not None)
+    def matches(self, run: RunRecord) -> bool:
+        found = run.get(self.key)
+        if self.sign == '~':
+            items = found if isinstance(found, (list, dict)) else [] if found is None else [found]
+            return any(self.text.casefold() in str(item).casefold() for item in items)
+        value = self.text if self.quoted else _value(self.text)
+        if isinstance(found, str):
+            value = self.text if value is not None else None
+        if self.sign in ('=', '==', '!='):
+            same = found == value and isinstance(found, bool) == isinstance(value, bool)
+            return same == (self.sign != '!=')
+        comparable = (is_number(found) and is_number(value)) or (isinstance(found, str) and isinstance(value, str))
+        return comparable and _ORDERS[self.sign](found, value)
 
 
-def _compare(found: Any, sign: str, text: str, quoted: bool) -> bool:
-    if sign == '~':
-        items = found if isinstance(found, (list, dict)) else [] if found in (MISSING, None) else [found]
-        return any(text.casefold() in str(item).casefold() for item in items)
-    value = text if quoted else _value(text)
-    found = None if found is MISSING else found
-    if isinstance(found, str):
-        value = text if value is not None else None
-    if sign in ('=', '==', '!='):
-        same = found == value and isinstance(found, bool) == isinstance(value, bool)
-        return same == (sign != '!=')
-    comparable = (is_number(found) and is_number(value)) or (isinstance(found, str) and isinstance(value, str))
-    return comparable and _ORDERS[sign](found, value)
+def read_conditions(text: str) -> list[Condition]:
+    """Split a text into its conditions, without running any code of it.
+
+    Raises:
+        ConfigError: If it is something else.
+    """
+    conditions, place = [], 0
+    while place < len(text) or not conditions:
+        match = _CONDITION.match(text, place)
+        if match is None:
+            raise ConfigError(
+                f'The condition {text!r} cannot be read at {text[place:].strip() or "its end"!r}. It should be KEY OP VALUE with '
+                '<, <=, >, >=, =, != or ~ (contains), or several joined by and.'
+            )
+        quoted = match['single'] if match['double'] is None else match['double']
+        value = match['word'] if quoted is None else quoted
+        conditions.append(Condition(match['key'], match['sign'], value, quoted is not None))
+        place = match.end()
+    return conditions
 
 
 def _value(text: str) -> Any:
@@ -185,23 +154,20 @@ def rule_for(runs: Sequence[RunRecord], metric: str) -> str | None:
     return rule_of(metric) or {best.get('monitor'): best.get('rule') for best in bests}.get(metric)
 
 
-def select(
-    runs: Sequence[RunRecord], conditions: Sequence[str], sort: str | None = None, reverse: bool = False
-) -> list[RunRecord]:
-    """Return the runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it stand last.
+def select(runs: Sequence[RunRecord], texts: Sequence[str], sort: str | None = None) -> list[RunRecord]:
+    """Return the runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it are last.
 
     Raises:
         ConfigError: If a condition cannot be read, or a key is unknown to all runs.
     """
-    queries = [Query(condition) for condition in conditions]
-    check_keys(runs, [key for query in queries for key in query.keys] + ([sort] if sort else []))
-    chosen = [run for run in runs if all(query.matches(run) for query in queries)]
+    conditions = [condition for text in texts for condition in read_conditions(text)]
+    check_keys(runs, [condition.key for condition in conditions] + ([sort] if sort else []))
+    chosen = [run for run in runs if all(condition.matches(run) for condition in conditions)]
     if not sort:
-        return chosen[::-1] if reverse else chosen
+        return chosen
     name = sort.removeprefix('scores.')
     rule = rule_for(runs, name) or rule_for(runs, f'metrics_summary/{name}')
-    downwards = (rule == 'greater') != reverse
     having = [run for run in chosen if run.get(sort) is not None]
     numbers = all(isinstance(run.get(sort), (int, float)) for run in having)
-    having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=downwards)
+    having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=rule == 'greater')
     return [*having, *(run for run in chosen if run.get(sort) is None)]

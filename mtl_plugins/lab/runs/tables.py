@@ -1,11 +1,10 @@
-"""Lists of runs: all, those that run now, one of them, and the score sheet of the courses."""
+"""Lists of runs: all, those that train now, and the score sheet of the courses."""
 
 import os
 from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console, RenderableType
-from rich.table import Table as RichTable
 from rich.text import Text
 
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
@@ -16,11 +15,6 @@ from mtl_plugins.utils.data_files import printable
 
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
-_FIELDS = (
-    'run_name', 'state', 'error', 'started', 'ended', 'seconds', 'progress', 'best', 'epoch_seconds', 'memory_mib', 'memory_of',
-    'parameters', 'flops', 'flops_size', 'seed', 'device', 'data', 'config_file', 'config_hash', 'code', 'versions',
-    'checkpoints', 'archive', 'task', 'tags', 'note',
-)  # fmt: skip
 _WIDEST_NAME = 40
 
 
@@ -44,8 +38,8 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
     return Table(titles, [list(map(_text, keys, row)) for row in values], keys, values)
 
 
-def progress_table(runs: Sequence[RunRecord]) -> Table:
-    """Tabulate the runs that run now: iteration, loss, best scores so far, and the time they will still take."""
+def live_table(runs: Sequence[RunRecord]) -> RenderableType:
+    """Tabulate the runs that train now: iteration, loss, best scores so far, and the time they will still take."""
     names = {run.path: name for run, name in zip(runs, run_names(runs), strict=True)}
     running = [run for run in runs if run.state == 'running']
     summaries = summary_keys(running)
@@ -57,7 +51,8 @@ def progress_table(runs: Sequence[RunRecord]) -> Table:
         left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
         scores = [_digits(run.number(key), 2) for key in summaries]
         rows.append([names[run.path], f'{done}/{total}', _digits(run.number('progress.loss'), 3), *scores, left])
-    return Table(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+    table = Table(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+    return to_terminal(table, f'{len(rows)} of {len(runs)} runs are running')
 
 
 def _digits(value: float | None, digits: int) -> str:
@@ -106,28 +101,3 @@ def print_runs(
         console.print(f'{hidden} earlier runs are not shown: --all, --where or --sort.')
     if left_out:
         console.print(Text(f'Columns that found no room: {", ".join(left_out)}. Choose with --columns, or --all.'))
-
-
-def live_table(runs: Sequence[RunRecord]) -> RenderableType:
-    """Return the table of :func:`progress_table` for a terminal."""
-    progress = progress_table(runs)
-    return to_terminal(progress, f'{len(progress.rows)} of {len(runs)} runs are running')
-
-
-def print_run(run: RunRecord, console: Console | None = None) -> None:
-    """Print everything of a record but the config."""
-    console = console or Console()
-    fields = RichTable(box=None, show_header=False)
-    for name in _FIELDS:
-        value = run.state if name == 'state' else run.data.get(name)
-        if isinstance(value, dict):
-            value = ', '.join(f'{key} {item}' for key, item in value.items())
-        if value not in (None, '', []):
-            fields.add_row(Text(name, style='bold'), Text(printable(value, kept='\n')))
-    console.print(Text(printable(run.path), style='bold'))
-    console.print(fields)
-    parts = (run.scores, run.last_scores, run.data.get('graded') or {})
-    names = dict.fromkeys(name for part in parts for name in part)
-    if names:
-        rows = [[printable(name), *(_digits(part.get(name), 3) for part in parts)] for name in names]
-        console.print(to_terminal(Table(['score', 'best validation', 'last', 'grader'], rows)))

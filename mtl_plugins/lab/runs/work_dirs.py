@@ -8,7 +8,6 @@ from pathlib import Path
 
 from mtl_plugins.errors import DataNotFoundError, UserError
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, RunRecord, read_record_file
-from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from mtl_plugins.utils.files import is_locked
 
 # The logs of one start of the Runner: nothing of ours is in there.
@@ -69,14 +68,3 @@ def read_run(work_dir: str | Path) -> RunRecord:
     if state == 'running' and not is_locked(work_dir / LOCK_NAME):
         state = 'killed'
     return RunRecord(work_dir, record, {name: json.dumps(section) for name, section in config.items()}, state)
-
-
-def superfluous_checkpoints(run: RunRecord) -> list[Path]:
-    """Return the checkpoints that are neither the best nor the last; none if the run goes on, or its last is not known."""
-    if is_locked(run.path / LOCK_NAME) or run.state == 'unreadable' or (latest := find_latest_checkpoint(run.path)) is None:
-        return []
-    kept = {Path(name).name for name in (run.data.get('checkpoints') or {}).values() if name}
-    kept.add(Path(latest).name)
-    if not all((run.path / name).is_file() for name in kept):
-        return []
-    return [path for path in sorted(run.path.glob('*.pth')) if path.name not in kept and not path.name.startswith('best_')]
