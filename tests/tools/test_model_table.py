@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from benchmarks.model_table import SYSTEMS, default_configs, load_models
-from mtl_plugins.models.utils.model_stats import count_flops, list_parts, parameters_by_kind
+from mtl_plugins.models.utils.model_stats import count_flops, parameters_by_kind
 from mtl_plugins.registry import MODELS
 from tests.tiny import EPOCH_CONFIG
 
@@ -46,9 +46,7 @@ def test_parts_of_the_joint_model_are_those_of_its_layers():
     resnet18 = 11_689_512 - 513_000  # torchvision's documented number, without its classifier
     kinds = parameters_by_kind(model)
     assert (kinds['encoder'], kinds['decoder'], kinds['rest'], kinds['transformer']) == (resnet18, decoder, predictor, 0)
-    parts = list_parts(model)
-    assert parts['backbone'] == resnet18 and parts['decode_head.head.decoder'] == decoder
-    assert sum(parts.values()) == sum(kinds.values()) == sum(parameter.numel() for parameter in model.parameters())
+    assert sum(kinds.values()) == sum(parameter.numel() for parameter in model.parameters())
 
 
 def test_every_system_of_the_default_table_has_a_config():
@@ -69,7 +67,7 @@ def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeyp
     systems = document['systems']
     assert list(systems) == ['joint', 'tiny']
     for label, row in systems.items():
-        assert sum(row['parameters_by_kind'].values()) == sum(row['parts'].values()) == row['parameters']
+        assert sum(row['parameters_by_kind'].values()) == row['parameters']
         # Weights, gradients and two moments of four bytes, and activations above them.
         assert row['peak_training_mib'] > row['held_mib'] >= 16 * row['parameters'] / 2**20
         for kind in ('train', 'inference'):
@@ -80,11 +78,11 @@ def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeyp
     assert 'multiply-add' in result.out and 'tiny.py' in result.out
 
 
-def test_without_speed_only_what_was_asked_for_is_measured_in_mixed_precision_too(run_cli, tiny_config_file):
-    result = run_cli(TOOL, tiny_config_file, *SMALL, '--skip-speed', '--amp')
+def test_without_speed_only_what_was_asked_for_is_measured(run_cli, tiny_config_file):
+    result = run_cli(TOOL, tiny_config_file, *SMALL, '--skip-speed')
     assert result.code == 0, result.err
     assert '| tiny | ' in result.out and '| joint | ' not in result.out
-    assert 'training time' not in result.out and 'rounds' not in result.err and 'bfloat16' in result.out
+    assert 'training time' not in result.out and 'rounds' not in result.err
 
 
 def test_a_bad_config_is_one_sentence_before_anything_is_measured(run_cli, tmp_path):

@@ -17,12 +17,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out-dir', type=Path, metavar='DIR', help='write model_table.md and model_table.json there')
     parser.add_argument('--repeats', type=positive, default=7, help='rounds that count, after one to warm up (default: 7)')
     parser.add_argument('--skip-speed', action='store_true', help='leave out the times')
-    parser.add_argument('--amp', action='store_true', help='train under bfloat16 autocast, predict with bfloat16 weights')
     parser.add_argument('--device', default='cpu', help='where models run, e.g. cuda:0 (default: cpu)')
     parser.add_argument('--threads', type=positive, default=2, help='of torch (default: 2)')
     parser.add_argument('--batch-size', type=positive, default=4, help='images of a step (default: 4)')
     parser.add_argument('--size', type=positive, default=256, help='height and width of the images (default: 256)')
-    parser.add_argument('--seed', type=int, default=0, help='seed of images and weights (default: 0)')
     args = parser.parse_args()
     refuse_unused(parser, args, not args.skip_speed, 'with --skip-speed', 'repeats')
     return args
@@ -32,11 +30,11 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.model_table import REFERENCE, default_configs, load_models, measure, to_markdown
+    from benchmarks.model_table import REFERENCE, default_configs, load_models, measure, to_text
     from benchmarks.results import ROOT, Options, provenance, write_document
     from mtl_plugins.utils.files import make_folder
 
-    options = Options(threads=args.threads, repeats=args.repeats, device=args.device, seed=args.seed)
+    options = Options(threads=args.threads, repeats=args.repeats, device=args.device)
     options.check()
     configs = default_configs()
     if args.config:
@@ -49,12 +47,12 @@ def main() -> None:
     made = provenance(options)
     if args.out_dir:
         make_folder(args.out_dir)
-    settings = dict(size=args.size, batch_size=args.batch_size, amp=args.amp, speed=not args.skip_speed)
+    settings = dict(size=args.size, batch_size=args.batch_size, speed=not args.skip_speed)
     rows = measure(models, options, **settings)
     systems = {label: dict(config=path.removeprefix(f'{ROOT}/'), **rows[label]) for label, path in configs.items()}
     settings |= dict(optimizer='Adam', reference=REFERENCE)
     document = dict(schema_version=1, provenance=made, settings=settings, systems=systems)
-    markdown = to_markdown(document)
+    markdown = to_text(document)
     print(markdown, end='')
     if args.out_dir:
         write_document(args.out_dir / 'model_table.json', document)

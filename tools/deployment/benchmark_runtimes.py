@@ -22,7 +22,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--threads', type=positive, default=2, help='of every runtime (default: 2)')
     parser.add_argument('--repeats', type=positive, default=15, help='rounds that count (default: 15)')
     parser.add_argument('--score-images', type=positive, metavar='N', help='validation images that are scored (default: all)')
-    parser.add_argument('--calibration-images', type=positive, default=100, metavar='N', help='for int8 (default: 100)')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all numbers and where they were made to this file')
     return parser.parse_args()
 
@@ -41,7 +40,7 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     options = Options(threads=args.threads, repeats=args.repeats)
     options.check()
-    settings = {name: getattr(args, name) for name in ('size', 'batch_size', 'only', 'score_images', 'calibration_images')}
+    settings = dict(size=args.size, batch_size=args.batch_size, only=args.only, score_images=args.score_images)
     made = provenance(options)
     document = dict(provenance=made, config=args.config, **benchmark(model, config, options, **settings))
     print_benchmark(document)

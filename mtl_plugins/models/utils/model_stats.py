@@ -2,10 +2,8 @@
 
 import copy
 from collections import Counter
-from collections.abc import Iterator
 
 import torch
-from mmengine.model import BaseModule
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
@@ -48,22 +46,6 @@ def parameters_by_kind(model: nn.Module) -> dict[str, int]:
             outermost.extend(module.children())
     counts['rest'] = count_parameters(model) - sum(counts.values())
     return dict(counts)
-
-
-def list_parts(model: nn.Module) -> dict[str, int]:
-    """Parameters of each part by its dotted name: heads are taken apart, layers and the encoder are not."""
-    return {name: count for name, count in _parts(model, '') if count}
-
-
-def _parts(module: nn.Module, prefix: str) -> Iterator[tuple[str, int]]:
-    for name, parameter in module.named_parameters(recurse=False):
-        yield prefix + name, parameter.numel()
-    for name, child in module.named_children():
-        # Models, heads and their containers derive from mmengine's class; layers do not. A backbone does, and stays whole.
-        if isinstance(child, BaseModule) and name not in ('backbone', 'neck'):
-            yield from _parts(child, f'{prefix}{name}.')
-        else:
-            yield prefix + name, count_parameters(child)
 
 
 def count_flops(model: nn.Module, images: torch.Tensor) -> int:

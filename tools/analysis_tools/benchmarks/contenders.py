@@ -1,6 +1,6 @@
 """The models and training steps of the contenders; ours are joint configs as they are."""
 
-from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +22,12 @@ NARROW_CONFIG = 'configs/joint/joint_r18-d16_1xb16-32e_separable-128_miniscapes-
 
 
 def joint_config(data_root: str | None = None, **options: object) -> Config:
-    """The config with overrides; ``__`` stands for a dot."""
+    """Return the config with overrides; ``__`` stands for a dot."""
     return load_config(str(ROOT / CONFIG), {key.replace('__', '.'): value for key, value in options.items()}, data_root)
 
 
 def build_joint_model(config: str = CONFIG) -> MultiTaskSegmentor:
-    """ResNet-18, output stride 16, random weights."""
+    """Build a model on ResNet-18, output stride 16, with random weights."""
     return MODELS.build(load_config(str(ROOT / config)).model)
 
 
@@ -40,23 +40,22 @@ class Batch:
     depths: Tensor
 
     @classmethod
-    def from_scenes(cls, scenes: SceneArrays, crop: int | tuple[int, int], device: str) -> 'Batch':
-        """The lower middle of each scene."""
-        height, width = (crop, crop) if isinstance(crop, int) else crop
+    def from_scenes(cls, scenes: SceneArrays, crop: tuple[int, int], device: str) -> 'Batch':
+        """Cut out the lower middle of each scene."""
+        height, width = crop
         left = (scenes.labels.shape[2] - width) // 2
         area = (slice(None), slice(-height, None), slice(left, left + width))
-        images = torch.from_numpy(scenes.images[area]).to(device).permute(0, 3, 1, 2).float()
-        mean, std = (torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
         labels, depths = (torch.from_numpy(maps[area].copy()).to(device) for maps in (scenes.labels, scenes.depths))
-        return cls((images - mean) / std, labels, depths)
+        return cls(peers.normalise(torch.from_numpy(scenes.images[area]).to(device)), labels, depths)
 
 
-class TrainingStep(ABC):
+class TrainingStep:
     """A model with Adam; calling it makes one step.
 
     Args:
         model: Goes to the batch's device.
         batch: The same for every step.
+        loss: The loss of the model on images.
         memory_format: Of weights and images.
         bf16: Forward under bfloat16 autocast.
         adam: Further arguments of Adam.
@@ -66,29 +65,27 @@ class TrainingStep(ABC):
         self,
         model: nn.Module,
         batch: Batch,
-        memory_format: torch.memory_format,
+        loss: Callable[[nn.Module, Tensor], Tensor],
+        memory_format: torch.memory_format = torch.contiguous_format,
         bf16: bool = False,
         adam: dict | None = None,
     ) -> None:
-        self.device = batch.images.device.type
         self.model = model.to(batch.images.device, memory_format=memory_format).train()
         self.images = batch.images.contiguous(memory_format=memory_format)
-        self.bf16 = bf16
+        self._loss, self.bf16 = loss, bf16
         self.optimizer = torch.optim.Adam(self.model.parameters(), lr=LEARNING_RATE, **(adam or {}))
 
-    @abstractmethod
     def loss(self) -> Tensor:
-        """Forward pass and losses."""
+        with torch.autocast(self.images.device.type, torch.bfloat16, enabled=self.bf16):
+            return self._loss(self.model, self.images)
 
     def __call__(self) -> None:
         self.optimizer.zero_grad()
-        with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-            loss = self.loss()
-        loss.backward()
+        self.loss().backward()
         self.optimizer.step()
 
     def saved_mib(self) -> float:
-        """MiB of the distinct storages that autograd keeps for the backward pass, parameters left out."""
+        """Return the MiB of the distinct storages that autograd keeps for the backward pass, without parameters."""
         # Held here, so that no freed address is counted as one that was seen before.
         storages = {}
         parameters = {parameter.untyped_storage().data_ptr() for parameter in self.model.parameters()}
@@ -100,40 +97,34 @@ class TrainingStep(ABC):
             return tensor
 
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            with torch.autocast(self.device, torch.bfloat16, enabled=self.bf16):
-                self.loss()
+            self.loss()
         return sum(storage.nbytes() for storage in storages.values()) / 2**20
 
 
-class SegmentorStep(TrainingStep):
-    """This package: the tasks of any of its models, by default labels and depth of the joint one."""
+def our_step(batch: Batch, model: nn.Module | None = None, **options) -> TrainingStep:
+    """Train any model of this package on labels and depth, the joint one by default."""
+    model = build_joint_model() if model is None else model
+    targets = dict(semseg=batch.labels, depth=batch.depths)
 
-    def __init__(self, batch: Batch, model: nn.Module | None = None, **options) -> None:
-        model = build_joint_model() if model is None else model
-        super().__init__(model, batch, model.memory_format, **options)
-        self.targets = dict(semseg=batch.labels, depth=batch.depths)
+    def loss(model: nn.Module, images: Tensor) -> Tensor:
+        return model.parse_losses(model(images, targets, mode='loss'))[0]
 
-    def loss(self) -> Tensor:
-        return self.model.parse_losses(self.model(self.images, self.targets, mode='loss'))[0]
-
-
-class SmpStep(TrainingStep):
-    """segmentation-models-pytorch: labels and depth."""
-
-    def __init__(self, batch: Batch, memory_format: torch.memory_format = torch.contiguous_format, **options) -> None:
-        super().__init__(peers.build_smp_model(), batch, memory_format, **options)
-        self.labels, self.depths = batch.labels.long(), batch.depths
-
-    def loss(self) -> Tensor:
-        return peers.smp_loss(self.model(self.images), self.labels, self.depths)
+    return TrainingStep(model, batch, loss, model.memory_format, **options)
 
 
-class MMSegStep(TrainingStep):
-    """mmseg: labels only."""
+def smp_step(batch: Batch, **options) -> TrainingStep:
+    """Train segmentation-models-pytorch's model on labels and depth."""
+    labels = batch.labels.long()
+    return TrainingStep(
+        peers.build_smp_model(), batch, lambda model, images: peers.smp_loss(model(images), labels, batch.depths), **options
+    )
 
-    def __init__(self, batch: Batch) -> None:
-        super().__init__(peers.build_mmseg_model(), batch, torch.contiguous_format)
-        self.samples = peers.build_mmseg_samples(batch.labels.long())
 
-    def loss(self) -> Tensor:
-        return self.model.parse_losses(self.model(self.images, self.samples, mode='loss'))[0]
+def mmseg_step(batch: Batch) -> TrainingStep:
+    """Train mmseg's model on labels only."""
+    samples = peers.build_mmseg_samples(batch.labels.long())
+
+    def loss(model: nn.Module, images: Tensor) -> Tensor:
+        return model.parse_losses(model(images, samples, mode='loss'))[0]
+
+    return TrainingStep(peers.build_mmseg_model(), batch, loss)

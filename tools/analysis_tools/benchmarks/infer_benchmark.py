@@ -31,9 +31,9 @@ def run(options: Options) -> Result:
         'ours separable fp32': infer_ours(prepare_for_inference(separable), images),
         'ours separable bf16': infer_ours(prepare_for_inference(separable, dtype=torch.bfloat16), images),
         'ours separable, 128 channels, fp32': infer_ours(prepare_for_inference(narrow), images),
-        PEER: infer_peer(smp, images, torch.contiguous_format),
-        'smp fp32, channels last': infer_peer(smp_channels_last, images, torch.channels_last),
-        'smp bf16 autocast, channels last': infer_peer(smp_channels_last, images, torch.channels_last, bf16=True),
+        PEER: infer_smp(smp, images, torch.contiguous_format),
+        'smp fp32, channels last': infer_smp(smp_channels_last, images, torch.channels_last),
+        'smp bf16 autocast, channels last': infer_smp(smp_channels_last, images, torch.channels_last, bf16=True),
     }
     with torch.inference_mode():
         clock = dict(device=options.device, processor_time=options.processor_time)
@@ -59,16 +59,15 @@ def run(options: Options) -> Result:
 
 
 def infer_ours(model: nn.Module, images: Tensor) -> Callable[[], object]:
-    """Our predictions of uint8 images ``(B, H, W, 3)``."""
+    """Return a call that makes our predictions of uint8 images ``(B, H, W, 3)``."""
     return lambda: model.predict_arrays(model.data_preprocessor(dict(inputs=images))['inputs'])
 
 
-def infer_peer(model: nn.Module, images: Tensor, memory_format: torch.memory_format, bf16: bool = False) -> Callable[[], object]:
-    """smp's."""
-    mean, std = (torch.tensor(values, device=images.device).view(1, 3, 1, 1) for values in (peers.MEAN, peers.STD))
+def infer_smp(model: nn.Module, images: Tensor, memory_format: torch.memory_format, bf16: bool = False) -> Callable[[], object]:
+    """Return a call that makes smp's."""
 
     def predict() -> tuple[Tensor, Tensor]:
-        inputs = ((images.permute(0, 3, 1, 2).float() - mean) / std).contiguous(memory_format=memory_format)
+        inputs = peers.normalise(images).contiguous(memory_format=memory_format)
         with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
             output = model(inputs)
         return peers.smp_predictions(output)

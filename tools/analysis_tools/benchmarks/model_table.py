@@ -1,4 +1,4 @@
-"""Size, cost and speed of the systems beside each other: the measurements behind ``tools/analysis_tools/model_table.py``."""
+"""Size, cost and speed of the systems: the measurements behind ``tools/analysis_tools/model_table.py``."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -7,14 +7,15 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.contenders import Batch, SegmentorStep
-from benchmarks.results import ROOT, Options, markdown_table, provenance_in_words
+from benchmarks.contenders import Batch, TrainingStep, our_step
+from benchmarks.results import ROOT, Options, provenance_in_words
 from benchmarks.scenes import render_arrays
 from benchmarks.timing import held_mib, interleave, peak_mib
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.tables import Table, to_markdown
 from mtl_plugins.models.utils.inference import prepare_for_inference
-from mtl_plugins.models.utils.model_stats import KINDS, count_flops, count_parameters, list_parts, parameters_by_kind
+from mtl_plugins.models.utils.model_stats import KINDS, count_flops, count_parameters, parameters_by_kind
 from mtl_plugins.registry import MODELS
 
 REFERENCE = 'joint'
@@ -35,20 +36,13 @@ SYSTEMS = {
 }
 
 
-_TIMES = {'train': 'training time', 'inference': 'inference time'}
-
-
 def default_configs() -> dict[str, str]:
-    """Path of each system's config by its label."""
+    """Return the path of each system's config by its label."""
     return {label: str(ROOT / 'configs' / path) for label, path in SYSTEMS.items()}
 
 
 def load_models(configs: Mapping[str, str]) -> dict[str, dict]:
-    """The model of each config, checked: all of them before anything is measured.
-
-    Raises:
-        ConfigError: If a config cannot be read, or has no ``model``.
-    """
+    """Return the model of each config; `ConfigError` if one has none."""
     models = {}
     for label, path in configs.items():
         config = load_config(path)
@@ -58,23 +52,23 @@ def load_models(configs: Mapping[str, str]) -> dict[str, dict]:
     return models
 
 
-def measure(models: Mapping[str, dict], options: Options, size: int, batch_size: int, amp: bool, speed: bool) -> dict[str, dict]:
-    """Parameters, FLOPs, peak memory of a training step and, with ``speed``, times of all rounds and their ratios, by label.
+def measure(models: Mapping[str, dict], options: Options, size: int, batch_size: int, speed: bool) -> dict[str, dict]:
+    """Return parameters, FLOPs, peak memory of a training step and, with ``speed``, times and their ratios, by label.
 
-    Training: forward, losses, backward and Adam on one batch of normalised square images, under bfloat16 autocast with ``amp``.
-    Inference: from such images to labels and metres, BatchNorm folded, in bfloat16 with ``amp``. Models take turns.
+    Training: forward, losses, backward and Adam on one batch of normalised square images. Inference: from such images to labels
+    and metres, BatchNorm folded. Models take turns.
     """
-    batch = Batch.from_scenes(render_arrays(batch_size, (size, 2 * size), options.seed), size, options.device)
+    batch = Batch.from_scenes(render_arrays(batch_size, (size, 2 * size), options.seed), (size, size), options.device)
 
     def build(label: str) -> nn.Module:
         torch.manual_seed(options.seed)
         return MODELS.build(models[label])
 
-    def training_step(label: str) -> SegmentorStep:
-        return SegmentorStep(batch, build(label), bf16=amp)
+    def training_step(label: str) -> TrainingStep:
+        return our_step(batch, build(label))
 
     def prediction(label: str) -> Callable:
-        model = prepare_for_inference(build(label).to(options.device), dtype=torch.bfloat16 if amp else torch.float32)
+        model = prepare_for_inference(build(label).to(options.device))
         return torch.inference_mode()(lambda: model.predict_arrays(batch.images))
 
     rows = {}
@@ -91,45 +85,24 @@ def measure(models: Mapping[str, dict], options: Options, size: int, batch_size:
     return rows
 
 
-def _measure_alone(step: SegmentorStep, device: str) -> dict:
+def _measure_alone(step: TrainingStep, device: str) -> dict:
     model = step.model
     # The first step makes gradients and Adam's moments, which every later one finds.
     step()
     moments = [value for state in step.optimizer.state.values() for value in state.values()]
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     held = held_mib([*model.parameters(), *model.buffers(), *gradients, *moments])
-    peak = held + peak_mib(step, device)
     return dict(
         parameters=count_parameters(model),
         parameters_by_kind=parameters_by_kind(model),
-        parts=list_parts(model),
         flops=count_flops(model, step.images[:1]),
-        peak_training_mib=peak,
+        peak_training_mib=held + peak_mib(step, device),
         held_mib=held,
     )
 
 
-def to_markdown(document: dict) -> str:
-    """A row per system with a line on each column above, and below it the parts of each system."""
-    settings, systems = document['settings'], document['systems']
-    times = _TIMES if settings['speed'] else {}
-    rows, parts = [], []
-    for label, row in systems.items():
-        counts = [_millions(row['parameters_by_kind'][kind]) for kind in KINDS]
-        cells = [label, *counts, _millions(row['parameters']), f'{row["flops"] / 1e9:.1f}', f'{row["peak_training_mib"]:.0f}']
-        for kind in times:
-            ratio = row[f'{kind}_ratio']
-            quartiles = f'{ratio["median"]:.2f} ({ratio["q1"]:.2f} - {ratio["q3"]:.2f})'
-            cells.append('1' if label == REFERENCE else quartiles)
-        rows.append(cells)
-        named = (f'{name.removeprefix("decode_head.")} {count / 1e3:.1f}' for name, count in row['parts'].items())
-        parts.append((label, f'`{row["config"]}`', ', '.join(named)))
-    headings = ['system', *KINDS, 'all', 'GFLOPs', 'training memory (MiB)', *times.values()]
-    lines = [*_explanation(document), '', *markdown_table(headings, rows), '']
-    return '\n'.join(lines + markdown_table(('system', 'config', 'parts, in thousands of parameters'), parts, range(3))) + '\n'
-
-
-def _explanation(document: dict) -> list[str]:
+def to_text(document: dict) -> str:
+    """Return a row per system in Markdown, below a line on each column."""
     settings, made = document['settings'], document['provenance']
     size, batch = f'{settings["size"]}x{settings["size"]}', f'batch {settings["batch_size"]}'
     where = 'max_memory_allocated' if made['device'] != 'cpu' else "the profiler's record of all allocations"
@@ -139,15 +112,21 @@ def _explanation(document: dict) -> list[str]:
         f'computed. Training memory: the most that torch had allocated at any moment of a step at {batch}, weights, gradients '
         f'and Adam included, by {where}.'
     )
+    times = {}
     if settings['speed']:
+        times = dict(train='training time', inference='inference time')
         text += (
             f' Times over those of `{REFERENCE}` in the same round: medians and, in brackets, quartiles, at {batch}; a training '
             'step with Adam, and predictions from normalised images, BatchNorm folded.'
         )
-    if settings['amp']:
-        text += ' Training under bfloat16 autocast, inference with bfloat16 weights.'
-    return [text, '', provenance_in_words(made, ('torch', 'timm'))]
-
-
-def _millions(count: int) -> str:
-    return f'{count / 1e6:.2f}' if count else ''
+    rows = []
+    for label, row in document['systems'].items():
+        counts = [f'{count / 1e6:.2f}' if count else '' for count in (*row['parameters_by_kind'].values(), row['parameters'])]
+        cells = [label, *counts, f'{row["flops"] / 1e9:.1f}', f'{row["peak_training_mib"]:.0f}']
+        for kind in times:
+            ratio = row[f'{kind}_ratio']
+            quartiles = f'{ratio["median"]:.2f} ({ratio["q1"]:.2f} - {ratio["q3"]:.2f})'
+            cells.append('1' if label == REFERENCE else quartiles)
+        rows.append([*cells, f'`{row["config"]}`'])
+    titles = ['system', *KINDS, 'all', 'GFLOPs', 'training memory (MiB)', *times.values(), 'config']
+    return f'{text}\n\n{provenance_in_words(made, ("torch", "timm"))}\n\n{to_markdown(Table(titles, rows))}'

@@ -1,6 +1,7 @@
 """The other packages, set up as their users would."""
 
 import contextlib
+import functools
 import io
 import logging
 import warnings
@@ -22,6 +23,17 @@ DEPTH_RANGE = (0.1, 300.0)
 NUM_CLASSES = len(CLASSES)
 
 
+@functools.cache
+def _statistics(device: torch.device) -> tuple[Tensor, ...]:
+    return tuple(torch.tensor(values, device=device).view(1, 3, 1, 1) for values in (MEAN, STD))
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Normalise uint8 images ``(B, H, W, 3)`` to ``(B, 3, H, W)``."""
+    mean, std = _statistics(images.device)
+    return (images.permute(0, 3, 1, 2).float() - mean) / std
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Keep the import messages and result tables of other packages off the terminal."""
@@ -35,11 +47,7 @@ def quiet() -> Iterator[None]:
 
 
 def build_smp_model() -> nn.Module:
-    """segmentation-models-pytorch's DeepLabV3+ with 20 outputs at the input size: 19 logits and log depth.
-
-    Raises:
-        UserError: If the package is missing.
-    """
+    """Build segmentation-models-pytorch's DeepLabV3+ with 20 outputs at the input size: 19 logits and log depth."""
     try:
         with quiet():
             import segmentation_models_pytorch as smp

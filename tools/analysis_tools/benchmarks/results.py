@@ -1,4 +1,4 @@
-"""What a benchmark measured: raw numbers, ratios beside their targets, where they were made; for terminal, JSON and Markdown."""
+"""Results of a benchmark: raw numbers, ratios next to their targets, provenance; for terminal, JSON and Markdown."""
 
 import datetime
 import json
@@ -11,16 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from rich.console import Console
-from rich.table import Table
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.tables import Table, to_markdown, to_plain
 from mtl_plugins.records.provenance import code_state, package_versions, processor_name
 from mtl_plugins.utils.files import replacing
 
 ROOT = Path(__file__).resolve().parents[3]
-# Wide enough for every column where the output is a file.
-_WIDTH = 130
 _PEERS = ('segmentation-models-pytorch', 'opencv-python', 'pillow', 'onnxruntime', 'openvino', 'nncf')
 _MET = {None: '', True: 'yes', False: 'NO'}
 _SIGNS = dict(least='>=', most='<=')
@@ -47,17 +44,12 @@ class Options:
     processor_time: bool = False
 
     def check(self) -> None:
-        """Tell if the machine is busy.
-
-        Raises:
-            ConfigError: If there is no such device.
-        """
+        """Raise `ConfigError` if there is no such device; warn if the machine is busy."""
         if self.device != 'cpu' and not (self.device.startswith('cuda') and torch.cuda.is_available()):
             raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {self.device}.')
-        if os.getloadavg()[0] > os.cpu_count() / 2:
-            print(
-                f'The machine is busy (load {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores): expect noise.', file=sys.stderr
-            )
+        load, cores = os.getloadavg()[0], os.cpu_count()
+        if load > cores / 2:
+            print(f'The machine is busy (load {load:.1f} on {cores} cores): expect noise.', file=sys.stderr)
 
 
 @dataclass(frozen=True)
@@ -72,7 +64,7 @@ class Measurement:
         return float(np.median(self.raw[contender]))
 
     def best_of(self, contenders: Sequence[str]) -> str:
-        """The contender with the least median."""
+        """Return the contender with the least median."""
         return min(contenders, key=self.median)
 
     def to_dict(self) -> dict:
@@ -100,7 +92,7 @@ class Ratio:
     bound: str = 'least'
 
     def to_dict(self) -> dict:
-        """``low`` and ``high`` are the quartiles over rounds: both contenders of a round met the same conditions."""
+        """Return all fields; ``low`` and ``high`` are quartiles over rounds, whose contenders met the same conditions."""
         raw = self.measurement.raw
         value = self.measurement.median(self.numerator) / self.measurement.median(self.denominator)
         low, high = np.percentile(np.divide(raw[self.numerator], raw[self.denominator]), (25, 75)).tolist()
@@ -110,7 +102,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class Result:
-    """Everything that one benchmark says; ``settings`` holds sizes and counts."""
+    """All numbers of one benchmark; ``settings`` holds sizes and counts."""
 
     name: str
     settings: dict
@@ -123,7 +115,7 @@ class Result:
 
 
 def provenance(options: Options) -> dict:
-    """Commit, date, versions, machine and options; ``load_average`` tells how busy the machine was before."""
+    """Return commit, date, versions, machine and options; ``load_average`` tells how busy the machine was before."""
     code = code_state()
     return dict(
         commit=code['commit'],
@@ -145,7 +137,7 @@ def provenance(options: Options) -> dict:
 
 
 def provenance_in_words(made: dict, distributions: Sequence[str]) -> str:
-    """One sentence on where and how numbers were made, with the versions of some distributions."""
+    """Return one sentence on where and how numbers were made, with the versions of some distributions."""
     versions = ', '.join(f'{name} {made["versions"].get(name)}' for name in distributions)
     changes = ' with uncommitted changes' if made['uncommitted_changes'] else ''
     return (
@@ -162,55 +154,31 @@ def write_document(path: Path, content: str | dict) -> None:
         temporary.write_text(text, encoding='utf-8')
 
 
-def print_table(headings: Sequence[str], rows: Sequence[Sequence[str]], title: str, left: Sequence[int] = (0,)) -> Console:
-    """Print a table whose columns are right-aligned but for those in ``left``; returns where more may be printed."""
-    console = Console()
-    if not console.is_terminal:
-        console = Console(width=_WIDTH)
-    table = Table(title=title)
-    for index, heading in enumerate(headings):
-        table.add_column(heading, justify='left' if index in left else 'right')
-    for row in rows:
-        table.add_row(*row)
-    console.print(table)
-    return console
-
-
-def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left: Sequence[int] = (0,)) -> list[str]:
-    """The lines of a Markdown table whose columns are right-aligned but for those in ``left``."""
-    rule = '|' + ''.join('---|' if index in left else '--:|' for index in range(len(headings)))
-    return [f'| {" | ".join(headings)} |', rule, *(f'| {" | ".join(row)} |' for row in rows)]
-
-
 def print_result(result: dict) -> None:
     """Print one benchmark of the JSON document: a table per measurement, then the ratios."""
+    keys = ('median', 'q1', 'q3', 'min', 'max')
     for measurement in result['measurements']:
-        rows = [
-            (name, _number(row['median']), _range(row['q1'], row['q3'], ' - '), _range(row['min'], row['max'], ' .. '))
-            for name, row in measurement['contenders'].items()
-        ]
-        title = f'{result["name"]}: {measurement["name"]} ({measurement["unit"]}, less is better)'
-        print_table(('contender', 'median', 'quartiles', 'min..max'), rows, title)
-    headings = ('ratio', 'value', 'quartiles', 'target', 'met')
-    print_table(headings, [_ratio_cells(ratio) for ratio in result['ratios']], f'{result["name"]}: ratios', left=(0, 4))
+        rows = [[name, *(_number(row[key]) for key in keys)] for name, row in measurement['contenders'].items()]
+        print(f'\n{result["name"]}: {measurement["name"]} ({measurement["unit"]}, less is better)')
+        print(to_plain(Table(['contender', *keys], rows)), end='')
+    print(f'\n{to_plain(_ratio_table([result]))}', end='')
 
 
 def ratios_in_markdown(document: dict) -> str:
-    """The ratios of all benchmarks of the JSON document as one Markdown table under a line of provenance."""
+    """Return the ratios of all benchmarks of the JSON document as one Markdown table under a line of provenance."""
     words = provenance_in_words(document['provenance'], ('torch', 'onedl-mmsegmentation', 'segmentation-models-pytorch'))
-    headings = ('benchmark', 'ratio', 'median', 'quartiles', 'target', 'met')
-    rows = [(each['name'], *_ratio_cells(ratio)) for each in document['benchmarks'] for ratio in each['ratios']]
-    return '\n'.join([words, '', *markdown_table(headings, rows, left=range(6))]) + '\n'
+    return f'{words}\n\n{to_markdown(_ratio_table(document["benchmarks"]))}'
 
 
-def _ratio_cells(ratio: dict) -> tuple[str, ...]:
-    target = '' if ratio['target'] is None else f'{_SIGNS[ratio["bound"]]} {ratio["target"]:g}'
-    return ratio['name'], _number(ratio['value']), _range(ratio['low'], ratio['high'], ' - '), target, _MET[ratio['met']]
+def _ratio_table(benchmarks: Sequence[dict]) -> Table:
+    rows = []
+    for benchmark in benchmarks:
+        for ratio in benchmark['ratios']:
+            target = '' if ratio['target'] is None else f'{_SIGNS[ratio["bound"]]} {ratio["target"]:g}'
+            quartiles = f'{_number(ratio["low"])} - {_number(ratio["high"])}'
+            rows.append([benchmark['name'], ratio['name'], _number(ratio['value']), quartiles, target, _MET[ratio['met']]])
+    return Table(['benchmark', 'ratio', 'median', 'quartiles', 'target', 'met'], rows)
 
 
 def _number(value: float) -> str:
     return f'{value:.0f}' if abs(value) >= 1000 else f'{value:.3g}'
-
-
-def _range(low: float, high: float, separator: str) -> str:
-    return f'{_number(low)}{separator}{_number(high)}'

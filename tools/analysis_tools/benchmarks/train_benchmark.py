@@ -15,12 +15,11 @@ from benchmarks.contenders import (
     NARROW_CONFIG,
     SEPARABLE_CONFIG,
     Batch,
-    MMSegStep,
-    SegmentorStep,
-    SmpStep,
-    TrainingStep,
     build_joint_model,
     joint_config,
+    mmseg_step,
+    our_step,
+    smp_step,
 )
 from benchmarks.results import Measurement, Options, Ratio, Result
 from benchmarks.scenes import render_arrays, write_scenes
@@ -39,18 +38,18 @@ def run(options: Options) -> Result:
     """Forward, losses, backward and Adam on one batch of normalised images; the loop adds data, hooks and logging."""
     crop, batch_size = (64, 2) if options.quick else (256, 4)
     scenes = render_arrays(batch_size, (crop, 2 * crop), options.seed)
-    batch = Batch.from_scenes(scenes, crop, options.device)
+    batch = Batch.from_scenes(scenes, (crop, crop), options.device)
     torch.manual_seed(options.seed)
-    contenders: dict[str, TrainingStep] = {
-        'ours fp32': SegmentorStep(batch),
-        'ours bf16': SegmentorStep(batch, bf16=True),
-        'ours separable fp32': SegmentorStep(batch, build_joint_model(SEPARABLE_CONFIG)),
-        'ours separable bf16': SegmentorStep(batch, build_joint_model(SEPARABLE_CONFIG), bf16=True),
-        'ours separable, 128 channels, fp32': SegmentorStep(batch, build_joint_model(NARROW_CONFIG)),
-        'smp fp32': SmpStep(batch),
-        'smp fp32, channels last': SmpStep(batch, memory_format=torch.channels_last),
-        'smp bf16, channels last': SmpStep(batch, memory_format=torch.channels_last, bf16=True),
-        'mmseg fp32': MMSegStep(batch),
+    contenders = {
+        'ours fp32': our_step(batch),
+        'ours bf16': our_step(batch, bf16=True),
+        'ours separable fp32': our_step(batch, build_joint_model(SEPARABLE_CONFIG)),
+        'ours separable bf16': our_step(batch, build_joint_model(SEPARABLE_CONFIG), bf16=True),
+        'ours separable, 128 channels, fp32': our_step(batch, build_joint_model(NARROW_CONFIG)),
+        'smp fp32': smp_step(batch),
+        'smp fp32, channels last': smp_step(batch, memory_format=torch.channels_last),
+        'smp bf16, channels last': smp_step(batch, memory_format=torch.channels_last, bf16=True),
+        'mmseg fp32': mmseg_step(batch),
     }
     saved = {name: [contender.saved_mib() / batch_size] for name, contender in contenders.items()}
     times = interleave(contenders, options.repeats, device=options.device, processor_time=options.processor_time)
