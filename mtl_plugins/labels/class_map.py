@@ -65,9 +65,7 @@ class ClassMap(LabelKind):
     ) -> None:
         super().__init__(name=name, path=path)
         # Tools print them.
-        are_names = isinstance(classes, (list, tuple)) and all(
-            isinstance(each, str) and printable(each) == each for each in classes
-        )
+        are_names = isinstance(classes, (list, tuple)) and all(isinstance(n, str) and printable(n) == n for n in classes)
         if not are_names or not 1 <= len(classes) <= IGNORE_LABEL or len(set(classes)) != len(classes):
             raise ArgumentError(
                 f'`classes` of {name} should be 2 to {IGNORE_LABEL} different names without control characters. '
@@ -81,10 +79,13 @@ class ClassMap(LabelKind):
             )
         self.classes = tuple(classes)
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
-        if len(self.palette) != len(classes):
-            raise ArgumentError(f'`palette` of {name} should have {len(classes)} colours. Found {len(self.palette)}.')
-        if not all(len(colour) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in colour) for colour in self.palette):
-            raise ArgumentError(f'`palette` of {name} should hold RGB colours of three numbers 0..255. Found {shorten(palette)}.')
+        are_colours = all(
+            len(colour) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in colour) for colour in self.palette
+        )
+        if len(self.palette) != len(classes) or not are_colours:
+            raise ArgumentError(
+                f'`palette` of {name} should be {len(classes)} RGB colours of three numbers 0..255. Found {shorten(palette)}.'
+            )
         if mapping is not None and reduce_zero_label:
             raise ArgumentError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
         if reduce_zero_label:
@@ -111,7 +112,6 @@ class ClassMap(LabelKind):
         return {key: value for key, value in super().decoding().items() if key != 'palette'}
 
     def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
-        """uint8 classes ``(H, W)``."""
         ids = read_ids(path, size)
         if self._mapped is not None:
             if ids.dtype != np.uint8:
@@ -197,26 +197,19 @@ class ClassMap(LabelKind):
 
     def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
         known, ignored = counts[: len(self.classes)], counts[IGNORE_LABEL] / counts.sum()
-        absent = [name for name, number in zip(self.classes, known, strict=True) if not number]
-        is_reduced = self.mapping == {number + 1: number for number in range(len(self.classes))}
+        present = [name for name, number in zip(self.classes, known, strict=True) if number]
+        absent = [name for name in self.classes if name not in present]
         why = ''
-        if is_reduced:
-            why = ' `reduce_zero_label` ignores id 0 and makes id 1 the first class: leave it out if id 0 is the first class.'
-        elif self.mapping is not None:
-            why = ' Ids that `mapping` does not name are ignored.'
-        if not known.any():
+        if self.mapping is not None:
+            why = ' Ids that `mapping` does not name are ignored; `reduce_zero_label` makes id 1 the first class and ignores 0.'
+        if not present:
             return [f'every pixel is ignored.{why}']
-        if len(absent) == len(known) - 1:
-            (only,) = set(self.classes) - set(absent)
-            if not ignored:
-                return [f'every pixel is {only}.']
+        if len(present) == 1:
             why = why or ' 255 is the ignored label: for masks of 0 and 255 set `mapping={0: 0, 255: 1}`.'
-            return [f'every pixel is {only} or ignored, so that there is nothing to tell it from.{why}']
-        if is_reduced and absent == [self.classes[-1]]:
-            return [f'no pixel of the last class, {self.classes[-1]}.{why}']
+            return [f'every pixel is {present[0]} or ignored, so that there is nothing to tell it from.{why}']
         found = [f'{100 * ignored:.1f} % of the pixels are ignored.{why}'] if ignored > MANY else []
         if absent and is_whole:
-            found.append(f'no pixel of {_some(absent)}, which cannot be learned.')
+            found.append(f'no pixel of {_some(absent)}, which cannot be learned.{why}')
         return found
 
     def summary_rows(self, summary: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The labels of MiniScapes, and labels from configs and from a folder's own description."""
 
 import inspect
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.surface_normals import SurfaceNormals
-from mtl_plugins.utils.data_files import PLUGINS_ADVICE, find_registered, parse_json, read_bytes, shorten
+from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, is_text, read_json, shorten
 
 KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
 DESCRIPTION = 'dataset.json'
@@ -26,8 +27,6 @@ MINISCAPES_LABELS: dict[str, dict] = dict(
     normals=dict(type='SurfaceNormals'),
     boundary=dict(type='BoundaryMap'),
 )
-
-
 # Those that a data set reads unless it is told otherwise.
 MINISCAPES_TASKS = ('semseg', 'depth')
 
@@ -83,18 +82,11 @@ def read_description(root: str | Path) -> dict:
         CorruptFileError: If it is no JSON object with an object ``labels`` of objects, or ``missing_labels`` is no list of names.
     """
     path = Path(root) / DESCRIPTION
-    try:
-        description = parse_json(read_bytes(path))
-    except (OSError, ValueError) as error:
-        if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not path.is_symlink():
-            return {}
-        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`. It cannot be read: {shorten(error)}.") from error
-    labels = description.get('labels') if isinstance(description, dict) else None
-    if not isinstance(labels, dict) or not all(isinstance(config, dict) for config in labels.values()):
-        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`, an object of objects. Found {shorten(labels)}.")
-    missing = description.get('missing_labels', [])
-    if not isinstance(missing, list) or not all(isinstance(name, str) for name in missing):
-        raise CorruptFileError(f"'{path}' should have a list of names as `missing_labels`. Found {shorten(missing)}.")
+    if not os.path.lexists(path):
+        return {}
+    description = read_json(path, 'description', dict(labels={ANY: {}}, missing_labels=[is_text]))
+    if description.get('labels') is None:
+        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`, an object of objects. Found none.")
     return description
 
 
@@ -106,7 +98,7 @@ def miniscapes_labels(folder: str | Path | None = None) -> dict[str, dict]:
 
 def miniscapes_missing_labels(folder: str | Path | None = None) -> tuple[str, ...]:
     """Names of the labels that samples may lack, by the same description; without one none."""
-    return tuple(_find_description(folder).get('missing_labels', ()))
+    return tuple(_find_description(folder).get('missing_labels') or ())
 
 
 def _find_description(folder: str | Path | None) -> dict:

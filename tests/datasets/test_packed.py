@@ -345,4 +345,4 @@ def test_samples_come_in_order(tmp_path, num_workers):
     labels = [sample['gt_depth_map'] for sample in iterate_samples(listing, num_workers)]
     assert len(labels) == 20
     for index, label in enumerate(labels):
-        np.testing.assert_array_equal(label, np.array(Image.open(listing.label_paths('depth', index)[0])))
+        np.testing.assert_array_equal(label, np.array(Image.open(listing.files['depth'][index][0])))

@@ -143,17 +143,15 @@ def described(root, **options):
         (dict(classes=['a', 'b']), [0, 255, 255, 0], '1 of 2 classes, a 100 %; no b; 50.0 % ignored', '`mapping={0: 0, 255: 1}`'),
         (dict(classes=['a', 'b'], mapping={'0': 0, '255': 1}), [0, 255, 255, 0], '2 of 2 classes', None),
         (dict(classes=['a', 'b', 'c']), [0, 1, 1, 0], '2 of 3 classes', 'no pixel of c, which cannot be learned'),
-        (dict(classes=['a', 'b', 'c'], reduce_zero_label=True), [0, 1, 2, 0], 'no c; 50.0 % ignored', 'leave it out if id 0 is'),
         (
             dict(classes=['a', 'b'], reduce_zero_label=True),
             [0, 1, 1, 0],
             'no b; 50.0 % ignored',
-            '`reduce_zero_label` ignores id 0',
+            '`reduce_zero_label` makes id 1',
         ),
-        (dict(classes=['a', 'b'], reduce_zero_label=True), [0, 1, 2, 0], '2 of 2 classes', None),
         (dict(classes=['a', 'b']), [255] * 4, '0 of 2 classes, none; no a, b; 100.0 % ignored', 'every pixel is ignored.'),
         (dict(classes=['a', 'b'], mapping={'7': 0, '8': 1}), [0, 1, 1, 0], '100.0 % ignored', 'that `mapping` does not name'),
-        (dict(classes=['a', 'b']), [1] * 4, '1 of 2 classes, b 100 %; no a; 0.0 % ignored', 'every pixel is b.'),
+        (dict(classes=['a', 'b']), [1] * 4, '1 of 2 classes, b 100 %; no a; 0.0 % ignored', 'every pixel is b or ignored'),
     ],
 )
 def test_what_classes_a_split_holds(tmp_path, label, values, line, doubt):

@@ -240,7 +240,7 @@ def test_a_folder_describes_its_own_labels(tmp_path):
     # The code is that of the range: the nearest depth has the largest code.
     assert found['depth'].code_values(np.uint8([1, 255])) == pytest.approx([10, 0.5])
     (tmp_path / 'dataset.json').write_text('{"labels": 3}')
-    with pytest.raises(CorruptFileError, match='should be a JSON object with `labels`'):
+    with pytest.raises(CorruptFileError, match='`labels` should be an object'):
         miniscapes_labels(tmp_path)
 
 
@@ -253,7 +253,7 @@ def test_a_folder_describes_its_own_labels(tmp_path):
         (dict(type='ClassMap', classes=['crack']), r"Name what the other pixels are as well, as \['background', 'crack'\]"),
         (dict(type='DepthMap', scale=80 / 255), "`scale` of x should be given with the encoding 'metres' and no other"),
         (dict(type='DepthMap', encoding='metres', scale=0), '`scale` of x should be positive'),
-        (dict(type='ClassMap', classes=['a', 'b'], palette=[[0, 0, 0]]), '`palette` of x should have 2 colours. Found 1'),
+        (dict(type='ClassMap', classes=['a', 'b'], palette=[[0, 0, 0]]), '`palette` of x should be 2 RGB colours'),
         (dict(type='ClassMap', classes=['a', 'b'], mapping={3: 2}), r'`mapping` of x should give classes 0\.\.1 or 255. Found 2'),
         (dict(type='DepthMap', encoding='feet'), "`encoding` of x should be one of .* Found 'feet'"),
         (dict(type='DepthMap', encoding='disparity'), '`camera` of x should be given'),

@@ -30,8 +30,7 @@ class SplitListing(NamedTuple):
         stems: Values of ``{stem}`` in the templates, one per sample.
         image: Template of the images.
         labels: The labels that the split has, by name.
-        images: Files of the images below the root.
-        label_files: Files of each label below the root by its name; None where a sample lacks it.
+        files: For each sample the paths of its image, as ``'rgb'``, and of each label, by name; none where it lacks the label.
     """
 
     root: Path
@@ -39,33 +38,19 @@ class SplitListing(NamedTuple):
     stems: list[str]
     image: str
     labels: dict[str, LabelKind]
-    images: list[str]
-    label_files: dict[str, list[list[str] | None]]
+    files: dict[str, list[tuple[str, ...]]]
 
     @property
     def folder(self) -> Path:
         """``<root>/<split>``."""
         return self.root / self.split
 
-    def image_path(self, position: int) -> str:
-        return f'{self.root}/{self.images[position]}'
-
-    def label_paths(self, name: str, position: int) -> tuple[str, ...] | None:
-        """The files of a label; None if the sample has none."""
-        files = self.label_files[name][position]
-        return None if files is None else tuple(f'{self.root}/{path}' for path in files)
-
-    def files(self, name: str, position: int) -> tuple[str, ...]:
-        """The files of the image (``'rgb'``) or of a label; none if the sample has no such label."""
-        return (self.image_path(position),) if name == 'rgb' else self.label_paths(name, position) or ()
-
     def samples(self) -> list[dict]:
         """The data info of each sample, see :class:`~mtl_plugins.datasets.loading.labelled_dataset.LabelledDataset`."""
         samples = []
-        for position, stem in enumerate(self.stems):
-            paths = {name: self.label_paths(name, position) for name in self.labels}
-            labels = {name: files for name, files in paths.items() if files is not None}
-            samples.append(dict(stem=stem, img_path=self.image_path(position), label_paths=labels, split_position=position))
+        for position, (stem, (image,)) in enumerate(zip(self.stems, self.files['rgb'], strict=True)):
+            paths = {name: self.files[name][position] for name in self.labels if self.files[name][position]}
+            samples.append(dict(stem=stem, img_path=image, label_paths=paths, split_position=position))
         return samples
 
     def stamps(self, name: str) -> list[list[tuple[int, int]]]:
@@ -75,9 +60,9 @@ class SplitListing(NamedTuple):
         """
         folders: dict[str, dict[str, tuple[int, int]]] = {}
         stamps = []
-        for position in range(len(self.stems)):
+        for paths in self.files[name]:
             stamps.append([])
-            for path in self.files(name, position):
+            for path in paths:
                 folder, file_name = os.path.split(path)
                 if folder not in folders:
                     folders[folder] = dict(_stamps_in(folder))
@@ -164,12 +149,15 @@ def list_split(
             )
         present[name] = kind
     if split_file is None and keep is None:
-        left = {'files': unread, 'subfolders with images': _subfolders(root, template, stem)}
+        left = {'files': unread}
         for name in present:
             if '{split}' in labels[name].templates[0]:
                 left[f'labels of {name} without an image'] = folders.spare(templates[name][0], stems)
         tell_left_out(f"The split '{split}'", len(stems), left)
-    return SplitListing(root, split, stems, image, present, [images[name] for name in stems], files)
+    paths = dict(rgb=[(f'{root}/{images[name]}',) for name in stems])
+    for name in present:
+        paths[name] = [tuple(f'{root}/{path}' for path in each or ()) for each in files[name]]
+    return SplitListing(root, split, stems, image, present, paths)
 
 
 def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MINISCAPES_TASKS) -> SplitListing:
@@ -267,7 +255,8 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
     images: dict[str, str] = {}
     others: dict[str, list[str]] = {}
     unread = []
-    for path in walk_files(root / folder, '/' in stem or '/' in after):
+    # Labels and splits may be subfolders themselves where images lie directly below the root.
+    for path in walk_files(root / folder, '/' in f'{folder}{stem}{after}'):
         start, found = split_suffix(path)
         match, place = pattern.fullmatch(start), f'{folder}/{path}' if folder else path
         if match and found == suffix:
@@ -287,24 +276,9 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
             raise DataError(f'Images should have different names. Found {names}; remove all but one.')
     if not images:
         shown = image.rsplit('/', 1)[-1].replace('{stem}', '<index>' if stem == r'\d+' else '<name>')
-        left = [*unread, *_subfolders(root, image, stem)]
-        found = f" Found '{min(left)}': `image` and `stem` of the data set say where images are." if left else ''
+        found = f" Found '{min(unread)}': `image` and `stem` of the data set say where images are." if unread else ''
         raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.{found}")
     return images, unread
-
-
-def _subfolders(root: Path, image: str, stem: str) -> list[str]:
-    """The subfolders of a folder of images that hold some, where ``stem`` does not look into them."""
-    folder = image.partition('{stem}')[0].rpartition('/')[0]
-    # Labels and splits are subfolders themselves where images lie directly below the root or the folder of a split.
-    if '/' not in folder or '/' in stem:
-        return []
-    places = sorted(entry.name for entry in os.scandir(root / folder) if entry.is_dir() and not entry.name.startswith('.'))
-    return [
-        f'{folder}/{name}/'
-        for name in places
-        if any(split_suffix(path)[1].lower() in IMAGE_SUFFIXES for path in walk_files(root / folder / name))
-    ]
 
 
 def _find_labels(

@@ -15,7 +15,7 @@ import logging
 import mmap
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +25,7 @@ from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, UserError
-from mtl_plugins.labels.decoding import (
-    check_same_size,
-    decode_image,
-    decode_turned,
-    is_quarter_turn,
-    read_orientation,
-)
+from mtl_plugins.labels.decoding import check_same_size, decode_image, decode_turned, is_quarter_turn, read_orientation
 from mtl_plugins.labels.label_kind import LabelKind, results_key
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
@@ -92,9 +86,9 @@ def _checksum(array: np.ndarray) -> int:
 
 def read_sample(listing: SplitListing, position: int) -> Sample:
     """Decode and check one sample from its files, with the keys of `PackedSplit`; a label that it lacks is absent."""
-    image_path = listing.image_path(position)
-    paths = {name: listing.label_paths(name, position) for name in listing.labels}
-    return decode_sample(image_path, {name: files for name, files in paths.items() if files}, listing.labels)
+    paths = {name: files[position] for name, files in listing.files.items() if files[position]}
+    (image_path,) = paths.pop('rgb')
+    return decode_sample(image_path, paths, listing.labels)
 
 
 def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], labels: Mapping[str, LabelKind]) -> Sample:
@@ -239,16 +233,14 @@ def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | Non
 
 
 def _changed_content(index: dict, listing: SplitListing, places: Sequence[tuple[str, int]]) -> str | None:
-    def is_same(place: tuple[str, int]) -> bool:
+    def changed(place: tuple[str, int]) -> str | None:
         name, position = place
         with suppress(OSError):
-            return _file_stamps(listing.files(name, position)) == index['files'][name][position]
-        return False
+            if _file_stamps(listing.files[name][position]) == index['files'][name][position]:
+                return None
+        return f"'{name}/{listing.stems[position]}' was changed"
 
-    for (name, position), same in zip(places, map_in_order(is_same, places, _COMPARING_THREADS), strict=True):
-        if not same:
-            return f"'{name}/{listing.stems[position]}' was changed"
-    return None
+    return next(filter(None, map_in_order(changed, places, _COMPARING_THREADS)), None)
 
 
 def _file_stamps(paths: Sequence[str]) -> list[list[int]]:
@@ -257,14 +249,15 @@ def _file_stamps(paths: Sequence[str]) -> list[list[int]]:
     return [[len(content), zlib.crc32(content)] for content in contents]
 
 
+def _blanks(listing: SplitListing, size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Empty maps of the type and shape that the array of each name holds."""
+    return dict(rgb=np.zeros((*size, 3), np.uint8), **{name: kind.blank(size) for name, kind in listing.labels.items()})
+
+
 def _wrong_array(packed: PackedSplit, listing: SplitListing, checksums: Mapping[str, np.ndarray]) -> str | None:
-    arrays = packed._arrays
-    size = arrays['img'].shape[1:3]
-    blanks = dict(img=np.zeros((*size, 3), np.uint8), **{kind.key: kind.blank(size) for kind in listing.labels.values()})
-    for name, sums in checksums.items():
-        array, blank = arrays[_key(name)], blanks[_key(name)]
-        shape = (len(listing.stems), *blank.shape)
-        if array.dtype != blank.dtype or array.shape != shape or sums.shape != shape[:1]:
+    for name, blank in _blanks(listing, packed._arrays['img'].shape[1:3]).items():
+        array, shape = packed._arrays[_key(name)], (len(listing.stems), *blank.shape)
+        if array.dtype != blank.dtype or array.shape != shape or checksums[name].shape != shape[:1]:
             return f"'{name}.npy' should hold {blank.dtype} {shape}, with a checksum each. Found {array.dtype} {array.shape}"
     return None
 
@@ -298,14 +291,14 @@ def write_packed(
 
     def read(position: int) -> tuple[dict[str, list], Sample]:
         # A file that changes between the two makes the result stale, not wrong.
-        return {name: _file_stamps(listing.files(name, position)) for name in names}, read_sample(listing, position)
+        return {name: _file_stamps(listing.files[name][position]) for name in names}, read_sample(listing, position)
 
     cv2.setNumThreads(0)
     samples = progress(map_in_order(read, range(len(listing.stems)), num_workers))
     try:
         with scratch_folder(folder) as partial:
             index['compared_ns'] = partial.stat().st_mtime_ns - _CLOCK_NS
-            _write_arrays(partial, listing, names, samples, index)
+            _write_arrays(partial, listing, samples, index)
             (partial / 'index.json').write_text(json.dumps(index), encoding='utf-8')
             replace_folder(partial, folder)
     except OSError as error:
@@ -313,37 +306,33 @@ def write_packed(
     return folder
 
 
-def _write_arrays(folder: Path, listing: SplitListing, names: Sequence[str], samples: Iterator, index: dict) -> None:
+def _write_arrays(folder: Path, listing: SplitListing, samples: Iterator, index: dict) -> None:
     """Write through ordinary files: a full disk is an `OSError` there, but kills the process on a memory map."""
-    files = {name: open(folder / f'{name}.npy', 'wb') for name in names}
-    try:
-        first_shape = None
+    first = None
+    with ExitStack() as stack:
+        files = {name: stack.enter_context(open(folder / f'{name}.npy', 'wb')) for name in index['files']}
         for position, (stamps, sample) in enumerate(samples):
             shape = sample['img'].shape
-            if first_shape is None:
-                first_shape = shape
-                blanks = dict(img=sample['img'], **{kind.key: kind.blank(shape[:2]) for kind in listing.labels.values()})
-                for name, file in files.items():
-                    blank = blanks[_key(name)]
-                    descr = np.lib.format.dtype_to_descr(blank.dtype)
-                    full_shape = (len(listing.stems), *blank.shape)
-                    np.lib.format.write_array_header_1_0(file, dict(descr=descr, fortran_order=False, shape=full_shape))
-            if shape != first_shape:
+            if first is None:
+                first, blanks = shape, _blanks(listing, shape[:2])
+                for name, blank in blanks.items():
+                    descr, full_shape = np.lib.format.dtype_to_descr(blank.dtype), (len(listing.stems), *blank.shape)
+                    header = dict(descr=descr, fortran_order=False, shape=full_shape)
+                    np.lib.format.write_array_header_1_0(files[name], header)
+            if shape != first:
+                paths = [listing.files['rgb'][number][0] for number in (position, 0)]
                 raise CorruptFileError(
                     f'Packing needs images of one size. Found {shape[1]}x{shape[0]} (width x height) in '
-                    f"'{listing.image_path(position)}' and {first_shape[1]}x{first_shape[0]} in '{listing.image_path(0)}'."
+                    f"'{paths[0]}' and {first[1]}x{first[0]} in '{paths[1]}'."
                 )
-            for name, file in files.items():
-                stored, blank = sample.get(_key(name), blanks[_key(name)]), blanks[_key(name)]
+            for name, blank in blanks.items():
+                stored = sample.get(_key(name), blank)
                 if stored.dtype != blank.dtype or stored.shape != blank.shape:
                     raise DataError(
                         f"The maps of the label '{name}' should be {blank.dtype} {blank.shape}, as its `blank` says. Found "
                         f'{stored.dtype} {stored.shape}.'
                     )
                 stored = np.ascontiguousarray(stored)
-                file.write(stored.data)
+                files[name].write(stored.data)
                 index['checksums'][name].append(_checksum(stored))
                 index['files'][name].append(stamps[name])
-    finally:
-        for file in files.values():
-            file.close()
