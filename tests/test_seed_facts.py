@@ -13,8 +13,12 @@ def count(*modules) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def build(system: str):
-    return MODELS.build(load_config(str(CONFIGS / system / f'{system}_r18-d16_1xb16-32e_miniscapes-256x256.py')).model)
+def build(system: str, start: str = 'r18-d16_1xb16-32e'):
+    return MODELS.build(load_config(str(CONFIGS / system / f'{system}_{start}_miniscapes-256x256.py')).model)
+
+
+# Random and ImageNet weights.
+STARTS = pytest.mark.parametrize('start', ['r18-d16_1xb16-32e', 'r18-d16_1xb16-32e_pretrained'])
 
 
 @pytest.mark.parametrize('output_stride', [32, 16, 8])
@@ -26,8 +30,9 @@ def test_aspp():
     assert count(ASPP(512, 256)) == 4_131_584
 
 
-def test_joint():
-    model = build('joint')
+@STARTS
+def test_joint(start):
+    model = build('joint', start)
     head = model.decode_head.head
     assert count(model.backbone) == 11_176_512
     assert count(head.aspp) == 4_131_584
@@ -35,8 +40,9 @@ def test_joint():
     assert count(model) == 16_608_132
 
 
-def test_branched():
-    model = build('branched')
+@STARTS
+def test_branched(start):
+    model = build('branched', start)
     semseg, depth = model.decode_head.heads['semseg'], model.decode_head.heads['depth']
     assert count(semseg.aspp) == count(depth.aspp) == 4_131_584
     assert count(semseg.decoder, semseg.predictor) == 1_299_779
@@ -44,11 +50,69 @@ def test_branched():
     assert count(model) == 22_034_612
 
 
-def test_adaptive_depth():
-    model = build('adaptive_depth')
+@STARTS
+def test_adaptive_depth(start):
+    model = build('adaptive_depth', start)
     head = model.decode_head.head
     assert count(head.head) == 2_579_008
     assert count(head.tokens) == 2_369_280
     assert count(head.query_conv) == 590_080
     assert count(head.bin_projection) == 257
     assert count(model) == 11_176_512 + 2_579_008 + 2_369_280 + 590_080 + 257 == 16_715_137
+
+
+def test_the_models_of_2020():
+    """The report prints listings and proportions; the numbers are those of its layers."""
+    encoder = 21_284_672
+    # 1x1, three 3x3 and the pooled 1x1, each with BatchNorm; the last 1x1 as well.
+    aspp = 2 * (512 * 256 + 512) + 3 * (9 * 512 * 256 + 512) + (5 * 256 * 256 + 512)
+    # One 3x3 on 256 channels of the ASPP and the 64 of the skip.
+    predictor = {width: 9 * (256 + 64) * width + width for width in (20, 19, 1)}
+    joint = build('joint', 'r34-d16_1xb4-64e_course2020-pretrained')
+    assert count(joint.backbone) == encoder
+    assert count(joint.decode_head.head.aspp) == aspp == 4_131_840
+    assert count(joint) == encoder + aspp + predictor[20] == 25_474_132
+
+    branched = build('branched', 'r34-d16_1xb4-64e_course2020-pretrained')
+    assert count(branched.backbone) == encoder
+    # Twice the ASPP, and a decoder per task.
+    assert count(branched) == encoder + 2 * aspp + predictor[19] + predictor[1] == 29_605_972
+
+    distilled = build('distilled', 'r34-d16_1xb4-64e_course2020-pretrained')
+    head = distilled.decode_head
+    # Two 3x3 convolutions without bias; the second decoders have as many parameters as the first ones.
+    gate = 2 * 9 * 320 * 320
+    assert [count(gate) for gate in head.gates.values()] == [gate, gate]
+    for task, width in (('semseg', 19), ('depth', 1)):
+        first = head.heads[task]
+        assert count(head.final_decoders[task]) == count(first.decoder, first.predictor) == predictor[width]
+    assert count(distilled) == count(branched) + 2 * gate + predictor[19] + predictor[1] == 33_349_992
+
+    deep = build('distilled', 'r34-d16_1xb4-64e_course2020-deep-pretrained').decode_head
+    # Three 3x3 convolutions of 320, 160 and 80 channels; the first two with BatchNorm and without bias.
+    steps = (9 * 320 * 160 + 2 * 160) + (9 * 160 * 80 + 2 * 80)
+    assert count(deep.final_decoders['semseg']) == steps + 9 * 80 * 19 + 19
+    assert count(deep.final_decoders['depth']) == steps + 9 * 80 + 1
+
+
+@pytest.mark.parametrize(('task', 'channels'), [('semseg', 19), ('depth', 1)])
+def test_the_ladder_for_one_task(task, channels):
+    """Of 2025: the baseline, Adam 1e-4, ImageNet weights, dilation, then ASPP and skip; batch 16."""
+    steps = [
+        ('baseline', 'r18-d32_1xb16-16e', 'SGD', 0.01, 32, False),
+        ('baseline', 'r18-d32_1xb16-16e_adam', 'Adam', 1e-4, 32, False),
+        ('baseline', 'r18-d32_1xb16-16e_adam-pretrained', 'Adam', 1e-4, 32, True),
+        ('baseline', 'r18-d16_1xb16-16e_adam-pretrained', 'Adam', 1e-4, 16, True),
+        ('deeplabv3plus', 'r18-d16_1xb16-32e_pretrained', 'Adam', 1e-4, 16, True),
+    ]
+    for system, name, optimizer, rate, stride, pretrained in steps:
+        config = load_config(str(CONFIGS / system / f'{system}-{task}_{name}_miniscapes-256x256.py'))
+        backbone = config.model.backbone
+        assert (config.optim_wrapper.optimizer.type, config.optim_wrapper.optimizer.lr) == (optimizer, rate)
+        assert (backbone.output_stride, 'init_cfg' in backbone, config.train_dataloader.batch_size) == (stride, pretrained, 16)
+        assert list(config.model.tasks) == list(config.val_evaluator.tasks) == [task]
+        head = MODELS.build(config.model).decode_head
+        assert sum(head.out_channels.values()) == channels
+        if system == 'baseline':
+            # A 1x1 to 256 channels with BatchNorm, and the predictor.
+            assert count(head) == 512 * 256 + 512 + 256 * channels + channels

@@ -1,0 +1,4 @@
+# Baseline for depth alone from ImageNet weights with dilation (output stride 16), Adam 1e-4.
+# python tools/train.py configs/baseline/baseline-depth_r18-d16_1xb16-16e_adam-pretrained_miniscapes-256x256.py
+_base_ = ['baseline-depth_r18-d32_1xb16-16e_adam-pretrained_miniscapes-256x256.py']
+model = dict(data_preprocessor=dict(size_divisor=16), backbone=dict(output_stride=16))

@@ -1,0 +1,4 @@
+# Distilled, ResNet-18 from ImageNet weights.
+# python tools/train.py configs/distilled/distilled_r18-d16_1xb16-32e_pretrained_miniscapes-256x256.py
+_base_ = ['distilled_r18-d16_1xb16-32e_miniscapes-256x256.py']
+model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')))

@@ -1,0 +1,4 @@
+# Transformer multitask with cross-attention, ResNet-18 from ImageNet weights.
+# python tools/train.py configs/transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_pretrained_miniscapes-256x256.py
+_base_ = ['transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py']
+model = dict(backbone=dict(init_cfg=dict(type='Pretrained', checkpoint='torchvision://resnet18')))
