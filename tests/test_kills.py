@@ -22,13 +22,13 @@ from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.deployment import export as exporting
-from mtl_plugins.lab.experiments import launch
+from mtl_plugins.lab.experiments import workers
 from mtl_plugins.lab.experiments.definition import read_sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.report import write_report as write_sweep_report
 from mtl_plugins.lab.experiments.results import BASELINE_FILE, ensure_baseline
 from mtl_plugins.lab.experiments.workers import run_points, slots
-from mtl_plugins.lab.report.write import ReportOptions, write_report
+from mtl_plugins.lab.report.write import write_report
 from mtl_plugins.synthetic import demo
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES
 from mtl_plugins.synthetic.coco.writer import write_coco
@@ -210,8 +210,8 @@ class Trained:
 
 
 def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch, **entries: Any) -> Case:
-    monkeypatch.setattr(launch, 'start_process', Trained)
-    monkeypatch.setattr(launch, 'POLL_SECONDS', 0)
+    monkeypatch.setattr(workers, 'start_process', Trained)
+    monkeypatch.setattr(workers, 'POLL_SECONDS', 0)
     monkeypatch.setattr('mtl_plugins.lab.experiments.report.write_picture', lambda path, picture: None)
     root = write_fake_miniscapes(templates / 'data of rows', dict(train=2, val=1), size=(16, 32)) if 'rows' in entries else None
     path = templates / 'sweep.py'
@@ -269,7 +269,7 @@ def report_case(templates: Path) -> Case:
 
     return Case(
         lambda folder: None,
-        lambda folder: write_report([runs], folder / 'page', ReportOptions(predictions=False)),
+        lambda folder: write_report([runs], folder / 'page'),
         # Pages say when they were made.
         lambda folder: {name: content for name, content in contents(folder).items() if not name.endswith(('.html', '.pdf'))},
         r'\.html$|\.pdf$',

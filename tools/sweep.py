@@ -28,14 +28,10 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--retry', action='store_true', help='try again what failed')
     parser.add_argument('--worker', action='store_true', help='only train, without a report at the end')
     parser.add_argument('--report-only', action='store_true', help='write the report of the trials that have ended')
-    parser.add_argument('--slurm', type=int, metavar='N', help='submit an array job of N workers instead')
-    parser.add_argument('--sbatch-args', default='', metavar='ARGS', help="for sbatch, e.g. '--partition=gpu --gres=gpu:1'")
     args = parser.parse_args()
     if args.jobs < 1:
         parser.error(f'--jobs should be a positive number. Found {args.jobs}')
-    refuse_unused(parser, args, args.slurm is not None, 'without --slurm', 'sbatch_args')
     refuse_unused(parser, args, not args.report_only, 'with --report-only', 'jobs', 'gpus', 'retry', 'worker')
-    refuse_unused(parser, args, args.slurm is None, 'with --slurm', 'jobs', 'gpus', 'worker', 'report_only')
     return args
 
 
@@ -50,7 +46,6 @@ def main() -> None:
     from mtl_plugins.lab.experiments.points import Points
     from mtl_plugins.lab.experiments.report import write_report
     from mtl_plugins.lab.experiments.results import BASELINE_FILE, ensure_baseline
-    from mtl_plugins.lab.experiments.slurm import submit
     from mtl_plugins.lab.experiments.workers import data_for, run_points, slots
 
     work_dir = (args.work_dir or Path('work_dirs/sweeps') / sweep.name).resolve()
@@ -58,11 +53,6 @@ def main() -> None:
     data_root = args.data_root if args.report_only else data_for(sweep.data, args.data_root, work_dir)
     if args.retry:
         points.retry()
-    if args.slurm is not None:
-        words = [Path(__file__), args.sweep.resolve(), '--work-dir', work_dir, '--results', points.results, '--worker']
-        words += ['--data-root', data_root] if data_root else []
-        print(submit(sweep.name, work_dir, args.slurm, list(map(str, words)), args.sbatch_args))
-        return
     if not args.report_only:
         if sweep.baseline:
             ensure_baseline(sweep, points.results / BASELINE_FILE, data_root)

@@ -19,12 +19,9 @@ from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.utils.files import make_folder
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
-CHECKPOINT_FOLDER = '/opt/ml/checkpoints'
-LINK_FOLDER = '/tmp/mtl_data'
+LINKS = Path('/tmp/mtl_data')
 # Hyper-parameters that are not keys of the config.
-_OWN = ('config', 'amp', 'no-submission', 'data-channel', 'checkpoint-dir')
-# The service's own, such as the name of the entry point.
-_FOREIGN_PREFIX = 'sagemaker_'
+_OWN = ('config', 'amp', 'no-submission', 'checkpoint-dir')
 _SPLITS = dict(train='train', training='train', val='val', validation='val', test='test')
 
 
@@ -35,7 +32,7 @@ def train() -> int:
         The exit status of the training; 75 if it was interrupted and saved its state.
     """
     environment = os.environ
-    work_dir = Path(_parameters(environment).get('checkpoint-dir', CHECKPOINT_FOLDER))
+    work_dir = Path(_parameters(environment).get('checkpoint-dir', '/opt/ml/checkpoints'))
     code = run(training_command(environment, work_dir))
     if code == 0 and _node_rank(environment) == 0:
         model_dir = environment.get('SM_MODEL_DIR', '/opt/ml/model')
@@ -46,17 +43,24 @@ def train() -> int:
 def run(command: list[str]) -> int:
     """Run a command and pass SIGTERM, the notice of two minutes before a spot instance goes, on to it."""
     process = subprocess.Popen(command)
-    for number in (signal.SIGTERM, signal.SIGUSR1):
-        signal.signal(number, lambda received, _: process.send_signal(received))
-    return process.wait()
+
+    def pass_on(number: int, frame: object) -> None:
+        process.send_signal(number)
+
+    earlier = {number: signal.signal(number, pass_on) for number in (signal.SIGTERM, signal.SIGUSR1)}
+    try:
+        return process.wait()
+    finally:
+        for number, handler in earlier.items():
+            signal.signal(number, handler)
 
 
-def training_command(environment: Mapping[str, str], work_dir: Path, links: Path = Path(LINK_FOLDER)) -> list[str]:
-    """The command that trains on this node.
+def training_command(environment: Mapping[str, str], work_dir: Path, links: Path = LINKS) -> list[str]:
+    """Return the command that trains on this node.
 
-    ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false), ``data-channel`` and
-    ``checkpoint-dir``. Any other one is a key of the config, ``train_dataloader.batch_size`` for instance. ``$SM_CHANNEL_<NAME>``
-    in a value stands for the folder of a channel.
+    ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false) and ``checkpoint-dir``. Any other one is
+    a key of the config, such as ``train_dataloader.batch_size``. ``$SM_CHANNEL_<NAME>`` in a value stands for the folder of a
+    channel.
 
     Args:
         environment: The variables of the container.
@@ -71,7 +75,7 @@ def training_command(environment: Mapping[str, str], work_dir: Path, links: Path
     if not parameters.get('config'):
         raise ConfigError('The hyper-parameter `config` should name a config file, such as configs/joint/NAME.py. Found none.')
     command = [str(parameters['config']), '--work-dir', str(work_dir)]
-    command += ['--data-root', str(find_data(environment, parameters.get('data-channel'), links))]
+    command += ['--data-root', str(find_data(environment, links))]
     checkpoint = resume_point(work_dir)
     if checkpoint is not None:
         command += ['--resume', str(checkpoint)]
@@ -92,23 +96,22 @@ def training_command(environment: Mapping[str, str], work_dir: Path, links: Path
     return [*launcher, str(TOOLS / 'train.py'), *command, '--launcher', 'pytorch']
 
 
-def find_data(environment: Mapping[str, str], channel: str | None, links: Path) -> Path:
-    """The data root: a channel that holds ``train/``, or a folder of links to channels named after the splits.
+def find_data(environment: Mapping[str, str], links: Path) -> Path:
+    """Return the data root: a channel that holds ``train/``, or a folder of links to channels named after the splits.
 
     Raises:
         DataNotFoundError: If there is neither; the message lists the channels.
     """
     prefix = 'SM_CHANNEL_'
     folders = {name[len(prefix) :].lower(): Path(path) for name, path in environment.items() if name.startswith(prefix)}
-    wanted = {name: path for name, path in folders.items() if channel is None or name == channel.lower()}
-    for path in wanted.values():
+    for path in folders.values():
         if (path / 'train').is_dir():
             return path
-    splits = {_SPLITS[name]: path for name, path in wanted.items() if name in _SPLITS and (path / 'rgb').is_dir()}
+    splits = {_SPLITS[name]: path for name, path in folders.items() if name in _SPLITS and (path / 'rgb').is_dir()}
     if 'train' not in splits:
         raise DataNotFoundError(
             'A channel should hold a data set with a folder train/, or the channels train, val and test a split each with a '
-            f'folder rgb/. Found {", ".join(f"{name} ({path})" for name, path in sorted(wanted.items())) or "no channel"}.'
+            f'folder rgb/. Found {", ".join(f"{name} ({path})" for name, path in sorted(folders.items())) or "no channel"}.'
         )
     make_folder(links, DataNotFoundError)
     for split, path in splits.items():
@@ -118,7 +121,7 @@ def find_data(environment: Mapping[str, str], channel: str | None, links: Path) 
 
 
 def resume_point(work_dir: Path) -> str | Path | None:
-    """``'auto'`` if the newest checkpoint of the folder is there; else the newest that is; None if there is none.
+    """Return ``'auto'`` if the newest checkpoint of the folder is there; else the newest that is; None if there is none.
 
     The service copies the files of the folder one by one: the pointer to the newest may have come along without it.
     """
@@ -154,7 +157,7 @@ def _parameters(environment: Mapping[str, str]) -> dict:
         parameters = None
     if not isinstance(parameters, dict):
         raise ConfigError(f'`SM_HPS` should be a JSON object of hyper-parameters. Found {text!r}.')
-    return {key: value for key, value in parameters.items() if not key.startswith(_FOREIGN_PREFIX)}
+    return {key: value for key, value in parameters.items() if not key.startswith('sagemaker_')}
 
 
 def _node_rank(environment: Mapping[str, str]) -> int:

@@ -116,24 +116,9 @@ class RunRecord:
         return {name: _parse(text) for name, text in self.config_sections.items()}
 
     @property
-    def run_name(self) -> str | None:
-        return self.data.get('run_name')
-
-    @property
     def scores(self) -> Mapping[str, float]:
         """All metrics of the best validation."""
         return self.data.get('scores') or {}
-
-    @property
-    def last_scores(self) -> Mapping[str, float]:
-        """All metrics of the last validation."""
-        return self.data.get('last_scores') or {}
-
-    @property
-    def archive(self) -> Path | None:
-        """The submission, if it is there."""
-        path = self.path / self.data['archive'] if self.data.get('archive') else None
-        return path if path and path.is_file() else None
 
     def checkpoint(self, which: str = 'best') -> Path | None:
         """The ``'best'`` or the ``'last'`` checkpoint, if it is there."""

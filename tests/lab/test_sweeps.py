@@ -18,7 +18,7 @@ import torch
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.lab.experiments import launch
+from mtl_plugins.lab.experiments import workers
 from mtl_plugins.lab.experiments.definition import read_sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.report import write_report
@@ -77,8 +77,8 @@ def trainings(monkeypatch):
             command = [sys.executable, '-S', '-c', TRAINING, str(folder)]
             return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
 
-    monkeypatch.setattr(launch, 'start_process', start)
-    monkeypatch.setattr(launch, 'POLL_SECONDS', 0.01)
+    monkeypatch.setattr(workers, 'start_process', start)
+    monkeypatch.setattr(workers, 'POLL_SECONDS', 0.01)
     return started
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 import sys
 import zipfile
 from pathlib import Path
@@ -100,6 +101,13 @@ def test_hyper_parameters_channels_and_hosts_become_arguments(tmp_path):
     command = training_command(environment, tmp_path / 'checkpoints', tmp_path / 'links')
     assert command[1] == str(ROOT / 'tools/launch.py') and command[-2:] == ['--launcher', 'pytorch']
     assert {'--nnodes=2', '--node-rank=1', '--master-addr=algo-1', '--nproc-per-node=4'} <= set(command)
+
+
+def test_a_signal_reaches_the_training_and_handlers_are_as_before():
+    handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)]
+    code = 'import os, signal, time; time.sleep(1); os.kill(os.getppid(), signal.SIGTERM); time.sleep(60)'
+    assert sagemaker.run([sys.executable, '-c', code]) == -signal.SIGTERM
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGUSR1)] == handlers
 
 
 def test_a_pointer_without_its_checkpoint_gives_way_to_the_newest_there_is(tmp_path):

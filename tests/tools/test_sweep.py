@@ -1,10 +1,8 @@
-"""Sweeps from the command line: tiny trainings to the report, SLURM, and files that are wrong."""
+"""Sweeps from the command line: tiny trainings to the report, and files that are wrong."""
 
 import io
 import json
 import os
-import shlex
-import subprocess
 from pathlib import Path
 
 import cv2
@@ -13,9 +11,7 @@ import pytest
 from mmengine.hooks import Hook
 from PIL import Image
 
-from mtl_plugins.errors import ConfigError
-from mtl_plugins.lab.experiments import launch
-from mtl_plugins.lab.experiments.slurm import script_of
+from mtl_plugins.lab.experiments import workers
 from mtl_plugins.lab.experiments.training import train_run
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import HOOKS
@@ -59,7 +55,7 @@ class InThisProcess:
 @pytest.fixture
 def in_process(monkeypatch):
     """Trainings without a new process, which would import torch anew."""
-    monkeypatch.setattr(launch, 'start_process', InThisProcess)
+    monkeypatch.setattr(workers, 'start_process', InThisProcess)
 
 
 def write_sweep(folder, **entries):
@@ -177,66 +173,6 @@ def test_rows_are_compared_with_networks_of_one_task(run_cli, in_process, tiny_c
     assert rows['a network per task']['ms per step']['mean'] == pytest.approx(1000 * sum(steps))
     assert '| geometric |' in (tmp_path / 'work/table.md').read_text()
     assert np.asarray(Image.open(tmp_path / 'work/delta_m_against_step.png')).std() > 0
-
-
-def test_an_array_job_runs_workers_of_the_sweep(run_cli, joint_sweep, data_root, tmp_path, monkeypatch):
-    work_dir = tmp_path / 'my work'
-    arguments = ('sweep', joint_sweep, '--data-root', data_root, '--work-dir', work_dir, '--slurm', 4)
-    monkeypatch.setenv('PATH', '/nowhere')
-    refused = run_cli(*arguments)
-    assert refused.code == 1 and 'There is no `sbatch` on PATH' in refused.err and (work_dir / 'sweep.sbatch').is_file()
-
-    commands = tmp_path / 'bin'
-    commands.mkdir()
-    sbatch = commands / 'sbatch'
-    refuse = 'if [ "$1" = --wrong ]; then echo bad option >&2; exit 1; fi'
-    record = f'for word; do echo "$word"; done > {tmp_path}/seen'
-    sbatch.write_text(f'#!/bin/sh\n{record}\n{refuse}\necho Submitted batch job 42\n')
-    sbatch.chmod(0o755)
-    monkeypatch.setenv('PATH', f'{commands}:/usr/bin:/bin')
-    done = run_cli(*arguments, '--sbatch-args=--partition=gpu --gres=gpu:1')
-    assert done.code == 0 and done.out.strip() == 'Submitted batch job 42'
-    script = work_dir / 'sweep.sbatch'
-    assert (tmp_path / 'seen').read_text().splitlines() == ['--partition=gpu', '--gres=gpu:1', str(script)]
-    assert subprocess.run(['bash', '-n', script]).returncode == 0
-    lines = script.read_text().splitlines()
-    assert '#SBATCH --array=0-3' in lines and '#SBATCH --requeue' in lines
-    command = shlex.split(lines[-1])
-    assert command[:3] == ['exec', 'srun', '--ntasks=1'] and command[5].endswith('tools/sweep.py')
-    assert command[6:] == [
-        str(joint_sweep), '--work-dir', str(work_dir), '--results', str(work_dir / 'results'), '--worker',
-        '--data-root', str(data_root.resolve()),
-    ]  # fmt: skip
-    for more, words in (
-        ('--sbatch-args=--wrong', 'bad option'),
-        ("--sbatch-args='", 'arguments as in a shell'),
-        ('--slurm=0', '0.'),
-    ):
-        refused = run_cli(*arguments, more)
-        assert refused.code == 1 and words in refused.err and len(refused.err.splitlines()) == 1
-
-
-@pytest.mark.parametrize('name', ['a b', "it's", 'a;touch x', '$(touch x)', '`touch x`', 'a\\b', 'a#b', 'ü"', '50%'])
-def test_names_and_paths_of_a_batch_job_are_words(name, tmp_path, monkeypatch):
-    # They stood in the script as they are: a line break began a command, and a space ended the name.
-    monkeypatch.chdir(tmp_path)
-    script = script_of(name, tmp_path / name, 2, ['sweep.py', '--work-dir', str(tmp_path / name)])
-    options = dict(line.removeprefix('#SBATCH --').partition('=')[::2] for line in script.splitlines()[1:5])
-    assert shlex.split(options['job-name'], comments=True) == [name]
-    assert shlex.split(options['output'], comments=True) == [str(tmp_path / name).replace('%', '%%') + '/slurm-%A_%a.log']
-    (tmp_path / 'srun').write_text('#!/bin/sh\nfor word; do printf "%s\\n" "$word"; done\n')
-    (tmp_path / 'srun').chmod(0o755)
-    environment = dict(os.environ, PATH=f'{tmp_path}:/usr/bin:/bin')
-    (tmp_path / 'script').write_text(script)
-    done = subprocess.run(['bash', 'script'], env=environment, capture_output=True, text=True)
-    assert done.stdout.splitlines()[-3:] == ['sweep.py', '--work-dir', str(tmp_path / name)] and not (tmp_path / 'x').exists()
-
-
-@pytest.mark.parametrize('name', ['a\ntouch x', 'a\r#SBATCH --uid=0', 'a\x1b[2J', 'a\u2028b'])
-def test_a_batch_job_has_no_control_characters_in_its_names(name, tmp_path):
-    for job, folder, word in ((name, tmp_path, 'x'), ('job', tmp_path / name, 'x'), ('job', tmp_path, name)):
-        with pytest.raises(ConfigError, match='take no control characters'):
-            script_of(job, folder, 2, [word])
 
 
 GOOD = f"config = {str(EPOCH_CONFIG)!r}\nspace = {{'{LR}': [0.1]}}\n"

@@ -1,23 +1,44 @@
-"""Who works on the points: threads that each start one training after another."""
+"""Who works on the points: threads that each start one training after another, watch it, and write down how it ends."""
 
+import contextlib
+import json
 import os
+import shutil
+import signal
+import subprocess
+import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 from mtl_plugins.config.load import DATA_ROOT_VARIABLE
 from mtl_plugins.errors import UserError
 from mtl_plugins.evaluation.scores import TITLED
-from mtl_plugins.lab.experiments.definition import Point
-from mtl_plugins.lab.experiments.launch import OUTPUT_NAME, GivenUp, Stopped, train_to_result
+from mtl_plugins.lab.experiments.definition import Point, locate
 from mtl_plugins.lab.experiments.points import Points
-from mtl_plugins.lab.experiments.results import pick
+from mtl_plugins.lab.experiments.results import hash_of, pick, scores_of, write_json, write_result
+from mtl_plugins.lab.experiments.training import ORDER_NAME
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.record import read_record_file
 from mtl_plugins.synthetic.demo import ensure_data
 from mtl_plugins.utils.cli import explain
-from mtl_plugins.utils.data_files import printable
-from mtl_plugins.utils.files import shorten_paths
+from mtl_plugins.utils.data_files import parse_json, printable, read_bytes
+from mtl_plugins.utils.files import make_folder, shorten_paths
+
+OUTPUT_NAME = 'output.txt'
+POLL_SECONDS = 1.0
+PATIENCE_SECONDS = 30.0
+
+
+class GivenUp(Exception):
+    """The training was ended because its scores were worse than those of others."""
+
+
+class Stopped(Exception):
+    """The training was ended because the whole sweep is to end; it can be continued."""
 
 
 def data_for(numbers: Mapping | None, given: Path | None, folder: Path) -> Path | None:
@@ -85,10 +106,13 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
 
     try:
         for seed in point.seeds:
-            folder, path = points.folder(point, seed), points.result(point, seed)
-            document = points.document(point, seed) or train_to_result(
-                sweep, point, seed, folder, path, data_root, environment, progress, stop
-            )
+            document = points.document(point, seed)
+            if document is None:
+                folder = points.folder(point, seed)
+                order = dict(config=locate(point.config, sweep.path), options=point.options_of(seed), amp=sweep.amp)
+                _prepare(folder, {**order, 'data_root': data_root and str(data_root), 'config_hash': hash_of(sweep, point)})
+                _run(folder, environment, progress, stop)
+                document = write_result(sweep, point, seed, folder, points.result(point, seed))
             shown = {metric: metric} if metric else TITLED
             scores = [f'{title} {document["metrics"][name]:.2f}' for name, title in shown.items() if name in document['metrics']]
             print(f'{label}, seed {seed}: {", ".join(scores)}, {document["seconds"]:.0f} s', flush=True)
@@ -104,3 +128,80 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
         points.end(point, 'fail', sentence)
         log = shorten_paths(str(points.folder(point, seed) / OUTPUT_NAME))
         print(printable(f'{label} failed: {sentence} (see {log})'), flush=True)
+
+
+def _run(folder: Path, environment: Mapping[str, str], progress: Callable, stop: threading.Event) -> None:
+    process = start_process(folder, environment)
+    try:
+        _watch(process, folder, progress, stop)
+    finally:
+        _end(process)
+    if process.returncode:
+        raise UserError(_sentence(process.returncode, folder / OUTPUT_NAME))
+
+
+def start_process(folder: Path, environment: Mapping[str, str]) -> subprocess.Popen:
+    """Start the training of ``folder``. It ends when this process does, and not by the terminal's interrupt."""
+    with (folder / OUTPUT_NAME).open('a', encoding='utf-8') as output:
+        return subprocess.Popen(
+            [sys.executable, '-m', 'mtl_plugins.lab.experiments.training', str(folder / ORDER_NAME)],
+            env={**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), **environment},
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+
+
+def _prepare(folder: Path, order: dict) -> None:
+    """Write the order; a training of the same one is continued, what another one left in the folder goes."""
+    path = folder / ORDER_NAME
+    with contextlib.suppress(OSError, ValueError):
+        if parse_json(read_bytes(path)) == json.loads(json.dumps(order)):
+            return
+    # First of all, so that a folder of which a part is left is never taken for that of an order.
+    path.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    make_folder(folder)
+    write_json(path, order)
+
+
+def _watch(
+    process: subprocess.Popen,
+    folder: Path,
+    progress: Callable[[float, Mapping[str, float]], bool],
+    stop: threading.Event,
+) -> None:
+    """Wait for the end; after each validation ask ``progress`` of the share that is done and the scores whether to give up."""
+    seen = 0
+    while True:
+        ended = process.poll() is not None
+        rows = read_metrics(folder / METRICS_FILE)
+        for row in rows[seen:]:
+            done = int(row['iter']) / read_record_file(folder)['progress']['max_iters']
+            if progress(done, scores_of(row)) and done < 1:
+                raise GivenUp
+        seen = len(rows)
+        if ended:
+            return
+        if stop.wait(POLL_SECONDS):
+            raise Stopped
+
+
+def _end(process: subprocess.Popen) -> None:
+    if process.poll() is None:
+        process.terminate()
+        try:
+            process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    process.stdin.close()
+
+
+def _sentence(code: int, output: Path) -> str:
+    """Why a training ended with ``code``: the last line that it wrote, its own sentence or that of an exception."""
+    if code < 0:
+        return f'The training was ended by {signal.Signals(-code).name}.'
+    lines = [line.strip() for line in output.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]
+    return lines[-1].removeprefix('error: ') if lines else f'The training ended with exit status {code}.'

@@ -78,7 +78,7 @@ def score_sheet(runs: Sequence[RunRecord]) -> str:
         if run.scores or run.data.get('graded'):
             scores = [part.get(key, '') for part in (run.scores, run.data.get('graded') or {}) for key in _SHEET.values()]
             task = run.data.get('task') or '+'.join((run.config.get('model') or {}).get('tasks') or ())
-            rows.append([task, run.run_name or run.path.absolute().name, run.data.get('note') or '', *scores])
+            rows.append([task, run.data.get('run_name') or run.path.absolute().name, run.data.get('note') or '', *scores])
     return to_csv(Table(header, rows))
 
 
