@@ -22,7 +22,7 @@ from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.weights import load_pretrained
 from mtl_plugins.registry import MODELS
-from mtl_plugins.visualization.attention_maps import crop_attention
+from mtl_plugins.visualization.prediction_grid import crop_attention
 
 Predictor = Callable[[np.ndarray], Mapping[str, np.ndarray]]
 

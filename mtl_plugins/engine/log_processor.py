@@ -59,10 +59,7 @@ class SummaryLogProcessor(LogProcessor):
 
 
 def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
-    """A summary as the line shows it; nothing for the multitask score of a single task, and for its unclipped sum alone.
-
-    While the multitask score is 0 that sum decides which checkpoint is the best.
-    """
+    """Format a summary; '' for the multitask score of a single task, and for its unclipped sum unless that decides alone."""
     unclipped = tag.get(SUMMARY_UNCLIPPED)
     if name == SUMMARY_UNCLIPPED or (name == SUMMARY_MULTITASK and unclipped is None):
         return ''
@@ -72,7 +69,7 @@ def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
 
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Show how far validation and test are; nothing where the output is no terminal, and only on the main process."""
+    """Show the progress of validation and test in the terminal of the main process."""
 
     # Gone before any other hook writes the scores: removing the bar would take their line with it.
     priority = 'VERY_HIGH'

@@ -1,7 +1,7 @@
 """Loops: training by epochs, and validation and test with BatchNorm folded into the convolutions."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from itertools import islice
 
@@ -29,12 +29,11 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
             one validation has reached all of them.
 
     Raises:
-        ArgumentError: If ``val_iters`` is less than 1, or ``stop_at`` stands without it or holds something else than numbers.
+        ArgumentError: If ``val_iters`` is less than 1, or ``stop_at`` is without it or holds something else than numbers.
         ConfigError: When the training starts, if nothing tells which of two values of a score of ``stop_at`` is the better.
 
     Attributes:
-        first_batch: Batches of the next epoch that are already done. A sampler with ``skip``, as :class:`EpochSampler`, leaves
-            them out; of others they are loaded and dropped.
+        first_batch: Batches of the next epoch that are already done; a sampler without ``skip`` has them loaded and dropped.
     """
 
     first_batch = 0
@@ -44,25 +43,22 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         runner,
         dataloader,
         max_epochs: int,
-        val_begin: int = 1,
-        val_interval: int = 1,
-        dynamic_intervals: Sequence[tuple[int, int]] | None = None,
+        *,
         val_iters: int | None = None,
         stop_at: Mapping[str, float] | None = None,
+        **kwargs,
     ) -> None:
         if val_iters is not None and val_iters < 1:
             raise ArgumentError(f'`val_iters` should be at least 1. Found {val_iters}.')
-        if val_iters is not None and (val_begin, val_interval, dynamic_intervals) != (1, 1, None):
-            raise ArgumentError(
-                '`val_iters` should stand without `val_begin`, `val_interval` and `dynamic_intervals`, which count epochs. Found '
-                f'{val_begin}, {val_interval} and {dynamic_intervals}.'
-            )
+        counting_epochs = [name for name, value in kwargs.items() if value not in (1, None)]
+        if val_iters is not None and counting_epochs:
+            raise ArgumentError(f'`val_iters` cannot be combined with `{counting_epochs[0]}`, which counts epochs.')
         if stop_at and val_iters is None:
             raise ArgumentError('`stop_at` needs `val_iters`, the iterations between validations.')
         for name, value in (stop_at or {}).items():
             if not isinstance(value, (int, float)) or isinstance(value, bool) or math.isnan(value):
                 raise ArgumentError(f'`stop_at` should give a number for {name}. Found {value!r}.')
-        super().__init__(runner, dataloader, max_epochs, val_begin, val_interval, dynamic_intervals)
+        super().__init__(runner, dataloader, max_epochs, **kwargs)
         refuse_endless(self.dataloader, 'A training by epochs', '`EpochSampler`, or be one by iterations (`train_cfg.max_iters`)')
         self.val_iters = val_iters
         self.stop_at = dict(stop_at or {})
@@ -79,7 +75,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
 
     @cached_property
     def _rules(self) -> dict[str, str]:
-        """Which of two values is the better, for each score of ``stop_at``."""
+        """``'greater'`` or ``'less'``, whichever is better, for each score of ``stop_at``."""
         if not self.stop_at:
             return {}
         known = {**{name: rule_of(name) for name in SUMMARIES}, 'val/loss': 'less'}
@@ -100,17 +96,14 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         first, self.first_batch = self.first_batch, 0
         for index, batch in enumerate(self._batches_from(first), first):
             self.run_iter(index, batch)
-            if self.val_iters is not None and self._iter % self.val_iters == 0 and self._validate():
-                return
+            if self.val_iters is not None and self._iter % self.val_iters == 0:
+                metrics = self.runner.val_loop.run()
+                self.runner.model.train()
+                self.stop_training |= self.has_reached(metrics)
+                if self.stop_training:
+                    return
         self.runner.call_hook('after_train_epoch')
         self._epoch += 1
-
-    def _validate(self) -> bool:
-        """Validate; whether that ends the training."""
-        metrics = self.runner.val_loop.run()
-        self.runner.model.train()
-        self.stop_training |= self.has_reached(metrics)
-        return self.stop_training
 
     def _batches_from(self, first: int) -> Iterator[dict]:
         sampler = self.dataloader.sampler
@@ -121,7 +114,7 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
 
 
 class _InferenceCopy:
-    """Runs each iteration with a frozen, folded copy of the model, made at the first one (after the hooks that swap weights)."""
+    """Run each iteration with a frozen, folded copy of the model, made at the first one, after the hooks that swap weights."""
 
     def __init__(self, *, dtype: str = 'float32', **kwargs) -> None:
         super().__init__(**kwargs)
@@ -146,7 +139,7 @@ class _InferenceCopy:
         return prepare_for_inference(model, dtype=self.dtype)
 
     def begin(self) -> None:
-        """Called when the copy is made."""
+        """Prepare for the first iteration."""
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
@@ -164,8 +157,8 @@ class _InferenceCopy:
 class InferenceValLoop(_InferenceCopy, ValLoop):
     """mmengine's ``ValLoop`` on an inference copy of the model, with the losses of the validation split next to its scores.
 
-    The losses, ``val/loss`` and ``val/<task>/loss_<name>``, are computed from the predictions, see :class:`ValidationLosses`.
-    Models with losses of their own, :class:`MMSegSegmentor` and :class:`ClassConditionalSegmentor`, have none here.
+    The losses, ``val/loss`` and ``val/<task>/loss_<name>``, are those of :class:`MultiTaskSegmentor`; models with losses of their
+    own have none here.
 
     Args:
         dtype: Precision of the weights; ``'float32'`` gives the model's own predictions to rounding.

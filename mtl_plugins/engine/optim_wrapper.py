@@ -27,13 +27,8 @@ class OptimWrapper(_OptimWrapper):
     * ``'skip'``: neither weights nor the optimizer's state change. Fused optimizers (``optimizer.fused=True``) decide that on
       the device; for others the norm is read in every step. A loss that is not finite still ends the run.
 
-    With several processes the gradients are averaged before, so that all of them do the same.
-
     Args:
         non_finite: ``'stop'`` or ``'skip'``.
-
-    Raises:
-        ArgumentError: If ``non_finite`` is something else.
     """
 
     def __init__(self, *args, non_finite: str = 'stop', **kwargs) -> None:
@@ -88,8 +83,7 @@ def _is_relevant(record: logging.LogRecord) -> bool:
 class MergedGroupsConstructor(DefaultOptimWrapperConstructor):
     """mmengine's constructor, with the same ``paramwise_cfg``, whose parameters of equal settings share a group.
 
-    Optimizers then update them together. Parameters without gradient are left out, and nothing is said of that: a teacher is
-    nothing but them.
+    Optimizers then update them together. Parameters without gradient, such as a teacher's, are left out without a word.
     """
 
     def __call__(self, model: nn.Module) -> OptimWrapper:

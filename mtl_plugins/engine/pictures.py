@@ -20,11 +20,10 @@ from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
 from mtl_plugins.registry import HOOKS, PICTURES
-from mtl_plugins.visualization.attention_maps import crop_attention, render_attention_grid
 from mtl_plugins.visualization.bins import render_bins
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
-from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.prediction_grid import crop_attention, render_attention_grid, render_prediction_grid
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
 MAX_VALUES = 2**16

@@ -14,10 +14,9 @@ Targets = dict[str, Tensor]
 
 
 class PredictionTap:
-    """Hands the decode head's predictions and the targets of every batch that passes through a model to a function.
+    """Calls ``receive`` after each forward pass of a model that it :meth:`fits`.
 
-    For a :class:`MultiTaskSegmentor` with its own losses, alone or wrapped; see :meth:`fits`. ``receive`` is called after each
-    ``forward`` with ``{task: [prediction, ...]}`` and the targets by label.
+    Its arguments are the decode head's predictions ``{task: [prediction, ...]}`` and the targets by label.
     """
 
     def __init__(self, model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> None:
@@ -31,7 +30,7 @@ class PredictionTap:
 
     @staticmethod
     def fits(model: torch.nn.Module) -> bool:
-        """Whether the predictions of the model are what its losses compare with the targets."""
+        """Return True if the losses of the model compare the predictions of its head with the targets."""
         model = unwrap(model)
         return isinstance(model, MultiTaskSegmentor) and type(model).loss is MultiTaskSegmentor.loss
 
@@ -43,13 +42,12 @@ class PredictionTap:
         self._predictions = {}
 
     def remove(self) -> None:
-        """See nothing more."""
         for handle in self._handles:
             handle.remove()
 
 
 class ValidationLosses:
-    """The mean losses of a model over the batches that pass through it: no second forward pass, no synchronisation in between.
+    """Mean losses of a model over the batches that pass through it, without another forward pass or a synchronisation.
 
     A batch counts as often as it has images with a label of the task. What a data set repeats to fill the last batches of several
     processes counts again. Auxiliary heads, which predict in training only, have no loss here.
@@ -63,7 +61,6 @@ class ValidationLosses:
 
     @torch.no_grad()
     def add(self, predictions: Predictions, targets: Targets) -> None:
-        """Count one batch."""
         for name, task in self._model.tasks.items():
             target = targets.get(self._model.labels[name])
             if target is None or name not in predictions:
@@ -76,7 +73,7 @@ class ValidationLosses:
 
     @torch.no_grad()
     def means(self) -> dict[str, float]:
-        """``val/<task>/loss_<name>`` and the total ``val/loss``, the same on all processes; ends the counting.
+        """Return ``val/<task>/loss_<name>`` and the total ``val/loss`` of all processes, and end the counting.
 
         Without a labelled image of any task there is none.
         """

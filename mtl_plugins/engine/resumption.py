@@ -1,15 +1,19 @@
 """Checks that a resumed training fits the one that it continues, and repair of what a kill left undone."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-from mmengine.dist import get_world_size
+from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
+from mmengine.hooks import EMAHook
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
+from mtl_plugins.engine import loops
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.records.metrics_file import read_row
+from mtl_plugins.records.metrics_file import FILE_NAME, read_row, rows_up_to
+from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 
 # What a scheduler's state holds beside its settings, and how an optimizer computes its step.
 _STATE = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter')
@@ -28,7 +32,7 @@ def _schedulers(runner) -> dict[str, list]:
 
 
 def _settings(state: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
-    """The plain values of a state, where it tells those with which it began."""
+    """Return the plain values of a state, where it tells those with which it began."""
     settings = {}
     for name in state:
         if name in left_out or name.startswith('initial_'):
@@ -41,7 +45,7 @@ def _settings(state: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, An
 
 
 def describe_recipe(runner) -> dict[str, Any]:
-    """The settings of the optimizers and schedules of a training that has not begun, and what an epoch is, as plain values."""
+    """Return the settings of optimizers and schedules of a training that has not begun, and what an epoch is."""
     loop = runner.train_loop
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
     optimizers = {
@@ -71,23 +75,48 @@ def describe_recipe(runner) -> dict[str, Any]:
     )
 
 
-def check_recipe(runner, checkpoint: Mapping[str, Any], filename: str, allowed: bool) -> None:
-    """Compare the schedule and the optimizer of a checkpoint with those of the config; ``allowed`` lets settings differ.
+def check_resumable(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
+    """Compare a checkpoint with the config of the run that resumes it, and go to its place within an epoch.
 
     Raises:
-        CheckpointError: If they differ.
+        CheckpointError: If it holds weights only, or averaged ones that the run would not average further, or epochs, optimizer
+            or schedule are others. ``reschedule`` in the config allows other settings of the latter two.
     """
-    found, stored = runner.recipe, checkpoint['meta'].get('recipe')
-    _check_optimizers(runner, checkpoint, filename)
-    if stored is None:
-        # Of a version that did not note it: the states of the schedulers hold their settings, too.
-        states = checkpoint['param_schedulers']
-        states = states if isinstance(states, Mapping) else {'': states}
-        settings = {name: [_settings(state, _STATE) for state in each] for name, each in states.items()}
-        stored = dict(found, schedulers=settings)
-    if allowed:
-        return
-    differences = list(_differences(stored, found))
+    lacking = [key for key in ('meta', 'optimizer', 'param_schedulers', 'message_hub') if key not in checkpoint]
+    if lacking:
+        raise CheckpointError(
+            f'Checkpoint {filename} cannot be resumed: it lacks {", ".join(lacking)} (best and published checkpoints hold '
+            'weights only). Resume from an `epoch_*.pth` or `iter_*.pth`, or set `load_from` to start from its weights.'
+        )
+    if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in runner.hooks):
+        raise CheckpointError(
+            f'Checkpoint {filename} was trained with averaged weights (EMAHook), and the config has no EMAHook. Add it to '
+            '`custom_hooks` as in the original config.'
+        )
+    meta, loop = checkpoint['meta'], runner.train_loop
+    # mmengine executes the config text stored in a checkpoint when it finds this key.
+    meta.pop('config', None)
+    position = meta.get('position')
+    if position is not None:
+        if not isinstance(loop, loops.EpochBasedTrainLoop) or len(loop.dataloader) != position['of']:
+            raise CheckpointError(
+                f'Checkpoint {filename} was saved after {position["batches"]} of {position["of"]} batches of an epoch, and this '
+                f'run has {len(loop.dataloader)} batches an epoch. Resume with the same data, batch size and number of '
+                'processes, or from an `epoch_*.pth` with --reschedule.'
+            )
+        loop.first_batch = position['batches']
+    if runner.recipe is not None:
+        _check_optimizers(runner, checkpoint, filename)
+        recipe = meta.get('recipe')
+        if recipe is not None:
+            runner.planned_length = recipe.get('length')
+            if not runner.cfg.get('reschedule', False):
+                _check_recipe(runner, recipe, filename)
+
+
+def _check_recipe(runner, stored: Mapping[str, Any], filename: str) -> None:
+    found = runner.recipe
+    differences = _differences(stored, found)
     by_batch = any(not each['by_epoch'] for schedulers in found['schedulers'].values() for each in schedulers)
     if stored['batches'] != found['batches'] and by_batch:
         differences.insert(0, f'an epoch had {stored["batches"]} batches and has {found["batches"]}')
@@ -125,28 +154,49 @@ def _check_optimizers(runner, checkpoint: Mapping[str, Any], filename: str) -> N
             )
 
 
-def _differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> Iterable[str]:
-    seen = {}
+def _differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
+    pairs, seen = [], {}
     for name, optimizer in found['optimizers'].items():
         groups = stored['optimizers'].get(name, {}).get('groups', [])
-        for before, now in zip(groups, optimizer['groups'], strict=False):
-            seen.update(dict.fromkeys(_compare(before, now, optimizer['type'])))
+        pairs += [(optimizer['type'], *pair) for pair in zip(groups, optimizer['groups'], strict=False)]
     for name, schedulers in found['schedulers'].items():
         earlier = stored['schedulers'].get(name, [])
         if len(earlier) != len(schedulers):
             seen[f'there were {len(earlier)} schedulers and are {len(schedulers)}'] = None
-        for before, now in zip(earlier, schedulers, strict=False):
-            if before.get('type', now['type']) != now['type']:
-                seen[f'{before["type"]} became {now["type"]}'] = None
-            else:
-                seen.update(dict.fromkeys(_compare({'type': now['type'], **before}, now, now['type'])))
-    return seen
+        pairs += [(now['type'], before, now) for before, now in zip(earlier, schedulers, strict=False)]
+    for owner, before, now in pairs:
+        if before.get('type') != now.get('type'):
+            seen[f'{before["type"]} became {owner}'] = None
+            continue
+        for name in {**before, **now}:
+            if before.get(name) != now.get(name):
+                seen[f'`{name}` of {owner} was {before.get(name)} and is {now.get(name)}'] = None
+    return list(seen)
 
 
-def _compare(before: Mapping[str, Any], now: Mapping[str, Any], owner: str) -> Iterable[str]:
-    for name in {**before, **now}:
-        if before.get(name) != now.get(name):
-            yield f'`{name}` of {owner} was {before.get(name)} and is {now.get(name)}'
+def go_on(runner) -> None:
+    """Restore what depends on how far a resumed training has come: earlier validations, schedules, and what is left."""
+    # A run that goes on in another work dir begins with the rows beside its checkpoint.
+    folder = Path(runner.work_dir)
+    if not (folder / POINTER_NAME).is_file():
+        folder = Path(runner._load_from).parent
+    rows = [rows_up_to(folder / FILE_NAME, runner.iter) if is_main_process() else []]
+    broadcast_object_list(rows)
+    runner.earlier_validations = rows[0]
+    if rows[0] and int(rows[0][-1]['iter']) == runner.iter:
+        runner.resumed_validation = read_row(rows[0][-1])
+    if runner.cfg.get('reschedule', False):
+        reschedule(runner)
+    elif runner.resumed_validation is not None and runner.message_hub.runtime_info.get('validated_iter') != runner.iter:
+        # The checkpoint is older than the validation at its iteration.
+        for schedulers in _schedulers(runner).values():
+            step_by_scores(schedulers, runner.resumed_validation)
+    loop = runner.train_loop
+    if isinstance(loop, loops.EpochBasedTrainLoop):
+        # Earlier epochs may have had another number of batches.
+        left = (loop.max_epochs - loop.epoch) * len(loop.dataloader) - loop.first_batch
+        loop._max_iters = loop.iter + max(left, 0)
+    check_remaining(runner)
 
 
 def reschedule(runner) -> None:
@@ -199,13 +249,14 @@ def step_by_scores(schedulers: Sequence, metrics: Mapping[str, float]) -> None:
                 scheduler.step(metrics)
 
 
-def check_remaining(runner, filename: str, planned: int | None) -> None:
-    """Tell if nothing is left to train; ``planned`` is the length for which the checkpoint was trained, if known.
+def check_remaining(runner) -> None:
+    """Tell if nothing is left to train.
 
     Raises:
         CheckpointError: If the training was made longer than its schedule, so that it would go on with a learning rate of 0.
     """
-    loop, unit, length = runner.train_loop, runner.recipe['unit'], runner.recipe['length']
+    loop, filename, planned = runner.train_loop, runner._load_from, runner.planned_length
+    unit, length = runner.recipe['unit'], runner.recipe['length']
     done = loop.epoch if unit == 'epochs' else loop.iter
     if done >= length:
         runner.logger.info(f'{filename} has {done} of {length} {unit}: nothing is left to train.')

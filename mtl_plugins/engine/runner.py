@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import broadcast_object_list, is_distributed, is_main_process, master_only
+from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
@@ -25,23 +25,13 @@ from torch.utils.data import DataLoader
 
 from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
-from mtl_plugins.engine.loops import EpochBasedTrainLoop
-from mtl_plugins.engine.resumption import (
-    check_recipe,
-    check_remaining,
-    describe_recipe,
-    finish_validation,
-    reschedule,
-    step_by_scores,
-)
+from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook
+from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
-from mtl_plugins.records.metrics_file import read_row, rows_up_to
 from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS
-from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint, find_mismatch
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
@@ -55,40 +45,26 @@ TIMESTAMP = '%Y%m%d_%H%M%S'
 
 
 class RunConfig(Config):
-    """A config whose text is formatted anew only where it has changed.
-
-    mmengine has yapf format it for every checkpoint, which takes as long as several steps of a small model.
-    """
+    """A config whose text is formatted anew only where it has changed: that takes as long as several steps of a small model."""
 
     @classmethod
     def of(cls, config: Config) -> 'RunConfig':
-        """The same config; entries are shared with the given one."""
+        """Return the same config; entries are shared with the given one."""
         made = cls.__new__(cls)
         made.__dict__.update(config.__dict__)
         return made
 
     @property
     def pretty_text(self) -> str:
-        """The config as Python code, formatted."""
-        attributes = self.__dict__  # mmengine takes what is set as an attribute for an entry
-        formatted = attributes['_format_python_code']
-        try:
-            attributes['_format_python_code'] = False
-            code = super().pretty_text
-        finally:
-            attributes['_format_python_code'] = formatted
-        if attributes.get('_code') != code:
-            attributes.update(_code=code, _pretty_text=super().pretty_text)
+        attributes, entries = self.__dict__, repr(self._cfg_dict)  # mmengine takes what is set as an attribute for an entry
+        if attributes.get('_entries') != entries:
+            attributes.update(_entries=entries, _pretty_text=super().pretty_text)
         return attributes['_pretty_text']
 
 
 @MODEL_WRAPPERS.register_module()
 class BalancedDataParallel(MMDistributedDataParallel):
-    """mmengine's ``MMDistributedDataParallel``, with the same arguments, for all models of this package.
-
-    A task balancing by gradients averages the gradients of each task over the processes itself: then the training step is that of
-    the model alone.
-    """
+    """mmengine's wrapper, which leaves the step to a model that averages gradients over processes itself."""
 
     def train_step(self, data: dict, optim_wrapper: BaseOptimWrapper) -> dict[str, Tensor]:
         if getattr(self.module, 'balances_gradients', False):
@@ -123,18 +99,15 @@ class MultiTaskRunner(Runner):
     """
 
     _timestamps: ClassVar[set[str]] = set()
-    # Settings of optimizer and schedules, see `describe_recipe`; the rows of `metrics.csv` up to the checkpoint that is
-    # resumed, and the metrics of the last of them if it is that of the checkpoint itself.
+    # Settings of optimizer and schedules, see `describe_recipe`, and the length for which the resumed checkpoint was trained; the
+    # rows of `metrics.csv` up to that checkpoint, and the metrics of the last of them if it is that of the checkpoint itself.
     recipe: dict[str, Any] | None = None
+    planned_length: int | None = None
     earlier_validations: Sequence[dict[str, str]] = ()
     resumed_validation: dict[str, float] | None = None
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """As mmengine's, with environment, config and hook lists in the log file only; the terminal gets single lines.
-
-        Nor does a terminal get the lines within a validation or test, where :class:`ProgressBarHook` shows the progress. Paths
-        below the current folder are written relative to it.
-        """
+        """Build a logger that writes only single lines to a terminal, and none within a validation: there is a progress bar."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(_shorten_paths)
         left_out = r'\n|^(Epoch|Iter)\((val|test)\)' if sys.stdout.isatty() else r'\n'
@@ -148,22 +121,16 @@ class MultiTaskRunner(Runner):
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'MultiTaskRunner':
-        """As mmengine's, with a :class:`RunConfig`.
-
-        Raises:
-            ConfigError: If the config holds a password: it is written into the work dir and the log.
-        """
+        """Build a runner, but not of a config with a password: it is written into the work dir and the log."""
         refuse_secrets(cfg)
         return super().from_cfg(RunConfig.of(cfg))
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:
-        """As mmengine's; None are the local files."""
         if visualizer is None:
             visualizer = dict(type='Visualizer', vis_backends=[dict(type='LocalVisBackend')])
         return super().build_visualizer(visualizer)
 
     def setup_env(self, env_cfg: dict) -> None:
-        """As mmengine's, with a timestamp of its own, and gloo where there is no CUDA; mmengine's launchers need a GPU."""
         if self.distributed and not is_distributed() and not torch.cuda.is_available():
             if self._launcher != 'pytorch':
                 raise ConfigError(f'`--launcher {self._launcher}` needs CUDA, and none was found. Use `--launcher pytorch`.')
@@ -187,17 +154,13 @@ class MultiTaskRunner(Runner):
         self._timestamps.add(self._timestamp)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
-        """As mmengine's; cuBLAS, which reads the environment once, learns of ``deterministic`` before its first product."""
         if deterministic:
+            # cuBLAS reads it once, before its first product.
             os.environ.setdefault('CUBLAS_WORKSPACE_CONFIG', ':4096:8')
         super().set_randomness(seed, diff_rank_seed, deterministic)
 
     def wrap_model(self, model_wrapper_cfg: dict | None, model: torch.nn.Module) -> torch.nn.Module:
-        """:class:`BalancedDataParallel`, without device ids on CPU; another wrapper if the config names one.
-
-        Raises:
-            ConfigError: If it names another one, and the task balancing takes the gradients itself.
-        """
+        """Wrap the model in :class:`BalancedDataParallel`, without device ids on CPU, or in the wrapper of the config."""
         if self.distributed and not is_model_wrapper(model):
             if model_wrapper_cfg is None and not torch.cuda.is_available():
                 return BalancedDataParallel(module=model, device_ids=None, broadcast_buffers=False)
@@ -211,40 +174,44 @@ class MultiTaskRunner(Runner):
         return super().wrap_model(model_wrapper_cfg, model)
 
     def build_optim_wrapper(self, optim_wrapper: BaseOptimWrapper | dict) -> BaseOptimWrapper:
-        """As mmengine's, with a fused optimizer on a GPU; what the task balancing learns has the learning rate times its
-        ``lr_mult``, and no weight decay.
+        """Build the wrapper, with a fused optimizer on a GPU; what the task balancing learns has no weight decay.
 
-        A constructor of another library, and a ``paramwise_cfg`` that says something of ``task_balancing``, stay as they are.
+        Its learning rate is multiplied by its ``lr_mult``. A constructor of another library, and a ``paramwise_cfg`` that says
+        something of ``task_balancing``, stay as they are.
 
         Raises:
             ConfigError: If there is no such optimizer.
         """
+        if not isinstance(optim_wrapper, dict):
+            return super().build_optim_wrapper(optim_wrapper)
         model = unwrap(self.model)
         balancing = getattr(model, 'task_balancing', None)
-        learns = isinstance(balancing, torch.nn.Module) and any(True for _ in balancing.parameters())
         own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
-        if learns and isinstance(optim_wrapper, dict) and optim_wrapper.get('constructor', own[0]) in own:
-            paramwise = dict(optim_wrapper.get('paramwise_cfg') or {})
-            rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
-            paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
-            optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
-        optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
-        if isinstance(optim_wrapper, dict) and 'constructor' not in optim_wrapper and not isinstance(optimizer, dict | Optimizer):
-            raise ConfigError(f"`optim_wrapper.optimizer` should be dict(type='Adam', lr=...) or so. Found {optimizer!r}.")
-        kind = optimizer.get('type') if isinstance(optimizer, dict) else None
+        if isinstance(balancing, torch.nn.Module) and any(True for _ in balancing.parameters()):
+            if optim_wrapper.get('constructor', own[0]) in own:
+                paramwise = dict(optim_wrapper.get('paramwise_cfg') or {})
+                rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
+                paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
+                optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
+        optimizer = optim_wrapper.get('optimizer')
+        if not isinstance(optimizer, dict):
+            if 'constructor' not in optim_wrapper and not isinstance(optimizer, Optimizer):
+                raise ConfigError(f"`optim_wrapper.optimizer` should be dict(type='Adam', lr=...) or so. Found {optimizer!r}.")
+            return super().build_optim_wrapper(optim_wrapper)
+        kind = optimizer.get('type')
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
             # mmengine asks for the arguments of the class without looking if there is one.
             raise ConfigError(
                 f'Unknown `type` in the config: there is no optimizer named {kind}.{suggest_class(kind, "optimizer")}'
             )
-        if isinstance(optimizer, dict) and optimizer.get('type') in FUSED_OPTIMIZERS and not optimizer.keys() & set(STEP_KINDS):
+        if kind in FUSED_OPTIMIZERS and not optimizer.keys() & set(STEP_KINDS):
             if all(parameter.is_cuda for parameter in model.parameters()):
                 optim_wrapper = {**optim_wrapper, 'optimizer': {**optimizer, 'fused': True}}
         return super().build_optim_wrapper(optim_wrapper)
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """As mmengine's, with ``worker_type='thread'`` for workers that share memory with the training process.
+        """Build a loader; ``worker_type='thread'`` asks for workers that share memory with the training process.
 
         Raises:
             ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``, a number is out of its range, or there is
@@ -252,15 +219,31 @@ class MultiTaskRunner(Runner):
         """
         if isinstance(dataloader, DataLoader):
             return dataloader
-        config = dict(dataloader)
-        worker_type = config.pop('worker_type', 'process')
+        config = {'pin_memory': torch.cuda.is_available(), **dataloader}
+        worker_type, num_workers = config.pop('worker_type', 'process'), config.get('num_workers', 0)
         if worker_type not in WORKER_TYPES:
             raise ConfigError(f'`worker_type` should be one of {WORKER_TYPES}. Found {worker_type!r}.')
-        num_workers = config.get('num_workers', 0)
         for name, value, least in (('num_workers', num_workers, 0), ('batch_size', config.get('batch_size', 1), 1)):
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f'`{name}` of a data loader should be an integer >= {least}. Found {value!r}.')
-        loader = MultiTaskRunner._build_loader(config, worker_type, num_workers, seed, diff_rank_seed)
+        if worker_type == 'process' or num_workers == 0:
+            loader = Runner.build_dataloader(config, seed, diff_rank_seed)
+        else:
+            prefetch_factor = config.pop('prefetch_factor', None) or 2
+            config.pop('persistent_workers', None)
+            loader = Runner.build_dataloader({**config, 'num_workers': 0}, seed, diff_rank_seed)
+            if config.get('batch_sampler') is not None:
+                batching = dict(batch_sampler=loader.batch_sampler)
+            else:
+                batching = dict(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
+            loader = ThreadDataLoader(
+                loader.dataset,
+                **batching,
+                num_workers=num_workers,
+                collate_fn=loader.collate_fn,
+                pin_memory=loader.pin_memory,
+                prefetch_factor=prefetch_factor,
+            )
         if len(loader) == 0:
             raise ConfigError(
                 f'`batch_size` should be at most {len(loader.dataset)}, the number of samples of a process, since '
@@ -268,29 +251,8 @@ class MultiTaskRunner(Runner):
             )
         return loader
 
-    @staticmethod
-    def _build_loader(config: dict, worker_type: str, num_workers: int, seed: int | None, diff_rank_seed: bool) -> DataLoader:
-        config.setdefault('pin_memory', torch.cuda.is_available())
-        if worker_type == 'process' or num_workers == 0:
-            return Runner.build_dataloader(config, seed, diff_rank_seed)
-        prefetch_factor = config.pop('prefetch_factor', None)
-        config.pop('persistent_workers', None)
-        loader = Runner.build_dataloader({**config, 'num_workers': 0}, seed, diff_rank_seed)
-        if config.get('batch_sampler') is not None:
-            batching = dict(batch_sampler=loader.batch_sampler)
-        else:
-            batching = dict(batch_size=loader.batch_size, sampler=loader.sampler, drop_last=loader.drop_last)
-        return ThreadDataLoader(
-            loader.dataset,
-            **batching,
-            num_workers=num_workers,
-            collate_fn=loader.collate_fn,
-            pin_memory=loader.pin_memory,
-            prefetch_factor=prefetch_factor or 2,
-        )
-
     def train(self) -> torch.nn.Module:
-        """As mmengine's; the log back ends are closed however it ends.
+        """Train; the log back ends are closed however it ends.
 
         Raises:
             ConfigError: If the training has no epoch or iteration.
@@ -311,10 +273,7 @@ class MultiTaskRunner(Runner):
                     hook.release()
 
     def _maybe_compile(self, target: str) -> None:
-        """The config's ``compile``, True or arguments of :func:`torch.compile`, is for the network; mmengine compiles the step.
-
-        A model without ``compile_network`` is compiled as mmengine does it.
-        """
+        """Compile the network where the model can; mmengine compiles the step."""
         options = self.cfg.get('compile')
         model = unwrap(self.model)
         if not options or not hasattr(model, 'compile_network'):
@@ -322,13 +281,12 @@ class MultiTaskRunner(Runner):
         model.compile_network(**(options if isinstance(options, dict) else {}))
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
-        """As mmengine's; ``by_epoch=True`` without a type is the :class:`EpochBasedTrainLoop` of this package."""
         if isinstance(loop, dict) and 'type' not in loop and loop.get('by_epoch'):
             loop = {'type': 'EpochBasedTrainLoop', **{key: value for key, value in loop.items() if key != 'by_epoch'}}
         return super().build_train_loop(loop)
 
     def register_default_hooks(self, hooks: dict | None = None) -> None:
-        """Register the hooks of the config; ``None`` leaves one out, whether it is mmengine's or not."""
+        """Register the hooks of the config; None leaves any of them out, not only mmengine's."""
         mmengines = ('runtime_info', 'timer', 'sampler_seed', 'logger', 'param_scheduler', 'checkpoint')
         hooks = hooks or {}
         super().register_default_hooks({name: hook for name, hook in hooks.items() if hook is not None or name in mmengines})
@@ -339,7 +297,6 @@ class MultiTaskRunner(Runner):
             self.register_hook(MetricsCsvHook())
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
-        """As mmengine's; once all hooks are ready for a training, a validation that is due at its beginning is done."""
         super().call_hook(fn_name, **kwargs)
         if fn_name == 'before_train':
             finish_validation(self)
@@ -376,36 +333,10 @@ class MultiTaskRunner(Runner):
                 f'({type(error).__name__}: {shorten(error)}). Resume from another `epoch_*.pth` or `iter_*.pth`.'
             ) from error
         if first and self._resume and self.recipe is not None:
-            self._go_on()
-
-    def _go_on(self) -> None:
-        """Settings that depend on how far a resumed training has come."""
-        # A run that goes on in another work dir begins with the rows beside its checkpoint.
-        folder = self.work_dir if (Path(self.work_dir) / POINTER_NAME).is_file() else Path(self._load_from).parent
-        rows = [rows_up_to(Path(folder) / METRICS_FILE, self.iter) if is_main_process() else []]
-        broadcast_object_list(rows)
-        self.earlier_validations = rows[0]
-        if rows[0] and int(rows[0][-1]['iter']) == self.iter:
-            self.resumed_validation = read_row(rows[0][-1])
-        if self.cfg.get('reschedule', False):
-            reschedule(self)
-        elif self.resumed_validation is not None and self.message_hub.runtime_info.get('validated_iter') != self.iter:
-            # The checkpoint is older than the validation at its iteration.
-            schedulers = self.param_schedulers or []
-            for each in schedulers.values() if isinstance(schedulers, dict) else [schedulers]:
-                step_by_scores(each, self.resumed_validation)
-        loop = self.train_loop
-        if isinstance(loop, EpochBasedTrainLoop):
-            # Earlier epochs may have had another number of batches.
-            left = (loop.max_epochs - loop.epoch) * len(loop.dataloader) - loop.first_batch
-            loop._max_iters = loop.iter + max(left, 0)
-        check_remaining(self, self._load_from, self._planned)
+            go_on(self)
 
     def start_from(self, checkpoint: str | Path) -> None:
-        """Take the weights of ``checkpoint`` now, whatever the config says about loading or resuming.
-
-        Of a run with an :class:`EMAHook` those are the averaged ones.
-        """
+        """Take the weights of a checkpoint now, the averaged ones if there are any, whatever the config says of resuming."""
         self._resume = False
         for hook in self.hooks:
             # It makes its copy when a run starts, and wants to load into that.
@@ -418,12 +349,11 @@ class MultiTaskRunner(Runner):
 
         Args:
             filename: A path, or a name with a scheme that mmengine knows.
-            strict: Only ``True``; mmengine's silent partial load is not offered. Use ``init_cfg`` to start from parts.
+            strict: Only ``True``.
             revise_keys: ``(pattern, replacement)`` pairs for weight names; strips ``module.`` by default.
 
         Raises:
-            CheckpointError: If the file is missing, corrupt or unsafe, belongs to another architecture, or holds averaged
-                weights that a run without :class:`EMAHook` would silently continue from.
+            CheckpointError: If the file is missing, corrupt or unsafe, belongs to another architecture, or cannot be resumed.
         """
         if not strict:
             raise ConfigError('`strict` should be True: a checkpoint fits the model exactly. Use `init_cfg` to load parts.')
@@ -442,51 +372,16 @@ class MultiTaskRunner(Runner):
                 'trained with.'
             )
         if self._resume:
-            self._check_resumable(checkpoint, filename)
-            self._continue_epoch(checkpoint['meta'].get('position'), filename)
-            if self.recipe is not None:
-                check_recipe(self, checkpoint, filename, allowed=self.cfg.get('reschedule', False))
-                self._planned = (checkpoint['meta'].get('recipe') or {}).get('length')
+            check_resumable(self, checkpoint, filename)
         self.call_hook('after_load_checkpoint', checkpoint=checkpoint)
         model.load_state_dict(checkpoint['state_dict'], strict=False)
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
 
-    def _check_resumable(self, checkpoint: dict, filename: str) -> None:
-        lacking = [key for key in ('meta', 'optimizer', 'param_schedulers', 'message_hub') if key not in checkpoint]
-        if lacking:
-            raise CheckpointError(
-                f'Checkpoint {filename} cannot be resumed: it lacks {", ".join(lacking)} (best and published checkpoints hold '
-                'weights only). Resume from an `epoch_*.pth` or `iter_*.pth`, or set `load_from` to start from its weights.'
-            )
-        if 'ema_state_dict' in checkpoint and not any(isinstance(hook, EMAHook) for hook in self.hooks):
-            raise CheckpointError(
-                f'Checkpoint {filename} was trained with averaged weights (EMAHook), and the config has no EMAHook. Add it to '
-                '`custom_hooks` as in the original config.'
-            )
-        # mmengine executes the config text stored in a checkpoint when it finds this key.
-        checkpoint['meta'].pop('config', None)
-
-    def _continue_epoch(self, position: dict | None, filename: str) -> None:
-        if position is None:
-            return
-        loop = self.train_loop
-        if not isinstance(loop, EpochBasedTrainLoop) or len(loop.dataloader) != position['of']:
-            raise CheckpointError(
-                f'Checkpoint {filename} was saved after {position["batches"]} of {position["of"]} batches of an epoch, and this '
-                f'run has {len(loop.dataloader)} batches an epoch. Resume with the same data, batch size and number of '
-                'processes, or from an `epoch_*.pth` with --reschedule.'
-            )
-        loop.first_batch = position['batches']
-
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None, **kwargs) -> None:
-        """Write a checkpoint under a temporary name, then rename it.
-
-        Raises:
-            CheckpointError: If it cannot be written; an older file of the same name is intact.
-        """
+        """Write a checkpoint under a temporary name, then rename it; raise CheckpointError if it cannot be written."""
         kwargs['meta'] = {**(kwargs.get('meta') or {}), 'recipe': self.recipe}
         with replacing(Path(out_dir) / filename, CheckpointError) as temporary:
             super().save_checkpoint(out_dir, temporary.name, file_client_args, **kwargs)

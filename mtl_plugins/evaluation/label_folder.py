@@ -31,7 +31,7 @@ Predict = Callable[[str, str, tuple[int, int]], np.ndarray]
 
 
 def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
-    """For each label with a folder of its name in ``folder``: its kind and its files.
+    """Return the kind and the files of each label with a folder of its name in ``folder``.
 
     The kinds are MiniScapes', or those of a ``dataset.json`` in ``folder`` or up to two folders above. Files are PNG, or have the
     suffix that the description names.
@@ -73,16 +73,15 @@ def _list_labels(folder: Path, kind: LabelKind) -> dict[str, Path]:
 
 
 def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_threads: int = 2) -> dict[str, float]:
-    """All scores of validation for predictions in the form in which they are submitted.
+    """Return all scores of validation for predictions in the form in which they are submitted, in constant memory.
 
     Args:
-        labels: What to score, see :func:`find_labels`.
+        labels: As :func:`find_labels` gives them.
         predict: ``predict(name, stem, (height, width))`` gives the codes of a prediction of that size. Called from several
             threads.
-        num_threads: Threads that decode and compare; memory does not depend on the number of images.
 
     Raises:
-        DataError: If a label is broken, or no label has a valid pixel for a task: no number says that honestly.
+        DataError: If a label is broken, or none has a valid pixel for a task.
     """
     scores: dict[str, float] = {}
     with ThreadPoolExecutor(num_threads) as pool:
@@ -104,9 +103,7 @@ def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_th
 
 
 def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:
-    """The guess for each label, as the codes of a submission; see :meth:`LabelKind.guess`.
-
-    A position that never had a valid label gets the guess made from all positions together.
+    """Return the guess for each label, as the codes of a submission; see :meth:`LabelKind.guess`.
 
     Raises:
         DataError: If the labels are missing, broken, of different sizes, or have no valid pixel.
@@ -122,7 +119,7 @@ def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:
 
 
 def score_position_baseline(baseline: Mapping[str, np.ndarray], labels: str | Path) -> dict[str, float]:
-    """All scores of validation for the guesses of :func:`fit_position_baseline` on a folder of labels.
+    """Return all scores of validation for the guesses of :func:`fit_position_baseline` on a folder of labels.
 
     Raises:
         DataError: If the labels are missing, broken, of another size, or lack a task.

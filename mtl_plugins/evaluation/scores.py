@@ -66,10 +66,10 @@ def reaches(scores: Mapping[str, float], targets: Mapping[str, float], rules: Ma
 
 
 def find_score(name: str, known: Iterable[str]) -> str | None:
-    """Return the one of the ``known`` names of scores that people mean by ``name``; None if there is none or several.
+    """Return the one of the ``known`` scores that people mean by ``name``; None if there is none or several.
 
-    It is the full name, the title (``'mIoU'``, ``'SI-logRMSE'``), the name of the label (``'depth'``) or the last word
-    (``'mean_iou'``); capitals, hyphens and underscores do not matter.
+    That is a full name, a title (``'mIoU'``), the name of a label (``'depth'``) or a last word (``'mean_iou'``); capitals,
+    hyphens and underscores do not matter.
     """
     known = list(known)
     if name in known:
@@ -102,10 +102,9 @@ def multitask_scores(scores: Mapping[str, float]) -> dict[str, float]:
 
 
 def with_ties_broken(scores: Mapping[str, float]) -> dict[str, float]:
-    """Return the scores by which checkpoints are chosen: while the multitask score is 0, the unclipped sum takes its place.
+    """Return the scores by which checkpoints are chosen: the unclipped sum replaces a multitask score of 0.
 
-    A score of 0 says that both tasks are below their thresholds, so that the sum is not positive: the order of all other scores
-    is kept, and of those that are 0 the larger sum is better.
+    Both tasks are then below their thresholds and the sum is not positive, so that the order of all other scores is kept.
     """
     if scores.get(SUMMARY_MULTITASK) == 0 and SUMMARY_UNCLIPPED in scores:
         return {**scores, SUMMARY_MULTITASK: scores[SUMMARY_UNCLIPPED]}

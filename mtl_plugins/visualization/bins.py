@@ -6,7 +6,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 
-from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.plots import to_array
 
@@ -17,7 +16,7 @@ _LABEL, _PREDICTION, _BINS = '#9aa0a6', '#d1495b', '#00527a'
 
 
 def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Per cent of the values in each cell; those outside count in the outer cells."""
+    """Return per cent of the values in each cell; those outside count in the outer cells."""
     counts, _ = np.histogram(np.clip(values, edges[0], edges[-1]), edges)
     return 100 * counts / max(len(values), 1)
 
@@ -25,26 +24,20 @@ def shares(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
 def render_bins(
     rows: Sequence[Mapping[str, np.ndarray]], kind: LabelKind, value_range: tuple[float, float], title: str | None = None
 ) -> np.ndarray:
-    """Draw samples beside each other: image, prediction, histogram of its metres on a log axis, bins below it.
+    """Draw samples next to each other: image, prediction, histogram of its metres on a log axis, and the bins below it.
 
-    Where a sample has labels, the histograms count labelled pixels only. Every bin is a tick at its metres; the line over the
-    ticks is the share of bins per cell, on the cells of the histogram.
+    Where a sample has labels, the histograms count labelled pixels only. Every bin is a tick at its metres, under the line of the
+    share of bins per cell of the histogram.
 
     Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``prediction`` ``(H, W)`` metres, ``bins`` ``(K,)`` metres and,
-            if known, ``label`` ``(H, W)`` metres, 0 = unknown.
-        kind: What is predicted; gives colours and names.
-        value_range: Metres at the ends of the axis, as of the head's bins.
-        title: Above everything.
+        rows: At least one, each with ``image`` ``(H, W, 3)`` uint8 RGB, ``prediction`` ``(H, W)`` metres, ``bins`` ``(K,)``
+            metres and, if known, ``label`` ``(H, W)`` metres, 0 = unknown.
+        kind: The label that is predicted; gives colours and names.
+        value_range: Metres at the ends of the axis.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.
-
-    Raises:
-        ArgumentError: If there is no row.
     """
-    if not rows:
-        raise ArgumentError('`rows` should hold at least one sample. Found none.')
     columns = min(COLUMNS, len(rows))
     blocks = -(-len(rows) // columns)
     height, width = rows[0]['image'].shape[:2]
@@ -59,10 +52,8 @@ def render_bins(
     for index, row in enumerate(rows):
         block, column = divmod(index, columns)
         image, prediction, histogram, ticks = axes[4 * block : 4 * block + 4, column]
-        for axis, content, name in (
-            (image, row['image'], 'image'),
-            (prediction, kind.colour(row['prediction']), kind.titles[1]),
-        ):
+        shown = kind.colour(row['prediction'])
+        for axis, content, name in ((image, row['image'], 'image'), (prediction, shown, kind.titles[1])):
             axis.imshow(content, interpolation='antialiased')
             axis.set_title(name, fontsize=10, pad=3)
         _draw_histogram(histogram, row, edges)
@@ -99,15 +90,8 @@ def _draw_bins(axis, bins: np.ndarray, edges: np.ndarray) -> None:
     _scale(axis, edges)
     axis.set_ylim(-0.45 * top, top)
     axis.set_yticks([tick for tick in axis.get_yticks() if 0 <= tick <= top])
-    axis.text(
-        0.99,
-        0.97,
-        f'{len(bins)} bins, {bins.min():.3g} to {bins.max():.3g} m',
-        transform=axis.transAxes,
-        ha='right',
-        va='top',
-        fontsize=9,
-    )
+    text = f'{len(bins)} bins, {bins.min():.3g} to {bins.max():.3g} m'
+    axis.text(0.99, 0.97, text, transform=axis.transAxes, ha='right', va='top', fontsize=9)
 
 
 def _scale(axis, edges: np.ndarray) -> None:

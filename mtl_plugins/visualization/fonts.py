@@ -14,13 +14,13 @@ _NO_FONT = 'Last Resort'
 
 
 def families_for(text: str) -> list[str]:
-    """The families of fonts in which matplotlib draws a text; a warning, once, if no installed font has all letters."""
+    """Return the families of fonts in which matplotlib draws a text; warn once if no installed font has all letters."""
     found = _font_for(_beyond(text))
     return [USUAL] if found is None else [USUAL, found.name]
 
 
 def pil_font(text: str, size: int) -> ImageFont.FreeTypeFont:
-    """The font in which PIL draws a text: its own one for Latin letters."""
+    """Return the font in which PIL draws a text: its own one for Latin letters."""
     try:
         text.encode('latin-1')
         return ImageFont.load_default(size)
@@ -30,7 +30,6 @@ def pil_font(text: str, size: int) -> ImageFont.FreeTypeFont:
 
 
 def _beyond(text: str) -> frozenset[int]:
-    """The letters that the usual font lacks."""
     return frozenset(map(ord, filter(str.isprintable, text))) - _letters(font_manager.findfont(USUAL))
 
 

@@ -42,7 +42,7 @@ def tidy(axis: Axes, x: str | None = None, y: str | None = None, grid: str = 'bo
 
 
 def distinct_colours(number: int) -> list:
-    """So many colours, always the same for the same number."""
+    """Return so many colours, always the same for the same number."""
     if number <= len(COLOURS):
         return list(COLOURS[:number])
     if number <= 20:
@@ -52,7 +52,7 @@ def distinct_colours(number: int) -> list:
 
 
 def to_array(figure: Figure) -> np.ndarray:
-    """The figure as uint8 RGB ``(height, width, 3)``."""
+    """Draw a figure as uint8 RGB ``(height, width, 3)``."""
     _show_letters(figure)
     canvas = FigureCanvasAgg(figure)
     with warnings.catch_warnings():
@@ -63,10 +63,7 @@ def to_array(figure: Figure) -> np.ndarray:
 
 
 def _show_letters(figure: Figure) -> None:
-    """Show names, such as those of runs and classes, as they are: between two ``$`` matplotlib reads a formula, or fails to.
-
-    Letters of any script are drawn in a font that has them.
-    """
+    """Show names as they are, in a font that has their letters: between two ``$`` matplotlib would read a formula."""
     formulae = set()
     for axes in figure.axes:
         for axis in (axes.xaxis, axes.yaxis):

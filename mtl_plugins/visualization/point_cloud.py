@@ -22,15 +22,10 @@ _STEPS = 32767
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """A pinhole camera, in pixels: the centre of the pixel at column u and row v is seen in the direction ``((u - cx) / fx, (v -
-    cy) / fy, 1)``, to the right, down, forward.
+    """Pinhole camera, in pixels: column u and row v look along ``((u - cx) / fx, (v - cy) / fy, 1)``: right, down, forward.
 
     Attributes:
-        fx: Focal length in widths of a pixel.
-        fy: In heights of a pixel.
-        cx: Column of the optical axis.
-        cy: Row of the optical axis.
-        is_assumed: Whether it is a guess.
+        is_assumed: True for a guess.
     """
 
     fx: float
@@ -47,14 +42,14 @@ class Intrinsics:
 
     @classmethod
     def from_angle(cls, size: tuple[int, int], angle: float = ASSUMED_ANGLE) -> 'Intrinsics':
-        """Square pixels, the axis in the middle, and the given horizontal angle of view in degrees, for (height, width)."""
+        """Return a camera of square pixels with the axis in the middle and a horizontal angle of view in degrees."""
         if not 0 < angle < 180:
             raise ArgumentError(f'`angle` of view should be between 0 and 180 degrees. Found {angle}.')
         focal = size[1] / 2 / np.tan(np.deg2rad(angle) / 2)
         return cls(float(focal), float(focal), (size[1] - 1) / 2, (size[0] - 1) / 2, is_assumed=True)
 
     def resized(self, old: tuple[int, int], new: tuple[int, int]) -> 'Intrinsics':
-        """Those of the image after it was resized from one height and width to another."""
+        """Return the camera of an image that was resized from one height and width to another."""
         y, x = new[0] / old[0], new[1] / old[1]
         cx, cy = (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5
         return Intrinsics(self.fx * x, self.fy * y, cx, cy, self.is_assumed)
@@ -106,9 +101,7 @@ def encode_ply(cloud: PointCloud, comment: str = '') -> bytes:
 
 
 def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int = MAX_POINTS) -> str:
-    """Return a page that shows the points and lets one turn, move and enlarge them. It needs no other file.
-
-    Of more than ``max_points`` some are left out, evenly.
+    """Return a page without other files that shows the points, evenly thinned to ``max_points``, for turning and zooming.
 
     Raises:
         ArgumentError: If there is no point.
@@ -116,7 +109,7 @@ def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int
     number = len(cloud.points)
     if not number:
         raise ArgumentError('`cloud` should have points. Found none.')
-    chosen = np.arange(number) if number <= max_points else np.linspace(0, number - 1, max_points).round().astype(np.int64)
+    chosen = np.linspace(0, number - 1, min(number, max_points)).round().astype(np.int64)
     points = cloud.points[chosen]
     scale = float(np.abs(points).max()) / _STEPS
     data = dict(

@@ -1,12 +1,21 @@
-"""A picture of predictions: rows of image | label | prediction | ... | error."""
+"""Pictures of predictions: rows of image | label | prediction | ... | error, predictions without labels, attention of classes."""
 
 from collections.abc import Mapping, Sequence
 
+import cv2
 import numpy as np
 
-from mtl_plugins.labels.colours import INVALID
+from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.tiles import render_tiles
+
+# How much of a class's colour covers the image.
+OPACITY = 0.6
+NARROWEST, WIDEST = 480, 1280
+TILE_WIDTH = 480
+# Share of the attention's colours in the picture, where there is none and where there is most; the rest is the image in grey.
+SHARES = (0.3, 0.75)
+NOTE = 'attention: dark .. yellow, from 0 to the most attended place of the image'
 
 
 def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 320) -> np.ndarray:
@@ -15,7 +24,7 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
     Args:
         rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some;
             and, if it has a name, ``caption``.
-        labels: The kinds by name. The order is that of the columns.
+        labels: The kinds by name, in the order of the columns.
         tile_width: Width of a picture in pixels.
 
     Returns:
@@ -43,13 +52,13 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
 
 
 def titles_of(name: str, kind: LabelKind, labels: Mapping[str, LabelKind]) -> tuple[str, str]:
-    """The two headings of a label, with its name where another one of the data has the same."""
+    """Return the two headings of a label, with its name where another one of the data has the same."""
     ambiguous = sum(other.titles == kind.titles for other in labels.values()) > 1
     return tuple(f'{title} ({name})' for title in kind.titles) if ambiguous else kind.titles
 
 
 def label_tiles(row: Mapping, labels: Mapping[str, LabelKind]) -> dict[str, np.ndarray]:
-    """``image`` and the colours of each label and prediction of a row, by heading."""
+    """Return ``image`` and the colours of each label and prediction of a row, by heading."""
     tiles = {'image': row['image']}
     for name, kind in labels.items():
         for title, values in zip(titles_of(name, kind, labels), (row['labels'], row['predictions']), strict=True):
@@ -59,7 +68,7 @@ def label_tiles(row: Mapping, labels: Mapping[str, LabelKind]) -> dict[str, np.n
 
 
 def drawn_errors(row: Mapping, labels: Mapping[str, LabelKind]) -> list[str]:
-    """The labels whose errors a row shows, in the order in which they are drawn."""
+    """Return the labels whose errors a row shows, in the order in which they are drawn."""
     known = [name for name, kind in labels.items() if kind.error_note and name in row['labels'] and name in row['predictions']]
     known.sort(key=lambda name: labels[name].error_rank)
     below = [name for name in known if labels[name].error_rank < 0]
@@ -67,7 +76,7 @@ def drawn_errors(row: Mapping, labels: Mapping[str, LabelKind]) -> list[str]:
 
 
 def error_picture(row: Mapping, labels: Mapping[str, LabelKind]) -> np.ndarray | None:
-    """Where predictions differ from labels ``(H, W, 3)``: kinds draw one over the other. Grey: no label. None if none draws."""
+    """Draw where predictions differ from labels ``(H, W, 3)``, grey without a label; None if no kind of the row draws."""
     names = drawn_errors(row, labels)
     if not names:
         return None
@@ -75,3 +84,86 @@ def error_picture(row: Mapping, labels: Mapping[str, LabelKind]) -> np.ndarray |
     for name in names:
         labels[name].draw_error(picture, row['labels'][name], row['predictions'][name])
     return picture
+
+
+def colour_over(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.ndarray:
+    """Return colours ``(H, W, 3)`` of predicted values; those of classes let the image through."""
+    colours = kind.colour(values)
+    if not kind.is_class_map:
+        return colours
+    return (image * np.float32(1 - OPACITY) + colours * np.float32(OPACITY)).round().astype(np.uint8)
+
+
+def render_prediction(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.ndarray:
+    """Draw the prediction of one label, as wide as the image within 480 to 1280 pixels, with its legend or bar: uint8 RGB."""
+    width = min(max(image.shape[1], NARROWEST), WIDEST)
+    return _render(image, {kind.name: values}, {kind.name: kind}, width, with_image=False)
+
+
+def render_side_by_side(image: np.ndarray, values: Mapping[str, np.ndarray], labels: Mapping[str, LabelKind]) -> np.ndarray:
+    """Draw the image ``(H, W, 3)`` and its predictions, by name of the label, in a row, with legend and bars: uint8 RGB."""
+    return _render(image, values, labels, TILE_WIDTH, with_image=True)
+
+
+def _render(
+    image: np.ndarray, values: Mapping[str, np.ndarray], labels: Mapping[str, LabelKind], width: int, with_image: bool
+) -> np.ndarray:
+    titles = {name: titles_of(name, labels[name], labels)[1] for name in values}
+    row = {'image': image, **{titles[name]: colour_over(image, each, labels[name]) for name, each in values.items()}}
+    kinds = [labels[name] for name in values]
+    bars = [bar for kind in kinds if (bar := kind.colour_bar())]
+    # A bar says what a note would.
+    notes = [note for kind in kinds if kind.colour_bar() is None and (note := kind.note())]
+    return render_tiles(
+        [row],
+        [*(['image'] if with_image else []), *titles.values()],
+        tile_width=width,
+        legend=[entry for kind in kinds for entry in kind.legend()],
+        notes=notes,
+        smooth=('image', *(titles[name] for name in values if labels[name].is_class_map)),
+        bars=bars,
+    )
+
+
+def crop_attention(attention: np.ndarray, padded_size: tuple[int, int], size: tuple[int, int]) -> np.ndarray:
+    """Return the cells of coarse maps ``(N, h, w)`` of a padded image that the image of ``size`` at its top left touches."""
+    height, width = (
+        -(-side * cells // padded) for side, cells, padded in zip(size, attention.shape[-2:], padded_size, strict=True)
+    )
+    return attention[:, :height, :width]
+
+
+def overlay_attention(image: np.ndarray, attention: np.ndarray, frame: Sequence[int] | None = None) -> np.ndarray:
+    """Draw coarse attention ``(h, w)``, scaled from 0 to its maximum, over an image ``(H, W, 3)`` in grey, with a frame."""
+    height, width = image.shape[:2]
+    heat = cv2.resize(np.ascontiguousarray(attention, np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    heat = heat / max(heat.max(), np.finfo(np.float32).tiny)
+    colours = colour_values(heat, np.ones(heat.shape, bool), 'inferno')
+    share = (SHARES[0] + (SHARES[1] - SHARES[0]) * heat)[..., None]
+    grey = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)[..., None]
+    picture = (share * colours + (1 - share) * grey).round().astype(np.uint8)
+    if frame is not None:
+        edge = max(min(picture.shape[:2]) // 40, 1)
+        inside = picture[edge:-edge, edge:-edge].copy()
+        picture[:] = frame
+        picture[edge:-edge, edge:-edge] = inside
+    return picture
+
+
+def render_attention_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 180) -> np.ndarray:
+    """Draw one row per sample: image, label, prediction, and the attention of each class over the image.
+
+    Args:
+        rows: As in :func:`render_prediction_grid`, with ``attention`` ``(N, h, w)`` of the classes after the first.
+        labels: The kind of the one label, by its name: a class map.
+        tile_width: Width of a picture in pixels.
+    """
+    (kind,) = labels.values()
+    tiles = []
+    for row in rows:
+        tiles.append(label_tiles(row, labels))
+        looks = zip(kind.classes[1:], row['attention'], strict=True)
+        tiles[-1].update({f'attention: {name}': overlay_attention(row['image'], attention) for name, attention in looks})
+    columns = list(dict.fromkeys(name for row in tiles for name in row))
+    smooth = [name for name in columns if name not in kind.titles]
+    return render_tiles(tiles, columns, tile_width=tile_width, legend=kind.legend(), notes=[NOTE], smooth=smooth)

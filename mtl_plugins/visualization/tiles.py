@@ -44,7 +44,7 @@ def render_tiles(
         notes: Sentences below them.
         smooth: Columns that are resampled smoothly; the others hold labels.
         bars: Colour bars, below the notes.
-        captions: A word on each row, written into the corner of its first tile.
+        captions: A word on each row, in the corner of its first tile.
 
     Returns:
         uint8 RGB ``(height, width, 3)``.

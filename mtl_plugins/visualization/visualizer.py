@@ -24,15 +24,7 @@ HISTOGRAM_FILE = 'histograms.jsonl'
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many values lie in each of K cells of equal width.
-
-    Attributes:
-        low: Where the first cell begins.
-        high: Where the last cell ends.
-        counts: ``(K,)`` int64.
-        total: Sum of the values.
-        total_squares: Sum of their squares.
-    """
+    """Counts ``(K,)`` int64 of values in cells of equal width from ``low`` to ``high``, and the sums of values and squares."""
 
     low: float
     high: float
@@ -42,7 +34,7 @@ class Histogram:
 
     @classmethod
     def of(cls, values: np.ndarray, num_cells: int = NUM_CELLS) -> 'Histogram | None':
-        """That of numbers of any shape, from the least to the largest; what is not finite is left out. None without any."""
+        """Count the finite numbers of an array, from the least to the largest; None if there is none."""
         values = np.asarray(values, np.float64).ravel()
         values = values[np.isfinite(values)]
         if not len(values):
@@ -63,18 +55,17 @@ class Histogram:
 
 @VISUALIZERS.register_module()
 class Visualizer(MMEngineVisualizer):
-    """mmengine's, which hands histograms, too, to every back end that takes them. Same arguments."""
+    """mmengine's, with the same arguments, which hands histograms, too, to every back end that takes them."""
 
     @master_only
     def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
-        """Record distributions by name at an iteration."""
         for backend in self._vis_backends.values():
             if hasattr(backend, 'add_histograms'):
                 backend.add_histograms(histograms, step)
 
     @master_only
     def start(self) -> None:
-        """Begin to record now rather than with the first value; called when it is known which run this is."""
+        """Begin to record now rather than with the first value."""
         for backend in self._vis_backends.values():
             if hasattr(backend, 'start'):
                 backend.start()
@@ -82,7 +73,7 @@ class Visualizer(MMEngineVisualizer):
 
 @VISBACKENDS.register_module()
 class LocalVisBackend(MMEngineLocalVisBackend):
-    """mmengine's, with histograms and with names of pictures that have folders. Same arguments.
+    """mmengine's, with the same arguments, and with histograms and pictures in folders.
 
     In ``<timestamp>/vis_data`` of the work dir:
 
@@ -103,7 +94,6 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 
     @force_init_env
     def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
-        """Append lines to ``histograms.jsonl``."""
         lines = [
             dict(name=name, step=step, low=histogram.low, high=histogram.high, counts=histogram.counts.tolist())
             for name, histogram in histograms.items()
@@ -130,7 +120,6 @@ class TensorboardVisBackend(MMEngineTensorboardVisBackend):
 
     @force_init_env
     def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
-        """Record distributions at an iteration."""
         for name, histogram in histograms.items():
             self._tensorboard.add_histogram_raw(
                 name,

@@ -23,9 +23,8 @@ RUN_ID = 'wandb_run_id'
 class WandbVisBackend(BaseVisBackend):
     """A run of Weights & Biases, with every value over the training iteration ``iter``. mmengine's ignores the step.
 
-    The id of the run is kept in the checkpoints: a training that is resumed goes on with the run, offline too. Nothing is started
-    before the first value, so that a test leaves no run. The key is that of ``wandb login`` or of ``WANDB_API_KEY``: it is no
-    argument, and none of the files of a run hold it.
+    The id of the run is kept in the checkpoints: a training that is resumed goes on with the run, offline too. A test leaves no
+    run. The key is that of ``wandb login`` or of ``WANDB_API_KEY``: it is no argument, and none of the files of a run hold it.
 
     Args:
         save_dir: Folder of the files of wandb.
@@ -98,7 +97,6 @@ class WandbVisBackend(BaseVisBackend):
     @property
     @force_init_env
     def experiment(self) -> Any:
-        """The run."""
         return self._run
 
     @force_init_env
@@ -106,7 +104,6 @@ class WandbVisBackend(BaseVisBackend):
         """Begin the run."""
 
     def add_config(self, config: Config, **kwargs) -> None:
-        """Keep the config for the start."""
         self._config = config.to_dict()
 
     @force_init_env
@@ -125,7 +122,6 @@ class WandbVisBackend(BaseVisBackend):
 
     @force_init_env
     def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
-        """Record distributions at an iteration."""
         import wandb
 
         values = {name: wandb.Histogram(np_histogram=(each.counts, each.edges)) for name, each in histograms.items()}

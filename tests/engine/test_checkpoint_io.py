@@ -6,7 +6,6 @@ import functools
 import http.server
 import os
 import pickle
-import re
 import struct
 import threading
 import zipfile
@@ -20,7 +19,7 @@ from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.utils.weights import load_weights
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.tiny import ITER_CONFIG, tiny_config
+from tests.tiny import tiny_config
 
 
 class Hostile:
@@ -131,28 +130,19 @@ def test_the_config_text_stored_in_a_checkpoint_is_not_executed_on_resume(traine
     assert not proof.exists()
 
 
-@pytest.mark.parametrize(
-    ('content', 'sentence'),
-    [(b'not a checkpoint', 'not a PyTorch checkpoint'), (b'', 'corrupt'), (pickle.dumps([1, 2]), 'not a PyTorch checkpoint')],
-)
-def test_a_corrupt_file_gives_one_sentence_that_names_it(tmp_path, content, sentence):
+def test_a_broken_file_gives_one_sentence_that_names_it(tmp_path):
     path = tmp_path / 'bad.pth'
-    path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=sentence) as caught:
-        load_checkpoint_file(path)
-    assert str(path) in str(caught.value)
-    assert '\n' not in str(caught.value)
+    torch.save({'state_dict': {'weight': torch.linspace(1, 2, 3000)}}, path)
+    whole = path.read_bytes()
+    cut = [(whole[: int(len(whole) * share)], 'corrupt|not a PyTorch checkpoint') for share in (0.0, 0.1, 0.5, 0.99)]
+    others = [(content, 'not a PyTorch checkpoint') for content in (b'not a checkpoint', pickle.dumps([1, 2]))]
+    for content, sentence in cut + others:
+        path.write_bytes(content)
+        with pytest.raises(CheckpointError, match=sentence) as caught:
+            load_checkpoint_file(path)
+        assert str(path) in str(caught.value) and '\n' not in str(caught.value)
     with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
         load_checkpoint_file(tmp_path / 'nowhere.pth')
-
-
-def test_a_truncated_checkpoint_gives_one_sentence(trained, tmp_path):
-    whole = open(find_latest_checkpoint(trained.work_dir), 'rb').read()
-    path = tmp_path / 'cut.pth'
-    for share in (0.1, 0.5, 0.99):
-        path.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(CheckpointError, match=re.escape(str(path))):
-            load_checkpoint_file(path)
 
 
 def test_another_architecture_is_refused_with_counts(trained, data_root, tmp_path):
@@ -184,14 +174,9 @@ def test_averaged_weights_are_not_continued_without_the_hook(data_root, tmp_path
         RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, train_cfg__max_epochs=2)).train()
 
 
-@pytest.mark.parametrize('config_file', ['epoch', 'iter'])
-def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeypatch, config_file):
+def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeypatch):
     # mmengine removes the old checkpoint and truncates the pointer before it writes the new one.
     overrides = dict(default_hooks__checkpoint__max_keep_ckpts=1)
-    if config_file == 'iter':
-        overrides |= dict(
-            config=ITER_CONFIG, default_hooks__checkpoint__interval=2, train_cfg__max_iters=6, train_cfg__val_interval=2
-        )
     config = tiny_config(data_root, tmp_path / 'run', **overrides)
     put, calls = LocalBackend.put, []
 
@@ -209,9 +194,7 @@ def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeyp
     assert load_checkpoint_file(latest)['state_dict']
     assert not [name for name in os.listdir(config.work_dir) if name.endswith('.tmp')]
     monkeypatch.setattr(LocalBackend, 'put', put)
-    config = tiny_config(data_root, tmp_path / 'run', resume=True, **overrides)
-    config.train_cfg.update(dict(max_iters=6) if config_file == 'iter' else dict(max_epochs=3))
-    RUNNERS.build(config).train()
+    RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, train_cfg__max_epochs=3, **overrides)).train()
 
 
 def test_checkpoints_hold_no_pickled_objects(trained):

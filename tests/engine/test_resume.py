@@ -1,5 +1,6 @@
 """A run that is interrupted and resumed is the run that was not."""
 
+import contextlib
 import csv
 import re
 import shutil
@@ -18,29 +19,41 @@ class Killed(BaseException):
     """Stands for the kill: no handler of ours or mmengine's catches it."""
 
 
-def _spy(runner, log: list, stop_at: int | None = None) -> None:
-    train_step = runner.model.train_step
+def _samples(runner, data) -> tuple:
+    """Iteration, sample indices and sum of the augmented pixels of a step."""
+    return runner.iter, data['sample_idx'].tolist(), data['inputs'].sum().item()
+
+
+def _steps(config, note=_samples, act=None, ends_with=None) -> list:
+    """Train, and return what ``note`` says of each step; ``act`` is called before it, and may end it with an exception."""
+    runner = RUNNERS.build(config)
+    log, train_step = [], runner.model.train_step
 
     def spied(data, optim_wrapper):
-        if runner.iter == stop_at:
-            raise Killed
-        log.append((runner.iter, data['sample_idx'].tolist(), data['inputs'].sum().item()))
+        if act is not None:
+            act(runner)
+        log.append(note(runner, data))
         return train_step(data, optim_wrapper)
 
     runner.model.train_step = spied
+    with pytest.raises(ends_with) if ends_with else contextlib.nullcontext():
+        runner.train()
+    return log
 
 
 def _run(config, stop_at: int | None = None) -> list:
-    """Train and return (iteration, sample indices, sum of the augmented pixels) of each step."""
-    runner = RUNNERS.build(config)
-    log: list = []
-    _spy(runner, log, stop_at)
-    if stop_at is None:
-        runner.train()
-    else:
-        with pytest.raises(Killed):
-            runner.train()
-    return log
+    """Train, up to a kill before step ``stop_at``."""
+
+    def kill(runner) -> None:
+        if runner.iter == stop_at:
+            raise Killed
+
+    return _steps(config, act=kill, ends_with=None if stop_at is None else Killed)
+
+
+def _rates(config) -> list[float]:
+    """The learning rate of each step."""
+    return _steps(config, lambda runner, data: runner.optim_wrapper.get_lr()['lr'][0])
 
 
 def _assert_equal(left, right, place: str = 'checkpoint') -> None:
@@ -187,20 +200,6 @@ def _warm_up_and_cosine(end: int) -> list[dict]:
     ]
 
 
-def _rates(config) -> list[float]:
-    """The learning rate of each step."""
-    runner = RUNNERS.build(config)
-    rates, train_step = [], runner.model.train_step
-
-    def spied(data, optim_wrapper):
-        rates.append(optim_wrapper.get_lr()['lr'][0])
-        return train_step(data, optim_wrapper)
-
-    runner.model.train_step = spied
-    runner.train()
-    return rates
-
-
 @pytest.fixture(scope='module')
 def two_epochs(data_root, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp('scheduled') / 'run'
@@ -267,16 +266,8 @@ def test_a_run_in_batches_counts_on_where_its_schedule_counts_epochs(data_root, 
 
 def test_iterations_are_trained_for_longer(data_root, tmp_path):
     def config(iterations, **overrides):
-        return tiny_config(
-            data_root,
-            tmp_path,
-            ITER_CONFIG,
-            train_cfg__max_iters=iterations,
-            train_cfg__val_interval=2,
-            param_scheduler__0__end=iterations,
-            optim_wrapper__optimizer__lr=0.01,
-            **overrides,
-        )
+        length = dict(train_cfg__max_iters=iterations, train_cfg__val_interval=2, param_scheduler__0__end=iterations)
+        return tiny_config(data_root, tmp_path, ITER_CONFIG, optim_wrapper__optimizer__lr=0.01, **length, **overrides)
 
     _rates(config(4))
     with pytest.raises(CheckpointError, match='`end` of PolyLR was 4 and is 6'):

@@ -18,12 +18,6 @@ from tests.engine.test_monitoring import read_scalars
 from tests.tiny import ITER_CONFIG, tiny_config
 
 
-def _train(config):
-    runner = RUNNERS.build(config)
-    runner.train()
-    return runner
-
-
 def test_runners_of_one_second_share_nothing(data_root, tmp_path, monkeypatch):
     frozen = SimpleNamespace(**{**vars(time), 'time': lambda: 1_800_000_000.0})
     monkeypatch.setattr(mmengine.runner.runner, 'time', frozen)
@@ -165,33 +159,6 @@ def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
     assert logged[0]['lr'] == pytest.approx(1e-4 * (1 - 1 / (32 * 4 - 1)) ** 0.9)
 
 
-def test_metrics_reach_the_log_and_the_table_under_their_names(data_root, tmp_path):
-    runner = _train(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
-    rows = [row for row in read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
-    assert [row['epoch'] for row in rows] == [1, 2]
-    assert {'metrics_task_semseg/road', 'metrics_task_depth/si_log_rmse', 'metrics_summary/semseg'} <= rows[0].keys()
-    header, *lines = (tmp_path / 'metrics.csv').read_text().splitlines()
-    assert header.startswith('epoch,iter,') and len(lines) == 2
-    assert list(tmp_path.glob('*/vis_data/vis_image/**/*.png'))
-    assert rows[0]['metrics_summary/multitask'] == 0
-    assert runner.message_hub.get_info('best_score') == max(row['metrics_summary/multitask_unclipped'] for row in rows)
-
-
-@pytest.mark.parametrize('task', ['semseg', 'depth'])
-def test_a_single_task_trains_and_is_selected_by_its_own_metric(data_root, tmp_path, task):
-    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
-    config.model.tasks = {task: config.model.tasks[task]}
-    config.model.task_balancing.weights = {task: 1.0}
-    config.val_evaluator.tasks = [task]
-    config.default_hooks.checkpoint.update(save_best=f'metrics_summary/{task}', rule='greater' if task == 'semseg' else 'less')
-    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
-        config[name].dataset.tasks = [task]
-    _train(config)
-    assert list(tmp_path.glob(f'best_metrics_summary_{task}_epoch_1.pth'))
-    (row,) = [row for row in read_scalars(tmp_path) if 'metrics_summary/multitask' in row]
-    assert row['metrics_summary/multitask'] == 0
-
-
 def test_bfloat16_trains_on_cpu(data_root, tmp_path):
     from mtl_plugins.config.options import set_mixed_precision
 
@@ -217,11 +184,9 @@ def test_gradient_accumulation_equals_the_larger_batch(data_root, tmp_path):
         config.model.task_balancing.weights = {'depth': 1.0}
         config.val_evaluator.tasks = ['depth']
         config.default_hooks.checkpoint.update(save_best='metrics_summary/depth', rule='less')
+        sgd = dict(type='SGD', lr=0.1)
         config.optim_wrapper = dict(
-            type='OptimWrapper',
-            optimizer=dict(type='SGD', lr=0.1),
-            accumulative_counts=accumulation,
-            clip_grad=dict(max_norm=1.0),
+            type='OptimWrapper', optimizer=sgd, accumulative_counts=accumulation, clip_grad=dict(max_norm=1.0)
         )
         # A decaying rate would be another one at the step of the larger batch.
         config.param_scheduler = []
@@ -236,30 +201,16 @@ def test_gradient_accumulation_equals_the_larger_batch(data_root, tmp_path):
         torch.testing.assert_close(accumulated[name], value, rtol=1e-4, atol=1e-6)
 
 
-def test_averaged_weights_are_validated_and_saved(data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1)
-    config.custom_hooks = [dict(type='EMAHook', momentum=0.5)]
-    runner = _train(config)
-    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
-    name = 'decode_head.head.predictor.weight'
-    live = dict(runner.model.named_parameters())[name]
-    assert not torch.equal(checkpoint['state_dict'][name], live)
-    assert torch.equal(checkpoint['ema_state_dict'][f'module.{name}'], live)
-
-
 def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path / 'train', train_cfg__max_epochs=2)
     config.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
-    _train(config)
+    RUNNERS.build(config).train()
     checkpoint = find_latest_checkpoint(tmp_path / 'train')
     scores = {}
     for loop in ('InferenceTestLoop', 'mmengine.TestLoop'):
         config = tiny_config(data_root, tmp_path / loop)
-        config.test_dataloader, config.test_evaluator, config.test_cfg = (
-            config.val_dataloader,
-            config.val_evaluator,
-            dict(type=loop),
-        )
+        config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
+        config.test_cfg = dict(type=loop)
         runner = RUNNERS.build(config)
         runner.start_from(checkpoint)
         weights = {name: value.clone() for name, value in runner.model.state_dict().items()}

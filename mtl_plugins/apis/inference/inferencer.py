@@ -23,7 +23,7 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import load_model
 from mtl_plugins.utils.files import scratch_folder
-from mtl_plugins.visualization.prediction_pictures import render_prediction, render_side_by_side
+from mtl_plugins.visualization.prediction_grid import render_prediction, render_side_by_side
 
 # At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
 MAX_PIXELS = 2**22

@@ -23,7 +23,7 @@ from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, shorten_paths, temporary_beside
 from mtl_plugins.utils.threads import map_in_order
 from mtl_plugins.visualization.point_cloud import ASSUMED_ANGLE, Intrinsics, encode_ply, make_point_cloud, render_viewer
-from mtl_plugins.visualization.prediction_pictures import colour_over
+from mtl_plugins.visualization.prediction_grid import colour_over
 
 KINDS = ('pictures', 'side-by-side', 'png', 'npy', 'points')
 _CODEC = 'mp4v'

@@ -1,10 +1,8 @@
-from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
+from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook, EarlyStoppingHook
 from mtl_plugins.engine.hooks.dino_hooks import CollapseHook, DINOScheduleHook
-from mtl_plugins.engine.hooks.early_stopping_hook import EarlyStoppingHook
 from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
-from mtl_plugins.engine.hooks.metrics_csv_hook import MetricsCsvHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
-from mtl_plugins.engine.hooks.run_record_hook import RunRecordHook
+from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook, RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook, StepSeedHook
 from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 

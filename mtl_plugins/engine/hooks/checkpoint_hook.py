@@ -1,4 +1,4 @@
-"""Checkpoints that are written before older ones go, and found again when the work dir moves."""
+"""What follows from the scores of a validation: checkpoints, written before older ones go, and early stopping."""
 
 import logging
 import os
@@ -7,15 +7,18 @@ import shutil
 from collections import deque
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
 from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, with_ties_broken
+from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, rule_of, with_ties_broken
+from mtl_plugins.records.metrics_file import read_row
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, write_pointer
 from mtl_plugins.utils.config_classes import suggest
@@ -32,14 +35,14 @@ def _restores_gradients(record: logging.LogRecord) -> bool:
 
 
 def best_checkpoint(runner) -> str | None:
-    """Path of the best checkpoint so far, of several scores by the first; None without one."""
+    """Return the path of the best checkpoint so far, of several scores by the first; None without one."""
     infos = runner.message_hub.runtime_info
     keys = [key for hook in runner.hooks if isinstance(hook, CheckpointHook) and hook.save_best for key in hook.key_indicators]
     return next((infos[name] for name in ('best_ckpt', *(f'best_ckpt_{key}' for key in keys)) if infos.get(name)), None)
 
 
 def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
-    """The buffers of each process, by name, such as BatchNorm's running statistics; None if they are the same everywhere.
+    """Return the buffers of each process, such as BatchNorm's running statistics, by name; None if all have the same.
 
     Within an epoch every process has its own, which :class:`SyncBuffersHook` averages at the end.
     """
@@ -55,7 +58,7 @@ def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | No
 
 
 def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
-    """The gradients that each process has accumulated for a step to come, by parameter; None between accumulations."""
+    """Return the gradients that each process has accumulated for a step to come, by parameter; None between accumulations."""
     if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict) or wrapper.should_update():
         return None
     return all_gather_object(
@@ -65,27 +68,25 @@ def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[
 
 @HOOKS.register_module()
 class AtomicCheckpointHook(CheckpointHook):
-    """mmengine's ``CheckpointHook`` that after a kill or with a full disk leaves a run that resumes exactly. Same arguments.
+    """mmengine's ``CheckpointHook``, with its arguments, for runs that resume exactly after a kill or a full disk.
 
     mmengine removes an outdated checkpoint before its successor is there; here it goes when the successor is complete, and the
-    earlier best one when ``metrics.csv`` has the row of the better validation, see :class:`MetricsCsvHook`. What a kill kept from
-    being removed goes at the next start. ``last_checkpoint`` is relative to the work dir, which may be moved. A run that is
-    resumed in another work dir leaves the first as it is, and copies its best checkpoint.
+    earlier best one when ``metrics.csv`` has the row of the better validation. What a kill kept from being removed goes at the
+    next start. A work dir may be moved. A run that is resumed in another one copies the best checkpoint.
 
-    Of multitask scores of 0 the one with the larger unclipped sum is the better, see :func:`with_ties_broken`. A checkpoint from
-    within an epoch holds the buffers of every process, see :func:`gather_buffers`, and one from within an accumulation their
-    gradients, so that as many processes resume exactly.
+    Of multitask scores of 0 the one with the larger unclipped sum is the better. A checkpoint from within an epoch holds the
+    buffers of every process, and one from within an accumulation their gradients, so that as many processes resume exactly.
     """
 
     _rank_buffers: list[dict[str, torch.Tensor]] | None = None
     _rank_gradients: list[dict[str, torch.Tensor]] | None = None
 
     def before_train(self, runner) -> None:
-        """Find the best checkpoint of a resumed run beside the checkpoint it resumes from, wherever that folder lies now."""
         super().before_train(runner)
         if runner.resumed_validation is not None:
             self._note_best(runner, runner.resumed_validation)
         hub = runner.message_hub
+        # The work dir may have moved: its files are beside the checkpoint.
         folder = Path(runner._load_from).resolve().parent if runner._resume else Path(runner.work_dir)
         for name in [name for name in hub.runtime_info if name == 'last_ckpt' or name.startswith('best_ckpt')]:
             path = folder / Path(hub.get_info(name)).name
@@ -152,10 +153,10 @@ class AtomicCheckpointHook(CheckpointHook):
             write_pointer(runner.work_dir, Path(self.out_dir) / filename)
 
     def save_interrupted(self, runner, meta: dict) -> Path:
-        """Save the state between two iterations as ``interrupted.pth``, which goes when the next regular checkpoint is there.
+        """Save the state between two iterations as ``interrupted.pth`` until the next regular checkpoint; all processes call it.
 
-        All processes call it, and none goes on before the file is written. ``meta`` has ``epoch`` and ``iter``, how many are
-        done; for a loop of epochs also ``position``: how many ``batches`` of the next one are done, ``of`` how many.
+        ``meta`` has the finished ``epoch`` and ``iter``; for a loop of epochs also ``position``: how many ``batches`` of the next
+        one are done, ``of`` how many.
         """
         self._save(runner, INTERRUPTED_NAME, meta)
         barrier()
@@ -203,21 +204,15 @@ class AtomicCheckpointHook(CheckpointHook):
             runner.logger.info(f'The best checkpoint with {score:0.4f} {known} at {unit} is saved to {name}.')
 
     def _bests(self) -> Iterator[tuple[str, str]]:
-        """Each score that a checkpoint is kept for, and what the names of the message hub end with for it."""
+        """Iterate the scores that a checkpoint is kept for, with the endings of their names in the message hub."""
         keys = self.key_indicators if self.save_best else ()
         yield from ((key, '' if len(keys) == 1 else f'_{key}') for key in keys)
 
     def _note_best(self, runner, metrics: Mapping[str, float]) -> list[tuple[str, float, str]]:
-        """Tell the message hub of the scores that are better than before, and return name, value and checkpoint of each."""
+        """Tell the message hub of scores that are better than before, and return name, value and checkpoint of each."""
         metrics = with_ties_broken(metrics)
         if self.save_best and 'auto' in self.key_indicators:
-            first = next(iter(metrics))
-            try:
-                self._init_rule(self.rules, [first])
-            except ValueError as error:
-                raise ConfigError(
-                    f"`rule` of the checkpoint hook should be 'greater' or 'less' for {first}, which `auto` takes. Found none."
-                ) from error
+            self._init_rule(self.rules, [next(iter(metrics))])
         infos, better = runner.message_hub.runtime_info, []
         for (key, ending), rule in zip(self._bests(), self.rules if self.save_best else (), strict=True):
             if key not in metrics:
@@ -237,7 +232,6 @@ class AtomicCheckpointHook(CheckpointHook):
         return better
 
     def _remove_other_bests(self, runner) -> None:
-        """Of each score only the best checkpoint stays."""
         for key, ending in self._bests():
             best = runner.message_hub.runtime_info.get(f'best_ckpt{ending}')
             if best is None or not Path(best).is_file():
@@ -254,3 +248,38 @@ class AtomicCheckpointHook(CheckpointHook):
         self.best_ckpt_path_dict = {key: path for key, path in paths.items() if path}
         self.best_ckpt_path = None
         super().after_train(runner)
+
+
+@HOOKS.register_module()
+class EarlyStoppingHook(MMEngineEarlyStoppingHook):
+    """mmengine's hook of this name, which compares scores as :class:`AtomicCheckpointHook` does.
+
+    A resumed run has waited as long as the validations in its ``metrics.csv`` say, up to the checkpoint it continues from.
+
+    Args:
+        monitor: Name of the score.
+        rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
+
+    Raises:
+        ConfigError: If ``rule`` is None and the name of the score does not tell it, or is none of the two.
+    """
+
+    def __init__(self, monitor: str, rule: str | None = None, **kwargs: Any) -> None:
+        rule = rule or rule_of(monitor)
+        if rule not in ('greater', 'less'):
+            raise ConfigError(f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}. Found {rule!r}.")
+        super().__init__(monitor, rule, **kwargs)
+
+    def before_train(self, runner) -> None:
+        stop, reason = False, ''
+        for row in runner.earlier_validations:
+            metrics = with_ties_broken(read_row(row))
+            if self.monitor in metrics:
+                stop, reason = self._check_stop_condition(metrics[self.monitor])
+        # A run that was killed after its last validation has no further epoch.
+        if stop and runner.resumed_validation is not None:
+            runner.train_loop.stop_training = True
+            runner.logger.info(reason)
+
+    def after_val_epoch(self, runner, metrics: dict[str, float]) -> None:
+        super().after_val_epoch(runner, with_ties_broken(metrics))

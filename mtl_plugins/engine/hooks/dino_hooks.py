@@ -12,37 +12,30 @@ from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import HOOKS
 
 
-def cosine(start: float, end: float, progress: float) -> float:
-    """Half a cosine wave from ``start`` at progress 0 to ``end`` at 1."""
+def _cosine(start: float, end: float, progress: float) -> float:
+    """Return half a cosine wave from ``start`` at progress 0 to ``end`` at 1."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
-
-
-def linear(start: float, end: float, progress: float) -> float:
-    """A straight line from ``start`` at progress 0 to ``end`` at 1, constant from there."""
-    return start + (end - start) * min(progress, 1.0)
 
 
 @HOOKS.register_module()
 class DINOScheduleHook(Hook):
-    """Before each iteration sets what depends on time; after each optimizer step moves the teacher.
+    """Schedules of DINO, and the step of its teacher after each optimizer step.
 
     All values are functions of the iteration and of the run's length alone, so that a resumed run continues them exactly.
 
     * Teacher temperature: linear, then constant.
     * Weight decay: half a cosine over the run from the optimizer's own. A group whose decay is a multiple of it, such as 0 of
       biases and norms, keeps that ratio.
-    * The last layer of the student's head is left as it is during the first epochs: its gradients are dropped between clipping
-      and step, so that the optimizer neither decays it nor starts its moments. Distributed training sees ordinary gradients.
-    * Momentum of the teacher: half a cosine over the run. An iteration that only accumulates gradients does not move it.
-
-    The learning rate is left to mmengine's schedulers.
+    * The last layer of the student's head rests during the first epochs: its gradients are dropped between clipping and step, so
+      that the optimizer neither decays it nor starts its moments.
+    * Momentum of the teacher: half a cosine over the run.
 
     Args:
         momentum: Of the teacher, at the first and after the last iteration.
         teacher_temperature: At the first iteration and after the warm-up.
         temperature_epochs: Length of that warm-up.
         end_weight_decay: After the last iteration; None keeps the optimizer's.
-        frozen_epochs: How long the last layer stays.
+        frozen_epochs: How long the last layer rests.
 
     Raises:
         ArgumentError: If a momentum is not in [0, 1], a temperature not positive, or a length negative.
@@ -83,7 +76,7 @@ class DINOScheduleHook(Hook):
         for group in optimizer.param_groups:
             # Kept by the optimizer's state: a resumed run finds the decay of its last iteration in the group.
             group.setdefault('initial_weight_decay', group.get('weight_decay', 0.0))
-        last_layer = _model(runner).student.head.last_layer
+        last_layer = unwrap(runner.model).student.head.last_layer
 
         def drop_gradients(*_) -> None:
             if self._frozen:
@@ -94,23 +87,20 @@ class DINOScheduleHook(Hook):
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         epochs = runner.iter / len(runner.train_dataloader)
         self._frozen = epochs < self.frozen_epochs
-        warmed_up = epochs / self.temperature_epochs if self.temperature_epochs else 1.0
-        _model(runner).teacher_temperature.fill_(linear(*self.teacher_temperature, warmed_up))
+        warmed_up = min(epochs / self.temperature_epochs, 1.0) if self.temperature_epochs else 1.0
+        first, last = self.teacher_temperature
+        unwrap(runner.model).teacher_temperature.fill_(first + (last - first) * warmed_up)
         if self.end_weight_decay is None:
             return
         optimizer = runner.optim_wrapper.optimizer
         start = optimizer.defaults['weight_decay']
-        decay = cosine(start, self.end_weight_decay, runner.iter / runner.max_iters)
+        decay = _cosine(start, self.end_weight_decay, runner.iter / runner.max_iters)
         for group in optimizer.param_groups:
             group['weight_decay'] = decay * group['initial_weight_decay'] / start
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
         if runner.optim_wrapper.should_update():
-            _model(runner).update_teacher(cosine(*self.momentum, runner.iter / runner.max_iters))
-
-
-def _model(runner):
-    return unwrap(runner.model)
+            unwrap(runner.model).update_teacher(_cosine(*self.momentum, runner.iter / runner.max_iters))
 
 
 _TERMS = ('entropy', 'kl', 'marginal_entropy')
@@ -129,17 +119,13 @@ _ADVICE = {
 def find_collapse(
     entropy: float, kl: float, marginal_entropy: float, num_outputs: int, *, margin: float, max_kl: float
 ) -> str | None:
-    """The kind of collapse, ``'dominated'`` or ``'uniform'``, or None.
+    """Return the kind of collapse, ``'dominated'`` or ``'uniform'``, or None.
 
     Both kinds of the paper (arXiv 2104.14294, section 5.3) give every image the same distribution. With K outputs, in nats:
 
-    * dominated: the entropy of the mean distribution is below ``margin log K``. It bounds the mean entropy of the images'
-      distributions from above, but that alone proves nothing: a teacher that is sure of different outputs for different images
-      has an entropy near 0 as well.
-    * uniform: the mean entropy is above ``(1 - margin) log K``, and the divergence of student and teacher is below ``max_kl``. At
-      the start the centred teacher is close to uniform too, but the student, at its higher temperature, not yet.
-
-    ``entropy`` is the mean entropy, ``kl`` the mean divergence, ``marginal_entropy`` that of the mean distribution.
+    * dominated: ``marginal_entropy``, that of the mean distribution, is below ``margin log K``.
+    * uniform: the mean ``entropy`` is above ``(1 - margin) log K``, and the mean divergence ``kl`` of student and teacher is
+      below ``max_kl``. At the start the centred teacher is close to uniform too, but the student is not yet.
     """
     log_outputs = math.log(num_outputs)
     if marginal_entropy < margin * log_outputs:
@@ -152,8 +138,6 @@ def find_collapse(
 @HOOKS.register_module()
 class CollapseHook(Hook):
     """Warn once, in words, when the means of several intervals in a row meet the criterion of :func:`find_collapse`.
-
-    The values themselves are in the log: ``entropy``, ``kl`` and ``marginal_entropy``.
 
     Args:
         interval: Iterations whose mean is judged; one transfer from the device each.

@@ -1,9 +1,8 @@
-"""A training that is asked to go away leaves a checkpoint behind from which it goes on as if nothing had been."""
+"""Stopping on a signal, with a checkpoint that resumes exactly."""
 
 import os
 import signal
 import threading
-from collections.abc import Sequence
 
 import torch
 from mmengine.dist import get_world_size
@@ -20,34 +19,29 @@ from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_under_tor
 class PreemptionHook(Hook):
     """On SIGUSR1 or SIGTERM end the training before its next step, with a checkpoint that ``--resume`` continues exactly.
 
-    A step is an optimizer step: iterations that only accumulate gradients are gone through first. So is a validation that is
-    under way or due, and the notice that a cluster gives should be longer than that. After the last step the training just ends.
-    Then, and once it stopped, the signals do again what they did before.
+    Iterations that only accumulate gradients, and a validation that is under way or due, are finished first: a cluster should
+    give longer notice than that.
 
     Several processes stop before the same iteration, no matter which of them got the signal: every ``interval`` iterations each
     starts a maximum over "I was asked" on the CPU, which runs beside the training, and reads the one that it started ``interval``
-    iterations ago. No GPU is waited for, and the stop comes at most twice ``interval`` iterations after the signal. Under
-    ``torchrun``, which ends the workers of a broken group by SIGTERM, only SIGUSR1 counts; ``tools/launch.py`` takes both.
+    iterations ago. The stop comes at most twice ``interval`` iterations after the signal. Under ``torchrun``, which ends the
+    workers of a broken group by SIGTERM, only SIGUSR1 counts; ``tools/launch.py`` takes both.
 
     Args:
         interval: Iterations between two agreements of several processes.
-        signals: Names of the signals.
 
     Raises:
-        ArgumentError: If ``interval`` is not positive, or a signal is unknown.
+        ArgumentError: If ``interval`` is not positive.
         TrainingInterrupted: Out of the training, when the state is saved.
     """
 
     priority = 'VERY_HIGH'
 
-    def __init__(self, interval: int = 10, signals: Sequence[str] = SIGNALS) -> None:
+    def __init__(self, interval: int = 10) -> None:
         if interval < 1:
             raise ArgumentError(f'`interval` should be positive. Found {interval}.')
-        unknown = [name for name in signals if name not in signal.Signals.__members__]
-        if unknown:
-            raise ArgumentError(f"`signals` should be names such as 'SIGUSR1'. Found {unknown[0]!r}.")
         self.interval = interval
-        self.signals = tuple(name for name in signals if name != 'SIGTERM' or not is_under_torchrun())
+        self.signals = tuple(name for name in SIGNALS if name != 'SIGTERM' or not is_under_torchrun())
         self._received: str | None = None
         self._stop_file = stop_file()
         self._agreed = False

@@ -1,7 +1,9 @@
-"""``run.json`` in the work dir, kept up to date."""
+"""``metrics.csv`` and ``run.json`` in the work dir, kept up to date."""
 
+import contextlib
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,25 +13,61 @@ from mmengine.hooks import CheckpointHook, Hook
 
 from mtl_plugins.datasets.loading.fingerprint import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
-from mtl_plugins.engine.state import unwrap
+from mtl_plugins.engine.state import is_training, unwrap
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
-from mtl_plugins.records.metrics_file import FILE_NAME, best_validation, read_metrics, read_row
+from mtl_plugins.records.metrics_file import FILE_NAME, best_validation, format_metrics, read_metrics, read_row, rows_up_to
 from mtl_plugins.records.provenance import processor_name
 from mtl_plugins.records.record import LOCK_NAME, read_record_file, training_time
 from mtl_plugins.records.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.utils.files import hold_lock
+from mtl_plugins.utils.files import hold_lock, replacing
 from mtl_plugins.utils.memory import peak_memory
 
 _MIB = 2**20
 
 
 @HOOKS.register_module()
+class MetricsCsvHook(Hook):
+    """Keep ``metrics.csv`` in the work dir: epoch, iteration and every metric, a row per validation of this run.
+
+    With its row a validation is done: a resumed run whose checkpoint has none does the validation again. So the best checkpoint
+    is written before the row, and the earlier best one is removed after it.
+    """
+
+    # Between the hook of the checkpoints and that of the record.
+    priority = 95
+
+    def before_train(self, runner) -> None:
+        if runner.resumed_validation is not None:
+            runner.message_hub.update_info('validated_iter', runner.iter)
+        path = Path(runner.work_dir) / FILE_NAME
+        if is_main_process() and rows_up_to(path, sys.maxsize) != list(runner.earlier_validations):
+            if runner.earlier_validations:
+                self._write(path, runner.earlier_validations)
+            else:
+                path.unlink()
+
+    def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
+        # A stand-alone validation has no training to report on.
+        if not metrics or not is_training(runner):
+            return
+        if is_main_process():
+            path = Path(runner.work_dir) / FILE_NAME
+            self._write(path, [*rows_up_to(path, runner.iter - 1), {'epoch': runner.epoch, 'iter': runner.iter, **metrics}])
+        runner.message_hub.update_info('validated_iter', runner.iter)
+
+    @staticmethod
+    def _write(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+        with replacing(path) as temporary:
+            temporary.write_text(format_metrics(rows), encoding='utf-8')
+
+
+@HOOKS.register_module()
 class RunRecordHook(Hook):
     """Keep the record of a run, see :mod:`mtl_plugins.records.record`: after each validation, every few seconds, at the end.
 
-    Nothing is read from a GPU that the log has not read. A record that cannot be written costs a warning, not the training.
+    A record that cannot be written costs a warning, not the training.
 
     Args:
         interval: Seconds between two updates within an epoch.
@@ -59,7 +97,8 @@ class RunRecordHook(Hook):
         earlier = _read(runner.work_dir)
         self._earlier_sessions = earlier.get('sessions', [{}])[:-1]
         self._memory = earlier.get('memory_mib') or 0.0
-        device = _describe_device()
+        name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
+        device = dict(name=name, processes=get_world_size(), threads=torch.get_num_threads())
         self._session = dict(
             from_iter=runner.iter,
             iterations=0,
@@ -174,15 +213,14 @@ class RunRecordHook(Hook):
 
     def _peak_memory(self) -> float | None:
         self._look_at_gpu()
-        if not torch.cuda.is_available():
-            peak = peak_memory()
-            if peak is None:
-                return None
-            self._memory = max(self._memory, peak / _MIB)
+        peak = 0 if torch.cuda.is_available() else peak_memory()
+        if peak is None:
+            return None
+        self._memory = max(self._memory, peak / _MIB)
         return round(self._memory, 1)
 
     def _describe_scores(self, runner) -> dict[str, Any]:
-        """Return the validations in ``metrics.csv``; one that the record missed gets the current times."""
+        """Return the validations in ``metrics.csv``; those that the record missed get the current times."""
         rows = read_metrics(Path(runner.work_dir) / FILE_NAME)
         scores = [read_row(row) for row in rows]
         monitor, rule = _monitor(runner)
@@ -218,16 +256,11 @@ def _read(work_dir: str) -> dict[str, Any]:
 
 
 def _monitor(runner) -> tuple[str | None, str | None]:
-    """The score that decides which checkpoint is kept, and which of two values is the better."""
+    """Return the score that decides which checkpoint is kept, and which of two values is the better."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best:
             return hook.key_indicators[0], hook.rules[0]
     return None, None
-
-
-def _describe_device() -> dict[str, Any]:
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else processor_name()
-    return dict(name=name, processes=get_world_size(), threads=torch.get_num_threads())
 
 
 def _describe_data(runner) -> dict[str, dict]:
@@ -240,14 +273,12 @@ def _describe_data(runner) -> dict[str, dict]:
 
 
 def _count_flops(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
-    """``flops`` and ``flops_size`` where a batch is a stack of images and the model takes one."""
+    """Return ``flops`` and ``flops_size`` where a batch is a stack of images and the model takes one, else None for both."""
     inputs = batch.get('inputs') if isinstance(batch, Mapping) else None
-    if not isinstance(inputs, torch.Tensor) or inputs.ndim != 4:
-        return dict(flops=None, flops_size=None)
-    # Images wait for the data preprocessor with their channels last, or as mmseg has them.
-    size = tuple(inputs.shape[1:3] if inputs.shape[-1] == 3 else inputs.shape[2:])
-    try:
-        return dict(flops=count_flops_of_size(unwrap(model), size), flops_size=size)
-    except Exception:
-        # Any model may do anything that has no meaning without values; its training goes on.
-        return dict(flops=None, flops_size=None)
+    # Any model may do anything that has no meaning without values; its training goes on.
+    with contextlib.suppress(Exception):
+        if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
+            # Images wait for the data preprocessor with their channels last, or as mmseg has them.
+            size = tuple(inputs.shape[1:3] if inputs.shape[-1] == 3 else inputs.shape[2:])
+            return dict(flops=count_flops_of_size(unwrap(model), size), flops_size=size)
+    return dict(flops=None, flops_size=None)

@@ -1,5 +1,7 @@
 """Seeds of each step, and its losses and learning rates, read from the device once per log interval."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 from mmengine.hooks import Hook, LoggerHook, RuntimeInfoHook
@@ -12,15 +14,21 @@ from mtl_plugins.visualization.visualizer import Visualizer
 _MAX_HISTORY = 1000
 
 
+class _Step(NamedTuple):
+    """Iteration, losses and norm of the gradients on the device, and the sample indices of the batch; some None if unknown."""
+
+    iteration: int
+    losses: dict[str, torch.Tensor]
+    norm: torch.Tensor | None
+    samples: torch.Tensor | None
+
+
 def _is_free_to_read(value: torch.Tensor) -> bool:
     return value.device.type == 'cpu'
 
 
 def learned_weights(model: torch.nn.Module) -> dict[str, torch.Tensor]:
-    """The parameters of a model's task balancing as scalars.
-
-    ``task_balancing/<parameter>`` of one value, ``task_balancing/<parameter>/<task>`` of one per task, else a number at the end.
-    """
+    """Return the parameters of a model's task balancing as scalars, with the name of a task at the end where each has one."""
     model = unwrap(model)
     balancing = getattr(model, 'task_balancing', None)
     scalars = {}
@@ -40,24 +48,20 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
 
     Losses, and the norms of the gradients that an :class:`OptimWrapper` leaves, stay on the device until the :class:`LoggerHook`
     prints; then their mean since the last print goes to the message hub, the norm as ``grad_norm``. On CPU each is checked at
-    once, on a GPU at each print and before each checkpoint. ``lr`` is the rate of the first group of parameters; where the
-    groups differ, ``min_lr`` and ``max_lr`` stand beside it. What the task balancing learns has the names of
-    :func:`learned_weights`.
-
-    When training begins, the run is known, and the log back ends start.
+    once, on a GPU at each print and before each checkpoint, so that no broken weights are saved. ``lr`` is the rate of the first
+    group of parameters; if the groups differ, there are also ``min_lr`` and ``max_lr``. The parameters of the task balancing
+    are ``task_balancing/<parameter>/<task>``.
 
     Raises:
         NonFiniteGradientError: If a norm is NaN or infinite and the wrapper's ``non_finite`` is ``'stop'``; with ``'skip'`` the
-            log tells how many steps were left out. As below, no checkpoint is written.
+            log tells how many steps were left out.
         NonFiniteLossError: If a loss is NaN or infinite, with the iteration, all losses and the sample indices of its batch.
-            No checkpoint of the broken weights is written.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self) -> None:
-        self._pending: list[tuple[int, dict[str, torch.Tensor], torch.Tensor | None]] = []
-        self._norms: list[tuple[int, torch.Tensor]] = []
+        self._pending: list[_Step] = []
         self._interval = 1
 
     def before_train(self, runner) -> None:
@@ -74,21 +78,19 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
         losses = {name: value for name, value in (outputs or {}).items() if isinstance(value, torch.Tensor)}
-        self._pending.append((runner.iter, losses, (data_batch or {}).get('sample_idx')))
-        if all(map(_is_free_to_read, losses.values())):
-            self._check(runner.iter, {name: float(value) for name, value in losses.items()}, self._pending[-1][2])
-        wrapper = runner.optim_wrapper
         # None in an iteration that only accumulates gradients, absent from other wrappers.
-        if getattr(wrapper, 'last_norm', None) is not None:
-            self._norms.append((runner.iter, wrapper.last_norm))
-            if wrapper.non_finite == 'stop' and _is_free_to_read(wrapper.last_norm):
-                self._check_norm(runner.iter, float(wrapper.last_norm))
-            wrapper.last_norm = None
+        norm = getattr(runner.optim_wrapper, 'last_norm', None)
+        if norm is not None:
+            runner.optim_wrapper.last_norm = None
+        step = _Step(runner.iter, losses, norm, (data_batch or {}).get('sample_idx'))
+        self._pending.append(step)
+        if all(map(_is_free_to_read, losses.values())):
+            self._check(runner, step, [float(value) for value in losses.values()], None if norm is None else float(norm))
         if self.every_n_inner_iters(batch_idx, self._interval) or self.end_of_epoch(runner.train_dataloader, batch_idx):
             self._flush(runner)
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        """Read the losses up to here, so that weights after a NaN are never saved; of the log history save the last values."""
+        """Check the losses up to here; of the log history save the last values."""
         self._flush(runner)
         infos = {
             name: value.item() if isinstance(value, np.generic) else value
@@ -106,26 +108,33 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     def _flush(self, runner) -> None:
         if not self._pending:
             return
-        names = list(self._pending[-1][1])
+        names = list(self._pending[-1].losses)
         learned = learned_weights(runner.model)
         groups = (
-            [losses[name] for _, losses, _ in self._pending for name in names],
-            [norm for _, norm in self._norms],
+            [step.losses[name] for step in self._pending for name in names],
+            [step.norm for step in self._pending if step.norm is not None],
             list(learned.values()),
         )
         # One transfer for the whole interval.
         values = torch.stack([value.float() for group in groups for value in group]).cpu()
         rows, norms, weights = values.split([len(group) for group in groups])
         rows = rows.reshape(-1, len(names))
-        for (step, _, samples), row in zip(self._pending, rows, strict=True):
-            self._check(step, dict(zip(names, row.tolist(), strict=True)), samples)
+        known_norms = iter(norms.tolist())
+        for step, row in zip(self._pending, rows.tolist(), strict=True):
+            self._check(runner, step, row, None if step.norm is None else next(known_norms))
         self._pending.clear()
         hub = runner.message_hub
         for name, mean in zip(names, rows.double().mean(0).tolist(), strict=True):
             hub.update_scalar(f'train/{name}', mean)
         for name, weight in zip(learned, weights.tolist(), strict=True):
             hub.update_scalar(f'train/{name}', weight)
-        self._flush_norms(runner, norms)
+        finite = norms[norms.isfinite()]
+        if len(finite) < len(norms):
+            runner.logger.warning(
+                f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
+            )
+        if len(finite):
+            hub.update_scalar('train/grad_norm', float(finite.double().mean()))
         for name, values in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', values[0])
             if len(set(values)) > 1:
@@ -134,40 +143,21 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
         for history in hub.log_scalars.values():
             history.max_length = _MAX_HISTORY
 
-    def _flush_norms(self, runner, norms: torch.Tensor) -> None:
-        steps = [step for step, _ in self._norms]
-        self._norms.clear()
-        if not steps:
-            return
-        finite = norms[norms.isfinite()]
-        if runner.optim_wrapper.non_finite == 'stop':
-            for step, norm in zip(steps, norms.tolist(), strict=True):
-                self._check_norm(step, norm)
-        elif len(finite) < len(norms):
-            runner.logger.warning(
-                f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
-            )
-        if len(finite):
-            runner.message_hub.update_scalar('train/grad_norm', float(finite.double().mean()))
-
     @staticmethod
-    def _check_norm(step: int, norm: float) -> None:
-        if not abs(norm) < float('inf'):
+    def _check(runner, step: _Step, losses: list[float], norm: float | None) -> None:
+        number = step.iteration + 1
+        if not all(abs(value) < float('inf') for value in losses):
+            listed = ', '.join(f'{name} {value:g}' for name, value in zip(step.losses, losses, strict=True))
+            indices = 'unknown' if step.samples is None else ', '.join(str(index) for index in step.samples.tolist())
+            raise NonFiniteLossError(
+                f'The loss is not finite at iteration {number}: {listed}; dataset indices of the batch: {indices}. Look at these '
+                'samples, lower the learning rate or clip gradients, and resume from the last checkpoint.'
+            )
+        if norm is not None and runner.optim_wrapper.non_finite == 'stop' and not abs(norm) < float('inf'):
             raise NonFiniteGradientError(
-                f'The norm of the gradients is {norm:g} at iteration {step + 1}. Resume from the last checkpoint with a lower '
+                f'The norm of the gradients is {norm:g} at iteration {number}. Resume from the last checkpoint with a lower '
                 "learning rate, or leave such steps out: `optim_wrapper.non_finite='skip'`."
             )
-
-    @staticmethod
-    def _check(step: int, losses: dict[str, float], samples: torch.Tensor | None) -> None:
-        if all(abs(value) < float('inf') for value in losses.values()):
-            return
-        listed = ', '.join(f'{name} {value:g}' for name, value in losses.items())
-        indices = 'unknown' if samples is None else ', '.join(str(index) for index in samples.tolist())
-        raise NonFiniteLossError(
-            f'The loss is not finite at iteration {step + 1}: {listed}; dataset indices of the batch: {indices}. Look at these '
-            'samples, lower the learning rate or clip gradients, and resume from the last checkpoint.'
-        )
 
 
 @HOOKS.register_module()

@@ -23,10 +23,10 @@ THRESHOLDS = np.arange(1, NUM_THRESHOLDS + 1) / (NUM_THRESHOLDS + 1)
 
 
 def image_boundary_counts(label: np.ndarray, prediction: np.ndarray, tolerance: int) -> np.ndarray:
-    """Counts of one image at each of ``THRESHOLDS``: ``(4, 99)`` int64.
+    """Return ``(4, 99)`` int64, counts of one image at each of ``THRESHOLDS``.
 
     In this order: predicted pixels, those near a label, labelled pixels, those near a prediction. A labelled pixel is near a
-    prediction at every threshold up to the largest probability within the tolerance, so that two histograms tell all of it.
+    prediction at every threshold up to the largest probability within the tolerance.
 
     Args:
         label: ``(H, W)`` uint8: 1 on a boundary, 0 elsewhere, 255 = ignored.
@@ -60,7 +60,7 @@ def _disc(radius: int) -> np.ndarray:
 
 
 def _at_least(passed: np.ndarray) -> np.ndarray:
-    """How many pixels pass each threshold."""
+    """Return how many pixels pass each threshold."""
     counts = np.bincount(passed, minlength=NUM_THRESHOLDS + 1)
     return counts[::-1].cumsum()[::-1][1:].astype(np.int64)
 

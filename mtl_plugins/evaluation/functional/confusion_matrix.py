@@ -13,7 +13,7 @@ _EPSILON = 1e-12
 
 
 def new_confusion_matrix(num_classes: int) -> np.ndarray:
-    """An empty ``(num_classes, num_classes)`` int64 matrix; rows are labels, columns predictions."""
+    """Return an empty ``(num_classes, num_classes)`` int64 matrix; rows are labels, columns predictions."""
     return np.zeros((num_classes, num_classes), dtype=np.int64)
 
 
@@ -22,8 +22,8 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
 
     Args:
         confusion: ``(C, C)`` int64, rows are labels, columns predictions.
-        label: Class ids ``0..C-1`` or 255 (ignored), ``uint8``, any shape.
-        prediction: Class ids ``0..C-1``, ``uint8``, same shape. The range is checked at ignored pixels too.
+        label: Class ids ``0..C-1`` or 255, ``uint8``, any shape.
+        prediction: Class ids ``0..C-1``, ``uint8``, same shape, at ignored pixels too.
 
     Raises:
         TypeError: If a map is not ``uint8``.
@@ -51,18 +51,18 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
 
 
 def class_iou(confusion: np.ndarray) -> np.ndarray:
-    """Per class ``100 * TP / max(TP + FP + FN, 1e-12)``: ``(C,)`` float64, 0 for a class that occurs nowhere."""
+    """Return ``100 * TP / max(TP + FP + FN, 1e-12)`` of each class, ``(C,)`` float64, 0 for one that occurs nowhere."""
     true_positive = np.diag(confusion).astype(np.float64)
     return 100 * true_positive / np.maximum(_union(confusion), _EPSILON)
 
 
 def mean_iou(confusion: np.ndarray) -> float:
-    """Plain mean of :func:`class_iou` over all classes: a class that occurs nowhere counts as 0."""
+    """Return the mean of :func:`class_iou` over all classes."""
     return float(class_iou(confusion).mean())
 
 
 def nan_mean_iou(confusion: np.ndarray) -> float:
-    """Mean of :func:`class_iou` over the classes found in labels or predictions; NaN without any labelled pixel."""
+    """Return the mean of :func:`class_iou` over the classes found in labels or predictions; NaN without any labelled pixel."""
     occurs = _union(confusion) > 0
     return float(class_iou(confusion)[occurs].mean()) if occurs.any() else float('nan')
 

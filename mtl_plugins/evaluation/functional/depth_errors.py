@@ -30,7 +30,7 @@ _BLOCK = 2**14
 
 
 def image_depth_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
-    """The errors of one image in the order of ``DEPTH_METRICS``, computed in float64.
+    """Return the errors of one image in the order of ``DEPTH_METRICS``, computed in float64.
 
     Args:
         label: Metres, float32 or float64, any shape; valid where > 0.
@@ -66,7 +66,7 @@ def image_depth_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray 
 
 
 def _measure_block(label: np.ndarray, prediction: np.ndarray) -> list[float]:
-    """Number of valid pixels, mean of e, sum of its squared deviations, then the sums behind the other errors."""
+    """Return number of valid pixels, mean of e, sum of its squared deviations, then the sums behind the other errors."""
     _check_finite('prediction', prediction)
     valid_mask = label > 0
     num_valid = np.count_nonzero(valid_mask)

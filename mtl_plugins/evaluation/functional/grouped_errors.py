@@ -6,19 +6,16 @@ import numpy as np
 
 
 def groups_between(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Which group each positive value falls into, int64 of its shape: group ``k`` is ``edges[k] <= value < edges[k + 1]``.
+    """Return the group ``k`` of each value, ``edges[k] <= value < edges[k + 1]``; -1 for values that are not positive.
 
-    Values beyond the edges fall into the outer groups, so that none is lost; those that are not positive into none (-1).
+    Values beyond the edges are in the outer groups.
     """
     groups = np.searchsorted(edges[1:-1], values, side='right')
     return np.where(values > 0, groups, -1)
 
 
 def groups_of_places(size: tuple[int, int], grid: tuple[int, int]) -> np.ndarray:
-    """The cell of each pixel of an image of ``size``, ``(H, W)`` int64, numbered row by row.
-
-    The cells of a ``grid`` of rows and columns are equally large, up to a pixel; images of any size share them.
-    """
+    """Return the cell ``(H, W)`` int64 of each pixel of an image of ``size`` in a ``grid`` of rows and columns, row by row."""
     rows, columns = (np.arange(side) * cells // side for side, cells in zip(size, grid, strict=True))
     return rows[:, None] * grid[1] + columns[None, :]
 

@@ -21,16 +21,11 @@ _LIMITS = (11.25, 22.5, 30.0)
 
 
 def image_normal_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray | None:
-    """The errors of one image in the order of ``NORMAL_METRICS``, computed in float64.
-
-    The angle is ``atan2(|u x v|, u . v)``, exact for small angles, where the arc cosine of a dot product loses half the digits.
+    """Return the errors of one image in the order of ``NORMAL_METRICS``, ``(6,)`` float64, or None without a valid pixel.
 
     Args:
         label: Unit vectors ``(H, W, 3)``, floating point; zero where unknown.
         prediction: Vectors ``(H, W, 3)`` of any length but zero, finite.
-
-    Returns:
-        ``(6,)`` float64, or None if the image has no valid pixel.
 
     Raises:
         ArgumentError: If the shapes differ, a vector is not finite, or a prediction is zero where the label is valid.
@@ -52,13 +47,10 @@ def image_normal_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray
 
 
 def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
-    """Degrees ``(N,)`` between float64 vectors ``(N, 3)`` of any length.
-
-    Raises:
-        ArgumentError: If a guess is zero.
-    """
+    """Return degrees ``(N,)`` between float64 vectors ``(N, 3)`` of any length; ArgumentError if a guess is zero."""
     if not guess.any(-1).all():
         raise ArgumentError('`prediction` should hold vectors of any length but zero. Found zero.')
+    # Exact for small angles, where the arc cosine of a dot product loses half the digits.
     across = np.linalg.norm(np.cross(truth, guess), axis=-1)
     return np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
 

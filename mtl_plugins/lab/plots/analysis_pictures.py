@@ -12,10 +12,9 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.visualization.attention_maps import NOTE, overlay_attention
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
 from mtl_plugins.visualization.plots import GREY, distinct_colours, new_figure, tidy
-from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.prediction_grid import NOTE, overlay_attention, render_prediction_grid
 from mtl_plugins.visualization.tiles import render_tiles
 
 Figures = dict[str, Figure]
