@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mtl_plugins.lab.plots.sweep_plots import render_cost, render_importance, render_losses, render_scores, running_mean
+from mtl_plugins.lab.plots.sweep_plots import render_importance, render_losses, render_scores, running_mean
 from mtl_plugins.visualization.plots import COLOURS, to_array
 
 
@@ -70,13 +70,6 @@ def test_the_longest_bar_is_that_of_the_greatest_share():
     blue = (image == np.round(np.array(to_rgb(COLOURS[0])) * 255).astype(np.uint8)).all(-1).sum(1)
     lengths = blue[blue > 0]
     assert lengths[0] == lengths.max() and lengths.min() / lengths.max() == pytest.approx(1 / 3, abs=0.02)
-
-
-def test_time_and_memory_stand_side_by_side():
-    image = to_array(render_cost([2, 4, 8], np.array([30.0, 20, 10]), np.array([100.0, 200, 400])))
-    half = image.shape[1] // 2
-    assert count(image[:, :half], COLOURS[0]) > 300 and count(image[:, half:], COLOURS[0]) == 0
-    assert count(image[:, half:], COLOURS[1]) > 300 and count(image[:, :half], COLOURS[1]) == 0
 
 
 def test_the_running_mean_of_the_beginning_is_of_fewer():
