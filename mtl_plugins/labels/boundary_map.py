@@ -97,18 +97,6 @@ class BoundaryMap(LabelKind):
         shares = np.where(counts > 0, hits / np.maximum(counts, 1), overall)
         return (255 * shares).round().astype(np.uint8)
 
-    def count(self, stored: np.ndarray) -> np.ndarray:
-        """As of all kinds, and of the pixels on a boundary."""
-        return np.append(super().count(stored), (stored == 1).sum())
-
-    def contents(self, counts: np.ndarray) -> str:
-        return f'{100 * counts[2] / max(counts[0], 1):.1f} % on a boundary; {super().contents(counts)}'
-
-    def doubts(self, counts: np.ndarray, is_whole: bool) -> list[str]:
-        share = counts[2] / max(counts[0], 1)
-        odd = [f'{100 * share:.0f} % of the pixels are on a boundary.']
-        return super().doubts(counts, is_whole) or (odd if share in (0, 1) or share > 0.5 else [])
-
     def colour(self, values: np.ndarray) -> np.ndarray:
         """Black to white; grey: ignored."""
         valid = values <= 1

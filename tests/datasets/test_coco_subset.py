@@ -12,7 +12,6 @@ from pycocotools.coco import COCO
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.masks import decode_counts, pack_segmentation, to_mask
 from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
-from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.transforms import LoadCOCOSubset, ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
@@ -81,16 +80,6 @@ def test_label_maps_equal_those_of_cocos_own_tools(tmp_path, capsys):
     assert len(dataset) == 6 and {1, 2, 3, 4, 5, 255} <= {int(v) for sample in dataset for v in np.unique(sample['gt_seg_map'])}
 
 
-def test_classes_are_numbered_in_the_order_of_the_config(tmp_path):
-    annotations = [annotation(18, square(2, 3, 4)), annotation(3, square(10, 3, 5)), annotation(62, square(20, 3, 5))]
-    found = label_map(tmp_path, annotations)
-    expected = np.zeros(SIZE, np.uint8)
-    expected[3:7, 2:6], expected[3:8, 10:15] = 5, 2
-    np.testing.assert_array_equal(found, expected)
-    found = load_first(tmp_path, ['chair', 'dog'])['gt_seg_map']
-    assert (found[4, 21], found[4, 3], found[4, 11]) == (1, 2, 0)
-
-
 @pytest.mark.parametrize('order', [(0, 1), (1, 0)])
 def test_smaller_objects_lie_on_larger_ones_and_later_on_earlier(tmp_path, order):
     annotations = [annotation(1, square(2, 2, 16)), annotation(18, square(5, 5, 6))]
@@ -138,15 +127,6 @@ def test_registered_with_metainfo(tmp_path):
 def test_outlines_that_cover_nothing(tmp_path, segmentation):
     found = label_map(tmp_path, [annotation(1, segmentation), annotation(3, [[-5.0, -4, 40, -4, 40, 6, -5, 6]])])
     assert (found[:6] == 2).all() and not found[6:].any()
-
-
-def test_images_smaller_than_the_crop(tmp_path):
-    root = write_fake_coco(tmp_path, [annotation(1, square(0, 0, 40))])
-    crop = dict(type='RandomHomography', crop_size=48, scale=(1.0, 1.5))
-    cover = dict(type='ResizeToCover', size=48, enlarge_only=True)
-    plain, covered = (COCOSubsetDataset(root, pipeline=[*LOAD, *steps]) for steps in ([crop], [cover, crop]))
-    for key in (SampleKey(0, epoch, 1) for epoch in range(5)):
-        assert (plain[key]['gt_seg_map'] == 255).any() and (covered[key]['gt_seg_map'] == 1).all()
 
 
 @pytest.mark.parametrize(

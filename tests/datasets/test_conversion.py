@@ -118,17 +118,6 @@ def test_files_hold_what_the_source_holds(root, tmp_path):
     assert 'missing_labels' not in json.loads((tmp_path / 'out' / 'dataset.json').read_text())
 
 
-def test_the_folder_is_read_by_the_dataset_and_packed(root, tmp_path):
-    run(root, tmp_path / 'out', size=(32, 32))
-    dataset = MiniScapesDataset(tmp_path / 'out', 'train')
-    sample = dataset.read_sample(2)
-    assert dataset.metainfo['classes'] == tuple(CLASSES) and sample['img'].shape == (32, 32, 3)
-    write_packed(list_miniscapes(tmp_path / 'out', 'train'))
-    packed = MiniScapesDataset(tmp_path / 'out', 'train')
-    assert packed.packed is not None
-    np.testing.assert_array_equal(packed.read_sample(2)['gt_depth_map'], sample['gt_depth_map'])
-
-
 def test_splits_may_be_renamed_and_a_folder_with_content_is_left_alone(root, tmp_path):
     out = tmp_path / 'out'
     out.mkdir()
@@ -195,7 +184,7 @@ def test_normals_boundaries_and_depth_codes_survive(tmp_path):
         np.testing.assert_array_equal(pixels(tmp_path / 'out' / 'train' / name / '0.png'), array)
     labels = build_labels(miniscapes_labels(tmp_path / 'out'))
     metres = labels['depth'].to_values(codes)
-    run(root, tmp_path / 'near', labels=['depth'], changes=dict(depth_range=[NEAR, FAR]))
+    run(root, tmp_path / 'near', labels=['depth'], depth_range=[NEAR, FAR])
     np.testing.assert_array_equal(pixels(tmp_path / 'near' / 'train' / 'depth' / '0.png'), nearest_codes(metres))
 
 
@@ -233,7 +222,7 @@ def test_wrong_descriptions_and_names(root, tmp_path):
     with pytest.raises(ValueError, match=r'`size` should be at least 1x1\. Found 0x4'):
         run(root, tmp_path / 'out', size=(0, 4))
     with pytest.raises(ConfigError, match='`depth_range` of depth should be two ascending'):
-        run(root, tmp_path / 'out', changes=dict(depth_range=[3, 2]))
+        run(root, tmp_path / 'out', depth_range=[3, 2])
     for content, message in [
         ('{"labels": {}}', 'should hold `labels`, not empty.* Found no label'),
         ('{"labels": {"a": {}}, "images": "x"}', "Found 'images'"),

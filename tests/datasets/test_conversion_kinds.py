@@ -74,7 +74,7 @@ def test_cityscapes_without_disparity_and_in_categories(tmp_path):
 
 def test_a_wider_range_than_that_of_the_reader_keeps_more_depth(tmp_path):
     root = write_cityscapes(tmp_path / 'source')
-    reports = run('cityscapes', root, tmp_path / 'out', labels=['depth'], changes=dict(depth_range=[0.5, 100_000]))
+    reports = run('cityscapes', root, tmp_path / 'out', labels=['depth'], depth_range=[0.5, 100_000])
     assert reports['train'].lost.get('depth', 0) < 1 / 1000
     assert list(description(tmp_path / 'out')['labels']) == ['depth']
 

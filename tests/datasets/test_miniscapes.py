@@ -50,18 +50,6 @@ def test_arrays_equal_those_of_pil(root, index):
     assert sample['ori_shape'] == (64, 96) and sample['length_scale'] == 1.0 and sample['sample_idx'] == index
 
 
-def test_order_is_numeric_and_gaps_are_allowed(tmp_path):
-    root = write_fake_miniscapes(tmp_path, dict(train=12), size=(16, 16))
-    for path in ('rgb/1.jpg', 'semseg/1.png', 'depth/1.png'):
-        (root / 'train' / path).unlink()
-    assert MiniScapesDataset(root, 'train').stems == ['0', *map(str, range(2, 12))]
-
-
-def test_test_split_has_no_labels(root):
-    sample = MiniScapesDataset(root, 'test', pipeline=LOAD)[0]
-    assert 'img' in sample and not {'gt_seg_map', 'gt_depth_map'} & sample.keys() and sample['label_paths'] == {}
-
-
 @pytest.mark.parametrize('task, other', [('semseg', 'depth'), ('depth', 'semseg')])
 def test_single_task_needs_only_its_own_labels(root, task, other):
     shutil.rmtree(root / 'train' / other)
@@ -254,29 +242,6 @@ def test_palettes_of_any_size_are_read_as_indices(root, colours, options):
     image.save(root / 'train' / 'semseg' / '0.png', **options)
     sample = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]
     np.testing.assert_array_equal(sample['gt_seg_map'], label)
-
-
-def test_file_that_disappears(root):
-    dataset = MiniScapesDataset(root, 'train', pipeline=LOAD)
-    (root / 'train' / 'rgb' / '0.jpg').unlink()
-    with expect(DataNotFoundError, root / 'train' / 'rgb' / '0.jpg', 'does not exist'):
-        dataset[0]
-
-
-def test_a_sample_can_be_read_without_a_pipeline(root):
-    """What a converter asks for: every sample by its position and its name in the split."""
-    dataset = MiniScapesDataset(root, 'train', indices=[3, 1])
-    assert dataset.stems == ['3', '1']
-    sample, (_, label, code) = dataset.read_sample(0), pil_sample(root, 'train', 3)
-    assert list(sample) == ['img', 'gt_seg_map', 'gt_depth_map'] and sample['img'].shape == (64, 96, 3)
-    np.testing.assert_array_equal(sample['gt_seg_map'], label)
-    np.testing.assert_array_equal(sample['gt_depth_map'], code)
-    assert list(MiniScapesDataset(root, 'test').read_sample(1)) == ['img']
-    write_packed(list_miniscapes(root, 'train'))
-    packed = MiniScapesDataset(root, 'train')
-    assert packed.packed is not None
-    for key, array in packed.read_sample(3).items():
-        np.testing.assert_array_equal(array, sample[key])
 
 
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])

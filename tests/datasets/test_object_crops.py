@@ -6,7 +6,7 @@ from PIL import Image, ImageOps
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, find_crops
-from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.datasets.layouts import expect
 from tests.fake_coco import annotation, write_fake_coco
@@ -45,13 +45,6 @@ def test_crops_are_parts_of_the_image(root):
     for sample, part in zip(samples, expected, strict=True):
         assert sample['img'].dtype == np.uint8
         assert sample['img'].shape == part.shape and np.abs(sample['img'] - part).max() <= 2
-
-
-def test_views_from_config(root):
-    steps = [dict(type='MultiCrop', global_size=16, local_size=8, num_local=1), dict(type='PackViews')]
-    item = ObjectCropDataset(root, min_size=16, pipeline=steps)[2]
-    assert [view.shape[0] for view in item['inputs']] == [16, 16, 8] and item['label'] == 3
-    assert item['metainfo']['img_path'].endswith('train/000000000002.jpg')
 
 
 def write_folder(folder, names):
@@ -108,14 +101,6 @@ def test_missing_and_empty_folders(tmp_path):
 def test_arguments_that_do_not_suit(root, options, words):
     with expect((ValueError, DataNotFoundError), *words):
         ObjectCropDataset(root, **options)
-
-
-def test_image_of_another_size(root):
-    dataset = ObjectCropDataset(root, min_size=16)
-    path = root / 'train' / '000000000002.jpg'
-    Image.new('RGB', (50, 49)).save(path)
-    with expect(CorruptFileError, path, '50x50', 'Found 50x49'):
-        dataset[2]
 
 
 @pytest.mark.parametrize('orientation', [6, 7])

@@ -16,7 +16,7 @@ from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing import packed
-from mtl_plugins.datasets.packing.packed import FOLDER_NAME, iterate_samples, write_packed
+from mtl_plugins.datasets.packing.packed import FOLDER_NAME, write_packed
 from mtl_plugins.errors import CorruptFileError, DataError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
@@ -337,12 +337,3 @@ def test_full_disk_leaves_the_older_folder(root, monkeypatch):
         pack(root)
     assert [path.name for path in (root / 'train').glob('packed*')] == [FOLDER_NAME]
     assert {path.name: path.read_bytes() for path in (root / 'train' / FOLDER_NAME).iterdir()} == before
-
-
-@pytest.mark.parametrize('num_workers', [0, 1, 3])
-def test_samples_come_in_order(tmp_path, num_workers):
-    listing = list_miniscapes(write_fake_miniscapes(tmp_path, dict(train=20), size=(8, 16)), 'train')
-    labels = [sample['gt_depth_map'] for sample in iterate_samples(listing, num_workers)]
-    assert len(labels) == 20
-    for index, label in enumerate(labels):
-        np.testing.assert_array_equal(label, np.array(Image.open(listing.files['depth'][index][0])))

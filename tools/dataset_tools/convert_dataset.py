@@ -88,7 +88,7 @@ def main() -> None:
         opened,
         args.out,
         args.size,
-        {} if args.depth_range is None else dict(depth_range=args.depth_range),
+        args.depth_range,
         args.workers,
         lambda samples, split, total: tqdm(samples, total=total, unit='img', desc=split, disable=None),
     )

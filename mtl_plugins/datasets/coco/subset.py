@@ -8,7 +8,7 @@ import numpy as np
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, read_instances
 from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset, class_names
-from mtl_plugins.datasets.transforms.coco_loading import rasterise_objects
+from mtl_plugins.datasets.transforms.coco_loading import rasterise
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
 
@@ -53,10 +53,6 @@ class COCOSubsetDataset(KeyedDataset):
         return [dict(img_path=image.path, img_size=image.size, objects=image.objects) for image in images]
 
     def read_labels(self, position: int) -> dict[str, np.ndarray]:
-        """The label map of one sample by its name; the file of the image stays closed.
-
-        Raises:
-            CorruptFileError: If an outline is damaged.
-        """
+        """The label map of one sample by its name; the file of the image stays closed."""
         info = self.get_data_info(position)
-        return dict(semseg=rasterise_objects(info['objects'], info['img_size'], info['img_path']))
+        return dict(semseg=rasterise(info['objects'], info['img_size'], info['img_path']))

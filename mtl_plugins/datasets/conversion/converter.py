@@ -4,9 +4,8 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import cv2
@@ -83,7 +82,7 @@ def convert(
     datasets: Mapping[str, LabelledDataset],
     out: str | Path,
     size: tuple[int, int] | None = None,
-    changes: Mapping[str, Any] = MappingProxyType({}),
+    depth_range: Sequence[float] | None = None,
     workers: int = 2,
     progress: Progress = lambda counts, split, total: counts,
 ) -> dict[str, SplitReport]:
@@ -97,19 +96,19 @@ def convert(
         datasets: Data set of each split by the name that it gets.
         out: Folder to make: new or empty.
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
-        changes: Entries of the written labels' configs to replace, where they have them; by default they are the data set's.
+        depth_range: Metres of the written codes of depth; by default those of the data set.
         workers: Threads.
         progress: Wraps the iterator over the samples of a split; it also gets the name of the split and its number of samples.
 
     Raises:
         ArgumentError: If ``size`` is not positive.
-        ConfigError: If one of ``changes`` is wrong, or a label is of a kind that cannot be converted.
+        ConfigError: If ``depth_range`` is wrong or there is no depth, or a label is of a kind that cannot be converted.
         DataError: If ``out`` holds something, no sample of a split other than ``test`` has a label, a file of the source cannot
             be used, or writing fails.
     """
     if size is not None and min(size) < 1:
         raise ArgumentError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
-    labels = _plain_labels(datasets.values(), changes)
+    labels = _plain_labels(datasets.values(), depth_range)
     present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
     for name, dataset in datasets.items():
         if not present[name] and name != 'test':
@@ -137,16 +136,16 @@ def convert(
     return reports
 
 
-def _plain_labels(datasets: Iterable[LabelledDataset], changes: Mapping[str, Any]) -> dict[str, LabelKind]:
+def _plain_labels(datasets: Iterable[LabelledDataset], depth_range: Sequence[float] | None) -> dict[str, LabelKind]:
     """The kinds of the files to write, by name."""
     configs = {name: kind.plain_config() for dataset in datasets for name, kind in dataset.labels.items()}
-    unused = [key for key in changes if not any(key in config for config in configs.values())]
-    if unused:
-        raise ConfigError(f'`{unused[0]}` should be left out where no label has it. Found the labels {list(configs)}.')
-    return {
-        name: build_label(name, {key: changes.get(key, value) for key, value in config.items()})
-        for name, config in configs.items()
-    }
+    if depth_range is not None:
+        ranged = [config for config in configs.values() if 'depth_range' in config]
+        if not ranged:
+            raise ConfigError(f'`depth_range` should be left out where no label has it. Found the labels {list(configs)}.')
+        for config in ranged:
+            config['depth_range'] = depth_range
+    return {name: build_label(name, config) for name, config in configs.items()}
 
 
 def _present_labels(dataset: LabelledDataset) -> list[str]:

@@ -3,40 +3,20 @@
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
+from mtl_plugins.datasets.nyuv2.nyuv2 import IMAGES, NYUv2MatDataset
 from mtl_plugins.errors import ArgumentError, ConfigError, DataNotFoundError
 from mtl_plugins.labels.presets import DESCRIPTION, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.config_classes import accepted_arguments
 from mtl_plugins.utils.data_files import ANY, is_text, read_json, shorten
 
-# Splits by the names that they get: configs train on `train`, validate on `val` and predict `test`.
-SPLITS = dict(train='train', val='val', test='test')
+KINDS = dict(cityscapes='CityscapesDataset', synscapes='SynscapesDataset', nyuv2='NYUv2Dataset', folders='MultiTaskDataset')
 FOLDERS = 'folders'
 _IMAGES = 'images/{split}/{stem}.jpg'
 _FORM = dict(labels={ANY: {ANY: None}}, image=is_text, stem=is_text, split_file=is_text)
-
-
-class Layout(NamedTuple):
-    """A class that reads a data set, what the folder holds in its layout, and its usual splits by the names that they get."""
-
-    dataset: str
-    marker: str = ''
-    splits: Mapping[str, str] = SPLITS
-
-
-KINDS = dict(
-    cityscapes=(Layout('CityscapesDataset'),),
-    synscapes=(Layout('SynscapesDataset'),),
-    nyuv2=(
-        # The official test split has labels and is what models are compared on.
-        Layout('NYUv2MatDataset', 'nyu_depth_v2_labeled.mat', dict(train='train', val='test')),
-        Layout('NYUv2Dataset', 'train/image'),
-    ),
-    folders=(Layout('MultiTaskDataset'),),
-)
 
 
 def open_source(
@@ -67,16 +47,19 @@ def open_source(
     if not root.exists():
         raise DataNotFoundError(f"The source '{root}' does not exist.")
     description = read_folders(root, labels_file) if kind == FOLDERS else {}
-    layout = next((each for each in KINDS[kind] if (root / each.marker).exists()), KINDS[kind][0])
-    cls = DATASETS.get(layout.dataset)
+    # Configs train on `train`, validate on `val` and predict `test`.
+    usual, cls = dict(train='train', val='val', test='test'), DATASETS.get(KINDS[kind])
+    if kind == 'nyuv2' and (root / IMAGES).exists():
+        # The official test split has labels and is what models are compared on.
+        usual, cls = dict(train='train', val='test'), NYUv2MatDataset
     arguments = dict(description)
     if num_classes is not None:
         if 'num_classes' not in accepted_arguments(cls):
-            raise ConfigError(f'`num_classes` of {layout.dataset} cannot be chosen.')
+            raise ConfigError(f'`num_classes` of {cls.__name__} cannot be chosen.')
         arguments['num_classes'] = num_classes
     opened: dict[str, LabelledDataset] = {}
     left_out: dict[str, str] = {}
-    wanted = layout.splits if splits is None else splits
+    wanted = usual if splits is None else splits
     for name, split in wanted.items():
         try:
             opened[name] = _open_split(cls, dict(arguments, data_root=str(root), split=split), labels)

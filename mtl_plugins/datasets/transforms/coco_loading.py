@@ -11,34 +11,26 @@ from mtl_plugins.labels.decoding import decode_image, turn
 from mtl_plugins.registry import TRANSFORMS
 
 
-def rasterise(objects: list[CocoObject], size: tuple[int, int]) -> np.ndarray:
+def rasterise(objects: list[CocoObject], size: tuple[int, int], path: str) -> np.ndarray:
     """The label map ``(H, W)``, uint8: 0 background, ``label + 1`` for an object, 255 where only a crowd lies.
 
     COCO does not say what lies in front. Where objects overlap, the one with fewer pixels in all is taken, so that none vanishes
     under a larger one; among equal ones the later annotation. An object always wins against a crowd.
 
     Raises:
-        ValueError: If an outline is damaged; the message starts with the annotation's id.
+        CorruptFileError: If an outline is damaged; ``path`` is the image's, for the message.
     """
     masks = []
     for item in objects:
         try:
             masks.append(to_mask(item.segmentation, size))
         except ValueError as error:
-            raise ValueError(f'The annotation {item.id} cannot be used: {error}') from error
+            raise CorruptFileError(f"The annotation {item.id} cannot be used: {error} (image '{path}').") from error
     areas = [int(mask.sum()) for mask in masks]
     label_map = np.zeros(size, np.uint8)
     for k in sorted(range(len(objects)), key=lambda k: (not objects[k].is_crowd, -areas[k], k)):
         label_map[masks[k]] = IGNORE_LABEL if objects[k].is_crowd else objects[k].label + 1
     return label_map
-
-
-def rasterise_objects(objects: list[CocoObject], size: tuple[int, int], path: str) -> np.ndarray:
-    """:func:`rasterise`, of the objects of the image ``path``."""
-    try:
-        return rasterise(objects, size)
-    except ValueError as error:
-        raise CorruptFileError(f"{error} (image '{path}').") from error
 
 
 @TRANSFORMS.register_module()
@@ -57,7 +49,7 @@ class LoadCOCOSubset(BaseTransform):
         path, size = results['img_path'], results['img_size']
         results['img'] = decode_image(path)
         orientation = annotated_orientation(results['img'], size, path)
-        label_map = rasterise_objects(results.pop('objects'), size, path)
+        label_map = rasterise(results.pop('objects'), size, path)
         results['gt_seg_map'] = np.ascontiguousarray(turn(label_map, orientation))
         results['ori_shape'] = results['img'].shape[:2]
         return results

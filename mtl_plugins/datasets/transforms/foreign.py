@@ -140,15 +140,8 @@ def _is_shift(sources: np.ndarray, missing: np.ndarray, width: int) -> bool:
 
 
 _lock = threading.Lock()
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.Lock()
-
-
-# A thread of the parent may have held it.
-os.register_at_fork(after_in_child=_renew_lock)
+# In a fork it is free, whoever holds it here.
+os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 @contextmanager
