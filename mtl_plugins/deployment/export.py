@@ -14,9 +14,9 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from mtl_plugins.deployment.description import Description
+from mtl_plugins.deployment.exported_runtimes import load_runtime
 from mtl_plugins.deployment.parity import LIMITS, Row, compare, gate_images, refuse_failures
-from mtl_plugins.deployment.runtimes.runtime import Runtime, load_runtime
-from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
+from mtl_plugins.deployment.runtime import Runtime, TorchRuntime
 from mtl_plugins.deployment.writing import check_format, format_of, write
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.scores import title_of
@@ -59,17 +59,17 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
     check_format(format_of(out), precision)
     if precision == 'int8' and calibration is None:
         raise ConfigError('int8 should be given training images for its scales. Found none.')
-    if precision == 'int8' and (description.content, description.size, description.batch) != ('images', None, None):
+    if precision == 'int8' and (description.size or description.batch):
         raise ConfigError(
-            'int8 is for whole files that take any images: leave out `--network-only`, `--size` and `--batch-size`. Found '
-            f'{description.content}, {description.size}, {description.batch}.'
+            'int8 is for files that take any images: leave out `--size` and `--batch-size`. Found '
+            f'{description.size}, {description.batch}.'
         )
     make_folder(out.parent)
     try:
         with scratch_folder(out) as folder:
             written = folder / out.name
             write(model, description, written, calibration.images if calibration else ())
-            runtime = load_runtime(written, network_only=True)
+            runtime = load_runtime(written)
             rows = compare(model, runtime, gate_images(description), LIMITS[precision])
             refuse_failures(rows, precision)
             if calibration is not None:

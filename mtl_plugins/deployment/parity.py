@@ -12,7 +12,7 @@ from rich.table import Table
 from torch import nn
 
 from mtl_plugins.deployment.description import Description
-from mtl_plugins.deployment.runtimes.runtime import ExportedRuntime
+from mtl_plugins.deployment.exported_runtimes import ExportedRuntime
 from mtl_plugins.errors import UserError
 from mtl_plugins.loading import to_arrays
 
@@ -48,7 +48,7 @@ class Row:
     Attributes:
         label: Name of the output.
         shape: Of the images: number, height, width.
-        is_class: Whether it holds classes.
+        is_class: True of classes.
         share: Of the pixels that agree: the same class, among those that are not tied, or a value within the tolerance.
         limit: Least ``share``.
         ties: Of classes, the pixels that differ where rounding decides: the model's margin between its own class and another one
@@ -75,26 +75,22 @@ def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.nda
 
     Args:
         model: A :class:`MultiTaskSegmentor` on the CPU, in evaluation mode.
-        runtime: Of the file, of either content.
+        runtime: Of the file.
         batches: Images ``(N, H, W, 3)`` uint8.
         limits: Of the precision of the file.
 
     Returns:
         A row per batch and output.
     """
-    of_images = runtime.description.content == 'images'
     rows = []
     for images in batches:
         height, width = images.shape[1:3]
         inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
-        raw = model(inputs)
-        found = runtime(images) if of_images else runtime.run(inputs.contiguous().numpy())
-        expected = model.predict_arrays(inputs) if of_images else {}
+        raw, expected, found = model(inputs), model.predict_arrays(inputs), runtime(images)
         for task, label in model.labels.items():
-            margin = model.tasks[task].margin(raw[task]) if of_images else None
+            margin = model.tasks[task].margin(raw[task])
             place = dict(label=label, shape=images.shape[:3], is_class=margin is not None)
-            theirs = found[label]
-            ours = to_arrays(expected[label][..., :height, :width]) if of_images else raw[task].numpy()
+            theirs, ours = found[label], to_arrays(expected[label][..., :height, :width])
             if theirs.dtype != ours.dtype or theirs.shape != ours.shape:
                 rows.append(Row(**place, share=0.0, limit=1.0))
             elif margin is not None:
@@ -104,10 +100,7 @@ def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.nda
                 share = 1.0 if tied.all() else float(same[~tied].mean())
                 rows.append(Row(**place, share=share, limit=limits.classes, ties=int((~same & tied).sum())))
             else:
-                error = difference(theirs, ours, relative=of_images and runtime.labels[label].unit is not None)
-                if not of_images:
-                    # Raw outputs have no unit; they differ by a share of the largest one.
-                    error = error / max(float(np.abs(ours).max()), np.finfo(np.float32).tiny)
+                error = difference(theirs, ours, relative=runtime.labels[label].unit is not None)
                 share = float((error <= limits.tolerance).mean())
                 rows.append(Row(**place, share=share, limit=limits.values, error=float(error.max())))
     return rows

@@ -12,12 +12,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.export import ExportedProgram
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram
 
-from mtl_plugins.deployment.description import FLOATS, INPUTS, KEY, Description
-from mtl_plugins.deployment.exported_model import ExportedModel, reason_of, trace
+from mtl_plugins.deployment.description import FLOATS, INPUT, KEY, Description
+from mtl_plugins.deployment.exported_runtimes import get_core
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
+from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.utils.files import scratch_folder
 
 # NNCF sends telemetry otherwise. Read when it is imported.
@@ -29,19 +31,15 @@ OPENVINO_INT8 = {'Convolution', 'ConvolutionBackpropData', 'GroupConvolution', '
 SUFFIXES = {'onnx': '.onnx', 'torch': '.pt2', 'openvino': '.xml'}
 PRECISIONS = {'onnx': ('float32', 'float16', 'int8'), 'torch': FLOATS, 'openvino': (*FLOATS, 'int8')}
 PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'torch': (), 'openvino': ('onnx', 'onnxscript', 'openvino')}
-LACKING = {
-    ('onnx', 'bfloat16'): 'ONNX Runtime has no convolution in bfloat16 for processors; OpenVINO has, where the processor can',
-    ('torch', 'int8'): 'torch.export would need the quantiser of another package; ONNX and OpenVINO have NNCF',
-}
+
+# Traced with images of this number and size. Neither side is a multiple of a stride, so that a graph for any size pads.
+EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (135, 199)
 
 
 def check_format(name: str, precision: str) -> None:
     """Raise `ConfigError` for a precision that a format does not know; import its packages before minutes are spent."""
     if precision not in PRECISIONS[name]:
-        raise ConfigError(
-            f'`--precision` of {name} should be one of {", ".join(PRECISIONS[name])}. Found {precision}: '
-            f'{LACKING[name, precision]}.'
-        )
+        raise ConfigError(f'`--precision` of {name} should be one of {", ".join(PRECISIONS[name])}. Found {precision}.')
     for package in (*PACKAGES[name], *(['nncf'] if (name, precision) == ('openvino', 'int8') else [])):
         importlib.import_module(package)
 
@@ -52,6 +50,62 @@ def format_of(path: Path) -> str:
         if path.suffix == suffix:
             return name
     raise ConfigError(f"An exported model should be a file with the suffix {', '.join(SUFFIXES.values())}. Found '{path}'.")
+
+
+class ExportedModel(nn.Module):
+    """A trained model as one function of tensors: preparing images, network, decoding.
+
+    Args:
+        model: A :class:`MultiTaskSegmentor`; it stays as it is.
+        dtype: Of the weights.
+        factored_upsampling: How decoders compute their first convolution, where they choose by the size of the image, which a
+            graph for any size cannot.
+    """
+
+    def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32, factored_upsampling: bool = True) -> None:
+        super().__init__()
+        self.model = prepare_for_inference(model, dtype=dtype)
+        for module in self.model.modules():
+            if isinstance(module, SkipDecoder) and module.factored_upsampling is None:
+                module.factored_upsampling = factored_upsampling
+        self.model.fix_padding()
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the values of each label ``(N, H, W)`` or ``(N, H, W, C)``."""
+        maps = self.model.predict_arrays(self.model.data_preprocessor.to_inputs(images))
+        rows, columns = (torch.arange(length, device=images.device) for length in images.shape[1:3])
+        # Chosen by number, not as a slice: of a slice torch asks how it lies in memory, and the graph would hold that answer
+        # for this size.
+        return {
+            name: (each if each.ndim == 3 else each.permute(0, 2, 3, 1)).index_select(1, rows).index_select(2, columns)
+            for name, each in maps.items()
+        }
+
+
+def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int, int] | None = None) -> ExportedProgram:
+    """Trace the graph of a model, for any images or for a number and a size ``(height, width)`` of them alone.
+
+    Raises:
+        ConfigError: If torch cannot trace it; the message says at what.
+    """
+    example = torch.zeros(batch or EXAMPLE_BATCH, *(size or EXAMPLE_SIZE), 3, dtype=torch.uint8)
+    free = ({} if batch else {0: Dim.DYNAMIC}) | ({} if size else {1: Dim.DYNAMIC, 2: Dim.DYNAMIC})
+    try:
+        with torch.no_grad():
+            return torch.export.export(function, (example,), dynamic_shapes=(free,), strict=False)
+    except Exception as error:
+        raise ConfigError(
+            f'The model cannot be traced {"at this size" if size else "for images of any size"}: {reason_of(error)}'
+            + ('' if size else ' A fixed size may work: pass `--size HxW`.')
+        ) from error
+
+
+def reason_of(error: BaseException) -> str:
+    """Return the sentence that matters in an error of an exporter, which may be pages long."""
+    lines = [line.strip(' -') for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    # torch's first line of these says no more than which axis it is about.
+    told = lines[1] if lines[0].startswith('Constraints violated') and len(lines) > 1 else lines[0]
+    return f'{told[:300].rstrip(".")}.'
 
 
 def write(model: nn.Module, description: Description, path: Path, images: Sequence[np.ndarray] = ()) -> None:
@@ -70,7 +124,7 @@ def write(model: nn.Module, description: Description, path: Path, images: Sequen
     # What OpenVINO rounds, and what is quantised, is traced in float32.
     dtype = torch.float32 if name == 'openvino' or is_int8 else getattr(torch, description.precision)
     # In int8 a plain convolution is faster than the products that are fewer; in float it is the other way round.
-    function = ExportedModel(model, description.content, dtype, factored_upsampling=not is_int8)
+    function = ExportedModel(model, dtype, factored_upsampling=not is_int8)
     program = trace(function, batch=description.batch, size=description.size)
     if name == 'torch':
         write_torch(program, description, path)
@@ -94,18 +148,14 @@ def write_torch(program: ExportedProgram, description: Description, path: Path) 
 
 def to_onnx(program: ExportedProgram, description: Description) -> Any:
     """Return the ``ModelProto`` of a graph, its axes named ``batch``, ``height`` and ``width`` where they are free."""
-    names = dict(input_names=[INPUTS[description.content]], output_names=list(description.labels))
+    names = dict(input_names=[INPUT], output_names=list(description.labels))
     try:
         with quiet_exporter():
             model = torch.onnx.export(program, dynamo=True, verbose=False, **names).model_proto
     except Exception as error:
         raise ConfigError(f'The graph has no counterpart in ONNX: {reason_of(error.__cause__ or error)}') from error
-    first = 1 if description.content == 'images' else 2
-    renamed = {}
-    for axis, name in ((0, 'batch'), (first, 'height'), (first + 1, 'width')):
-        found = model.graph.input[0].type.tensor_type.shape.dim[axis].dim_param
-        if found:
-            renamed[found] = name
+    axes = model.graph.input[0].type.tensor_type.shape.dim
+    renamed = {axis.dim_param: name for axis, name in zip(axes, ('batch', 'height', 'width'), strict=False)}
     for value in (*model.graph.input, *model.graph.output):
         for axis in value.type.tensor_type.shape.dim:
             if axis.dim_param:
@@ -127,8 +177,6 @@ def write_onnx(model: Any, description: Description, path: Path) -> None:
 
 def to_openvino(model: Any) -> Any:
     """Return the ``openvino.Model`` of a ``ModelProto``."""
-    from mtl_plugins.deployment.runtimes.openvino_runtime import get_core
-
     try:
         converted = get_core().read_model(model.SerializeToString(), b'')
     except RuntimeError as error:
@@ -173,8 +221,7 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
     """Return an ``openvino.Model`` whose convolutions and products compute in int8, by NNCF with its bias correction.
 
     Weights have a scale per channel, activations one per tensor, found on ``images`` and symmetric: OpenVINO computes layers in
-    floating point whose input has a zero point of its own. Preparation and decoding stay as they are. ``model``, in float32 and
-    with the content ``'images'``, may be changed.
+    floating point whose input has a zero point of its own. Preparation and decoding stay as they are. ``model`` may be changed.
     """
     import nncf
     from openvino.passes import ConstantFolding, Manager
@@ -189,7 +236,7 @@ def quantise_openvino(model: Any, images: Sequence[np.ndarray]) -> Any:
     try:
         return nncf.quantize(
             model,
-            nncf.Dataset(images, lambda image: {INPUTS['images']: image}),
+            nncf.Dataset(images, lambda image: {INPUT: image}),
             preset=nncf.QuantizationPreset.PERFORMANCE,
             subset_size=len(images),
             ignored_scope=nncf.IgnoredScope(types=others),
@@ -212,7 +259,7 @@ def quantise_onnx(model: Any, images: Sequence[np.ndarray]) -> Any:
     class Reader(CalibrationDataReader):
         def get_next(self) -> dict[str, np.ndarray] | None:
             image = next(batches, None)
-            return None if image is None else {INPUTS['images']: image}
+            return None if image is None else {INPUT: image}
 
     with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_int8') as folder:
         source, target = folder / 'float.onnx', folder / 'int8.onnx'

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.errors import ConfigError
 from tests.tools.photographs import save_weights
 
 
@@ -15,23 +14,17 @@ def checkpoint(tiny_config_file):
     return save_weights(tiny_config_file.with_name('weights.pth'), tiny_config_file)
 
 
-def test_export_prints_the_gate_and_writes_the_bare_network_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
-    out = tmp_path / 'new/network.pt2'
+def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
+    out = tmp_path / 'new/model.pt2'
     arguments = (tiny_config_file, checkpoint, '--format', 'torch', '--out', out)
-    fixed = ('--size', '32x64', '--batch-size', 1)
-    result = run_cli('deployment/export', *arguments, '--network-only', *fixed)
+    result = run_cli('deployment/export', *arguments, '--size', '32x64', '--batch-size', 1)
     assert result.code == 0, result.err
     assert result.out.count('1x32x64') == 6 and f'Wrote {out}' in result.out.replace('\n', '')
     assert [path.name for path in out.parent.iterdir()] == [out.name]
-    graph = load_runtime(out, network_only=True)
-    outputs = graph.run(np.zeros((1, 3, 32, 64), np.float32))
-    assert {name: values.shape for name, values in outputs.items()} == dict(semseg=(1, 19, 32, 64), depth=(1, 1, 32, 64))
-    assert graph.description.network_input == dict(
-        mean=pytest.approx([123.675, 116.28, 103.53]), std=pytest.approx([58.395, 57.12, 57.375]), size_divisor=16
-    )
-    assert len(graph.description.made['checkpoint_sha256']) == 64
-    with pytest.raises(ConfigError, match='bare network: export it without `--network-only`'):
-        load_runtime(out)
+    runtime = load_runtime(out)
+    values = runtime(np.zeros((1, 32, 64, 3), np.uint8))
+    assert {name: each.shape for name, each in values.items()} == dict(semseg=(1, 32, 64), depth=(1, 32, 64))
+    assert len(runtime.description.made['checkpoint_sha256']) == 64
     for precision, message in (('bfloat16', 'of onnx should be one of'), ('int8', '')):
         form = ('--format', 'onnx') if message else ()
         result = run_cli('deployment/export', *arguments, *form, '--precision', precision)

@@ -24,11 +24,6 @@ def parse_args() -> argparse.Namespace:
         default='float32',
         help='in which the network computes (default: float32); int8 reads training and validation images',
     )
-    parser.add_argument(
-        '--network-only',
-        action='store_true',
-        help='the bare network: normalised float32 images in, upsampled raw outputs out',
-    )
     parser.add_argument('--size', type=image_size, metavar='HxW', help='for images of this size alone')
     parser.add_argument('--batch-size', type=positive, metavar='N', help='for this number of images alone')
     parser.add_argument('--calibration-images', type=positive, default=100, metavar='N', help='for int8 (default: 100)')
@@ -58,7 +53,6 @@ def main() -> None:
     model = load_model(config, args.checkpoint).eval()
     description = describe(
         model,
-        content='network' if args.network_only else 'images',
         precision=args.precision,
         size=args.size,
         batch=args.batch_size,

@@ -16,8 +16,8 @@ from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_t
 from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize import ResizeToCover
-from mtl_plugins.deployment.runtimes.runtime import RUNTIMES, Runtime, load_runtime
-from mtl_plugins.deployment.runtimes.torch_runtime import PROBABILITIES, TorchRuntime
+from mtl_plugins.deployment.exported_runtimes import RUNTIMES, load_runtime
+from mtl_plugins.deployment.runtime import PROBABILITIES, Runtime, TorchRuntime
 from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels

@@ -14,7 +14,7 @@ from mtl_plugins.deployment import Runtime, load_runtime
 from mtl_plugins.deployment.description import describe
 from mtl_plugins.deployment.export import load_calibration, score
 from mtl_plugins.deployment.parity import difference
-from mtl_plugins.deployment.runtimes.torch_runtime import TorchRuntime
+from mtl_plugins.deployment.runtime import TorchRuntime
 from mtl_plugins.deployment.writing import SUFFIXES, write
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of

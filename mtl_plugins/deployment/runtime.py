@@ -1,21 +1,45 @@
-"""A trained model in PyTorch."""
+"""A model as a function of images, whatever computes it; and a trained one in PyTorch."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from mtl_plugins.deployment.description import FLOATS
-from mtl_plugins.deployment.runtimes.runtime import Runtime
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
 
 # Before the name of a class map, the key of the probabilities of its classes.
 PROBABILITIES = 'probabilities/'
+
+
+class Runtime(Protocol):
+    """A model as a function of images. It prepares the images and decodes the network's outputs. One call at a time.
+
+    Attributes:
+        labels: The kinds of the predicted labels by name, or their configs, as
+            :func:`~mtl_plugins.labels.presets.build_labels` takes them.
+    """
+
+    labels: Mapping[str, LabelKind]
+
+    def __call__(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
+        """Predict.
+
+        Args:
+            images: ``(N, H, W, 3)`` uint8 RGB, of any size.
+
+        Returns:
+            The values by name of the label, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
+            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. Under ``probabilities/<name>`` there may be those of the
+            classes of a class map, ``(N, H, W, classes)`` float32. The arrays are the caller's.
+        """
+        ...
 
 
 class TorchRuntime(Runtime):
@@ -25,9 +49,9 @@ class TorchRuntime(Runtime):
         model: Built and loaded; it stays as it is.
         device: Where to run; the first GPU by default, if there is one.
         precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
-        compiled: Whether ``torch.compile`` compiles the network.
+        compiled: Compile the network with ``torch.compile``.
         tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
-        probabilities: Whether to give those of the classes, too; of one view only.
+        probabilities: Give those of the classes, too; of one view only.
 
     Raises:
         ConfigError: If an argument is none of those, or the device is not there.
