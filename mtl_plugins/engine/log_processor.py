@@ -38,10 +38,9 @@ class SummaryLogProcessor(LogProcessor):
         parts = [part for part in parts if part]
         if mode == 'val' and is_training(runner):
             tag['epoch'] = runner.epoch
-            done, total, unit = (
-                (runner.epoch, runner.max_epochs, 'Epoch') if self.by_epoch else (runner.iter, runner.max_iters, 'Iteration')
-            )
-            header = f'{unit} {done}/{total}'
+            header = f'Iteration {runner.iter}/{runner.max_iters}'
+            if self.by_epoch:
+                header = f'Epoch {runner.epoch}/{runner.max_epochs}'
             losses = {
                 name.removeprefix('train/'): history.current()
                 for name, history in runner.message_hub.log_scalars.items()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from mmengine.dist import all_gather_object
 from torch import Tensor
@@ -55,8 +56,8 @@ class ValidationLosses:
 
     def __init__(self, model: MultiTaskSegmentor) -> None:
         self._model = model
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, Tensor] = {}
+        # Sum of the losses and number of images.
+        self._totals: dict[str, Tensor] = {}
         self._tap = PredictionTap(model, self.add)
 
     @torch.no_grad()
@@ -68,8 +69,7 @@ class ValidationLosses:
             labelled = task.valid_mask(target).flatten(1).any(1).sum().double()
             for key, value in task.losses(predictions[name], target).items():
                 key = f'{name}/{key}'
-                self._sums[key] = self._sums.get(key, 0) + value.double() * labelled
-                self._counts[key] = self._counts.get(key, 0) + labelled
+                self._totals[key] = self._totals.get(key, 0) + torch.stack([value.double() * labelled, labelled])
 
     @torch.no_grad()
     def means(self) -> dict[str, float]:
@@ -78,16 +78,12 @@ class ValidationLosses:
         Without a labelled image of any task there is none.
         """
         self._tap.remove()
-        here = {}
-        if self._sums:
-            pairs = torch.stack([*self._sums.values(), *self._counts.values()]).view(2, -1).T
-            here = dict(zip(self._sums, pairs.tolist(), strict=True))
-        totals: dict[str, list[float]] = {}
-        for share in all_gather_object(here):
-            for key, (loss, count) in share.items():
-                total = totals.setdefault(key, [0.0, 0.0])
-                total[0], total[1] = total[0] + loss, total[1] + count
-        means = {key: loss / count for key, (loss, count) in totals.items() if count}
+        pairs = torch.stack([*self._totals.values()]).tolist() if self._totals else []
+        totals: dict[str, np.ndarray] = {}
+        for share in all_gather_object(dict(zip(self._totals, pairs, strict=True))):
+            for key, pair in share.items():
+                totals[key] = totals.get(key, 0) + np.array(pair)
+        means = {key: float(loss / count) for key, (loss, count) in totals.items() if count}
         if not means:
             return {}
         task_losses: dict[str, Tensor] = {}

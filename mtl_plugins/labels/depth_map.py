@@ -9,7 +9,6 @@ import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
-from mtl_plugins.evaluation.functional.grouped_errors import groups_between
 from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
 from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
@@ -287,8 +286,9 @@ class DepthMap(LabelKind):
         return [f'{near:.3g} - {far:.3g}' for near, far in itertools.pairwise(edges)]
 
     def groups(self, values: np.ndarray) -> np.ndarray:
-        """By distance; what lies beyond the range falls into the outer groups."""
-        return groups_between(values, self.group_edges())
+        """Group by distance; values beyond the range are in the outer groups."""
+        nearer = np.searchsorted(self.group_edges()[1:-1], values, side='right')
+        return np.where(values > 0, nearer, -1)
 
 
 def _rounded(metres: float) -> str:

@@ -51,14 +51,6 @@ def test_angles_equal_the_reference_over_a_split(dtype):
     assert scores['metrics_summary/normals'] == scores['metrics_task_normals/mean_angle']
 
 
-def test_angles_of_known_vectors():
-    label = np.array([[[0, 0, 1.0]] * 4])
-    prediction = np.array([[[0, 0, 5.0], [0, 1, 1], [1, 0, 0], [0, 0, -1]]])
-    errors = dict(zip(NORMAL_METRICS, image_normal_errors(label, prediction), strict=True))
-    assert errors['mean_angle'] == pytest.approx((0 + 45 + 90 + 180) / 4) and errors['median_angle'] == pytest.approx(67.5)
-    assert [errors[f'within_{limit}'] for limit in ('11.25', '22.5', '30')] == [25, 25, 25]
-
-
 def test_bad_normals():
     ones = np.ones((2, 2, 3))
     assert image_normal_errors(ones * 0, ones) is None

@@ -5,7 +5,6 @@ import math
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.grouped_errors import groups_between
 from mtl_plugins.evaluation.functional.pixel_errors import (
     log_depth_error,
     normal_angle,
@@ -51,7 +50,7 @@ def test_groups_by_distance_are_as_wide_in_the_logarithm_and_lose_no_pixel():
     edges = LABELS['depth'].group_edges()
     np.testing.assert_allclose(np.diff(np.log(edges)), math.log(300 / 4) / 12, rtol=1e-12)
     values = np.array([0.0, 1.0, 4.0, edges[1], np.nextafter(edges[1], 0), 299.9, 300.0, 5000.0])
-    assert groups_between(values, edges).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
+    assert LABELS['depth'].groups(values).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
 
 
 @pytest.fixture(scope='module')

@@ -10,6 +10,8 @@ from matplotlib.colors import to_rgb
 from mtl_plugins.lab.plots.sweep_plots import render_importance, render_losses, render_scores, running_mean
 from mtl_plugins.visualization.plots import COLOURS, to_array
 
+ONCE, NEVER = (np.array([8]), np.array([1.8])), (np.array([]), np.array([]))
+
 
 def count(image, colour):
     """Pixels of exactly this colour."""
@@ -43,13 +45,6 @@ def test_numbers_below_the_axis_do_not_overlap(values):
     assert boxes and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_a_loss_that_was_logged_once_is_a_point():
-    image = to_array(render_losses([('short', np.array([8]), np.array([1.8]))], np.array([1.0]), metric='score'))
-    alone = to_array(render_losses([('short', np.array([]), np.array([]))], np.array([1.0]), metric='score'))
-    # Beyond the line in the legend.
-    assert count(image, COLOURS[0]) > count(alone, COLOURS[0])
-
-
 def test_rates_are_drawn_on_a_logarithmic_axis():
     # On a linear one the middle of 1e-6 .. 1e-1 would lie at the left edge.
     rates = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
@@ -59,10 +54,12 @@ def test_rates_are_drawn_on_a_logarithmic_axis():
 
 
 @pytest.mark.parametrize('number', [3, 12])
-def test_losses_are_named_or_coloured_by_score(number):
+def test_losses_are_named_or_coloured_by_score_and_one_that_was_logged_once_is_a_point(number):
     curves = [(f'trial {index}', np.arange(10, 60, 10), np.linspace(2, 1 + index / 10, 5)) for index in range(number)]
     image = to_array(render_losses(curves, np.arange(number, dtype=float), metric='score'))
     assert (count(image, COLOURS[0]) > 0) == (number <= 8)
+    once, never = (to_array(render_losses([('short', *each)], np.ones(1), metric='score')) for each in (ONCE, NEVER))
+    assert count(once, COLOURS[0]) > count(never, COLOURS[0])
 
 
 def test_the_longest_bar_is_that_of_the_greatest_share():

@@ -116,21 +116,23 @@ _ADVICE = {
 }
 
 
-def find_collapse(
-    entropy: float, kl: float, marginal_entropy: float, num_outputs: int, *, margin: float, max_kl: float
-) -> str | None:
+# Of the logarithm of the number of outputs; and of a divergence, in nats.
+_MARGIN, _MAX_KL = 0.02, 0.02
+
+
+def find_collapse(entropy: float, kl: float, marginal_entropy: float, num_outputs: int) -> str | None:
     """Return the kind of collapse, ``'dominated'`` or ``'uniform'``, or None.
 
     Both kinds of the paper (arXiv 2104.14294, section 5.3) give every image the same distribution. With K outputs, in nats:
 
-    * dominated: ``marginal_entropy``, that of the mean distribution, is below ``margin log K``.
-    * uniform: the mean ``entropy`` is above ``(1 - margin) log K``, and the mean divergence ``kl`` of student and teacher is
-      below ``max_kl``. At the start the centred teacher is close to uniform too, but the student is not yet.
+    * dominated: ``marginal_entropy``, that of the mean distribution, is below ``0.02 log K``.
+    * uniform: the mean ``entropy`` is above ``0.98 log K``, and the mean divergence ``kl`` of student and teacher is below 0.02.
+      At the start the centred teacher is close to uniform too, but the student is not yet.
     """
     log_outputs = math.log(num_outputs)
-    if marginal_entropy < margin * log_outputs:
+    if marginal_entropy < _MARGIN * log_outputs:
         return 'dominated'
-    if entropy > (1 - margin) * log_outputs and kl < max_kl:
+    if entropy > (1 - _MARGIN) * log_outputs and kl < _MAX_KL:
         return 'uniform'
     return None
 
@@ -142,22 +144,16 @@ class CollapseHook(Hook):
     Args:
         interval: Iterations whose mean is judged; one transfer from the device each.
         patience: Intervals in a row.
-        margin: Of :func:`find_collapse`.
-        max_kl: Of :func:`find_collapse`.
 
     Raises:
-        ArgumentError: If ``interval`` or ``patience`` is below 1, or ``margin`` is not in (0, 0.5).
+        ArgumentError: If ``interval`` or ``patience`` is below 1.
     """
 
-    def __init__(self, *, interval: int = 50, patience: int = 3, margin: float = 0.02, max_kl: float = 0.02) -> None:
+    def __init__(self, *, interval: int = 50, patience: int = 3) -> None:
         if interval < 1 or patience < 1:
             raise ArgumentError(f'`interval` and `patience` should be at least 1. Found {interval} and {patience}.')
-        if not 0 < margin < 0.5:
-            raise ArgumentError(f'`margin` should be in (0, 0.5). Found {margin}.')
         self.interval = interval
         self.patience = patience
-        self.margin = margin
-        self.max_kl = max_kl
         self._pending: list[torch.Tensor] = []
         self._kinds: list[str | None] = []
         self._warned = False
@@ -171,9 +167,8 @@ class CollapseHook(Hook):
             return
         means = torch.stack(self._pending).mean(0).tolist()
         self._pending.clear()
-        model = unwrap(runner.model)
-        num_outputs = len(model.centre)
-        kind = find_collapse(*means, num_outputs, margin=self.margin, max_kl=self.max_kl)
+        num_outputs = len(unwrap(runner.model).centre)
+        kind = find_collapse(*means, num_outputs)
         self._kinds = [*self._kinds, kind][-self.patience :]
         if kind is not None and self._kinds == [kind] * self.patience:
             self._warned = True

@@ -129,13 +129,12 @@ class RunRecordHook(Hook):
             self._session.update(train_seconds=0.0, train_cpu_seconds=0.0)
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: Any = None, outputs: dict | None = None) -> None:
-        if not self._active:
-            return
-        self._session['iterations'] += 1
-        self._look_at_gpu()
-        if time.monotonic() - self._updated >= self.interval:
-            # The runner counts the iteration after its hooks.
-            self._update(runner, done=runner.iter + 1)
+        if self._active:
+            self._session['iterations'] += 1
+            self._look_at_gpu()
+            if time.monotonic() - self._updated >= self.interval:
+                # The runner counts the iteration after its hooks.
+                self._update(runner, done=runner.iter + 1)
 
     def before_val(self, runner) -> None:
         self._enter('val')
@@ -238,14 +237,11 @@ class RunRecordHook(Hook):
         validations = [self._validations[iteration] for iteration in sorted(self._validations)]
         if not rows:
             return dict(validations=validations, **{name: None for name in ('scores', 'last_scores', 'best') if name in known})
-        best = best_validation(scores, monitor, rule)
-        description = dict(
-            last_scores=scores[-1], scores=scores[-1 if best is None else best], validations=validations, best=None
-        )
-        if best is not None:
-            steps = {name: int(rows[best][name]) for name in ('epoch', 'iter')}
-            description['best'] = dict(monitor=monitor, rule=rule, **steps, value=scores[best][monitor])
-        return description
+        place, best = best_validation(scores, monitor, rule), None
+        if place is not None:
+            steps = {name: int(rows[place][name]) for name in ('epoch', 'iter')}
+            best = dict(monitor=monitor, rule=rule, **steps, value=scores[place][monitor])
+        return dict(last_scores=scores[-1], scores=scores[-1 if place is None else place], validations=validations, best=best)
 
 
 def _read(work_dir: str) -> dict[str, Any]:

@@ -13,28 +13,24 @@ from mtl_plugins.submission.writer import SubmissionWriter
 
 @HOOKS.register_module()
 class SubmissionHook(Hook):
-    """Hand every prediction of the test loop to a :class:`SubmissionWriter`, which encodes it in the background.
-
-    Each process writes its share of the images into the same folder.
+    """Hand every prediction of the test loop to a :class:`SubmissionWriter`; each process writes its share into one folder.
 
     Args:
         out_dir: Folder that gets ``predictions/<task>/<stem>.png``.
         labels: The kinds of what is predicted, by name.
         rounding: As in :meth:`LabelKind.encode`: ``'nearest'`` or the course's ``'truncate'``.
-        num_threads: Encoding threads.
     """
 
     priority = 'LOW'
 
-    def __init__(self, out_dir: str, labels: Mapping[str, LabelKind], rounding: str = 'nearest', num_threads: int = 2) -> None:
+    def __init__(self, out_dir: str, labels: Mapping[str, LabelKind], rounding: str = 'nearest') -> None:
         self.out_dir = Path(out_dir)
         self.labels = dict(labels)
         self.rounding = rounding
-        self.num_threads = num_threads
         self._writer: SubmissionWriter | None = None
 
     def before_test_epoch(self, runner) -> None:
-        self._writer = SubmissionWriter(self.out_dir, self.labels, rounding=self.rounding, num_threads=self.num_threads)
+        self._writer = SubmissionWriter(self.out_dir, self.labels, rounding=self.rounding)
 
     def after_test_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None) -> None:
         for sample in outputs:

@@ -6,13 +6,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
-from mtl_plugins.evaluation.functional.grouped_errors import GroupedErrors, groups_of_places
 from mtl_plugins.evaluation.scores import TASK_SUMMARIES, multitask_scores, rule_of, rules_of, scores_of
 from mtl_plugins.labels.label_kind import LabelKind
 
 # Rows and columns into which images of any size are divided.
 PLACES = (12, 24)
 PLACE = 'place'
+
+
+class GroupedErrors:
+    """Running sums of the errors of pixels in named groups.
+
+    Attributes:
+        sums: ``(2, groups)`` float64: number of pixels, and sum of their errors.
+    """
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        self.sums = np.zeros((2, len(self.names)))
+
+    def add(self, errors: np.ndarray, groups: np.ndarray) -> None:
+        """Add the pixels of an image; NaN and what belongs to no group ``0..N-1`` do not count."""
+        number = len(self.names)
+        counted = ~np.isnan(errors) & (groups >= 0) & (groups < number)
+        groups, errors = groups[counted].astype(np.int64), errors[counted].astype(np.float64)
+        self.sums += [np.bincount(groups, weights, number) for weights in (np.ones(len(errors)), errors)]
+
+    @property
+    def counts(self) -> np.ndarray:
+        """Pixels in each group, int64."""
+        return self.sums[0].astype(np.int64)
+
+    @property
+    def means(self) -> np.ndarray:
+        """Mean error of each group, float64, NaN for one without a pixel."""
+        counts, totals = self.sums
+        return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
 
 
 @dataclass(frozen=True)
@@ -95,7 +124,8 @@ class SplitAnalysis:
             self.scorers[name].add(measured)
             own |= scores_of([alone])
             errors = kind.pixel_errors(values[name], prediction)
-            groups[PLACE] = groups_of_places(values[name].shape[:2], PLACES)
+            rows, columns = (np.arange(side) * cells // side for side, cells in zip(values[name].shape[:2], PLACES, strict=True))
+            groups[PLACE] = rows[:, None] * PLACES[1] + columns[None, :]
             for table in self.tables:
                 if table.label == name and table.by in groups:
                     table.sums.add(errors[table.error], groups[table.by])
