@@ -20,7 +20,8 @@ from mtl_plugins.datasets.coco.preparation import prepare_coco
 from mtl_plugins.datasets.conversion.converter import convert
 from mtl_plugins.datasets.conversion.sources import open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
-from mtl_plugins.datasets.packing.packed import write_packed
+from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
+from mtl_plugins.datasets.packing.staging import stage
 from mtl_plugins.deployment import export as exporting
 from mtl_plugins.lab.experiments import workers
 from mtl_plugins.lab.experiments.definition import read_sweep
@@ -124,6 +125,25 @@ def pack_case(templates: Path, anew: bool) -> Case:
         return found, index
 
     return Case(make, lambda folder: write_packed(list_miniscapes(folder / 'data', 'train')), result, r'packed/index\.json$')
+
+
+def stage_case(templates: Path) -> Case:
+    root = write_fake_miniscapes(templates / 'staged', dict(train=2, val=1), size=(16, 32))
+    write_packed(list_miniscapes(root, 'train'))
+
+    def make(folder):
+        shutil.copytree(root, folder / 'data')
+        stage(folder / 'data', folder / 'node')
+        # The copy is out of date.
+        write_packed(list_miniscapes(folder / 'data', 'train', ('depth',)))
+
+    def result(folder):
+        found = {name: content for name, content in contents(folder).items() if not name.endswith(COMPARED_NAME)}
+        return {name: content for name, content in found.items() if not name.endswith('index.json')}, [
+            json.loads(path.read_bytes())['files'] for path in folder.rglob('index.json')
+        ]
+
+    return Case(make, lambda folder: stage(folder / 'data', folder / 'node'), result, r'packed/index\.json$')
 
 
 def convert_case(templates: Path) -> Case:
@@ -302,6 +322,7 @@ def make_coco_case() -> Case:
 CASES = {
     'pack': lambda templates, patch: pack_case(templates, anew=False),
     'pack anew': lambda templates, patch: pack_case(templates, anew=True),
+    'stage': lambda templates, patch: stage_case(templates),
     'convert': lambda templates, patch: convert_case(templates),
     'predict': lambda templates, patch: predict_case(templates),
     'export': lambda templates, patch: export_case(patch),
