@@ -16,7 +16,9 @@ def parse_args() -> argparse.Namespace:
         'Rows stand in the order of RUN, within a folder by their start. The best checkpoint of the first seed of each row '
         'predicts the validation split. Beside the page: report.json, tables as Markdown, LaTeX and CSV, figures as PNG and PDF.',
     )
-    parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir, or a folder that holds some at any depth')
+    parser.add_argument(
+        'runs', nargs='+', type=Path, metavar='RUN', help='work dir, or a folder that holds some at any depth, such as a sweep'
+    )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the report')
     parser.add_argument('--title', default='Report', help='above the page (default: Report)')
     parser.add_argument(
@@ -39,18 +41,20 @@ def main() -> None:
     import os
 
     from mtl_plugins.config.load import DATA_ROOT_VARIABLE
-    from mtl_plugins.lab.report.write import write_report
+    from mtl_plugins.lab.report.write import ReportOptions, write_report
     from mtl_plugins.utils.files import shorten_paths
 
-    predictions = dict(
+    options = ReportOptions(
+        title=args.title,
+        names=args.names,
         data_root=args.data_root or os.environ.get(DATA_ROOT_VARIABLE),
         split=args.split,
         examples=args.num_examples,
+        predictions=not args.no_predictions,
+        size=args.size,
         progress=sys.stderr.isatty(),
     )
-    page, *others = write_report(
-        args.runs, args.out, args.title, args.names, args.size, None if args.no_predictions else predictions
-    )
+    page, *others = write_report(args.runs, args.out, options)
     print(shorten_paths(f'{page.absolute()} ({page.stat().st_size / 2**20:.1f} MiB), and {len(others)} files beside it'))
 
 

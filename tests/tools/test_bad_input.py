@@ -163,6 +163,7 @@ def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_ro
     ('tool', 'package', 'extra', 'arguments'),
     [
         ('report', 'plotly', 'report', ['work_dirs', '--out', 'out']),
+        ('dashboard', 'jinja2', 'report', ['work_dirs']),
         ('sweep', 'optuna', 'sweep', ['sweeps/task_weights.py']),
         ('sweep', 'scipy', 'sweep', ['sweeps/ablation.py', '--report-only']),
     ],

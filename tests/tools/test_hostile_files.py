@@ -19,6 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from mtl_plugins.errors import UserError
+from mtl_plugins.lab.report.dashboard import Dashboard
 from mtl_plugins.lab.runs.tables import live_table, make_table, print_runs, score_sheet
 from mtl_plugins.lab.runs.work_dirs import find_runs
 from mtl_plugins.lab.tables import WRITERS, to_plain
@@ -182,7 +183,7 @@ def test_terminals_show_what_files_say_and_do_not_obey_it(tree):
     assert '[bold]x[/nothing]' in console.file.getvalue()
 
 
-def test_reports_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, tmp_path):
+def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, tmp_path):
     # One record broke the report on all, and ran what it named as model.
     result = run_cli('report', tree, '--out', tmp_path / 'page', '--no-predictions', '--size', '32x64')
     assert result.code == 0, result.err
@@ -190,8 +191,9 @@ def test_reports_costs_and_curves_leave_out_what_cannot_be_used(run_cli, tree, t
     broken = len(BROKEN_RECORDS) + len(OTHER_KINDS)
     # In the list of runs, and in that of where they come from.
     assert page.count('unreadable</td>') == 2 * broken
-    assert '>good<' in page and '<b>' not in page
     check_quiet(result.out + result.err)
+    page = Dashboard([tree]).page()
+    assert page.count('>unreadable<') == broken and '>good<' in page and ESCAPE not in page and '<b>' not in page
     costs = run_cli('analysis_tools/plot_costs', tree, '--size', '32x64', '--out', tmp_path / 'costs')
     assert costs.code == 0 and '| good |' in costs.out and costs.err.count('left out: ') > len(EVIL_MODELS), costs.err
     check_quiet(costs.out + costs.err)

@@ -1,14 +1,17 @@
-"""The page on runs: what it says, and what it does in a browser."""
+"""The page on runs and the page while they run: what they say, and what they do in a browser."""
 
 import csv
+import http.client
 import json
 import shutil
 import statistics
+import threading
 
 import numpy as np
 import pytest
 
 from mtl_plugins.config.load import load_config
+from mtl_plugins.lab.report.dashboard import Dashboard, make_server
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.record import RECORD_NAME
 from tests.tools.conftest import ROOT, call_tool
@@ -120,13 +123,30 @@ def test_what_cannot_be_reported_is_said_in_one_sentence(run_cli, runs, tmp_path
         assert not out.exists()
 
 
-def test_rows_are_in_the_order_in_which_runs_are_given(run_cli, runs, tmp_path):
-    out = tmp_path / 'out'
-    result = run_cli('report', runs / 'second_seed0', runs, '--out', out, '--no-predictions', '--size', '32x64')
+def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
+    sweep = tmp_path / 'sweep'
+    trials = []
+    for number, name in enumerate(('first_seed0', 'second_seed0')):
+        folder = sweep / 'trials' / f'{number:04d}_seed0'
+        folder.mkdir(parents=True)
+        for file in (RECORD_NAME, 'metrics.csv'):
+            shutil.copy(runs / name / file, folder / file)
+        costs = dict(score=12.5, seconds=3.0, memory=10.0, parameters=1234, error=None)
+        point = dict(params={'optim_wrapper.optimizer.lr': 0.1 + number}, seeds=[0], folders=[f'trials/{number:04d}_seed0'])
+        point['label'] = f'lr {0.1 + number}'
+        trials.append(dict(number=number, state='complete', **point, **costs))
+    trials.append(dict(trials[0], number=2, state='fail', error='It broke.', score=None, folders=[]))
+    (sweep / 'trials.json').write_text(json.dumps(dict(sweep='rates', metric=MULTITASK, importance={}, trials=trials)))
+    (sweep / 'losses.png').write_bytes(b'\x89PNG')
+    # Rows are in the order in which runs are given.
+    arguments = ('--out', tmp_path / 'out', '--no-predictions', '--size', '32x64')
+    result = run_cli('report', sweep / 'trials/0001_seed0', sweep, *arguments)
     assert result.code == 0, result.err
-    with open(out / 'tables' / 'rows.csv', newline='') as file:
-        assert [row['row'] for row in csv.DictReader(file)] == ['second', 'first']
-    assert page_data(out)['gallery'] is None
+    html = (tmp_path / 'out' / 'index.html').read_text()
+    assert 'It broke.' in html and 'data:image/png;base64,iVBORw==' in html and '1,234' in html
+    with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
+        assert [row['row'] for row in csv.DictReader(file)] == ['lr 1.1', 'lr 0.1']
+    assert page_data(tmp_path / 'out')['gallery'] is None
 
 
 def test_runs_without_labels_are_ranked_by_the_score_that_chose_their_checkpoint(run_cli, runs, tmp_path):
@@ -216,3 +236,71 @@ def test_the_report_on_a_phone_and_in_the_dark(visit, report):
     assert page.locator('#curve-chart .plot').evaluate(colours) == ['#e4e8eb', 'rgb(20, 24, 27)']
     page.emulate_media(color_scheme='light')
     page.wait_for_function('() => document.querySelector("#curve-chart .plot").layout.font.color === "#1d2429"')
+
+
+@pytest.fixture
+def served(runs, tmp_path):
+    """Copies of runs, and the address of their page."""
+    folder = tmp_path / 'runs'
+    shutil.copytree(runs, folder)
+    server = make_server(Dashboard([folder], every=0.2, fresh=0.0), 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield folder, f'http://127.0.0.1:{server.server_address[1]}/'
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def listing(folder):
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob('*')}
+
+
+def test_the_page_of_running_trainings_refreshes_itself(served, visit):
+    folder, address = served
+    before = listing(folder)
+    page = visit(address)
+    assert page.inner_text('#summary') == '3 runs, 0 running.'
+    page.locator('#runs-table thead th', has_text='mIoU').locator('button').click()
+    assert first_cells(page, 'runs-table') == ['first_seed0', 'first_seed1', 'second_seed0']
+    page.locator('#latest img').first.scroll_into_view_if_needed()
+    assert page.locator('#latest img').first.evaluate('image => image.decode().then(() => image.naturalWidth)') > 50
+    assert listing(folder) == before
+    change_run(folder / 'first_seed0', lambda record: record['scores'].update({MIOU: 77.25}))
+    page.wait_for_function('() => document.querySelector("#runs-table").textContent.includes("77.25")')
+    # Sorted as before.
+    assert first_cells(page, 'runs-table') == ['first_seed1', 'second_seed0', 'first_seed0']
+
+
+def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(run_cli, served):
+    folder, address = served
+    host, port = address.removeprefix('http://').rstrip('/').split(':')
+    connection = http.client.HTTPConnection(host, int(port), timeout=30)
+
+    def ask(path, **headers):
+        connection.request('GET', path, headers={'Host': f'{host}:{port}'} | headers)
+        answer = connection.getresponse()
+        body = answer.read()
+        connection.close()
+        return answer, body
+
+    answer, body = ask('/state')
+    state = json.loads(body)
+    assert answer.status == 200 and state['summary'] == '3 runs, 0 running.'
+    assert ask('/state', **{'If-None-Match': answer.headers['ETag']})[0].status == 304
+    (folder.parent / 'secret.png').write_bytes(b'\x89PNG of somebody else')
+    drawn = next((folder / 'second_seed0').glob('*/vis_data/vis_image'))
+    (drawn / 'secret_99.png').symlink_to(folder.parent / 'secret.png')
+    assert 'secret' not in json.loads(ask('/state')[1])['pictures'] and 'predictions' in state['pictures']
+    url = state['pictures'].split('src="')[1].split('"')[0]
+    assert ask('/' + url)[1].startswith(b'\x89PNG')
+    outside = ('/../run.json', '/picture/../../first_seed0/run.json', '/picture//etc/passwd', f'/{folder}/first_seed0/run.json')
+    for path in outside:
+        assert ask(path)[0].status == 404
+    answer, body = ask('/', Host='elsewhere.example:80')
+    assert answer.status == 403 and b'<table' not in body
+    result = run_cli('dashboard', folder, '--port', port)
+    assert result.code == 1 and 'Give another --port' in result.err
+    shutil.rmtree(folder)
+    answer, body = ask('/state')
+    assert answer.status == 503 and b'does not exist' in body

@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import matplotlib
 import numpy as np
@@ -11,10 +12,13 @@ from matplotlib.colors import to_hex
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
 from mtl_plugins.lab.report.groups import RunGroup, has_metric, lower_is_better, metrics_of
-from mtl_plugins.lab.report.resources import COSTS, RunCost
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours
+
+if TYPE_CHECKING:
+    # Which builds networks.
+    from mtl_plugins.lab.report.resources import RunCost
 
 # Black would vanish on a dark page.
 _BLACK, _GREY = COLOURS[-1], '#8a9097'
@@ -76,11 +80,13 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
     return Chart('ladder', choices, figures, 'Points are runs, bars their means.', height=120 + 34 * len(groups))
 
 
-def cost_chart(costs: Sequence[RunCost], groups: Sequence[RunGroup], colours: Mapping[str, str]) -> Chart | None:
+def cost_chart(
+    costs: Sequence['RunCost'], headings: Mapping[str, str], groups: Sequence[RunGroup], colours: Mapping[str, str]
+) -> Chart | None:
     """Draw a score against a cost, a point for each group; None if no group has both."""
     metrics = metrics_of(groups)
     by_name = {group.name: group for group in groups}
-    known = [key for key in COSTS if any(getattr(cost, key) is not None for cost in costs)]
+    known = [key for key in headings if any(getattr(cost, key) is not None for cost in costs)]
     figures = {}
     for (x, key), (y, metric) in itertools.product(enumerate(known), enumerate(metrics)):
         data = [
@@ -98,12 +104,12 @@ def cost_chart(costs: Sequence[RunCost], groups: Sequence[RunGroup], colours: Ma
         ]
         worse = ' (lower is better)' if lower_is_better(groups, metric) else ''
         layout = dict(
-            xaxis=dict(title=COSTS[key], rangemode='tozero'), yaxis=dict(title=metrics[metric] + worse), showlegend=True
+            xaxis=dict(title=headings[key], rangemode='tozero'), yaxis=dict(title=metrics[metric] + worse), showlegend=True
         )
         figures[f'{x},{y}'] = dict(data=data, layout=layout)
     if not any(figure['data'] for figure in figures.values()):
         return None
-    return Chart('costs', [('cost', [COSTS[key] for key in known]), ('score', list(metrics.values()))], figures)
+    return Chart('costs', [('cost', [headings[key] for key in known]), ('score', list(metrics.values()))], figures)
 
 
 def confusion_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:

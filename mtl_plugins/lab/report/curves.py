@@ -1,16 +1,49 @@
-"""The curves of runs as plain numbers for the script of the page."""
+"""Pages from templates, and the curves of runs as plain numbers for their script."""
 
+import base64
 import contextlib
+import functools
+import gzip
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import jinja2
 import numpy as np
+from plotly.offline import get_plotlyjs
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics, read_row
 from mtl_plugins.records.training_log import read_scalars, wall_hours
+
+_TEMPLATES = Path(__file__).parent / 'templates'
+
+
+def render(template: str, **values: Any) -> str:
+    """Return the HTML of a file in ``templates`` with its values."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def render_page(template: str, **values: Any) -> str:
+    """Return a page that needs no other file: style, script and Plotly are inside."""
+    style, script = ((_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js'))
+    return render(template, style=style, script=script, plotly=_packed_plotly(), **values)
+
+
+@functools.cache
+def _packed_plotly() -> str:
+    """Plotly's script, compressed to a third; kept, since packing takes a second and the dashboard serves it often."""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
 
 # A longer log is averaged over so many parts: a screen has no room for more.
 MOST_POINTS = 240
@@ -43,7 +76,7 @@ def curves_of(groups: Sequence[RunGroup]) -> dict:
     return dict(groups=[group.name for group in groups], runs=runs)
 
 
-def _series(path: Path, rows: Sequence[Mapping], epochs_per_iteration: float | None) -> dict | None:
+def _series(path, rows: Sequence[Mapping], epochs_per_iteration: float | None) -> dict | None:
     rows = [row for row in rows if 'iter' in row]
     if not rows:
         return None

@@ -1,18 +1,25 @@
 """Groups of runs that differ in their seed only: a row of a table, a curve."""
 
+import contextlib
 import json
 import re
 import statistics
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED
 from mtl_plugins.lab.runs.query import differing_keys, headings, rule_for
 from mtl_plugins.lab.tables import Table
 from mtl_plugins.records.record import RunRecord
-from mtl_plugins.utils.data_files import printable
+from mtl_plugins.utils.data_files import is_number, is_text, printable, read_json
 
+TRIALS_NAME = 'trials.json'
+# What each trial has, and what those have that ended.
+_TRIAL = dict(number=None, params={}, folders=[is_text], state=is_text, label=is_text)
+_COSTS = ('score', 'seconds', 'memory', 'parameters')
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
 
 
@@ -45,16 +52,37 @@ class RunGroup:
 def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
     """Group runs whose folders differ in ``_seed<number>`` only, in the order of the first runs.
 
-    Folders of one name in several places keep the place in their name.
+    Trials of a sweep are called by what they tried. Folders of one name in several places keep the place in their name.
     """
     names: dict[str, list[RunRecord]] = {}
     own = {run.path: printable(_SEED.sub('', run.path.absolute().name)) for run in runs}
     places = {(own[run.path], run.path.absolute().parent) for run in runs}
     ambiguous = {name for name, count in Counter(name for name, _ in places).items() if count > 1}
+    tried: dict[Path, str] = {}
+    for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
+        # Without a usable file of the sweep they are called as their folders.
+        with contextlib.suppress(CorruptFileError):
+            for trial in read_trials(folder)['trials']:
+                tried |= {folder / path: printable(trial['label']) for path in trial['folders']}
     for run in runs:
         parent, name = printable(run.path.absolute().parent.name), own[run.path]
-        names.setdefault(f'{parent}/{name}' if name in ambiguous else name, []).append(run)
+        names.setdefault(tried.get(run.path, f'{parent}/{name}' if name in ambiguous else name), []).append(run)
     return [RunGroup(name, sorted(own, key=lambda run: run.number('seed') or 0)) for name, own in names.items()]
+
+
+def read_trials(folder: Path) -> dict:
+    """Return the document in ``trials.json`` of the folder of a sweep.
+
+    Raises:
+        CorruptFileError: If there is none, or it is something else than a sweep writes.
+    """
+    form = dict(metric=is_text, sweep=is_text, trials=[{**_TRIAL, **dict.fromkeys(_COSTS, is_number), 'error': is_text}])
+    what = "list of a sweep's trials"
+    document = read_json(folder / TRIALS_NAME, what, form)
+    for entry, keys in ((document, form), *((trial, _TRIAL) for trial in document.get('trials') or ())):
+        if missing := [key for key in keys if entry.get(key) is None]:
+            raise CorruptFileError(f"The {what} '{folder / TRIALS_NAME}' cannot be used: it has no `{missing[0]}`.")
+    return document
 
 
 def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:

@@ -3,26 +3,25 @@
 import base64
 import contextlib
 import datetime
-import gzip
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import jinja2
 import numpy as np
 from matplotlib.figure import Figure
-from plotly.offline import get_plotlyjs
 
 import mtl_plugins
 from mtl_plugins.errors import ConfigError, DataError
+from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.lab.plots.curves import read_curve, render_curves
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost, render_scores
 from mtl_plugins.lab.report import charts
-from mtl_plugins.lab.report.curves import curves_of
+from mtl_plugins.lab.report.curves import curves_of, render_page
 from mtl_plugins.lab.report.groups import (
+    TRIALS_NAME,
     RunGroup,
     config_table,
     group_runs,
@@ -31,6 +30,7 @@ from mtl_plugins.lab.report.groups import (
     lower_is_better,
     metrics_of,
     provenance_table,
+    read_trials,
 )
 from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.lab.report.resources import COSTS, RunCost, read_costs, resource_table
@@ -45,7 +45,32 @@ from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
 WIDEST_RANKED = 1100
-_TEMPLATES = Path(__file__).parent / 'templates'
+_SWEEP_PICTURES = ('score_by_*.png', 'losses.png', 'cost_by_batch_size.png', 'importance.png')
+
+
+@dataclass(frozen=True)
+class ReportOptions:
+    """Options of a report.
+
+    Attributes:
+        title: Above the page.
+        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
+        data_root: Replaces that of the first run's config.
+        split: To be predicted; that of the validation by default.
+        examples: Number of images in the gallery.
+        predictions: False leaves out all that needs checkpoints or data.
+        size: Height and width of the image whose operations are counted.
+        progress: Show progress bars.
+    """
+
+    title: str = 'Report'
+    names: Sequence[str] | None = None
+    data_root: str | None = None
+    split: str | None = None
+    examples: int = 6
+    predictions: bool = True
+    size: tuple[int, int] = (256, 256)
+    progress: bool = False
 
 
 @dataclass
@@ -55,6 +80,7 @@ class _Report:
     monitor: str
     best: str | None
     costs: list[RunCost]
+    sweeps: list[dict]
     found: Predictions | None = None
     without: list[str] = field(default_factory=list)
 
@@ -63,23 +89,13 @@ class _Report:
         return metrics_of(self.groups)[self.monitor]
 
 
-def write_report(
-    folders: Sequence[Path],
-    out: Path,
-    title: str = 'Report',
-    names: Sequence[str] | None = None,
-    size: tuple[int, int] = (256, 256),
-    predictions: Mapping[str, Any] | None = None,
-) -> list[Path]:
+def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> list[Path]:
     """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``.
 
     Args:
         folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
         out: The folder; made if missing. Files of an earlier report are replaced.
-        title: Above the page.
-        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
-        size: Height and width of the image whose operations are counted.
-        predictions: Arguments of :func:`predict`; None leaves out all that needs checkpoints or data.
+        options: See there.
 
     Returns:
         The files, the page first.
@@ -88,11 +104,11 @@ def write_report(
         DataNotFoundError: If there is no such folder, or no run.
         ConfigError: If the data of the models are not there, or do not belong together, or names are missing.
     """
-    report = _collect(folders, names, size, predictions)
+    report = _collect(folders, options)
     tables = _tables(report)
     figures = _figures(report)
     # Nothing is written before everything is known.
-    page = _page(report, tables, title, size)
+    page = _page(report, tables, options)
     written = [out / PAGE, out / 'report.json']
     make_folder(out)
     for name, table in tables.items():
@@ -108,11 +124,9 @@ def write_report(
     return written
 
 
-def _collect(
-    folders: Sequence[Path], names: Sequence[str] | None, size: tuple[int, int], predictions: Mapping[str, Any] | None
-) -> _Report:
+def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
     runs = require_runs(folders)
-    groups = _rename(group_runs(runs), names)
+    groups = _rename(group_runs(runs), options.names)
     metrics = metrics_of(groups)
     if not metrics:
         raise ConfigError(f'One of the {len(runs)} runs should have been validated. Found no score in any of them.')
@@ -121,16 +135,18 @@ def _collect(
     sign = -1 if lower_is_better(groups, monitor) else 1
     scored = [group for group in groups if has_metric(group, monitor)]
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
+    sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
-    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], size)}
+    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], options.size)}
     # Under the names of the groups.
     costs = [replace(known[group.runs[0].path], name=group.name) for group in configured if group.runs[0].path in known]
     refused = [group for group in configured if group.runs[0].path not in known]
-    report = _Report(runs, groups, monitor, best, costs)
+    report = _Report(runs, groups, monitor, best, costs, sweeps)
     able = [group for group in groups if group.representative is not None and group not in refused]
     report.without = [group.name for group in groups if group not in able]
-    if predictions is not None and able:
-        report.found = predict(able, best if best not in report.without else able[0].name, **predictions)
+    if options.predictions and able:
+        shown = best if best not in report.without else able[0].name
+        report.found = predict(able, options.data_root, options.split, options.examples, shown, options.progress)
     return report
 
 
@@ -193,14 +209,32 @@ def _file_name(text: str) -> str:
     return ''.join(letter if letter.isalnum() else '_' for letter in text)
 
 
-def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[int, int]) -> str:
+def _read_sweep(folder: Path) -> dict:
+    document = read_trials(folder)
+    names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
+    title = title_of(document['metric'])
+    number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}
+    rows = []
+    for trial in document['trials']:
+        values = [trial['params'].get(name, '') for name in names]
+        cells = [f'{value:.3g}' if isinstance(value, float) else str(value) for value in values]
+        cells += ['' if trial.get(key) is None else form.format(trial[key]) for key, form in number.items()]
+        rows.append([str(trial['number']), *cells, trial.get('error') or trial['state']])
+    headings = ['trial', *names, title, 'time (s)', 'memory (MiB)', 'parameters', 'state']
+    files = [path for pattern in _SWEEP_PICTURES for path in sorted(folder.glob(pattern))]
+    encoded = [base64.b64encode(path.read_bytes()).decode() for path in files]
+    pictures = [(path.stem.replace('_', ' '), f'data:image/png;base64,{data}') for path, data in zip(files, encoded, strict=True)]
+    return dict(name=document['sweep'], table=Table(headings, rows), pictures=pictures)
+
+
+def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) -> str:
     found, groups = report.found, report.groups
     splits = {name: analysis.split for name, analysis in found.analyses.items()} if found else {}
     colours = charts.colours_of([group.name for group in groups])
     confusions = charts.confusion_charts(splits, colours) if splits else {}
     errors = charts.error_charts(splits, colours) if splits else {}
     ladder = charts.ladder_chart(groups) if len(groups) > 1 else None
-    costs = charts.cost_chart(report.costs, groups, colours) if report.costs else None
+    costs = charts.cost_chart(report.costs, COSTS, groups, colours) if report.costs else None
     every = [ladder, costs, *(chart for part in (confusions, errors) for some in part.values() for chart in some)]
     labels = [name for name in found.labels if name in confusions or name in errors] if found else []
     gallery = gallery_of(found) if found else None
@@ -214,10 +248,13 @@ def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[
     )
     sections = [('rows', 'Rows'), ('curves', 'Curves'), *((f'errors-{name}', name.capitalize()) for name in labels)]
     sections += [('gallery', 'Gallery')] if gallery else []
+    sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
     sections += [('resources', 'Resources')] if 'resources' in tables else []
     sections += [('configs', 'Configs')] if tables['configs'].rows else []
     return render_page(
-        title=title,
+        'report.html',
+        title=options.title,
+        sources='',
         sections=[*sections, ('runs', 'Runs'), ('provenance', 'Provenance')],
         summary=_summary(report),
         made=_made(),
@@ -230,23 +267,10 @@ def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[
         has_gallery=gallery is not None,
         ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],
         ranked_of=found.ranked_of if found else '',
-        size=size,
+        sweeps=report.sweeps,
+        size=options.size,
         data=as_data(data),
     )
-
-
-def render_page(**values: Any) -> str:
-    """Return the page with its values. It needs no other file: style, script and Plotly, compressed to a third, are inside."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style, script = ((_TEMPLATES / name).read_text(encoding='utf-8') for name in ('style.css', 'page.js'))
-    plotly = base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
-    return environment.get_template('report.html').render(style=style, script=script, plotly=plotly, **values)
 
 
 def _summary(report: _Report) -> str:

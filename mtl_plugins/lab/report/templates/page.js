@@ -1,7 +1,7 @@
 'use strict';
-// Sorting, charts, curves and the gallery of a page, from the JSON in #data. The page asks for nothing.
+// Sorting, charts, curves and the gallery of a page, from the JSON in #data. No request but those of the page that refreshes.
 const GREY = '#8a9097';
-const data = JSON.parse(document.getElementById('data').textContent);
+let data = JSON.parse(document.getElementById('data').textContent);
 const byId = id => document.getElementById(id);
 const element = (name, attributes = {}, ...children) => {
   const node = document.createElement(name);
@@ -94,7 +94,7 @@ function metricNames(curves) {
   return names;
 }
 function fillMetrics() {
-  const select = byId('metric'), groups = [];
+  const select = byId('metric'), chosen = select.value, groups = [];
   const names = metricNames(data.curves);
   for (const part of ['validation', 'training']) {
     const options = [...names[part]].map(name => element('option', {value: `${part}:${name}`, textContent: name}));
@@ -102,7 +102,7 @@ function fillMetrics() {
   }
   select.replaceChildren(...groups);
   const several = data.curves.runs.some(run => run.validation?.iter.length > 1);
-  const wanted = [...(several ? [`validation:${data.monitor}`] : ['training:loss']), ...[...names.validation].map(name => `validation:${name}`)];
+  const wanted = [chosen, ...(several ? [`validation:${data.monitor}`] : ['training:loss']), ...[...names.validation].map(name => `validation:${name}`)];
   select.value = wanted.find(value => [...select.options].some(option => option.value === value)) ?? select.options[0]?.value ?? '';
 }
 const rgba = (hex, alpha) => `rgba(${[1, 3, 5].map(place => parseInt(hex.slice(place, place + 2), 16)).join(',')},${alpha})`;
@@ -231,6 +231,42 @@ async function start() {
   byId('plotly').remove();
   await startCurves();
   startCharts();
+  if (data.refresh) startRefreshing();
   document.documentElement.dataset.ready = 'yes';
+}
+
+// The page of running trainings
+let etag = null;
+async function refresh() {
+  const status = byId('status');
+  try {
+    const answer = await fetch('state', {headers: etag ? {'If-None-Match': etag} : {}, cache: 'no-store'});
+    if (answer.status === 200) {
+      etag = answer.headers.get('ETag');
+      const state = await answer.json();
+      const table = byId('runs-table');
+      const sorted = table && [...table.tHead.rows[0].cells].find(cell => cell.getAttribute('aria-sort') !== 'none');
+      byId('table').innerHTML = state.table;
+      byId('summary').textContent = state.summary;
+      if (sorted) {
+        const same = [...byId('runs-table').tHead.rows[0].cells].find(cell => cell.textContent === sorted.textContent);
+        if (same) sortTable(byId('runs-table'), same.cellIndex, sorted.getAttribute('aria-sort') === 'ascending' ? 1 : -1);
+      }
+      byId('latest').innerHTML = state.pictures;
+      data = {...data, ...state.data};
+      fillMetrics();
+      fillLegend();
+      await showCurves();
+    } else if (answer.status !== 304) throw new Error(`The server answered ${answer.status}.`);
+    status.textContent = `Up to date at ${new Date().toLocaleTimeString()}.`;
+    status.classList.remove('stale');
+  } catch (error) {
+    status.textContent = `No answer since then: is the program still running? (${error.message})`;
+    status.classList.add('stale');
+  }
+}
+function startRefreshing() {
+  setInterval(() => { if (!document.hidden) refresh(); }, 1000 * data.refresh);
+  document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
 }
 start();
