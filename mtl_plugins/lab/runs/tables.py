@@ -38,7 +38,7 @@ def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> 
     return Table(titles, [list(map(_text, keys, row)) for row in values], keys, values)
 
 
-def live_table(runs: Sequence[RunRecord]) -> RenderableType:
+def progress_table(runs: Sequence[RunRecord]) -> Table:
     """Tabulate the runs that train now: iteration, loss, best scores so far, and the time they will still take."""
     names = {run.path: name for run, name in zip(runs, run_names(runs), strict=True)}
     running = [run for run in runs if run.state == 'running']
@@ -51,8 +51,13 @@ def live_table(runs: Sequence[RunRecord]) -> RenderableType:
         left = f'{(total - done) * seconds / steps / 60:.0f} min' if steps > 0 and seconds else ''
         scores = [_digits(run.number(key), 2) for key in summaries]
         rows.append([names[run.path], f'{done}/{total}', _digits(run.number('progress.loss'), 3), *scores, left])
-    table = Table(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
-    return to_terminal(table, f'{len(rows)} of {len(runs)} runs are running')
+    return Table(['run', 'iteration', 'loss', *summaries.values(), 'to go'], rows)
+
+
+def live_table(runs: Sequence[RunRecord]) -> RenderableType:
+    """Return the table of :func:`progress_table` for a terminal."""
+    progress = progress_table(runs)
+    return to_terminal(progress, f'{len(progress.rows)} of {len(runs)} runs are running')
 
 
 def _digits(value: float | None, digits: int) -> str:
