@@ -202,6 +202,17 @@ class MultiTaskMetric(StreamingMetric):
 
 
 @METRICS.register_module()
+class IoUMetric(MultiTaskMetric):
+    """The scores of the label ``semseg`` alone, without those of several labels."""
+
+    def __init__(self) -> None:
+        super().__init__(tasks=['semseg'])
+
+    def scores(self) -> dict[str, float]:
+        return {name: score for name, score in super().scores().items() if name != SUMMARY_MULTITASK}
+
+
+@METRICS.register_module()
 class DINOMetric(StreamingMetric):
     """``dino/loss``, ``dino/entropy`` and ``dino/kl``, means over images of the terms of :class:`DINOTerms`, in nats.
 

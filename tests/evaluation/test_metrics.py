@@ -18,7 +18,7 @@ from mtl_plugins.evaluation import metrics
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.functional.on_device import start_measuring
-from mtl_plugins.evaluation.metrics import MultiTaskMetric
+from mtl_plugins.evaluation.metrics import IoUMetric, MultiTaskMetric
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
 from tests.references.metrics import reference_depth, reference_semseg
@@ -85,6 +85,8 @@ def test_single_task(task):
     of_task = (f'metrics_task_{task}/', f'metrics_summary/{task}')
     expected = {name: value for name, value in _expected(semseg, depth).items() if name.startswith(of_task)}
     _assert_scores(_evaluate(MultiTaskMetric(tasks=(task,)), samples), expected | {'metrics_summary/multitask': 0.0})
+    if task == 'semseg':
+        _assert_scores(_evaluate(IoUMetric(), samples), expected)
 
 
 def test_samples_without_a_label_do_not_count():

@@ -35,4 +35,4 @@ val_dataloader = dict(
         pipeline=[dict(type='LoadCOCOSubset'), dict(type='PackMultiTaskInputs')],
     ),
 )
-val_evaluator = dict(type='MultiTaskMetric')
+val_evaluator = dict(type='IoUMetric')
