@@ -26,13 +26,7 @@ from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_fold
 
 
 class Calibration(NamedTuple):
-    """Data for int8.
-
-    Attributes:
-        images: Of the training split, a batch ``(1, H, W, 3)`` each.
-        loader: Of the validation split.
-        most_worse: How many points a summary score may get worse.
-    """
+    """Data for int8: training images ``(1, H, W, 3)``, the validation split, the points by which a score may get worse."""
 
     images: Sequence[np.ndarray]
     loader: DataLoader

@@ -43,26 +43,22 @@ LIMITS = dict(
 
 @dataclass(frozen=True)
 class Row:
-    """One output for one batch of images.
+    """One output for one batch of images ``shape``, number, height and width.
 
     Attributes:
-        label: Name of the output.
-        shape: Of the images: number, height, width.
-        is_class: True of classes.
         share: Of the pixels that agree: the same class, among those that are not tied, or a value within the tolerance.
         limit: Least ``share``.
         ties: Of classes, the pixels that differ where rounding decides: the model's margin between its own class and another one
             is at most ``ROUNDING`` of its largest output. They do not count.
-        error: Of other values, the largest difference; NaN of classes.
+        error: Of other values, the largest difference; None of classes.
     """
 
     label: str
     shape: tuple[int, int, int]
-    is_class: bool
     share: float
     limit: float
     ties: int = 0
-    error: float = np.nan
+    error: float | None = None
 
     @property
     def passed(self) -> bool:
@@ -71,13 +67,7 @@ class Row:
 
 @torch.inference_mode()
 def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.ndarray], limits: Limits) -> list[Row]:
-    """Run the model as it was trained, in float32, and a file on the same images.
-
-    Args:
-        model: A :class:`MultiTaskSegmentor` on the CPU, in evaluation mode.
-        runtime: Of the file.
-        batches: Images ``(N, H, W, 3)`` uint8.
-        limits: Of the precision of the file.
+    """Run the model as it was trained, in float32 on the CPU, and a file on the same images ``(N, H, W, 3)`` uint8.
 
     Returns:
         A row per batch and output.
@@ -88,21 +78,18 @@ def compare(model: nn.Module, runtime: ExportedRuntime, batches: Iterable[np.nda
         inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
         raw, expected, found = model(inputs), model.predict_arrays(inputs), runtime(images)
         for task, label in model.labels.items():
-            margin = model.tasks[task].margin(raw[task])
-            place = dict(label=label, shape=images.shape[:3], is_class=margin is not None)
+            margin, place = model.tasks[task].margin(raw[task]), (label, images.shape[:3])
             theirs, ours = found[label], to_arrays(expected[label][..., :height, :width])
-            if theirs.dtype != ours.dtype or theirs.shape != ours.shape:
-                rows.append(Row(**place, share=0.0, limit=1.0))
-            elif margin is not None:
+            if margin is not None:
                 tied = margin <= ROUNDING * raw[task].abs().flatten(1).amax(1)[:, None, None]
                 tied = tied[:, :height, :width].numpy()
                 same = theirs == ours
                 share = 1.0 if tied.all() else float(same[~tied].mean())
-                rows.append(Row(**place, share=share, limit=limits.classes, ties=int((~same & tied).sum())))
+                rows.append(Row(*place, share, limits.classes, ties=int((~same & tied).sum())))
             else:
                 error = difference(theirs, ours, relative=runtime.labels[label].unit is not None)
                 share = float((error <= limits.tolerance).mean())
-                rows.append(Row(**place, share=share, limit=limits.values, error=float(error.max())))
+                rows.append(Row(*place, share, limits.values, error=float(error.max())))
     return rows
 
 
@@ -136,7 +123,7 @@ def refuse_failures(rows: Sequence[Row], precision: str) -> None:
     failed = [row for row in rows if not row.passed]
     if failed:
         worst = min(failed, key=lambda row: row.share - row.limit)
-        what = 'the class' if worst.is_class else 'the value'
+        what = 'the class' if worst.error is None else 'the value'
         print_parity(rows)
         raise UserError(
             f'The file should compute what the model computes: in {precision}, {what} of `{worst.label}` should agree in '
@@ -154,7 +141,7 @@ def print_parity(rows: Sequence[Row]) -> None:
             row.label,
             f'{100 * row.share:.3f}',
             f'{100 * row.limit:g}',
-            str(row.ties) if row.is_class else '',
-            '' if row.is_class else f'{row.error:.1e}',
+            str(row.ties) if row.error is None else '',
+            '' if row.error is None else f'{row.error:.1e}',
         )
     Console().print(table)

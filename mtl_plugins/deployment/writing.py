@@ -83,11 +83,7 @@ class ExportedModel(nn.Module):
 
 
 def trace(function: ExportedModel, *, batch: int | None = None, size: tuple[int, int] | None = None) -> ExportedProgram:
-    """Trace the graph of a model, for any images or for a number and a size ``(height, width)`` of them alone.
-
-    Raises:
-        ConfigError: If torch cannot trace it; the message says at what.
-    """
+    """Trace the graph of a model, for any images or for a number and a size alone; `ConfigError` says what cannot be traced."""
     example = torch.zeros(batch or EXAMPLE_BATCH, *(size or EXAMPLE_SIZE), 3, dtype=torch.uint8)
     free = ({} if batch else {0: Dim.DYNAMIC}) | ({} if size else {1: Dim.DYNAMIC, 2: Dim.DYNAMIC})
     try:
@@ -109,16 +105,9 @@ def reason_of(error: BaseException) -> str:
 
 
 def write(model: nn.Module, description: Description, path: Path, images: Sequence[np.ndarray] = ()) -> None:
-    """Write a model without asking whether the file computes the same.
+    """Write a model without the gate; arguments and errors are those of :func:`~mtl_plugins.deployment.export.export`.
 
-    Args:
-        model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
-        description: Of the file.
-        path: The file, whose suffix chooses the format.
-        images: To quantise with, a batch each.
-
-    Raises:
-        ConfigError: If it cannot be exported so; the message says why.
+    int8 finds its scales on ``images``, a batch each.
     """
     name, is_int8 = format_of(path), description.precision == 'int8'
     # What OpenVINO rounds, and what is quantised, is traced in float32.

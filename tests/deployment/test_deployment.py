@@ -31,8 +31,9 @@ from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError,
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.class_attention import ClassMaskTask
 from mtl_plugins.models.tasks.semseg import SemSegTask
+from mtl_plugins.registry import MODELS
 from tests.models.builders import MEAN, STD, build_segmentor
-from tests.test_configs import build, each_of
+from tests.test_configs import each_of, narrow
 from tests.tiny import CONFIGS, TinyBackbone
 
 # All kinds of label.
@@ -123,8 +124,8 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
     runtime = load_runtime(path, threads=2)
     rows = compare(model, runtime, [make_images(shape, seed) for seed, shape in enumerate(SHAPES)], LIMITS['float32'])
     assert len(rows) == len(SHAPES) * len(TASKS) and all(row.passed for row in rows), rows
-    assert {row.label for row in rows if row.is_class} == {'semseg'}
-    assert max(row.error for row in rows if not row.is_class) < 1e-4
+    assert {row.label for row in rows if row.error is None} == {'semseg'}
+    assert max(row.error for row in rows if row.error is not None) < 1e-4
     if suffix == '.pt2':
         with pytest.raises(ConfigError, match='not as small'):
             runtime(np.zeros((1, 8, 8, 3), np.uint8))
@@ -224,7 +225,7 @@ def test_only_pixels_that_rounding_decides_may_differ(model):
     best, second = raw[0].topk(2, dim=0).values
     # Two classes that are alike everywhere are tied everywhere.
     flipped = Altered(model, lambda classes: classes.__setitem__((0, 3, 4), (classes[0, 3, 4] + 1) % 19))
-    (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.is_class]
+    (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.error is None]
     assert best[3, 4] - second[3, 4] > 1e-3 * raw.abs().max() and not row.passed and row.ties == 0
     assert row.share == pytest.approx(1 - 1 / (32 * 48))
     predictor = model.decode_head.head.predictor
@@ -232,7 +233,7 @@ def test_only_pixels_that_rounding_decides_may_differ(model):
     try:
         with torch.no_grad():
             predictor.weight[1:19], predictor.bias[1:19] = weight[0], bias[0]
-        (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.is_class]
+        (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.error is None]
         assert row.passed and row.ties == 1
     finally:
         with torch.no_grad():
@@ -335,7 +336,8 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
 @each_of(EXPORTED)
 def test_every_system_and_backbone_exports_in_every_format(path, suffix, tmp_path):
     pytest.importorskip('openvino')
-    model = build(path)
+    torch.manual_seed(0)
+    model = MODELS.build(narrow(path))
     with torch.no_grad():
         # Fresh statistics would let each BatchNorm pass what it gets.
         model.train().encode(prepared(model, make_images((2, 224, 224))))
@@ -353,7 +355,7 @@ def test_int8_agrees_in_most_pixels_and_is_int8(model, tmp_path, name, package):
     write(model, describe(model, precision='int8'), path, images)
     rows = compare(model, load_runtime(path), [make_images((1, 49, 50), 20)], Limits(0.8, 0.9, tolerance=0.2))
     assert all(row.passed for row in rows), rows
-    assert any(row.share < 1 or row.error > 1e-4 for row in rows)
+    assert any(row.share < 1 or (row.error or 0) > 1e-4 for row in rows)
     mark = 'FakeQuantize' if name == 'openvino' else 'QuantizeLinear'
     assert path.read_bytes().count(mark.encode()) > 10
 

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 import zlib
+from base64 import b64encode
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
@@ -156,8 +157,8 @@ BOMB[16:24] = (30000).to_bytes(4, 'big') * 2
         (422, dict(body=SMALL, path='/predict?output=x'), "'x'"),
         (422, dict(body=SMALL, path='/predict?outputs=arrays'), "'outputs'"),
         # A model that fails does so for one batch.
-        (500, dict(body=png(np.full((8, 8, 3), 255, np.uint8))), 'The model failed: ZeroDivisionError.'),
-        (500, dict(body=png(np.full((9, 9, 3), 254, np.uint8))), 'The model failed: no memory for it, of 3 GiB.'),
+        (500, dict(body=png(np.full((8, 8, 3), 255, np.uint8))), 'The model failed: ZeroDivisionError()'),
+        (500, dict(body=png(np.full((9, 9, 3), 254, np.uint8))), 'no memory for it, of 3 GiB'),
         (404, dict(body=b'', path='/predictions'), 'POST /predict'),
         (405, dict(body=b'', path='/health'), 'GET /, /health'),
     ],
@@ -175,21 +176,18 @@ def form(*parts: tuple[str, bytes], boundary: bytes = b'x"y') -> bytes:
 
 
 FILE = 'Content-Disposition: form-data; name="file"; filename="a \\"b.png"\r\nContent-Type: image/png'
-OUTPUT = 'content-disposition: form-data; name=output'
+FIELD = 'content-disposition: form-data; name=output'
 
 
 @pytest.mark.parametrize(
     ('status', 'parts', 'words'),
     [
         (200, [(FILE, SMALL)], None),
-        (200, [(OUTPUT, b'arrays'), (FILE, SMALL)], None),
         (200, [(FILE.replace('image/png', 'application/octet-stream'), SMALL)], None),
-        (422, [(FILE, SMALL), (FILE, SMALL)], 'one file. Found 2'),
-        (422, [(OUTPUT, b'arrays')], 'one file. Found 0'),
-        (422, [(FILE, SMALL), (OUTPUT, b'x')], "'x'"),
-        (422, [(FILE, SMALL), (OUTPUT.replace('output', 'size'), b'x')], "'size'"),
+        (422, [(FILE, SMALL), (FILE, SMALL)], 'one file and no fields. Found 2 parts'),
+        (422, [(FIELD, b'arrays')], 'one file'),
         (415, [(FILE.replace('image/png', 'text/html'), SMALL)], "'text/html'"),
-        (415, [(FILE + '\r\nContent-Transfer-Encoding: base64', SMALL)], 'as it is'),
+        (400, [(FILE + '\r\nContent-Transfer-Encoding: base64', b64encode(SMALL))], 'other content'),
         (400, [], 'damaged'),
         (400, [(FILE, SMALL[:-20])], 'truncated'),
         (413, [(FILE, bytes(200_001))], 'at most 200000 bytes'),
@@ -197,14 +195,13 @@ OUTPUT = 'content-disposition: form-data; name=output'
 )
 def test_forms(address, status, parts, words):
     # Was: 415, the body should be an image file.
-    found, content, headers = ask(address, body=form(*parts), Content_Type='multipart/form-data; boundary="x\\"y"')
+    kind = 'multipart/form-data; boundary="x\\"y"'
+    found, content, _ = ask(address, path='/predict?output=arrays', body=form(*parts), Content_Type=kind)
     assert found == status, content
     if words is not None:
         assert words in json.loads(content)['error'], content
-    elif parts[0][0] == OUTPUT:
-        np.testing.assert_array_equal(np.load(io.BytesIO(content))['bright'], np.minimum(picture((8, 8))[..., 0], 249))
     else:
-        assert headers['Content-Type'] == 'image/png'
+        np.testing.assert_array_equal(np.load(io.BytesIO(content))['bright'], np.minimum(picture((8, 8))[..., 0], 249))
 
 
 @pytest.mark.skipif(shutil.which('curl') is None, reason='needs curl')

@@ -47,7 +47,7 @@ _POLICY = (
 )
 _PAGE = Path(__file__).parent / 'templates' / 'serve.html'
 _HOST = re.compile(r'(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::\d+)?')
-# Of a form around its file: boundaries, headers and other fields.
+# Of a form around its file: boundaries and headers.
 _FORM_BYTES = 2**16
 _LOG = logging.getLogger('uvicorn.error')
 _FULL = 'Too many images wait. Try again later.'
@@ -81,9 +81,9 @@ class Limits:
 def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK) -> Starlette:
     """Make the application, to be served by :func:`~mtl_plugins.deployment.server.connections.make_server`.
 
-    ``POST /predict`` takes an image file as its body or as a file of a form and gives the side-by-side picture (PNG), or with
-    ``output=arrays``, in the query or the form, the values by label (``.npz``). ``GET /`` is a page to drop an image on,
-    ``/health`` says that the model is there, ``/metrics`` counts in Prometheus' text format.
+    ``POST /predict`` takes an image file as its body or as the file of a form and gives the side-by-side picture (PNG), or with
+    ``?output=arrays`` the values by label (``.npz``). ``GET /`` is a page to drop an image on, ``/health`` says that the model is
+    there, ``/metrics`` counts in Prometheus' text format.
 
     Args:
         inferencer: The model; its ``batch_size`` is the largest batch, its ``max_pixels`` that of a batch.
@@ -99,20 +99,20 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
         service.batcher.close()
         service.headers.shutdown(wait=False, cancel_futures=True)
 
+    async def no_such_page(request: Request, error: HTTPException) -> JSONResponse:
+        place = f'{request.method} {request.url.path[:80]}'
+        sentence = f'{place}: {error.detail}. There are GET /, /health, /metrics and POST /predict.'
+        return JSONResponse(dict(error=sentence), error.status_code, headers=error.headers)
+
     pages = {'/': service.page, '/health': service.health, '/metrics': service.metrics}
     app = Starlette(
         routes=[*(Route(path, page) for path, page in pages.items()), Route('/predict', service.predict, methods=['POST'])],
         middleware=[Middleware(_KnownHosts, hosts={name.lower() for name in hosts})],
-        exception_handlers={HTTPException: _no_such_page},
+        exception_handlers={HTTPException: no_such_page},
         lifespan=lifespan,
     )
     app.state.batcher, app.state.limits = service.batcher, service.limits
     return app
-
-
-async def _no_such_page(request: Request, error: HTTPException) -> JSONResponse:
-    sentence = f'{request.method} {request.url.path[:80]}: {error.detail}. There are GET /, /health, /metrics and POST /predict.'
-    return JSONResponse(dict(error=sentence), error.status_code, headers=error.headers)
 
 
 class _Service:
@@ -162,7 +162,7 @@ class _Service:
             response = JSONResponse(dict(error=error.detail), error.status_code, headers=headers)
         except Exception as error:
             # Of this batch alone; the server goes on.
-            sentence = f'The model failed: {_reason(error)}'
+            sentence = f'The model failed: {explain(error) or repr(error)}'
             _LOG.error(sentence, exc_info=error if os.environ.get(DEBUG_VARIABLE) == '1' else None)
             response = JSONResponse(dict(error=sentence), 500)
         self.answers[response.status_code] += 1
@@ -173,16 +173,17 @@ class _Service:
         unknown = [name for name in request.query_params if name != 'output']
         if unknown:
             raise HTTPException(422, f'The only parameter is `output`. Found {unknown[0][:40]!r}.')
-        encode, media_type = _encoder(request.query_params.get('output', 'picture'))
+        output = request.query_params.get('output', 'picture')
+        if output not in _ENCODERS:
+            raise HTTPException(422, f'`output` should be {" or ".join(_ENCODERS)}. Found {output[:40]!r}.')
+        encode, media_type = _ENCODERS[output]
         kind = request.headers.get('content-type', '')
         is_form = kind.partition(';')[0].strip().lower() == 'multipart/form-data'
         if not is_form:
-            _check_type(kind, 'The body', ' or a form with one (multipart/form-data)')
+            _check_type(kind)
         async with self.uploads.receive(request, _FORM_BYTES if is_form else 0) as upload:
             if is_form:
-                upload[:], output = read_form(kind, bytes(upload))
-                if output is not None:
-                    encode, media_type = _encoder(output)
+                upload[:] = read_form(kind, bytes(upload))
             if len(upload) > self.limits.body:
                 raise self.uploads.too_large()
             content = await _unless_disconnected(request, self._predict(upload, encode), end - time.perf_counter())
@@ -210,7 +211,7 @@ class _Service:
 
 
 async def _unless_disconnected(request: Request, job: Awaitable[bytes], seconds: float) -> bytes:
-    """Return the result of a job, which ends early if its client goes away or the time is up."""
+    """Wait for a job, which ends early if its client goes away or the time is up."""
     working = asyncio.ensure_future(job)
     # All of the body was read: the next message says that the client went away.
     gone = asyncio.ensure_future(request.receive())
@@ -280,36 +281,28 @@ class Uploads:
             raise HTTPException(503, _FULL)
 
 
-def _encoder(output: str) -> tuple[Callable[[Prediction], bytes], str]:
-    """Return what makes the content of an answer, and its type."""
-    encoders = dict(picture=(_to_picture, 'image/png'), arrays=(_to_arrays, 'application/x-npz'))
-    if output not in encoders:
-        raise HTTPException(422, f'`output` should be {" or ".join(encoders)}. Found {output[:40]!r}.')
-    return encoders[output]
-
-
-def _to_picture(prediction: Prediction) -> bytes:
-    return encode_png(prediction.side_by_side())
-
-
 def _to_arrays(prediction: Prediction) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **prediction.values)
     return buffer.getvalue()
 
 
-def _check_type(kind: str, what: str, more: str = '') -> None:
+# Of `output`, what makes the content of an answer, and its type.
+_ENCODERS = dict(
+    picture=(lambda prediction: encode_png(prediction.side_by_side()), 'image/png'),
+    arrays=(_to_arrays, 'application/x-npz'),
+)
+
+
+def _check_type(kind: str) -> None:
     kind = kind.partition(';')[0].strip().lower()
     if not kind.startswith('image/') and kind != 'application/octet-stream':
-        expected = f'an image file, Content-Type image/jpeg or so{more}'
-        raise HTTPException(415, f'{what} should be {expected}. Found {kind[:40]!r}.')
+        expected = 'an image file, Content-Type image/jpeg or so, or a form with one (multipart/form-data)'
+        raise HTTPException(415, f'The body should be {expected}. Found {kind[:40]!r}.')
 
 
-def read_form(kind: str, body: bytes) -> tuple[bytes, str | None]:
-    """Return the file of a form as ``curl -F`` and browsers send it, and its field ``output`` if there is one.
-
-    ``kind`` is the Content-Type of the request.
-    """
+def read_form(kind: str, body: bytes) -> bytes:
+    """Return the file of a form as ``curl -F`` and browsers send it; ``kind`` is the Content-Type of the request."""
     message = Message()
     message['Content-Type'] = kind
     boundary = b'\r\n--' + (message.get_boundary() or '').encode('latin-1', 'replace')
@@ -317,25 +310,12 @@ def read_form(kind: str, body: bytes) -> tuple[bytes, str | None]:
     # What is before the first boundary and after the last one, which two more dashes follow, is no part.
     if boundary == b'\r\n--' or len(parts) < 3 or not parts[-1].startswith(b'--'):
         raise HTTPException(400, 'The form is damaged or cut off.')
-    files, output = [], None
-    for part in parts[1:-1]:
-        head, blank, content = part.partition(b'\r\n\r\n')
-        header = HeaderParser().parsestr(head.decode('utf-8', 'replace').lstrip())
-        if not blank:
-            raise HTTPException(400, 'The form is damaged: a part has no end of its header.')
-        name, file = (header.get_param(key, None, 'content-disposition') for key in ('name', 'filename'))
-        if header.get('content-transfer-encoding', 'binary').strip().lower() not in ('binary', '8bit', '7bit'):
-            raise HTTPException(415, 'The file of a form should come as it is, without Content-Transfer-Encoding.')
-        if file is not None:
-            _check_type(header.get('content-type', 'application/octet-stream'), 'The file of a form')
-            files.append(content)
-        elif name == 'output':
-            output = content.decode('utf-8', 'replace').strip()
-        else:
-            raise HTTPException(422, f'The fields of a form are a file and `output`. Found {str(name)[:40]!r}.')
-    if len(files) != 1:
-        raise HTTPException(422, f'A form should have one file. Found {len(files)}.')
-    return files[0], output
+    head, _, content = parts[1].partition(b'\r\n\r\n')
+    header = HeaderParser().parsestr(head.decode('utf-8', 'replace').lstrip())
+    if len(parts) > 3 or header.get_param('filename', None, 'content-disposition') is None:
+        raise HTTPException(422, f'A form should have one file and no fields. Found {len(parts) - 2} parts.')
+    _check_type(header.get('content-type', 'application/octet-stream'))
+    return content
 
 
 class _KnownHosts:
@@ -348,13 +328,13 @@ class _KnownHosts:
         if scope['type'] == 'http':
             headers = Headers(scope=scope)
             origin = headers.get('origin')
-            for caller in (headers.get('host', ''), *([] if origin is None else [origin.partition('://')[2]])):
-                if not self.knows(caller):
-                    sentence = (
-                        f'This server does not answer to {caller[:80]!r}. Start it with --allow-host NAME if that is its name.'
-                    )
-                    await JSONResponse(dict(error=sentence), 403)(scope, receive, send)
-                    return
+            callers = [headers.get('host', ''), *([] if origin is None else [origin.partition('://')[2]])]
+            unknown = next((caller for caller in callers if not self.knows(caller)), None)
+            if unknown is not None:
+                advice = 'Start it with --allow-host NAME if that is its name.'
+                sentence = f'This server does not answer to {unknown[:80]!r}. {advice}'
+                await JSONResponse(dict(error=sentence), 403)(scope, receive, send)
+                return
         await self.app(scope, receive, send)
 
     def knows(self, host: str) -> bool:
@@ -365,10 +345,3 @@ class _KnownHosts:
             return name in self.hosts or (ANY_ADDRESS in self.hosts and bool(ipaddress.ip_address(name)))
         except ValueError:
             return False
-
-
-def _reason(error: Exception) -> str:
-    """Return the message of an error in one line, with its class if the message is empty or a single word."""
-    line = next(iter((explain(error) or str(error)).strip().splitlines()), '')
-    text = line if ' ' in line else ': '.join(filter(None, (type(error).__name__, line)))
-    return text if text.endswith('.') else f'{text}.'
