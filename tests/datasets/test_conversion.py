@@ -208,30 +208,35 @@ def test_a_full_disk_and_a_broken_file_are_one_sentence_and_leave_nothing(root, 
     assert list(out.parent.iterdir()) == []
 
 
-def test_wrong_descriptions_and_names(root, tmp_path):
-    with pytest.raises(ValueError, match=r"`kind` should be one of .*'folders'.*Found 'kitti'"):
-        open_source('kitti', root)
-    with pytest.raises(ValueError, match=r"`tasks` should be .*'semseg', 'depth'.* Found \['flow'\]"):
-        open_source('folders', root, labels=['flow'])
-    with pytest.raises(DataNotFoundError, match="has no split 'training'"):
-        open_source('folders', root, dict(train='training'))
-    with pytest.raises(DataNotFoundError, match='does not exist'):
-        open_source('folders', root / 'nowhere')
-    with pytest.raises(ConfigError, match='`num_classes` of MultiTaskDataset cannot be chosen'):
-        open_source('folders', root, num_classes=7)
+@pytest.mark.parametrize(
+    ('options', 'error', 'message'),
+    [
+        (dict(kind='kitti'), ValueError, r"`kind` should be one of .*'folders'.*Found 'kitti'"),
+        (dict(labels=['flow']), ValueError, r"`tasks` should be .*'semseg', 'depth'.* Found \['flow'\]"),
+        (dict(splits=dict(train='training')), DataNotFoundError, "has no split 'training'"),
+        (dict(root='nowhere'), DataNotFoundError, 'does not exist'),
+        (dict(num_classes=7), ConfigError, '`num_classes` of MultiTaskDataset cannot be chosen'),
+        (dict(description='{"labels": {}}'), ConfigError, 'should hold `labels`, not empty.* Found no label'),
+        (dict(description='{"labels": {"a": {}}, "images": "x"}'), ConfigError, "Found 'images'"),
+        (dict(description='{"labels": {"a": {}}, "stem": "("}'), ConfigError, '`stem` in .* should be a regular expression'),
+        (dict(description='[]'), CorruptFileError, 'It should be an object'),
+        (dict(description=None), DataNotFoundError, r'should describe the labels, as in .*"classes"'),
+    ],
+)
+def test_sources_that_cannot_be_opened(root, options, error, message):
+    arguments = dict(kind='folders', root=root) | options
+    if 'description' in arguments:
+        content = arguments.pop('description')
+        (root / 'dataset.json').unlink()
+        if content is not None:
+            (root / 'dataset.json').write_text(content)
+    with pytest.raises(error, match=message):
+        open_source(**arguments)
+
+
+def test_wrong_sizes_and_ranges_leave_nothing(root, tmp_path):
     with pytest.raises(ValueError, match=r'`size` should be at least 1x1\. Found 0x4'):
         run(root, tmp_path / 'out', size=(0, 4))
     with pytest.raises(ConfigError, match='`depth_range` of depth should be two ascending'):
         run(root, tmp_path / 'out', depth_range=[3, 2])
-    for content, message in [
-        ('{"labels": {}}', 'should hold `labels`, not empty.* Found no label'),
-        ('{"labels": {"a": {}}, "images": "x"}', "Found 'images'"),
-        ('[]', 'It should be an object'),
-    ]:
-        (root / 'dataset.json').write_text(content)
-        with pytest.raises((ConfigError, CorruptFileError), match=message):
-            open_source('folders', root)
-    (root / 'dataset.json').unlink()
-    with pytest.raises(DataNotFoundError, match=r'should describe the labels, as in .*"classes"'):
-        open_source('folders', root)
     assert not (tmp_path / 'out').exists()

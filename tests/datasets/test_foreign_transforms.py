@@ -127,6 +127,7 @@ def test_images_without_labels_pass():
         (dict(type='mmseg.RandomMosaic', prob=1.0), 'A pipeline should not hold RandomMosaic: it needs other samples'),
         (dict(type='mmseg.RGB2Gray'), 'should give a uint8 RGB image. Found float64'),
         (dict(type='mmseg.SegRescale', scale_factor=0.5), 'should move label maps as it moves the image'),
+        (dict(type='torchvision.None'), 'should be a transform of torchvision.transforms.v2'),
         (dict(type='torchvision.RandAugment'), 'should take an image and label maps'),
         (dict(type='torchvision.ColorJitter', brightnes=1), 'The arguments of torchvision.ColorJitter should be what it takes'),
         (
@@ -137,10 +138,5 @@ def test_images_without_labels_pass():
     ids=lambda value: value['type'] if isinstance(value, dict) else None,
 )
 def test_what_cannot_work_is_refused_in_one_sentence(step, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, ConfigError), match=message):
         build_transform(step)(make_sample())
-
-
-def test_unknown_transforms():
-    with pytest.raises(ConfigError, match=r"`type` should be a transform of torchvision.transforms.v2. Found 'torchvision.None'"):
-        build_transform(dict(type='torchvision.None'))

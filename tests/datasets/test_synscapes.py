@@ -1,7 +1,5 @@
 """Synscapes from its official folders: ids, depth in EXR files of float and half, splits by index."""
 
-import re
-
 import numpy as np
 import pytest
 
@@ -70,11 +68,8 @@ def test_splits_go_by_index(tmp_path):
 
 def test_bad_input_is_one_sentence(tmp_path):
     write_synscapes(tmp_path, (1, 2))
-    with pytest.raises(DataNotFoundError, match=re.escape("split 'val' is empty: none of the 2 images")):
+    with pytest.raises(DataNotFoundError, match="split 'val' is empty: none of the 2 images"):
         SynscapesDataset(tmp_path, 'val')
-    (tmp_path / 'img/depth/2.exr').unlink()
-    with pytest.raises(DataNotFoundError, match=r'img/depth/2\.exr. does not exist \(1 of 2'):
-        SynscapesDataset(tmp_path)
     save_exr(tmp_path / 'img/depth/2.exr', dict(U=DEPTH, W=DEPTH))
     with pytest.raises(CorruptFileError, match=r"should have one of the channels \('Z', .*Found \['U', 'W'\]"):
         SynscapesDataset(tmp_path).read_sample(1)

@@ -27,15 +27,16 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
-    from mtl_plugins.datasets.packing.packed import iterate_samples
+    from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
     from mtl_plugins.datasets.packing.statistics import collect_histograms, format_table, summarise
     from mtl_plugins.utils.files import replacing
+    from mtl_plugins.utils.threads import map_in_order
 
-    listing = list_miniscapes(args.root, args.split)
-    samples = tqdm(iterate_samples(listing, args.workers), total=len(listing.stems), unit='img', desc=args.split, disable=None)
-    summary = summarise(collect_histograms(samples, listing.labels), listing.labels)
-    print(format_table(summary, listing.labels))
+    dataset = MiniScapesDataset(args.root, args.split)
+    samples = map_in_order(dataset.read_sample, range(len(dataset)), args.workers)
+    samples = tqdm(samples, total=len(dataset), unit='img', desc=args.split, disable=None)
+    summary = summarise(collect_histograms(samples, dataset.labels), dataset.labels)
+    print(format_table(summary, dataset.labels))
     if args.json is not None:
         with replacing(args.json) as partial:
             partial.write_text(json.dumps(summary, indent=2) + '\n', encoding='utf-8')

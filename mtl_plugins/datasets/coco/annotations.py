@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation
+from mtl_plugins.datasets.coco.masks import Segmentation, pack_segmentation, to_mask
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
 
 CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
@@ -65,13 +66,7 @@ def read_json(data_root: str | Path, split: str) -> dict:
 
 
 def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = CLASSES) -> list[CocoImage]:
-    """The images of ``<data_root>/<split>`` that hold at least one object, no crowd, of the classes, in the order of the file.
-
-    Raises:
-        ArgumentError: If ``classes`` names a category that the file does not know.
-        DataNotFoundError: If the annotations or an image are missing, or no image is left.
-        CorruptFileError: If the annotations are damaged.
-    """
+    """The images of ``<data_root>/<split>`` that hold at least one object, no crowd, of the classes, in the order of the file."""
     return select_instances(read_json(data_root, split), data_root, split, classes)
 
 
@@ -146,3 +141,25 @@ def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -
     raise CorruptFileError(
         f"The image '{path}' should be of the size that the annotations give, {sizes[0]} (width x height). Found {sizes[1]}."
     )
+
+
+def rasterise(objects: list[CocoObject], size: tuple[int, int], path: str) -> np.ndarray:
+    """The label map ``(H, W)``, uint8: 0 background, ``label + 1`` for an object, 255 where only a crowd lies.
+
+    COCO does not say what lies in front. Where objects overlap, the one with fewer pixels in all is taken, so that none vanishes
+    under a larger one; among equal ones the later annotation. An object always wins against a crowd.
+
+    Raises:
+        CorruptFileError: If an outline is damaged; ``path`` is the image's, for the message.
+    """
+    masks = []
+    for item in objects:
+        try:
+            masks.append(to_mask(item.segmentation, size))
+        except ValueError as error:
+            raise CorruptFileError(f"The annotation {item.id} cannot be used: {error} (image '{path}').") from error
+    areas = [int(mask.sum()) for mask in masks]
+    label_map = np.zeros(size, np.uint8)
+    for k in sorted(range(len(objects)), key=lambda k: (not objects[k].is_crowd, -areas[k], k)):
+        label_map[masks[k]] = IGNORE_LABEL if objects[k].is_crowd else objects[k].label + 1
+    return label_map

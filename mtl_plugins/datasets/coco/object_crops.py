@@ -64,13 +64,11 @@ class ObjectCropDataset(KeyedDataset):
         margin: What is added on each side of a box, as a share of its width and height; 0.1 by default.
         min_size: Objects whose box, within the image, is narrower or lower than so many pixels are left out; 32 by default.
         folder: Folder of crops, taken as they are: without ``margin`` and ``min_size``.
-        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
+        **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
-        ArgumentError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or ``classes`` names an unknown
-            category.
-        DataNotFoundError: If the annotations, the folder or an image are missing, or no crop is left.
-        CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if an image cannot be used.
+        ArgumentError: If ``margin`` or ``min_size`` is negative or comes with ``folder``, or a category is unknown.
+        DataError: If files are missing or damaged, or no crop is left; from ``dataset[key]``, if an image cannot be used.
     """
 
     def __init__(

@@ -52,15 +52,14 @@ def prepare_coco(
         out: Folder to make, new or empty; it appears when it is complete.
         min_size, margin: As in `ObjectCropDataset`.
         copy: Copy the images instead of linking to them.
-        progress: Wraps the iterator over the images (it yields the number of crops of each), to show a progress bar; it also
-            gets the split and the number of images.
+        progress: Wraps the iterator over the numbers of crops of the images; it also gets the split and the number of images.
 
     Returns:
         Number of images and of crops per split.
 
     Raises:
-        ArgumentError: If ``classes`` names an unknown category, or one that cannot be a folder.
-        DataError: If something is missing or damaged, ``out`` is not empty, or writing fails.
+        UserError: If a class is unknown or cannot be a folder, something is missing or damaged, ``out`` is not empty, or writing
+            fails.
     """
     classes = check_classes(classes)
     for name in classes:

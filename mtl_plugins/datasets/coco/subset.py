@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, read_instances
+from mtl_plugins.datasets.coco.annotations import CLASSES, check_classes, rasterise, read_instances
 from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset, class_names
-from mtl_plugins.datasets.transforms.coco_loading import rasterise
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
 
@@ -28,12 +27,11 @@ class COCOSubsetDataset(KeyedDataset):
         data_root: Folder that holds ``annotations`` and the splits.
         split: ``'train'``, ``'val'``, ``'train2017'`` and so on.
         classes: Categories by name; class ``k + 1`` is the ``k``-th.
-        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
+        **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
-        ValueError: If ``classes`` names an unknown category.
-        DataNotFoundError: If the annotations or an image are missing, or no image is left.
-        CorruptFileError: If the annotations are damaged; from ``dataset[key]``, if a file cannot be used.
+        ArgumentError: If ``classes`` names an unknown category.
+        DataError: If files are missing or damaged, or no image is left; from ``dataset[key]``, if a file cannot be used.
     """
 
     def __init__(self, data_root: str | Path, split: str = 'train', classes: Sequence[str] = CLASSES, **kwargs: Any):
@@ -45,7 +43,6 @@ class COCOSubsetDataset(KeyedDataset):
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
-        """The config of the one label, for arguments of the class; see :meth:`MultiTaskDataset.offered_labels`."""
         return dict(semseg=dict(type='ClassMap', classes=('background', *check_classes(config.get('classes', CLASSES)))))
 
     def load_data_list(self) -> list[dict]:

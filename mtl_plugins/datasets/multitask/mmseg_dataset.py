@@ -33,13 +33,12 @@ class MMSegDataset(LabelledDataset):
         data_root: Folder that mmseg's class starts from.
         dataset: Config of mmseg's class, without what this one takes; ``mmseg.`` before its name is optional.
         tasks: ``('semseg',)``.
-        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
+        **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
         ConfigError: If mmseg has no such class, or it lacks or does not know an argument.
         ArgumentError: If it is none of images with one class map each, finds its files in another way, or has no classes.
-        DataNotFoundError: If files are missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+        DataError: If files are missing; from ``dataset[key]``, if one cannot be used.
     """
 
     def __init__(self, data_root: str | Path, dataset: Mapping[str, Any], **kwargs: Any):

@@ -22,24 +22,17 @@ class MultiTaskDataset(LabelledDataset):
     the sample lacks is absent), ``labels`` (the kinds by name), ``sample_idx`` and ``rng``, the sample's own random generator;
     from a packed folder also on ``img`` and the stored maps (read-only).
 
-    ``metainfo`` holds ``labels``, the configs of the labels, and ``classes`` and ``palette`` of the first class map.
-
     Args:
         data_root: Folder that the templates start from.
         split: What ``{split}`` stands for. Only ``'test'`` may go without labels.
         labels: Config of each label by its name, see :class:`~mtl_plugins.labels.label_kind.LabelKind`.
-        tasks: Which labels to read; all by default.
         image: Template of the images.
         stem: Regular expression of what ``{stem}`` stands for, digits by default; with a slash in it images lie in subfolders.
         split_file: Template of a file that names the stems of the split, one a line, instead of what the folder holds; without
             ``stem``.
         missing_labels: Names of labels that samples may lack. Such samples do not count for the task, in losses and in scores.
-        pipeline: Transforms.
         use_packed: Allow a packed folder.
-        metainfo: Replaces entries of ``metainfo``.
-        indices: Keep the first (or, negative, last) so many samples, or those at the given positions.
-        test_mode: As in mmengine: never replace a sample by another one.
-        lazy_init: List the files on first use instead of now.
+        **kwargs: Of :class:`LabelledDataset`.
 
     Raises:
         ConfigError: If a label's config is wrong or ``tasks`` holds an unknown name.

@@ -3,7 +3,7 @@
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -58,28 +58,9 @@ class SplitListing(NamedTuple):
 
         No program can set that time back.
         """
-        folders: dict[str, dict[str, tuple[int, int]]] = {}
-        stamps = []
-        for paths in self.files[name]:
-            stamps.append([])
-            for path in paths:
-                folder, file_name = os.path.split(path)
-                if folder not in folders:
-                    folders[folder] = dict(_stamps_in(folder))
-                stamps[-1].append(folders[folder][file_name])
-        return stamps
-
-
-def _stamps_in(folder: str) -> Iterable[tuple[str, tuple[int, int]]]:
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            try:
-                status = entry.stat()
-            except OSError:
-                # A link to nowhere.
-                continue
-            # Windows has no time of the last change.
-            yield entry.name, (status.st_size, max(status.st_ctime_ns, status.st_mtime_ns))
+        found = ([os.stat(path) for path in paths] for paths in self.files[name])
+        # Windows has no time of the last change.
+        return [[(each.st_size, max(each.st_ctime_ns, each.st_mtime_ns)) for each in sample] for sample in found]
 
 
 def list_split(
@@ -107,8 +88,7 @@ def list_split(
 
     Raises:
         ArgumentError: If the template of the images has not one ``{stem}``.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        DataError: If two images have one name, and the template fits neither.
+        DataError: If the root, the split, its images or a label is missing, or two images have one name that fits no template.
     """
     if image.count('{stem}') != 1:
         raise ArgumentError(f'`image` should have one {{stem}}. Found {image!r}.')

@@ -47,11 +47,10 @@ class NYUv2Dataset(MultiTaskDataset):
     Files: ``{split}/image/<index>.npy`` ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored, ``depth`` ``(H, W, 1)`` in
     metres, ``normal`` ``(H, W, 3)``, zero where unknown. The order of the classes is that of ``class13Mapping.mat``.
 
-    The normals come from Eigen and Fergus (arXiv 1411.4734). That their first channel is horizontal follows from MTAN's and
-    LibMTL's mirroring; that they point right, down and towards the camera is what 2D-3D-S (arXiv 1702.01105), which took over the
-    colours of NYU, writes of them. It has not been verified on the files: with right ``normal_axes`` floors are drawn green and
-    ceilings are not, walls to the right of the camera are not red and those to its left are, and what faces it is blue. A wrong
-    sign harms no score without tilted views.
+    The normals come from Eigen and Fergus (arXiv 1411.4734). That they point right, down and towards the camera follows from
+    MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with right ``normal_axes`` floors are drawn green
+    and ceilings are not, walls to the left of the camera red, and what faces it blue. A wrong sign harms no score without tilted
+    views.
 
     Args:
         data_root: Folder that holds the splits.
@@ -145,8 +144,7 @@ class NYUv2MatDataset(LabelledDataset):
     pixels are ignored. The white border of the frames is left in place. Threads and processes may read at the same time, though
     one frame at a time each process; folders of files are faster to train from.
 
-    ``dataset[key]`` runs the pipeline on ``img``, the stored maps, ``labels``, ``sample_idx`` and ``rng``. The stem of a frame is
-    its number from 1 in four digits; ``img_path`` is that below the path of the file, for messages.
+    The stem of a frame is its number from 1 in four digits; ``img_path`` is that below the path of the file, for messages.
 
     Args:
         data_root: Folder that holds the files.
@@ -154,13 +152,12 @@ class NYUv2MatDataset(LabelledDataset):
         num_classes: 40 or 13.
         raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
         tasks: Of ``'semseg'`` and ``'depth'``.
-        **kwargs: As :class:`MultiTaskDataset`: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
+        **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
-        ArgumentError: If ``num_classes`` or ``split`` is unknown, or ``tasks`` is no sequence of different names of labels.
+        ArgumentError: If ``num_classes`` or ``split`` is unknown.
         ConfigError: If the package h5py or SciPy is missing (``mtl_plugins[nyuv2]``).
-        DataNotFoundError: If a file is missing.
-        CorruptFileError: If a file is damaged or lacks an array.
+        DataError: If a file is missing or damaged, or lacks an array.
     """
 
     def __init__(

@@ -105,11 +105,7 @@ def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], lab
 
 
 def decode_map(kind: LabelKind, paths: Sequence[str], size: tuple[int, int] | None = None) -> np.ndarray:
-    """The stored map of the files of a label.
-
-    Raises:
-        ConfigError: If the kind, of a plug-in, gives something else than an array.
-    """
+    """The stored map of the files of a label; raise `ConfigError` if a kind of a plug-in gives no array."""
     stored = kind.decode(*paths) if size is None else kind.decode(*paths, size=size)
     if not isinstance(stored, np.ndarray) or stored.ndim < 2:
         raise ConfigError(
@@ -136,12 +132,6 @@ def _decode_label(kind: LabelKind, paths: Sequence[str], image: np.ndarray, imag
         if stored is None or stored.shape[:2] != size:
             raise
         return stored
-
-
-def iterate_samples(listing: SplitListing, num_workers: int) -> Iterator[Sample]:
-    """All samples in order, decoded by a few threads; memory stays flat."""
-    cv2.setNumThreads(0)
-    return map_in_order(lambda position: read_sample(listing, position), range(len(listing.stems)), num_workers)
 
 
 def open_packed(listing: SplitListing) -> PackedSplit | None:
@@ -273,10 +263,7 @@ def write_packed(
         progress: Wraps the iterator over samples, to show a progress bar.
 
     Raises:
-        CorruptFileError: If a file cannot be used, or if the images differ in size.
-        DataError: If writing fails, for instance on a full disk.
-
-    On any error an older packed folder stays as it was, and nothing else is left behind.
+        DataError: If a file cannot be used, the images differ in size or writing fails. An older packed folder stays as it was.
     """
     folder = listing.folder / FOLDER_NAME
     names = ('rgb', *listing.labels)

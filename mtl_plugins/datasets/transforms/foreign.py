@@ -71,10 +71,6 @@ class ForeignTransform(BaseTransform):
     them. All randomness follows from ``results['rng']``, so that a sample is the same in any
     worker and after a resume.
 
-    Args:
-        name: What the config calls it.
-        transform: The library's.
-
     Raises:
         ArgumentError: On a sample, if the transform interpolates label maps, leaves them behind, gives an image that is not uint8
             RGB, or turns or mirrors an image whose label maps hold directions.
