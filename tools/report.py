@@ -41,20 +41,18 @@ def main() -> None:
     import os
 
     from mtl_plugins.config.load import DATA_ROOT_VARIABLE
-    from mtl_plugins.lab.report.write import ReportOptions, write_report
+    from mtl_plugins.lab.report.write import write_report
     from mtl_plugins.utils.files import shorten_paths
 
-    options = ReportOptions(
-        title=args.title,
-        names=args.names,
+    predictions = dict(
         data_root=args.data_root or os.environ.get(DATA_ROOT_VARIABLE),
         split=args.split,
         examples=args.num_examples,
-        predictions=not args.no_predictions,
-        size=args.size,
         progress=sys.stderr.isatty(),
     )
-    page, *others = write_report(args.runs, args.out, options)
+    page, *others = write_report(
+        args.runs, args.out, args.title, args.names, args.size, None if args.no_predictions else predictions
+    )
     print(shorten_paths(f'{page.absolute()} ({page.stat().st_size / 2**20:.1f} MiB), and {len(others)} files beside it'))
 
 

@@ -134,7 +134,7 @@ def test_a_grid_tries_every_point_once_and_a_failure_stops_nothing(trainings, sw
     assert [record['state'] for record in retried.records()].count('fail') == 4
 
     names = {path.name for path in write_report(retried)}
-    assert names == {'trials.json', 'table.md', 'score_by_lr.png', 'score_by_skip_channels.png', 'importance.png'}
+    assert names == {'trials.json', 'table.md', 'score_by_lr.png', 'score_by_skip_channels.png'}
     table = (tmp_path / 'work/table.md').read_text(encoding='utf-8').splitlines()
     rows = [line for line in table if line.startswith('| ') and line[2].isdigit()]
     values = [score(1e-2, seed) for seed in seeds]
@@ -142,8 +142,7 @@ def test_a_grid_tries_every_point_once_and_a_failure_stops_nothing(trainings, sw
     assert rows[0] == f'| 0.01 | 16 | 7 | {spread} | 3 ± 0 | 2 ± 0 | 2 |  |' and len(rows) == 6
     assert all('The loss is not finite.' in row for row in rows[4:])
     document = json.loads((tmp_path / 'work/trials.json').read_text())
-    # The skips change nothing, the rates everything.
-    assert document['importance'][LR] > 0.95 and document['trials'][0]['memory'] == 1.5
+    assert document['trials'][0]['memory'] == 1.5
 
 
 def test_the_mean_over_seeds_counts_for_a_drawn_point_and_draws_depend_on_the_number_alone(trainings, sweep_file, tmp_path):
@@ -157,13 +156,6 @@ def test_the_mean_over_seeds_counts_for_a_drawn_point_and_draws_depend_on_the_nu
         assert record['score'] == pytest.approx(statistics.mean(score(rate, seed) for seed in (0, 2)))
     others = run(path, tmp_path / 'two', environments=slots(2)).records()
     assert [record['params'] for record in others] == [record['params'] for record in records]
-
-
-def test_a_trial_that_is_worse_than_the_median_is_pruned(trainings, sweep_file, tmp_path):
-    path = sweep_file({LR: [1e-3, 2e-3, 1e-6]}, pruner=dict(type='MedianPruner', n_startup_trials=2))
-    records = run(path, tmp_path / 'work').records()
-    assert [record['state'] for record in records] == ['complete', 'complete', 'pruned']
-    assert list(records[2]['reports']) == ['50'] and list(records[0]['reports']) == ['50', '100']
 
 
 def test_draws_and_pruning_are_those_of_a_study_that_lasts(trainings, sweep_file, tmp_path):
@@ -366,17 +358,6 @@ def test_the_shipped_sweeps_vary_what_they_say():
     point = sweeps['task_weights'].point(0, '', (0,), {'semseg weight': 0.3})
     weights = load_config(str(ROOT / point.config), point.options).model.task_balancing.weights
     assert weights == dict(semseg=0.3, depth=0.7)
-
-    params = {'teacher temperature': 0.04, 'model.student_temperature': 0.2, 'model.centring': 'mean'}
-    point = sweeps['dino'].point(0, '', (0,), params)
-    assert load_config(str(ROOT / point.config), point.options).default_hooks.dino_schedule.teacher_temperature == [0.04, 0.04]
-
-    for name in ('ablation', 'lean', 'pretrained', 'tasks'):
-        for row in sweeps[name].rows:
-            point = sweeps[name].point(0, row, (0,), {})
-            config = load_config(str(ROOT / point.config), point.options)
-            assert (config.train_cfg.max_epochs, config.param_scheduler[0].end) == (3, 3)
-            assert config.optim_wrapper.optimizer.lr == 5e-4 and config.train_dataloader.batch_size == 4
 
 
 @pytest.mark.parametrize('name', ['task_balancing', 'three_tasks'])

@@ -136,7 +136,7 @@ def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
         point['label'] = f'lr {0.1 + number}'
         trials.append(dict(number=number, state='complete', **point, **costs))
     trials.append(dict(trials[0], number=2, state='fail', error='It broke.', score=None, folders=[]))
-    (sweep / 'trials.json').write_text(json.dumps(dict(sweep='rates', metric=MULTITASK, importance={}, trials=trials)))
+    (sweep / 'trials.json').write_text(json.dumps(dict(sweep='rates', metric=MULTITASK, trials=trials)))
     (sweep / 'losses.png').write_bytes(b'\x89PNG')
     # Rows are in the order in which runs are given.
     arguments = ('--out', tmp_path / 'out', '--no-predictions', '--size', '32x64')

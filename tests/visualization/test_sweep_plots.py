@@ -1,4 +1,4 @@
-"""The plots of a sweep show what they are given: colours of groups, crosses of failures, bars as long as the shares."""
+"""The plots of a sweep show what they are given: colours of groups and crosses of failures."""
 
 import itertools
 import math
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
 
-from mtl_plugins.lab.plots.sweep_plots import render_importance, render_losses, render_scores, running_mean
+from mtl_plugins.lab.plots.sweep_plots import render_losses, render_scores, running_mean
 from mtl_plugins.visualization.plots import COLOURS, to_array
 
 ONCE, NEVER = (np.array([8]), np.array([1.8])), (np.array([]), np.array([]))
@@ -60,13 +60,6 @@ def test_losses_are_named_or_coloured_by_score_and_one_that_was_logged_once_is_a
     assert (count(image, COLOURS[0]) > 0) == (number <= 8)
     once, never = (to_array(render_losses([('short', *each)], np.ones(1), metric='score')) for each in (ONCE, NEVER))
     assert count(once, COLOURS[0]) > count(never, COLOURS[0])
-
-
-def test_the_longest_bar_is_that_of_the_greatest_share():
-    image = to_array(render_importance({'small': 0.25, 'great': 0.75}, 'score'))
-    blue = (image == np.round(np.array(to_rgb(COLOURS[0])) * 255).astype(np.uint8)).all(-1).sum(1)
-    lengths = blue[blue > 0]
-    assert lengths[0] == lengths.max() and lengths.min() / lengths.max() == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_the_running_mean_of_the_beginning_is_of_fewer():

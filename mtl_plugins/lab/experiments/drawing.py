@@ -1,4 +1,4 @@
-"""Draws, pruning and importance by Optuna. A study is made anew from what is known of all points whenever one is needed."""
+"""Draws and pruning by Optuna. A study is made anew from what is known of all points whenever one is needed."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -71,18 +71,7 @@ def is_hopeless(sweep: Sweep, records: Sequence[Mapping[str, Any]], number: int)
     return hopeless, {**own['attrs'], **{key: value for key, value in attrs.items() if key != 'fixed_params'}}
 
 
-def importance(sweep: Sweep, records: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-    """Return the shares of the variance of the score by functional ANOVA; empty for less than two parameters that vary."""
-    ended = [record for record in records if record['score'] is not None]
-    varied = [name for name in sweep.space if len({str(record['params'][name]) for record in ended}) > 1]
-    if len(varied) < 2 or len({record['score'] for record in ended}) < 2:
-        return {}
-    study = _study(sweep, ended, None)
-    evaluator = optuna.importance.FanovaImportanceEvaluator(seed=0)
-    return optuna.importance.get_param_importances(study, evaluator=evaluator, params=varied)
-
-
-def _study(sweep: Sweep, records: Sequence[Mapping[str, Any]], sampler: optuna.samplers.BaseSampler | None) -> optuna.Study:
+def _study(sweep: Sweep, records: Sequence[Mapping[str, Any]], sampler: optuna.samplers.BaseSampler) -> optuna.Study:
     pruner = _build(optuna.pruners, sweep.pruner or dict(type='NopPruner'))
     study = optuna.create_study(study_name='sweep', direction=sweep.direction, sampler=sampler, pruner=pruner)
     study.add_trials([_frozen(sweep, record) for record in records])

@@ -3,7 +3,6 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,6 @@ from mtl_plugins.lab.experiments.results import BASELINE_FILE, read_note, write_
 from mtl_plugins.lab.experiments.tables import SINGLE, Row, make_tables, to_table
 from mtl_plugins.lab.plots.sweep_plots import (
     CostPoint,
-    render_importance,
     render_losses,
     render_score_against_cost,
     render_scores,
@@ -29,7 +27,6 @@ from mtl_plugins.utils.data_files import ANY, is_number
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.plots import write_picture
 
-ENOUGH_FOR_IMPORTANCE = 4
 Record = Mapping[str, Any]
 
 
@@ -50,14 +47,13 @@ def write_report(points: Points, data_root: Path | None = None) -> list[Path]:
     baseline = read_note(points.results / BASELINE_FILE, dict(metrics={ANY: is_number})) if sweep.baseline else {}
     tables = make_tables(sweep, ended, baseline, data_root)
     rows = [row for table in tables.values() for row in table]
-    importance = _importance(sweep, ended)
     trials = [_trial(record, points.work_dir) for record in records]
     about = dict(sweep=sweep.name, about=sweep.about, metric=sweep.metric or 'score')
     written = [points.work_dir / 'trials.json', folder / 'table.md']
-    write_json(written[0], dict(**about, importance=importance, rows=rows, trials=trials))
+    write_json(written[0], dict(**about, rows=rows, trials=trials))
     with replacing(written[1]) as temporary:
         temporary.write_text(_markdown(sweep, tables, records), encoding='utf-8')
-    for name, picture in _pictures(sweep, ended, importance, rows).items():
+    for name, picture in _pictures(sweep, ended, rows).items():
         written.append(folder / f'{name}.png')
         write_picture(written[-1], picture)
     return written
@@ -102,23 +98,13 @@ def _trial(record: Record, work_dir: Path) -> dict[str, Any]:
     return {**{key: record[key] for key in keys}, 'params': params, **costs, 'folders': folders}
 
 
-def _importance(sweep: Sweep, ended: Sequence[Record]) -> dict[str, float]:
-    """Shares of the variance of the score; empty with too few trials or parameters, or without Optuna."""
-    if len(sweep.space) > 1 and sum(record['score'] is not None for record in ended) >= ENOUGH_FOR_IMPORTANCE:
-        with suppress(ImportError):
-            from mtl_plugins.lab.experiments.drawing import importance
-
-            return importance(sweep, ended)
-    return {}
-
-
 def _losses(folder: Path) -> tuple[np.ndarray, np.ndarray]:
     """Iterations and losses that a training logged."""
     rows = [row for row in read_scalars(folder) if 'loss' in row]
     return np.array([row['iter'] for row in rows]), np.array([row['loss'] for row in rows])
 
 
-def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, float], rows: Sequence[Row]) -> dict[str, Figure]:
+def _pictures(sweep: Sweep, ended: Sequence[Record], rows: Sequence[Row]) -> dict[str, Figure]:
     scores = np.array([math.nan if record['score'] is None else record['score'] for record in ended])
     look = dict(metric=title_of(sweep.metric or ''), higher_is_better=sweep.sign > 0)
     pictures = {}
@@ -134,8 +120,6 @@ def _pictures(sweep: Sweep, ended: Sequence[Record], importance: Mapping[str, fl
     drawn = [index for index, (_, iterations, _) in enumerate(curves) if len(iterations)]
     if drawn:
         pictures['losses'] = render_losses([curves[index] for index in drawn], scores[drawn], **look)
-    if importance:
-        pictures['importance'] = render_importance({_spoken(name): share for name, share in importance.items()}, look['metric'])
     timed = [row for row in rows if sweep.single_tasks and row['ms per step']]
     if timed:
         gains = [0.0 if row['row'] == SINGLE else row['delta_m %']['mean'] for row in timed]

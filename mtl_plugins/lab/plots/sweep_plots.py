@@ -1,6 +1,6 @@
-"""The plots of sweeps and reports, from arrays: scores over a parameter or a cost, losses, costs, importance."""
+"""The plots of sweeps and reports, from arrays: scores over a parameter or a cost, and losses."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,19 +118,6 @@ def render_losses(
     tidy(axis, 'iteration', 'training loss')
     if named:
         axis.legend(frameon=False, fontsize='small')
-    return figure
-
-
-def render_importance(importance: Mapping[str, float], metric: str) -> Figure:
-    """Draw the share of the variance of the score that each parameter explains, as bars, the greatest on top."""
-    names = sorted(importance, key=importance.get)
-    shares = [importance[name] for name in names]
-    figure = _blank(8.4, 1.4 + 0.45 * len(names))
-    axis = figure.subplots()
-    bars = axis.barh(names, shares, color=COLOURS[0], height=0.6)
-    axis.bar_label(bars, [f'{share:.2f}' for share in shares], padding=4)
-    axis.set_xlim(0, 1.08 * max(1e-9, *shares, 0))
-    tidy(axis, f'share of the variance of {metric}', grid='x')
     return figure
 
 

@@ -54,16 +54,21 @@ class Predictions:
 
 
 def predict(
-    groups: Sequence[RunGroup], data_root: str | None, split: str | None, examples: int, best: str | None, progress: bool
+    groups: Sequence[RunGroup],
+    best: str,
+    data_root: str | None = None,
+    split: str | None = None,
+    examples: int = 6,
+    progress: bool = False,
 ) -> Predictions:
     """Run a model of each group over a split.
 
     Args:
         groups: Those with a :attr:`RunGroup.representative`.
+        best: Name of the one whose best and worst images are shown.
         data_root: Replaces that of the first run's config.
         split: That of its validation by default.
         examples: Number of images of the gallery; the classes that cover most of an image take turns, whatever is predicted.
-        best: Name of the group whose best and worst images are shown.
         progress: Show progress bars.
 
     Raises:

@@ -14,7 +14,7 @@ from mtl_plugins.lab.tables import Table
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
 from mtl_plugins.records.record import RunRecord
-from mtl_plugins.records.training_log import read_scalars, wall_hours
+from mtl_plugins.records.training_log import wall_hours
 from mtl_plugins.utils.data_files import printable
 
 # Headings of the costs that a score may be plotted against.
@@ -76,20 +76,17 @@ def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
     """
     model = build_from_data(recorded_config(run).model, f'The model of the work dir {run.path}')
     parts = parameters_by_kind(model) if hasattr(model, 'decode_head') and hasattr(model, 'neck') else None
-    scalars = read_scalars(run.path)
-    memory = [row['memory'] for row in scalars if row.get('memory')]
-    done, epochs = (run.number(f'progress.{key}') or 0 for key in ('iter', 'epoch'))
     hours = None
     with contextlib.suppress(DataNotFoundError):
-        hours = float(wall_hours(run.path, np.array(done)))
+        hours = float(wall_hours(run.path, np.array(run.number('progress.iter') or 0)))
     return RunCost(
         name=printable(run.path.resolve().name),
         path=run.path,
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
         parameters=count_parameters(model) / 1e6,
         gflops=count_flops_of_size(model, size) / 1e9,
-        memory=run.data.get('memory_mib', max(memory, default=None)),
-        epoch=run.data.get('epoch_seconds', 3600 * hours / epochs if hours and epochs else None),
+        memory=run.number('memory_mib'),
+        epoch=run.number('epoch_seconds'),
         hours=hours or None,
         scores=dict(run.scores),
     )

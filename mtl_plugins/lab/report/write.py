@@ -45,32 +45,7 @@ from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
 WIDEST_RANKED = 1100
-_SWEEP_PICTURES = ('score_by_*.png', 'losses.png', 'cost_by_batch_size.png', 'importance.png')
-
-
-@dataclass(frozen=True)
-class ReportOptions:
-    """Options of a report.
-
-    Attributes:
-        title: Above the page.
-        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
-        data_root: Replaces that of the first run's config.
-        split: To be predicted; that of the validation by default.
-        examples: Number of images in the gallery.
-        predictions: False leaves out all that needs checkpoints or data.
-        size: Height and width of the image whose operations are counted.
-        progress: Show progress bars.
-    """
-
-    title: str = 'Report'
-    names: Sequence[str] | None = None
-    data_root: str | None = None
-    split: str | None = None
-    examples: int = 6
-    predictions: bool = True
-    size: tuple[int, int] = (256, 256)
-    progress: bool = False
+_SWEEP_PICTURES = ('score_by_*.png', 'losses.png')
 
 
 @dataclass
@@ -89,13 +64,23 @@ class _Report:
         return metrics_of(self.groups)[self.monitor]
 
 
-def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> list[Path]:
+def write_report(
+    folders: Sequence[Path],
+    out: Path,
+    title: str = 'Report',
+    names: Sequence[str] | None = None,
+    size: tuple[int, int] = (256, 256),
+    predictions: Mapping[str, Any] | None = None,
+) -> list[Path]:
     """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``.
 
     Args:
         folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
         out: The folder; made if missing. Files of an earlier report are replaced.
-        options: See there.
+        title: Above the page.
+        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
+        size: Height and width of the image whose operations are counted.
+        predictions: Arguments of :func:`predict`; None leaves out all that needs checkpoints or data.
 
     Returns:
         The files, the page first.
@@ -104,11 +89,11 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
         DataNotFoundError: If there is no such folder, or no run.
         ConfigError: If the data of the models are not there, or do not belong together, or names are missing.
     """
-    report = _collect(folders, options)
+    report = _collect(folders, names, size, predictions)
     tables = _tables(report)
     figures = _figures(report)
     # Nothing is written before everything is known.
-    page = _page(report, tables, options)
+    page = _page(report, tables, title, size)
     written = [out / PAGE, out / 'report.json']
     make_folder(out)
     for name, table in tables.items():
@@ -124,9 +109,11 @@ def write_report(folders: Sequence[Path], out: Path, options: ReportOptions) -> 
     return written
 
 
-def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
+def _collect(
+    folders: Sequence[Path], names: Sequence[str] | None, size: tuple[int, int], predictions: Mapping[str, Any] | None
+) -> _Report:
     runs = require_runs(folders)
-    groups = _rename(group_runs(runs), options.names)
+    groups = _rename(group_runs(runs), names)
     metrics = metrics_of(groups)
     if not metrics:
         raise ConfigError(f'One of the {len(runs)} runs should have been validated. Found no score in any of them.')
@@ -137,16 +124,15 @@ def _collect(folders: Sequence[Path], options: ReportOptions) -> _Report:
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
     sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
-    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], options.size)}
+    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], size)}
     # Under the names of the groups.
     costs = [replace(known[group.runs[0].path], name=group.name) for group in configured if group.runs[0].path in known]
     refused = [group for group in configured if group.runs[0].path not in known]
     report = _Report(runs, groups, monitor, best, costs, sweeps)
     able = [group for group in groups if group.representative is not None and group not in refused]
     report.without = [group.name for group in groups if group not in able]
-    if options.predictions and able:
-        shown = best if best not in report.without else able[0].name
-        report.found = predict(able, options.data_root, options.split, options.examples, shown, options.progress)
+    if predictions is not None and able:
+        report.found = predict(able, best if best not in report.without else able[0].name, **predictions)
     return report
 
 
@@ -227,7 +213,7 @@ def _read_sweep(folder: Path) -> dict:
     return dict(name=document['sweep'], table=Table(headings, rows), pictures=pictures)
 
 
-def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) -> str:
+def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[int, int]) -> str:
     found, groups = report.found, report.groups
     splits = {name: analysis.split for name, analysis in found.analyses.items()} if found else {}
     colours = charts.colours_of([group.name for group in groups])
@@ -253,7 +239,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
     sections += [('configs', 'Configs')] if tables['configs'].rows else []
     return render_page(
         'report.html',
-        title=options.title,
+        title=title,
         sources='',
         sections=[*sections, ('runs', 'Runs'), ('provenance', 'Provenance')],
         summary=_summary(report),
@@ -268,7 +254,7 @@ def _page(report: _Report, tables: Mapping[str, Table], options: ReportOptions) 
         ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],
         ranked_of=found.ranked_of if found else '',
         sweeps=report.sweeps,
-        size=options.size,
+        size=size,
         data=as_data(data),
     )
 
