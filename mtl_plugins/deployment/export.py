@@ -38,8 +38,8 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
 
     Args:
         model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
-        description: Of the file, see :func:`~mtl_plugins.deployment.description.describe`.
-        out: The file, whose suffix chooses the format. OpenVINO's has another one beside it, ``.bin``.
+        description: See :func:`~mtl_plugins.deployment.description.describe`.
+        out: The file, whose suffix chooses the format. OpenVINO's has another one next to it, ``.bin``.
         calibration: For int8.
 
     Returns:
@@ -94,11 +94,7 @@ def load_calibration(config: Config, model: nn.Module, number: int, most_worse: 
 
 
 def score(runtime: Runtime, loader: DataLoader, limit: int | None = None) -> dict[str, float]:
-    """Return the summary score of each label that a runtime predicts, over a labelled split or its first ``limit`` images.
-
-    Raises:
-        ConfigError: If the split has no labels.
-    """
+    """Return the summary score of each label that a runtime predicts, over a labelled split or its first ``limit`` images."""
     scorers = {name: kind.scorer() for name, kind in labels_of(loader).items() if name in runtime.labels}
     for sample in islice(predict_samples([runtime], loader), limit):
         for name in scorers.keys() & sample.values.keys():
@@ -119,7 +115,8 @@ def refuse_losses(model: nn.Module, runtime: Runtime, calibration: Calibration) 
     for kind in runtime.labels.values():
         scorer = kind.scorer()
         name, title = scorer.summary, title_of(scorer.summary)
-        losses[title] = after[name] - before[name] if not scorer.described[name].higher_is_better else before[name] - after[name]
+        gain = after[name] - before[name]
+        losses[title] = -gain if scorer.described[name].higher_is_better else gain
         table.add_row(title, f'{before[name]:.2f}', f'{after[name]:.2f}', f'{losses[title]:.2f}', f'{calibration.most_worse:g}')
     Console().print(table)
     worst = max(losses, key=losses.get)

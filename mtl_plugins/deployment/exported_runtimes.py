@@ -31,12 +31,7 @@ class ExportedRuntime(Runtime, ABC):
     description: Description
 
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Predict as :class:`Runtime` says.
-
-        Raises:
-            ConfigError: If the images are none, or not of the size or number that the file was written for.
-            CorruptFileError: If the graph does not run, or an output is not what its label says.
-        """
+        """Predict as :class:`Runtime` says; `ConfigError` for images, `CorruptFileError` for a graph that do not fit."""
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[-1] != 3 or not images.size:
             raise ConfigError(f'`images` should be uint8 (N, H, W, 3), RGB. Found {images.dtype} {images.shape}.')
         batch, size = self.description.batch, self.description.size

@@ -47,14 +47,11 @@ class TorchRuntime(Runtime):
 
     Args:
         model: Built and loaded; it stays as it is.
-        device: Where to run; the first GPU by default, if there is one.
+        device: The first GPU by default, if there is one.
         precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         compiled: Compile the network with ``torch.compile``.
         tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
         probabilities: Give those of the classes, too; of one view only.
-
-    Raises:
-        ConfigError: If an argument is none of those, or the device is not there.
     """
 
     def __init__(
@@ -112,11 +109,7 @@ class TorchRuntime(Runtime):
 
 
 def find_device(device: str | torch.device | None) -> torch.device:
-    """Return the device of a name; by default the GPU, if there is one.
-
-    Raises:
-        ConfigError: If there is no such device.
-    """
+    """Return the device of a name, by default the GPU if there is one; `ConfigError` if there is no such device."""
     try:
         found = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
         torch.empty(0, device=found)

@@ -55,11 +55,8 @@ def format_of(path: Path) -> str:
 class ExportedModel(nn.Module):
     """A trained model as one function of tensors: preparing images, network, decoding.
 
-    Args:
-        model: A :class:`MultiTaskSegmentor`; it stays as it is.
-        dtype: Of the weights.
-        factored_upsampling: How decoders compute their first convolution, where they choose by the size of the image, which a
-            graph for any size cannot.
+    ``factored_upsampling`` is how decoders compute their first convolution, where they choose by the size of the image, which a
+    graph for any size cannot.
     """
 
     def __init__(self, model: nn.Module, dtype: torch.dtype = torch.float32, factored_upsampling: bool = True) -> None:

@@ -31,6 +31,10 @@ class _Job:
     image: np.ndarray | None = None
     taken: bool = False
 
+    @property
+    def waits(self) -> bool:
+        return not self.taken and not self.result.done()
+
     def refuse(self, error: Exception) -> None:
         if not self.result.done():
             self.result.set_exception(error)
@@ -69,24 +73,15 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """The number of images that wait."""
-        return len(self._waiting())
-
-    def _waiting(self) -> list[_Job]:
-        return [job for job in self._jobs if not job.taken and not job.result.done()]
+        return sum(job.waits for job in self._jobs)
 
     async def submit(
         self, pixels: int, prepare: Callable[[], np.ndarray], encode: Callable[[Any], Any], file_pixels: int = 0
     ) -> Any:
         """Prepare an image in a thread, predict it and return its encoded result.
 
-        Args:
-            pixels: That the network will see, as far as that is known.
-            prepare: Gives the image.
-            encode: Encodes its prediction.
-            file_pixels: That ``prepare`` has to decode.
-
-        Raises:
-            QueueFull: If too many images wait, or smaller ones come while this one waits.
+        The network will see about ``pixels``; ``prepare`` has to decode ``file_pixels``. Raises `QueueFull` if too many images
+        wait, or smaller ones come while this one waits.
         """
         loop = asyncio.get_running_loop()
         job = _Job(pixels, max(pixels, file_pixels // FILE_SHARE), loop.create_future())
@@ -108,7 +103,7 @@ class Batcher:
             job.result.cancel()
 
     def _make_room(self, job: _Job) -> None:
-        waiting = self._waiting()
+        waiting = [other for other in self._jobs if other.waits]
         larger = sorted((other for other in waiting if other.weight > job.weight), key=lambda other: other.weight)
         pixels, dropped = sum(other.pixels for other in waiting), []
         while len(waiting) - len(dropped) >= self.queue_size or (pixels and pixels + job.pixels > 4 * self.max_pixels):
@@ -138,7 +133,7 @@ class Batcher:
 
     def _take(self) -> list[_Job]:
         """Return the next batch, without the images that nobody waits for any more."""
-        ready = [job for job in self._waiting() if job.image is not None]
+        ready = [job for job in self._jobs if job.waits and job.image is not None]
         if not ready:
             return []
         is_owed = self._credit > 0

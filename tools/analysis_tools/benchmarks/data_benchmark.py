@@ -32,24 +32,26 @@ def run(options: Options) -> Result:
         root = write_scenes(Path(folder, 'data'), num_scenes, size, options.seed, options.threads)
         write_packed(list_miniscapes(str(root), 'train', ('semseg', 'depth')), num_workers=options.threads)
 
-        def ours(packed: bool, worker_type: str, num_workers: int) -> Callable[[], None]:
-            indices = repeat(num_scenes, num_scenes * epochs['packed' if packed else 'files'])
-            return our_epoch(root, packed, batch_size, crop, indices, num_workers, worker_type)
+        indices = {kind: repeat(num_scenes, num_scenes * count) for kind, count in epochs.items()}
 
-        def mmseg(num_workers: int) -> Callable[[], None]:
-            return _mmseg_epoch(root, num_workers, batch_size, crop, repeat(num_scenes, num_scenes * epochs['mmseg']))
+        def ours(kind: str, num_workers: int, worker_type: str = 'thread') -> tuple[str, Callable[[], None]]:
+            packed = kind == 'packed'
+            return kind, our_epoch(root, packed, batch_size, crop, indices[kind], num_workers, worker_type)
+
+        def mmseg(num_workers: int) -> tuple[str, Callable[[], None]]:
+            return 'mmseg', _mmseg_epoch(root, num_workers, batch_size, crop, indices['mmseg'])
 
         contenders = {
-            files_threads: ours(False, 'thread', workers),
-            files_processes: ours(False, 'process', workers),
-            packed_threads: ours(True, 'thread', workers),
-            'ours, packed, in the main thread': ours(True, 'thread', 0),
+            files_threads: ours('files', workers),
+            files_processes: ours('files', workers, 'process'),
+            packed_threads: ours('packed', workers),
+            'ours, packed, in the main thread': ours('packed', 0),
             peer: mmseg(workers),
             'mmseg, in the main process': mmseg(0),
         }
-        kinds = {name: 'mmseg' if 'mmseg' in name else 'packed' if 'packed' in name else 'files' for name in contenders}
-        scale = {name: 1e3 / (num_scenes * epochs[kind]) for name, kind in kinds.items()}
-        times = interleave(contenders, options.repeats, warmup=1, scale=scale)
+        calls = {name: call for name, (_, call) in contenders.items()}
+        scale = {name: 1e3 / len(indices[kind]) for name, (kind, _) in contenders.items()}
+        times = interleave(calls, options.repeats, warmup=1, scale=scale)
 
     time = Measurement('time per image', 'ms', times)
     best_files = time.best_of((files_threads, files_processes))

@@ -23,7 +23,7 @@ def interleave(
     scale: Mapping[str, float] | float = 1e3,
     processor_time: bool = False,
 ) -> dict[str, list[float]]:
-    """Time contenders in turns, so that a busy neighbour hits all of them alike.
+    """Time contenders in turns, so that a busy neighbour hits all of them alike; one number per round and contender.
 
     Args:
         contenders: What to call, by name.
@@ -33,11 +33,7 @@ def interleave(
             that still spin, and its weights in the caches.
         device: Calls end when its queue is empty.
         scale: Factor on seconds, for all contenders or for each, e.g. 1000 / images per call.
-        processor_time: Count the processor seconds of all threads of this process instead of wall time: what others do on the
-            machine then hardly matters, but work that runs elsewhere, as on a GPU, does not count.
-
-    Returns:
-        One number per round and contender.
+        processor_time: Count the processor seconds of this process: neighbours then hardly matter, but no work on a GPU counts.
     """
     names = list(contenders)
     clock = time.process_time if processor_time else time.perf_counter
@@ -59,7 +55,7 @@ def interleave(
 
 
 def time_calls(call: Callable[[], object], rounds: int, device: str, seconds: float = 1.0) -> list[float]:
-    """Seconds per call, one number per round of up to 50 calls in a row; about ``seconds`` in all, or a call per round if 0."""
+    """Return seconds per call, one number per round of up to 50 calls; about ``seconds`` in all, or a call per round if 0."""
 
     def clock(calls: int) -> float:
         _synchronise(device)
@@ -80,11 +76,10 @@ def _synchronise(device: str) -> None:
 
 
 def peak_mib(function: Callable[[], object], device: str) -> float:
-    """Most MiB that torch had allocated at any moment of a call, above what it had before.
+    """Return the most MiB that torch had allocated at any moment of a call, above what it had before.
 
-    On a GPU from the allocator's statistics (``max_memory_allocated``), on a CPU from the profiler's record of every
-    allocation. Both see tensors and the workspaces of torch's own kernels; neither sees what oneDNN or cuDNN allocate by
-    themselves, nor what the allocator keeps in reserve. Unlike resident memory, it is the same in every run.
+    On a GPU from the allocator's statistics, on a CPU from the profiler's record of every allocation. Neither sees what oneDNN
+    or cuDNN allocate by themselves, nor what the allocator keeps in reserve.
     """
     if device.startswith('cuda'):
         torch.cuda.synchronize(device)
@@ -105,6 +100,6 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
 
 
 def held_mib(tensors: Iterable[Tensor]) -> float:
-    """MiB of the distinct storages of tensors."""
+    """Return the MiB of the distinct storages of tensors."""
     storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
     return sum(storages.values()) / 2**20
