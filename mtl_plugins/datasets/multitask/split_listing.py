@@ -107,9 +107,12 @@ def list_split(
     else:
         stems = read_stems(root / split_file.replace('{split}', split))
         images = {name: folders.find(template.replace('{stem}', name), IMAGE_SUFFIXES) for name in stems}
-    files = {name: _find_labels(folders, each, stems, split, name in missing_labels) for name, each in templates.items()}
+    files = {name: _find_labels(folders, each, stems) for name, each in templates.items()}
     if split_file is None:
-        kept = _labelled(stems, images, template, files)
+        # Where others have a label, images of other formats without one are something else.
+        has_label = [any(each[position] for each in files.values()) for position in range(len(stems))]
+        none_has, exact = not any(has_label), [images[name] == template.replace('{stem}', name) for name in stems]
+        kept = [position for position in range(len(stems)) if none_has or has_label[position] or exact[position]]
         unread += [images[stems[position]] for position in set(range(len(stems))) - set(kept)]
         stems = [stems[position] for position in kept]
         files = {name: [each[position] for position in kept] for name, each in files.items()}
@@ -174,10 +177,6 @@ class _Folders:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._names: dict[str, dict[str, list[str]]] = {}
-
-    def exists(self, folder: str) -> bool:
-        """Return True if there is such a folder."""
-        return bool(self.names(folder)) or (self.root / folder).is_dir()
 
     def names(self, folder: str) -> dict[str, list[str]]:
         """The names in a folder, by what they are without their suffix; none if it does not exist."""
@@ -261,39 +260,17 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
     return images, unread
 
 
-def _find_labels(
-    folders: _Folders, templates: Sequence[str], stems: Sequence[str], split: str, optional: bool
-) -> list[list[str] | None]:
+def _find_labels(folders: _Folders, templates: Sequence[str], stems: Sequence[str]) -> list[list[str] | None]:
     """The files of a label of each sample, None where one is missing."""
-    found = []
-    for stem in stems:
-        paths = [each.replace('{stem}', stem) for each in templates]
-        files = [folders.find(path) for path in paths]
-        found.append(None if None in files else files)
-        if found[-1] is None and split != 'test' and not optional:
-            for folder in (path.rpartition('/')[0] for path in paths):
-                if not folders.exists(folder):
-                    raise DataNotFoundError(
-                        f"The label folder '{folders.root / folder}' does not exist. Only the split 'test' may go without "
-                        'labels, and those that `missing_labels` names.'
-                    )
-    return found
-
-
-def _labelled(
-    stems: Sequence[str], images: Mapping[str, str], template: str, files: Mapping[str, Sequence[list[str] | None]]
-) -> list[int]:
-    """Positions of the samples without those whose image is of another format and has no label, where others have one."""
-    has_label = [any(each[position] for each in files.values()) for position in range(len(stems))]
-    if not any(has_label):
-        return list(range(len(stems)))
-    return [p for p, stem in enumerate(stems) if has_label[p] or images[stem] == template.replace('{stem}', stem)]
+    found = ([folders.find(each.replace('{stem}', stem)) for each in templates] for stem in stems)
+    return [None if None in files else files for files in found]
 
 
 def _lacks(folders: _Folders, path: str, count: int, total: int) -> str:
     folder, _, name = path.rpartition('/')
     namesakes = folders.names(folder).get(split_suffix(name)[0])
-    hint = f" There is '{namesakes[0]}': `path` of the label names the suffix." if namesakes else ''
+    hint = " Only the split 'test' may go without labels, and those that `missing_labels` names." if count == total else ''
+    hint = f" There is '{namesakes[0]}': `path` of the label names the suffix." if namesakes else hint
     return f"The label file '{folders.root}/{path}' does not exist ({count} of {total} images lack theirs).{hint}"
 
 

@@ -5,9 +5,8 @@
 MiniScapes costs 5 bytes per pixel. A sample without a label has a map of the value that does not count.
 
 The files of the split are read instead where anything differs: the names of the samples, the content of a file, the labels'
-configs, the type or shape of an array, or a sample's checksum. A file that has not been touched since it was compared last is not
-read again: the time of the last change, which no program can set back, tells. Files that were touched, copied or moved are
-compared once, and ``compared`` remembers when. A sample is checked when a process first reads it.
+configs, the type or shape of an array, or a sample's checksum, which is checked when a process first reads it. Files that were
+touched, copied or moved since are compared once, and ``compared`` remembers when.
 """
 
 import json
@@ -181,7 +180,7 @@ def _mismatch(index: dict, listing: SplitListing, folder: Path) -> str | None:
         if changed:
             # Private attributes follow from public ones.
             key = min(changed, key=lambda key: key.startswith('_'))
-            return f"`{key}` of '{name}' was {_short(before.get(key))} when it was packed and is {_short(now.get(key))}"
+            return f"`{key}` of '{name}' was {shorten(before.get(key))} when it was packed and is {shorten(now.get(key))}"
     return _changed_file(index, listing, folder)
 
 
@@ -190,11 +189,6 @@ def _decoding(kind: LabelKind) -> dict[str, Any]:
     return json.loads(
         json.dumps(kind.decoding(), default=lambda value: value.tolist() if hasattr(value, 'tolist') else repr(value))
     )
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= 60 else f'{text[:56]} ...'
 
 
 def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | None:
