@@ -26,11 +26,7 @@ _SPLITS = dict(train='train', training='train', val='val', validation='val', tes
 
 
 def train() -> int:
-    """Train as the variables of the container say, and leave the results where the service collects them.
-
-    Returns:
-        The exit status of the training; 75 if it was interrupted and saved its state.
-    """
+    """Train as the variables of the container say, leave results where the service collects them; return the exit status."""
     environment = os.environ
     work_dir = Path(_parameters(environment).get('checkpoint-dir', '/opt/ml/checkpoints'))
     code = run(training_command(environment, work_dir))
@@ -56,16 +52,11 @@ def run(command: list[str]) -> int:
 
 
 def training_command(environment: Mapping[str, str], work_dir: Path, links: Path = LINKS) -> list[str]:
-    """Return the command that trains on this node.
+    """Return the command that trains on this node, or continues the run in ``work_dir``.
 
     ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false) and ``checkpoint-dir``. Any other one is
     a key of the config, such as ``train_dataloader.batch_size``. ``$SM_CHANNEL_<NAME>`` in a value stands for the folder of a
-    channel.
-
-    Args:
-        environment: The variables of the container.
-        work_dir: The checkpoint folder. A run that it holds is continued.
-        links: Folder to make for channels that hold a split each.
+    channel. ``links`` is made for channels that hold a split each.
 
     Raises:
         ConfigError: If the hyper-parameters cannot be read, name no config, or a flag is neither true nor false.
@@ -97,11 +88,7 @@ def training_command(environment: Mapping[str, str], work_dir: Path, links: Path
 
 
 def find_data(environment: Mapping[str, str], links: Path) -> Path:
-    """Return the data root: a channel that holds ``train/``, or a folder of links to channels named after the splits.
-
-    Raises:
-        DataNotFoundError: If there is neither; the message lists the channels.
-    """
+    """Return the data root: a channel that holds ``train/``, or a folder of links to channels named after the splits."""
     prefix = 'SM_CHANNEL_'
     folders = {name[len(prefix) :].lower(): Path(path) for name, path in environment.items() if name.startswith(prefix)}
     for path in folders.values():
@@ -136,11 +123,7 @@ def resume_point(work_dir: Path) -> str | Path | None:
 
 
 def collect(work_dir: Path, model_dir: Path, output_dir: Path) -> None:
-    """Copy config and best checkpoints, or the newest, to ``model_dir``; archives and ``metrics.csv`` to ``output_dir``.
-
-    Raises:
-        UserError: If a folder cannot be made.
-    """
+    """Copy config and best checkpoints, or the newest, to ``model_dir``; archives and ``metrics.csv`` to ``output_dir``."""
     best = sorted(work_dir.glob('best_*.pth')) or sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)[-1:]
     model, output = [*best, *work_dir.glob('*.py')], [*work_dir.glob('*.zip'), *work_dir.glob('*.csv')]
     for folder, paths in ((model_dir, model), (output_dir, output)):

@@ -24,8 +24,7 @@ IRRELEVANT_ANYWHERE = frozenset(
 
 
 def as_data(node: Any) -> Any:
-    """``node`` of dicts, lists, tuples, plain values as JSON knows it: what is something else becomes its text, what is not
-    finite null."""
+    """Return dicts, lists, tuples and plain values as JSON knows them: anything else becomes text, what is not finite null."""
     if isinstance(node, Mapping):
         return {str(key): as_data(value) for key, value in node.items()}
     if isinstance(node, (list, tuple)):
@@ -36,11 +35,7 @@ def as_data(node: Any) -> Any:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits, the same for runs that differ in seed, names, places, loader workers and what is shown only.
-
-    Args:
-        config: As data.
-    """
+    """Return twelve hexadecimal digits, the same for configs that differ in seed, names, places and loader workers only."""
     kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
     if config.get('resume'):
         # Then it names the checkpoint to go on from, and not other weights to start from.
@@ -57,7 +52,7 @@ def _without_places(node: Any) -> Any:
 
 
 def flatten(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
-    """Dotted keys and values; a list counts as one value unless it holds dicts."""
+    """Yield dotted keys and values; a list counts as one value unless it holds dicts."""
     if isinstance(node, dict) and node:
         for key, value in node.items():
             yield from flatten(value, f'{prefix}.{key}' if prefix else key)
@@ -82,7 +77,7 @@ def read_config_text(text: str, name: str) -> dict[str, Any]:
     """Return the text of a resolved config, called ``name`` in errors, as data, read without running it.
 
     Raises:
-        ArgumentError: As :func:`read_config_dump` does; a SyntaxError if it is no Python.
+        ArgumentError: If it holds something else than assignments of plain values and calls of ``dict``.
     """
     if len(text) > MOST_TEXT:
         raise ArgumentError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')

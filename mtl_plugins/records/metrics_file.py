@@ -42,7 +42,7 @@ def rows_up_to(path: str | Path, iteration: int) -> list[dict[str, str]]:
 
 
 def format_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
-    """CSV text whose columns are the keys of all rows in the order of their first appearance; absent values stay empty."""
+    """Return CSV text whose columns are the keys of all rows in order of appearance; absent values stay empty."""
     columns = list(dict.fromkeys(name for row in rows for name in row))
     text = io.StringIO(newline='')
     writer = csv.DictWriter(text, columns, lineterminator='\n')
@@ -52,12 +52,9 @@ def format_metrics(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def best_validation(rows: Sequence[Mapping[str, float]], monitor: str | None, rule: str | None) -> int | None:
-    """Index of the first row with the best ``monitor``, ties of multitask scores broken as for checkpoints; None without one.
+    """Return the index of the first row with the best ``monitor``, ties broken as for checkpoints; None without one.
 
-    Args:
-        rows: Metrics of each validation.
-        monitor: Name of a score.
-        rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
+    ``rule`` is ``'greater'`` or ``'less'``; None is that of the summaries of this package.
     """
     rule = rule or rule_of(monitor)
     if monitor is None or rule not in ('greater', 'less'):
@@ -69,7 +66,7 @@ def best_validation(rows: Sequence[Mapping[str, float]], monitor: str | None, ru
 
 
 def read_row(row: Mapping[str, Any]) -> dict[str, float]:
-    """The metrics of a row of ``metrics.csv``; what is not a number is left out."""
+    """Return the metrics of a row of ``metrics.csv``; what is not a number is left out."""
     scores = {}
     for name, value in row.items():
         if name not in ('epoch', 'iter'):

@@ -126,8 +126,7 @@ class RunRecord:
         return self.path / name if name and (self.path / name).is_file() else None
 
     def get(self, key: str, default: Any = None) -> Any:
-        """What stands at a dotted key, of the record, else of the config: ``'scores.metrics_summary/multitask'``,
-        ``'seed'``, ``'optim_wrapper.optimizer.lr'``, ``'train_dataloader.dataset.pipeline.1.crop_size'``.
+        """Return the value at a dotted key of the record, else of the config, such as ``'optim_wrapper.optimizer.lr'``.
 
         ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
         a score may be called by its last word: ``'multitask'``.
@@ -179,11 +178,9 @@ def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
 
 
 def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seconds') -> float:
-    """Seconds that the iterations took which led to the newest one: what a session did and the next one repeated is left out.
+    """Return the seconds of the iterations that led to the newest one: what a session did and the next repeated is left out.
 
-    Args:
-        sessions: Of a record, from the first to the newest.
-        name: ``'train_seconds'`` or ``'train_cpu_seconds'``.
+    ``name`` is ``'train_seconds'`` or ``'train_cpu_seconds'``.
     """
     total = sessions[-1].get(name) or 0.0
     for session, following in pairwise(sessions):
@@ -194,7 +191,7 @@ def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seco
 
 
 def read_record_file(work_dir: Path) -> dict[str, Any]:
-    """The fields of ``run.json``.
+    """Return the fields of ``run.json``.
 
     Raises:
         DataNotFoundError: If there is none.

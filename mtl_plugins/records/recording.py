@@ -30,9 +30,7 @@ def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None]
     """Read ``run.json``, let ``change`` change it, and put it in its place; what ``change`` leaves alone stays, known or not.
 
     Raises:
-        DataNotFoundError: If there is none, unless ``missing_ok``.
-        CorruptFileError: If it is broken.
-        UserError: If it cannot be written; it is as before.
+        UserError: If there is none (unless ``missing_ok``), or it is broken or cannot be written; then it is as before.
     """
     work_dir = Path(work_dir)
     with _alone(work_dir):
@@ -75,12 +73,7 @@ def is_archive_of_record(archive: str | Path) -> bool:
 
 
 def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> None:
-    """Begin a record, or another session of the one that is there, in the state ``running``.
-
-    Raises:
-        CorruptFileError: If the record that is there is broken.
-        UserError: If it cannot be written.
-    """
+    """Begin a record, or another session of the one that is there, in the state ``running``."""
     config, now = as_data(config), _now()
     session = dict(started=now, updated=now, state='running', error=None, seconds=0.0, **provenance())
 

@@ -50,14 +50,13 @@ def read_scalars(run: str | Path) -> list[dict[str, float]]:
 
 
 def wall_hours(run: str | Path, iterations: np.ndarray) -> np.ndarray:
-    """Hours that a run took until some iterations.
+    """Return the hours that a run took until some iterations.
 
     By its record, between whose validations time passes evenly: the wall time of all sessions, validations included. A work dir
     without one tells the seconds of single iterations only: then it is their median times the iterations, of training alone.
 
     Raises:
         DataNotFoundError: If the run tells no times.
-        CorruptFileError: If its record or log is damaged.
     """
     iterations = np.asarray(iterations, np.float64)
     with contextlib.suppress(DataNotFoundError):

@@ -282,11 +282,7 @@ def _rows(path: Path, entries: Mapping[str, Any]) -> Iterator[tuple[str, Row]]:
 
 
 def _with_score(sweep: Sweep) -> Sweep:
-    """The sweep with the full name of its metric, and the direction that is better.
-
-    Raises:
-        ConfigError: If a row does not measure it, or the worst value would be looked for.
-    """
+    """Return the sweep with the full name of its metric, and the direction that is better."""
     metric, direction = sweep.metric, sweep.direction
     for row in sweep.rows if metric else ():
         base = None

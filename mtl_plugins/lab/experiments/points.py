@@ -21,12 +21,7 @@ class Points:
 
     A point is done when all its results are there; it has failed or was pruned if its note in ``points`` says so; it is worked on
     while somebody holds its lock in ``locks``. The system gives a lock back when its process ends, however it does, and the
-    next who comes by continues the point from its checkpoint.
-
-    Args:
-        sweep: What to try.
-        work_dir: Folder of notes, locks and trainings.
-        results: Folder of a JSON file for each training.
+    next who comes by continues the point from its checkpoint. ``results`` has a JSON file for each training.
 
     Raises:
         ConfigError: If the folder holds points that another sweep has drawn.

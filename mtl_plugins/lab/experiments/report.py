@@ -31,10 +31,7 @@ Record = Mapping[str, Any]
 
 
 def write_report(points: Points, data_root: Path | None = None) -> list[Path]:
-    """Write ``trials.json`` into the work dir, and ``table.md`` and the plots that there are trials for next to the results.
-
-    Returns:
-        The files.
+    """Write ``trials.json`` into the work dir, and ``table.md`` and plots next to the results; return the files.
 
     Raises:
         UserError: If no trial has ended, or a result was made otherwise than the sweep states.

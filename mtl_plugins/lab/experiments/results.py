@@ -32,20 +32,12 @@ _FORM = dict(
 
 
 def read_note(path: Path, form: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """Return the object in a JSON file of a sweep, empty if there is none.
-
-    Raises:
-        CorruptFileError: If it is something else, see :func:`~mtl_plugins.utils.data_files.read_json`.
-    """
+    """Return the object in a JSON file of a sweep, empty if there is none; anything else is a `CorruptFileError`."""
     return read_json(path, 'file of a sweep', form or {}) if os.path.lexists(path) else {}
 
 
 def read_result(path: Path) -> dict[str, Any]:
-    """Return the result of a training, empty if there is none; scores that are no numbers are NaN.
-
-    Raises:
-        CorruptFileError: If the file is something else.
-    """
+    """Return the result of a training, empty if there is none; scores that are no numbers are NaN."""
     document = read_note(path, _FORM)
     missing = [name for name in ('seed', 'metrics', 'date', 'device', 'versions') if document and document.get(name) is None]
     if missing:
@@ -113,11 +105,7 @@ def write_result(sweep: Sweep, point: Point, seed: int, folder: Path, path: Path
 
 
 def ensure_baseline(sweep: Sweep, path: Path, data_root: Path | None) -> None:
-    """Write the scores of the per-position baseline, unless they are there for the same data.
-
-    Raises:
-        UserError: If there are no data.
-    """
+    """Write the scores of the per-position baseline, unless they are there for the same data."""
     if data_root is None:
         raise UserError(f'`baseline` of {sweep.path} needs data: state `data` in the file, or give --data-root.')
     if read_note(path).get('data', ...) != sweep.data:
@@ -133,11 +121,7 @@ def scores_of(row: Mapping[str, str]) -> dict[str, float]:
 
 
 def pick(scores: Mapping[str, float], metric: str) -> float:
-    """Return the score that a sweep is about.
-
-    Raises:
-        UserError: If the validation does not measure it.
-    """
+    """Return the score that a sweep is about, which the validation has to measure."""
     if metric not in scores:
         raise UserError(f'No validation measures `metric` {metric!r}, a column of metrics.csv.{suggest(metric, scores)}')
     return scores[metric]

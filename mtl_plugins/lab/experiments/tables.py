@@ -49,11 +49,7 @@ def make_tables(
 ) -> dict[str, list[Row]]:
     """Return the rows of each table by its title: in the order of the file, the best points of a row first.
 
-    Args:
-        sweep: What was asked.
-        records: Of the points that have ended.
-        baseline: The result of the per-position baseline, a row of each table; empty for none.
-        data_root: For gains with data that describe their own labels.
+    The result of the per-position ``baseline``, if there is one, is a row of each table.
     """
     groups: dict[str, Group] = {}
     for record in records:
@@ -138,13 +134,7 @@ def first_to_reach(document: Mapping[str, Any], targets: Mapping[str, float]) ->
 
 
 def read_gain_metrics(sweep: Sweep, data_root: Path | None = None) -> tuple[dict[str, str], dict[str, dict[str, str]]]:
-    """Return for each task its summary, and the rules of the scores that count.
-
-    The latter are ``gain_metrics`` of the sweep, or else all scores of its label that have a rule.
-
-    Raises:
-        UserError: If the rows do not learn such a task.
-    """
+    """Return for each task its summary, and the rules of the scores that count: all of its label unless the file names some."""
     row = next(row for name, row in sweep.rows.items() if name not in sweep.single_tasks.values())
     config = sweep.load(row.config, {**sweep.options, **row.options}, data_root)
     labels, summaries, rules = offered_labels(config.val_dataloader.dataset), {}, {}
@@ -163,14 +153,6 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
 
     A row is compared with the networks of one task of the same seed, and ranked with the seeds that all rows have. The best point
     of a network of one task has the best mean change of its task against its first point, that of another row the best delta_m.
-
-    Args:
-        sweep: What was asked.
-        groups: All trainings.
-        metrics: From :func:`read_gain_metrics`.
-
-    Raises:
-        UserError: If a network of one task, or every other row, has no result.
     """
     summaries, rules = metrics
     titles = {name: title_of(name, name.split('/')[-1]) for name in summaries.values()}

@@ -12,12 +12,9 @@ _SIGNS = {'greater': 1.0, 'less': -1.0}
 
 
 def relative_changes(scores: Mapping[str, float], baseline: Mapping[str, float], rules: Rules) -> dict[str, float]:
-    """For each task the mean over its metrics of ``100 sign (score - baseline) / baseline``: per cent, positive is better.
+    """Return for each task the mean over its metrics of ``100 sign (score - baseline) / baseline``: per cent, positive is better.
 
-    Args:
-        scores: By metric.
-        baseline: Of the networks of one task, by metric.
-        rules: For each task its metrics, each ``'greater'`` (sign 1) or ``'less'`` (sign -1).
+    ``rules`` has for each task its metrics, each ``'greater'`` (sign 1) or ``'less'`` (sign -1).
 
     Raises:
         ArgumentError: If a task has no metric, a rule is another word, or a metric of the baseline is 0.
@@ -46,13 +43,9 @@ def delta_m(scores: Mapping[str, float], baseline: Mapping[str, float], rules: R
 
 
 def mean_ranks(scores: Mapping[str, Mapping[str, float]], rules: Rules) -> dict[str, float]:
-    """The rank of each method among all, 1 being the best, averaged over the metrics of a task, and then over the tasks.
+    """Return the rank of each method, 1 being the best, averaged over the metrics of a task, and then over the tasks.
 
     Equal scores share the mean of their ranks.
-
-    Args:
-        scores: Of each method, by metric.
-        rules: As for :func:`relative_changes`.
     """
     totals = dict.fromkeys(scores, 0.0)
     for metrics in rules.values():

@@ -42,13 +42,7 @@ class Stopped(Exception):
 
 
 def data_for(numbers: Mapping | None, given: Path | None, folder: Path) -> Path | None:
-    """Return the data root: the one given, else one generated below ``folder`` as the numbers say, else None.
-
-    Args:
-        numbers: ``train``, ``val``, ``test``, ``size``, ``seed`` and perhaps ``labels``, as for ``make_dataset.py``.
-        given: A data root of the user's; the environment variable of :func:`load_config` counts as well.
-        folder: Where to generate.
-    """
+    """Return the data root: given or of the environment, else generated below ``folder`` as ``numbers`` say, else None."""
     given = given or os.environ.get(DATA_ROOT_VARIABLE)
     if given or not numbers:
         return Path(given).resolve() if given else None
@@ -58,12 +52,7 @@ def data_for(numbers: Mapping | None, given: Path | None, folder: Path) -> Path 
 
 
 def slots(jobs: int = 1, gpus: Sequence[str] = ()) -> list[dict[str, str]]:
-    """Return the environment of each worker: a GPU of its own, or none of them set; and its share of the cores.
-
-    Args:
-        jobs: Trainings at a time, without ``gpus``.
-        gpus: Ids as in CUDA_VISIBLE_DEVICES; a training at a time on each.
-    """
+    """Return the environment of each worker: a GPU of its own, if there are any, and its share of the cores."""
     number = len(gpus) or jobs
     threads = {'OMP_NUM_THREADS': str(max(1, (os.cpu_count() or 1) // number))}
     return [{**threads, 'CUDA_VISIBLE_DEVICES': gpu} for gpu in gpus] or [threads] * jobs

@@ -26,15 +26,9 @@ _BLACK, _GREY = COLOURS[-1], '#8a9097'
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart with lists of choices.
+    """A chart with lists of choices: the title and entries of each.
 
-    Attributes:
-        name: Unique on the page.
-        choices: Title and entries of each list.
-        figures: ``data`` and ``layout`` by the numbers of the choices, joined by commas; '' without any.
-        note: A sentence below.
-        height: In pixels.
-        title: A heading above.
+    ``figures`` has Plotly's ``data`` and ``layout`` by the numbers of the choices, joined by commas; '' without any.
     """
 
     name: str

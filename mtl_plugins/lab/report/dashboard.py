@@ -29,11 +29,7 @@ _PICTURE = re.compile(r'(.+)_(\d+)\.png')
 
 @dataclass
 class Dashboard:
-    """The content of a page on the runs below ``folders``; requests within ``fresh`` seconds see the same state.
-
-    Raises:
-        DataNotFoundError: If a folder does not exist.
-    """
+    """The content of a page on the runs below ``folders``; requests within ``fresh`` seconds see the same state."""
 
     folders: Sequence[Path]
     every: float = 5.0
@@ -116,11 +112,7 @@ def _latest_pictures(run: RunRecord, found: dict[str, Path]) -> list[dict[str, A
 
 
 def make_server(dashboard: Dashboard, port: int) -> ThreadingHTTPServer:
-    """Return a server of the page on the loopback interface, not yet serving; port 0 takes a free one.
-
-    Raises:
-        UserError: If the port is taken.
-    """
+    """Return a server of the page on the loopback interface, not yet serving; port 0 takes a free one."""
 
     class Handler(_Handler):
         shown = dashboard

@@ -71,11 +71,7 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
 
 
 def read_trials(folder: Path) -> dict:
-    """Return the document in ``trials.json`` of the folder of a sweep.
-
-    Raises:
-        CorruptFileError: If there is none, or it is something else than a sweep writes.
-    """
+    """Return the document in ``trials.json`` of the folder of a sweep; anything else is a `CorruptFileError`."""
     form = dict(metric=is_text, sweep=is_text, trials=[{**_TRIAL, **dict.fromkeys(_COSTS, is_number), 'error': is_text}])
     what = "list of a sweep's trials"
     document = read_json(folder / TRIALS_NAME, what, form)

@@ -28,15 +28,10 @@ _QUALITY = 82
 
 @dataclass
 class Predictions:
-    """The models of a report on the images of one split.
+    """The models of a report, by name of the group, on the ``number`` images of a split.
 
-    Attributes:
-        labels: The kinds by name.
-        split: Name of the split.
-        number: Of its images.
-        analyses: By name of the group.
-        samples: Some of its images, with the predictions of each model in the order of ``analyses``.
-        ranked: Pictures of the best, median and worst images by label, of the model ``ranked_of``.
+    ``samples`` are some images, with the predictions in the order of ``analyses``; ``ranked`` has pictures of the best, median
+    and worst images of the model ``ranked_of`` by label.
     """
 
     labels: dict[str, LabelKind]

@@ -72,7 +72,7 @@ def write_report(
     size: tuple[int, int] = (256, 256),
     predictions: Mapping[str, Any] | None = None,
 ) -> list[Path]:
-    """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``.
+    """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``; return the files.
 
     Args:
         folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
@@ -81,13 +81,6 @@ def write_report(
         names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
         size: Height and width of the image whose operations are counted.
         predictions: Arguments of :func:`predict`; None leaves out all that needs checkpoints or data.
-
-    Returns:
-        The files, the page first.
-
-    Raises:
-        DataNotFoundError: If there is no such folder, or no run.
-        ConfigError: If the data of the models are not there, or do not belong together, or names are missing.
     """
     report = _collect(folders, names, size, predictions)
     tables = _tables(report)

@@ -49,11 +49,7 @@ class Condition(NamedTuple):
 
 
 def read_conditions(text: str) -> list[Condition]:
-    """Split a text into its conditions, without running any code of it.
-
-    Raises:
-        ConfigError: If it is something else.
-    """
+    """Split a text into its conditions, without running any code of it; another text is a `ConfigError`."""
     conditions, place = [], 0
     while place < len(text) or not conditions:
         match = _CONDITION.match(text, place)
@@ -133,11 +129,7 @@ def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
 
 
 def check_keys(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
-    """Refuse keys that none of the runs knows.
-
-    Raises:
-        ConfigError: With the nearest ones.
-    """
+    """Refuse keys that none of the runs knows, with the nearest ones."""
     for key in keys:
         if runs and all(run.get(key, MISSING) is MISSING for run in runs):
             known = {name for run in runs[:50] for name in [*run.data, *(f'scores.{score}' for score in run.scores)]}
@@ -155,11 +147,7 @@ def rule_for(runs: Sequence[RunRecord], metric: str) -> str | None:
 
 
 def select(runs: Sequence[RunRecord], texts: Sequence[str], sort: str | None = None) -> list[RunRecord]:
-    """Return the runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it are last.
-
-    Raises:
-        ConfigError: If a condition cannot be read, or a key is unknown to all runs.
-    """
+    """Return the runs that meet all conditions, in order: by start, or by a key, best scores first; runs without it are last."""
     conditions = [condition for text in texts for condition in read_conditions(text)]
     check_keys(runs, [condition.key for condition in conditions] + ([sort] if sort else []))
     chosen = [run for run in runs if all(condition.matches(run) for condition in conditions)]

@@ -29,11 +29,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
 
 
 def find_work_dirs(folder: Path) -> Iterator[Path]:
-    """Yield the folders at or below ``folder`` that hold a ``run.json``.
-
-    Raises:
-        DataNotFoundError: If the folder does not exist.
-    """
+    """Yield the folders at or below ``folder`` that hold a ``run.json``."""
     if not folder.is_dir():
         raise DataNotFoundError(f"The folder '{folder}' does not exist. Give a work dir, or a folder that holds some.")
     for current, folders, files in os.walk(folder):
@@ -44,11 +40,7 @@ def find_work_dirs(folder: Path) -> Iterator[Path]:
 
 
 def require_runs(folders: Sequence[Path]) -> list[RunRecord]:
-    """Return the runs of the folders as given, each once, within a folder by start.
-
-    Raises:
-        DataNotFoundError: If there is no such folder, or no run.
-    """
+    """Return the runs of the folders as given, each once, within a folder by start; none is a `DataNotFoundError`."""
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs([folder])}.values())
     if not runs:
         listed = ', '.join(map(str, folders))
