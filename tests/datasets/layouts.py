@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 # Cityscapes' published table: class by id, what is not evaluated left out.
 TRAIN_IDS = {
@@ -29,6 +30,27 @@ def expect(error, *words):
 def save_png(path: Path, array: np.ndarray) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     assert cv2.imwrite(str(path), array[..., ::-1] if array.ndim == 3 else array)
+
+
+def flip_last_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+def orient(array: np.ndarray, orientation: int) -> np.ndarray:
+    """PIL turns an array as it would turn a picture."""
+    image = Image.fromarray(array)
+    image.getexif()[0x0112] = orientation
+    return np.asarray(ImageOps.exif_transpose(image))
+
+
+def with_orientation(path: Path, orientation: int) -> np.ndarray:
+    """Make a file claim an orientation; its pixels stay. Gives the upright picture by PIL."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.open(path).copy().save(path, exif=exif, quality=95)
+    return np.asarray(ImageOps.exif_transpose(Image.open(path)))
 
 
 def save_npy(path: Path, array: np.ndarray) -> None:

@@ -17,7 +17,7 @@ from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
-from tests.datasets.layouts import expect
+from tests.datasets.layouts import expect, with_orientation
 from tests.fake_coco import annotation, square, write_fake_coco
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
@@ -256,9 +256,7 @@ def test_objects_of_a_photograph_as_it_is_stored(tmp_path):
     root = write_fake_coco(tmp_path, [annotation(1, square(2, 3, 8)), annotation(18, square(20, 10, 8))])
     stored = load_first(root)['gt_seg_map']
     path = root / 'train/000000000001.jpg'
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    Image.open(path).save(path, exif=exif)
+    with_orientation(path, 6)
     results = load_first(root)
     np.testing.assert_array_equal(results['gt_seg_map'], np.rot90(stored, -1))
     assert results['img'].shape[:2] == results['ori_shape'] == (32, 24)

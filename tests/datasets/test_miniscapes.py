@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mtl_plugins.apis.inference.sources import Frame, read_frames
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
@@ -17,7 +17,7 @@ from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals
 from mtl_plugins.submission.prediction_folder import find_image_sizes
-from tests.datasets.layouts import expect
+from tests.datasets.layouts import expect, orient, with_orientation
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 LOAD = [dict(type='LoadMiniScapes')]
@@ -129,22 +129,6 @@ def test_damaged_png(root, name):
     data[data.index(b'IDAT') + 20] ^= 0x55
     path.write_bytes(data)
     load_broken(root, path, 'cannot be decoded')
-
-
-def with_orientation(path, orientation):
-    """Make a file claim an orientation; its pixels stay. Gives the upright picture by PIL."""
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    image = Image.open(path).copy()
-    image.save(path, exif=exif, quality=95)
-    return np.asarray(ImageOps.exif_transpose(Image.open(path)))
-
-
-def orient(array, orientation):
-    """The oracle: PIL turns an array as it would turn a picture."""
-    image = Image.fromarray(array)
-    image.getexif()[0x0112] = orientation
-    return np.asarray(ImageOps.exif_transpose(image))
 
 
 @pytest.mark.parametrize('orientation', range(1, 9))

@@ -2,13 +2,13 @@
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
 from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, find_crops
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.registry import DATASETS
-from tests.datasets.layouts import expect
+from tests.datasets.layouts import expect, orient, with_orientation
 from tests.fake_coco import annotation, write_fake_coco
 
 SIZE = (60, 80)
@@ -108,12 +108,8 @@ def test_annotations_of_a_photograph_as_it_is_stored(root, orientation):
     """Their size tells; objects are upright all the same. They were lying, while inference shows photographs upright."""
     path = root / 'train/000000000001.jpg'
     plain = [np.array(sample['img']) for sample in ObjectCropDataset(root, min_size=16)]
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.open(path).save(path, exif=exif, quality=100)
+    with_orientation(path, orientation)
     turned = [np.array(sample['img']) for sample in ObjectCropDataset(root, min_size=16)]
     for before, after in zip(plain[:2], turned[:2], strict=True):
-        image = Image.fromarray(before)
-        image.getexif()[0x0112] = orientation
-        expected = np.asarray(ImageOps.exif_transpose(image)).astype(int)
+        expected = orient(before, orientation).astype(int)
         assert after.shape == expected.shape and np.abs(after - expected).mean() < 12

@@ -19,6 +19,7 @@ from mtl_plugins.datasets.packing import packed
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, write_packed
 from mtl_plugins.errors import CorruptFileError, DataError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS
+from tests.datasets.layouts import flip_last_bit
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
 PIPELINE = [
@@ -179,19 +180,11 @@ def test_a_camera_file_counts_too(root, warnings):
     assert dataset(root).packed is None and "'depth/2' was changed" in warnings[0]
 
 
-def flip_byte(path, position=-1):
-    with path.open('r+b') as file:
-        file.seek(position, os.SEEK_END)
-        byte = file.read(1)[0]
-        file.seek(position, os.SEEK_END)
-        file.write(bytes([byte ^ 1]))
-
-
 @pytest.mark.parametrize('name', ['rgb', 'semseg', 'depth'])
 def test_a_flipped_byte_is_never_read(root, name, warnings):
     """It was, without a word."""
     pack(root)
-    flip_byte(root / 'train' / FOLDER_NAME / f'{name}.npy')
+    flip_last_bit(root / 'train' / FOLDER_NAME / f'{name}.npy')
     found, files = dataset(root), dataset(root, use_packed=False)
     for index in range(4):
         assert_same_items(found[SampleKey(index, 0, index)], files[SampleKey(index, 0, index)])

@@ -15,6 +15,7 @@ from mtl_plugins.datasets.packing.packed import open_packed, write_packed
 from mtl_plugins.datasets.packing.staging import stage
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.utils import files
+from tests.datasets.layouts import flip_last_bit
 
 
 @pytest.fixture
@@ -69,19 +70,11 @@ def test_a_copy_is_renewed_when_the_split_is_packed_anew_or_a_copy_was_cut_off(p
     assert _same(packed_root, stage(packed_root, tmp_path / 'node')) and not half.exists()
 
 
-def _flip_a_byte(path):
-    with path.open('r+b') as file:
-        file.seek(-1, os.SEEK_END)
-        byte = file.read(1)[0]
-        file.seek(-1, os.SEEK_END)
-        file.write(bytes([byte ^ 1]))
-
-
 def test_a_copy_is_renewed_when_it_is_damaged_or_something_came_beside_it(packed_root, tmp_path):
     """A copy of the right size was used for ever; a description or a split that came later was not seen by the trainings."""
     staged = stage(packed_root, tmp_path / 'node')
     array = staged / 'train' / 'packed' / 'semseg.npy'
-    _flip_a_byte(array)
+    flip_last_bit(array)
     with pytest.raises(CorruptFileError, match=r"sample 7 of 'semseg.npy' is not what was packed"):
         open_packed(list_miniscapes(staged, 'train'))[7]
     assert _same(packed_root, stage(packed_root, tmp_path / 'node'))

@@ -142,12 +142,11 @@ def open_packed(listing: SplitListing) -> PackedSplit | None:
         index = json.loads((folder / 'index.json').read_bytes())
         reason = _mismatch(index, listing, folder)
         if reason is None:
-            names = ('rgb', *listing.labels)
-            checksums = {name: np.array(index['checksums'][name], np.uint32) for name in names}
+            checksums = {name: np.array(index['checksums'][name], np.uint32) for name in ('rgb', *listing.labels)}
             packed = PackedSplit(folder, checksums)
             reason = _wrong_array(packed, listing, checksums)
-            if reason is None:
-                return packed
+        if reason is None:
+            return packed
     except Exception as error:
         # Whatever damaged files make JSON and NumPy say.
         reason = f'it cannot be read ({type(error).__name__}: {error})'

@@ -83,22 +83,14 @@ class MultiCrop(BaseTransform):
                 f'`global_size` and `local_size` should be positive and `num_local` not negative. '
                 f'Found {global_size}, {local_size} and {num_local}.'
             )
-        for name, value, top in (
-            ('global_scale', global_scale, 1),
-            ('local_scale', local_scale, 1),
-            ('ratio', ratio, math.inf),
-            ('blur_sigma', blur_sigma, math.inf),
-        ):
+        ranges = dict(global_scale=global_scale, local_scale=local_scale, ratio=ratio, blur_sigma=blur_sigma)
+        for name, value in ranges.items():
+            top = 1 if name.endswith('scale') else math.inf
             if not isinstance(value, Sequence) or len(value) != 2 or not 0 < value[0] <= value[1] <= top:
                 raise ArgumentError(f'`{name}` should be (min, max) with 0 < min <= max <= {top}. Found {value!r}.')
-        for name, value, length in (
-            ('flip_prob', (flip_prob,), 1),
-            ('jitter_prob', (jitter_prob,), 1),
-            ('grey_prob', (grey_prob,), 1),
-            ('blur', blur, 3),
-            ('solarise', solarise, 3),
-            ('colour_jitter', colour_jitter, 4),
-        ):
+        shares = dict(flip_prob=(flip_prob,), jitter_prob=(jitter_prob,), grey_prob=(grey_prob,), blur=blur, solarise=solarise)
+        for name, value in dict(shares, colour_jitter=colour_jitter).items():
+            length = dict(blur=3, solarise=3, colour_jitter=4).get(name, 1)
             if len(value) != length or not all(0 <= item <= 1 for item in value):
                 raise ArgumentError(f'`{name}` should be {length} number(s) in [0, 1]. Found {value!r}.')
         if colour_jitter[3] > 0.5:
