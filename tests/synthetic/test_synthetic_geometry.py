@@ -3,13 +3,12 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.synthetic.canvas import Canvas
 from mtl_plugins.synthetic.streets.assets import load_assets
 from mtl_plugins.synthetic.streets.atlas import LEVELS, Atlas
 from mtl_plugins.synthetic.streets.camera import Camera, Ground
 from mtl_plugins.synthetic.streets.faces import FaceList, street_axes
 from mtl_plugins.synthetic.streets.labels import BUILDING, CAR, SKY, VEGETATION
-from mtl_plugins.synthetic.streets.renderer import depth_map, draw_faces, ground_buffers, shade_faces
+from mtl_plugins.synthetic.streets.renderer import Canvas, depth_map, draw_faces, ground_buffers, shade_faces
 
 CAMERA = Camera(height=96, width=192, focal=150.0, elevation=1.6, pitch=0.06)
 

@@ -152,12 +152,6 @@ def test_a_checkpoint_is_judged_beside_random_weights_as_in_the_run(run, run_cli
     assert document['rows'][names[-1]]['knn_accuracy'] <= 37.5
 
 
-def test_features_of_a_run_become_pictures(run, run_cli, tmp_path):
-    result = run_cli('analysis_tools/plot_features', run.work_dir, '--out-dir', tmp_path / 'out', '--max-panels', 2)
-    assert result.code == 0, result.err
-    assert {path.name for path in (tmp_path / 'out').iterdir()} == {'tsne_strip.png', 'tsne_start.png', 'tsne_epoch_002.png'}
-
-
 def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
     out = tmp_path / 'out.jpg'
     result = run_cli('analysis_tools/nearest_neighbors', run.config, run.checkpoint, '--out', out, '--indices', 9, 1, '--k', 3)
@@ -181,12 +175,11 @@ def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
         ('evaluate_features', ['{joint}', '--data-config', '{joint}'], ['--image-size']),
         ('evaluate_features', ['{config}', '--device', 'gpu'], ['--device', 'Found gpu']),
         ('nearest_neighbors', ['{config}', '--out', 'x.png', '--indices', '12'], ['--indices', '0..11', 'Found 12']),
-        ('plot_features', ['{root}/none'], ['no features', 'FeatureHook']),
     ],
 )
 def test_what_cannot_be_done_is_one_sentence(run, run_cli, tool, arguments, words):
     joint = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-    places = dict(config=run.config, checkpoint=run.checkpoint, root=run.root, joint=joint)
+    places = dict(config=run.config, checkpoint=run.checkpoint, joint=joint)
     result = run_cli(f'analysis_tools/{tool}', *(argument.format(**places) for argument in arguments))
     assert result.code == 1, result.out
     assert result.err.startswith('error: ') and result.err.count('\n') == 1

@@ -194,9 +194,8 @@ def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cl
     check_quiet(result.out + result.err)
     page = Dashboard([tree]).page()
     assert page.count('>unreadable<') == broken and '>good<' in page and ESCAPE not in page and '<b>' not in page
-    costs = run_cli('analysis_tools/plot_costs', tree, '--size', '32x64', '--out', tmp_path / 'costs')
-    assert costs.code == 0 and '| good |' in costs.out and costs.err.count('left out: ') > len(EVIL_MODELS), costs.err
-    check_quiet(costs.out + costs.err)
+    assert result.err.count('left out: ') == len(EVIL_MODELS) - 1  # All but the backbone of timm, which is built without its file.
+    assert '| good |' in (tmp_path / 'page/tables/resources.md').read_text()
     curves = run_cli('analysis_tools/plot_metrics', tree / 'good', tree / f'evil0{ESCAPE}', '--metric', 'metrics_summary/semseg')
     assert curves.code == 0
     check_quiet(curves.out)

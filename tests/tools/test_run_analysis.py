@@ -96,10 +96,9 @@ def test_curves_over_epochs_and_hours_and_of_what_the_training_logs(run_cli, run
 
 
 def test_what_a_run_costs_beside_its_score(run_cli, run, config_file, tmp_path):
-    arguments = ('--score', 'metrics_summary/depth', '--size', '64x64', '--out', tmp_path)
-    result = run_cli('analysis_tools/plot_costs', run.parent, *arguments)
+    result = run_cli('report', run.parent, '--no-predictions', '--size', '64x64', '--out', tmp_path)
     assert result.code == 0, result.err
-    (cost,) = json.loads((tmp_path / 'resources.json').read_text())['runs']
+    (cost,) = json.loads((tmp_path / 'report.json').read_text())['resources']
     model = MODELS.build(load_config(str(config_file)).model)
     assert cost['parameters'] == count_parameters(model) / 1e6 == pytest.approx(sum(cost['parts'].values()))
     assert cost['gflops'] == count_flops_of_size(model, (64, 64)) / 1e9
@@ -107,8 +106,8 @@ def test_what_a_run_costs_beside_its_score(run_cli, run, config_file, tmp_path):
     assert (cost['epoch'], cost['memory']) == (record['epoch_seconds'], record['memory_mib'])
     assert cost['hours'] == record['validations'][-1]['seconds'] / 3600
     assert cost['scores'] == record['scores']
-    assert '| tiny_seed0 |' in (tmp_path / 'resources.md').read_text() and 'tiny_seed0' in result.out
-    names = {path.stem for path in tmp_path.glob('score_against_*.png')}
+    assert '| tiny |' in (tmp_path / 'tables/resources.md').read_text()
+    names = {path.stem for path in (tmp_path / 'figures').glob('score_against_*.png')}
     assert names == {f'score_against_{cost}' for cost in ('parameters', 'gflops', 'memory', 'epoch', 'hours')}
 
 
@@ -119,9 +118,6 @@ def test_bad_input_is_one_sentence(run_cli, run, config_file, data_root, tmp_pat
         ((*analyse, '--split', 'test'), ["'test'", 'should have labels: semseg, depth', 'Found none']),
         ((*analyse, '--by', 'mIoU'), ['`--by`', 'error/depth', 'Found mIoU']),
         ((*analyse, '--labels', 'flow'), ['have the labels semseg, depth', 'Found flow']),
-        (('analysis_tools/plot_costs', tmp_path / 'none'), ['none', 'does not exist']),
-        (('analysis_tools/plot_costs', tmp_path), ['run.json', 'Found none']),
-        (('analysis_tools/plot_costs', run, '--score', 'mIoU'), ['`--score`', 'metrics_summary/depth', 'Found mIoU']),
     ):
         result = run_cli(*arguments)
         assert result.code == 1 and result.err.startswith('error: ') and result.err.count('\n') == 1, result.err

@@ -19,7 +19,6 @@ from mtl_plugins.lab.features.pictures import (
     draw_embedding,
     draw_neighbours,
     draw_strip,
-    embed_all,
 )
 from mtl_plugins.visualization.plots import COLOURS, distinct_colours, write_picture
 
@@ -91,14 +90,6 @@ def test_classes_take_turns_as_queries():
     assert choose_queries(labels, 3).tolist() == [0, 5, 4]
     assert choose_queries(labels, 5).tolist() == [0, 1, 5, 4, 6]
     assert choose_queries(labels, 99).tolist() == [0, 1, 2, 3, 5, 4, 6, 7]
-
-
-def test_records_of_the_same_images_are_embedded_together():
-    records = embed_all([make_record(iteration=i) for i in range(1, 6)], 3)
-    assert [record.iteration for record in records] == [1, 3, 5]
-    assert all(record.embedding.shape == (12, 2) for record in records)
-    with pytest.raises(RuntimeError, match=r'same images.*epoch 2 than at epoch 1'):
-        embed_all([make_record(iteration=1), make_record(iteration=2, seed=1)], 3)
 
 
 def test_pictures_are_png_jpeg_or_pdf(tmp_path):

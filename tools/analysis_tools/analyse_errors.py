@@ -46,7 +46,7 @@ def main() -> None:
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
-    from mtl_plugins.utils.files import make_folder, save_text
+    from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
@@ -64,7 +64,6 @@ def main() -> None:
     }
     document = make_document([analysis], loader, made)
     print_comparison(document)
-    make_folder(args.out)
     images = [{key: value for key, value in image.items() if key != 'position'} for image in analysis.images]
     for name, text in (('errors.json', json.dumps(document, indent=1) + '\n'), ('images.csv', format_metrics(images))):
         save_text(args.out / name, text)

@@ -17,8 +17,7 @@ def parse_args() -> argparse.Namespace:
         epilog='All models see the images of the validation loader of the first config. The folder gets comparison.json and '
         'comparison.md; for each label comparison_<label>.png, the same images through all models with their errors (signed '
         'relative depth errors, wrong classes), and error_<label>_by_<distance, class or place>.png; for each class map '
-        'iou_<label>.png, confusion matrices, and their differences to that of the first model; for a model with attention over '
-        'classes its maps of every image as attention_<number>.npz.',
+        'iou_<label>.png, confusion matrices, and their differences to that of the first model.',
     )
     parser.add_argument('models', nargs='+', metavar='CONFIG CKPT', help='config files, each followed by its checkpoint')
     parser.add_argument(
@@ -48,7 +47,6 @@ def default_names(paths: list[Path]) -> list[str]:
 
 def main() -> None:
     args = parse_args()
-    import numpy as np
     import torch
 
     from benchmarks.results import Options, provenance
@@ -64,7 +62,7 @@ def main() -> None:
     )
     from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
-    from mtl_plugins.utils.files import make_folder, replacing, save_text
+    from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
     paths, checkpoints = args.models[::2], args.models[1::2]
@@ -81,7 +79,6 @@ def main() -> None:
     print_comparison(document)
     if args.out is None:
         return
-    make_folder(args.out)
     examples = list(predict_samples(networks, loader, args.indices or choose_examples(largest, args.num_examples)))
     document['examples'] = [example.name for example in examples]
     texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
@@ -93,10 +90,6 @@ def main() -> None:
     pictures |= draw_confusions(splits) | draw_errors(splits, width / height)
     for name, picture in pictures.items():
         write_picture(args.out / f'{name}.png', picture)
-    for number, analysis in enumerate(analyses, start=1):
-        if analysis.attention:
-            with replacing(args.out / f'attention_{number}.npz') as temporary, open(temporary, 'wb') as file:
-                np.savez_compressed(file, **analysis.attention)
     print(f'{args.out}: {", ".join([*texts, *(f"{name}.png" for name in pictures)])}')
 
 

@@ -51,13 +51,11 @@ class Analysis:
         trained: The model.
         split: Its scores and errors.
         images: Of each sample in order: ``position``, ``name`` and what :meth:`SplitAnalysis.add` says of it.
-        attention: By image name, as in :class:`Sample`; empty for a model without.
     """
 
     trained: TrainedModel
     split: SplitAnalysis
     images: list[dict] = field(default_factory=list)
-    attention: dict[str, np.ndarray] = field(default_factory=dict)
 
     def describe(self) -> dict:
         """As plain numbers, for a JSON file; NaN becomes None."""
@@ -99,14 +97,12 @@ def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool =
     largest = []
     samples = predict_samples([each.model for each in models], loader)
     for sample in track(samples, total=len(loader.dataset), description='Predicting', disable=not progress, transient=True):
-        for analysis, predictions, attention in zip(analyses, sample.predictions, sample.attention, strict=True):
+        for analysis, predictions in zip(analyses, sample.predictions, strict=True):
             try:
                 own = analysis.split.add(sample.values, predictions)
             except (TypeError, ValueError) as error:
                 raise EvaluationError(f'Cannot evaluate {sample.name}: {error}') from error
             analysis.images.append(dict(position=sample.position, name=sample.name, **own))
-            if attention is not None:
-                analysis.attention[sample.name] = attention
         largest.append(
             _largest_class(sample.values[class_map], labels[class_map].classes) if class_map in sample.values else None
         )

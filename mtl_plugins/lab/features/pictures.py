@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from PIL import Image, ImageDraw
 from scipy.linalg import orthogonal_procrustes
 
-from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError
+from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.lab.features.extraction import FeatureSet, choose_evenly
 from mtl_plugins.lab.features.feature_scores import check_sklearn, nearest_neighbours
 from mtl_plugins.utils.files import replacing
@@ -79,10 +79,9 @@ class FeatureRecord:
     def shows_same_images(self, other: 'FeatureRecord') -> bool:
         return np.array_equal(self.indices, other.indices) and np.array_equal(self.labels, other.labels)
 
-    def embedded(self, earlier: Sequence['FeatureRecord'] = (), perplexity: float = PERPLEXITY) -> 'FeatureRecord':
+    def embedded(self, earlier: Sequence['FeatureRecord'] = ()) -> 'FeatureRecord':
         """The record with its t-SNE, laid out like that of the newest of the earlier ones, if there is one."""
-        previous = earlier[-1].embedding if earlier else None
-        return dataclasses.replace(self, embedding=embed(self.features, previous=previous, perplexity=perplexity))
+        return dataclasses.replace(self, embedding=embed(self.features, earlier[-1].embedding if earlier else None))
 
 
 def read_records(folder: Path) -> list[FeatureRecord]:
@@ -105,7 +104,7 @@ def read_records(folder: Path) -> list[FeatureRecord]:
     return sorted(records, key=lambda record: record.iteration)
 
 
-def embed(features: np.ndarray, *, previous: np.ndarray | None = None, perplexity: float = PERPLEXITY) -> np.ndarray:
+def embed(features: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
     """A t-SNE embedding ``(N, 2)`` float32 of features ``(N, C)`` by their cosines.
 
     scikit-learn's Barnes-Hut t-SNE of the features divided by their norms; their squared distance is ``2 - 2 cos``. It starts
@@ -116,7 +115,6 @@ def embed(features: np.ndarray, *, previous: np.ndarray | None = None, perplexit
     Args:
         features: At least four.
         previous: Embedding of the same images, ``(N, 2)``.
-        perplexity: Neighbours that an image minds; at most a third of the others.
 
     Raises:
         ConfigError: If scikit-learn is not installed.
@@ -137,7 +135,7 @@ def embed(features: np.ndarray, *, previous: np.ndarray | None = None, perplexit
         return np.zeros((len(features), 2), np.float32)
     tsne = TSNE(
         init=(START_SPREAD * start / start.std(0).max()).astype(np.float32),
-        perplexity=min(perplexity, (len(features) - 1) / 3),
+        perplexity=min(PERPLEXITY, (len(features) - 1) / 3),
         early_exaggeration=EXAGGERATION if previous is None else EXAGGERATION_OF_LATER,
         random_state=0,
     )
@@ -158,24 +156,6 @@ def _principal_components(directions: np.ndarray) -> np.ndarray:
     components[:, :count] = left[:, :count] * values[:count]
     signs = np.sign(components[np.abs(components).argmax(0), [0, 1]])
     return components * np.where(signs == 0, 1, signs)
-
-
-def embed_all(records: Sequence[FeatureRecord], limit: int, perplexity: float = PERPLEXITY) -> list[FeatureRecord]:
-    """At most ``limit`` of the records, evenly chosen with the first and the last, each with its t-SNE anew.
-
-    Raises:
-        DataError: If they are not all of the same images.
-    """
-    chosen: list[FeatureRecord] = []
-    for position in choose_evenly(len(records), limit):
-        record = records[position]
-        if not record.shows_same_images(records[0]):
-            raise DataError(
-                f'All features of a strip should be of the same images. Found others at {record.name} than at '
-                f'{records[0].name}: remove the files of one of the two runs.'
-            )
-        chosen.append(record.embedded(chosen, perplexity))
-    return chosen
 
 
 def draw_embedding(record: FeatureRecord) -> np.ndarray:

@@ -52,9 +52,8 @@ def person(rng: np.random.Generator) -> list[Part]:
     if rng.random() < 0.4:
         parts.append(Part([oval(head[0] - 0.012, head[1] + 0.035, radius * 1.1, radius * 1.7)], hair))
     parts.append(Part([oval(*head, radius * 0.9, radius * 1.12)], skin))
-    parts.append(
-        patch(hair, *(oval(*head, radius * 1.02, radius * 1.2)[10:20]), (head[0] - radius * 0.2, head[1] - radius * 0.45))
-    )
+    crown = oval(*head, radius * 1.02, radius * 1.2)[10:20]
+    parts.append(patch(hair, *crown, (head[0] - radius * 0.2, head[1] - radius * 0.45)))
     return parts
 
 
@@ -65,41 +64,21 @@ def cat(rng: np.random.Generator) -> list[Part]:
     paler = np.clip(fur * 0.5 + 120, 0, 248)
     if rng.random() < 0.5:
         curl = rng.uniform(-0.15, 0.15)
-        parts = [
-            stick(
-                fur * 0.9,
-                [(-0.2, -0.06), (-0.36, -0.05), (-0.46, -0.14), (-0.46 + curl, -0.28)],
-                (0.09, 0.08, 0.07, 0.05),
-                coat=coat,
-            )
-        ]
-        parts.append(
-            patch(fur, (-0.3, 0), (-0.3, -0.2), (-0.16, -0.52), (0.06, -0.66), (0.2, -0.5), (0.2, -0.02), rounds=2, coat=coat)
-        )
-        parts.append(
-            Part(
-                limb([(0.08, -0.36), (0.13, -0.02)], (0.12, 0.08)) + limb([(0.0, -0.3), (0.03, -0.02)], (0.1, 0.08)),
-                fur * 1.06,
-                coat=coat,
-            )
-        )
+        tail = (-0.2, -0.06), (-0.36, -0.05), (-0.46, -0.14), (-0.46 + curl, -0.28)
+        body = (-0.3, 0), (-0.3, -0.2), (-0.16, -0.52), (0.06, -0.66), (0.2, -0.5), (0.2, -0.02)
+        legs = limb([(0.08, -0.36), (0.13, -0.02)], (0.12, 0.08)) + limb([(0.0, -0.3), (0.03, -0.02)], (0.1, 0.08))
+        parts = [stick(fur * 0.9, tail, (0.09, 0.08, 0.07, 0.05), coat=coat), patch(fur, *body, rounds=2, coat=coat)]
+        parts.append(Part(legs, fur * 1.06, coat=coat))
         return parts + _cat_head(fur, paler, coat, (0.1, -0.74), 0.19)
     swing = rng.uniform(-0.35, 0.35)
     bend = rng.uniform(0.1, 0.3)
-    parts = [
-        stick(
-            fur * 0.9,
-            [(-0.36, -0.36), (-0.46, -0.52), (-0.44, -0.72), (-0.44 + bend, -0.82)],
-            (0.08, 0.065, 0.055, 0.04),
-            coat=coat,
-        )
-    ]
+    tail = (-0.36, -0.36), (-0.46, -0.52), (-0.44, -0.72), (-0.44 + bend, -0.82)
+    parts = [stick(fur * 0.9, tail, (0.08, 0.065, 0.055, 0.04), coat=coat)]
     for x, phase in ((-0.3, 1), (0.16, -1), (-0.22, -1), (0.24, 1)):
         leg = swing_chain((x, -0.24), (phase * swing, phase * swing * 0.4), (0.13, 0.1))
         parts.append(stick(fur * (0.82 if phase * x > 0 else 1.0), leg, (0.11, 0.07, 0.065)))
-    parts.append(
-        patch(fur, (-0.42, -0.2), (-0.42, -0.42), (-0.1, -0.43), (0.3, -0.46), (0.34, -0.2), (-0.1, -0.15), rounds=2, coat=coat)
-    )
+    body = (-0.42, -0.2), (-0.42, -0.42), (-0.1, -0.43), (0.3, -0.46), (0.34, -0.2), (-0.1, -0.15)
+    parts.append(patch(fur, *body, rounds=2, coat=coat))
     return parts + _cat_head(fur, paler, coat, (0.36, -0.5), 0.155)
 
 
@@ -112,13 +91,9 @@ def _cat_head(fur: np.ndarray, paler: np.ndarray, coat: Coat | None, at: tuple[f
         inner = polygon((x + side * r * 0.8, y - r * 0.6), (x + side * r * 0.76, y - r * 1.2), (x + side * r * 0.4, y - r * 0.75))
         parts += [Part([ear], fur * 0.95), Part([inner], np.array([215, 150, 145.0]))]
     parts.append(Part([oval(x, y, r * 1.08, r * 0.92)], fur, coat=coat))
-    parts.append(
-        Part([oval(x - r * 0.2, y + r * 0.45, r * 0.3, r * 0.25), oval(x + r * 0.2, y + r * 0.45, r * 0.3, r * 0.25)], paler)
-    )
-    parts.append(
-        Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.2, r * 0.17) for side in (-1, 1)], np.array([190, 200, 80.0]))
-    )
-    parts.append(Part([oval(x + side * r * 0.45, y - r * 0.1, r * 0.07, r * 0.17) for side in (-1, 1)], dark))
+    eyes, pupils = ([oval(x + side * r * 0.45, y - r * 0.1, r * width, r * 0.17) for side in (-1, 1)] for width in (0.2, 0.07))
+    parts.append(Part([oval(x + side * r * 0.2, y + r * 0.45, r * 0.3, r * 0.25) for side in (-1, 1)], paler))
+    parts += [Part(eyes, np.array([190, 200, 80.0])), Part(pupils, dark)]
     parts.append(patch(np.array([200, 110, 110.0]), (x - r * 0.14, y + r * 0.2), (x + r * 0.14, y + r * 0.2), (x, y + r * 0.38)))
     return parts
 
@@ -132,9 +107,8 @@ def dog(rng: np.random.Generator) -> list[Part]:
     collar = dye(rng)
     if rng.random() < 0.3:
         parts = [stick(fur * 0.9, [(-0.24, -0.06), (-0.42, -0.1)], (0.08, 0.05))]
-        parts.append(
-            patch(fur, (-0.32, 0), (-0.32, -0.22), (-0.1, -0.55), (0.08, -0.68), (0.24, -0.5), (0.18, -0.02), rounds=2, coat=coat)
-        )
+        body = (-0.32, 0), (-0.32, -0.22), (-0.1, -0.55), (0.08, -0.68), (0.24, -0.5), (0.18, -0.02)
+        parts.append(patch(fur, *body, rounds=2, coat=coat))
         parts.append(stick(fur * 1.05, [(0.1, -0.4), (0.16, -0.03), (0.21, -0.02)], (0.14, 0.09, 0.07)))
         x, y = 0.1, -0.74
     else:
@@ -145,9 +119,8 @@ def dog(rng: np.random.Generator) -> list[Part]:
             parts.append(
                 stick(fur * (0.8 if phase * x > 0 else 1.0), [*leg, (leg[-1][0] + 0.03, leg[-1][1])], (0.13, 0.075, 0.07, 0.05))
             )
-        parts.append(
-            patch(fur, (-0.44, -0.3), (-0.42, -0.54), (0.0, -0.53), (0.3, -0.6), (0.34, -0.3), (0.0, -0.28), rounds=2, coat=coat)
-        )
+        body = (-0.44, -0.3), (-0.42, -0.54), (0.0, -0.53), (0.3, -0.6), (0.34, -0.3), (0.0, -0.28)
+        parts.append(patch(fur, *body, rounds=2, coat=coat))
         parts.append(stick(fur, [(0.26, -0.5), (0.34, -0.68)], (0.2, 0.15), coat=coat))
         parts.append(stick(collar, [(0.22, -0.62), (0.4, -0.57)], 0.035))
         x, y = 0.36, -0.74

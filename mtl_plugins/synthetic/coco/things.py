@@ -39,9 +39,8 @@ def _car_front(rng: np.random.Generator, paint: np.ndarray, glass: np.ndarray) -
     tyre, lamp = np.array([28, 28, 30.0]), np.array([250, 240, 200.0])
     parts = [patch(tyre, (x - 0.06, -0.2), (x + 0.06, -0.2), (x + 0.06, 0), (x - 0.06, 0), rounds=1) for x in (-0.33, 0.33)]
     parts.append(patch(paint * 0.92, (-0.43, -0.34), (-0.29, roof), (0.29, roof), (0.43, -0.34), rounds=1))
-    parts.append(
-        patch(paint, (-0.46, -0.1), (-0.46, -0.38), (-0.38, -0.43), (0.38, -0.43), (0.46, -0.38), (0.46, -0.1), rounds=1)
-    )
+    bonnet = (-0.46, -0.1), (-0.46, -0.38), (-0.38, -0.43), (0.38, -0.43), (0.46, -0.38), (0.46, -0.1)
+    parts.append(patch(paint, *bonnet, rounds=1))
     parts.append(patch(glass, (-0.34, -0.42), (-0.26, roof + 0.05), (0.26, roof + 0.05), (0.34, -0.42)))
     parts.append(patch(tyre * 1.6, (-0.2, -0.3), (0.2, -0.3), (0.17, -0.2), (-0.17, -0.2)))
     parts += [Part([oval(x, -0.3, 0.075, 0.045)], lamp) for x in (-0.34, 0.34)]
@@ -52,11 +51,7 @@ def _car_front(rng: np.random.Generator, paint: np.ndarray, glass: np.ndarray) -
 
 def _wheel(x: float, radius: float, metal: np.ndarray) -> list[Part]:
     tyre = np.array([28.0, 28, 30])
-    return [
-        Part([oval(x, -radius, radius)], tyre),
-        Part([oval(x, -radius, radius * 0.55)], metal),
-        Part([oval(x, -radius, radius * 0.2)], tyre),
-    ]
+    return [Part([oval(x, -radius, radius * share)], colour) for share, colour in ((1, tyre), (0.55, metal), (0.2, tyre))]
 
 
 def bicycle(rng: np.random.Generator) -> list[Part]:
@@ -76,19 +71,11 @@ def bicycle(rng: np.random.Generator) -> list[Part]:
     tubes += limb([front, (steer[0] - 0.005, steer[1] - 0.06)], width)
     parts.append(Part(tubes, paint))
     parts.append(stick(rubber * 0.8, [(-0.22, -0.53), (-0.08, -0.52)], (0.06, 0.03)))
-    bar = (steer[0] - 0.005, steer[1] - 0.06)
-    parts.append(
-        stick(
-            rubber, [(bar[0] - 0.05, bar[1] - 0.02), bar, (bar[0] + 0.07, bar[1] - 0.01), (bar[0] + 0.06, bar[1] + 0.05)], 0.028
-        )
-    )
+    x, y = bar = steer[0] - 0.005, steer[1] - 0.06
+    parts.append(stick(rubber, [(x - 0.05, y - 0.02), bar, (x + 0.07, y - 0.01), (x + 0.06, y + 0.05)], 0.028))
     pedal = swing_chain(crank, (rng.uniform(-np.pi, np.pi),), (0.09,))[-1]
-    parts += [
-        Part([oval(*crank, 0.045)], metal),
-        stick(metal * 0.7, [crank, pedal], 0.02),
-        Part([oval(*pedal, 0.025, 0.015)], rubber),
-    ]
-    return parts
+    parts += [Part([oval(*crank, 0.045)], metal), stick(metal * 0.7, [crank, pedal], 0.02)]
+    return [*parts, Part([oval(*pedal, 0.025, 0.015)], rubber)]
 
 
 def chair(rng: np.random.Generator) -> list[Part]:
@@ -99,16 +86,8 @@ def chair(rng: np.random.Generator) -> list[Part]:
         for x, tilt, shade in ((-0.2, 0.06, 0.7), (0.22, -0.05, 0.7), (-0.26, 0, 1), (0.26, 0, 1))
     ]
     parts.append(patch(wood, (-0.26, -0.45), (-0.3, -0.98), (-0.22, -1), (-0.16, -0.45)))
-    parts.append(
-        patch(
-            cloth,
-            (-0.29, -0.52),
-            (0.24, -0.52),
-            (0.3, -0.43),
-            (-0.29, -0.43),
-            coat=pattern(rng, ('plain', 'checks', 'stripes'), cloth, (0.06, 0.12)),
-        )
-    )
+    coat = pattern(rng, ('plain', 'checks', 'stripes'), cloth, (0.06, 0.12))
+    parts.append(patch(cloth, (-0.29, -0.52), (0.24, -0.52), (0.3, -0.43), (-0.29, -0.43), coat=coat))
     return parts
 
 
@@ -119,13 +98,10 @@ def potted_plant(rng: np.random.Generator) -> list[Part]:
     for angle in rng.permutation(np.linspace(-1.25, 1.25, 9)):
         length = rng.uniform(0.35, 0.62)
         x, y = length * np.sin(angle), -0.33 - length * np.cos(angle)
-        parts.append(
-            Part([oval(x / 2, (y - 0.33) / 2, length / 2, 0.06, np.arctan2(y + 0.33, x))], leaf * rng.uniform(0.7, 1.25))
-        )
-    parts.append(
-        patch(pot, (-0.2, -0.36), (0.2, -0.36), (0.14, 0), (-0.14, 0), coat=pattern(rng, ('plain', 'stripes'), pot, (0.06, 0.12)))
-    )
-    return parts
+        blade = oval(x / 2, (y - 0.33) / 2, length / 2, 0.06, np.arctan2(y + 0.33, x))
+        parts.append(Part([blade], leaf * rng.uniform(0.7, 1.25)))
+    coat = pattern(rng, ('plain', 'stripes'), pot, (0.06, 0.12))
+    return [*parts, patch(pot, (-0.2, -0.36), (0.2, -0.36), (0.14, 0), (-0.14, 0), coat=coat)]
 
 
 def traffic_light(rng: np.random.Generator) -> list[Part]:

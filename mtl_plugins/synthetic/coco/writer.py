@@ -96,18 +96,11 @@ def write_coco(
     Sample ``index`` of a split depends on ``(seed, split, index, size)`` only, not on the number of workers or samples. The
     annotations of a split are written when its images are there: an interrupted run leaves none.
 
-    Args:
-        out: Folder to make; it may exist if it is empty.
-        num_train, num_val: Number of images; a split of 0 is left out.
-        size: (height, width) in pixels, each at least 32.
-        seed: Non-negative.
-        workers: Processes; 0 and 1 generate in this one. A script that asks for more needs the usual
-            ``if __name__ == '__main__'`` guard, since workers are spawned.
-        progress: Show a progress bar on standard error, if that is a terminal.
+    The arguments are those of :func:`write_miniscapes`.
 
     Raises:
         ArgumentError: If a number is out of range.
-        DataError: If ``out`` holds something already, is no folder, the disk is full, or pycocotools is missing.
+        DataError: As :func:`generating` does, and if pycocotools is missing.
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
     import_pycocotools()

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from mtl_plugins.synthetic.canvas import Canvas
 from mtl_plugins.synthetic.streets.camera import Camera
+from mtl_plugins.synthetic.streets.renderer import Canvas
 
 NOISE_DEVIATION = 32.0
 _SKY_STEPS = 48
@@ -43,15 +43,23 @@ class Weather:
     cloud_shift: tuple[int, int]
 
 
+# Strength of the sun, RGB of the horizon and of the zenith, cloudiness.
+_MOODS = {
+    'clear': (0.72, (205, 222, 238), (84, 138, 205), 0.15),
+    'cloudy': (0.5, (208, 216, 224), (110, 150, 200), 0.65),
+    'overcast': (0.1, (205, 208, 212), (172, 178, 186), 1.0),
+    'low sun': (0.7, (246, 214, 176), (120, 150, 196), 0.35),
+}
+
+
 def sample_weather(rng: np.random.Generator) -> Weather:
     """Clear, cloudy, overcast or low sun, with matching sky, haze and exposure."""
-    mood = rng.choice(['clear', 'cloudy', 'overcast', 'low sun'], p=[0.35, 0.3, 0.22, 0.13])
+    mood = rng.choice(list(_MOODS), p=[0.35, 0.3, 0.22, 0.13])
     elevation = np.radians(rng.uniform(14, 26) if mood == 'low sun' else rng.uniform(28, 62))
     azimuth = rng.uniform(-np.pi, np.pi)
     sun = np.array([np.cos(elevation) * np.sin(azimuth), np.sin(elevation), np.cos(elevation) * np.cos(azimuth)])
-    strength = {'clear': 0.72, 'cloudy': 0.5, 'overcast': 0.1, 'low sun': 0.7}[mood] * rng.uniform(0.85, 1.1)
-    horizon = {'clear': (205, 222, 238), 'cloudy': (208, 216, 224), 'overcast': (205, 208, 212), 'low sun': (246, 214, 176)}[mood]
-    zenith = {'clear': (84, 138, 205), 'cloudy': (110, 150, 200), 'overcast': (172, 178, 186), 'low sun': (120, 150, 196)}[mood]
+    strength, horizon, zenith, cloudiness = _MOODS[mood]
+    strength *= rng.uniform(0.85, 1.1)
     vary = rng.uniform(0.9, 1.05)
     return Weather(
         sun=sun,
@@ -59,7 +67,7 @@ def sample_weather(rng: np.random.Generator) -> Weather:
         ambient=0.98 - 0.72 * strength,
         zenith=tuple(c * vary for c in zenith),
         horizon=tuple(c * vary for c in horizon),
-        cloudiness={'clear': 0.15, 'cloudy': 0.65, 'overcast': 1.0, 'low sun': 0.35}[mood] * rng.uniform(0.7, 1.0),
+        cloudiness=cloudiness * rng.uniform(0.7, 1.0),
         haze=float(np.exp(rng.uniform(np.log(4e-4), np.log(6e-3)))),
         exposure=rng.uniform(0.85, 1.35),
         temperature=rng.uniform(0.92, 1.08) * (1.05 if mood == 'low sun' else 1.0),

@@ -7,8 +7,6 @@ import numpy as np
 
 from mtl_plugins.synthetic.streets.appearance import NOISE_DEVIATION
 from mtl_plugins.synthetic.streets.atlas import Atlas
-from mtl_plugins.synthetic.streets.cycles import add_cycles
-from mtl_plugins.synthetic.streets.furniture import add_furniture
 from mtl_plugins.synthetic.streets.sprites import add_sprites
 from mtl_plugins.synthetic.streets.surfaces import add_surfaces, cloud_tile
 from mtl_plugins.synthetic.streets.vehicles import Vehicle, build_vehicles
@@ -33,8 +31,6 @@ def load_assets() -> Assets:
     atlas = Atlas()
     add_surfaces(atlas, rng)
     add_sprites(atlas, rng)
-    add_furniture(atlas, rng)
-    add_cycles(atlas, rng)
     vehicles = build_vehicles(atlas)
     noise = np.clip(128.5 + NOISE_DEVIATION * rng.standard_normal(_NOISE_POOL, dtype=np.float32), 0, 255).astype(np.uint8)
     return Assets(atlas.freeze(), vehicles, cloud_tile(rng), noise)

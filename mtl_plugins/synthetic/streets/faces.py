@@ -24,13 +24,11 @@ class Template:
     Attributes:
         geometry: ``(F, 3, 3)``, rows ``origin, edge_u, edge_v``; from outside, ``edge_u`` runs right and ``edge_v`` up.
         textures: ``F`` texture numbers.
-        repeats: ``F`` pairs, how often the texture repeats along the edges.
-        holes: ``F`` bools, whether the texture's opacity cuts the shape.
+        holes: ``F`` bools, True where the texture's opacity cuts the shape; the others are seen from outside only.
     """
 
     geometry: np.ndarray
     textures: tuple[int, ...]
-    repeats: tuple[tuple[float, float], ...]
     holes: tuple[bool, ...]
 
 
@@ -69,16 +67,15 @@ class FaceList:
         paint: int,
         repeat: tuple[float, float] = (1.0, 1.0),
         holes: bool = False,
-        one_sided: bool = False,
         facing_viewer: bool = False,
     ) -> None:
-        """One parallelogram. ``one_sided``: seen only from the side where ``edge_u`` runs right and ``edge_v`` up."""
+        """One parallelogram that is seen from both sides."""
         self.geometry.append((origin, edge_u, edge_v))
         self.texture.append(texture)
         self.repeat.append(repeat)
         self.paint.append(paint)
         self.holes.append(holes)
-        self.one_sided.append(one_sided)
+        self.one_sided.append(False)
         self.facing_viewer.append(facing_viewer)
 
     def add_object(self, template: Template, place: np.ndarray, axes: np.ndarray, paint: int) -> None:
@@ -87,9 +84,9 @@ class FaceList:
         geometry[:, 0] += place
         self.geometry.extend(geometry)
         self.texture.extend(template.textures)
-        self.repeat.extend(template.repeats)
         self.holes.extend(template.holes)
         count = len(template.textures)
+        self.repeat.extend([(1.0, 1.0)] * count)
         self.paint.extend([paint] * count)
         self.one_sided.extend([not hole for hole in template.holes])
         self.facing_viewer.extend([False] * count)

@@ -78,21 +78,17 @@ def write_miniscapes(
     Sample ``index`` of a split depends on ``(seed, split, index, size)`` only, not on the number of workers or samples.
 
     Args:
-        out: Folder to make; it may exist if it is empty.
+        out: New or empty folder, which is returned.
         num_train, num_val, num_test: Number of samples; a split of 0 samples is left out.
         size: (height, width) in pixels, each at least 32.
         seed: Non-negative.
-        workers: Processes; 0 and 1 generate in this one. A script that asks for more needs the usual
-            ``if __name__ == '__main__'`` guard, since workers are spawned.
+        workers: Processes, spawned; 0 and 1 generate in this one.
         progress: Show a progress bar on standard error, if that is a terminal.
         labels: Which labels to write, out of ``MINISCAPES_LABELS``; all are exact from the geometry.
 
-    Returns:
-        ``out`` as a path.
-
     Raises:
         ArgumentError: If a number is out of range.
-        DataError: If ``out`` holds something already, is no folder, or the disk is full.
+        DataError: As :func:`generating` does.
     """
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
     if isinstance(labels, str) or not labels or len(set(labels)) < len(labels) or not set(labels) <= set(_ENCODERS):

@@ -5,14 +5,25 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from mtl_plugins.synthetic.colours import CAR_COLOURS, CLOTHES, HAIRS, LIVERIES, SKINS
 from mtl_plugins.synthetic.streets import labels
 from mtl_plugins.synthetic.streets.assets import Assets
 from mtl_plugins.synthetic.streets.camera import Ground
-from mtl_plugins.synthetic.streets.cycles import SIZES
 from mtl_plugins.synthetic.streets.faces import Colour, FaceList, street_axes
+from mtl_plugins.synthetic.streets.sprites import SIZES
 from mtl_plugins.synthetic.streets.street import StreetPlan
 
+# Colours (RGB, 0..255), each varied a little where it is used.
+CAR_COLOURS = ((28, 28, 32), (60, 62, 68), (120, 124, 130), (188, 190, 194), (232, 232, 230), (150, 26, 30), (30, 54, 120),
+                (22, 78, 60), (196, 150, 40), (96, 60, 40), (70, 110, 150), (205, 90, 40))  # fmt: skip
+CLOTHES = ((30, 32, 40), (46, 60, 96), (90, 94, 100), (150, 40, 44), (40, 84, 60), (210, 204, 196), (196, 150, 60),
+            (120, 70, 110), (60, 120, 160), (84, 66, 52), (230, 120, 60), (16, 18, 20))  # fmt: skip
+SKINS = ((236, 194, 164), (214, 168, 134), (168, 120, 90), (110, 76, 56))
+HAIRS = ((40, 30, 26), (90, 62, 40), (170, 136, 90), (130, 130, 130), (24, 22, 24))
+LIVERIES = {
+    'truck': ((220, 222, 224), (180, 36, 36), (40, 70, 140), (230, 180, 50), (60, 100, 70), (96, 100, 106), (226, 110, 40)),
+    'bus': ((196, 40, 44), (230, 190, 60), (226, 226, 222), (50, 96, 160), (60, 130, 80), (120, 60, 120)),
+    'tram': ((232, 196, 56), (190, 34, 40), (228, 228, 224), (50, 110, 80), (40, 90, 150)),
+}
 _VEHICLE_CLASSES = {'car': labels.CAR, 'truck': labels.TRUCK, 'bus': labels.BUS, 'tram': labels.TRAIN}
 _CLAIM_REACH = 60.0
 _CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) for k in range(n)] for n in (4, 6, 8)}

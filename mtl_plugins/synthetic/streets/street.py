@@ -10,14 +10,21 @@ from itertools import pairwise
 import cv2
 import numpy as np
 
-from mtl_plugins.synthetic.canvas import Canvas
 from mtl_plugins.synthetic.streets.appearance import Weather
 from mtl_plugins.synthetic.streets.atlas import LEVELS, MATERIALS, NEUTRAL_LUMINANCE, Atlas
 from mtl_plugins.synthetic.streets.camera import Camera, Ground
 from mtl_plugins.synthetic.streets.faces import FaceList
 from mtl_plugins.synthetic.streets.labels import ROAD, SIDEWALK, TERRAIN
-from mtl_plugins.synthetic.streets.rasteriser import NEAR, SUBPIXEL_BITS, Buffers, clip_near, fixed_point
-from mtl_plugins.synthetic.streets.renderer import GROUND_FACE, level_of_detail
+from mtl_plugins.synthetic.streets.renderer import (
+    GROUND_FACE,
+    NEAR,
+    SUBPIXEL_BITS,
+    Buffers,
+    Canvas,
+    clip_near,
+    fixed_point,
+    level_of_detail,
+)
 
 # Kinds of ground, with class, texture name and metres per tile.
 ASPHALT, PARKING, PAVING, CURB, GRASS, TRACK_BED, CYCLE_PATH, SQUARE = range(8)

@@ -4,10 +4,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from mtl_plugins.synthetic.canvas import Canvas
 from mtl_plugins.synthetic.streets.appearance import photograph, shade_sky
 from mtl_plugins.synthetic.streets.assets import load_assets
-from mtl_plugins.synthetic.streets.renderer import SKY_FACE, depth_map, draw_faces, ground_buffers, normal_map, shade_faces
+from mtl_plugins.synthetic.streets.renderer import (
+    SKY_FACE,
+    Canvas,
+    depth_map,
+    draw_faces,
+    ground_buffers,
+    normal_map,
+    shade_faces,
+)
 from mtl_plugins.synthetic.streets.scene_sampler import Scene, sample_scene
 from mtl_plugins.synthetic.streets.street import ground_light, shade_ground
 

@@ -72,7 +72,6 @@ def _shell(size: tuple[float, float, float], outline, strips: tuple[int, ...], s
     return Template(
         geometry=np.array([face[:3] for face in faces], np.float64),
         textures=tuple(face[3] for face in faces),
-        repeats=((1.0, 1.0),) * len(faces),
         holes=(True,) * 4 + (False,) * (len(faces) - 4),
     )
 
