@@ -34,8 +34,8 @@ def main() -> None:
     if supports_bf16():
         set_mixed_precision(config)
     result = train(config)
-    work_dir = Path(config.work_dir)
-    report(data_root, result, work_dir / 'metrics.csv', work_dir / 'predictions.png', seconds=time.time() - start)
+    report(data_root, Path(config.work_dir), result)
+    print(f'Took {(time.time() - start) / 60:.1f} minutes.')
 
 
 if __name__ == '__main__':

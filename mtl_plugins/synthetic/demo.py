@@ -5,7 +5,6 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import cv2
 from rich.console import Console
 from rich.table import Table
 
@@ -17,19 +16,11 @@ from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.submission.grader import grade_submission
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
-from mtl_plugins.utils.files import (
-    locked,
-    make_folder,
-    remove_leftovers,
-    replace_folder,
-    replacing,
-    scratch_folder,
-    shorten_paths,
-)
+from mtl_plugins.utils.files import locked, make_folder, remove_leftovers, replace_folder, scratch_folder, shorten_paths
+from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 SUMMARY = {title_of(name): name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
-BEST_METRIC = SUMMARY_MULTITASK
 PICTURE_ROWS = 5
 
 
@@ -57,25 +48,12 @@ def ensure_data(
     return root
 
 
-def report(
-    data_root: Path, result: TrainingResult, metrics_csv: Path, picture: Path, seconds: float
-) -> dict[str, Mapping[str, float]]:
-    """Grade the submission, print the table of the demo and draw its picture.
-
-    Args:
-        data_root: Data set with ``grader/test``.
-        result: What the training left.
-        metrics_csv: Its metrics, a row per validation.
-        picture: The PNG to write.
-        seconds: Duration so far, for the last line.
-
-    Returns:
-        The scores of each row of the table.
-    """
+def report(data_root: Path, work_dir: Path, result: TrainingResult) -> None:
+    """Grade the submission, print the table of the demo and draw ``predictions.png``."""
     grader_labels = data_root / 'grader' / 'test'
     baseline = fit_position_baseline(data_root / 'train')
     rows = {
-        'model, validation': _best_row(metrics_csv),
+        'model, validation': _best_row(work_dir / 'metrics.csv'),
         'model, graded test': grade_submission(result.archive, grader_labels),
         'per-position baseline, validation': score_position_baseline(baseline, data_root / 'val'),
         'per-position baseline, graded test': score_position_baseline(baseline, grader_labels),
@@ -92,16 +70,15 @@ def report(
     gain = model[SUMMARY['mIoU']] - guess[SUMMARY['mIoU']]
     reduction = 100 * (1 - model[SUMMARY['SI-logRMSE']] / guess[SUMMARY['SI-logRMSE']])
     console.print(f'Against it the model has {gain:+.1f} points of mIoU and {-reduction:+.0f} % of SI-logRMSE on the test split.')
+    picture = work_dir / 'predictions.png'
     _draw(data_root, result.archive, picture)
     for label, path in (('Submission', result.archive), ('Picture', picture), ('Checkpoint', result.checkpoint)):
         console.print(shorten_paths(f'{label}: {path.absolute()}'), soft_wrap=True, highlight=False)
-    console.print(f'Took {seconds / 60:.1f} minutes.')
-    return rows
 
 
 def _best_row(metrics_csv: Path) -> Mapping[str, float]:
     rows = [{name: float(value) for name, value in row.items()} for row in read_metrics(metrics_csv)]
-    return max(rows, key=lambda row: with_ties_broken(row)[BEST_METRIC])
+    return max(rows, key=lambda row: with_ties_broken(row)[SUMMARY_MULTITASK])
 
 
 def _draw(data_root: Path, archive: Path, picture: Path) -> None:
@@ -117,6 +94,4 @@ def _draw(data_root: Path, archive: Path, picture: Path) -> None:
                 codes = kind.from_png(content.read(f'predictions/{name}/{stem}.png'), stored.shape[:2])
                 row['labels'][name], row['predictions'][name] = kind.to_values(stored), kind.code_values(codes)
             rows.append(row)
-    with replacing(picture) as temporary:
-        encoded = cv2.imencode('.png', cv2.cvtColor(render_prediction_grid(rows, labels), cv2.COLOR_RGB2BGR))[1]
-        temporary.write_bytes(encoded.tobytes())
+    write_picture(picture, render_prediction_grid(rows, labels))

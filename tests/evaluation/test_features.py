@@ -62,13 +62,6 @@ def test_neighbours_are_those_of_a_full_sort_and_equal_ones_come_in_their_order(
     assert np.abs(similarities).max() <= 1 + 1e-6
 
 
-@pytest.mark.parametrize('k', [0, 41])
-def test_k_beyond_the_bank_is_one_sentence(k):
-    bank, _, queries, _ = random_sets()
-    with pytest.raises(ValueError, match=rf'`k` should lie between 1 and the size of the bank, 40\. Found {k}\.'):
-        nearest_neighbours(queries, bank, k)
-
-
 @pytest.mark.parametrize('temperature', [0.07, 1.0])
 def test_the_vote_is_the_papers_written_out(temperature):
     bank, labels, queries, _ = random_sets(1)

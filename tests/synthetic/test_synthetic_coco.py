@@ -9,7 +9,8 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, render_picture
-from mtl_plugins.synthetic.coco.writer import run_lengths, write_coco
+from mtl_plugins.synthetic.coco.writer import write_coco
+from tests.synthetic.test_synthetic import contents
 
 SIZE = (64, 80)
 CLASSES = ('person', 'bicycle', 'car', 'cat', 'dog')
@@ -41,10 +42,6 @@ def objects():
                 shape = np.concatenate([(shape - 0.5).ravel(), [3 * np.log(width / height)]])
                 found.append((CLASSES.index(item.category.name), picture.image[mask].mean(0) / 50, shape))
     return [np.array(column) for column in zip(*found, strict=True)]
-
-
-def contents(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
 def test_cocos_own_tools_read_it(root, content, capsys):
@@ -94,13 +91,6 @@ def test_annotations_cover_what_was_rendered(root):
         assert np.abs(written - picture.image).mean() < 8
 
 
-@pytest.mark.parametrize('first', [0, 1])
-def test_run_lengths(first):
-    mask = np.array([[first, 1, 0], [first, 0, 0]], bool)
-    assert run_lengths(mask) == ([0, 3, 3] if first else [2, 1, 3])
-    assert run_lengths(np.zeros((2, 3), bool)) == [6] and run_lengths(np.ones((2, 3), bool)) == [0, 6]
-
-
 def test_every_category_is_drawn_within_its_unit():
     rng = np.random.default_rng(0)
     for category in CATEGORIES:
@@ -130,9 +120,3 @@ def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, run_cli):
     done = run_cli('dataset_tools/make_coco', *arguments)
     assert done.code == 0 and done.out.endswith('again: 24 train, 2 val images of 64x80\n'), done.err
     assert contents(tmp_path / 'again') == contents(root)
-
-
-def test_pictures_depend_on_seed_split_and_index():
-    images = [render_picture(*key, (32, 32)).image for key in ((0, 'train', 0), (0, 'train', 1), (0, 'val', 0), (1, 'train', 0))]
-    assert all(not np.array_equal(images[0], other) for other in images[1:])
-    np.testing.assert_array_equal(images[0], render_picture(0, 'train', 0, (32, 32)).image)

@@ -3,12 +3,16 @@
 import numpy as np
 import pytest
 
+from mtl_plugins.labels.boundary_map import semantic_boundaries
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.synthetic.streets.assets import load_assets
 from mtl_plugins.synthetic.streets.atlas import LEVELS, Atlas
 from mtl_plugins.synthetic.streets.camera import Camera, Ground
 from mtl_plugins.synthetic.streets.faces import FaceList, street_axes
 from mtl_plugins.synthetic.streets.labels import BUILDING, CAR, SKY, VEGETATION
+from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.synthetic.streets.renderer import Canvas, depth_map, draw_faces, ground_buffers, shade_faces
+from mtl_plugins.synthetic.streets.street_scenes import render_sample, render_scene, sample_scene
 
 CAMERA = Camera(height=96, width=192, focal=150.0, elevation=1.6, pitch=0.06)
 
@@ -161,10 +165,6 @@ def test_bent_street_keeps_its_direction():
 
 def test_normals_are_those_of_the_depth_map():
     """On flat surfaces, by finite differences of the points that the depth map says; the sky has none."""
-    from mtl_plugins.synthetic.streets.assets import load_assets
-    from mtl_plugins.synthetic.streets.scene_sampler import sample_scene
-    from mtl_plugins.synthetic.streets.street_scenes import render_scene
-
     shares = []
     for seed in range(3):
         scene = sample_scene(np.random.default_rng(seed), (96, 192), load_assets())
@@ -193,11 +193,6 @@ def test_normals_are_those_of_the_depth_map():
 
 
 def test_labels_on_request(tmp_path):
-    from mtl_plugins.labels.boundary_map import semantic_boundaries
-    from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-    from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
-    from mtl_plugins.synthetic.streets.street_scenes import render_sample
-
     names = ['semseg', 'depth', 'normals', 'boundary']
     plain = write_miniscapes(tmp_path / 'plain', 1, 0, 1, (32, 64), progress=False)
     root = write_miniscapes(tmp_path / 'all', 1, 0, 1, (32, 64), progress=False, labels=names)

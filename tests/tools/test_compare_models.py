@@ -93,7 +93,7 @@ def test_a_resumed_run_asks_for_the_same_classes(trained, config_files, coco_roo
 def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_files, coco_root, tmp_path):
     pairs = [item for system in config_files for item in (config_files[system], trained[system] / 'epoch_2.pth')]
     out = tmp_path / 'out'
-    result = run_cli('analysis_tools/compare_models', *pairs, '--data-root', coco_root, '--out', out, '--num-examples', 3)
+    result = run_cli('analysis_tools/compare_models', *pairs, '--data-root', coco_root, '--out', out, '--indices', 2, 0, 3)
     assert result.code == 0, result.err
     assert all(word in result.out for word in (*CLASSES, 'mIoU', 'deeplabv3', 'class_attention'))
     document = json.loads((out / 'comparison.json').read_text())
@@ -108,7 +108,7 @@ def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_file
         assert model['scores']['metrics_task_semseg/background'] == pytest.approx(
             100 * confusion[0, 0] / (confusion[0].sum() + confusion[:, 0].sum() - confusion[0, 0])
         )
-    assert document['provenance']['commit'] and len(document['examples']) == 3
+    assert document['provenance']['commit'] and [int(name) for name in document['examples']] == [3, 1, 4]
     markdown = (out / 'comparison.md').read_text()
     assert 'all 5 images' in markdown and all(f'\n| {name} | ' in markdown for name in CLASSES)
     with Image.open(out / 'comparison_semseg.png') as picture:

@@ -194,7 +194,8 @@ def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cl
     check_quiet(result.out + result.err)
     page = Dashboard([tree]).page()
     assert page.count('>unreadable<') == broken and '>good<' in page and ESCAPE not in page and '<b>' not in page
-    assert result.err.count('left out: ') == len(EVIL_MODELS) - 1  # All but the backbone of timm, which is built without its file.
+    # The backbone of timm is built without the file that it names.
+    assert result.err.count('left out: ') == len(EVIL_MODELS) - 1
     assert '| good |' in (tmp_path / 'page/tables/resources.md').read_text()
     curves = run_cli('analysis_tools/plot_metrics', tree / 'good', tree / f'evil0{ESCAPE}', '--metric', 'metrics_summary/semseg')
     assert curves.code == 0

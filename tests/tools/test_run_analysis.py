@@ -1,4 +1,4 @@
-"""A tiny run, analysed: where it is wrong, its curves, its costs, and two checkpoints of it side by side."""
+"""A tiny run, analysed: where it is wrong, its curves, its costs."""
 
 import csv
 import json
@@ -34,18 +34,9 @@ def config_file(run):
 
 def test_the_errors_of_a_run_are_those_of_its_validation(run_cli, run, config_file, data_root, tmp_path):
     out = tmp_path / 'out'
-    arguments = (
-        '--data-root',
-        data_root,
-        '--out',
-        out,
-        '--num-images',
-        1,
-        '--by',
-        'error/depth',
-        'metrics_summary/multitask_unclipped',
-    )
-    result = run_cli('analysis_tools/analyse_errors', config_file, run / 'epoch_2.pth', *arguments)
+    ranks = ('--num-images', 1, '--by', 'error/depth', 'metrics_summary/multitask_unclipped')
+    arguments = (config_file, run / 'epoch_2.pth', '--data-root', data_root, '--out', out, *ranks)
+    result = run_cli('analysis_tools/analyse_errors', *arguments)
     assert result.code == 0, result.err
     document = json.loads((out / 'errors.json').read_text())
     (model,) = document['models']
@@ -68,19 +59,6 @@ def test_the_errors_of_a_run_are_those_of_its_validation(run_cli, run, config_fi
     for path in out.glob('*.png'):
         with Image.open(path) as picture:
             assert picture.width > 400 and len(picture.getcolors(2**24)) > 20, path
-
-
-def test_checkpoints_of_a_run_side_by_side(run_cli, run, config_file, data_root, tmp_path):
-    pairs = [item for epoch in (1, 2) for item in (config_file, run / f'epoch_{epoch}.pth')]
-    result = run_cli('analysis_tools/compare_models', *pairs, '--data-root', data_root, '--out', tmp_path, '--indices', 2, 0)
-    assert result.code == 0, result.err
-    document = json.loads((tmp_path / 'comparison.json').read_text())
-    assert document['examples'] == ['2', '0'] and [model['name'] for model in document['models']] == ['model 1', 'model 2']
-    for model, row in zip(document['models'], read_metrics(run / 'metrics.csv'), strict=True):
-        assert model['scores']['metrics_summary/depth'] == pytest.approx(float(row['metrics_summary/depth']), abs=1e-9)
-    with Image.open(tmp_path / 'comparison_depth.png') as picture:
-        assert picture.width == 4 + 6 * 244
-    assert (tmp_path / 'confusion_semseg_2_minus_1.png').exists()
 
 
 def test_curves_over_epochs_and_hours_and_of_what_the_training_logs(run_cli, run, tmp_path):

@@ -46,14 +46,7 @@ class GroupedErrors:
 
 @dataclass(frozen=True)
 class ErrorTable:
-    """The errors of one label in the groups of another one, or in the places of the image.
-
-    Attributes:
-        label: Whose predictions are off.
-        error: Which of its errors, with the unit, see :attr:`LabelKind.pixel_error_names`.
-        by: Name of the label that groups them, or ``'place'``: cells of ``PLACES``, row by row.
-        sums: The running sums.
-    """
+    """The sums of one of the :attr:`LabelKind.pixel_error_names` of a label in the groups ``by`` another label, or by place."""
 
     label: str
     error: str

@@ -3,7 +3,6 @@
 import itertools
 import textwrap
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.loading import Sample
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
 from mtl_plugins.visualization.plots import GREY, distinct_colours, new_figure, tidy
 from mtl_plugins.visualization.prediction_grid import NOTE, overlay_attention, render_prediction_grid
@@ -25,10 +25,7 @@ _MAP_WIDTH = 4.4
 
 
 def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
-    """Draw IoU and confusions of each class map: shares, and of several models differences.
-
-    Args:
-        splits: By the name of the model.
+    """Draw IoU and confusions of each class map, for splits by the name of the model.
 
     Returns:
         Figures by name: ``iou_<label>``, ``confusion_<label>``, or with several models ``confusion_<label>_<number>`` and
@@ -55,14 +52,9 @@ def draw_confusions(splits: Mapping[str, SplitAnalysis]) -> Figures:
 
 
 def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
-    """Draw the errors of every label by every grouping that has a pixel.
+    """Draw the errors of every label by every grouping that has a pixel, as ``error_<label>_by_<label or place>``.
 
-    Args:
-        splits: By the name of the model.
-        aspect: Width of the images over their height.
-
-    Returns:
-        Figures by name: ``error_<label>_by_<label or place>``.
+    ``splits`` are by the name of the model; ``aspect`` is the width of the images over their height.
     """
     pictures: Figures = {}
     labels = next(iter(splits.values())).labels
@@ -93,13 +85,10 @@ def draw_ranked(
     """Draw the best, median and worst images of a run: the label that the score is of and its errors, or all labels.
 
     Args:
-        ranked: Images by rank, each with ``position``, ``name`` and the score.
+        ranked: As :func:`rank_images` gives them.
         rows: By position, as :func:`render_prediction_grid` takes them.
         score: The number that ranks: ``error/<label>``, or the name of a score of validation.
         labels: The kinds by name.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
     """
     group, _, last = score.partition('/')
     label = next((name for name in labels if last == name or group == f'metrics_task_{name}'), None)
@@ -119,15 +108,11 @@ def draw_ranked(
 
 
 def draw_comparisons(
-    examples: Sequence[Any], names: Sequence[str], labels: Mapping[str, LabelKind], largest: Sequence[int | None]
+    examples: Sequence[Sample], names: Sequence[str], labels: Mapping[str, LabelKind], largest: Sequence[int | None]
 ) -> dict[str, np.ndarray]:
     """Draw the picture ``comparison_<label>`` of each label that an example has and a model predicts.
 
-    Args:
-        examples: Each with ``name``, ``image``, ``values``, and of each model ``predictions`` and ``attention``.
-        names: Of the models.
-        labels: The kinds by name.
-        largest: Of each example the class whose attention is shown.
+    ``names`` are those of the models; ``largest`` is, of each example, the class whose attention is shown.
     """
     pictures = {}
     for label, kind in labels.items():
@@ -158,12 +143,6 @@ def render_label_comparison(
         names: Of the models.
         kind: Of the label.
         note: A sentence below.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
-
-    Raises:
-        ValueError: If there is no row.
     """
     tiles, attended = [], set()
     for row in rows:
@@ -200,13 +179,7 @@ def _errors_of(name: str, names: Sequence[str]) -> str:
 
 
 def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None = None) -> Figure:
-    """Draw a bar per class and model, one panel below the other for each of the measures.
-
-    Args:
-        panels: Of each measure and model a value per class, NaN for none, which is written in its place.
-        classes: Names.
-        title: Above everything.
-    """
+    """Draw a bar per class and model, one panel below the other for each of the measures; NaN is written as none."""
     names = _names(panels)
     width = 0.8 / len(names)
     size = (max(len(classes) * (0.34 + 0.14 * len(names)) + 1.6, 5.5), 2.9 * len(panels) + 0.7)
@@ -238,7 +211,7 @@ def render_error_by_range(
         edges: The ascending positive numbers around the K ranges, ``(K + 1,)``.
         pixels: In each range.
         unit: What the axis shows, such as 'distance (m)'.
-        title: Above everything.
+        title: Title of the figure.
     """
     names = _names(panels)
     figure = new_figure(8.4, 2.7 * len(panels) + 2.0)
@@ -273,7 +246,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
         panels: Of each measure and model a value per cell, row by row; NaN, drawn grey, for none.
         grid: Rows and columns.
         aspect: Width of the image over its height.
-        title: Above everything.
+        title: Title of the figure.
     """
     names = _names(panels)
     height = _MAP_WIDTH / aspect

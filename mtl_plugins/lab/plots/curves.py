@@ -53,11 +53,7 @@ class Band:
 def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
     """Read a metric of a run: of the validations in its ``metrics.csv``, or else of the training in its log, such as ``loss``.
 
-    Args:
-        run: The work dir.
-        metric: Column of ``metrics.csv``, or entry of the lines of ``scalars.json``. Where it is absent, no value is read.
-        name: Of the curve.
-        axis: One of ``AXES``. Epochs of the training's log are reckoned from those of the validations.
+    ``axis`` is one of ``AXES``. Epochs of the training's log are reckoned from those of the validations.
 
     Raises:
         DataNotFoundError: If the run has no validation and no log.
@@ -109,11 +105,7 @@ def average(curves: Sequence[Curve]) -> Band:
 def render_curves(curves: Sequence[Curve], metric: str, value: float | None = None, axis: str = 'iter') -> Figure:
     """Draw the curves. Those of one name are one: their mean, and a band from the lowest to the highest of them.
 
-    Args:
-        curves: As :func:`read_curve` gives them.
-        metric: Label of the vertical axis.
-        value: Place of a dashed line.
-        axis: One of ``AXES``, as for :func:`read_curve`.
+    A dashed line is at ``value``; ``axis`` is that of :func:`read_curve`.
 
     Raises:
         ConfigError: If curves of one name share no iteration.
@@ -142,9 +134,6 @@ def render_affinity_over_training(runs: Sequence[Mapping[str, Curve]]) -> Figure
 
     Runs of one name, such as several seeds, are one curve: their mean, and a band from the lowest to the highest. Long curves
     are moving averages over a fortieth of their points, the points faint behind them.
-
-    Args:
-        runs: Curves by ``cosine/<pair>`` and ``norm/<task>``, as ``read_affinity_curves`` gives them.
 
     Raises:
         ConfigError: If curves of one name share no iteration.
@@ -189,11 +178,8 @@ def _draw_curve(axis: Any, curves: Sequence[Curve], colour: str, style: str, lab
 def render_affinity_by_layer(measured: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Draw for each pair of tasks the cosine and the ratio of norms of each part of the network, the input at the top.
 
-    Bars are the standard deviation over the batches; what lies left of the line is conflict. The last row is the whole of what
-    is shared.
-
-    Args:
-        measured: What ``measure_layers`` gives, by the name of the checkpoint; each a colour.
+    Bars are the standard deviation over the batches; left of the line is conflict. The last row is all that is shared.
+    ``measured`` is what ``measure_layers`` gives, by the name of the checkpoint; each has a colour.
     """
     groups = list(dict.fromkeys(group for each in measured.values() for group in each['groups']))
     # The sum of all belongs below the parts, whichever checkpoint has which.

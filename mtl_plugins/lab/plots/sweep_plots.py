@@ -28,8 +28,7 @@ def render_scores(
         values: N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each.
         scores: (N,), NaN for a trial without one: a cross on the lower edge (the upper one if lower is better).
         groups: N names; those of one name share colour and line.
-        parameter: Label of the horizontal axis.
-        metric: Label of the vertical axis.
+        parameter, metric: Labels of the axes.
         higher_is_better: Where the best trial, ringed, is.
     """
     figure, axis = _figure()
@@ -130,14 +129,9 @@ def running_mean(values: np.ndarray, length: int) -> np.ndarray:
 
 
 def _figure() -> tuple[Figure, Axes]:
-    figure = _blank(8.4, 4.8)
-    return figure, figure.subplots()
-
-
-def _blank(width: float, height: float) -> Figure:
-    figure = new_figure(width, height)
+    figure = new_figure(8.4, 4.8)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    return figure
+    return figure, figure.subplots()
 
 
 @dataclass(frozen=True)
@@ -160,14 +154,7 @@ def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) 
 
 
 def render_score_against_cost(points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False) -> Figure:
-    """Draw a point per run, and a dashed line through those that no cheaper run beats.
-
-    Args:
-        points: The runs.
-        cost: Label of the horizontal axis.
-        score: Label of the vertical one.
-        lower_is_better: True for errors.
-    """
+    """Draw a point per run, and a dashed line through those that no cheaper run beats; ``cost`` and ``score`` label the axes."""
     names = list(dict.fromkeys(point.name for point in points))
     figure = new_figure(8.4, 4.8)
     axis = figure.subplots()
