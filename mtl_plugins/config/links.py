@@ -1,5 +1,6 @@
 """Links between parts of a config: labels, classes, tasks, and the scores that a run watches."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,27 +11,21 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, TITLED, find_score, rule_of, title_of
 from mtl_plugins.registry import METRICS, SCOPE
 from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest, suggest_class
-
-DATALOADERS = ('train_dataloader', 'val_dataloader', 'test_dataloader')
+from mtl_plugins.utils.data_files import shorten
 
 
 def loaders_of(config: Config) -> Iterator[tuple[str, dict]]:
     """Yield the data loaders of a config by name; refuse lists of them and loaders without a data set."""
-    for name in DATALOADERS:
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         loader = config.get(name)
         if not loader:
             continue
-        if isinstance(loader, (list, tuple)):
-            raise ConfigError(
-                f'`{name}` should be one data loader. Found a list of {len(loader)}. To evaluate several sets as one, give it '
-                "`dataset=dict(type='ConcatDataset', datasets=[...])`; to score each, run tools/test.py with each."
-            )
         dataset = loader.get('dataset') if isinstance(loader, Mapping) else None
         if not isinstance(dataset, Mapping) or 'type' not in dataset:
-            found = f'a list of {len(dataset)}' if isinstance(dataset, (list, tuple)) else repr(dataset)
             raise ConfigError(
-                f'`{name}.dataset` should be the dict of one data set, with `type`. Found {found}. Several are '
-                "`dict(type='ConcatDataset', datasets=[...])`."
+                f'`{name}` should be one data loader, with the dict of one data set as `{name}.dataset`. Found '
+                f"{shorten(dataset or loader)}. Several data sets are `dict(type='ConcatDataset', datasets=[...])`, which are "
+                'scored as one; to score each, run tools/test.py with each.'
             )
         yield name, loader
 
@@ -53,11 +48,14 @@ def datasets_of(dataset: Mapping) -> Iterator[dict]:
             yield from datasets_of(each)
 
 
+def _all_datasets(config: Config) -> list[dict]:
+    return [dataset for _, loader in loaders_of(config) for dataset in datasets_of(loader.dataset)]
+
+
 def set_data_root(config: Config, data_root: str) -> None:
     """Give all data sets this root."""
-    for _, loader in loaders_of(config):
-        for dataset in datasets_of(loader.dataset):
-            dataset['data_root'] = data_root
+    for dataset in _all_datasets(config):
+        dataset['data_root'] = data_root
 
 
 def drop_tasks(config: Config) -> None:
@@ -74,39 +72,34 @@ def drop_tasks(config: Config) -> None:
     if len(tasks) == 1:
         # Nothing is left to balance.
         model.pop('task_balancing', None)
-    _forget(model, dropped)
-    if config.get('tta_model'):
-        _forget(config.tta_model, dropped)
-    readers = [dataset for _, loader in loaders_of(config) for dataset in datasets_of(loader.dataset)]
-    for node in (*readers, *_metrics_of(config.get('val_evaluator')), *_metrics_of(config.get('test_evaluator'))):
-        _forget_names(node, dropped)
+    for part in ('model', 'tta_model', 'val_evaluator', 'test_evaluator'):
+        _forget(config.get(part), dropped)
+    for dataset in _all_datasets(config):
+        if dataset.get('tasks'):
+            dataset['tasks'] = [each for each in dataset['tasks'] if each not in dropped]
 
 
 def _forget(node: Any, names: list[str]) -> None:
     """Take tasks out of dicts by task, as of weights or heads, and out of lists in `tasks` and `task_order`."""
     if isinstance(node, dict):
-        if 'type' not in node:
-            for name in names:
-                node.pop(name, None)
-        _forget_names(node, names)
-        for value in node.values():
+        for name in names if 'type' not in node else ():
+            node.pop(name, None)
+        for key in ('tasks', 'task_order'):
+            if isinstance(node.get(key), (list, tuple)):
+                node[key] = [each for each in node[key] if each not in names]
+    if isinstance(node, (dict, list, tuple)):
+        for value in node.values() if isinstance(node, dict) else node:
             _forget(value, names)
-    elif isinstance(node, (list, tuple)):
-        for value in node:
-            _forget(value, names)
 
 
-def _forget_names(node: dict, names: list[str]) -> None:
-    for key in ('tasks', 'task_order'):
-        if isinstance(node.get(key), (list, tuple)):
-            node[key] = [each for each in node[key] if each not in names]
-
-
-def _metrics_of(evaluator: Any) -> list[dict]:
-    """Return the configs of the metrics of an evaluator."""
-    if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
-        evaluator = evaluator['metrics']
-    return [each for each in (evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]) if isinstance(each, Mapping)]
+def _metrics_of(config: Config, *names: str) -> list[dict]:
+    """Return the configs of the metrics of evaluators."""
+    metrics = []
+    for evaluator in map(config.get, names):
+        if isinstance(evaluator, Mapping) and 'metrics' in evaluator:
+            evaluator = evaluator['metrics']
+        metrics += evaluator if isinstance(evaluator, (list, tuple)) else [evaluator]
+    return [metric for metric in metrics if isinstance(metric, Mapping)]
 
 
 def place_task_balancing(config: Config) -> None:
@@ -129,7 +122,7 @@ def link_labels(config: Config) -> None:
     Raises:
         ConfigError: If a task learns a label that the data set does not offer, or states another number of classes.
     """
-    datasets = [dataset for _, loader in loaders_of(config) for dataset in datasets_of(loader.dataset)]
+    datasets = _all_datasets(config)
     model = config.get('model') or {}
     offered = offered_labels(datasets[0]) if datasets else None
     if not offered or not model.get('tasks'):
@@ -158,7 +151,7 @@ def link_labels(config: Config) -> None:
     for dataset in datasets:
         if _takes(dataset, 'tasks'):
             dataset.setdefault('tasks', names)
-    for metric in _metrics_of(config.get('val_evaluator')) + _metrics_of(config.get('test_evaluator')):
+    for metric in _metrics_of(config, 'val_evaluator', 'test_evaluator'):
         if _takes(metric, 'tasks'):
             unknown = [name for name in metric.setdefault('tasks', names) if name not in offered]
             if unknown:
@@ -178,7 +171,7 @@ def link_scores(config: Config) -> None:
     """
     rules, is_complete = score_rules(config)
     tasks = list((config.get('model') or {}).get('tasks') or ())
-    classes = [own_class(str(metric.get('type'))) for metric in _metrics_of(config.get('val_evaluator'))]
+    classes = [own_class(str(metric.get('type'))) for metric in _metrics_of(config, 'val_evaluator')]
     is_foreign = bool(classes) and not any(classes) and not is_complete
     summaries = [name for name in rules if name.startswith(SUMMARY)]
     default = SUMMARY_MULTITASK if SUMMARY_MULTITASK in rules else next(iter(summaries), None)
@@ -204,14 +197,12 @@ def link_scores(config: Config) -> None:
         if not isinstance(cls, type):
             continue
         if issubclass(cls, CheckpointHook) and hook.get('save_best'):
-            best, given = hook['save_best'], hook.get('rule')
+            best, rules_given = hook['save_best'], hook.get('rule')
             is_list = isinstance(best, (list, tuple))
-            names = list(best) if is_list else [best]
-            given = list(given) if isinstance(given, (list, tuple)) else [given]
-            given = given * len(names) if len(given) == 1 else given
-            if len(given) == len(names):
-                found = [resolve(f'{place}.save_best', *pair) for pair in zip(names, given, strict=True)]
-                hook['save_best'], hook['rule'] = map(list, zip(*found, strict=True)) if is_list else found[0]
+            rules_given = rules_given if isinstance(rules_given, (list, tuple)) else [rules_given]
+            pairs = zip(best if is_list else [best], itertools.cycle(rules_given))
+            found = [resolve(f'{place}.save_best', *pair) for pair in pairs]
+            hook['save_best'], hook['rule'] = map(list, zip(*found, strict=True)) if is_list else found[0]
         elif issubclass(cls, EarlyStoppingHook) and hook.get('monitor'):
             hook['monitor'], hook['rule'] = resolve(f'{place}.monitor', hook['monitor'], hook.get('rule'))
     targets = (config.get('train_cfg') or {}).get('stop_at')
@@ -255,7 +246,7 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
     A metric or a hook of another library may add some.
     """
     loader = config.get('val_dataloader')
-    metrics = _metrics_of(config.get('val_evaluator'))
+    metrics = _metrics_of(config, 'val_evaluator')
     if not loader or not metrics:
         return {}, False
     offered = offered_labels(loader.dataset)

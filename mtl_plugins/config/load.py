@@ -22,6 +22,7 @@ from mtl_plugins.config.links import (
 )
 from mtl_plugins.config.mmseg_config import PACKAGE, fill_in, template_for
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import SCOPE
 from mtl_plugins.utils.config_classes import (
     accepted_arguments,
@@ -32,7 +33,6 @@ from mtl_plugins.utils.config_classes import (
     typed_dicts,
 )
 from mtl_plugins.utils.data_files import shorten
-from mtl_plugins.utils.secrets import refuse_secrets
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'
 _LOOP, _PART = (dict, 'a dict'), (dict, 'a dict with a `type`')
@@ -81,7 +81,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:
         set_data_root(config, data_root)
-    refuse_secrets(config)
+    refuse_secrets(config._cfg_dict)
     check_arguments(config)
     link_labels(config)
     link_scores(config)

@@ -19,9 +19,6 @@ def complete(config: Config, *needed: str) -> None:
     """Fill in the loops of the loaders that a config has, and refuse one that lacks what is ``needed``.
 
     A config may leave out validation or test as a whole.
-
-    Raises:
-        ConfigError: If something is missing.
     """
     if config.get('test_dataloader') is not None:
         config.test_evaluator = [] if config.get('test_evaluator') is None else config.test_evaluator
@@ -50,13 +47,7 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
 def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:
     """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is.
 
-    Args:
-        config: Is changed.
-        resume: ``'auto'``, a checkpoint or None.
-        reschedule: Take schedule and optimizer settings of the config, where they differ from the run's.
-
-    Raises:
-        ConfigError: If there is something to reschedule and nothing to resume.
+    With ``reschedule``, take schedule and optimizer settings of the config where they differ from the run's.
     """
     if resume is not None:
         config.resume = True
@@ -132,11 +123,7 @@ def supports_bf16() -> bool:
 
 
 def set_mixed_precision(config: Config) -> None:
-    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16.
-
-    Raises:
-        ConfigError: If the optimizer wrapper is neither the plain one nor one of mixed precision.
-    """
+    """Train under bfloat16 autocast, or under float16 with loss scaling on GPUs without bfloat16."""
     complete(config, 'optim_wrapper')
     wrapper = config.optim_wrapper
     wrapper.setdefault('type', 'OptimWrapper')

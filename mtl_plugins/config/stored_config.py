@@ -5,7 +5,7 @@ mmengine would import and call whatever a dotted ``type`` names, such as ``subpr
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from mmengine.registry import init_default_scope
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.records.config_data import read_config_dump, read_config_text
+from mtl_plugins.records.config_data import read_config_text
 from mtl_plugins.records.record import RECORD_NAME, RunRecord, read_record_file
 from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
@@ -31,8 +31,8 @@ def find_config(checkpoint: str | Path, config: str | Path | None = None, option
 
     Args:
         checkpoint: File of the weights.
-        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of the record or
-            the dump in its folder, read as data.
+        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of the record in
+            its folder, read as data.
         options: Overrides of ``config`` by dotted key.
 
     Raises:
@@ -43,54 +43,24 @@ def find_config(checkpoint: str | Path, config: str | Path | None = None, option
         return load_config(str(config), dict(options or {}))
     checkpoint = Path(checkpoint)
     content = load_checkpoint_file(checkpoint, map_location='meta')
-    found = _read_inside(content, checkpoint) or _read_beside(checkpoint)
-    if found is None:
-        raise ConfigError(f'{checkpoint} should hold the config it was trained with, or lie beside it. Found none. {ADVICE}')
-    data, place = found
-    trained = _mapping(_mapping(content.get('meta')).get('dataset_meta')).get('labels')
-    return restrict(data, place, list(_mapping(trained)))
+    meta = _mapping(content.get('meta'))
+    place, data = f'The config inside {checkpoint}', None
+    if isinstance(meta.get('cfg'), str) and meta['cfg'].strip():
+        try:
+            data = read_config_text(meta['cfg'], place)
+        except (ValueError, SyntaxError, RecursionError, MemoryError) as error:
+            raise ConfigError(
+                f'{place} should hold plain values only, and is not run. Found other code ({shorten(error, 300)}). {ADVICE}'
+            ) from error
+    elif (record := checkpoint.with_name(RECORD_NAME)).is_file():
+        place, data = f'The config in {record}', read_record_file(checkpoint.parent).get('config')
+    if data is None:
+        raise ConfigError(f'{checkpoint} should hold the config it was trained with. Found none. {ADVICE}')
+    return restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))))
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
-
-
-def _read_inside(content: Mapping[str, Any], checkpoint: Path) -> tuple[dict[str, Any], str] | None:
-    """Return the config that mmengine's runner stores as text."""
-    holders = (content.get('meta'), _mapping(content.get('message_hub')).get('runtime_info'))
-    texts = [holder['cfg'] for holder in holders if isinstance(holder, Mapping) and isinstance(holder.get('cfg'), str)]
-    if not texts or not texts[0].strip():
-        return None
-    place = f'The config inside {checkpoint}'
-    return _as_data(lambda: read_config_text(texts[0], place), place), place
-
-
-def _read_beside(checkpoint: Path) -> tuple[dict[str, Any], str] | None:
-    """Return the config in the record of the run, else the newest dump of one."""
-    folder = checkpoint.parent
-    if (folder / RECORD_NAME).is_file():
-        config = read_record_file(folder).get('config')
-        if config:
-            return config, f'The config in {folder / RECORD_NAME}'
-    refused = None
-    for path in sorted(folder.glob('*.py'), key=lambda path: path.stat().st_mtime, reverse=True):
-        place = f'The config {path}'
-        try:
-            return _as_data(lambda path=path: read_config_dump(path), place), place
-        except ConfigError as error:
-            refused = refused or error
-    if refused is not None:
-        raise refused
-    return None
-
-
-def _as_data(read: Callable[[], dict[str, Any]], place: str) -> dict[str, Any]:
-    try:
-        return read()
-    except (ValueError, SyntaxError, RecursionError, MemoryError, OSError) as error:
-        raise ConfigError(
-            f'{place} should hold plain values only, and is not run. Found other code ({shorten(error, 300)}). {ADVICE}'
-        ) from error
 
 
 def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -> Config:

@@ -30,12 +30,12 @@ from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook
 from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
-from mtl_plugins.utils.secrets import refuse_secrets
 
 WORKER_TYPES = ('process', 'thread')
 # Of torch's optimizers, those with a kernel for the whole step, and what in their configs chooses another one.
@@ -122,7 +122,7 @@ class MultiTaskRunner(Runner):
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'MultiTaskRunner':
         """Build a runner, but not of a config with a password: it is written into the work dir and the log."""
-        refuse_secrets(cfg)
+        refuse_secrets(cfg._cfg_dict)
         return super().from_cfg(RunConfig.of(cfg))
 
     def build_visualizer(self, visualizer: Visualizer | dict | None = None) -> Visualizer:

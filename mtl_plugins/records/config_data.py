@@ -4,12 +4,12 @@ import ast
 import hashlib
 import json
 import math
+import os
+import re
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ArgumentError
-from mtl_plugins.utils.data_files import read_bytes
+from mtl_plugins.errors import ArgumentError, ConfigError
 
 # A parser needs a hundred times the memory of the text.
 MOST_TEXT = 2**20
@@ -21,6 +21,8 @@ IRRELEVANT = frozenset(
 IRRELEVANT_ANYWHERE = frozenset(
     ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'task_order')
 )
+_SECRET = re.compile(r'(^|_)(api_?key|passw(or)?d|secret|(access|auth|api)_?token)$', re.IGNORECASE)
+KEY_VARIABLE = 'WANDB_API_KEY'
 
 
 def as_data(node: Any) -> Any:
@@ -63,14 +65,20 @@ def flatten(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
         yield prefix, node
 
 
-def read_config_dump(path: Path) -> dict[str, Any]:
-    """Return the config that the Runner wrote into a work dir, read without running it.
+def refuse_secrets(config: Mapping[str, Any]) -> None:
+    """Refuse a config with an entry that is named as a key or password, or whose text holds the key of Weights & Biases.
 
     Raises:
-        OSError: If it cannot be read.
-        ArgumentError: If it holds something else than assignments of plain values and calls of ``dict``.
+        ConfigError: If there is one; the sentence names the entry and not its value.
     """
-    return read_config_text(read_bytes(path, MOST_TEXT).decode(), str(path))
+    known = os.environ.get(KEY_VARIABLE)
+    for place, value in flatten(as_data(config)):
+        is_named = value and isinstance(value, str) and _SECRET.search(place.rpartition('.')[2])
+        if is_named or (known and known in str(value)):
+            raise ConfigError(
+                f'`{place}` should not be in a config, which is written into the work dir, the log and the archive: it holds a '
+                f'key. Call `wandb login` once, or set the environment variable {KEY_VARIABLE}.'
+            )
 
 
 def read_config_text(text: str, name: str) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """Explanations of errors in building a config entry or in a plug-in: place and reason."""
 
-import site
 import sys
 import sysconfig
 import traceback
@@ -59,15 +58,8 @@ def explain_plugin_error(error: BaseException) -> str | None:
 
 def _is_plugin(filename: str) -> bool:
     path = Path(filename)
-    if not path.is_absolute() or not path.is_file():
-        return False
-    installed = [
-        PACKAGE,
-        TOOLS,
-        *map(sysconfig.get_path, ('stdlib', 'platstdlib', 'purelib', 'platlib')),
-        *site.getsitepackages(),
-    ]
-    return not any(path.is_relative_to(folder) for folder in (*installed, sys.prefix) if folder)
+    installed = (PACKAGE, TOOLS, sys.prefix, *map(sysconfig.get_path, ('stdlib', 'platstdlib', 'purelib', 'platlib')))
+    return path.is_absolute() and path.is_file() and not any(map(path.is_relative_to, installed))
 
 
 def _is_same(node: Mapping, built: Mapping) -> bool:

@@ -1,7 +1,7 @@
 """Reading and writing checkpoints without running their code and without half-written files.
 
 mmengine falls back to full unpickling, which runs whatever the file says, when ``torch.load(weights_only=True)`` refuses a
-file. :func:`make_loaders_safe` takes that fallback away.
+file. This module takes that fallback away.
 """
 
 import functools
@@ -45,8 +45,8 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
     """Return the content of a file that ``torch.save`` wrote, without executing anything in it.
 
     Raises:
-        CheckpointError: If the file does not exist, is truncated or corrupt, holds objects other than tensors, plain values and
-            mmengine's log history, or weights that are not finite.
+        CheckpointError: If the file is missing or corrupt, or holds objects other than tensors, plain values and mmengine's log
+            history, or weights that are not finite.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -103,11 +103,7 @@ def _find_damage(path: str, _time: int, size: int) -> str | None:
 
 
 def check_finite(weights: Any, path: str | os.PathLike) -> None:
-    """Refuse weights that are NaN or infinite: predictions from them look like any others.
-
-    Raises:
-        CheckpointError: If some are.
-    """
+    """Refuse weights that are NaN or infinite: predictions from them look like any others."""
     for name, value in weights.items() if isinstance(weights, Mapping) else ():
         if isinstance(value, torch.Tensor) and value.is_floating_point() and value.numel() and value.device.type != 'meta':
             if not all(torch.isfinite(each) for each in value.detach().aminmax()):
@@ -148,17 +144,11 @@ def load_from_local(filename: str, map_location: Any = None) -> dict:
     return load_checkpoint_file(filename, map_location)
 
 
-def make_loaders_safe() -> None:
-    """Replace the functions by which mmengine loads paths, URLs, model zoos and object stores, for every ``init_cfg``, too.
-
-    mmengine has no argument for that. Called once, when this module is imported: no model is built without it.
-    """
-    CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
-    mmengine_checkpoint._safe_torch_load = _load_weights_only
-    mmengine_checkpoint.load_url = _load_url
-
-
-make_loaders_safe()
+# mmengine has no argument for the functions by which it loads paths, URLs, model zoos and object stores, for every `init_cfg`,
+# too. No model is built without this module.
+CheckpointLoader.register_scheme(prefixes='', loader=load_from_local, force=True)
+mmengine_checkpoint._safe_torch_load = _load_weights_only
+mmengine_checkpoint.load_url = _load_url
 
 
 def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) -> None:
@@ -168,11 +158,7 @@ def write_pointer(work_dir: str | os.PathLike, checkpoint: str | os.PathLike) ->
 
 
 def find_latest_checkpoint(work_dir: str | os.PathLike) -> str | None:
-    """Path of the newest checkpoint of ``work_dir``, or ``None`` if the run saved none yet.
-
-    Raises:
-        CheckpointError: If the file that names it is damaged.
-    """
+    """Return the path of the newest checkpoint of ``work_dir``; None if the run saved none yet."""
     pointer = Path(work_dir) / POINTER_NAME
     if not pointer.is_file():
         return None

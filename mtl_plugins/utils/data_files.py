@@ -231,11 +231,7 @@ def find_in_library(name: str) -> type | None:
 
 @functools.cache
 def import_plugins() -> None:
-    """Import the modules that the environment variable ``MTL_PLUGINS`` names.
-
-    Raises:
-        ConfigError: If one cannot be imported.
-    """
+    """Import the modules that the environment variable ``MTL_PLUGINS`` names."""
     for name in filter(None, map(str.strip, os.environ.get(PLUGINS_VARIABLE, '').split(','))):
         try:
             importlib.import_module(name)
@@ -244,43 +240,13 @@ def import_plugins() -> None:
 
 
 def refuse_imports(config: Mapping[str, Any], place: str, advice: str = PLUGINS_ADVICE) -> None:
-    """Refuse a config that asks by ``custom_imports`` for modules that are not imported.
-
-    Raises:
-        ConfigError: If it does.
-    """
+    """Refuse a config that asks by ``custom_imports`` for modules that are not imported."""
     import_plugins()
     imports = config.get('custom_imports')
     imports = imports.get('imports') if isinstance(imports, Mapping) else imports
     unknown = [str(name) for name in ([imports] if isinstance(imports, str) else imports or ()) if name not in sys.modules]
     if unknown:
         raise ConfigError(f'{place} should need no modules that are not imported yet. Found {", ".join(unknown)}. {advice}')
-
-
-def refuse_types(options: Any, place: str) -> None:
-    """Refuse overrides of a config, by dotted key, in which a ``type`` is no registered class, or which import modules.
-
-    Raises:
-        ConfigError: If one does.
-    """
-    from mmengine.registry import FUNCTIONS, Registry
-
-    from mtl_plugins import registry
-
-    if isinstance(options, (list, tuple)):
-        for value in options:
-            refuse_types(value, place)
-    if not isinstance(options, Mapping):
-        return
-    for key, value in options.items():
-        words = str(key).split('.')
-        if 'custom_imports' in words or {'_scope_', '_base_'} & set(words):
-            raise ConfigError(f'{place} should have no key {key!r}.')
-        if words[-1] == 'type':
-            roots = [item for item in vars(registry).values() if isinstance(item, Registry)]
-            if find_registered(value, *roots, FUNCTIONS) is None:
-                raise ConfigError(f'{place} should name registered classes as `type`. Found {shorten(value)}. {PLUGINS_ADVICE}')
-        refuse_types(value, place)
 
 
 def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_ADVICE, paths: bool = False) -> Any:
@@ -297,51 +263,55 @@ def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_A
     Raises:
         ConfigError: If it names something that is no registered class, or files.
     """
-    return _take(node, place, roots, advice, paths, MOST_LEVELS)
-
-
-def _take(node: Any, place: str, roots: tuple, advice: str, paths: bool, levels: int) -> Any:
-    if not levels:
-        raise ConfigError(f'{place} should be nested at most {MOST_LEVELS} levels deep. Found {shorten(node)}. {advice}')
-    if isinstance(node, Mapping):
-        return _take_dict(node, place, roots, advice, paths, levels)
-    if isinstance(node, (list, tuple)):
-        return [_take(value, place, roots, advice, paths, levels - 1) for value in node]
-    if isinstance(node, str):
-        # A loss reads its weights from what has such a suffix, by pickle too, even if the name is nothing else.
-        suffix = f'.{node.lower()}'
-        if '://' in node or suffix.endswith(_PICKLES) or (not paths and (set(node) & set('/\\') or suffix.endswith(_SUFFIXES))):
-            raise ConfigError(f'{place} should name no files or addresses. Found {shorten(node)}. {advice}')
-    elif node is not None and not isinstance(node, (bool, int, float)):
-        raise ConfigError(f'{place} should hold plain values. Found {shorten(node)}. {advice}')
-    return node
-
-
-def _take_dict(node: Mapping[str, Any], place: str, roots: tuple, advice: str, paths: bool, levels: int) -> dict[str, Any]:
     from mmengine.registry import FUNCTIONS
 
     from mtl_plugins.registry import LABELS, TRANSFORMS
 
-    part: dict[str, Any] = {}
-    if 'type' in node:
-        found = find_registered(node['type'], *roots)
-        if found is None:
-            raise ConfigError(f'{place} should name registered classes as `type`. Found {shorten(node["type"])}. {advice}')
-        # A class that fetches weights unless it is told not to.
-        parameter = inspect.signature(found).parameters.get('pretrained')
-        if parameter is not None and parameter.default is True:
-            part['pretrained'] = False
     # Labels have names of classes and templates of files.
     others = dict(
-        labels=(LABELS, True), pipeline=(TRANSFORMS, False), collate_fn=(FUNCTIONS, False), worker_init_fn=(FUNCTIONS, False)
+        labels=((LABELS,), True),
+        pipeline=((TRANSFORMS,), False),
+        collate_fn=((FUNCTIONS,), False),
+        worker_init_fn=((FUNCTIONS,), False),
     )
-    for key, value in node.items():
-        if not isinstance(key, str) or key.startswith('_') or key == 'target':
-            raise ConfigError(f'{place} should have no key {key!r}. {advice}')
-        registry, own_paths = others.get(key, (None, paths))
-        own_roots = roots if registry is None else (registry,)
-        if key in _LEFT_OUT:
-            part.setdefault(key, None)
-        else:
-            part[key] = _take(value, place, own_roots, advice, own_paths, levels - 1)
-    return part
+
+    def refuse(expected: str, found: Any) -> None:
+        raise ConfigError(f'{place} should {expected}. Found {shorten(found)}. {advice}')
+
+    def take(node: Any, roots: tuple, paths: bool, levels: int) -> Any:
+        if not levels:
+            refuse(f'be nested at most {MOST_LEVELS} levels deep', node)
+        if isinstance(node, Mapping):
+            return take_dict(node, roots, paths, levels)
+        if isinstance(node, (list, tuple)):
+            return [take(value, roots, paths, levels - 1) for value in node]
+        if isinstance(node, str):
+            # A loss reads its weights from what has such a suffix, by pickle too, even if the name is nothing else.
+            suffix = f'.{node.lower()}'
+            is_file = set(node) & set('/\\') or suffix.endswith(_SUFFIXES)
+            if '://' in node or suffix.endswith(_PICKLES) or (is_file and not paths):
+                refuse('name no files or addresses', node)
+        elif node is not None and not isinstance(node, (bool, int, float)):
+            refuse('hold plain values', node)
+        return node
+
+    def take_dict(node: Mapping, roots: tuple, paths: bool, levels: int) -> dict[str, Any]:
+        part: dict[str, Any] = {}
+        if 'type' in node:
+            found = find_registered(node['type'], *roots)
+            if found is None:
+                refuse('name registered classes as `type`', node['type'])
+            # A class that fetches weights unless it is told not to.
+            parameter = inspect.signature(found).parameters.get('pretrained')
+            if parameter is not None and parameter.default is True:
+                part['pretrained'] = False
+        for key, value in node.items():
+            if not isinstance(key, str) or key.startswith('_') or key == 'target':
+                raise ConfigError(f'{place} should have no key {key!r}. {advice}')
+            if key in _LEFT_OUT:
+                part.setdefault(key, None)
+            else:
+                part[key] = take(value, *others.get(key, (roots, paths)), levels - 1)
+        return part
+
+    return take(node, roots, paths, MOST_LEVELS)

@@ -120,11 +120,7 @@ def read_lines(path: str | os.PathLike, what: str) -> list[str]:
 
 @contextmanager
 def scratch_folder(path: Path) -> Iterator[Path]:
-    """A new folder beside ``path``, which is removed in the end unless it was given another name.
-
-    Raises:
-        OSError: If it cannot be made.
-    """
+    """A new folder beside ``path``, which is removed in the end unless it was given another name."""
     folder = temporary_beside(path)
     try:
         folder.mkdir()
@@ -152,11 +148,7 @@ def new_folder(path: Path) -> Iterator[Path]:
 
 
 def replace_folder(source: Path, target: Path) -> None:
-    """Give a complete folder its final name. One that has the name already goes; it stays if the operating system refuses.
-
-    Raises:
-        OSError: If it does.
-    """
+    """Give a complete folder its final name. One that has the name already goes; it stays if the operating system refuses."""
     if not target.exists():
         source.rename(target)
         return
@@ -176,9 +168,6 @@ def locked(path: Path) -> Iterator[None]:
 
     Another process or thread that has it is waited for. The system gives it back when a process ends, however it does. Where the
     system knows no such locks nothing is locked.
-
-    Raises:
-        OSError: If the file cannot be made.
     """
     with open(path, 'ab') as file:
         try:
@@ -191,11 +180,7 @@ def locked(path: Path) -> Iterator[None]:
 
 
 def make_folder(path: Path, error_type: type[UserError] = UserError) -> None:
-    """Make ``path`` and its parents if missing.
-
-    Raises:
-        UserError: Of the given type, if the operating system refuses.
-    """
+    """Make ``path`` and its parents if missing; raise an error of the given type if the operating system refuses."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -217,9 +202,6 @@ def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
 
     Returns:
         False if another process holds it. True where the system knows no such locks.
-
-    Raises:
-        UserError: Of the given type, if the file cannot be made.
     """
     path = path.resolve()
     try:
@@ -250,9 +232,7 @@ def is_locked(path: Path) -> bool:
     """
     path = path.resolve()
     # Closing a descriptor of a file that this process has locked would give the lock back.
-    if path in _locks:
-        return True
-    if not hasattr(os, 'lockf'):
+    if path in _locks or not hasattr(os, 'lockf'):
         return True
     try:
         descriptor = os.open(path, os.O_RDONLY)
