@@ -35,9 +35,9 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument(
         '--backend',
-        choices=['torch', 'compile', 'onnx', 'openvino'],
+        choices=['torch', 'compile'],
         default='torch',
-        help='what computes: PyTorch, torch.compile, ONNX Runtime or OpenVINO (default: %(default)s)',
+        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
     )
     parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')

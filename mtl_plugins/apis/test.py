@@ -3,25 +3,28 @@
 import json
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
+from mmengine.hooks import Hook
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from mtl_plugins.config.options import complete
-from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.engine.state import unwrap
+from mtl_plugins.evaluation.metrics import to_values
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
+from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
-from mtl_plugins.submission import build_archive, find_image_sizes
-from mtl_plugins.utils.files import make_folder, replacing, temporary_beside
+from mtl_plugins.submission import SubmissionWriter, build_archive, find_image_sizes
+from mtl_plugins.utils.files import make_folder, save_text, temporary_beside
 
 
 def test(
@@ -39,7 +42,7 @@ def test(
         checkpoint: Path of the weights.
         split: ``'val'`` is evaluated, ``'test'`` only predicted.
         archive: If given, the predictions are packed into this submission.
-        include_checkpoint: Whether the archive holds the checkpoint too.
+        include_checkpoint: Put the checkpoint into the archive.
         json_path: If given, the metrics are written there as a flat object.
 
     Returns:
@@ -63,9 +66,22 @@ def test(
     if metrics and is_main_process():
         print_metrics(metrics)
         if json_path is not None:
-            with replacing(json_path) as temporary:
-                temporary.write_text(json.dumps(metrics, indent=2) + '\n', encoding='utf-8')
+            save_text(Path(json_path), json.dumps(metrics, indent=2) + '\n')
     return metrics
+
+
+class WritePredictions(Hook):
+    """Hand every prediction of the test loop to a :class:`SubmissionWriter`; each process writes its share of the images."""
+
+    priority = 'LOW'
+
+    def __init__(self, writer: SubmissionWriter) -> None:
+        self.writer = writer
+
+    def after_test_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: Sequence | None = None) -> None:
+        for sample in outputs:
+            predictions = {name: to_values(sample.get(f'pred_{sample_field(name)}').data) for name in self.writer.labels}
+            self.writer.add(Path(sample.img_path).stem, predictions)
 
 
 def predict_split(
@@ -97,10 +113,12 @@ def predict_split(
         make_folder(Path(names[0]))
     broadcast_object_list(names)
     out_dir = Path(names[0])
-    hook = SubmissionHook(str(out_dir), labels, rounding=(runner.cfg.get('submission') or {}).get('rounding', 'nearest'))
-    runner.register_hook(hook)
     try:
-        metrics = runner.test()
+        with SubmissionWriter(out_dir, labels, (runner.cfg.get('submission') or {}).get('rounding', 'nearest')) as writer:
+            hook = WritePredictions(writer)
+            runner.register_hook(hook)
+            metrics = runner.test()
+        runner.hooks.remove(hook)
         barrier()
         if is_main_process():
             dataset = runner.test_dataloader.dataset
@@ -118,7 +136,6 @@ def predict_split(
             runner.logger.info(f'Packed the predictions of {len(paths)} images into {archive}')
         barrier()
     finally:
-        runner.hooks.remove(hook)
         if is_main_process():
             shutil.rmtree(out_dir, ignore_errors=True)
     return metrics

@@ -18,7 +18,6 @@ from mtl_plugins.records.metrics_file import format_metrics
 from mtl_plugins.submission.prediction_folder import PREDICTIONS, validate_predictions
 from mtl_plugins.utils.files import make_folder, replacing
 
-_ALLOWED = re.compile(r'[A-Za-z0-9._-]+')
 _NOT_ALLOWED = re.compile(r'[^A-Za-z0-9._-]+')
 
 
@@ -27,26 +26,17 @@ def name_of_file(path: str | Path) -> str:
     return _NOT_ALLOWED.sub('-', Path(path).stem).strip('-') or 'run'
 
 
-def make_run_name(team: int, name: str, time: datetime | None = None, suffix: str | None = None) -> str:
-    """``T<team, two digits>_<MMDD-HHMM>_<name>_<5 hex>``, for example ``T07_0314-1559_joint_a1b2c``.
-
-    Args:
-        team: 0..99.
-        name: Letters, digits, dot, underscore, hyphen: it becomes a file name.
-        time: Now by default.
-        suffix: Five lower-case hexadecimal digits; random by default.
+def make_run_name(team: int, name: str) -> str:
+    """Return ``T<team, two digits>_<MMDD-HHMM>_<name>_<5 random hex digits>``, for example ``T07_0314-1559_joint_a1b2c``.
 
     Raises:
-        ArgumentError: If an argument does not fit the pattern.
+        ArgumentError: If ``team`` is not in 0..99, or ``name`` holds more than letters, digits, dots, underscores and hyphens.
     """
-    suffix = secrets.token_hex(3)[:5] if suffix is None else suffix
     if not isinstance(team, int) or not 0 <= team <= 99:
         raise ArgumentError(f'`team` should be 0..99. Found {team!r}.')
-    if not _ALLOWED.fullmatch(name):
+    if not name or _NOT_ALLOWED.search(name):
         raise ArgumentError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
-    if not re.fullmatch('[0-9a-f]{5}', suffix):
-        raise ArgumentError(f'`suffix` should be five hexadecimal digits. Found {suffix!r}.')
-    return f'T{team:02d}_{time or datetime.now():%m%d-%H%M}_{name}_{suffix}'
+    return f'T{team:02d}_{datetime.now():%m%d-%H%M}_{name}_{secrets.token_hex(3)[:5]}'
 
 
 _SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
@@ -66,23 +56,20 @@ def build_archive(
     metrics: Sequence[Mapping[str, Any]],
     checkpoint: str | Path | None = None,
 ) -> Path:
-    """Validates the predictions and packs them with source and metrics into ``archive``, which appears only when complete.
+    """Check the predictions and pack them with source and metrics into ``archive``, which appears only when complete.
 
-    The archive holds ``predictions/<label>/<stem>.png``, ``source.zip`` (the package, tools and configs,
-    and ``cmd.txt``: the command, then the resolved config), ``metrics.csv`` and, if given, ``checkpoints/<file name>``.
+    The archive holds ``predictions/<label>/<stem>.png``, ``source.zip`` (package, tools, configs, and ``cmd.txt``: the command
+    and the resolved config), ``metrics.csv`` and, if given, ``checkpoints/<file name>``.
 
     Args:
         archive: The zip file to write; an earlier one is replaced.
         out_dir: Folder that a ``SubmissionWriter`` wrote to.
         labels: The kinds of what was predicted, by name.
-        image_sizes: Height and width of each test image, see ``prediction_folder.find_image_sizes``.
+        image_sizes: Height and width of each test image, see :func:`find_image_sizes`.
         command: The command line of the run.
         config_text: The resolved config.
         metrics: A row per validation, see :mod:`~mtl_plugins.records.metrics_file`.
         checkpoint: A checkpoint to include.
-
-    Returns:
-        ``archive`` as a Path.
 
     Raises:
         InvalidPredictionError: If the predictions are not complete and valid.

@@ -34,7 +34,7 @@ def format_score_table(scores: Mapping[str, float]) -> str:
 _SPARE_BYTES = 2**16
 
 
-def grade_submission(archive: str | Path, labels: str | Path, num_threads: int = 2) -> dict[str, float]:
+def grade_submission(archive: str | Path, labels: str | Path) -> dict[str, float]:
     """All scores of an archive, under the names of validation.
 
     A task counts if the archive has predictions and ``labels`` has a folder for it; ``metrics_summary/multitask`` is 0
@@ -43,7 +43,6 @@ def grade_submission(archive: str | Path, labels: str | Path, num_threads: int =
     Args:
         archive: A submission archive; not trusted.
         labels: Folder that holds ``<label>/<index>.png``; see :func:`find_labels`.
-        num_threads: Threads that decode and compare.
 
     Raises:
         InvalidArchiveError: If the archive is unreadable, unsafe, or holds no predictions for the labels.
@@ -70,4 +69,4 @@ def grade_submission(archive: str | Path, labels: str | Path, num_threads: int =
             except InvalidPredictionError as error:
                 raise InvalidPredictionError(f'{PREDICTIONS}/{name}/{stem}.png {error}') from error
 
-        return score_predictions(graded, predict, num_threads)
+        return score_predictions(graded, predict)

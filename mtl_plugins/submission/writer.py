@@ -12,7 +12,7 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.submission.prediction_folder import PREDICTIONS
 from mtl_plugins.utils.files import make_folder, replacing
 
-_QUEUE_PER_THREAD = 8
+_THREADS, _WAITING = 2, 16
 
 
 class SubmissionWriter:
@@ -26,27 +26,21 @@ class SubmissionWriter:
         out_dir: Folder that gets ``predictions/``; made if missing, existing files of the same name are replaced.
         labels: The kinds of what is predicted, by name.
         rounding: As in :meth:`LabelKind.encode`.
-        num_threads: Number of encoding threads.
-
     """
 
-    def __init__(
-        self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: str = 'nearest', num_threads: int = 2
-    ) -> None:
+    def __init__(self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: str = 'nearest') -> None:
         if not labels:
             raise ArgumentError('`labels` should hold at least one kind of label. Found none.')
         if rounding not in ('nearest', 'truncate'):
             raise ArgumentError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
-        if num_threads < 1:
-            raise ArgumentError(f'`num_threads` should be at least 1. Found {num_threads}.')
         self.labels = dict(labels)
         self.rounding = rounding
         self._channels = {name: kind.blank((1, 1)).shape[2:] for name, kind in labels.items()}
         self._folders = {name: Path(out_dir) / PREDICTIONS / name for name in labels}
         for folder in self._folders.values():
             make_folder(folder, SubmissionError)
-        self._pool = ThreadPoolExecutor(num_threads, thread_name_prefix='submission')
-        self._free_places = threading.BoundedSemaphore(num_threads * _QUEUE_PER_THREAD)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix='submission')
+        self._free_places = threading.BoundedSemaphore(_WAITING)
         self._error: BaseException | None = None
 
     def add(self, stem: str, predictions: Mapping[str, np.ndarray]) -> None:

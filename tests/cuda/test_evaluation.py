@@ -8,11 +8,12 @@ import pytest
 import torch
 from mmseg.structures import SegDataSample
 
+from mtl_plugins.apis.test import WritePredictions
 from mtl_plugins.apis.train import train
-from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 from mtl_plugins.errors import EvaluationError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
+from mtl_plugins.submission import SubmissionWriter
 from tests.cuda.systems import batch_for, build_system
 from tests.tiny import tiny_config
 
@@ -58,11 +59,8 @@ def test_an_invalid_prediction_is_named(samples, field):
 def test_the_submission_is_that_of_the_predictions_on_the_cpu(samples, tmp_path):
     files = []
     for folder, those in dict(gpu=samples, cpu=[sample.cpu() for sample in samples]).items():
-        hook = SubmissionHook(str(tmp_path / folder), LABELS)
-        hook.before_test_epoch(None)
-        for first in range(0, len(those), 4):
-            hook.after_test_iter(None, first // 4, None, those[first : first + 4])
-        hook.after_test_epoch(None)
+        with SubmissionWriter(tmp_path / folder, LABELS) as writer:
+            WritePredictions(writer).after_test_iter(None, 0, None, those)
         root = tmp_path / folder / 'predictions'
         files.append({str(path.relative_to(root)): path.read_bytes() for path in root.rglob('*.png')})
     assert len(files[0]) == 24 and files[0] == files[1]

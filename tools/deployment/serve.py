@@ -29,9 +29,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights')
     parser.add_argument(
         '--backend',
-        choices=['torch', 'compile', 'onnx', 'openvino'],
+        choices=['torch', 'compile'],
         default='torch',
-        help='what computes: PyTorch, torch.compile, ONNX Runtime or OpenVINO (default: %(default)s)',
+        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
     )
     parser.add_argument('--batch-size', type=positive, default=8, metavar='N', help='images at a time (default: %(default)s)')
     parser.add_argument('--short-side', type=positive, metavar='N', help='resize images first: N pixels on the shorter side')

@@ -1,6 +1,7 @@
 """Score a submission archive against labels."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -18,28 +19,19 @@ def parse_args() -> argparse.Namespace:
         help='folder with semseg/<index>.png and/or depth/<index>.png for each test image',
     )
     parser.add_argument('--json', metavar='OUT', help='write all scores to this file, as one flat JSON object')
-    parser.add_argument('--threads', type=int, default=2, help='threads that decode and compare (default: %(default)s)')
-    args = parser.parse_args()
-    if args.threads < 1:
-        parser.error(f'--threads should be at least 1. Found {args.threads}.')
-    return args
+    return parser.parse_args()
 
 
 def main() -> None:
     args = parse_args()
-    import json
-
     from mtl_plugins.errors import UserError
     from mtl_plugins.records.recording import change_record, is_archive_of_record
     from mtl_plugins.submission.grader import format_score_table, grade_submission
-    from mtl_plugins.utils.files import make_folder, replacing
+    from mtl_plugins.utils.files import save_text
 
-    scores = grade_submission(args.archive, args.labels, num_threads=args.threads)
+    scores = grade_submission(args.archive, args.labels)
     if args.json:
-        target = Path(args.json)
-        make_folder(target.parent)
-        with replacing(target) as temporary:
-            temporary.write_text(json.dumps(scores, indent=2, allow_nan=False) + '\n', encoding='utf-8')
+        save_text(Path(args.json), json.dumps(scores, indent=2, allow_nan=False) + '\n')
     print(format_score_table(scores))
     if is_archive_of_record(args.archive):
         try:

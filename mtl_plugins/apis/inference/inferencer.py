@@ -1,8 +1,8 @@
 """A trained model as a function of images."""
 
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,6 @@ from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import load_model
-from mtl_plugins.utils.files import scratch_folder
 from mtl_plugins.visualization.prediction_grid import render_prediction, render_side_by_side
 
 # At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
@@ -30,7 +29,7 @@ MAX_PIXELS = 2**22
 # Of an image that is predicted in tiles, which is in memory with its predictions; PIL's limit for files.
 MAX_TILED_PIXELS = 178_956_970
 MAX_ASPECT = 20
-BACKENDS = ('torch', 'compile', 'onnx', 'openvino')
+BACKENDS = ('torch', 'compile')
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,9 +59,9 @@ class Prediction(Frame):
 class MultiTaskInferencer:
     """Predicts every label of a trained model on any images.
 
-    It has the interface of mmengine's ``BaseInferencer`` but not its memory: :meth:`stream` takes and gives one image after the
-    other. Images of one size that follow one another are predicted together; none is padded to the size of another one, so that
-    predictions depend on the image alone. They equal those of ``tools/test.py`` for batches of one size.
+    :meth:`stream` takes and gives one image after the other. Images of one size that follow one another are predicted together;
+    none is padded to the size of another one, so that predictions depend on the image alone. They equal those of
+    ``tools/test.py`` for batches of one size.
 
     .. code-block:: python
 
@@ -77,11 +76,9 @@ class MultiTaskInferencer:
         cfg_options: Overrides of ``config`` by dotted key.
         device: Such as ``'cpu'`` or ``'cuda:1'``; the first GPU by default, if there is one.
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
-        backend: For a checkpoint ``'torch'``; ``'compile'``, torch.compile, which compiles for each size of image; ``'onnx'``
-            (ONNX Runtime) or ``'openvino'``, for which the model is exported first, to a temporary file, and has to pass the gate
-            of :func:`~mtl_plugins.deployment.export.export`. Their default device is the CPU.
-        tta: Whether to merge the scaled and mirrored views that ``tta_model`` of the config describes.
-        probabilities: Whether to give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
+        backend: For a checkpoint ``'torch'``, or ``'compile'``, torch.compile, which compiles for each size of image.
+        tta: Merge the scaled and mirrored views that ``tta_model`` of the config describes.
+        probabilities: Give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
         overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
@@ -126,23 +123,33 @@ class MultiTaskInferencer:
                 f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
             )
         self.steps: list[Callable[[dict], dict]] = []
-        options = dict(tta=tta, probabilities=probabilities)
         if not isinstance(model, (str, Path)) or Path(model).suffix.lower() in RUNTIMES:
-            options |= dict(config=config, cfg_options=cfg_options, precision=precision != 'float32', backend=backend != 'torch')
-            _refuse_given(options, ' with an exported model, which has it built in.')
+            built_in = dict(tta=tta, probabilities=probabilities, config=config, cfg_options=cfg_options)
+            built_in |= dict(precision=precision != 'float32', backend=backend != 'torch')
+            for name, value in built_in.items():
+                if value:
+                    raise ConfigError(f'`{name}` should be left out with an exported model, which has it built in.')
             self.runtime = load_runtime(model, device=str(device or 'cpu')) if isinstance(model, (str, Path)) else model
         else:
             network, found = self._load(model, config, cfg_options)
-            if backend in ('onnx', 'openvino'):
-                _refuse_given(options, f', or `backend` be torch. Found {backend}.')
-                self.runtime = _export(network.eval(), backend, precision, str(device or 'cpu'))
-            else:
-                options['tta_model'] = (found.get('tta_model') or dict(type='MultiTaskTTAModel')) if options.pop('tta') else None
-                compiled = backend == 'compile'
-                self.runtime = TorchRuntime(network, device=device, precision=precision, compiled=compiled, **options)
+            self.runtime = TorchRuntime(
+                network,
+                device=device,
+                precision=precision,
+                compiled=backend == 'compile',
+                probabilities=probabilities,
+                tta_model=(found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None,
+            )
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
-        self.labels = _labels_of(self.runtime, labels)
+        labels = labels or getattr(self.runtime, 'labels', None)
+        if not labels:
+            raise ConfigError(
+                f'`labels` should hold the config of each label that {type(self.runtime).__name__} predicts, as '
+                "dict(zones=dict(type='ClassMap', classes=['near', 'far'])). Found none."
+            )
+        built = build_labels({name: label for name, label in labels.items() if not isinstance(label, LabelKind)})
+        self.labels: dict[str, LabelKind] = {name: built.get(name, label) for name, label in labels.items()}
 
     def _load(
         self, checkpoint: str | Path, config: str | Path | None, cfg_options: Mapping[str, Any] | None
@@ -172,7 +179,7 @@ class MultiTaskInferencer:
         Args:
             inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), ``'camera:0'``, an array ``(H, W,
                 3)`` uint8 RGB, a picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
-            options: ``on_error``, ``max_frames`` and ``stop`` of :func:`read_frames`, whose errors are raised, too.
+            options: ``on_error`` and ``max_frames`` of :func:`read_frames`, whose errors are raised, too.
 
         Raises:
             ConfigError: If a runtime does not predict what its labels say.
@@ -184,24 +191,14 @@ class MultiTaskInferencer:
 
     def _batches(self, frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         """Give prepared frames of one size, one that is predicted in tiles alone."""
-        batch: list[Frame] = []
-        for frame in frames:
-            shape = frame.image.shape
-            most = 1 if self._is_tiled(*shape[:2]) else self._batch_of(*shape[:2])
-            if batch and batch[0].image.shape != shape:
+        for size, group in groupby(frames, key=lambda frame: frame.image.shape[:2]):
+            most = 1 if self._is_tiled(*size) else self._batch_of(*size)
+            # Each frame is read when it is asked for, and only a batch is kept.
+            while batch := list(islice(group, most)):
                 yield batch
-                batch = []
-            batch.append(frame)
-            if len(batch) == most:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
 
     def check_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size in which the network gets an image of this size, as far as it can be told.
-
-        The steps of a config that are not of this package may make it larger or smaller: :meth:`prepare` looks again.
+        """Return the size in which the network gets an image of this size, as far as it is known before :meth:`prepare`.
 
         Raises:
             DataError: If it is too large for the network.
@@ -250,7 +247,7 @@ class MultiTaskInferencer:
         return self.tile is not None and max(height, width) > self.tile
 
     def _pixels(self, height: int, width: int) -> int:
-        """Return how many the network computes at a time for an image: of the largest view, with test-time augmentation."""
+        """Return how many pixels the network computes for an image: of the largest view, with test-time augmentation."""
         zoom = max(getattr(getattr(self.runtime, 'augmented', None), 'scales', (1.0,)))
         return count_pixels(round(height * zoom), round(width * zoom))
 
@@ -283,37 +280,6 @@ class MultiTaskInferencer:
                     f'{type(self.runtime).__name__} should predict `{name}` of shape {images.shape[:3]}. Found {found}.'
                 )
         return arrays
-
-
-def _refuse_given(options: Mapping[str, Any], advice: str) -> None:
-    for name, value in options.items():
-        if value:
-            raise ConfigError(f'`{name}` should be left out{advice}')
-
-
-def _export(model: nn.Module, backend: str, precision: str, device: str) -> Runtime:
-    """Return a model in a runtime of exported files; the file is gone when the runtime has read it."""
-    # The packages of the extra `deploy`, which others do without.
-    from mtl_plugins.deployment.description import describe
-    from mtl_plugins.deployment.export import export
-    from mtl_plugins.deployment.writing import SUFFIXES
-
-    with scratch_folder(Path(tempfile.gettempdir()) / 'mtl_plugins_export') as folder:
-        path = folder / f'model{SUFFIXES[backend]}'
-        export(model, describe(model, precision=precision), path)
-        return load_runtime(path, device=device)
-
-
-def _labels_of(runtime: Runtime, labels: Mapping[str, Any] | None) -> dict[str, LabelKind]:
-    """Return the kinds of the predictions of a runtime: those given, else its own."""
-    labels = labels or getattr(runtime, 'labels', None)
-    if not labels:
-        raise ConfigError(
-            f'`labels` should hold the config of each label that {type(runtime).__name__} predicts, as '
-            "dict(zones=dict(type='ClassMap', classes=['near', 'far'])). Found none."
-        )
-    built = build_labels({name: label for name, label in labels.items() if not isinstance(label, LabelKind)})
-    return {name: built.get(name, label) for name, label in labels.items()}
 
 
 def count_pixels(height: int, width: int) -> int:

@@ -2,21 +2,18 @@
 
 import csv
 import os
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer, Prediction
-from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_frames
+from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_images
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.utils.data_files import printable
@@ -223,20 +220,15 @@ def encode_png(picture: np.ndarray) -> bytes:
 def write_predictions(
     inferencer: MultiTaskInferencer, writer: PredictionWriter, inputs: Sequence[str], max_frames: int | None = None
 ) -> int:
-    """Predict all images of paths and cameras and write the files, which threads do beside the network.
+    """Predict all images of paths and cameras, which Ctrl-C ends, and write the files, which threads do beside the network.
 
     Returns:
         The number of files that could not be used; each has its sentence on standard error.
     """
     console = Console()
-    total, skipped, done, start = count_frames(inputs, max_frames), 0, 0, time.perf_counter()
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn('{task.fields[rate]}'), TimeRemainingColumn())
-
-    def rate() -> str:
-        return f'{done / max(time.perf_counter() - start, 1e-9):.1f} images/s'
-
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress, writer:
-        bar = progress.add_task('images', total=total, rate='')
+    total, skipped, done, start = count_images(inputs), 0, 0, time.perf_counter()
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, writer:
+        bar = progress.add_task('images', total=total)
 
         def skip(sentence: str) -> None:
             nonlocal skipped
@@ -244,32 +236,18 @@ def write_predictions(
             progress.advance(bar)
             print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
 
-        with _interrupt_ends(any(CAMERA.fullmatch(each) for each in inputs)) as stop:
-            predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames, stop=stop)
+        predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames)
+        try:
             for prediction, frames in map_in_order(lambda each: (each, writer.write(each)), predictions, _WRITERS):
                 writer.add_frame(prediction, frames)
                 done += 1
-                progress.update(bar, advance=1, rate=rate())
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            if not any(map(CAMERA.fullmatch, inputs)):
+                raise
+    seconds = time.perf_counter() - start
     found = f'{done} image{"" if done == 1 else "s"}'
     left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
-    text = f'Predicted {found} in {time.perf_counter() - start:.1f} s ({rate()}) into {writer.out.absolute()}{left}.'
+    text = f'Predicted {found} in {seconds:.1f} s ({done / seconds:.1f} images/s) into {writer.out.absolute()}{left}.'
     console.print(shorten_paths(text), highlight=False, soft_wrap=True)
     return skipped
-
-
-@contextmanager
-def _interrupt_ends(has_camera: bool) -> Iterator[Callable[[], bool]]:
-    """Let Ctrl-C end a camera, whose frames are still written: gives whether it was pressed. A second one is an error."""
-    pressed = False
-
-    def press(number: int, frame: Any) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, before)
-
-    before = signal.signal(signal.SIGINT, press) if has_camera else None
-    try:
-        yield lambda: pressed
-    finally:
-        if has_camera:
-            signal.signal(signal.SIGINT, before)

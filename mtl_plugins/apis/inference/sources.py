@@ -30,8 +30,6 @@ FRAMES_PER_SECOND = 25.0
 RESULTS = 'results.csv'
 _FRAME = re.compile(r'(.*)_\d{6,}')
 
-OnError = Callable[[str], None]
-
 
 @dataclass(frozen=True)
 class Stream:
@@ -68,9 +66,8 @@ _Item = tuple[str, Any, Stream | None]
 
 def read_frames(
     inputs: Any,
-    on_error: OnError | None = None,
+    on_error: Callable[[str], None] | None = None,
     max_frames: int | None = None,
-    stop: Callable[[], bool] | None = None,
     *,
     check: Callable[[int, int], Any] | None = None,
     prepare: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -88,7 +85,6 @@ def read_frames(
             of PIL, or an iterable of any of these.
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
         max_frames: Of each video or camera.
-        stop: Asked before each frame of a video or camera; True ends it there.
         check: Called with the height and width of a file before it is decoded; it raises `DataError` if they are too large.
         prepare: Changes each image after it is read, in the same thread.
         workers: Threads; 0 reads each image when it is asked for.
@@ -112,7 +108,7 @@ def read_frames(
         except DataError as error:
             return error if source in str(error) else DataError(f"The image '{source}' cannot be used: {error}")
 
-    items = _Lister(on_error, max_frames, stop, check).items(inputs)
+    items = _Lister(on_error, max_frames, check).items(inputs)
     for frame in map_in_order(load, items, workers) if workers else map(load, items):
         if isinstance(frame, Frame):
             yield frame
@@ -125,10 +121,9 @@ def read_frames(
 class _Lister:
     """Goes through inputs and gives each image a name of its own."""
 
-    def __init__(self, on_error: OnError | None, max_frames: int | None, stop: Any, check: Any) -> None:
+    def __init__(self, on_error: Callable[[str], None] | None, max_frames: int | None, check: Any) -> None:
         self.on_error, self.check = on_error, check
         self.max_frames = sys.maxsize if max_frames is None else max_frames
-        self.stop = stop or (lambda: False)
         self._arrays = itertools.count()
         self._names: set[str] = set()
 
@@ -174,7 +169,8 @@ class _Lister:
 
     def _items_of_stream(self, source: Path | int, name: str) -> Iterator[_Item]:
         is_camera = isinstance(source, int)
-        capture = cv2.VideoCapture(source if is_camera else str(source))
+        where = f'camera:{source}' if is_camera else str(source)
+        capture = cv2.VideoCapture(source if is_camera else where)
         try:
             if not capture.isOpened():
                 if is_camera:
@@ -189,17 +185,14 @@ class _Lister:
             except DataError as error:
                 raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
             name, fps = self._name(name), capture.get(cv2.CAP_PROP_FPS)
-            where = f'camera:{source}' if is_camera else str(source)
             stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, where)
-            number = 0
-            while number < self.max_frames and not self.stop():
+            for number in range(self.max_frames):
                 found, image = capture.read()
+                if not found and not number:
+                    raise CorruptFileError(f"'{source}' should have frames. None could be read.")
                 if not found:
                     break
                 yield f'{name}_{number:06d}', cv2.cvtColor(image, cv2.COLOR_BGR2RGB), stream
-                number += 1
-            if not number and not self.stop():
-                raise CorruptFileError(f"'{source}' should have frames. None could be read.")
         finally:
             capture.release()
 
@@ -306,16 +299,8 @@ def _read_list(path: Path) -> tuple[list[Path], Path]:
     return files, Path(folder if os.path.commonpath([folder, common]) == folder else common)
 
 
-def count_frames(paths: Iterable[str], max_frames: int | None = None) -> int | None:
-    """Return the number of images at paths, broken ones included; None if a camera or a video does not say."""
-    total = 0
-    for file, _ in name_inputs(list(paths)):
-        length = 1
-        if isinstance(file, int):
-            length = max_frames or 0
-        elif file.suffix.lower() in VIDEOS:
-            length = min(int(cv2.VideoCapture(str(file)).get(cv2.CAP_PROP_FRAME_COUNT)), max_frames or sys.maxsize)
-        if length <= 0:
-            return None
-        total += length
-    return total
+def count_images(paths: Sequence[str]) -> int | None:
+    """Return the number of images at paths, broken ones included; None if there are cameras or videos."""
+    files = [file for file, _ in name_inputs(paths)]
+    are_images = all(isinstance(file, Path) and file.suffix.lower() not in VIDEOS for file in files)
+    return len(files) if are_images else None

@@ -4,7 +4,6 @@ from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook, RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook, StepSeedHook
-from mtl_plugins.engine.hooks.submission_hook import SubmissionHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -17,5 +16,4 @@ __all__ = [
     'PreemptionHook',
     'RunRecordHook',
     'StepSeedHook',
-    'SubmissionHook',
 ]
