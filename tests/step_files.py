@@ -13,42 +13,6 @@ from mmengine.hooks import Hook
 PACKAGE = Path(__file__).resolve().parents[1] / 'mtl_plugins'
 
 
-class _Watch:
-    """Notes the file of every function of the package that is called."""
-
-    def __init__(self) -> None:
-        self.files: set[str] = set()
-
-    def start(self) -> None:
-        sys.setprofile(lambda frame, event, _: self.files.add(frame.f_code.co_filename) if event == 'call' else None)
-
-    def stop(self) -> list[str]:
-        sys.setprofile(None)
-        return sorted(str(Path(name).relative_to(PACKAGE)) for name in self.files if name.startswith(str(PACKAGE)))
-
-
-class _Start(Hook):
-    """The first hook before the second iteration."""
-
-    def __init__(self, watch: _Watch) -> None:
-        self.watch = watch
-
-    def before_train_iter(self, runner, batch_idx: int, data_batch=None) -> None:
-        if batch_idx == 1:
-            self.watch.start()
-
-
-class _Stop(Hook):
-    """The last hook after it."""
-
-    def __init__(self, watch: _Watch) -> None:
-        self.watch, self.found = watch, []
-
-    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if batch_idx == 1:
-            self.found = self.watch.stop()
-
-
 def files_of_a_step(config_file: str | None = None) -> list[str]:
     """Names, below the package, of the files whose functions run in one training iteration of a config on generated data."""
     from mtl_plugins.registry import RUNNERS
@@ -60,12 +24,18 @@ def files_of_a_step(config_file: str | None = None) -> list[str]:
         config = load_config(config_file or str(EPOCH_CONFIG), {**SHRINK, 'train_cfg.max_epochs': 1}, str(root))
         set_work_dir(config, f'{folder}/run')
         runner = RUNNERS.build(config)
-        watch = _Watch()
-        stop = _Stop(watch)
-        runner._hooks.insert(0, _Start(watch))
-        runner._hooks.append(stop)
+        files: set[str] = set()
+        first, last = Hook(), Hook()
+        first.before_train_iter = lambda runner, batch_idx, **_: sys.setprofile(_note(files) if batch_idx == 1 else None)
+        last.after_train_iter = lambda *_, **__: sys.setprofile(None)
+        runner._hooks.insert(0, first)
+        runner._hooks.append(last)
         runner.train()
-    return stop.found
+    return sorted(str(Path(name).relative_to(PACKAGE)) for name in files if name.startswith(str(PACKAGE)))
+
+
+def _note(files: set[str]):
+    return lambda frame, event, _: files.add(frame.f_code.co_filename) if event == 'call' else None
 
 
 if __name__ == '__main__':

@@ -12,7 +12,7 @@ from torch import nn
 
 from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
-from tests.tiny import EPOCH_CONFIG, ROOT
+from tests.tiny import ROOT
 
 README = (ROOT / 'configs/README.md').read_text()
 NETWORK = 'r18-d16_1xb16-32e_miniscapes-256x256.py'
@@ -119,27 +119,3 @@ def test_polynomial_decay_by_epoch_and_by_iteration(per_iteration):
                 poly.step()
         if poly.by_epoch:
             poly.step()
-
-
-@pytest.mark.filterwarnings('ignore:Detected call of `scheduler.step')
-def test_warm_up_multiplies_the_decay():
-    config = load_config(str(EPOCH_CONFIG.with_name('joint_r18-d16_1xb16-32e_adamw-warmup_miniscapes-256x256.py')))
-    wrapper = build_optim_wrapper(two_parts(), config.optim_wrapper)
-    assert isinstance(wrapper.optimizer, torch.optim.AdamW) and wrapper.optimizer.defaults['weight_decay'] == 0.01
-    both = schedulers(config, wrapper, epoch_length=40)
-    for iteration in range(32 * 40):
-        rise = min(1, 0.01 + 0.99 * iteration / 499)
-        assert math.isclose(wrapper.get_lr()['lr'][0], 1e-4 * rise * (1 - iteration / 1279) ** 0.9, rel_tol=1e-6)
-        for scheduler in both:
-            scheduler.step()
-
-
-def test_a_slower_encoder():
-    config = load('optim_wrapper.paramwise_cfg.custom_keys.backbone.lr_mult=0.1')
-    network = two_parts()
-    rates = {
-        parameter: group['lr']
-        for group in build_optim_wrapper(network, config.optim_wrapper).optimizer.param_groups
-        for parameter in group['params']
-    }
-    assert math.isclose(rates[network['backbone'].weight], 1e-5) and rates[network['decode_head'].weight] == 1e-4

@@ -105,28 +105,8 @@ def _text(path: Path) -> str:
     return path.read_text() if path.suffix == '.py' else ''
 
 
-def rewrite(markdown: str, uri: str) -> str:
-    files = [SimpleNamespace(src_uri=name) for name in ('README.md', 'metrics.md', 'configs/joint/README.md', 'images/a.png')]
-    return repository_pages.on_page_markdown(markdown, SimpleNamespace(file=SimpleNamespace(src_uri=uri)), None, files)
-
-
-@pytest.mark.parametrize(
-    ('uri', 'markdown', 'expected'),
-    [
-        ('configs/joint/README.md', '[a](../../docs/metrics.md#depth)', '[a](../../metrics.md#depth)'),
-        ('metrics.md', '[a](../configs/joint)', '[a](configs/joint/README.md)'),
-        ('README.md', '![a](docs/images/a.png)', '![a](images/a.png)'),
-        # Not in the site.
-        ('metrics.md', 'See [`tools`](../tools).', 'See `tools`.'),
-        ('metrics.md', '```\n[a](../tools)\n```', '```\n[a](../tools)\n```'),
-        ('metrics.md', '[a](https://arxiv.org) [b](#depth)', '[a](https://arxiv.org) [b](#depth)'),
-    ],
-)
-def test_links_of_the_repository_become_links_of_the_site(uri, markdown, expected):
-    assert rewrite(markdown, uri) == expected
-
-
 def test_a_link_to_nothing_is_a_warning_which_strict_makes_an_error(caplog):
-    rewrite('[a](../no/such/file.md)', 'metrics.md')
+    files, page = [SimpleNamespace(src_uri='metrics.md')], SimpleNamespace(file=SimpleNamespace(src_uri='metrics.md'))
+    repository_pages.on_page_markdown('[a](../no/such/file.md)', page, None, files)
     (record,) = caplog.records
     assert record.name.startswith('mkdocs.') and 'docs/metrics.md links to ../no/such/file.md' in record.message

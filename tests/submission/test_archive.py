@@ -4,7 +4,6 @@ import io
 import os
 import re
 import zipfile
-from datetime import datetime
 
 import pytest
 
@@ -98,14 +97,8 @@ def test_missing_checkpoint_and_images(submission, tmp_path):
 
 
 def test_run_name():
-    assert make_run_name(7, 'joint', datetime(2025, 3, 14, 15, 59), 'a1b2c') == 'T07_0314-1559_joint_a1b2c'
     assert re.fullmatch(r'T12_\d{4}-\d{4}_my-run_[0-9a-f]{5}', make_run_name(12, 'my-run'))
-    assert make_run_name(1, 'x') != make_run_name(1, 'x')
-    for bad in (
-        dict(team=100, name='x'),
-        dict(team=1, name='a/b'),
-        dict(team=1, name=''),
-        dict(team=1, name='x', suffix='xyzab'),
-    ):
+    assert make_run_name(1, 'x').startswith('T01_') and make_run_name(1, 'x') != make_run_name(1, 'x')
+    for bad in ((100, 'x'), (1, 'a/b'), (1, '')):
         with pytest.raises(ValueError, match='should'):
-            make_run_name(**(dict(team=1, name='x') | bad))
+            make_run_name(*bad)

@@ -1,10 +1,6 @@
-import json
-import runpy
 import stat
 import struct
-import sys
 import zipfile
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,12 +10,8 @@ from PIL import Image
 
 from mtl_plugins.errors import DataError, UserError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
-from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.depth_codec import decode_depth, encode_depth
 from mtl_plugins.submission.grader import grade_submission
-
-ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / 'tools' / 'submission_tools' / 'grade_submission.py'
 
 
 def _validation(submission, tasks):
@@ -179,8 +171,10 @@ def test_random_damage_never_escapes_as_another_error(submission):
     assert refused > 100
 
 
-def test_bad_labels(submission, tmp_path):
+def test_bad_labels_and_no_archive(submission, tmp_path):
     archive = submission.write(tasks=('depth',)).pack(tasks=('depth',))
+    with pytest.raises(UserError, match=r'Cannot open the archive .*nowhere\.zip: No such file'):
+        grade_submission(tmp_path / 'nowhere.zip', submission.labels)
     with pytest.raises(DataError, match='should hold the label folders'):
         grade_submission(archive, tmp_path / 'nowhere')
     (submission.labels / 'depth').rename(submission.labels / 'hidden')
@@ -189,34 +183,6 @@ def test_bad_labels(submission, tmp_path):
     (submission.labels / 'depth').mkdir()
     with pytest.raises(DataError, match=r'holds no file named <index>\.png'):
         grade_submission(archive, submission.labels)
-
-
-def _run_tool(monkeypatch, *arguments):
-    """Runs the tool in this process, which has torch imported, and returns its exit status."""
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    with pytest.raises(SystemExit) as caught:
-        runpy.run_path(str(TOOL), run_name='__main__')
-    return caught.value.code
-
-
-def test_tool(submission, tmp_path, monkeypatch, capsys):
-    archive = submission.write().pack()
-    out = tmp_path / 'new' / 'scores.json'
-    assert _run_tool(monkeypatch, archive, '--labels', submission.labels, '--json', out) == 0
-    printed = capsys.readouterr()
-    assert not printed.err
-    assert 'si_log_rmse' in printed.out and 'multitask' in printed.out
-    scores = json.loads(out.read_text())
-    assert scores == grade_submission(archive, submission.labels)
-    assert {f'metrics_task_semseg/{name}' for name in CLASSES} < set(scores)
-    assert [path.name for path in out.parent.iterdir()] == ['scores.json']
-
-
-def test_tool_refuses_in_one_sentence(submission, tmp_path, monkeypatch, capsys):
-    out = tmp_path / 'scores.json'
-    assert _run_tool(monkeypatch, tmp_path / 'nowhere.zip', '--labels', submission.labels, '--json', out) == 1
-    assert capsys.readouterr().err == f'error: Cannot open the archive {tmp_path}/nowhere.zip: No such file or directory.\n'
-    assert not out.exists()
 
 
 def test_images_without_valid_depth_do_not_count(submission):

@@ -1,5 +1,3 @@
-import errno
-import os
 import threading
 import time
 
@@ -44,7 +42,7 @@ def test_bad_predictions_name_the_image(tmp_path, maps, message):
 
 
 def test_an_error_in_the_background_stops_the_next_add(tmp_path):
-    open_writer = SubmissionWriter(tmp_path, DEPTH, num_threads=1)
+    open_writer = SubmissionWriter(tmp_path, DEPTH)
     open_writer.add('0', dict(depth=METRES * np.inf))
     with pytest.raises(SubmissionError, match='Image 0: `depth` should be finite'):
         for index in range(1, 1000):
@@ -59,31 +57,11 @@ def test_an_error_of_the_model_is_not_hidden_by_one_of_the_writer(tmp_path):
         raise KeyError('model')
 
 
-def test_full_disk_is_one_sentence_and_leaves_no_half_file(tmp_path, monkeypatch):
-    with SubmissionWriter(tmp_path, DEPTH) as open_writer:
-        open_writer.add('0', dict(depth=METRES))
-    before = (tmp_path / 'predictions/depth/0.png').read_bytes()
-
-    def full(self, data):
-        with open(self, 'wb') as file:
-            file.write(data[:10])
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-    monkeypatch.setattr('pathlib.Path.write_bytes', full)
-    with (
-        pytest.raises(SubmissionError, match=r'^The disk is full: cannot write .*/0\.png\. Nothing was written; an earlier'),
-        SubmissionWriter(tmp_path, DEPTH) as open_writer,
-    ):
-        open_writer.add('0', dict(depth=METRES * 2))
-    assert [path.name for path in (tmp_path / 'predictions/depth').iterdir()] == ['0.png']
-    assert (tmp_path / 'predictions/depth/0.png').read_bytes() == before
-
-
 def test_the_queue_is_bounded(tmp_path, monkeypatch):
     """A model faster than the disk must wait, or the predictions of the whole split pile up in memory."""
     gate = threading.Event()
     monkeypatch.setattr(DepthMap, 'to_png', lambda self, codes: gate.wait() and b'')
-    open_writer = SubmissionWriter(tmp_path, DEPTH, num_threads=1)
+    open_writer = SubmissionWriter(tmp_path, DEPTH)
     added = []
 
     def add_all():
@@ -94,10 +72,10 @@ def test_the_queue_is_bounded(tmp_path, monkeypatch):
     thread = threading.Thread(target=add_all)
     thread.start()
     deadline = time.monotonic() + 60
-    while len(added) < 8 and time.monotonic() < deadline:
+    while len(added) < 16 and time.monotonic() < deadline:
         time.sleep(0.01)
     time.sleep(0.2)
-    assert len(added) == 8
+    assert len(added) == 16
     gate.set()
     thread.join()
     open_writer.close()
@@ -109,8 +87,6 @@ def test_bad_arguments(tmp_path):
         SubmissionWriter(tmp_path, {})
     with pytest.raises(ValueError, match=r"`rounding` should be 'nearest' or 'truncate'"):
         SubmissionWriter(tmp_path, DEPTH, rounding='up')
-    with pytest.raises(ValueError, match=r'`num_threads` should be at least 1'):
-        SubmissionWriter(tmp_path, DEPTH, num_threads=0)
     with pytest.raises(SubmissionError, match=r"Image '../x': the name should have no folder"):
         SubmissionWriter(tmp_path, DEPTH).add('../x', dict(depth=METRES))
     blocked = tmp_path / 'file'

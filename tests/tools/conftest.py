@@ -4,7 +4,7 @@ import importlib.util
 import shutil
 import sys
 from pathlib import Path
-from types import SimpleNamespace
+from typing import NamedTuple
 
 import pytest
 
@@ -29,15 +29,27 @@ def call_tool(tool: str, *arguments: object) -> int:
     return caught.value.code
 
 
+class Ended(NamedTuple):
+    """Exit code, standard output and standard error of a tool."""
+
+    code: int
+    out: str
+    err: str
+
+    def check_refused(self, *words: str) -> None:
+        """Fail unless the tool ended with one sentence that has these words."""
+        errors = [line for line in self.err.splitlines() if line.startswith('error: ')]
+        assert self.code == 1 and len(errors) == 1 and 'Traceback' not in self.err, self.err
+        assert all(word in errors[0] for word in words), errors
+
+
 @pytest.fixture
 def run_cli(capsys):
-    """``run_cli('train', arg, ...)`` gives exit code, standard output and standard error."""
+    """``run_cli('train', arg, ...)`` gives how the tool ended."""
 
-    def run(tool: str, *arguments: object) -> SimpleNamespace:
+    def run(tool: str, *arguments: object) -> Ended:
         capsys.readouterr()
-        code = call_tool(tool, *arguments)
-        captured = capsys.readouterr()
-        return SimpleNamespace(code=code, out=captured.out, err=captured.err)
+        return Ended(call_tool(tool, *arguments), *capsys.readouterr())
 
     return run
 

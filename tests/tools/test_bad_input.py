@@ -22,11 +22,12 @@ def own_data(data_root, tmp_path):
 
 @pytest.fixture
 def train(run_cli, tiny_config_file, tmp_path):
-    def run(data_root, *arguments):
+    """``train(data_root, words, arguments)`` is refused in a sentence with these words, and leaves no checkpoint."""
+
+    def run(data_root, words, *arguments):
         result = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, *arguments)
-        assert result.code == 1
-        assert result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
-        return result.err
+        result.check_refused(*words)
+        assert result.err.count('\n') == 1 and not list((tmp_path / 'run').glob('*.pth')), result.err
 
     return run
 
@@ -54,46 +55,36 @@ def _rgb(path):
 
 
 @pytest.mark.parametrize(
-    ('file', 'damage', 'words'),
+    ('file', 'damage', 'words', 'options'),
     [
-        ('rgb/3.jpg', _cut, ['truncated']),
-        ('rgb/3.jpg', lambda path: path.write_bytes(b'no image'), []),
-        ('semseg/3.png', _cut, []),
-        ('semseg/3.png', _bad_id, ['77']),
-        ('semseg/3.png', _other_size, ['16', '32']),
-        ('depth/3.png', _sixteen_bit, ['16']),
-        ('depth/3.png', _rgb, []),
-        ('depth/3.png', lambda path: path.unlink(), []),
+        ('rgb/3.jpg', _cut, ['truncated'], []),
+        # PyTorch wraps the error of a worker process into a text with its whole traceback.
+        ('rgb/3.jpg', _cut, [], ['--cfg-options', 'train_dataloader.worker_type=process']),
+        ('rgb/3.jpg', lambda path: path.write_bytes(b'no image'), [], []),
+        ('semseg/3.png', _cut, [], []),
+        ('semseg/3.png', _bad_id, ['77'], []),
+        ('semseg/3.png', _other_size, ['16', '32'], []),
+        ('depth/3.png', _sixteen_bit, ['16'], []),
+        ('depth/3.png', _rgb, [], []),
+        ('depth/3.png', lambda path: path.unlink(), [], []),
     ],
 )
-def test_a_bad_file_is_named(own_data, train, file, damage, words):
+def test_a_bad_file_is_named(own_data, train, file, damage, words, options):
     path = own_data / 'train' / file
     damage(path)
-    error = train(own_data)
-    assert str(path) in error
-    for word in words:
-        assert word in error
-
-
-def test_a_bad_file_is_named_from_a_worker_process_too(own_data, train):
-    # PyTorch wraps the error of a worker process into a text with its whole traceback.
-    path = own_data / 'train' / 'rgb' / '3.jpg'
-    _cut(path)
-    assert str(path) in train(own_data, '--cfg-options', 'train_dataloader.worker_type=process')
+    train(own_data, (str(path), *words), *options)
 
 
 def test_a_missing_data_root_says_how_to_make_one(train, tmp_path):
-    error = train(tmp_path / 'nowhere')
-    assert 'nowhere' in error and 'make_dataset.py' in error
+    train(tmp_path / 'nowhere', ('nowhere', 'make_dataset.py'))
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
-def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, train, tmp_path, split):
+def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, train, split):
     shutil.rmtree(own_data / split)
-    assert split in train(own_data)
+    train(own_data, [split])
     (own_data / split / 'rgb').mkdir(parents=True)
-    assert split in train(own_data)
-    assert not list((tmp_path / 'run').glob('*.pth'))
+    train(own_data, [split])
 
 
 @pytest.mark.parametrize(
@@ -121,27 +112,8 @@ def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, trai
         ('val_evaluator.tasks=[flow]', ["'flow'"]),
     ],
 )
-def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, option, words, tmp_path):
-    error = train(data_root, '--cfg-options', option)
-    for word in words:
-        assert word in error
-    assert not list((tmp_path / 'run').glob('*.pth'))
-
-
-def test_an_unknown_key_in_the_config_file_is_refused(train, tiny_config_file, data_root):
-    with tiny_config_file.open('a') as file:
-        file.write("val_evaluator = dict(type='MultiTaskMetric', task=['semseg'])\n")
-    error = train(data_root)
-    assert '`task`' in error and '`val_evaluator`' in error and '`tasks`' in error
-
-
-def test_a_config_that_is_missing_or_broken(run_cli, tmp_path):
-    result = run_cli('train', tmp_path / 'nowhere.py')
-    assert result.code == 1 and 'nowhere.py does not exist' in result.err
-    broken = tmp_path / 'broken.py'
-    broken.write_text('model = dict(\n')
-    result = run_cli('train', broken)
-    assert result.code == 1 and 'broken.py cannot be read' in result.err and result.err.count('\n') == 1
+def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, option, words):
+    train(data_root, words, '--cfg-options', option)
 
 
 def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_root, tmp_path):
@@ -155,8 +127,7 @@ def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_ro
             ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--resume', checkpoint),
         ):
             result = run_cli(*arguments, '--data-root', data_root)
-            assert result.code == 1
-            assert words in result.err and result.err.count('\n') == 1, result.err
+            result.check_refused(words)
 
 
 @pytest.mark.parametrize(
@@ -174,7 +145,4 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(run_cli, monkey
     for name in [name for name in sys.modules if name.startswith(gone)]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    result = run_cli(tool, *arguments)
-    assert (
-        result.code == 1 and result.err == f"error: This needs the package {package}. Install it: pip install -e '.[{extra}]'.\n"
-    )
+    run_cli(tool, *arguments).check_refused(f"error: This needs the package {package}. Install it: pip install -e '.[{extra}]'.")

@@ -8,7 +8,6 @@ from yapf.yapflib import yapf_api
 
 from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.engine.runner import RunConfig
-from mtl_plugins.errors import ConfigError
 from tests.tiny import EPOCH_CONFIG
 
 
@@ -51,15 +50,3 @@ def test_data_root_reaches_all_loaders_and_the_option_beats_the_variable(monkeyp
         config = load_config(str(EPOCH_CONFIG), data_root=given)
         loaders = (config.train_dataloader, config.val_dataloader, config.test_dataloader)
         assert {loader.dataset.data_root for loader in loaders} == {expected}
-
-
-def test_a_class_of_another_package_keeps_its_own_check(tmp_path):
-    path = tmp_path / 'config.py'
-    path.write_text(f"_base_ = ['{EPOCH_CONFIG}']\noptim_wrapper = dict(optimizer=dict(type='Adam', lr=1e-3, eps=1e-6))\n")
-    assert load_config(str(path)).optim_wrapper.optimizer.eps == 1e-6
-
-
-def test_an_unknown_argument_names_class_place_and_nearest_key():
-    # mmengine adds a mistyped key silently.
-    with pytest.raises(ConfigError, match=r'DilatedResNet takes no `output_strid`. Did you mean `output_stride`\?'):
-        load_config(str(EPOCH_CONFIG), {'model.backbone.output_strid': 8})
