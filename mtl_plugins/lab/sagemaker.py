@@ -19,10 +19,8 @@ from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.utils.files import make_folder
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
-LINKS = Path('/tmp/mtl_data')
 # Hyper-parameters that are not keys of the config.
 _OWN = ('config', 'amp', 'no-submission', 'checkpoint-dir')
-_SPLITS = dict(train='train', training='train', val='val', validation='val', test='test')
 
 
 def train() -> int:
@@ -51,12 +49,12 @@ def run(command: list[str]) -> int:
             signal.signal(number, handler)
 
 
-def training_command(environment: Mapping[str, str], work_dir: Path, links: Path = LINKS) -> list[str]:
+def training_command(environment: Mapping[str, str], work_dir: Path) -> list[str]:
     """Return the command that trains on this node, or continues the run in ``work_dir``.
 
     ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false) and ``checkpoint-dir``. Any other one is
     a key of the config, such as ``train_dataloader.batch_size``. ``$SM_CHANNEL_<NAME>`` in a value stands for the folder of a
-    channel. ``links`` is made for channels that hold a split each.
+    channel.
 
     Raises:
         ConfigError: If the hyper-parameters cannot be read, name no config, or a flag is neither true nor false.
@@ -66,7 +64,7 @@ def training_command(environment: Mapping[str, str], work_dir: Path, links: Path
     if not parameters.get('config'):
         raise ConfigError('The hyper-parameter `config` should name a config file, such as configs/joint/NAME.py. Found none.')
     command = [str(parameters['config']), '--work-dir', str(work_dir)]
-    command += ['--data-root', str(find_data(environment, links))]
+    command += ['--data-root', str(find_data(environment))]
     checkpoint = resume_point(work_dir)
     if checkpoint is not None:
         command += ['--resume', str(checkpoint)]
@@ -87,24 +85,15 @@ def training_command(environment: Mapping[str, str], work_dir: Path, links: Path
     return [*launcher, str(TOOLS / 'train.py'), *command, '--launcher', 'pytorch']
 
 
-def find_data(environment: Mapping[str, str], links: Path) -> Path:
-    """Return the data root: a channel that holds ``train/``, or a folder of links to channels named after the splits."""
+def find_data(environment: Mapping[str, str]) -> Path:
+    """Return the data root: the first channel that holds a folder ``train``."""
     prefix = 'SM_CHANNEL_'
-    folders = {name[len(prefix) :].lower(): Path(path) for name, path in environment.items() if name.startswith(prefix)}
-    for path in folders.values():
+    channels = {name.removeprefix(prefix).lower(): Path(path) for name, path in environment.items() if name.startswith(prefix)}
+    for path in channels.values():
         if (path / 'train').is_dir():
             return path
-    splits = {_SPLITS[name]: path for name, path in folders.items() if name in _SPLITS and (path / 'rgb').is_dir()}
-    if 'train' not in splits:
-        raise DataNotFoundError(
-            'A channel should hold a data set with a folder train/, or the channels train, val and test a split each with a '
-            f'folder rgb/. Found {", ".join(f"{name} ({path})" for name, path in sorted(folders.items())) or "no channel"}.'
-        )
-    make_folder(links, DataNotFoundError)
-    for split, path in splits.items():
-        (links / split).unlink(missing_ok=True)
-        (links / split).symlink_to(path)
-    return links
+    found = ', '.join(f'{name} ({path})' for name, path in sorted(channels.items())) or 'no channel'
+    raise DataNotFoundError(f'A channel should hold a data set with a folder train/. Found {found}.')
 
 
 def resume_point(work_dir: Path) -> str | Path | None:

@@ -74,8 +74,7 @@ def test_a_job_trains_leaves_its_results_and_goes_on_on_another_machine(
 
 
 def test_hyper_parameters_channels_and_hosts_become_arguments(tmp_path):
-    for split in ('training', 'validation'):
-        (tmp_path / split / 'rgb').mkdir(parents=True)
+    (tmp_path / 'training' / 'train').mkdir(parents=True)
     parameters = {
         'config': 'configs/joint/any.py',
         'amp': 'true',
@@ -84,21 +83,15 @@ def test_hyper_parameters_channels_and_hosts_become_arguments(tmp_path):
         'model.backbone.out_indices': [0, 1],
         'model.backbone.init_cfg.checkpoint': '$SM_CHANNEL_WEIGHTS/r18.pth',
     }
-    channels = dict(training=tmp_path / 'training', validation=tmp_path / 'validation', weights=tmp_path / 'weights')
-    environment = _environment(tmp_path, parameters, **channels)
-    command = training_command(environment, tmp_path / 'checkpoints', tmp_path / 'links')
+    environment = _environment(tmp_path, parameters, weights=tmp_path / 'weights', training=tmp_path / 'training')
+    command = training_command(environment, tmp_path / 'checkpoints')
     assert command == [
         sys.executable, str(ROOT / 'tools/train.py'), 'configs/joint/any.py', '--work-dir', str(tmp_path / 'checkpoints'),
-        '--data-root', str(tmp_path / 'links'), '--amp', '--cfg-options', 'train_dataloader.batch_size=8',
+        '--data-root', str(tmp_path / 'training'), '--amp', '--cfg-options', 'train_dataloader.batch_size=8',
         'model.backbone.out_indices=[0,1]', f'model.backbone.init_cfg.checkpoint={tmp_path}/weights/r18.pth',
     ]  # fmt: skip
-    assert {path.name: path.resolve() for path in (tmp_path / 'links').iterdir()} == {
-        'train': tmp_path / 'training',
-        'val': tmp_path / 'validation',
-    }
-
     environment.update(SM_NUM_GPUS='4', SM_HOSTS='["algo-2", "algo-1"]', SM_CURRENT_HOST='algo-2')
-    command = training_command(environment, tmp_path / 'checkpoints', tmp_path / 'links')
+    command = training_command(environment, tmp_path / 'checkpoints')
     assert command[1] == str(ROOT / 'tools/launch.py') and command[-2:] == ['--launcher', 'pytorch']
     assert {'--nnodes=2', '--node-rank=1', '--master-addr=algo-1', '--nproc-per-node=4'} <= set(command)
 
@@ -122,7 +115,7 @@ def test_a_pointer_without_its_checkpoint_gives_way_to_the_newest_there_is(tmp_p
 
 def test_what_a_job_lacks_is_said_in_a_sentence(tmp_path):
     def command(parameters, **channels):
-        return training_command(_environment(tmp_path, parameters, **channels), tmp_path / 'checkpoints', tmp_path / 'links')
+        return training_command(_environment(tmp_path, parameters, **channels), tmp_path / 'checkpoints')
 
     with pytest.raises(ConfigError, match=r'hyper-parameter `config` should name a config file.*Found none'):
         command({})
@@ -132,4 +125,4 @@ def test_what_a_job_lacks_is_said_in_a_sentence(tmp_path):
     with pytest.raises(ConfigError, match=r"hyper-parameter `amp` should be true or false. Found 'maybe'"):
         command({'config': 'c.py', 'amp': 'maybe'}, training=tmp_path / 'data')
     with pytest.raises(ConfigError, match=r"`SM_HPS` should be a JSON object.*Found '\['"):
-        training_command({'SM_HPS': '['}, tmp_path, tmp_path)
+        training_command({'SM_HPS': '['}, tmp_path)
