@@ -1,5 +1,7 @@
 """Errors meant for the person at the terminal: one sentence saying what was found, what was expected, what to do next."""
 
+from collections.abc import Sequence
+
 
 class UserError(RuntimeError):
     """Base of the errors that the command-line tools print as one line, without a stack trace."""
@@ -11,6 +13,12 @@ class ConfigError(UserError):
 
 class ArgumentError(UserError, ValueError):
     """An argument of a class or function has a value that it does not accept; the message says which are accepted."""
+
+
+def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
+    """Raise ArgumentError if the value of an argument is none of the choices."""
+    if value not in choices:
+        raise ArgumentError(f'`{name}` should be one of {list(choices)}. Found {value!r}.')
 
 
 class CheckpointError(UserError):

@@ -1,4 +1,4 @@
-"""Segmentation by asking where a class is: attention and head, loss of a mask, task, and the model of them."""
+"""Segmentation by asking where a class is: attention and head, loss of a mask, task, model."""
 
 import math
 from collections.abc import Sequence
@@ -9,11 +9,10 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
 from mtl_plugins.models.decode_heads.heads import width_of
-from mtl_plugins.models.decode_heads.transformer_heads import check_choice
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import MODELS
@@ -33,8 +32,7 @@ class ClassAttention(nn.Module):
     * ``'cosine'``: ``s q . k / (|q| |k|)`` with a learned ``s > 0``.
     * ``'additive'``: ``w . tanh(q + k)`` with a learned w (arXiv 1409.0473).
 
-    Neither query nor key has a bias: the rows of the query's weight can express it, and in a dot product that of the key adds
-    the same to every position, which the softmax takes out again. ArgumentError if ``kind`` is another.
+    A bias of query or key would add nothing: the query's weight can express it, and the softmax takes out that of the key.
     """
 
     def __init__(self, in_channels: int, num_classes: int, *, channels: int = 256, kind: str = 'scaled_dot') -> None:
@@ -69,8 +67,7 @@ class ClassAttention(nn.Module):
         """Attend from ``classes`` ``(B, N)`` to ``features`` ``(B, C, H, W)``.
 
         Returns:
-            Attention ``(B, N, H, W)``; queries ``(B, N, D)``; and the attended values ``(B, N, D)``, the mean of the positions'
-            values under the attention.
+            Attention ``(B, N, H, W)``; queries ``(B, N, D)``; and the mean of the values under the attention, ``(B, N, D)``.
         """
         features_BPC = features.flatten(2).transpose(1, 2)
         query_BND = self.query(F.one_hot(classes, self.num_classes).to(self.query.weight.dtype))
@@ -83,13 +80,11 @@ class ClassAttention(nn.Module):
 class ClassAttentionHead(BaseModule):
     """A class attends to the coarsest features; what it finds goes through a map head that gives one logit per pixel.
 
-    The features times the attention alone would not say which class was asked for: of a dog, the answer to "cat?" would look
-    like the answer to "dog?"; and what an untrained attention overlooks could never be found. So three things go to the map
-    head, mixed by a 1x1 convolution to ``channels``:
+    The attended features alone would not say which class was asked for, and what an untrained attention overlooks could never be
+    found. So three things go to the map head, mixed by a 1x1 convolution to ``channels``:
 
     * the features,
-    * the features, multiplied by the attention divided by its maximum over the image, which keeps their scale whether the
-      attention is flat or peaked, and
+    * the features, multiplied by the attention divided by its maximum over the image, and
     * the class's query plus its attended values, normalised, the same vector at every position.
 
     Finer maps of the pyramid pass unchanged, for map heads with skips. For N classes the encoder runs once, and everything
@@ -100,9 +95,6 @@ class ClassAttentionHead(BaseModule):
         out_channels: Name of the one task and its number of classes.
         channels: Width of queries, keys and values, and of what goes to the map head.
         attention: Kind of the scores, as in :class:`ClassAttention`.
-
-    Raises:
-        ArgumentError: If there is not exactly one task, or no such kind of attention.
     """
 
     def __init__(
@@ -164,26 +156,21 @@ class UpsampledMaskLoss(nn.Module):
 
     Args:
         dice_weight: Weight >= 0 of the Dice loss.
-        ignore_index: The label of pixels that do not count.
-
-    Raises:
-        ArgumentError: If ``dice_weight`` is negative.
     """
 
     name = 'mask'
 
-    def __init__(self, *, dice_weight: float = 0.0, ignore_index: int = IGNORE_LABEL) -> None:
+    def __init__(self, *, dice_weight: float = 0.0) -> None:
         super().__init__()
         if dice_weight < 0:
             raise ArgumentError(f'`dice_weight` should not be negative. Found {dice_weight}.')
         self.dice_weight = dice_weight
-        self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of logits ``(B, 1, h, w)`` against labels ``(B, H, W)``: 0, 1 or ``ignore_index``."""
+        """Loss of logits ``(B, 1, h, w)`` against labels ``(B, H, W)``: 0, 1 or 255 (ignored)."""
         with torch.autocast(logits.device.type, enabled=False):
             logits = F.interpolate(logits.float(), size=target.shape[-2:], mode='bilinear', align_corners=False).squeeze(1)
-            valid = (target != self.ignore_index).float()
+            valid = (target != IGNORE_LABEL).float()
             label = (target == 1).float()
             entropy = F.binary_cross_entropy_with_logits(logits, label, weight=valid, reduction='sum')
             loss = entropy / valid.sum().clamp(min=1)
@@ -204,19 +191,13 @@ class ClassMaskTask(DenseTask):
     """A logit per class and pixel that says whether it is that class; label 0 is what is none of them.
 
     Class number n, from 0, is label n + 1. A pixel's label is that of the most confident class if its probability is above the
-    threshold, else 0: labels mean what those of a :class:`SemSegTask` with ``num_classes`` mean.
-
-    Test-time views are merged by the ``'mean'`` or the ``'max'`` of the probabilities of each class.
+    threshold, else 0. Test-time views are merged by the ``'mean'`` or the ``'max'`` of the probabilities of each class.
 
     Args:
         num_classes: Number of labels with the background, 2..255.
         threshold: Least probability of a class, in (0, 1).
         absent_prob: Probability with which :meth:`sample_classes` takes a class that the image does not hold.
-        **kwargs: ``loss``, the config of a loss on coarse logits and fine binary labels, :class:`UpsampledMaskLoss` by default,
-            and ``label``, as in :class:`DenseTask`.
-
-    Raises:
-        ArgumentError: If an argument is out of its range.
+        **kwargs: ``loss``, :class:`UpsampledMaskLoss` by default, and ``label``, as in :class:`DenseTask`.
     """
 
     default_loss = 'UpsampledMaskLoss'
@@ -300,14 +281,10 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     """A :class:`MultiTaskSegmentor` whose head, :class:`ClassAttentionHead`, takes the class that is asked for.
 
     In training each image is asked for one class, which the task samples, and learns its binary mask. Otherwise every image is
-    asked for all classes, with one pass through the encoder, and the task merges the masks into a label map: predictions,
-    evaluation and test-time augmentation are those of the parent.
+    asked for all classes, and the task merges the masks into a label map.
 
     Args are those of :class:`MultiTaskSegmentor`; ``tasks`` holds one, a :class:`ClassMaskTask`, and there is no
     ``auxiliary_head``.
-
-    Raises:
-        ArgumentError: If ``tasks`` holds something else, or there is an ``auxiliary_head``.
     """
 
     def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
@@ -336,8 +313,5 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
 
     @torch.no_grad()
     def attend(self, inputs: Tensor) -> Tensor:
-        """The attention of every class over normalised images: ``(B, num_classes, h, w)``, on the grid of the features.
-
-        It sums to 1 over that grid, which covers the padding of the inputs too.
-        """
+        """The attention of every class over normalised images: ``(B, num_classes, h, w)``, on the grid of the features."""
         return self.decode_head.attend(self.encode(inputs)).float()

@@ -1,9 +1,6 @@
 """Self-distillation without labels: DINO (arXiv 2104.14294).
 
-From the loader's views to the loss: preprocessor, projection head, loss, model. Its hooks are in ``engine/hooks/dino_hooks.py``,
-its metric in ``evaluation/metrics.py``, the crops in ``datasets/transforms/multi_crop.py``.
-
-Axes: V views, G global views (the first of the V), B images, K outputs of the projection head.
+Preprocessor, projection head, loss, model. Axes: V views, G global views (the first of the V), B images, K outputs of the head.
 """
 
 import copy
@@ -18,7 +15,7 @@ from mmengine.model import BaseModel, BaseModule
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
 from mtl_plugins.registry import MODELS
 
@@ -34,14 +31,13 @@ class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
     Args:
         mean: Per channel, on 0..255.
         std: Per channel, on 0..255.
-        non_blocking: Let the copy to the device return early; needs pinned memory.
 
     Raises:
-        ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose views are not ``(B, H, W, 3)``.
+        ArgumentError: On a batch whose views are not ``(B, H, W, 3)``.
     """
 
-    def __init__(self, *, mean: Sequence[float], std: Sequence[float], non_blocking: bool = True) -> None:
-        super().__init__(mean=mean, std=std, labels={}, non_blocking=non_blocking)
+    def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__(mean=mean, std=std, labels={})
 
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
@@ -54,10 +50,7 @@ class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
 
 
 class NormalisedLinear(nn.Module):
-    """Cosines between the input and each of ``out_channels`` learned directions: a weight-normalised layer of fixed norm 1.
-
-    Normalisation and product are in float32 whatever autocast says: the loss divides cosines by a small temperature.
-    """
+    """Cosines between the input and each of ``out_channels`` learned directions, in float32 whatever autocast says."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -80,11 +73,8 @@ class DINOHead(BaseModule):
         bottleneck_channels: Width of what is normalised.
         out_channels: Outputs K; the paper has 65536, small data need far fewer.
         num_layers: Linear layers of the MLP, the one to the bottleneck included.
-        batch_norm: Whether to normalise before each GELU. The features of a convolutional network with random weights hardly
-            differ between images; without it, a short training goes by before they do.
-
-    Raises:
-        ArgumentError: If ``num_layers`` is not positive or ``out_channels`` is below 2.
+        batch_norm: Normalise before each GELU: the features of a convolutional network with random weights hardly differ between
+            images.
     """
 
     def __init__(
@@ -120,13 +110,13 @@ class DINOHead(BaseModule):
 
 
 class DINOTerms(NamedTuple):
-    """The terms of :func:`dino_terms`. ``loss = entropy + kl`` for every image.
+    """Terms of :func:`dino_terms`; ``loss = entropy + kl`` for every image, and only the loss has a gradient.
 
     Attributes:
         loss: Mean cross-entropy over the pairs of a teacher's and another student's view, ``(B,)``.
-        entropy: Mean entropy of the teacher's distributions, in nats, ``(B,)``; no gradient.
-        kl: Mean Kullback-Leibler divergence of the student's from the teacher's over the pairs, in nats, ``(B,)``; no gradient.
-        probabilities: The teacher's distribution, mean over its views, ``(B, K)``; no gradient.
+        entropy: Mean entropy of the teacher's distributions, in nats, ``(B,)``.
+        kl: Mean Kullback-Leibler divergence of the student's from the teacher's over the pairs, in nats, ``(B,)``.
+        probabilities: The teacher's distribution, mean over its views, ``(B, K)``.
     """
 
     loss: Tensor
@@ -147,13 +137,6 @@ def dino_terms(
 
     ``p_i = softmax((teacher_i - centre) / teacher_temperature)``, for the G global views; ``q_j = softmax(student_j /
     student_temperature)``, for all V views. Computed in float32, or in float64 if the logits are, whatever autocast says.
-
-    Args:
-        student_VBK: Logits of the student, global views first.
-        teacher_GBK: Logits of the teacher for the same global views.
-        centre_K: Subtracted from the teacher's logits.
-        student_temperature: Positive.
-        teacher_temperature: Positive; a lower one sharpens.
 
     Raises:
         ArgumentError: If there is no pair of different views.
@@ -181,13 +164,9 @@ def sinkhorn_centre(logits_NK: Tensor, temperature: float | Tensor, iterations: 
     """Find the centre ``(K,)`` that makes the mean of ``softmax((logits - centre) / temperature)`` over N views uniform.
 
     Sinkhorn-Knopp in float64, as SwAV (arXiv 2006.09882) and DINOv2 (arXiv 2304.07193) use it, written as a centre: each
-    iteration normalises the outputs over the views of all processes, then the views over the outputs. The outputs come first,
-    which is much closer to uniform after three iterations than the other way round where the logits have a common part.
-
-    Args:
-        logits_NK: In [-1, 1], those of the teacher; with several processes each gives its own.
-        temperature: Of the teacher; the exponentials are finite from 0.003 on.
-        iterations: More of them come closer to uniform.
+    iteration normalises the outputs over the views of all processes, then the views over the outputs. That order is much closer
+    to uniform after three iterations where the logits have a common part. The exponentials of logits in [-1, 1] are finite for
+    temperatures from 0.003 on.
     """
     scaled_NK = logits_NK.double() / temperature
     scale_N1 = torch.zeros_like(scaled_NK[:, :1])
@@ -197,11 +176,6 @@ def sinkhorn_centre(logits_NK: Tensor, temperature: float | Tensor, iterations: 
         centre_K = mass_K.log()
         scale_N1 = (scaled_NK - centre_K).logsumexp(1, keepdim=True)
     return (centre_K * temperature).to(logits_NK.dtype)
-
-
-def distribution_entropy(probabilities: Tensor) -> Tensor:
-    """Entropy in nats along the last axis; an outcome of probability 0 adds 0."""
-    return torch.special.entr(probabilities).sum(-1)
 
 
 class ProjectedBackbone(BaseModule):
@@ -233,15 +207,14 @@ class DINO(BaseModel):
     Student and teacher are a backbone and a projection head each. The teacher sees the first ``num_global`` views, the student
     all of them; the loss is that of :func:`dino_terms`, averaged over images.
 
-    * The teacher gets no gradients. Its parameters follow the student's by :meth:`update_teacher`, which
-      :class:`DINOScheduleHook` calls after each optimizer step. It starts as a copy of the student.
+    * The teacher gets no gradients. It starts as a copy of the student and follows it by :meth:`update_teacher`, which
+      :class:`DINOScheduleHook` calls after each optimizer step.
     * As in the paper, the teacher's BatchNorm layers normalise by the batch in training and keep running statistics of their
-      own, neither copied nor averaged from the student's. Everything else of the teacher is in evaluation mode (no dropout, no
-      drop path).
+      own. Everything else of the teacher is in evaluation mode.
     * ``centre`` is a moving average over batches, updated by each forward pass in training. With ``centring='mean'``, the
       paper's, it averages the mean of the teacher's logits over images, global views and processes, and serves the next batch.
-      With ``'sinkhorn'`` it averages :func:`sinkhorn_centre`; the batch itself is centred by its own in training, so
-      that every output is used, from the first iterations on. Validation uses ``centre`` in either case.
+      With ``'sinkhorn'`` it averages :func:`sinkhorn_centre`, by which a batch is centred itself in training, so that every
+      output is used from the first iterations on. Validation uses ``centre`` in either case.
 
     Args:
         backbone: Config of any backbone of the project; its coarsest map is used.
@@ -249,14 +222,10 @@ class DINO(BaseModel):
         data_preprocessor: Config.
         num_global: Number of global views, the first ones of a batch.
         student_temperature: Of the student's distribution.
-        teacher_temperature: Of the teacher's, until a hook sets the buffer of that name; it is part of the checkpoint, so that a
-            validation of it repeats the one in training.
+        teacher_temperature: Of the teacher's, until a hook sets the buffer of that name.
         centring: ``'mean'`` or ``'sinkhorn'``.
-        centre_momentum: Share of the old centre in the new one.
+        centre_momentum: Share of the old centre in the new one, in [0, 1).
         channels_last: As in :class:`MultiTaskSegmentor`.
-
-    Raises:
-        ArgumentError: If a temperature is not positive, the momentum is not in [0, 1) or ``centring`` is neither.
     """
 
     def __init__(
@@ -280,8 +249,7 @@ class DINO(BaseModel):
             raise ArgumentError(f'Temperatures should be positive. Found {student_temperature} and {teacher_temperature}.')
         if not 0 <= centre_momentum < 1:
             raise ArgumentError(f'`centre_momentum` should be in [0, 1). Found {centre_momentum}.')
-        if centring not in ('mean', 'sinkhorn'):
-            raise ArgumentError(f"`centring` should be 'mean' or 'sinkhorn'. Found {centring!r}.")
+        check_choice('centring', centring, ('mean', 'sinkhorn'))
         self.student = ProjectedBackbone(backbone, projection_head)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
         self.num_global = num_global
@@ -320,12 +288,8 @@ class DINO(BaseModel):
             inputs: The views, global ones first; for ``'tensor'`` a tensor or a list of which the first counts.
             labels: Ignored, like ``metainfo``.
             sample_idx: Positions in the dataset, ``(B,)``.
-            mode: ``'loss'`` for ``loss_dino`` and, only logged, ``entropy``, ``kl`` and ``marginal_entropy`` (of the mean
-                distribution over the batch); ``'predict'`` for a dict per image as :class:`DINOMetric` reads it; ``'tensor'``
-                for the pooled features ``(B, C)`` of the teacher's backbone.
-
-        Raises:
-            ArgumentError: If ``mode`` is none of the three.
+            mode: ``'loss'`` for ``loss_dino`` and, only logged, ``entropy``, ``kl`` and ``marginal_entropy``; ``'predict'`` for a
+                dict per image as :class:`DINOMetric` reads it; ``'tensor'`` for the teacher's features ``(B, C)``.
         """
         views = [inputs] if isinstance(inputs, Tensor) else inputs
         views = [view.contiguous(memory_format=self.memory_format) for view in views]
@@ -370,7 +334,7 @@ class DINO(BaseModel):
             loss_dino=terms.loss.mean(),
             entropy=terms.entropy.mean(),
             kl=terms.kl.mean(),
-            marginal_entropy=distribution_entropy(terms.probabilities.mean(0)),
+            marginal_entropy=torch.special.entr(terms.probabilities.mean(0)).sum(),
         )
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

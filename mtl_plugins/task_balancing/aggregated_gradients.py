@@ -42,17 +42,14 @@ def aggregator_names() -> list[str]:
 class AggregatedGradients(GradientBalancing):
     """The gradients of what tasks share are combined by an aggregator of TorchJD (arXiv 2406.16232), by its name there.
 
-    UPGrad, MGDA, PCGrad, CAGrad, IMTLG, NashMTL, AlignedMTL, GradDrop, DualProj, ConFIG, Random and all others that the installed
-    version has. Most weigh the gradients by their products alone; they get these on the CPU and in float64. There is an
-    aggregator for each set of tasks that come together. What aggregators remember is in the state dict, and random numbers are a
-    function of seed and iteration.
+    Most aggregators weigh the gradients by their products alone; they get these on the CPU and in float64. There is an aggregator
+    for each set of tasks that come together. What aggregators remember is in the state dict, and random numbers are a function of
+    ``seed`` and iteration.
 
     Args:
-        tasks: Names of the tasks that are trained.
-        aggregator: Name.
+        aggregator: Name, as UPGrad, MGDA, PCGrad, CAGrad or any other that the installed version has.
         arguments: Of the aggregator; a dict is a value per task: ``arguments=dict(pref_vector=dict(semseg=0.7, depth=0.3))``.
         place: As in :class:`GradientBalancing`.
-        seed: Of random numbers.
 
     Raises:
         ConfigError: If TorchJD, or a package that the aggregator needs, is not installed.

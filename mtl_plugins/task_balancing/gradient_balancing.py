@@ -10,11 +10,10 @@ from mmengine.dist import all_reduce, get_world_size
 from mmengine.optim import OptimWrapper
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import check_choice
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.gradients import Sharing, average, find_sharing, products_of
 
-PLACES = ('parameters', 'features')
 # A weight of GradNorm that a step of the optimizer has made negative starts again from here.
 _LEAST = 1e-3
 
@@ -30,24 +29,20 @@ class GradientBalancing(nn.Module):
       the features (MGDA-UB, arXiv 1810.04650), in every iteration. Products of gradients are those over all processes.
 
     Several processes take the step that one would take with all of the data. float16 gradients are combined without their loss
-    scale; where they overflowed, they are added up, and the scaler leaves out the step, in all processes alike. A task whose
-    loss is exactly 0 in all processes, as that of a task without labels, takes no part. The device is synchronised twice per
-    iteration. Outside of a training step, the total is the mean of the losses.
+    scale; where they overflowed, the scaler leaves out the step, in all processes alike. A task whose loss is exactly 0 in all
+    processes, as that of a task without labels, takes no part. The device is synchronised twice per iteration. Outside of a
+    training step, the total is the mean of the losses.
 
     Attributes:
         logged: Of the last combination ``balance/norm/<task>`` and ``balance/cosine/<task>-<task>`` of the gradients, and
             ``balance/weight/<task>`` where the result is a weighted sum.
-
-    Raises:
-        ArgumentError: If ``place`` is none of the two.
     """
 
     lr_mult = 1.0
 
     def __init__(self, *, tasks: Iterable[str], place: str) -> None:
         super().__init__()
-        if place not in PLACES:
-            raise ArgumentError(f'`place` should be one of {PLACES}. Found {place!r}.')
+        check_choice('place', place, ('parameters', 'features'))
         self.tasks, self.place = list(tasks), place
         self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
         self._iteration = 0
@@ -126,7 +121,8 @@ class GradientBalancing(nn.Module):
             all_reduce(means, op='mean')
         if not self.logged:
             self.logged = dict.fromkeys(self.logged_names(), zero)
-        self._loss_scale = _loss_scale(optim_wrapper)
+        scaler = getattr(optim_wrapper, 'loss_scaler', None)
+        self._loss_scale = scaler.get_scale() if scaler else 1.0
         present = {task for task, mean in zip(self.tasks, means.tolist(), strict=True) if mean != 0}
         # Without any label all gradients are 0: a step like others for the optimizer.
         taking = [task for task in names if task in present] or names
@@ -136,7 +132,7 @@ class GradientBalancing(nn.Module):
             loss = optim_wrapper.scale_loss(task_losses[task])
             if factors is not None:
                 loss = loss * factors[self.tasks.index(task)]
-            scaled[task] = optim_wrapper.loss_scaler.scale(loss) if hasattr(optim_wrapper, 'loss_scaler') else loss
+            scaled[task] = scaler.scale(loss) if scaler else loss
         # Of all, so that it is the same whatever tasks take part.
         sharing = find_sharing([task_losses[task] for task in names], [leaf for _, leaf in cut])
         passes = [(task, scaled[task], names.index(task)) for task in taking]
@@ -273,10 +269,6 @@ class GradientBalancing(nn.Module):
                 parameter.grad = parameter.grad.add_(gradient, alpha=weight) if position else gradient.mul_(weight)
 
 
-def _loss_scale(optim_wrapper: OptimWrapper) -> float:
-    return optim_wrapper.loss_scaler.get_scale() if hasattr(optim_wrapper, 'loss_scaler') else 1.0
-
-
 def _parameters_of(optim_wrapper: OptimWrapper) -> list[nn.Parameter]:
     return [parameter for group in optim_wrapper.optimizer.param_groups for parameter in group['params']]
 
@@ -301,15 +293,13 @@ class GradNorm(GradientBalancing):
 
     Total = sum of ``w * loss``. With the norm ``G`` of the gradient of ``w * loss`` and ``r``, the loss divided by the first one,
     relative to its mean over the tasks, the weights learn to minimise the sum of ``|G - mean(G) * r ** alpha|``, whose second
-    term counts as constant. They sum to the number of tasks.
+    term counts as constant. They sum to the number of tasks. ``balance/ratio/<task>``, the loss divided by the first one, is
+    logged, too.
 
     Args:
         alpha: How strongly tasks that lag behind are pulled; 0 makes the norms equal.
         place: As in :class:`GradientBalancing`; the paper takes the last layer that is shared, which ``'features'`` comes near.
         lr_mult: The factor of the learning rate of the weights.
-
-    Attributes:
-        logged: Besides what the parent tells, ``balance/ratio/<task>``, the loss divided by the first one.
     """
 
     def __init__(self, *, tasks: Iterable[str], alpha: float = 1.5, place: str = 'features', lr_mult: float = 1.0) -> None:

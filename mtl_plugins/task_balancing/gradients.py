@@ -34,16 +34,12 @@ class Sharing(NamedTuple):
 
 
 def find_sharing(losses: Sequence[Tensor], inputs: Collection[Tensor] = ()) -> Sharing:
-    """Find what the scalars ``losses`` share.
+    """Find what the scalars ``losses``, one per task, share.
 
     Where an operation for several tasks ends in a split of its channels by task, as the last convolution of a joint head, it
     counts as one operation per task: its weights have rows of each task, and what it reads is the shared feature. With
-    ``inputs``, none of the features depends on another one: where it would, the features are those of ``inputs`` that are
-    reached, and all parameters above them are own.
-
-    Args:
-        losses: One per task, each with a graph.
-        inputs: Leaves that are no parameters.
+    ``inputs``, leaves that are no parameters, none of the features depends on another one: where it would, the features are those
+    of ``inputs`` that are reached, and all parameters above them are own.
     """
     first: dict[Node, int] = {}
     meeting: dict[Node, None] = {}

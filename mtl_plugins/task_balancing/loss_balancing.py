@@ -17,7 +17,6 @@ class FixedWeights(nn.Module):
     """Total loss = weighted sum of the task losses.
 
     Args:
-        tasks: Names of the tasks that are trained.
         weights: Weight >= 0 of each; equal weights that sum to 1 by default.
     """
 
@@ -44,12 +43,9 @@ class LossBalancing(nn.Module):
 
     The weights follow from the losses of the whole batch, averaged over all processes and without gradient, so that several
     processes take the step that one would take with all of the data. A task whose loss is exactly 0, as that of a task without
-    labels, takes no part: it has the weight 0 and changes no state. Nothing is read from the device.
+    labels, has the weight 0 and changes no state. Nothing is read from the device.
 
     Iterations are counted, and the state is kept, in training mode only; it is in the model's state dict.
-
-    Args:
-        tasks: Names of the tasks that are trained.
 
     Attributes:
         logged: ``balance/weight/<task>`` of the last call.
@@ -100,8 +96,23 @@ def _sum_where(present: Tensor, values: Tensor) -> Tensor:
     return torch.where(present, values, 0.0).sum()
 
 
+class LearnedWeights(LossBalancing):
+    """Base of weights that follow from a learned number per task, all of which start at :attr:`start`.
+
+    The number has the name :attr:`parameter` in the state dict; ``lr_mult`` is the factor of its learning rate.
+    """
+
+    parameter: str
+    start = 0.0
+
+    def __init__(self, *, tasks: Iterable[str], lr_mult: float = 1.0) -> None:
+        super().__init__(tasks=tasks)
+        self.lr_mult = lr_mult
+        self.register_parameter(self.parameter, nn.Parameter(torch.full((len(self.tasks),), self.start)))
+
+
 @TASK_UTILS.register_module()
-class UncertaintyWeights(LossBalancing):
+class UncertaintyWeights(LearnedWeights):
     """Learned noise of each task (Kendall et al., arXiv 1705.07115).
 
     Total = sum of ``loss * exp(-s) / 2 + s / 2`` with the learned ``s = log(sigma ** 2)``, which starts at 0; the loss of a task
@@ -109,15 +120,14 @@ class UncertaintyWeights(LossBalancing):
 
     Args:
         classification: Tasks whose loss is a cross-entropy.
-        lr_mult: Factor of the learning rate of ``s``.
     """
 
+    parameter = 'log_variance'
+
     def __init__(self, *, tasks: Iterable[str], classification: Sequence[str] = (), lr_mult: float = 1.0) -> None:
-        super().__init__(tasks=tasks)
+        super().__init__(tasks=tasks, lr_mult=lr_mult)
         if not set(classification) <= set(self.tasks):
             raise ArgumentError(f'`classification` should name tasks out of {self.tasks}. Found {list(classification)}.')
-        self.lr_mult = lr_mult
-        self.log_variance = nn.Parameter(torch.zeros(len(self.tasks)))
         factors = torch.tensor([1.0 if task in classification else 0.5 for task in self.tasks])
         self.register_buffer('factors', factors, persistent=False)
 
@@ -126,19 +136,13 @@ class UncertaintyWeights(LossBalancing):
 
 
 @TASK_UTILS.register_module()
-class BoundedUncertaintyWeights(LossBalancing):
+class BoundedUncertaintyWeights(LearnedWeights):
     """Learned noise whose regulariser is never negative (Liebel and Körner, arXiv 1805.06334).
 
     Total = sum of ``loss / (2 c ** 2) + log(1 + c ** 2)`` with the learned ``c``, which starts at 1.
-
-    Args:
-        lr_mult: Factor of the learning rate of ``c``.
     """
 
-    def __init__(self, *, tasks: Iterable[str], lr_mult: float = 1.0) -> None:
-        super().__init__(tasks=tasks)
-        self.lr_mult = lr_mult
-        self.scale = nn.Parameter(torch.ones(len(self.tasks)))
+    parameter, start = 'scale', 1.0
 
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         square = self.scale**2
@@ -146,19 +150,13 @@ class BoundedUncertaintyWeights(LossBalancing):
 
 
 @TASK_UTILS.register_module()
-class IMTLLossWeights(LossBalancing):
+class IMTLLossWeights(LearnedWeights):
     """IMTL-L (Liu et al., "Towards impartial multi-task learning", ICLR 2021): all scaled losses come to be 1.
 
     Total = sum of ``loss * exp(s) - s`` with the learned ``s``, which starts at 0.
-
-    Args:
-        lr_mult: Factor of the learning rate of ``s``.
     """
 
-    def __init__(self, *, tasks: Iterable[str], lr_mult: float = 1.0) -> None:
-        super().__init__(tasks=tasks)
-        self.lr_mult = lr_mult
-        self.log_scale = nn.Parameter(torch.zeros(len(self.tasks)))
+    parameter = 'log_scale'
 
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor]:
         return self.log_scale.exp(), -_sum_where(present, self.log_scale)
@@ -267,9 +265,6 @@ class RandomWeights(LossBalancing):
     """Random loss weighting, RLW (Lin et al., arXiv 2111.10603): weights = softmax of normal numbers, new in every iteration.
 
     They are a function of seed and iteration, the same in all processes. In evaluation the weights are equal.
-
-    Args:
-        seed: Of the numbers.
     """
 
     def __init__(self, *, tasks: Iterable[str], seed: int = 0) -> None:

@@ -218,7 +218,7 @@ def test_latents_that_do_not_come_from_the_encoder_do_not_ask_for_its_coarsest_m
             dict(type='JointHead', head=dict(type='FixedBinsDepthHead', head=DECODER), out_channels=dict(semseg=19, depth=1)),
             '`out_channels` of FixedBinsDepthHead should be 1, the depth. Found 20; .* as `task_heads` of a BranchedHead.',
         ),
-        (dict(num_bins=200), '`num_bins` should be a square, .*: 196 or 225. Found 200.'),
+        (dict(num_bins=200), 'The number of tokens or bins should be a square, .*: 196 or 225. Found 200.'),
         (dict(num_bins=1), '`num_bins` should be at least 2. Found 1.'),
         (dict(latents='encoder'), "`channel_reducer` should be 'linear' or 'conv' where 16 channels become 8. Found 'none'."),
         (dict(latents='aspp'), "`latents='aspp'` needs a head with an ASPP .*"),

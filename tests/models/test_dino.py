@@ -305,7 +305,7 @@ def test_batch_normalisation_in_the_head_stands_before_each_gelu_and_follows_the
     [
         (dict(student_temperature=0.0), 'positive'),
         (dict(centre_momentum=1.0), 'centre_momentum'),
-        (dict(centring='ema'), "'mean' or 'sinkhorn'. Found 'ema'"),
+        (dict(centring='ema'), "`centring` should be one of .* Found 'ema'"),
         (dict(projection_head=dict(type='DINOHead', out_channels=1)), 'out_channels'),
         (dict(projection_head=dict(type='DINOHead', num_layers=0)), 'num_layers'),
     ],

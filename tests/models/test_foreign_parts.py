@@ -182,8 +182,8 @@ def test_a_head_of_mmseg_serves_under_every_head_of_ours(decode_head, tasks):
         (dict(type='mmseg.EncHead', channels=16), 'Found mmseg.EncHead, which gives something else'),
         (dict(type='mmseg.Mask2FormerHead', num_classes=19), 'A head should take `in_channels` and `out_channels`'),
         ({**SEGFORMER, 'num_classes': 19}, '`num_classes` of mmseg.SegformerHead should be 20, by the tasks. Found 19.'),
-        ({**SEGFORMER, 'in_index': [0, 4]}, '`in_index` of mmseg.SegformerHead should count the 4 maps'),
-        ({**SEGFORMER, 'in_channels': [8, 16, 16, 33]}, r'`in_channels` of mmseg.SegformerHead should be \[8, 16, 16, 32\]'),
+        ({**SEGFORMER, 'in_index': [0, 4]}, r'The arguments of mmseg.SegformerHead should be .* \(IndexError'),
+        ({**SEGFORMER, 'in_channels': [8, 16, 16, 33]}, 'which does not run on the pyramid'),
         ({**SEGFORMER, 'loss_decode': dict(type='DiceLoss')}, '`loss_decode` of mmseg.SegformerHead should be left out'),
         ({**SEGFORMER, 'chanels': 3}, 'The arguments of mmseg.SegformerHead should be what it takes'),
     ],
@@ -381,9 +381,9 @@ def test_mmseg_s_depth_loss_passes_over_images_without_depth():
         ),
         (
             lambda: SemSegTask(loss=dict(type='mmseg.DiceLoss', call='rows')),
-            "`call` of mmseg.DiceLoss should be 'batch', 'images'",
+            "`call` should be one of .* Found 'rows'",
         ),
-        (lambda: DepthTask(loss=dict(type='torch.L1Loss', space='codes')), "`space` should be 'metres' or 'representation'"),
+        (lambda: DepthTask(loss=dict(type='torch.L1Loss', space='codes')), "`space` should be one of .* Found 'codes'"),
     ],
 )
 def test_losses_that_cannot_serve_are_refused_in_one_sentence(build, message):

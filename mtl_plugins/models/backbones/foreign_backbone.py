@@ -34,7 +34,7 @@ def _without_memory(module: nn.Module) -> nn.Module:
 def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], training: bool = False) -> Any:
     """Return ``call(module, device)`` for a copy on the meta device, or, where that fails, for one that computes.
 
-    The module, its mode and torch's generator stay as they are. Whatever ``call`` raises on both is raised.
+    The module, its mode and torch's generator stay as they are. Errors of both are raised.
     """
     try:
         twin = _without_memory(module)
@@ -56,9 +56,8 @@ class PyramidOrder:
     Index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride in the network's order, each takes the place
     of its stride, or the next one if that is taken; if the coarsest do not find room, those before them move to finer places.
     The coarsest of several always has the last place, where heads look for it. So a ResNet dilated to output stride 8 has the
-    strides ``(None, 4, 8, 8, 8)``, as :class:`DilatedResNet`, a network that ends at stride 8 ``(2, 4, None, None, 8)``, and
-    four maps of a plain transformer, all of stride 16, have the places 1 to 4; a neck makes other strides of them. A single map
-    stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
+    strides ``(None, 4, 8, 8, 8)``, as :class:`DilatedResNet`, and four maps of a plain transformer, all of stride 16, have the
+    places 1 to 4. A single map stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
 
     Args:
         widths: Channels of the network's maps, in its order.
@@ -66,9 +65,6 @@ class PyramidOrder:
 
     Attributes:
         out_channels: Width of each place.
-
-    Raises:
-        ArgumentError: If there are more than five maps, or none.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[float]) -> None:
@@ -96,11 +92,7 @@ class PyramidOrder:
 
 
 def maps_of(output: Any) -> list[Tensor]:
-    """Return the maps in the output of a network: one, a sequence or a mapping of them.
-
-    Raises:
-        ArgumentError: If something in it is no map ``(B, C, H, W)``.
-    """
+    """Return the maps ``(B, C, H, W)`` in the output of a network: one, a sequence or a mapping of them."""
     if isinstance(output, Tensor):
         output = [output]
     maps = list(output.values() if isinstance(output, Mapping) else output)

@@ -81,9 +81,6 @@ class DilatedResNet(PretrainedBackbone):
         with_stem: Whether to give the feature map at stride 2.
         zero_init_residual: Whether each random block starts as the identity: its last BatchNorm has weight 0 (arXiv 1706.02677).
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`.
-
-    Raises:
-        ArgumentError: If ``depth`` or ``output_stride`` is not one of those above.
     """
 
     def __init__(

@@ -25,18 +25,10 @@ INVERTED = dict(
 
 
 def to_timm_weights(weights: Weights, whole: nn.Module, name: str) -> Weights:
-    """Rename efficientnet-pytorch's weights, the classifier's included; no value changes.
+    """Rename efficientnet-pytorch's weights to those of timm's network ``whole`` of that name; no value changes.
 
-    It numbers all blocks in one row, timm those of each stage. A name that has no counterpart stays, for the caller to refuse.
-
-    Args:
-        weights: Those of the whole network, as in its files.
-        whole: timm's network with its classifier, on any device.
-        name: timm's name of it.
-
-    Raises:
-        CheckpointError: If ``whole`` is none of timm's EfficientNets with TensorFlow's padding and epsilon. The others have the
-            same names and shapes but compute something else.
+    It numbers all blocks in one row, timm those of each stage. A name that has no counterpart stays, for the caller to refuse. Of
+    other EfficientNets than those with TensorFlow's padding and epsilon, which have the same names and shapes, a CheckpointError.
     """
     if not name.startswith('tf_efficientnet_'):
         raise CheckpointError(
@@ -57,16 +49,7 @@ def to_feature_weights(weights: Weights, network: nn.Module, whole: nn.Module, n
 
     timm's extractors keep the model under ``model``, keep its children as they are, or lift the children of its sequences
     (``stages.0`` becomes ``stages_0``). Weights that only ``whole`` has (classifier, stages not built) are left out; those that
-    neither has stay, for the caller to refuse.
-
-    Args:
-        weights: Names and shapes as in the file.
-        network: The feature extractor.
-        whole: The same model with its classifier, on any device.
-        name: timm's name of both.
-
-    Raises:
-        CheckpointError: If timm's conversion fails, or the weights are efficientnet-pytorch's and ``whole`` is another network.
+    neither has stay, for the caller to refuse. A CheckpointError if timm's conversion fails.
     """
     if '_conv_stem.weight' in weights:  # of efficientnet-pytorch
         weights = to_timm_weights(weights, whole, name)

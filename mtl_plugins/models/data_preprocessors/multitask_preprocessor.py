@@ -37,7 +37,6 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         size_divisor: Pad right and bottom to multiples of it, the image with 0 before normalisation (black), labels with what
             does not count; None pads nothing.
         labels: Configs of the labels by name, those of the data set; MiniScapes' by default. ``load_config`` fills them in.
-        non_blocking: Let the copy to the device return early; needs pinned memory.
 
     Raises:
         ArgumentError: If ``mean`` or ``std`` has not three entries, or on a batch whose images are not ``(B, H, W, 3)``.
@@ -50,9 +49,8 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         std: Sequence[float],
         size_divisor: int | None = None,
         labels: Mapping[str, Mapping] | None = None,
-        non_blocking: bool = True,
     ) -> None:
-        super().__init__(non_blocking=non_blocking)
+        super().__init__(non_blocking=True)
         if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
             raise ArgumentError(f'`mean` and `std` should have three entries each, std > 0. Found {mean} and {std}.')
         self.size_divisor = size_divisor

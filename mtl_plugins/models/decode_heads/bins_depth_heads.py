@@ -15,9 +15,9 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError, check_choice
 from mtl_plugins.models.decode_heads.heads import build_map_head, width_of
-from mtl_plugins.models.decode_heads.transformer_heads import GridTokens, check_choice
+from mtl_plugins.models.decode_heads.transformer_heads import GridTokens
 from mtl_plugins.models.layers.functional import clamp_with_way_back
 from mtl_plugins.registry import MODELS
 
@@ -25,12 +25,7 @@ from mtl_plugins.registry import MODELS
 class BinScale:
     """Maps positions in [0, 1] to metres within ``depth_range``, linearly or along the logarithm.
 
-    Args:
-        depth_range: Least and largest depth, > 0.
-        spacing: ``'linear'``, or ``'log'``: equal steps are equal ratios (spacing-increasing discretisation of arXiv 1806.02446).
-
-    Raises:
-        ArgumentError: If the range is not two ascending positive numbers or the spacing is neither.
+    ``spacing='log'``: equal steps are equal ratios (spacing-increasing discretisation of arXiv 1806.02446).
     """
 
     def __init__(self, depth_range: tuple[float, float], spacing: str) -> None:
@@ -60,12 +55,12 @@ def fixed_bin_centres(num_bins: int, scale: BinScale, device: torch.device | Non
 def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor:
     """``(B, K)`` metres within the range, of unbounded numbers; float32.
 
-    Zeros give the fixed centres, from far to near: tokens of a grid begin at the top of the image. If all bins began at one
-    depth, nothing would tell a pixel which one to choose, and training could stay at a constant depth for good.
+    Zeros give the fixed centres, from far to near: tokens of a grid begin at the top of the image. Bins that all began at one
+    depth would give pixels nothing to choose from.
 
     ``'free'``: a number moves its bin away from there, by the whole range for 4, and :func:`clamp_with_way_back` stops it at
-    the ends: behind a sigmoid, a few large steps left all bins at one end for good. ``'ordered'``: the softmax of the numbers
-    gives the widths of cells that cover the range, whose centres are the bins (arXiv 2011.14141).
+    the ends. ``'ordered'``: the softmax of the numbers gives the widths of cells that cover the range, whose centres are the bins
+    (arXiv 2011.14141).
     """
     raw_BK = raw_BK.float()
     if order == 'free':
@@ -114,8 +109,7 @@ class BinsDepthHead(BaseModule):
     """Depth in metres at the stride of a pixel head's output or twice that, as the expectation over bins.
 
     Goes with ``DepthTask(representation='metres')``. The pixel head gives ``channels`` features per pixel, a 3x3 convolution
-    turns them into queries, and the softmax of their scaled similarity to the bins' latents weighs the bins' depths. Arguments
-    are listed in :class:`FixedBinsDepthHead`.
+    turns them into queries, and the softmax of their scaled similarity to the bins' latents weighs the bins' depths.
     """
 
     depth_representation = 'metres'
@@ -170,15 +164,12 @@ class FixedBinsDepthHead(BinsDepthHead):
 
     Args:
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
-        out_channels: 1.
+        out_channels: 1: a joint head cannot hold it.
         num_bins: Number of bins.
         channels: Width of pixel features, queries and latents.
         depth_range: Least and largest metres of a bin; MiniScapes' labels reach from 4 to 300 m.
         spacing: ``'log'`` or ``'linear'``, see :class:`BinScale`.
         query_stride: Stride of the query convolution; 2 compares pixels and bins at half the pixel head's resolution.
-
-    Raises:
-        ArgumentError: If ``out_channels`` is not 1 (a joint head cannot hold it) or another argument is out of its range.
     """
 
     def __init__(self, *, num_bins: int = 256, channels: int = 256, **kwargs: Any) -> None:
@@ -195,12 +186,11 @@ class FixedBinsDepthHead(BinsDepthHead):
 class AdaptiveDepthHead(BinsDepthHead):
     """Depth over bins that the image itself decides (in the spirit of AdaBins, arXiv 2011.14141).
 
-    Latents are pooled from the image to a grid and refined by transformer blocks; each is a bin with a predicted depth. The
-    similarity of pixels and bins is computed at the stride of the pixel head, 4 by default: O(B Q K C) time and O(B Q K) memory
-    for Q pixels and K bins. The blocks attend among K tokens only.
+    Latents are pooled from the image to a grid and refined by transformer blocks; each is a bin with a predicted depth. Pixels
+    and bins are compared at the stride of the pixel head, 4 by default: O(B Q K C) time and O(B Q K) memory for Q pixels and K
+    bins. The blocks attend among K tokens only.
 
     Args:
-        in_channels: As in :class:`FixedBinsDepthHead`, like all that is not listed here.
         num_bins: Number of bins, a square.
         channels: Width of pixel features, queries and latents.
         latents: Where the latents are pooled from: ``'encoder'``, the coarsest features; ``'aspp'``, the pixel head's context,
@@ -215,9 +205,6 @@ class AdaptiveDepthHead(BinsDepthHead):
         bin_order: ``'free'``, each bin moves from its start independently, or ``'ordered'``, they are cells in order; see
             :func:`predicted_bin_centres`.
         **kwargs: Of :class:`FixedBinsDepthHead`.
-
-    Raises:
-        ArgumentError: If an argument is none of the above, or widths differ without a reducer.
     """
 
     def __init__(
@@ -256,7 +243,6 @@ class AdaptiveDepthHead(BinsDepthHead):
             dropout=dropout,
             positional_embedding=positional_embedding,
             position_added_to=position_added_to,
-            name='num_bins',
         )
         self.bin_projection = nn.Linear(channels, 1)
 

@@ -25,12 +25,8 @@ class ConvNormAct(nn.Module):
     there, too.
 
     Args:
-        kernel_size: Odd kernel side.
-        dilation: Distance of the kernel's taps.
         bias: Whether the convolution has a bias (redundant before the normalisation, but some published counts include it).
-        norm: The normalisation of ``out_channels``.
         separable: Whether the convolution is depthwise separable; one of 1x1 stays as it is.
-        relu: Whether the ReLU is there.
     """
 
     def __init__(
@@ -81,14 +77,9 @@ class ASPP(nn.Module):
     ``(len(rates) + 2) * out_channels`` input channels, the pooled branch last.
 
     Args:
-        out_channels: Channels of each branch and of the result.
         rates: Dilations of the 3x3 branches.
-        separable: Whether these are depthwise separable, as in DeepLabV3+.
         pooled_relu: Whether the pooled branch ends with a ReLU, as the others do.
         fuse_norm: Whether BatchNorm and ReLU follow the last 1x1, which then has no bias.
-
-    Raises:
-        ArgumentError: If a rate is not positive.
     """
 
     def __init__(
@@ -175,20 +166,14 @@ class SkipDecoder(nn.Module):
     """Upsample, concatenate the reduced skip, refine by 3x3 convolutions.
 
     Args:
-        in_channels: Channels of the coarse features.
-        skip_in_channels: Channels of the skip.
         skip_channels: Channels to which a 1x1 with bias reduces the skip; None leaves it as it is.
         channels: Width of the 3x3 convolutions.
         num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU; 0 gives the concatenation.
-        separable: Whether the 3x3 convolutions are depthwise separable. The first is then computed from its upsampled input.
 
     Attributes:
         channels: Width of the result.
         factored_upsampling: Compute the first of them without its upsampled input, which is the same function; None does so
             where it is cheaper.
-
-    Raises:
-        ArgumentError: If ``num_convs`` is negative.
     """
 
     factored_upsampling: bool | None = None
@@ -351,9 +336,6 @@ class LinearHead(MapHead):
     Args:
         channels: Width of the 1x1 convolution before the predictor, or None for none.
         index: Which map of the pyramid; -1 is the coarsest.
-
-    Raises:
-        ArgumentError: If the backbone does not give that map.
     """
 
     def __init__(

@@ -8,10 +8,9 @@ import torch.nn.functional as F
 from mmengine.model import ModuleDict
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ConvNormAct
 from mtl_plugins.models.decode_heads.heads import BranchedHead, MapHead, build_map_head
-from mtl_plugins.models.decode_heads.transformer_heads import check_choice
 from mtl_plugins.registry import MODELS
 
 
@@ -58,11 +57,7 @@ class DistilledHead(BranchedHead):
         final_decoder: ``'simple'``, one 3x3 convolution; ``'deep'``, three with two upsamplings by 2; or the config of a map
             head, which gets the sum of the features as its coarsest map.
         gate_kernel_size: Kernel side of the gates' convolutions, 1 or 3.
-        **kwargs: Of :class:`BranchedHead`.
-
-    Raises:
-        ArgumentError: If there is one task only, a head has no embedding or the embeddings' widths differ, or an argument is none
-            of the above.
+        **kwargs: Of :class:`BranchedHead`; the embeddings of all heads have one width.
     """
 
     build_head = staticmethod(build_map_head)

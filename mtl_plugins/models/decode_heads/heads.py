@@ -37,11 +37,7 @@ class MapHead(BaseModule):
 
 
 def width_of(in_channels: Sequence[int | None], index: int) -> int:
-    """Width of one map of the pyramid.
-
-    Raises:
-        ArgumentError: If the backbone does not give that map.
-    """
+    """Return the width of one map of the pyramid, or raise ArgumentError if the backbone does not give that map."""
     if not -len(in_channels) <= index < len(in_channels) or in_channels[index] is None:
         hint = ' A backbone gives the map at stride 2 if `with_stem=True`.' if index == 0 else ''
         raise ArgumentError(
@@ -75,11 +71,7 @@ def check_reads_pyramid(head: dict) -> None:
 
 
 def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> nn.Module:
-    """Build a head for one map, of this package or of mmseg, from a config without ``in_channels`` and ``out_channels``.
-
-    Raises:
-        ArgumentError: If it is another kind of head.
-    """
+    """Build a head for one map, of this package or of mmseg, from a config without ``in_channels`` and ``out_channels``."""
     if is_map_head(head) and _is_of_mmseg(MODELS.get(head['type'])):
         return MODELS.build(dict(type='MMSegHead', head=head, in_channels=in_channels, out_channels=out_channels))
     check_reads_pyramid(head)
@@ -87,11 +79,7 @@ def build_head(head: dict, in_channels: Sequence[int | None], out_channels: int)
 
 
 def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: int) -> MapHead:
-    """Build as :func:`build_head` does, but only a head with an embedding.
-
-    Raises:
-        ArgumentError: If its type is neither a :class:`MapHead` nor a decode head of mmseg.
-    """
+    """Build as :func:`build_head` does; refuse a head without an embedding."""
     if MODELS.get(head['type']) is not None and not is_map_head(head):
         raise ArgumentError(f'`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found {head["type"]}.')
     return build_head(head, in_channels, out_channels)
@@ -121,12 +109,7 @@ class JointHead(BaseModule):
 class AuxiliaryHead(JointHead):
     """A map head that predicts some tasks from an earlier map of the pyramid, in training only.
 
-    Args:
-        config: The head's config and, with it, ``tasks`` and ``loss_weight``, see :class:`MultiTaskSegmentor`.
-        out_channels: Channels of each task's prediction.
-
-    Raises:
-        ArgumentError: If ``tasks`` names one that there is not, ``loss_weight`` is not positive, or the head is of another kind.
+    ``config`` has, besides the arguments of the head, ``tasks`` and ``loss_weight``, see :class:`MultiTaskSegmentor`.
     """
 
     def __init__(self, config: dict, in_channels: Sequence[int | None], out_channels: dict[str, int]) -> None:
@@ -151,9 +134,6 @@ class BranchedHead(BaseModule):
         head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
         out_channels: Channels of each task's prediction. One task is a single-task model.
         task_heads: Configs that replace ``head`` for the tasks they name.
-
-    Raises:
-        ArgumentError: If ``task_heads`` names a task that ``out_channels`` lacks.
     """
 
     build_head = staticmethod(build_head)

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -16,10 +17,6 @@ from mtl_plugins.registry import MODELS
 SIDE = 512
 
 
-class _InputsAsked(Exception):
-    """Carries a head's call of its base class about its inputs."""
-
-
 def _leave_unclassified(features: Tensor) -> Tensor:
     return features
 
@@ -31,9 +28,7 @@ class MMSegHead(MapHead):
     ``in_channels`` and ``in_index`` of the head may be left out. ``in_index`` counts the maps that there are, from fine to
     coarse: 0 is the one at stride 4 of a backbone without a map at stride 2, as in mmseg. By default a head that reads one map
     takes the last, one that reads several takes all. ``num_classes`` follows from the tasks; their losses are charged, not the
-    head's.
-
-    The weights have mmseg's names below ``head.``.
+    head's. The weights have mmseg's names below ``head.``.
 
     Args:
         head: Config of the head, its type with ``mmseg.`` in front.
@@ -60,20 +55,15 @@ class MMSegHead(MapHead):
         if head.get('num_classes', out_channels) != out_channels:
             raise ArgumentError(f'`num_classes` of {name} should be {out_channels}, by the tasks. Found {head["num_classes"]}.')
         try:
-            self.head = build_part(self.complete(kind, head, in_channels, out_channels))
-        except (AssertionError, AttributeError, RuntimeError, TypeError) as error:
+            self.head = self.build(kind, head, in_channels, out_channels)
+        except (AssertionError, AttributeError, IndexError, RuntimeError, TypeError) as error:
             raise ArgumentError(f'The arguments of {name} should be what it takes. Found {head} ({_reason(error)}).') from error
         self.head.loss_decode = None
         self.context_channels = self.channels = self.try_head(name, in_channels)
 
     @staticmethod
-    def complete(kind: type, head: dict, in_channels: Sequence[int | None], out_channels: int) -> dict:
-        """Return the config with its inputs and classes.
-
-        Raises:
-            ArgumentError: If the inputs that it states do not fit the pyramid.
-        """
-        name = head['type']
+    def build(kind: type, head: dict, in_channels: Sequence[int | None], out_channels: int) -> nn.Module:
+        """Build the head with its inputs and classes."""
         widths = [width for width in in_channels if width is not None]
         defaults = dict(num_classes=out_channels, out_channels=out_channels, loss_decode=dict(type='mmseg.CrossEntropyLoss'))
         defaults['loss_decode']['avg_non_ignore'] = True  # never used; says that no warning is needed
@@ -82,36 +72,16 @@ class MMSegHead(MapHead):
         if 'c1_in_channels' in inspect.signature(kind).parameters:
             defaults['c1_in_channels'] = widths[0]
         config = {**defaults, **head, 'out_channels': out_channels}
-
-        def asked(self, in_channels: Any, in_index: Any, input_transform: str | None) -> None:
-            raise _InputsAsked(input_transform, in_index)
-
-        # What a head reads stands in its constructor's call of the base class only.
-        probe = type(kind.__name__, (kind,), {'_init_inputs': asked})
-        try:
-            probe(**{'in_channels': 1, **{key: value for key, value in config.items() if key != 'type'}})
-        except _InputsAsked as found:
-            transform, index = found.args
-        if 'in_index' not in head and transform is not None:
-            index = list(range(len(widths)))
-        indices = list(index) if isinstance(index, (tuple, list)) else [index]
-        if not all(-len(widths) <= item < len(widths) for item in indices):
-            raise ArgumentError(
-                f'`in_index` of {name} should count the {len(widths)} maps that there are, from fine to coarse. Found {index}.'
-            )
-        read = [widths[item] for item in indices]
-        read = read if isinstance(index, (tuple, list)) else read[0]
-        stated = head.get('in_channels', read)
-        if (list(stated) if isinstance(stated, (tuple, list)) else stated) != read:
-            raise ArgumentError(f'`in_channels` of {name} should be {read} for the maps {index}. Found {stated}.')
-        return {**config, 'in_channels': read, 'in_index': index}
+        # Only the head's call of its base class says if it reads one map or several.
+        *first, last = [head['in_index']] if 'in_index' in head else [list(range(len(widths))), -1]
+        for index in first:
+            with suppress(AssertionError):
+                return build_part({'in_channels': widths, 'in_index': index, **config})
+        read = [widths[item] for item in last] if isinstance(last, (tuple, list)) else widths[last]
+        return build_part({'in_channels': read, 'in_index': last, **config})
 
     def try_head(self, name: str, in_channels: Sequence[int | None]) -> int:
-        """Return the width of the embedding.
-
-        Raises:
-            ArgumentError: If the classifier's output is not the head's, in training.
-        """
+        """Return the width of the embedding; refuse a head whose output is not that of its classifier, in training."""
 
         def classify(copy: nn.Module, device: torch.device) -> tuple[Any, list[Tensor], list[Tensor]]:
             dtype = next(copy.parameters()).dtype

@@ -8,16 +8,10 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, ConvNormAct, SkipDecoder
 from mtl_plugins.models.decode_heads.heads import MapHead, build_map_head, width_of
 from mtl_plugins.registry import MODELS
-
-
-def check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    """Raise ArgumentError if the value of an argument is none of the choices."""
-    if value not in choices:
-        raise ArgumentError(f'`{name}` should be one of {list(choices)}. Found {value!r}.')
 
 
 class Attention(nn.Module):
@@ -25,14 +19,6 @@ class Attention(nn.Module):
 
     The fused kernels keep no Q x K matrix: memory is O(B (Q + K) C), time O(B Q K C). With dropout, a CPU falls back to the
     written-out form and its O(B H Q K) memory; so do GPUs without a fused kernel for the type at hand.
-
-    Args:
-        channels: Width of tokens and projections.
-        num_heads: Number of heads; divides ``channels``.
-        dropout: Probability that an attention weight is dropped in training.
-
-    Raises:
-        ArgumentError: If ``channels`` is not a multiple of ``num_heads`` or ``dropout`` is not in [0, 1).
     """
 
     def __init__(self, channels: int, *, num_heads: int = 4, dropout: float = 0.0) -> None:
@@ -69,14 +55,8 @@ class Attention(nn.Module):
 class TransformerBlock(nn.Module):
     """``x + attention(norm(x))``, then ``x + mlp(norm(x))`` with GELU between the two projections.
 
-    Args:
-        num_heads: Number of attention heads.
-        expansion: Width of the MLP's hidden layer over ``channels``.
-        dropout: On attention weights.
-        cross: Whether the tokens attend to another set of tokens, which gets its own normalisation.
-
-    Raises:
-        ArgumentError: If ``expansion`` is less than 1 or an argument of :class:`Attention` is out of its range.
+    ``expansion`` is the width of the MLP's hidden layer over ``channels``; the tokens of a ``cross`` block attend to another set
+    of tokens, which has its own normalisation.
     """
 
     def __init__(
@@ -103,9 +83,6 @@ def sinusoidal_positions(edge: int, channels: int) -> Tensor:
     """``(edge * edge, channels)``: sines and cosines of the row in one half of the channels, of the column in the other.
 
     Frequencies fall geometrically from 1 towards 1/10000, as in arXiv 1706.03762.
-
-    Raises:
-        ArgumentError: If ``channels`` is not a multiple of 4.
     """
     if channels % 4:
         raise ArgumentError(f'Sinusoidal positions need a multiple of 4 channels. Found {channels}.')
@@ -122,9 +99,6 @@ class PositionalEmbedding(nn.Module):
     Args:
         kind: ``'none'``, ``'learned'`` (from a normal distribution with deviation 0.02) or ``'sinusoidal'``.
         added_to: ``'input'`` (to the tokens, once) or ``'query'`` (to the projected queries of each block).
-
-    Raises:
-        ArgumentError: If ``kind`` or ``added_to`` is none of those.
     """
 
     def __init__(self, kind: str, *, added_to: str, edge: int, channels: int) -> None:
@@ -178,13 +152,8 @@ class GridTokens(nn.Module):
         reducer: ``'none'`` (the widths must agree), ``'linear'`` (a projection of the pooled tokens) or ``'conv'`` (a 1x1
             convolution with BatchNorm and ReLU on the features, before the pooling).
         num_layers: Number of transformer blocks.
-        positional_embedding: As in :class:`PositionalEmbedding`.
-        position_added_to: As in :class:`PositionalEmbedding`.
-        name: The argument that ``num_tokens`` is in messages.
+        positional_embedding: As in :class:`PositionalEmbedding`; so is ``position_added_to``.
         **block: Arguments of each :class:`TransformerBlock`.
-
-    Raises:
-        ArgumentError: If the number of tokens is not a square, the reducer is unknown, or it is ``'none'`` and the widths differ.
     """
 
     def __init__(
@@ -197,14 +166,13 @@ class GridTokens(nn.Module):
         num_layers: int,
         positional_embedding: str,
         position_added_to: str,
-        name: str = 'num_tokens',
         **block: float,
     ) -> None:
         super().__init__()
         self.edge = max(math.isqrt(max(num_tokens, 0)), 1)
         if self.edge**2 != num_tokens:
             raise ArgumentError(
-                f'`{name}` should be a square, as features are pooled to an n x n grid: {self.edge**2} or '
+                f'The number of tokens or bins should be a square, as features are pooled to an n x n grid: {self.edge**2} or '
                 f'{(self.edge + 1) ** 2}. Found {num_tokens}.'
             )
         check_choice('channel_reducer', reducer, ('none', 'linear', 'conv'))
@@ -232,7 +200,7 @@ class GridTokens(nn.Module):
 
 @MODELS.register_module()
 class TransformerSegHead(MapHead):
-    """ASPP, its features pooled to an n x n grid, transformer blocks, back to a map, a decoder with one skip, a predictor.
+    """ASPP pooled to an n x n grid, transformer blocks, back to a map, a decoder with a skip at stride 4, a predictor.
 
     The mirror of :class:`AdaptiveDepthHead` for classes, with the cost of :class:`GridTokens`.
 
@@ -246,8 +214,7 @@ class TransformerSegHead(MapHead):
         dropout: On attention weights.
         positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
         position_added_to: ``'query'`` or ``'input'``.
-        skip_index: Which map of the pyramid is the skip; 1 is the one at stride 4.
-        skip_channels: Channels to which it is reduced.
+        skip_channels: Channels to which the skip is reduced.
         num_convs: Number of 3x3 convolutions in the decoder.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable.
     """
@@ -266,7 +233,6 @@ class TransformerSegHead(MapHead):
         dropout: float = 0.0,
         positional_embedding: str = 'none',
         position_added_to: str = 'query',
-        skip_index: int = 1,
         skip_channels: int = 48,
         num_convs: int = 2,
         separable: bool = False,
@@ -274,7 +240,6 @@ class TransformerSegHead(MapHead):
     ) -> None:
         super().__init__(init_cfg=init_cfg)
         self.context_channels = channels
-        self.skip_index = skip_index
         self.aspp = ASPP(width_of(in_channels, -1), channels, rates, separable=separable)
         self.tokens = GridTokens(
             channels,
@@ -290,7 +255,7 @@ class TransformerSegHead(MapHead):
         )
         self.decoder = SkipDecoder(
             channels,
-            width_of(in_channels, skip_index),
+            width_of(in_channels, 1),
             skip_channels=skip_channels,
             channels=channels,
             num_convs=num_convs,
@@ -302,7 +267,7 @@ class TransformerSegHead(MapHead):
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         tokens = self.tokens(self.aspp(features[-1]))
         context = tokens.transpose(1, 2).unflatten(2, (self.tokens.edge, self.tokens.edge))
-        return context, self.decoder(context, features[self.skip_index])
+        return context, self.decoder(context, features[1])
 
 
 @MODELS.register_module()
@@ -320,9 +285,6 @@ class ClassTokenSegHead(BaseModule):
         num_heads: Of their attention.
         expansion: Of their MLP.
         dropout: On attention weights.
-
-    Raises:
-        ArgumentError: If ``head`` is not a map head or a width or number is out of its range.
     """
 
     def __init__(

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.registry import MODELS
@@ -37,7 +37,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
     """Loss and gradient in one pass over bands of rows; saves nothing finer than the logits."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, target: Tensor, ignore_index: int, class_weight: Tensor | None) -> Tensor:
+    def forward(ctx, logits: Tensor, target: Tensor, class_weight: Tensor | None) -> Tensor:
         batch, classes, h, w = logits.shape
         height, width = target.shape[-2:]
         rows_Hh = interpolation_matrix(h, height, logits.device, torch.float32)
@@ -58,7 +58,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
                 coarse = band(h, height, start, stop)
                 expand = rows_Hh[start:stop, coarse]
                 labels = target[some, start:stop]
-                valid = (labels != ignore_index)[:, None]
+                valid = (labels != IGNORE_LABEL)[:, None]
                 classes_of = torch.where(valid, labels[:, None], 0).long()
                 log_probabilities = torch.matmul(expand, wide[:, :, coarse]).log_softmax(1)
                 log_likelihood = log_probabilities.gather(1, classes_of)
@@ -72,7 +72,7 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
                 wide_gradient[:, :, coarse] += torch.matmul(expand.t(), slope.mul_(weight))
             gradient[some] = torch.matmul(wide_gradient, columns_Ww)
         if class_weight is None:
-            count = (target != ignore_index).sum().clamp(min=1)
+            count = (target != IGNORE_LABEL).sum().clamp(min=1)
         else:
             count = torch.where(weighted_count > 0, weighted_count, 1)
         ctx.save_for_backward(gradient.div_(count))
@@ -81,14 +81,12 @@ class _UpsampledCrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx, grad_output: Tensor) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors
-        return (gradient * grad_output).to(ctx.logits_dtype), None, None, None
+        return (gradient * grad_output).to(ctx.logits_dtype), None, None
 
 
-def upsampled_cross_entropy(
-    logits: Tensor, target: Tensor, ignore_index: int = IGNORE_LABEL, class_weight: Tensor | None = None
-) -> Tensor:
+def upsampled_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor | None = None) -> Tensor:
     """Mean cross-entropy over the valid pixels of ``target``, of logits upsampled to its size.
 
     Equals ``cross_entropy(interpolate(logits, target.shape[1:], mode='bilinear', align_corners=False), target, class_weight)`` in
@@ -97,15 +95,14 @@ def upsampled_cross_entropy(
 
     Args:
         logits: ``(B, C, h, w)``, any floating type; computed in float32.
-        target: ``(B, H, W)`` class ids, any integer type.
-        ignore_index: Label of pixels that do not count.
+        target: ``(B, H, W)`` class ids, any integer type; 255 is ignored.
         class_weight: ``(C,)`` float32, at least 0: how much a pixel of each class counts in the mean.
 
     Raises:
-        IndexError: On CPU, if a label is neither a class nor ``ignore_index``.
+        IndexError: On CPU, if a label is neither a class nor 255.
     """
     with torch.autocast(logits.device.type, enabled=False):
-        return _UpsampledCrossEntropy.apply(logits, target, ignore_index, class_weight)
+        return _UpsampledCrossEntropy.apply(logits, target, class_weight)
 
 
 @MODELS.register_module()
@@ -113,23 +110,21 @@ class UpsampledCrossEntropyLoss(nn.Module):
     """:func:`upsampled_cross_entropy` as a configured loss.
 
     Args:
-        ignore_index: Label of pixels that do not count.
         class_weight: A number per class, at least 0: how much its pixels count in the mean. ``compute_statistics.py`` prints one
             that lifts rare classes.
     """
 
     name = 'ce'
 
-    def __init__(self, *, ignore_index: int = IGNORE_LABEL, class_weight: Sequence[float] | None = None) -> None:
+    def __init__(self, *, class_weight: Sequence[float] | None = None) -> None:
         super().__init__()
-        self.ignore_index = ignore_index
         if class_weight is not None and not (all(0 <= weight < math.inf for weight in class_weight) and any(class_weight)):
             raise ArgumentError(f'`class_weight` should be finite numbers of at least 0, not all 0. Found {list(class_weight)}.')
         weight = None if class_weight is None else torch.tensor(class_weight, dtype=torch.float32)
         self.register_buffer('class_weight', weight, persistent=False)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        return upsampled_cross_entropy(logits, target, self.ignore_index, self.class_weight)
+        return upsampled_cross_entropy(logits, target, self.class_weight)
 
 
 @MODELS.register_module()
@@ -141,22 +136,20 @@ class BalancedBoundaryLoss(nn.Module):
 
     Args:
         positive_weight: ``w`` in (0, 1); None balances each batch.
-        ignore_index: Label of pixels that do not count.
     """
 
     name = 'bce'
 
-    def __init__(self, *, positive_weight: float | None = None, ignore_index: int = IGNORE_LABEL) -> None:
+    def __init__(self, *, positive_weight: float | None = None) -> None:
         super().__init__()
         if positive_weight is not None and not 0 < positive_weight < 1:
             raise ArgumentError(f'`positive_weight` should be in (0, 1) or None. Found {positive_weight}.')
         self.positive_weight = positive_weight
-        self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """Loss of logits ``(B, H, W)`` against ``(B, H, W)``: 1 boundary, 0 none, or ``ignore_index``."""
+        """Loss of logits ``(B, H, W)`` against ``(B, H, W)``: 1 boundary, 0 none, 255 ignored."""
         with torch.autocast(logits.device.type, enabled=False):
-            valid = (target != self.ignore_index).float()
+            valid = (target != IGNORE_LABEL).float()
             boundary = (target == 1).float()
             count = valid.sum().clamp(min=1)
             weight = self.positive_weight
@@ -218,8 +211,7 @@ class SILogLoss(nn.Module):
         super().__init__()
         if not 0 <= lambda_ <= 1:
             raise ArgumentError(f'`lambda_` should be in [0, 1]. Found {lambda_}.')
-        if reduction not in ('batch', 'image'):
-            raise ArgumentError(f"`reduction` should be 'batch' or 'image'. Found {reduction!r}.")
+        check_choice('reduction', reduction, ('batch', 'image'))
         self.lambda_ = lambda_
         self.reduction = reduction
 
@@ -243,10 +235,8 @@ class DepthRegressionLoss(nn.Module):
 
     def __init__(self, *, norm: str = 'l1', reduction: str = 'batch') -> None:
         super().__init__()
-        if norm not in ('l1', 'l2'):
-            raise ArgumentError(f"`norm` should be 'l1' or 'l2'. Found {norm!r}.")
-        if reduction not in ('batch', 'image'):
-            raise ArgumentError(f"`reduction` should be 'batch' or 'image'. Found {reduction!r}.")
+        check_choice('norm', norm, ('l1', 'l2'))
+        check_choice('reduction', reduction, ('batch', 'image'))
         self.name = norm
         self.reduction = reduction
 

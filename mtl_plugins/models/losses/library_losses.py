@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from mmengine.model import ModuleList
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.models.utils.build import build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
@@ -107,8 +107,7 @@ class LabelLoss(nn.Module):
         if scope != 'torch' and kind in REFUSED:
             raise ArgumentError(f'`loss` should compare logits with labels. Found {self.kind}, which wants {REFUSED[kind]}.')
         self.call = config.pop('call', CALLS.get(kind, 'batch'))
-        if self.call not in ('batch', 'images', 'one_hot'):
-            raise ArgumentError(f"`call` of {self.kind} should be 'batch', 'images' or 'one_hot'. Found {self.call!r}.")
+        check_choice('call', self.call, ('batch', 'images', 'one_hot'))
         self.loss_decode, self.name, self.weight = _build(
             config, avg_non_ignore=True, ignore_index=IGNORE_LABEL, ignore_label=IGNORE_LABEL
         )
@@ -166,16 +165,15 @@ class DepthLoss(nn.Module):
 
     The loss is taken without its own reduction. One that gives a value per pixel (``torch.L1Loss``, ``torch.SmoothL1Loss``, ...)
     is averaged over valid pixels, one with a value per image (mmseg's SiLogLoss, which leaves pixels at 0 m out itself) over
-    images with a valid pixel. Computed in float32. Nothing valid: exactly 0 with gradient 0. mmseg's SiLogLoss has no gradient
-    where a prediction is perfect in an image (its square root), which training does not meet.
+    images with a valid pixel. Computed in float32. Nothing valid: exactly 0 with gradient 0.
 
     Args:
         config: Of the loss; ``space`` says if it compares ``'metres'`` (the default for mmseg's SiLogLoss) or the network's
             ``'representation'`` (the default for all others).
 
     Raises:
-        ArgumentError: If ``space`` is neither, or the loss has another reduction than the mean; when it is called, if it fails
-            or gives neither a value per pixel nor one per image.
+        ArgumentError: If an argument does not fit; when it is called, if it fails or gives neither a value per pixel nor one per
+            image.
     """
 
     def __init__(self, config: dict) -> None:
@@ -183,8 +181,7 @@ class DepthLoss(nn.Module):
         config = dict(config)
         self.kind = config['type']
         self.space = config.pop('space', SPACES.get(self.kind.rpartition('.')[2], 'representation'))
-        if self.space not in ('metres', 'representation'):
-            raise ArgumentError(f"`space` should be 'metres' or 'representation'. Found {self.space!r}.")
+        check_choice('space', self.space, ('metres', 'representation'))
         reduction = config.pop('reduction', 'mean')
         if reduction != 'mean':
             raise ArgumentError(f"`reduction` of {self.kind} should be 'mean', over the valid pixels. Found {reduction!r}.")

@@ -16,19 +16,14 @@ class PlainViTPyramid(BaseModule):
     """Finer maps by transposed convolutions, coarser ones by 2x2 max pooling.
 
     Each finer map has half the width and twice the height and width of the one before. Unlike ViTDet's, the maps form a
-    chain, so that a head that reads the finest leaves no weight without a gradient; the heads reduce the widths themselves.
-
-    For patch size 16 the maps ``finest_index`` to 4 have the strides 4, 8, 16 and 32; the others and their widths are None.
+    chain, so that a head that reads the finest leaves no weight without a gradient; the heads reduce the widths themselves. For
+    patch size 16 the maps ``finest_index`` to 4 have the strides 4, 8, 16 and 32; the others and their widths are None.
 
     Args:
         in_channels: Widths of the backbone's five maps, all None but one.
-        finest_index: The finest map to make: 1, 2 or 3; one not finer than the backbone's map makes no weights. Take the
-            finest one that the head reads.
+        finest_index: The finest map to make, and the finest that the head reads: 1, 2 or 3.
         pool: Whether to make the coarser maps by pooling. Without it they are the backbone's map itself: the pyramid of a
             network dilated to output stride 16.
-
-    Raises:
-        ArgumentError: If the backbone gives more or fewer maps than one, or ``finest_index`` is none of those above.
     """
 
     # Takes all five maps of the pyramid, None included; other necks get those that there are.

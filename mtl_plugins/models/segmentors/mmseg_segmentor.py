@@ -140,11 +140,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
         return self.segmentor.decode_head
 
     def init_weights(self) -> None:
-        """Initialise the weights.
-
-        Raises:
-            CheckpointError: If the weights that the config names cannot be had.
-        """
         try:
             super().init_weights()
         except (OSError, pickle.UnpicklingError, CheckpointError) as error:

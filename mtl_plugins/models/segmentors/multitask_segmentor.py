@@ -163,9 +163,6 @@ class MultiTaskSegmentor(BaseModel):
             metainfo: Per image; a prediction is cropped to ``ori_shape``.
             mode: ``'loss'`` for ``{'<task>/loss_<name>': scalar}``; ``'predict'`` for a data sample per image; ``'tensor'`` for
                 ``{task: (B, C, H, W)}``, the head's outputs at the input size.
-
-        Raises:
-            ArgumentError: If ``mode`` is none of the three.
         """
         if mode == 'loss':
             with FastDepthwiseGradients() if self.fast_depthwise else nullcontext():
@@ -243,11 +240,7 @@ class MultiTaskSegmentor(BaseModel):
         return losses
 
     def shares_of_labels(self, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the factor of each task's loss in this process by which the mean over processes counts labelled ones only.
-
-        Of ``W`` processes, the ``n`` whose batch has a label of the task have the factor ``W / n`` and the others 0. Empty for
-        one process.
-        """
+        """Return factors of the losses by which the mean over several processes counts those whose batch has a label."""
         if get_world_size() == 1:
             return {}
         device = next(self.parameters()).device

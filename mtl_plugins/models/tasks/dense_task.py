@@ -24,7 +24,6 @@ class DenseTask(BaseModule):
     Args:
         loss: Config of a loss, or of several, which are added; ``default_loss`` by default.
         label: Name of the label of the data that it learns; None is the task's own name in the model.
-        init_cfg: Of :class:`mmengine.model.BaseModule`.
 
     Attributes:
         out_channels: Channels of the prediction that the decode head gives this task.
@@ -38,10 +37,8 @@ class DenseTask(BaseModule):
     loss_name: str
     mergings: tuple[str, ...]
 
-    def __init__(
-        self, *, loss: dict | Sequence[dict] | None = None, label: str | None = None, init_cfg: dict | None = None
-    ) -> None:
-        super().__init__(init_cfg=init_cfg)
+    def __init__(self, *, loss: dict | Sequence[dict] | None = None, label: str | None = None) -> None:
+        super().__init__()
         self.label = label
         if self.default_loss:
             self.criteria = build_losses(loss or dict(type=self.default_loss), self.build_library_loss)
@@ -99,15 +96,10 @@ class DenseTask(BaseModule):
         """Return classes, metres, ..., ``(H, W)`` or ``(C, H, W)``, of the merged values of all views of an image."""
 
     def margin(self, output: Tensor) -> Tensor | None:
-        """Return by how much one of the numbers that decide a pixel's class must change for another class.
+        """Return by how much one of the numbers that decide a pixel's class must change for another class, as ``(B, H, W)``.
 
-        Where that is no more than rounding, two ways to compute the same function may differ.
-
-        Args:
-            output: Upsampled float32 predictions ``(B, out_channels, H, W)``.
-
-        Returns:
-            ``(B, H, W)``, not negative, or None, the default, of a task that decides nothing.
+        Where that is no more than rounding, two ways to compute the same function may differ. ``output`` are upsampled float32
+        predictions ``(B, out_channels, H, W)``. None, the default, of a task that decides nothing.
         """
         return None
 
@@ -127,8 +119,7 @@ class DenseTask(BaseModule):
         """Return the losses by name, each the mean over all predictions (deep supervision), and what is only logged.
 
         With several predictions, the loss of each is logged as ``<name>_initial`` ... ``<name>_final``, where ``<name>`` is the
-        key without ``loss_``. Without a label the loss is exactly 0, yet it depends on every prediction, so that distributed
-        training finds a gradient for every parameter.
+        key without ``loss_``. Without a label the loss is exactly 0, with a gradient for every parameter.
         """
         if target is None:
             zero = sum((prediction * 0).sum(dtype=torch.float32) for prediction in predictions)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.layers.functional import clamp_with_way_back
 from mtl_plugins.models.losses.library_losses import DepthLoss
 from mtl_plugins.models.tasks.dense_task import DenseTask
@@ -26,14 +26,12 @@ class DepthRepresentation:
 
     Args:
         name: One of the five.
-        depth_range: Least and largest depth in metres.
         statistics: ``dict(mean=..., std=...)`` of the represented quantity over the training split. Normalised metres default to
             MiniScapes'; ``'log'`` and ``'inverse'`` need it (log of metres, 1/metres); ``'exp'`` and ``'metres'`` have none.
     """
 
     def __init__(self, name: str, depth_range: tuple[float, float], statistics: dict[str, float] | None) -> None:
-        if name not in REPRESENTATIONS:
-            raise ArgumentError(f'`representation` should be one of {list(REPRESENTATIONS)}. Found {name!r}.')
+        check_choice('representation', name, REPRESENTATIONS)
         if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < math.inf:
             raise ArgumentError(f'`depth_range` should be two ascending positive numbers. Found {depth_range}.')
         if name == 'normalised' and statistics is None:
@@ -83,9 +81,6 @@ class DepthTask(DenseTask):
             :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
             :class:`DepthLoss`; or of several, which are added.
         **kwargs: ``label``, the name of the label that it learns; by default that of the task.
-
-    Raises:
-        ArgumentError: If representation, range or statistics do not fit together.
     """
 
     out_channels = 1

@@ -20,8 +20,8 @@ class MultiTaskTTAModel(BaseModel):
 
     A view is the image without its padding, resized bilinearly (corners not aligned, not smoothed before shrinking: as
     :class:`RandomHomography` zooms in training) to the scaled size, rounded to a multiple of the data preprocessor's
-    ``size_divisor`` so that it needs no padding, and mirrored. The prediction is mirrored back on its coarse grid and upsampled
-    to the size of the image; how views are merged depends on the task, see :attr:`DenseTask.mergings`.
+    ``size_divisor``, and mirrored. The prediction is mirrored back on its coarse grid and upsampled to the size of the image; how
+    views are merged depends on the task, see :attr:`DenseTask.mergings`.
 
     Views are summed up as they come: memory does not grow with their number. With scale 1 and no mirroring the predictions are
     the model's own, bit by bit.
@@ -33,9 +33,6 @@ class MultiTaskTTAModel(BaseModel):
         merge: Way of merging by task; by default the first of its ``mergings``.
         scale_compensation: Multiply metres by the view's zoom: a camera of fixed focal length sees an object ``zoom`` times as
             large from ``1 / zoom`` of the distance. For models trained with lengths corrected for zoom.
-
-    Raises:
-        ArgumentError: If ``scales`` is empty or not positive, or ``merge`` names a task or a way that there is not.
     """
 
     def __init__(
@@ -81,11 +78,7 @@ class MultiTaskTTAModel(BaseModel):
         metainfo: list[dict] | None = None,
         mode: str = 'predict',
     ) -> list[SegDataSample]:
-        """Return a data sample per image, as :meth:`MultiTaskSegmentor.forward` does; beyond ``ori_shape`` an image is padding.
-
-        Raises:
-            ArgumentError: If ``mode`` is not ``'predict'``.
-        """
+        """Return a data sample per image, cropped to ``ori_shape``, beyond which an image is padding."""
         if mode != 'predict':
             raise ArgumentError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
         height, width = inputs.shape[-2:]

@@ -24,14 +24,8 @@ def build_part(config: dict, **arguments: Any) -> Any:
 def build_from_data(config: dict, place: str, most: int = MOST_PARAMETERS, advice: str = '') -> nn.Module:
     """Build the model of a config that is data, see :func:`~mtl_plugins.utils.data_files.take_part`.
 
-    Args:
-        config: Of the model.
-        place: Name of the config, for the error.
-        most: Weights that it may have. Nothing is written into the memory of more.
-        advice: End of an error.
-
-    Raises:
-        ConfigError: If it cannot be built, or is larger.
+    A ConfigError, which names the config as ``place`` and ends with ``advice``, if it cannot be built or has more than ``most``
+    weights. Nothing is written into the memory of more.
     """
     counts = dict(weights=0, modules=0)
 

@@ -42,9 +42,6 @@ def prepare_for_inference(model: nn.Module, *, dtype: torch.dtype = torch.float3
         dtype: ``torch.float32``, ``torch.bfloat16`` or ``torch.float16``.
         compile: Arguments of :func:`torch.compile` for the network, from images to the predictions of the tasks at their coarse
             size, or None. ``dict(mode='reduce-overhead')`` replays CUDA graphs. Every size of image is compiled for itself.
-
-    Raises:
-        ArgumentError: If ``dtype`` is none of the three.
     """
     if dtype not in (torch.float32, torch.bfloat16, torch.float16):
         raise ArgumentError(f'`dtype` should be torch.float32, torch.bfloat16 or torch.float16. Found {dtype}.')

@@ -114,15 +114,10 @@ def locate_package(name: str) -> Path:
 
 
 def find_weights(checkpoint: str | os.PathLike) -> Path:
-    """Return the local file of ``checkpoint``, downloaded if need be.
+    """Return the local file of ``checkpoint``, downloaded if need be, or raise a CheckpointError.
 
-    Args:
-        checkpoint: A path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://`` address or
-            ``package://NAME``, the file of weights in the installed package of that name.
-
-    Raises:
-        CheckpointError: If the scheme or the name is unknown, the package is not installed or does not hold exactly one file of
-            weights, or the file is neither there nor can be downloaded.
+    ``checkpoint`` is a path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://`` address or
+    ``package://NAME``, the file of weights in the installed package of that name.
     """
     scheme, separator, name = str(checkpoint).partition('://')
     if not separator:
@@ -152,11 +147,7 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
 
 
 def load_weights(path: Path) -> dict:
-    """Return the content of a file of ``torch.save`` or safetensors, loaded without executing anything in it.
-
-    Raises:
-        CheckpointError: If the file does not exist, is corrupt, or holds more than weights or such that are not finite.
-    """
+    """Return the content of a file of ``torch.save`` or safetensors, loaded without executing anything in it, all finite."""
     if path.suffix != '.safetensors' or not path.is_file():
         return checkpoint_io.load_checkpoint_file(path, map_location='cpu')
     try:
@@ -192,17 +183,14 @@ def load_pretrained(
     convert: Callable[[Weights], Weights] | None = None,
     description: str | None = None,
 ) -> None:
-    """Load weights into a module: everything fits, or one sentence says what does not and nothing is loaded.
+    """Load weights into a module: everything fits, or a CheckpointError says in one sentence what does not and nothing is loaded.
 
     Args:
         module: Gets the weights.
         checkpoint: As in :func:`find_weights`.
         prefix: Of the keys to load, None for all.
         convert: Gives the found weights the names and shapes of the module's, and leaves out what it does not need.
-        description: What the module is, for the error; its class by default.
-
-    Raises:
-        CheckpointError: If the file cannot be had or read, or names or shapes of its weights differ from the module's.
+        description: What the module is, for the error.
     """
     path = find_weights(checkpoint)
     weights = select_weights(load_weights(path), prefix)
@@ -235,12 +223,7 @@ class PretrainedBackbone(BaseModule):
         self.description = description
 
     def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` names.
-
-        Raises:
-            ArgumentError: If ``init_cfg`` has another type than ``'Pretrained'``.
-            CheckpointError: If the file cannot be had or does not fit.
-        """
+        """Load the weights that ``init_cfg`` names; a CheckpointError if the file cannot be had or does not fit."""
         self._is_init = True
         if self.init_cfg is None:
             return
