@@ -38,14 +38,6 @@ def test_the_steps_are_those_of_the_cpu(model, device):
     assert_trains_as_on_cpu(model, device, steps=3, rel=1e-3, abs=1e-4)
 
 
-def test_a_fused_optimizer_takes_the_gradients_as_they_lie(model, device):
-    gpu = model.to(device)
-    wrapper = OPTIM_WRAPPERS.build(dict(type='OptimWrapper', optimizer=torch.optim.Adam(gpu.parameters(), lr=1e-3, fused=True)))
-    logs = train_steps(gpu, wrapper, steps=3)
-    assert all(math.isfinite(value) for log in logs for value in log.values())
-    assert len(wrapper.optimizer.state) == sum(parameter.requires_grad for parameter in gpu.parameters())
-
-
 def test_float16_with_a_loss_scale_is_near_float32(model, device):
     plain, half = pair(model.to(device), device)
     expected = train_steps(plain, sgd(plain), steps=1)[0]

@@ -64,13 +64,3 @@ def test_the_folded_copy_predicts_as_the_model_on_the_cpu(model, device, dtype, 
     gpu.load_state_dict(cpu.state_dict())
     fast = prepare_for_inference(gpu, dtype=dtype)
     assert_predictions_agree(predict(fast), predict(cpu), share, relative)
-
-
-def test_a_batch_is_predicted_as_its_images_are(model, device):
-    gpu = model.to(device).eval()
-    inputs = torch.randn(3, 3, 64, 96, generator=torch.Generator().manual_seed(0)).to(device)
-    with torch.no_grad():
-        together = gpu.predict_arrays(inputs)
-        alone = [gpu.predict_arrays(image[None]) for image in inputs]
-    alone = {name: torch.cat([each[name] for each in alone]).cpu() for name in together}
-    assert_predictions_agree({name: values.cpu() for name, values in together.items()}, alone, share=0.995, relative=1e-3)

@@ -11,7 +11,6 @@ from torch import nn
 from benchmarks.model_table import SYSTEMS, default_configs, load_models
 from mtl_plugins.models.utils.model_stats import count_flops, parameters_by_kind
 from mtl_plugins.registry import MODELS
-from tests.tiny import EPOCH_CONFIG
 
 TOOL, SMALL = 'analysis_tools/model_table', ('--size', 32, '--batch-size', 2)
 
@@ -39,7 +38,9 @@ def test_operations_are_those_counted_by_hand_and_the_model_stays_as_it_is():
 
 
 def test_parts_of_the_joint_model_are_those_of_its_layers():
-    model = MODELS.build(load_models({'joint': str(EPOCH_CONFIG)})['joint'])
+    models = load_models(default_configs())
+    assert len(models) == len(SYSTEMS) == 12
+    model = MODELS.build(models['joint'])
     convs = 304 * 256 * 9 + 256 * 256 * 9 + 2 * 256
     decoder = 64 * 48 + 48 + convs + 2 * 2 * 256
     predictor = 20 * 256 + 20
@@ -47,10 +48,6 @@ def test_parts_of_the_joint_model_are_those_of_its_layers():
     kinds = parameters_by_kind(model)
     assert (kinds['encoder'], kinds['decoder'], kinds['rest'], kinds['transformer']) == (resnet18, decoder, predictor, 0)
     assert sum(kinds.values()) == sum(parameter.numel() for parameter in model.parameters())
-
-
-def test_every_system_of_the_default_table_has_a_config():
-    assert len(load_models(default_configs())) == len(SYSTEMS) == 12
 
 
 def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeypatch, tiny_config_file):

@@ -3,7 +3,6 @@
 import http.client
 import io
 import json
-import shutil
 import socket
 import struct
 import subprocess
@@ -202,36 +201,6 @@ def test_forms(address, status, parts, words):
         assert words in json.loads(content)['error'], content
     else:
         np.testing.assert_array_equal(np.load(io.BytesIO(content))['bright'], np.minimum(picture((8, 8))[..., 0], 249))
-
-
-@pytest.mark.skipif(shutil.which('curl') is None, reason='needs curl')
-@pytest.mark.parametrize('how', ['--data-binary', '--form', '--upload-file'])
-def test_curl(address, tmp_path, how):
-    photo = tmp_path / 'photo of a street.png'
-    photo.write_bytes(png(np.random.default_rng(0).integers(0, 200, (99, 99, 3), np.uint8)))
-    arguments = {
-        '--data-binary': ['--data-binary', f'@{photo}', '-H', 'Content-Type: image/png'],
-        '--form': ['-F', f'file=@{photo}'],
-        # Waits for a word before it sends, and does not say how long it is.
-        '--upload-file': ['-X', 'POST', '-T', '-', '-H', 'Expect: 100-continue', '-H', 'Content-Type: image/png'],
-    }[how]
-    url = 'http://{}:{}/predict?output=arrays'.format(*address)
-    command = ['curl', '-sS', '--noproxy', '*', '-m', '20', '-o', tmp_path / 'out', '-w', '%{http_code}', *arguments, url]
-    with photo.open('rb') as file:
-        result = subprocess.run(command, stdin=file, capture_output=True, text=True)
-    assert result.stdout == '200', (result, (tmp_path / 'out').read_bytes()[:200])
-    assert np.load(tmp_path / 'out')['bright'].shape == (99, 99)
-
-
-def test_head_on_all_pages(address):
-    # Was: 405.
-    for path in ('/', '/health', '/metrics'):
-        status, content, headers = ask(address, 'HEAD', path)
-        expected = ask(address, 'GET', path)
-        assert (status, content) == (200, b'') and headers['Content-Type'] == expected[2]['Content-Type'], path
-        # Numbers of /metrics differ.
-        assert path == '/metrics' or headers['Content-Length'] == expected[2]['Content-Length'], path
-    assert ask(address, 'HEAD', '/predict')[0] == 405
 
 
 @pytest.mark.parametrize(
@@ -503,22 +472,6 @@ def test_twice_the_capacity():
         'mtl_queue_images 0',
     ):
         assert line in counted.splitlines(), counted
-
-
-def test_memory_is_flat_under_bad_uploads(address):
-    def resident():
-        with open('/proc/self/statm') as file:
-            return int(file.read().split()[1]) * 4096
-
-    def send(number):
-        for _ in range(number):
-            ask(address, body=bytes(199_000))
-
-    send(20)
-    before = resident()
-    send(150)
-    # All of them together are 30 MB.
-    assert resident() - before < 10 * 2**20
 
 
 def test_the_page_in_a_browser(visit, tmp_path):

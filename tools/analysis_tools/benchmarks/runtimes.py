@@ -38,16 +38,7 @@ def benchmark(
     only: list[str] | None,
     score_images: int | None,
 ) -> dict:
-    """Measure all runtimes.
-
-    Args:
-        model: A trained :class:`MultiTaskSegmentor`.
-        config: Its config, which names the data.
-        options: Threads and repeats.
-        size: Height and width of the images.
-        batch_size: Images per call.
-        only: Texts, one of which the name of a runtime holds; None for all. The reference always runs.
-        score_images: Validation images that are scored; None for all.
+    """Measure the runtimes whose name holds one of the texts ``only``, and the reference; score the first validation images.
 
     Returns:
         ``settings``; ``runtimes`` by name, each with ``milliseconds``, ``times_as_fast``, ``agreement`` and ``scores``;

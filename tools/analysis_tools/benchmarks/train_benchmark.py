@@ -31,7 +31,6 @@ BLOCK = 10
 WARMUP = 4
 # The last iterations of an epoch find no more data to load: they are left out.
 REST = 4
-WITH_PICTURES = 'loop with histograms and crops'
 
 
 def run(options: Options) -> Result:
@@ -90,7 +89,6 @@ def run(options: Options) -> Result:
             Ratio('saved: ours bf16 / smp fp32', memory, 'ours bf16', 'smp fp32'),
             Ratio('saved: ours separable fp32 / smp fp32', memory, 'ours separable fp32', 'smp fp32'),
             Ratio('whole loop / bare step', whole, 'loop', 'bare step', target=1.08, bound='most'),
-            Ratio(f'{WITH_PICTURES} / without', whole, WITH_PICTURES, 'loop', target=1.03, bound='most'),
         ],
     )
 
@@ -99,27 +97,25 @@ class _InterleavedSteps(Hook):
     """Times blocks of iterations, and as many bare steps after each block.
 
     The loader's queue is full when the bare steps begin, as it is when a training step begins, so the pause gives the loop
-    at most one batch for nothing. In every second block an iteration draws, see :func:`_time_training_loop`.
+    at most one batch for nothing.
     """
 
     priority = 'LOWEST'
 
     def __init__(self, bare_step: Callable[[], object], block: int, num_blocks: int) -> None:
         self.bare_step, self.block, self.num_blocks = bare_step, block, num_blocks
-        self.times: dict[str, list[float]] = {'loop': [], 'drawing': [], 'bare step': []}
+        self.times: dict[str, list[float]] = {'loop': [], 'bare step': []}
         self._start = 0.0
 
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
         done = batch_idx + 1 - WARMUP
-        if done < 0 or done % self.block or len(self.times['drawing']) == self.num_blocks:
+        if done < 0 or done % self.block or len(self.times['loop']) == self.num_blocks:
             return
         if done > 0:
-            name = 'drawing' if done // self.block % 2 == 0 else 'loop'
-            self._note(name)
+            self._note('loop')
             for _ in range(self.block):
                 self.bare_step()
-            if name == 'loop':
-                self._note('bare step')
+            self._note('bare step')
         self._start = time.perf_counter()
 
     def _note(self, name: str) -> None:
@@ -137,13 +133,12 @@ def _time_training_loop(
     block: int,
     options: Options,
 ) -> dict[str, list[float]]:
-    """Milliseconds per iteration of ``'loop'``, of ``'bare step'``, and of the loop ``WITH_PICTURES``, one number per block.
+    """Return milliseconds per iteration of ``'loop'`` and of ``'bare step'``, one number per block.
 
     The run is that of ``tools/train.py``: the joint config with its default hooks, thread workers reading files, one log line
-    per block. Validation and checkpoints lie outside the time. In the first of two blocks nothing is drawn. In the second one
-    iteration draws histograms and training crops; what that takes longer is spread over their default interval.
+    per block. Validation, checkpoints and pictures are outside the time.
     """
-    num_iterations = WARMUP + 2 * options.repeats * block + REST
+    num_iterations = WARMUP + options.repeats * block + REST
     config = joint_config(
         str(data_root),
         train_dataloader__batch_size=batch_size,
@@ -153,10 +148,6 @@ def _time_training_loop(
         default_hooks__logger__interval=block,
         randomness__seed=options.seed,
     )
-    hooks = config.default_hooks
-    interval = hooks.histograms.interval
-    assert interval == hooks.pictures.training.interval, 'They should draw at the same iteration.'
-    hooks.histograms.interval = hooks.pictures.training.interval = 2 * block
     num_files = len(list((data_root / 'train' / 'rgb').iterdir()))
     config.train_dataloader.dataset.indices = [index % num_files for index in range(num_iterations * batch_size)]
     for key in ('val_dataloader', 'val_cfg', 'val_evaluator', 'test_dataloader', 'test_cfg', 'test_evaluator'):
@@ -168,7 +159,4 @@ def _time_training_loop(
         runner = RUNNERS.build(config)
         runner.register_hook(steps)
         runner.train()
-    times = steps.times
-    drawing = [with_ - without for with_, without in zip(times.pop('drawing'), times['loop'], strict=True)]
-    times[WITH_PICTURES] = [without + block * more / interval for without, more in zip(times['loop'], drawing, strict=True)]
-    return times
+    return steps.times
