@@ -48,6 +48,11 @@ def narrow(path) -> dict:
     return {**load_config(str(path), options).model, 'backbone': backbone}
 
 
+def build(path):
+    torch.manual_seed(0)
+    return MODELS.build(narrow(path))
+
+
 def test_every_folder_holds_configs():
     assert len(LEAVES) >= 39
     assert sorted({path.parent.name for path in LEAVES}) == FOLDERS
@@ -113,11 +118,9 @@ def test_a_config_reads_and_judges_what_it_trains(path):
 
 @each_of(DENSE)
 def test_a_config_trains_every_parameter_and_predicts_at_the_size_of_the_image(path):
-    config = narrow(path)
-    if (first := TRIED.setdefault(str(config), path)) != path:
+    if (first := TRIED.setdefault(str(narrow(path)), path)) != path:
         pytest.skip(f'The same model as {first.stem}.')
-    torch.manual_seed(0)
-    model = MODELS.build(config)
+    model = build(path)
     channels = {name: task.out_channels for name, task in model.tasks.items()}
     stride = model.backbone_order.strides[-1] if model.backbone_order else model.backbone.output_stride
     assert stride == int(re.search(r'-d(\d+)_', path.stem)[1])

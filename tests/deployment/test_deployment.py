@@ -50,7 +50,7 @@ SHAPES = ((1, 32, 48), (2, 49, 75), (3, 64, 32))
 # One of each system, head and backbone.
 EXPORTED = sorted(
     path
-    for pattern in ('*/*_r18-d16_1xb16-32e_miniscapes*', 'joint/joint_[!r]*', 'class_attention/*e_coco*')
+    for pattern in ('*/*_r18-d16_1xb16-32e_miniscapes*', '*/*deep-pretrained*', 'joint/joint_[!r]*', 'class_attention/*e_coco*')
     for path in CONFIGS.glob(pattern)
 )
 

@@ -13,10 +13,12 @@ from tests.tiny import CONFIGS, tiny_config
 TASKS = ('semseg', 'depth')
 SYSTEMS = {
     'baseline_r18-d32_1xb16-16e': TASKS,
+    'baseline-semseg_r18-d32_1xb16-16e': ('semseg',),
     'deeplabv3plus-semseg_r18-d16_1xb16-32e': ('semseg',),
     'deeplabv3plus-depth_r18-d16_1xb16-32e': ('depth',),
     'branched_r18-d16_1xb16-32e': TASKS,
     'distilled_r18-d16_1xb16-32e': TASKS,
+    'distilled_r34-d16_1xb4-64e_course2020-deep-pretrained': TASKS,
     'fixed_bins_r18-d16_1xb16-32e': ('depth',),
     'adaptive_depth_r18-d16_1xb16-32e': ('depth',),
     'transformer_multitask-self_r18-d16_1xb16-32e': TASKS,
