@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import refuse_unused
+    from mtl_plugins.utils.cli import positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -23,14 +23,12 @@ def parse_args() -> argparse.Namespace:
         help='folder of a JSON file per training, next to which the report is written; WORK_DIR/results by default',
     )
     where = parser.add_mutually_exclusive_group()
-    where.add_argument('--jobs', type=int, default=1, help='trainings at a time, which share the cores; 1 by default')
+    where.add_argument('--jobs', type=positive, default=1, help='trainings at a time, which share the cores; 1 by default')
     where.add_argument('--gpus', nargs='+', default=[], metavar='ID', help='GPUs, each with a training at a time')
     parser.add_argument('--retry', action='store_true', help='try again what failed')
     parser.add_argument('--worker', action='store_true', help='only train, without a report at the end')
     parser.add_argument('--report-only', action='store_true', help='write the report of the trials that have ended')
     args = parser.parse_args()
-    if args.jobs < 1:
-        parser.error(f'--jobs should be a positive number. Found {args.jobs}')
     refuse_unused(parser, args, not args.report_only, 'with --report-only', 'jobs', 'gpus', 'retry', 'worker')
     return args
 

@@ -93,7 +93,7 @@ def test_numbers_are_those_of_the_validation(report, runs):
     assert np.allclose(shares[known], 100 * confusion[known] / confusion[known].sum(1, keepdims=True), rtol=1e-4)
     assert np.isnan(shares[~known]).all()
     # Both are the same checkpoint.
-    change = np.array(data['charts']['confusion-semseg']['figures']['1,2']['data'][0]['z'], float)
+    change = np.array(data['charts']['confusion-semseg']['figures']['1,1']['data'][0]['z'], float)
     assert np.nanmax(np.abs(change)) == 0
 
 
@@ -208,7 +208,7 @@ def test_the_report_in_a_browser(visit, report):
     matrix = page.locator('[data-chart="confusion-semseg"]')
     matrix.scroll_into_view_if_needed()
     page.wait_for_function('() => document.querySelector(\'[data-chart="confusion-semseg"] .plot\').data?.length === 1')
-    matrix.locator('[data-choice="1"]').select_option('2')
+    matrix.locator('[data-choice="1"]').select_option('1')
     assert matrix.locator('.plot').evaluate('node => node.data[0].zmid ?? node.data[0].zmin') == -1
 
     # The slider moves with mouse and keys; other pictures can be chosen.

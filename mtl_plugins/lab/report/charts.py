@@ -107,7 +107,7 @@ def cost_chart(
 
 
 def confusion_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
-    """Draw the IoU by class of each class map, and its confusions: shares, counts, and the difference to the first model."""
+    """Draw the IoU by class of each class map, and its confusions: shares, and their difference to the first model."""
     matrices, labels = confusions_by_label(splits), next(iter(splits.values())).labels
     classes = {label: list(labels[label].classes) for label in matrices}
     return {
@@ -145,19 +145,16 @@ def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: lis
         limit = float(np.nanmax(np.abs(change), initial=1.0))
         views = {
             'per cent of the label': dict(z=shares, colorscale=_scale('Blues'), zmin=0, zmax=100, text='%{z:.1f} %'),
-            'pixels': dict(z=np.log10(np.maximum(matrix, 1)), colorscale=_scale('Blues'), text='%{customdata:,} pixels'),
             'points more than the first model': dict(
                 z=change, colorscale=_scale('bwr'), zmin=-limit, zmax=limit, text='%{z:+.1f} points'
             ),
         }
-        for view, (title, heat) in enumerate(views.items()):
+        for view, heat in enumerate(views.values()):
             heat |= dict(z=[_numbers(row) for row in heat['z']], x=classes, y=classes, xgap=1, ygap=1)
             heat['hovertemplate'] = f'label %{{y}}, predicted %{{x}}: {heat.pop("text")}<extra></extra>'
-            # The scale of pixels is that of their logarithms.
-            heat |= dict(showscale=title != 'pixels', colorbar=dict(thickness=12, len=0.7))
-            heat |= dict(customdata=matrix.tolist()) if title == 'pixels' else {}
+            heat['colorbar'] = dict(thickness=12, len=0.7)
             figures[f'{place},{view}'] = dict(data=[dict(heat, type='heatmap')], layout=layout)
-    shown = list(views)[: 3 if len(by_model) > 1 else 2]
+    shown = list(views)[: len(by_model)]
     return Chart(
         name,
         [('model', list(by_model)), ('show', shown)],
