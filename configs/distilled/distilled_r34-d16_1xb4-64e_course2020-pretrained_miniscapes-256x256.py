@@ -1,4 +1,4 @@
-# Distilled of 2020: 3x3 gates on the ASPP beside the raw skip, ImageNet weights, Adam 1e-4.
+# Distilled of 2020: 3x3 gates on the ASPP and the raw skip, ImageNet weights, Adam 1e-4.
 # python tools/train.py configs/distilled/distilled_r34-d16_1xb4-64e_course2020-pretrained_miniscapes-256x256.py
 _base_ = [
     '../_base_/models/course2020_r34-d16.py',
