@@ -11,7 +11,7 @@ from mmengine.runner import TestLoop, ValLoop
 from torch import nn
 
 from mtl_plugins.datasets.loading.samplers import refuse_endless
-from mtl_plugins.engine.prediction_tap import PredictionTap, ValidationLosses
+from mtl_plugins.engine.prediction_tap import ValidationLosses, compares_predictions
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.evaluation.scores import SUMMARIES, reaches, rule_of
@@ -138,14 +138,10 @@ class _InferenceCopy:
     def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
         return prepare_for_inference(model, dtype=self.dtype)
 
-    def begin(self) -> None:
-        """Prepare for the first iteration."""
-
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
         if self._copy is None:
             self._copy = self.make_copy(unwrap(model))
-            self.begin()
         self.runner.model = self._copy
         try:
             super().run_iter(idx, data_batch)
@@ -170,9 +166,11 @@ class InferenceValLoop(_InferenceCopy, ValLoop):
         self.losses = losses
         self._losses: ValidationLosses | None = None
 
-    def begin(self) -> None:
-        if self.losses and PredictionTap.fits(self._copy):
-            self._losses = ValidationLosses(self._copy)
+    def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
+        copy = super().make_copy(model)
+        if self.losses and compares_predictions(copy):
+            self._losses = ValidationLosses(copy)
+        return copy
 
     def run(self) -> dict:
         runner = self.runner

@@ -12,7 +12,7 @@ from mmengine.hooks import Hook
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
 
-from mtl_plugins.engine.prediction_tap import Predictions, PredictionTap, Targets
+from mtl_plugins.engine.prediction_tap import Predictions, Targets, compares_predictions, tap_predictions
 from mtl_plugins.engine.state import is_training, unwrap
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.metrics import MultiTaskMetric, to_values
@@ -327,8 +327,8 @@ class HistogramHook(Hook):
             return
         for name, layer in self._layers.items():
             self._handles.append(layer.register_forward_hook(partial(self._keep_activations, name)))
-        if PredictionTap.fits(runner.model):
-            self._handles.append(PredictionTap(runner.model, partial(self._keep_quantities, unwrap(runner.model))))
+        if compares_predictions(runner.model):
+            self._handles += tap_predictions(runner.model, partial(self._keep_quantities, unwrap(runner.model)))
         optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
         if optimizer is not None:
             self._handles.append(optimizer.register_step_pre_hook(self._keep_gradients))

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from mmengine.dist import all_gather_object
 from torch import Tensor
+from torch.utils.hooks import RemovableHandle
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
@@ -14,37 +15,27 @@ Predictions = dict[str, list[Tensor]]
 Targets = dict[str, Tensor]
 
 
-class PredictionTap:
-    """Calls ``receive`` after each forward pass of a model that it :meth:`fits`.
+def compares_predictions(model: torch.nn.Module) -> bool:
+    """Return True if the losses of the model compare the predictions of its head with the targets."""
+    model = unwrap(model)
+    return isinstance(model, MultiTaskSegmentor) and type(model).loss is MultiTaskSegmentor.loss
+
+
+def tap_predictions(model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> list[RemovableHandle]:
+    """Call ``receive`` after each forward pass of a model that :func:`compares_predictions`, until the handles are removed.
 
     Its arguments are the decode head's predictions ``{task: [prediction, ...]}`` and the targets by label.
     """
+    model, latest = unwrap(model), {}
 
-    def __init__(self, model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> None:
-        model = unwrap(model)
-        self._receive = receive
-        self._predictions: Predictions = {}
-        self._handles = [
-            model.decode_head.register_forward_hook(self._keep),
-            model.register_forward_hook(self._pass_on, with_kwargs=True),
-        ]
+    def keep(head: torch.nn.Module, arguments: tuple, predictions: Predictions) -> None:
+        latest.update(predictions)
 
-    @staticmethod
-    def fits(model: torch.nn.Module) -> bool:
-        """Return True if the losses of the model compare the predictions of its head with the targets."""
-        model = unwrap(model)
-        return isinstance(model, MultiTaskSegmentor) and type(model).loss is MultiTaskSegmentor.loss
+    def pass_on(model: torch.nn.Module, arguments: tuple, keywords: dict, outputs: object) -> None:
+        receive(dict(latest), keywords.get('targets') or {})
+        latest.clear()
 
-    def _keep(self, head: torch.nn.Module, arguments: tuple, predictions: Predictions) -> None:
-        self._predictions = predictions
-
-    def _pass_on(self, model: torch.nn.Module, arguments: tuple, keywords: dict, outputs: object) -> None:
-        self._receive(self._predictions, keywords.get('targets') or {})
-        self._predictions = {}
-
-    def remove(self) -> None:
-        for handle in self._handles:
-            handle.remove()
+    return [model.decode_head.register_forward_hook(keep), model.register_forward_hook(pass_on, with_kwargs=True)]
 
 
 class ValidationLosses:
@@ -58,7 +49,7 @@ class ValidationLosses:
         self._model = model
         # Sum of the losses and number of images.
         self._totals: dict[str, Tensor] = {}
-        self._tap = PredictionTap(model, self.add)
+        self._handles = tap_predictions(model, self.add)
 
     @torch.no_grad()
     def add(self, predictions: Predictions, targets: Targets) -> None:
@@ -77,7 +68,8 @@ class ValidationLosses:
 
         Without a labelled image of any task there is none.
         """
-        self._tap.remove()
+        for handle in self._handles:
+            handle.remove()
         pairs = torch.stack([*self._totals.values()]).tolist() if self._totals else []
         totals: dict[str, np.ndarray] = {}
         for share in all_gather_object(dict(zip(self._totals, pairs, strict=True))):

@@ -7,8 +7,8 @@ MiniScapes take ``4 * H * W * (20 + 256)`` bytes, 145 MB for 256x512.
 import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,9 +19,8 @@ from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.utils.files import natural_order
 
 
-@dataclass(frozen=True)
-class LabelFiles:
-    """The label files of one kind by stem, in natural order."""
+class LabelFiles(NamedTuple):
+    """Label files of one kind by stem, in natural order."""
 
     kind: LabelKind
     paths: Mapping[str, Path]
@@ -40,8 +39,7 @@ def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
         DataNotFoundError: If there is no such folder or one is empty.
         DataError: If ``dataset.json`` is damaged.
     """
-    found = {}
-    configs = miniscapes_labels(folder)
+    found, configs = {}, miniscapes_labels(folder)
     for name, kind in build_labels(configs).items():
         label_folder = Path(folder) / name
         if label_folder.is_dir():
@@ -85,8 +83,8 @@ def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_th
     """
     scores: dict[str, float] = {}
     with ThreadPoolExecutor(num_threads) as pool:
-        for name, files in labels.items():
-            kind, scorer = files.kind, files.kind.scorer()
+        for name, (kind, paths) in labels.items():
+            scorer = kind.scorer()
 
             def compare(item: tuple[str, Path], name=name, kind=kind, scorer=scorer):
                 stem, path = item
@@ -94,7 +92,7 @@ def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_th
                 codes = predict(name, stem, stored.shape[:2])
                 return scorer.measure(kind.to_values(stored), kind.code_values(codes))
 
-            for measured in pool.map(compare, files.paths.items()):
+            for measured in pool.map(compare, paths.items()):
                 scorer.add(measured)
             if scorer.is_empty():
                 raise DataError(f'The {name} labels have {scorer.empty}: there is nothing to score.')
@@ -110,12 +108,11 @@ def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:
     """
     found = find_labels(labels)
 
-    def fit(name: str) -> np.ndarray:
-        kind = found[name].kind
-        return kind.guess(kind.decode(str(path)) for path in found[name].paths.values())
+    def fit(files: LabelFiles) -> np.ndarray:
+        return files.kind.guess(files.kind.decode(str(path)) for path in files.paths.values())
 
     with ThreadPoolExecutor(len(found)) as pool:
-        return dict(zip(found, pool.map(fit, found), strict=True))
+        return dict(zip(found, pool.map(fit, found.values()), strict=True))
 
 
 def score_position_baseline(baseline: Mapping[str, np.ndarray], labels: str | Path) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""What plots share: colours, the pixels of a figure, and files."""
+"""Colours, axes, pixels and files of plots."""
 
 import warnings
 from pathlib import Path

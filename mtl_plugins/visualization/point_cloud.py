@@ -57,13 +57,7 @@ class Intrinsics:
 
 @dataclass(frozen=True)
 class PointCloud:
-    """Points and their colours.
-
-    Attributes:
-        points: ``(N, 3)`` float32 metres from the camera: x right, y up, z towards the camera, as :class:`SurfaceNormals` has
-            them.
-        colours: ``(N, 3)`` uint8 by name; the first are those of the image.
-    """
+    """Points ``(N, 3)`` float32 in metres, x right, y up, z towards the camera, and their colours ``(N, 3)`` uint8 by name."""
 
     points: np.ndarray
     colours: Mapping[str, np.ndarray]

@@ -144,9 +144,8 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray, frame: Sequence[
     picture = (share * colours + (1 - share) * grey).round().astype(np.uint8)
     if frame is not None:
         edge = max(min(picture.shape[:2]) // 40, 1)
-        inside = picture[edge:-edge, edge:-edge].copy()
-        picture[:] = frame
-        picture[edge:-edge, edge:-edge] = inside
+        inside = picture[edge:-edge, edge:-edge]
+        return cv2.copyMakeBorder(inside, edge, edge, edge, edge, cv2.BORDER_CONSTANT, value=tuple(map(int, frame)))
     return picture
 
 

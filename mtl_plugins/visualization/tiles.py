@@ -99,7 +99,7 @@ def _width(entry: Entry) -> float:
 
 
 def _wrap(entries: Sequence[Entry], width: int) -> list[list[Entry]]:
-    """The entries in lines of at most ``width``; an entry too long for one has it to itself."""
+    """Break entries into lines of at most ``width``; a longer entry is a line of its own."""
     lines: list[list[Entry]] = []
     room = 0.0
     for entry in entries:

@@ -104,11 +104,7 @@ class LocalVisBackend(MMEngineLocalVisBackend):
 
 @VISBACKENDS.register_module()
 class TensorboardVisBackend(MMEngineTensorboardVisBackend):
-    """mmengine's, with histograms. Every step is a training iteration: ``tensorboard --logdir WORK_DIR``.
-
-    Raises:
-        ConfigError: If TensorBoard is not installed.
-    """
+    """mmengine's, with histograms. Every step is a training iteration: ``tensorboard --logdir WORK_DIR``."""
 
     def __init__(self, save_dir: str) -> None:
         if find_spec('tensorboard') is None:
@@ -121,14 +117,7 @@ class TensorboardVisBackend(MMEngineTensorboardVisBackend):
     @force_init_env
     def add_histograms(self, histograms: Mapping[str, Histogram], step: int = 0) -> None:
         for name, histogram in histograms.items():
-            self._tensorboard.add_histogram_raw(
-                name,
-                min=histogram.low,
-                max=histogram.high,
-                num=int(histogram.counts.sum()),
-                sum=histogram.total,
-                sum_squares=histogram.total_squares,
-                bucket_limits=histogram.edges[1:].tolist(),
-                bucket_counts=histogram.counts.tolist(),
-                global_step=step,
-            )
+            moments = dict(num=int(histogram.counts.sum()), sum=histogram.total, sum_squares=histogram.total_squares)
+            buckets = dict(bucket_limits=histogram.edges[1:].tolist(), bucket_counts=histogram.counts.tolist())
+            extremes = dict(min=histogram.low, max=histogram.high)
+            self._tensorboard.add_histogram_raw(name, **extremes, **moments, **buckets, global_step=step)

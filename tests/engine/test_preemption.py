@@ -149,7 +149,7 @@ def test_each_process_gets_its_own_buffers_back(monkeypatch):
     assert checkpoint_hook.gather_buffers(model) is None
     monkeypatch.setattr(checkpoint_hook, 'all_gather_object', lambda own: [own, {name: value + 1 for name, value in own.items()}])
     hook, saved = checkpoint_hook.AtomicCheckpointHook(), dict(state_dict=model.state_dict())
-    hook._rank_buffers = checkpoint_hook.gather_buffers(model)
+    hook._rank_states = dict(rank_buffers=checkpoint_hook.gather_buffers(model))
     hook.before_save_checkpoint(None, saved)
 
     monkeypatch.setattr(checkpoint_hook, 'get_world_size', lambda: 2)

@@ -1,4 +1,4 @@
-"""What follows from the scores of a validation: checkpoints, written before older ones go, and early stopping."""
+"""Checkpoints that are written before older ones go, and early stopping."""
 
 import logging
 import os
@@ -78,8 +78,8 @@ class AtomicCheckpointHook(CheckpointHook):
     buffers of every process, and one from within an accumulation their gradients, so that as many processes resume exactly.
     """
 
-    _rank_buffers: list[dict[str, torch.Tensor]] | None = None
-    _rank_gradients: list[dict[str, torch.Tensor]] | None = None
+    # What each process has of its own, while a checkpoint is written: lists of tensors by name.
+    _rank_states: Mapping[str, list[dict[str, torch.Tensor]]] = {}
 
     def before_train(self, runner) -> None:
         super().before_train(runner)
@@ -138,8 +138,9 @@ class AtomicCheckpointHook(CheckpointHook):
                     self._remove(self.filename_tmpl.format(outdated))
 
     def _save(self, runner, filename: str, meta: dict) -> None:
-        self._rank_buffers = gather_buffers(runner.model)
-        self._rank_gradients = gather_gradients(runner.optim_wrapper, runner.model)
+        buffers, gradients = gather_buffers(runner.model), gather_gradients(runner.optim_wrapper, runner.model)
+        states = {_RANK_BUFFERS: buffers, _RANK_GRADIENTS: gradients}
+        self._rank_states = {name: state for name, state in states.items() if state is not None}
         runner.save_checkpoint(
             self.out_dir,
             filename,
@@ -148,7 +149,7 @@ class AtomicCheckpointHook(CheckpointHook):
             meta=meta,
             by_epoch=self.by_epoch,
         )
-        self._rank_buffers = self._rank_gradients = None
+        self._rank_states = {}
         if is_main_process():
             write_pointer(runner.work_dir, Path(self.out_dir) / filename)
 
@@ -163,18 +164,15 @@ class AtomicCheckpointHook(CheckpointHook):
         return Path(self.out_dir) / INTERRUPTED_NAME
 
     def before_save_checkpoint(self, runner, checkpoint: dict) -> None:
-        if self._rank_buffers is not None:
-            checkpoint[_RANK_BUFFERS] = self._rank_buffers
-        if self._rank_gradients is not None:
-            checkpoint[_RANK_GRADIENTS] = self._rank_gradients
+        checkpoint.update(self._rank_states)
 
     def after_load_checkpoint(self, runner, checkpoint: dict) -> None:
         if not runner._resume:
             return
-        buffers, gradients = (checkpoint.get(name) for name in (_RANK_BUFFERS, _RANK_GRADIENTS))
-        if buffers is not None and len(buffers) == get_world_size():
+        buffers, gradients = (checkpoint.get(name, []) for name in (_RANK_BUFFERS, _RANK_GRADIENTS))
+        if len(buffers) == get_world_size():
             checkpoint['state_dict'].update(buffers[get_rank()])
-        if gradients is not None and len(gradients) == get_world_size():
+        if len(gradients) == get_world_size():
             for name, parameter in unwrap(runner.model).named_parameters():
                 gradient = gradients[get_rank()].get(name)
                 parameter.grad = None if gradient is None else gradient.to(parameter.device)

@@ -1,4 +1,4 @@
-"""What one image contributes to the scores of classes and of depth, computed on the device of its maps, without waiting for it.
+"""Contributions of one image to the scores of classes and of depth, computed on the device of its maps, without waiting for it.
 
 The functions return one float64 vector; the first number counts invalid pixels; the others mean nothing if there are any.
 """

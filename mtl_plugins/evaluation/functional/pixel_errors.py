@@ -1,4 +1,4 @@
-"""How far the prediction of each pixel is off, in float64, NaN where the label does not count."""
+"""Errors of single pixels in float64, NaN where the label does not count."""
 
 import numpy as np
 
@@ -9,25 +9,25 @@ from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 
 
 def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """100 where the classes differ, 0 where they agree, so that a mean is in per cent; 255 in the label does not count."""
+    """Return 100 where the classes differ and 0 where they agree; 255 in the label does not count."""
     _check_shapes(label, prediction)
     return np.where(label == IGNORE_LABEL, np.nan, 100.0 * (label != prediction))
 
 
 def relative_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``100 (pred - gt) / gt`` of metres clamped to at least 0.01; 0 in the label is unknown."""
+    """Return ``100 (pred - gt) / gt`` of metres clamped to at least 0.01; 0 in the label is unknown."""
     valid, gt, pred = _clamped_depths(label, prediction)
     return np.where(valid, 100 * (pred - gt) / gt, np.nan)
 
 
 def log_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``log(pred) - log(gt)`` of metres clamped to at least 0.01; 0 in the label is unknown."""
+    """Return ``log(pred) - log(gt)`` of metres clamped to at least 0.01; 0 in the label is unknown."""
     valid, gt, pred = _clamped_depths(label, prediction)
     return np.where(valid, np.log(pred) - np.log(gt), np.nan)
 
 
 def normal_angle(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Degrees ``(H, W)`` between vectors ``(H, W, 3)``; a zero in the label is unknown."""
+    """Return degrees ``(H, W)`` between vectors ``(H, W, 3)``; a zero in the label is unknown."""
     _check_shapes(label, prediction)
     angles = np.full(label.shape[:2], np.nan)
     valid = label.any(-1)
@@ -36,7 +36,7 @@ def normal_angle(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
 
 
 def probability_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """``100 |p - label|`` of a probability and a label of 0 or 1; 255 in the label does not count."""
+    """Return ``100 |p - label|`` of a probability and a label of 0 or 1; 255 in the label does not count."""
     _check_shapes(label, prediction)
     return np.where(label == IGNORE_LABEL, np.nan, 100 * np.abs(prediction.astype(np.float64) - label))
 

@@ -41,7 +41,7 @@ class Scorer(ABC):
     """
 
     empty: str
-    """What the data lack where :meth:`is_empty`."""
+    """Name of what the data lack if :meth:`is_empty`."""
 
     listed: ClassVar[dict[str, Score]]
     """Scores by the last word of their names; the first is the summary. Scores without a direction are not listed."""
