@@ -145,7 +145,7 @@ def _is_true(name: str, value: object) -> bool:
 
 
 def _option(value: object, environment: Mapping[str, str]) -> str:
-    """A value as ``--cfg-options`` reads it."""
+    """Return a value as ``--cfg-options`` reads it."""
     if isinstance(value, str):
         return re.sub(r'\$(SM_CHANNEL_\w+)', lambda match: environment.get(match[1], match[0]), value)
     return str(value).replace(' ', '')

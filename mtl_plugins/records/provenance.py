@@ -17,7 +17,7 @@ _PATIENCE_SECONDS = 10
 
 
 def provenance() -> dict[str, Any]:
-    """The fields of a session that hold for all of it: ``host``, ``pid``, ``command``, ``code`` and ``versions``."""
+    """Return the fields of a session that hold for all of it: ``host``, ``pid``, ``command``, ``code`` and ``versions``."""
     return dict(
         host=socket.gethostname(),
         pid=os.getpid(),
@@ -28,7 +28,7 @@ def provenance() -> dict[str, Any]:
 
 
 def code_state(folder: Path = PACKAGE) -> dict[str, Any]:
-    """``commit`` and ``clean`` of the git repository that tracks ``folder``; both None if none does, or without git."""
+    """Return ``commit`` and ``clean`` of the git repository that tracks ``folder``; both None if none does, or without git."""
     # A package that was installed into an environment inside another repository is not of that repository.
     tracked = _git(folder, 'ls-files')
     commit = _git(folder, 'rev-parse', 'HEAD') if tracked else None
@@ -46,7 +46,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def package_versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of Python, of the packages that decide what is computed and of ``more``, those that are installed."""
+    """Return the versions of Python, and of what is installed of the packages that decide what is computed and of ``more``."""
     versions = dict(python=platform.python_version())
     for name in (*_PACKAGES, *more):
         try:
@@ -57,7 +57,7 @@ def package_versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """What the computer calls its CPU."""
+    """Return the name of the CPU."""
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:

@@ -121,7 +121,7 @@ class RunRecord:
         return self.data.get('scores') or {}
 
     def checkpoint(self, which: str = 'best') -> Path | None:
-        """The ``'best'`` or the ``'last'`` checkpoint, if it is there."""
+        """Return the ``'best'`` or the ``'last'`` checkpoint, if it is there."""
         name = (self.data.get('checkpoints') or {}).get(which)
         return self.path / name if name and (self.path / name).is_file() else None
 
@@ -143,7 +143,7 @@ class RunRecord:
         return default if found is MISSING else found
 
     def number(self, key: str) -> float | None:
-        """As :meth:`get`, if it is a number; None otherwise."""
+        """Return the value at a key if it is a number; None otherwise."""
         found = self.get(key)
         return found if is_number(found) else None
 
@@ -171,7 +171,7 @@ def look_up(node: Any, key: str) -> Any:
 
 
 def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:
-    """Training time of an iteration over all sessions, without validation; None before the first."""
+    """Return the training time of an iteration over all sessions, without validation; None before the first."""
     sessions = record.get('sessions') or ()
     iterations = sum(session.get('iterations') or 0 for session in sessions)
     return sum(session.get('train_seconds') or 0.0 for session in sessions) / iterations if iterations else None

@@ -49,7 +49,7 @@ def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None]
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """A training and a person with a note take turns. Where the system knows no locks on folders, the last one wins."""
+    """Let a training and a person with a note take turns. Where the system knows no locks on folders, the last one wins."""
     descriptor = None
     with contextlib.suppress(ImportError, OSError):
         import fcntl
@@ -119,7 +119,7 @@ def update_session(work_dir: str | Path, fields: Mapping[str, Any], session_fiel
 
 
 def elapsed_seconds(record: Mapping[str, Any]) -> float:
-    """Time of all sessions, the newest one counted up to now."""
+    """Return the time of all sessions, the newest one counted up to now."""
     *earlier, newest = record['sessions']
     return round(sum(session.get('seconds') or 0 for session in earlier) + _seconds_between(newest['started'], _now()), 3)
 
@@ -132,7 +132,7 @@ def end_session(work_dir: str | Path, state: str, error: str | None = None, **fi
 
 @contextlib.contextmanager
 def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> Iterator[None]:
-    """A session that ends with the block: ``finished``, or ``interrupted`` by Ctrl-C or a signal, or ``failed`` with a sentence.
+    """Hold a session until the block ends: ``finished``, ``interrupted`` by Ctrl-C or a signal, or ``failed`` with a sentence.
 
     A record that cannot be written never ends a training; its own errors do, as without this.
 

@@ -17,7 +17,7 @@ _LARGEST = 2**63
 
 
 def read_scalars(run: str | Path) -> list[dict[str, float]]:
-    """The lines of the training, each with ``iter``, in its order; none if nothing was logged.
+    """Return the lines of the training, each with ``iter``, in its order; none if nothing was logged.
 
     A resumed run has several files: what an earlier one says of iterations that a later one did again is left out. So are lines
     of validations, and a last line that was cut off.

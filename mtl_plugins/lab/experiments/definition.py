@@ -262,7 +262,7 @@ def _read(path: Path | str) -> dict[str, Any]:
 
 
 def _rows(path: Path, entries: Mapping[str, Any]) -> Iterator[tuple[str, Row]]:
-    """The rows of a file, or one without a name that stands for the sweep itself."""
+    """Yield the rows of a file, or one without a name for the sweep itself."""
     for name, entry in (entries.get('rows', {'': {}})).items():
         place = f'The row {name!r} of the sweep {path}' if name else f'The sweep {path}'
         if not isinstance(entry, dict) or entry.keys() - _ROW_KEYS or not isinstance(name, str) or not name.isprintable():

@@ -83,7 +83,7 @@ def _build(module: Any, entry: Mapping[str, Any]) -> Any:
 
 
 def _frozen(sweep: Sweep, record: Mapping[str, Any]) -> FrozenTrial:
-    """A point as a trial; one of which nothing is known keeps its place as one that failed."""
+    """Return a point as a trial; one of which nothing is known keeps its place as one that failed."""
     params = record['params'] or {}
     return create_trial(
         state=_STATES.get(record['state'], TrialState.FAIL),

@@ -96,7 +96,7 @@ def _trial(record: Record, work_dir: Path) -> dict[str, Any]:
 
 
 def _losses(folder: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Iterations and losses that a training logged."""
+    """Return the iterations and losses that a training logged."""
     rows = [row for row in read_scalars(folder) if 'loss' in row]
     return np.array([row['iter'] for row in rows]), np.array([row['loss'] for row in rows])
 
@@ -130,6 +130,6 @@ def _last(name: str) -> str:
 
 
 def _spoken(name: str) -> str:
-    """The last part of a dotted key as words."""
+    """Return the last part of a dotted key as words."""
     last = _last(name).replace('_', ' ')
     return 'learning rate' if last == 'lr' else last

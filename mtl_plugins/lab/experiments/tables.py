@@ -202,7 +202,7 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
 
 
 def _best(groups: Sequence[Group], baseline: Mapping[int, Mapping[str, float]], rules: Rules) -> Group | None:
-    """The group with the best mean delta_m over the seeds of the baseline."""
+    """Return the group with the best mean delta_m over the seeds of the baseline."""
     gains = {}
     for place, group in enumerate(groups):
         own = [delta_m(scores, baseline[seed], rules) for seed, scores in group.metrics.items() if seed in baseline]
@@ -212,7 +212,7 @@ def _best(groups: Sequence[Group], baseline: Mapping[int, Mapping[str, float]], 
 
 
 def _network_costs(networks: Sequence[Group], seeds: Sequence[int]) -> Row:
-    """Of networks that are trained one after another: parameters and seconds in sum, memory of the largest.
+    """Return the costs of networks trained one after another: parameters and seconds in sum, memory of the largest.
 
     Seconds and memory are those of seeds on the device of the first one.
     """
@@ -255,5 +255,5 @@ def _text(title: str, value: Row | str | None) -> str:
 
 
 def _last(document: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The last validation of a result; nothing for one that is older than their list."""
+    """Return the last validation of a result, empty for one without their list."""
     return (document.get('validations') or [{}])[-1]

@@ -35,7 +35,7 @@ def relative_changes(scores: Mapping[str, float], baseline: Mapping[str, float],
 
 
 def delta_m(scores: Mapping[str, float], baseline: Mapping[str, float], rules: Rules) -> float:
-    """Mean of :func:`relative_changes` over the tasks, the delta_m of Maninis et al. (arXiv 1904.08918), in per cent.
+    """Return the mean of :func:`relative_changes` over the tasks, the delta_m of Maninis et al. (arXiv 1904.08918), in per cent.
 
     The paper has one metric per task; with several, each task weighs the same, as LibMTL counts.
     """
@@ -57,7 +57,7 @@ def mean_ranks(scores: Mapping[str, Mapping[str, float]], rules: Rules) -> dict[
 
 
 def mean_and_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None]:
-    """The mean and the half width of Student's interval for it, ``t s / sqrt(n)``; None instead of the latter for one value."""
+    """Return the mean and the half width of Student's interval for it, ``t s / sqrt(n)``; None for that of one value."""
     mean, count = statistics.fmean(values), len(values)
     if count < 2:
         return mean, None

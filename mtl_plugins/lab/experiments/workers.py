@@ -189,7 +189,7 @@ def _end(process: subprocess.Popen) -> None:
 
 
 def _sentence(code: int, output: Path) -> str:
-    """Why a training ended with ``code``: the last line that it wrote, its own sentence or that of an exception."""
+    """Return why a training ended with ``code``: the last line that it wrote, its own sentence or that of an exception."""
     if code < 0:
         return f'The training was ended by {signal.Signals(-code).name}.'
     lines = [line.strip() for line in output.read_text(encoding='utf-8', errors='replace').splitlines() if line.strip()]

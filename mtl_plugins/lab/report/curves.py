@@ -41,7 +41,7 @@ def render_page(template: str, **values: Any) -> str:
 
 @functools.cache
 def _packed_plotly() -> str:
-    """Plotly's script, compressed to a third; kept, since packing takes a second and the dashboard serves it often."""
+    """Return Plotly's script, compressed to a third; kept, since packing takes a second and the dashboard serves it often."""
     return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
 
 
@@ -102,5 +102,5 @@ def _average(column: np.ndarray, parts: Sequence[np.ndarray]) -> list[float | No
 
 
 def _round(value: float) -> float:
-    """Five digits: no screen shows more."""
+    """Return the value with five digits: no screen shows more."""
     return float(f'{value:.5g}')

@@ -76,7 +76,7 @@ def _text(key: str, value: Any) -> str:
 
 
 def score_sheet(runs: Sequence[RunRecord]) -> str:
-    """CSV of task, run name, notes, the three scores of validation and those of the grader; runs without scores are left out."""
+    """Return task, run name, notes, the three scores of validation and of the grader as CSV, for runs that have scores."""
     header = ['task', 'run name', 'notes', *(f'{origin} {name}' for origin in ('validation', 'grader') for name in _SHEET)]
     rows = []
     for run in runs:
