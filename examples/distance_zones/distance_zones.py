@@ -29,8 +29,8 @@ class OrdinalTask(DenseTask):
     loss_name = 'loss_ordinal'
     mergings = ('mean',)
 
-    def __init__(self, *, num_classes: int, label: str | None = None, init_cfg: dict | None = None) -> None:
-        super().__init__(label=label, init_cfg=init_cfg)
+    def __init__(self, *, num_classes: int, label: str | None = None) -> None:
+        super().__init__(label=label)
         self.out_channels = num_classes - 1
 
     def valid_mask(self, target):

@@ -3,11 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor
 
 from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder, GatedFeatures
-from mtl_plugins.models.tasks.dense_task import DenseTask
-from mtl_plugins.registry import MODELS
 from tests.models.builders import TASKS, build_head, build_segmentor, make_batch, make_pyramid
 from tests.tiny import TinyBackbone
 
@@ -61,20 +58,6 @@ def test_a_whole_head_as_the_second_decoder():
         assert initial.shape == final.shape == (2, CHANNELS[task], 25, 33)
 
 
-@pytest.mark.parametrize('final_decoder', ['simple', 'deep'])
-@pytest.mark.parametrize(('task', 'other'), [('semseg', 'depth'), ('depth', 'semseg')])
-def test_only_the_final_prediction_sees_the_other_task(final_decoder, task, other):
-    head, features = build(final_decoder=final_decoder), make_pyramid((64, 64))
-    foreign = [*head.heads[other].decoder.parameters(), *head.gates[other].parameters()]
-    initial, final = head(features)[task]
-    assert all(gradient is None for gradient in torch.autograd.grad(initial.sum(), foreign, allow_unused=True, retain_graph=True))
-    gradients = torch.autograd.grad(final.square().sum(), foreign)
-    assert all(gradient.any() for gradient in gradients if gradient.ndim > 1)
-    # Nor does its own gate come back to it.
-    own_gate = list(head.gates[task].parameters())
-    assert torch.autograd.grad(head(features)[task][1].sum(), own_gate, allow_unused=True) == (None,)
-
-
 @pytest.mark.parametrize('size', [(25, 33), (1, 1), (7, 4)])
 def test_deep_decoder_quadruples_the_resolution(size):
     torch.manual_seed(0)
@@ -122,47 +105,6 @@ def test_the_final_prediction_counts():
         expected = F.interpolate(final, size=(33, 47), mode='bilinear')
         assert torch.equal(model(images)['semseg'], expected)
         assert torch.equal(model.predict_arrays(images)['semseg'].long(), expected.argmax(1))
-
-
-@MODELS.register_module()
-class EdgeTask(DenseTask):
-    """A third task for these tests: a probability per pixel."""
-
-    out_channels = 1
-    loss_name = 'loss_bce'
-    mergings = ('mean',)
-
-    def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        return F.binary_cross_entropy_with_logits(self.upsample(prediction, target.shape[-2:]).squeeze(1), target.float())
-
-    def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        return self.upsample(prediction, size).squeeze(1).sigmoid()
-
-    def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        return output.squeeze(0).sigmoid()
-
-    def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        return total / num_views
-
-
-@pytest.mark.parametrize('with_edges', [True, False])
-def test_three_tasks(with_edges):
-    model = build_model(tasks=dict(**TASKS, edge=dict(type='EdgeTask')))
-    batch = model.data_preprocessor(make_batch((33, 47)))
-    if with_edges:
-        batch['targets']['edge'] = (batch['targets']['semseg'] == 3).to(torch.uint8)
-    losses = model(**batch, mode='loss')
-    assert ('edge/bce_final' in losses) == with_edges and (losses['edge/loss_bce'] > 0) == with_edges
-    total, _ = model.parse_losses(losses)
-    total.backward()
-    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
-    assert model.eval().predict_arrays(batch['inputs'])['edge'].shape == (2, 33, 47)
-
-    head, features = model.decode_head, make_pyramid()
-    head = build(out_channels=dict(semseg=19, depth=1, edge=1)).eval()
-    embeddings = {task: head.heads[task].embed(features)[1] for task in head.heads}
-    seen = embeddings['edge'] + head.gates['semseg'](embeddings['semseg']) + head.gates['depth'](embeddings['depth'])
-    torch.testing.assert_close(head(features)['edge'][1], head.final_decoders['edge'](seen))
 
 
 @pytest.mark.parametrize(

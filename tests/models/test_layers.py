@@ -12,7 +12,6 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
     ASPP,
     GlobalBatchNorm2d,
     SkipDecoder,
-    factored_is_cheaper,
     factored_upsampled_conv3x3,
     plain_upsampled_conv3x3,
     upsampled_separable_conv3x3,
@@ -42,25 +41,6 @@ def test_factored_upsampled_conv_is_the_plain_one(coarse, fine, dtype, tolerance
     factored = value_and_gradients(factored_upsampled_conv3x3, *tensors)
     for expected, found in zip(plain, factored, strict=True):
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
-
-
-def test_the_factored_way_is_taken_where_it_saves_work():
-    assert factored_is_cheaper(256, (16, 16), (64, 64))
-    assert factored_is_cheaper(256, (64, 128), (256, 512))
-    assert not factored_is_cheaper(256, (64, 64), (64, 64))
-    assert not factored_is_cheaper(4, (16, 16), (64, 64))
-
-
-def test_skip_decoder_does_not_depend_on_the_way():
-    torch.manual_seed(0)
-    decoder = SkipDecoder(16, 8, skip_channels=4, channels=12).eval()
-    features, skip = torch.randn(1, 16, 5, 7), torch.randn(1, 8, 17, 25)
-    results = []
-    for factored in (False, True, None):
-        decoder.factored_upsampling = factored
-        results.append(decoder(features, skip))
-    torch.testing.assert_close(results[1], results[0])
-    torch.testing.assert_close(results[2], results[0])
 
 
 def test_aspp_is_the_concatenation_of_its_branches():

@@ -127,17 +127,6 @@ def test_identity_views_are_the_model_itself(network, scales, size):
         assert plain.sample_idx == merged.sample_idx and torch.equal(plain.gt_depth_map.data, merged.gt_depth_map.data)
 
 
-@torch.no_grad()
-def test_mirrored_predictions_are_mirrored_back():
-    """With the mirrored view alone added to the plain one, a model that sees left and right apart gets the mean of both."""
-    model = build_toy(dict(depth=TASKS['depth']))
-    ramp = torch.linspace(-1, 1, 64).expand(1, 3, 32, 64).contiguous()
-    plain = model.predict_arrays(ramp)['depth']
-    assert (plain - plain.flip(2)).abs().max() > 0.1
-    found = MultiTaskTTAModel(model=model, scales=(1.0,), flip=True).predict_arrays(ramp)['depth']
-    torch.testing.assert_close(found, plain, rtol=1e-5, atol=0)
-
-
 class SeesSizes(nn.Module):
     """Stands for a network that infers distance from size: ``40 m / zoom`` for images of width 64."""
 

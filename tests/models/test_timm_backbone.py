@@ -36,16 +36,6 @@ def test_every_parameter_learns_at_any_size(model, size):
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
 
 
-@torch.no_grad()
-def test_an_image_is_predicted_alone_as_in_a_batch(model):
-    inputs = torch.randn(2, 3, 97, 131)
-    together = model.eval()(inputs)
-    alone = model(inputs[1:])
-    for task, prediction in together.items():
-        assert prediction.shape[-2:] == (97, 131)
-        torch.testing.assert_close(prediction[1:], alone[task], rtol=1e-3, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ('name', 'output_stride', 'with_stem', 'strides'),
     [
