@@ -6,12 +6,12 @@ from typing import Any
 import cv2
 import numpy as np
 
-from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError
+from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.evaluation.functional.pixel_errors import probability_error
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_values
-from mtl_plugins.labels.counts import check_size
+from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import LabelKind
 
@@ -84,18 +84,8 @@ class BoundaryMap(LabelKind):
 
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
         """How often there is a boundary."""
-        hits = None
-        for boundary in maps:
-            if hits is None:
-                hits, counts = np.zeros(boundary.shape, np.int64), np.zeros(boundary.shape, np.int64)
-            check_size(boundary, hits)
-            hits += boundary == 1
-            counts += boundary != IGNORE_LABEL
-        if hits is None or not counts.any():
-            raise DataError('The training labels have no valid pixel.')
-        overall = hits.sum() / counts.sum()
-        shares = np.where(counts > 0, hits / np.maximum(counts, 1), overall)
-        return (255 * shares).round().astype(np.uint8)
+        counts = count_values(maps, 3)[..., :2]
+        return guess_by_row(counts, lambda counts: (255 * (counts[:, 1] / np.maximum(counts.sum(1), 1))).round())
 
     def colour(self, values: np.ndarray) -> np.ndarray:
         """Black to white; grey: ignored."""

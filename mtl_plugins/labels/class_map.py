@@ -10,7 +10,7 @@ from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.colours import INVALID, colour_labels, legend_of, make_palette
-from mtl_plugins.labels.counts import count_values, guess_by_row, most_frequent
+from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import MANY, LabelKind
 from mtl_plugins.labels.pictures import Entry
@@ -165,7 +165,7 @@ class ClassMap(LabelKind):
 
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
         """The most frequent class."""
-        return guess_by_row(count_values(maps, len(self.classes) + 1)[..., :-1], most_frequent)
+        return guess_by_row(count_values(maps, len(self.classes) + 1)[..., :-1], lambda counts: counts.argmax(axis=1))
 
     def count(self, stored: np.ndarray) -> np.ndarray:
         return np.bincount(stored.ravel(), minlength=256)

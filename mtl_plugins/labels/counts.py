@@ -42,11 +42,6 @@ def guess_by_row(counts: np.ndarray, guess: Callable[[np.ndarray], np.ndarray]) 
     return np.stack([np.where(row.any(axis=1), guess(row), fallback) for row in counts]).astype(np.uint8)
 
 
-def most_frequent(counts: np.ndarray) -> np.ndarray:
-    """The value that occurs most often."""
-    return counts.argmax(axis=1)
-
-
 def median(counts: np.ndarray) -> np.ndarray:
     """The median; the larger one of two middle values."""
     cumulated = counts.cumsum(axis=1, dtype=np.int64)

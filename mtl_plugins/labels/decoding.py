@@ -26,6 +26,7 @@ _JPEG_MARKER = re.compile(rb'\xff[^\x00\xd0-\xd7\xff]', re.DOTALL)
 # A progressive JPEG has ten or so.
 _MAX_SCANS = 100
 _TIFF_STARTS = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
+_PICTURE_STARTS = (SIGNATURE, _JPEG_START, *_TIFF_STARTS)
 _TIFF_WIDTH, _TIFF_HEIGHT, _TILE_WIDTH, _TILE_HEIGHT = 256, 257, 322, 323
 _LARGE_TILE = 2**22
 # Of those that both OpenCV and PIL know, by PIL's names.
@@ -65,8 +66,7 @@ def decode_image(path: str) -> np.ndarray:
 
     Raises:
         DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is something else, truncated or cannot be decoded. A JPEG has no checksum: damage that leaves
-            both ends of the file in place may go unnoticed.
+        CorruptFileError: If it is something else or damaged. A JPEG has no checksum: damage between its ends may go unnoticed.
     """
     if is_array(path):
         return _to_bytes(_read_array(path, 'image'), path)
@@ -84,14 +84,8 @@ def decode_photograph(
 
     Grey becomes RGB, transparency is left out, of 16 bits the upper 8 are kept, of several pictures the first.
 
-    Args:
-        data: Content of the file.
-        name: For the error.
-        max_pixels: As in :func:`read_photograph_size`.
-        check: Called with height and width, before the picture is decoded; it raises what is too large.
-
-    Raises:
-        CorruptFileError: If it cannot be decoded, or as :func:`read_photograph_size` does.
+    Arguments and errors are those of :func:`read_photograph_size`. ``check`` is called with height and width before the picture
+    is decoded; it raises what is too large.
     """
     size = read_photograph_size(data, name, max_pixels)
     if check is not None:
@@ -128,13 +122,9 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except Exception as error:
         # PIL has many ways to say no to a header that someone made up.
-        if data.startswith((SIGNATURE, _JPEG_START)):
-            raise CorruptFileError(f"The image '{name}' cannot be decoded: its header is damaged or cut off.") from error
-        if data.startswith(_TIFF_STARTS):
-            expected = 'should be a TIFF file of 8 or 16 bits, grey or RGB. Found another kind, or a damaged header'
-            raise CorruptFileError(f"The image '{name}' {expected}.") from error
-        expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file'
-        raise CorruptFileError(f"The image '{name}' {expected}. Found {_content(data)}.") from error
+        found = 'another kind, or a damaged header' if data.startswith(_PICTURE_STARTS) else _content(data)
+        expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file, of 8 or 16 bits, grey or RGB'
+        raise CorruptFileError(f"The image '{name}' {expected}. Found {found}.") from error
     if max_pixels is not None and width * height > max_pixels:
         raise CorruptFileError(f"The image '{name}' should have at most {max_pixels} pixels. Found {width}x{height}.")
     if data.startswith(_JPEG_START) and (scans := _count_scans(data)) > _MAX_SCANS:
@@ -173,7 +163,7 @@ def is_quarter_turn(orientation: int) -> bool:
 
 
 def turn(array: np.ndarray, orientation: int) -> np.ndarray:
-    """An array ``(H, W, ...)`` in the orientation of the file as the upright one; only quarter turns move anything."""
+    """Turn an array ``(H, W, ...)`` in the orientation of the file upright; only quarter turns move anything."""
     turns, mirrored = _TURNS.get(orientation, (0, False))
     array = np.rot90(array, turns)
     return array[:, ::-1] if mirrored else array
@@ -210,11 +200,7 @@ def _check_complete(data: bytes, path: str, max_pixels: int | None = None) -> No
 def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     """Read ids from a palette or grey PNG, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
 
-    A PNG of another height and width than ``size`` is refused by its header.
-
-    Raises:
-        DataNotFoundError: If the file does not exist.
-        CorruptFileError: If it is truncated, cannot be decoded or is something else.
+    A PNG of another height and width than ``size`` is refused by its header. Errors are those of :func:`decode_image`.
     """
     if is_array(path):
         array = _check_map(_read_array(path, 'label'), 'label', path)

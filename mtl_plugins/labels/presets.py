@@ -34,10 +34,8 @@ MINISCAPES_TASKS = ('semseg', 'depth')
 def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
     """The kind that a config describes; kinds of other packages are found in the registry ``LABELS``.
 
-    The config may come from a file that is data: a type is the name of a registered class, never the path of an object.
-
-    Raises:
-        ConfigError: If the type is unknown or does not take the arguments.
+    The config may come from a file that is data: a type is the name of a registered class, never the path of an object. A wrong
+    config is a `ConfigError`.
     """
     if not isinstance(config, Mapping):
         raise ConfigError(f'The label `{name}` should be described by its `type` and arguments. Found {shorten(config)}.')
@@ -73,13 +71,10 @@ def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> d
 
 
 def read_description(root: str | Path) -> dict:
-    """What ``dataset.json`` in a data root says, ``{}`` without one.
+    """The content of ``dataset.json`` in a data root, ``{}`` without one; something else is a `CorruptFileError`.
 
     ``labels`` holds a config per label, which replaces MiniScapes' own: other classes, another range of depth. ``missing_labels``
     may list the names of those that samples may lack.
-
-    Raises:
-        CorruptFileError: If it is no JSON object with an object ``labels`` of objects, or ``missing_labels`` is no list of names.
     """
     path = Path(root) / DESCRIPTION
     if not os.path.lexists(path):

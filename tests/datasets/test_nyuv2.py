@@ -39,13 +39,6 @@ def content(root):
 def test_the_table_of_thirteen_classes_is_the_published_one():
     assert [number + 1 for number in CLASS_13_OF_40] == PUBLISHED
     assert (len(CLASSES_40), len(CLASSES_13)) == (40, 13)
-    by_name = {name: CLASSES_13[number] for name, number in zip(CLASSES_40, CLASS_13_OF_40, strict=True)}
-    same = set(CLASSES_13) & set(CLASSES_40)
-    assert same == {'bed', 'books', 'ceiling', 'chair', 'floor', 'picture', 'sofa', 'table', 'wall', 'window'}
-    assert all(by_name[name] == name for name in same)
-    assert (by_name['television'], by_name['desk'], by_name['cabinet'], by_name['lamp'], by_name['floor mat']) == (
-        'tv', 'table', 'furniture', 'objects', 'floor',
-    )  # fmt: skip
 
 
 @pytest.mark.parametrize('num_classes', [40, 13])
@@ -147,7 +140,7 @@ def test_bad_files_are_one_sentence(root, content):
         NYUv2MatDataset(root).read_sample(0)
     with h5py.File(root / MAT, 'a') as file:
         del file['depths']
-    with pytest.raises(CorruptFileError, match=r"should hold \['images', 'depths'\]\. Found \['images', 'labels', 'rawDepths'\]"):
+    with pytest.raises(CorruptFileError, match=r"should hold images .* and maps .*'depths': \(\)"):
         NYUv2MatDataset(root, tasks=('depth',))
     (root / MAT).write_bytes(b'MATLAB 5.0 MAT-file' + bytes(1000))
     with pytest.raises(CorruptFileError, match=r'should be an HDF5 file \(MATLAB v7\.3\)'):

@@ -136,20 +136,6 @@ def test_depth_in_metres_is_unknown_where_it_is_no_positive_number(tmp_path, suf
     np.testing.assert_array_equal(kind.decode(save(tmp_path / f'x{suffix}', metres)), [[2.5, 0, 0, 0, 0]])
 
 
-def test_disparity_of_cityscapes(tmp_path):
-    """The formula of its documentation: (p - 1) / 256 pixels, depth = baseline * fx / disparity."""
-    baseline, fx = 0.209313, 2262.52
-    camera = tmp_path / 'camera.json'
-    camera.write_text(json.dumps(dict(extrinsic=dict(baseline=baseline), intrinsic=dict(fx=fx))))
-    path = save(tmp_path / 'x.png', np.array([[0, 1, 257, 12801]], np.uint16))
-    kind = build_label('depth', dict(type='DepthMap', encoding='disparity', camera='c/{stem}.json'))
-    np.testing.assert_allclose(kind.decode(path, str(camera)), [[0, 0, baseline * fx, baseline * fx / 50]], rtol=1e-6)
-    assert kind.templates == ('{split}/{name}/{stem}.png', 'c/{stem}.json')
-    camera.write_text('{"extrinsic": {}}')
-    with pytest.raises(CorruptFileError, match=r"camera\.json' should hold `extrinsic\.baseline` and `intrinsic\.fx`"):
-        kind.decode(path, str(camera))
-
-
 @pytest.mark.parametrize('suffix', ['.npy', '.exr'])
 def test_normals_of_other_axes_and_lengths(tmp_path, suffix):
     """x right, y down, z forward, as computer vision has it, are x, -y, -z here."""

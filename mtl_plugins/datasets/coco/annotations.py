@@ -126,11 +126,9 @@ def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoO
 
 
 def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -> int:
-    """1 where annotations are of the upright image; where their size tells that they are of the file as it is stored, the EXIF
-    orientation that :func:`~mtl_plugins.labels.decoding.turn` takes.
+    """Return 1 where annotations are of the upright image, and its EXIF orientation where they are of the file as it is stored.
 
-    Raises:
-        CorruptFileError: If the image is of another size than its annotations say.
+    The size tells; neither is a `CorruptFileError`.
     """
     if image.shape[:2] == tuple(size):
         return 1
@@ -147,10 +145,8 @@ def rasterise(objects: list[CocoObject], size: tuple[int, int], path: str) -> np
     """The label map ``(H, W)``, uint8: 0 background, ``label + 1`` for an object, 255 where only a crowd lies.
 
     COCO does not say what lies in front. Where objects overlap, the one with fewer pixels in all is taken, so that none vanishes
-    under a larger one; among equal ones the later annotation. An object always wins against a crowd.
-
-    Raises:
-        CorruptFileError: If an outline is damaged; ``path`` is the image's, for the message.
+    under a larger one; among equal ones the later annotation. An object always wins against a crowd. Errors name the image
+    ``path``.
     """
     masks = []
     for item in objects:

@@ -21,13 +21,10 @@ def import_pycocotools() -> ModuleType:
 
 
 def pack_segmentation(segmentation: list | dict, size: tuple[int, int]) -> Segmentation:
-    """Check the ``segmentation`` of an annotation and make it compact.
+    """Check the ``segmentation`` of an annotation and make it compact; raise ValueError if it is neither polygons nor RLE.
 
     Polygons of fewer than three points cover nothing and are left out. Points may lie out of the image by as much as its longer
     side; what is out of it is cut off when the mask is made.
-
-    Raises:
-        ValueError: If it is neither a list of polygons nor RLE of this size with ``counts`` as a list or a compressed string.
     """
     if isinstance(segmentation, dict):
         if list(segmentation['size']) != list(size):

@@ -35,10 +35,9 @@ class MultiTaskDataset(LabelledDataset):
         **kwargs: Of :class:`LabelledDataset`.
 
     Raises:
-        ConfigError: If a label's config is wrong or ``tasks`` holds an unknown name.
+        ConfigError: If a label's config is wrong.
         ArgumentError: If ``tasks`` or ``missing_labels`` is no sequence of different names of labels.
-        DataNotFoundError: If the root, the split, its images or a label file is missing.
-        CorruptFileError: From ``dataset[key]``, if a file cannot be used.
+        DataError: If the root, the split, its images or a label file is missing; from ``dataset[key]``, if a file cannot be used.
     """
 
     default_image = '{split}/rgb/{stem}.jpg'

@@ -137,9 +137,10 @@ def list_split(
             if '{split}' in labels[name].templates[0]:
                 left[f'labels of {name} without an image'] = folders.spare(templates[name][0], stems)
         tell_left_out(f"The split '{split}'", len(stems), left)
-    paths = dict(rgb=[(f'{root}/{images[name]}',) for name in stems])
+    # A template may be an absolute path.
+    paths = dict(rgb=[(os.path.join(root, images[name]),) for name in stems])
     for name in present:
-        paths[name] = [tuple(f'{root}/{path}' for path in each or ()) for each in files[name]]
+        paths[name] = [tuple(os.path.join(root, path) for path in each or ()) for each in files[name]]
     return SplitListing(root, split, stems, image, present, paths)
 
 

@@ -187,18 +187,14 @@ class NYUv2MatDataset(LabelledDataset):
         self._file = Hdf5File(root / IMAGES)
         sources = dict(semseg='labels', depth=self.depth_key)
         wanted = ['images', *(sources[name] for name in self.labels)]
-        missing = [name for name in wanted if name not in self._file.shapes]
-        if missing:
-            raise CorruptFileError(f"'{root / IMAGES}' should hold {wanted}. Found {sorted(self._file.shapes)}.")
-        shapes = {name: self._file.shapes[name] for name in wanted}
-        size = shapes['images'][-2:]
-        if any(shape != (shapes['images'][0], *([3] if name == 'images' else []), *size) for name, shape in shapes.items()):
+        shapes = {name: self._file.shapes.get(name, ()) for name in wanted}
+        total, size = shapes['images'][:1], shapes['images'][-2:]
+        if any(shape != (*total, *([3] if name == 'images' else []), *size) or not shape for name, shape in shapes.items()):
             raise CorruptFileError(f"'{root / IMAGES}' should hold images (N, 3, W, H) and maps (N, W, H). Found {shapes}.")
         numbers = read_mat(root / SPLITS, SPLIT_KEYS[self.split]).ravel().astype(int)
-        total = self._file.shapes['images'][0]
-        if not numbers.size or numbers.min() < 1 or numbers.max() > total:
+        if not numbers.size or numbers.min() < 1 or numbers.max() > total[0]:
             raise CorruptFileError(
-                f"'{root / SPLITS}' should number frames 1..{total} of '{IMAGES}'. Found {numbers[:8]} and on."
+                f"'{root / SPLITS}' should number frames 1..{total[0]} of '{IMAGES}'. Found {numbers[:8]} and on."
             )
         if 'semseg' in self.labels:
             self._class_of_id = self._read_classes(root / MAPPING)

@@ -37,11 +37,7 @@ def build_transform(step: dict | Callable) -> Callable:
     """A step of a pipeline, of this package or of another library.
 
     ``torchvision.<name>`` is a class of ``torchvision.transforms.v2``. Any other name is a registered one:
-    ``mmseg.RandomRotate``, ``mmcv.Pad``.
-
-    Raises:
-        ConfigError: If there is no such class.
-        ArgumentError: If it cannot serve in a pipeline of label maps.
+    ``mmseg.RandomRotate``, ``mmcv.Pad``. A class that is unknown or cannot serve with label maps is a `UserError`.
     """
     if not isinstance(step, Mapping):
         return step
@@ -157,10 +153,8 @@ def seeded(seed: int) -> Iterator[None]:
 class OpenMMLabTransform(ForeignTransform):
     """A transform of mmcv or mmseg, which draw from global generators: one thread at a time.
 
-    Its image is BGR, as theirs are. Those that swap classes when they flip cannot serve here.
-
-    Raises:
-        ArgumentError: If the transform cannot work on a single sample, or would do what another part does.
+    Its image is BGR, as theirs are. Those that need other samples, swap classes when they flip, or do what another part does
+    cannot serve here.
     """
 
     def __init__(self, name: str, transform: Any) -> None:

@@ -17,8 +17,7 @@ class LoadLabelledImage(BaseTransform):
     key of its kind, ``ori_shape`` ``(H, W)`` and ``length_scale`` 1.0. Arrays already there are kept and may be read-only.
 
     Raises:
-        DataNotFoundError: If a file does not exist.
-        CorruptFileError: If a file is truncated, damaged, of another type or size, or holds an unknown class id.
+        DataError: If a file does not exist, is damaged, of another type or size, or holds an unknown class id.
     """
 
     def transform(self, results: dict) -> dict:
@@ -42,8 +41,7 @@ class LoadCOCOSubset(BaseTransform):
     `rasterise` makes it, and ``ori_shape`` ``(H, W)``.
 
     Raises:
-        DataNotFoundError: If the image does not exist.
-        CorruptFileError: If the image is damaged or of another size, or an outline is damaged.
+        DataError: If the image does not exist, is damaged or of another size, or an outline is damaged.
     """
 
     def transform(self, results: dict) -> dict:
