@@ -24,7 +24,7 @@ from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.engine.hooks import CollapseHook, DINOScheduleHook
 from mtl_plugins.engine.hooks.dino_hooks import find_collapse
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.models.dino import dino_terms, distribution_entropy
+from mtl_plugins.models.dino import dino_terms
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import DATASETS, MODELS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
@@ -221,7 +221,7 @@ def make_terms(logits_BK: torch.Tensor, student: torch.Tensor | None = None) -> 
     teacher = logits_BK.expand(2, *logits_BK.shape)
     student = teacher if student is None else student.expand(2, *student.shape)
     terms = dino_terms(student, teacher, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)
-    marginal = distribution_entropy(terms.probabilities.mean(0))
+    marginal = torch.special.entr(terms.probabilities.mean(0)).sum()
     return dict(entropy=terms.entropy.mean(), kl=terms.kl.mean(), marginal_entropy=marginal)
 
 
