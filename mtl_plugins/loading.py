@@ -51,10 +51,7 @@ class Sample:
 def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
     """Build the model of a config on the CPU and load the weights of a checkpoint.
 
-    Args:
-        config: With ``model``.
-        checkpoint: Path of the weights.
-        advice: For a config that is data, what to do if it cannot be built: it may have as many weights as the file has room for.
+    ``advice`` is for a config that is data, which may have as many weights as the file has room for: what to do if it is refused.
 
     Raises:
         ConfigError: If the model predicts no labels, or one that is data cannot be built.
@@ -80,13 +77,7 @@ def checkpoint_digest(checkpoint: str) -> str:
 def build_loader(
     models: Sequence[nn.Module], configs: Sequence[Config], split: str | None = None, more_labels: Sequence[str] = ()
 ) -> DataLoader:
-    """Build the validation loader of the first config, with the labels that any of the models predicts.
-
-    Args:
-        models: Trained models.
-        configs: Theirs.
-        split: Another split than the config's.
-        more_labels: Labels to read besides.
+    """Build the validation loader of the first config, with the labels that any of the models predicts, and ``more_labels``.
 
     Raises:
         ConfigError: If another config's data set has other classes, or a model another number of classes.

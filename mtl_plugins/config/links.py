@@ -165,9 +165,6 @@ def link_scores(config: Config) -> None:
 
     A config may call a score as the tables do, ``mIoU``, see :func:`find_score`. ``auto`` and a multitask score where there is
     none, as with a single task, is the summary of the first task.
-
-    Raises:
-        ConfigError: If the validation has no such score, or the rule is the other one.
     """
     rules, is_complete = score_rules(config)
     tasks = list((config.get('model') or {}).get('tasks') or ())
@@ -213,11 +210,7 @@ def link_scores(config: Config) -> None:
 
 
 def check_score(config: Config, place: str, name: str) -> tuple[str, str | None]:
-    """Return the full name of a score of a config's validation, and which of two values is the better, if that is known.
-
-    Raises:
-        ConfigError: If it has no such score.
-    """
+    """Return the full name of a score of a config's validation, and which of two values is the better, if that is known."""
     rules, is_complete = score_rules(config)
     tasks = list((config.get('model') or {}).get('tasks') or ())
     found = _find(place, name, rules, tasks) if is_complete else find_score(name, rules) or name

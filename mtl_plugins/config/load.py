@@ -89,11 +89,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
 
 
 def read_config(path: str) -> Config:
-    """Read a config file of either style as plain values, with classes by their names.
-
-    Raises:
-        ConfigError: If it is missing or broken, or holds what cannot be written down.
-    """
+    """Read a config file of either style as plain values, with classes by their names."""
     if not Path(path).is_file():
         raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
     try:
@@ -146,8 +142,8 @@ def _plain(node: Any, place: str, path: str) -> Any:
         return node
     if isinstance(node, os.PathLike):
         return os.fspath(node)
-    if isinstance(node, (range, set, frozenset)):
-        return _plain(sorted(node, key=str) if isinstance(node, (set, frozenset)) else list(node), place, path)
+    if isinstance(node, range):
+        return list(node)
     if hasattr(node, 'tolist'):
         return node.tolist()
     name = name_of(node) if callable(node) else None
@@ -161,11 +157,7 @@ def _plain(node: Any, place: str, path: str) -> Any:
 
 
 def parse_options(options: list[str] | None) -> dict[str, Any]:
-    """Return ``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does.
-
-    Raises:
-        ConfigError: If an item is not ``KEY=VALUE``.
-    """
+    """Return ``['a.b=1', 'c=[1,2]']`` as a dict, values read as mmengine's ``--cfg-options`` does."""
     parser = argparse.ArgumentParser()
     parser.add_argument('--options', nargs='*', action=DictAction)
     values: dict[str, Any] = {}

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from mmengine.config import Config, ConfigDict
+from mmengine.config import Config
 from mmengine.registry import init_default_scope
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import read_config_text
 from mtl_plugins.records.record import RECORD_NAME, RunRecord, read_record_file
 from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
@@ -96,12 +96,7 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
 
 
 def recorded_config(run: RunRecord, *loaders: str) -> Config:
-    """Return the parts of a run's config that may be built, as its record holds them: the model and the named data loaders.
-
-    Raises:
-        ConfigError: If the work dir holds no config of a model or lacks a data loader, or the config asks for modules that are
-            not imported, or for something that is no registered class.
-    """
+    """Return the parts of a run's config that may be built, as its record holds them: the model and the named data loaders."""
     place = f'The config of the work dir {run.path}'
     if not run.config and run.data.get('error'):
         raise ConfigError(f'{place} should hold a model. Found {run.data["error"]}.')
@@ -135,16 +130,3 @@ def _set_order(model: dict[str, Any], place: str, trained: Sequence[str]) -> Non
     if sorted(task_of) != sorted(map(str, trained)):
         raise ConfigError(f'{place} should say in which order its tasks {", ".join(tasks)} have their channels. {ADVICE}')
     model['task_order'] = [task_of[label] for label in trained]
-
-
-def test_steps(config: Config | ConfigDict) -> list[dict]:
-    """Return the steps of a config's test pipeline that change an image: those between reading and packing."""
-    dataset = (config.get('test_dataloader') or {}).get('dataset') or {}
-    return [dict(step) for step in (dataset.get('pipeline') or ())[1:-1]]
-
-
-def describe_failure(checkpoint: str | Path, error: Exception) -> UserError:
-    """Return one sentence for whatever a step raises that is built from a stored config."""
-    return ConfigError(
-        f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
-    )

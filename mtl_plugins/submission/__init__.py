@@ -1,8 +1,7 @@
 """Submission archives: writing predictions, packing and grading. Needs neither torch nor the registries."""
 
 from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError, SubmissionError
-from mtl_plugins.submission.archive import build_archive, make_run_name, name_of_file
-from mtl_plugins.submission.prediction_folder import find_image_sizes, validate_predictions
+from mtl_plugins.submission.archive import build_archive, find_image_sizes, make_run_name, name_of_file
 from mtl_plugins.submission.writer import SubmissionWriter
 
 __all__ = [
@@ -14,5 +13,4 @@ __all__ = [
     'find_image_sizes',
     'make_run_name',
     'name_of_file',
-    'validate_predictions',
 ]

@@ -9,7 +9,7 @@ from prettytable import PrettyTable
 from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError
 from mtl_plugins.evaluation.label_folder import find_labels, score_predictions
 from mtl_plugins.labels.presets import miniscapes_labels
-from mtl_plugins.submission.prediction_folder import PREDICTIONS, check_names
+from mtl_plugins.submission.archive import PREDICTIONS, check_names
 from mtl_plugins.submission.zip_reader import SubmissionZip
 from mtl_plugins.utils.data_files import printable
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from mtl_plugins.errors import ArgumentError, SubmissionError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.submission.prediction_folder import PREDICTIONS
+from mtl_plugins.submission.archive import PREDICTIONS
 from mtl_plugins.utils.files import make_folder, replacing
 
 _THREADS, _WAITING = 2, 16

@@ -62,12 +62,11 @@ def own_class(name: str) -> type | None:
 
 def any_class(name: str) -> type | None:
     """The class of this package, of mmseg or of mmengine that a config names, or that is at a dotted path; None otherwise."""
-    found = own_class(name)
     scope, _, plain = name.rpartition('.')
     # Importing all of mmseg takes seconds.
-    for load in (False, True):
-        nodes = (node for item in _registries() for node in _lineage(item, load))
-        found = found or next((node.module_dict[plain] for node in nodes if _holds(node, scope, plain)), None)
+    nodes = (node for load in (False, True) for item in _registries() for node in _lineage(item, load))
+    known = (node.module_dict[plain] for node in nodes if scope in ('', node.scope) and plain in node.module_dict)
+    found = own_class(name) or next(known, None)
     try:
         return found or (get_object_from_string(name) if scope else None)
     except Exception:  # The path may lead through any code.
@@ -102,10 +101,6 @@ def suggest(key: str, known: Iterable[Any], most: int | None = None) -> str:
     close = difflib.get_close_matches(key, known, n=1)
     listed = f' Known keys: {", ".join(known)}.' if most is None or len(known) <= most else ''
     return (f' Did you mean `{close[0]}`?' if close else '') + listed
-
-
-def _holds(registry: Registry, scope: str, name: str) -> bool:
-    return scope in ('', registry.scope) and name in registry.module_dict
 
 
 def suggest_class(name: str, registry: str) -> str:

@@ -16,7 +16,7 @@ from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals
-from mtl_plugins.submission.prediction_folder import find_image_sizes
+from mtl_plugins.submission import find_image_sizes
 from tests.datasets.layouts import expect, orient, with_orientation
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 

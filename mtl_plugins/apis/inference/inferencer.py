@@ -13,7 +13,7 @@ from torch import nn
 
 from mtl_plugins.apis.inference.sources import DECODERS, Frame, read_frames
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
-from mtl_plugins.config.stored_config import ADVICE, describe_failure, find_config, test_steps
+from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.resize import ResizeToCover
 from mtl_plugins.deployment.exported_runtimes import RUNTIMES, load_runtime
@@ -22,6 +22,7 @@ from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.loading import load_model
+from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.visualization.prediction_grid import render_prediction, render_side_by_side
 
 # At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
@@ -157,14 +158,18 @@ class MultiTaskInferencer:
         found = find_config(checkpoint, config, cfg_options)
         try:
             model = load_model(found, str(checkpoint), None if config else ADVICE)
-            self.steps += [build_transform(step) for step in test_steps(found)]
+            dataset = (found.get('test_dataloader') or {}).get('dataset') or {}
+            # Between reading and packing.
+            self.steps += [build_transform(dict(step)) for step in (dataset.get('pipeline') or ())[1:-1]]
         except UserError:
             raise
         except Exception as error:
             # Whatever a class says to arguments that nobody checked.
             if config is not None:
                 raise
-            raise describe_failure(checkpoint, error) from error
+            raise ConfigError(
+                f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
+            ) from error
         return model, found
 
     def __call__(self, inputs: Any, **options: Any) -> list[Prediction]:
