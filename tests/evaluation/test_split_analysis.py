@@ -86,14 +86,14 @@ def test_depth_errors_by_distance_class_and_place_equal_loops_over_all_pixels(ma
     for table in split.tables:
         if table.label == 'depth':
             which = [ABSOLUTE, LOG].index(table.error)
-            for group in range(len(table.sums.names)):
+            for group in range(len(table.names)):
                 found = [pair[which] for pair in pixels[table.by].get(group, [])]
-                assert table.sums.counts[group] == len(found)
+                assert table.counts[group] == len(found)
                 if found:
-                    assert table.sums.means[group] == pytest.approx(math.fsum(found) / len(found), rel=1e-11, abs=1e-13)
+                    assert table.means[group] == pytest.approx(math.fsum(found) / len(found), rel=1e-11, abs=1e-13)
                     checked += 1
                 else:
-                    assert np.isnan(table.sums.means[group])
+                    assert np.isnan(table.means[group])
     assert checked > 2 * (10 + 17 + 100)
 
 
@@ -101,9 +101,9 @@ def test_wrong_classes_by_class_are_what_the_confusion_matrix_says(analysed):
     split, _ = analysed
     (table,) = [table for table in split.tables_by('semseg') if table.label == 'semseg']
     confusion = split.confusions()['semseg']
-    assert table.sums.counts.tolist() == confusion.sum(1).tolist()
+    assert table.counts.tolist() == confusion.sum(1).tolist()
     with np.errstate(invalid='ignore'):
-        np.testing.assert_allclose(table.sums.means, 100 * (1 - np.diag(confusion) / confusion.sum(1)), rtol=1e-12)
+        np.testing.assert_allclose(table.means, 100 * (1 - np.diag(confusion) / confusion.sum(1)), rtol=1e-12)
 
 
 def test_an_image_without_a_label_counts_for_the_others_alone(maps, analysed):
@@ -115,7 +115,7 @@ def test_an_image_without_a_label_counts_for_the_others_alone(maps, analysed):
         lacking.add(dict(depth=depth), dict(depth=predicted_depth, semseg=predicted_classes))
     assert np.isnan(lacking.scores()['metrics_summary/semseg'])
     assert lacking.scores()['metrics_summary/depth'] == split.scores()['metrics_summary/depth']
-    assert all(table.sums.counts.sum() == 0 for table in lacking.tables if 'semseg' in (table.label, table.by))
+    assert all(table.counts.sum() == 0 for table in lacking.tables if 'semseg' in (table.label, table.by))
 
 
 def test_the_order_of_the_best_the_median_and_the_worst():

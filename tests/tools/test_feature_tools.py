@@ -21,6 +21,7 @@ from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpo
 from tests.fake_crops import CLASSES, write_fake_crops
 
 ROOT = Path(__file__).resolve().parents[2]
+BEST = 'default_hooks.checkpoint'
 FOLDERS = [f'{split}_dataloader.dataset.folder' for split in ('train', 'val')]
 CONFIG = """_base_ = [
     '{root}/configs/_base_/models/dino_r18-d32.py',
@@ -120,7 +121,7 @@ def test_the_steps_are_those_of_a_run_without_the_hook_and_of_one_that_was_resum
     stale = read_records(run.folder)[-1]
     stale = dataclasses.replace(stale, name='epoch 5', iteration=15, embedding=np.random.default_rng(0).normal(size=(8, 2)))
     stale.save(resumed / 'run/features')
-    other = {'default_hooks.checkpoint.save_best': 'dino/loss', 'default_hooks.checkpoint.rule': 'less'}
+    other = {f'{BEST}.save_best': 'dino/loss', f'{BEST}.rule': 'less'}
     plain = load_config(str(write_config(tmp_path / 'plain', run.data)), other)
     plain.default_hooks.pop('features')
     RUNNERS.build(load_config(str(config), {'resume': True})).train()
@@ -168,10 +169,8 @@ def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
 @pytest.mark.parametrize(
     ('tool', 'arguments', 'words'),
     [
-        ('evaluate_features', ['{config}', '{checkpoint}', '--k', '19'], ['`k`', '15', 'Found 19']),
         ('evaluate_features', ['{config}', 'none.pth'], ['none.pth']),
         ('evaluate_features', ['{config}', '--num-val', '-1'], ['--num-val', 'Found -1']),
-        ('evaluate_features', ['{config}', '--cfg-options', 'val_dataloader.dataset.split=train'], ['another split']),
         ('evaluate_features', ['{joint}', '--data-config', '{joint}'], ['--image-size']),
         ('evaluate_features', ['{config}', '--device', 'gpu'], ['--device', 'Found gpu']),
         ('nearest_neighbors', ['{config}', '--out', 'x.png', '--indices', '12'], ['--indices', '0..11', 'Found 12']),
@@ -179,7 +178,7 @@ def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
 )
 def test_what_cannot_be_done_is_one_sentence(run, run_cli, tool, arguments, words):
     joint = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-    places = dict(config=run.config, checkpoint=run.checkpoint, joint=joint)
+    places = dict(config=run.config, joint=joint)
     result = run_cli(f'analysis_tools/{tool}', *(argument.format(**places) for argument in arguments))
     assert result.code == 1, result.out
     assert result.err.startswith('error: ') and result.err.count('\n') == 1
@@ -198,11 +197,7 @@ def test_impossible_settings_of_the_hook_are_refused(arguments):
     [
         ({'default_hooks.features.k': 16}, ValueError, '`k` of FeatureHook should be at most 15'),
         ({'val_dataloader.dataset.split': 'train'}, ConfigError, 'another split'),
-        (
-            {'default_hooks.features.linear': False, 'default_hooks.checkpoint.save_best': 'linear_accuracy'},
-            ConfigError,
-            'linear',
-        ),
+        ({'default_hooks.features.linear': False, f'{BEST}.save_best': 'linear_accuracy'}, ConfigError, 'linear'),
         # A flat folder of crops.
         ({name: '{flat}' for name in FOLDERS}, ConfigError, '`save_best` should .* Found knn_accuracy'),
     ],

@@ -117,7 +117,7 @@ def test_a_config_and_its_checkpoint_do_without_a_run(run_cli, finished_run, dat
     assert result.code == 0, result.err
     (each,) = json.loads((tmp_path / 'affinity.json').read_text())['checkpoints'].values()
     assert list(each['groups']) == ['backbone', 'decode_head', ALL]
-    assert [path.name for path in tmp_path.glob('*.png')] == ['affinity_by_layer.png']
+    assert {path.name for path in tmp_path.glob('affinity_*')} == {'affinity_by_layer.png', 'affinity_by_layer.pdf'}
 
 
 def test_what_cannot_be_measured_is_refused(run_cli, finished_run, tmp_path):

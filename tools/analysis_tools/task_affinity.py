@@ -18,7 +18,8 @@ def parse_args() -> argparse.Namespace:
         epilog='Over training: what strategies that look at gradients log as balance/cosine/<task>-<task> and '
         'balance/norm/<task>; runs of one name, such as several seeds, are one curve. By layer: for each tensor that tasks '
         "share, the gradients of the tasks' losses on batches of the training split, their cosine and the ratio of their norms, "
-        'grouped by the first words of its name. The folder gets affinity.json, affinity_over_training and affinity_by_layer.',
+        'grouped by the first words of its name. The folder gets affinity.json, affinity_over_training and affinity_by_layer, '
+        'as PNG and PDF.',
     )
     parser.add_argument(
         'items',
@@ -96,12 +97,14 @@ def main() -> None:
         checkpoints=measured,
     )
     save_text(args.out / 'affinity.json', json.dumps(document, indent=1) + '\n')
-    if logged:
-        write_picture(args.out / 'affinity_over_training.png', render_affinity_over_training(logged))
+    pictures = {'affinity_over_training': render_affinity_over_training(logged)} if logged else {}
     if measured:
         short = os.path.commonpath([Path(name).parent for name in measured]) if len(measured) > 1 else None
         titles = {str(Path(name).relative_to(short)) if short else name: each for name, each in measured.items()}
-        write_picture(args.out / 'affinity_by_layer.png', render_affinity_by_layer(titles))
+        pictures['affinity_by_layer'] = render_affinity_by_layer(titles)
+    for name, picture in pictures.items():
+        for suffix in ('png', 'pdf'):
+            write_picture(args.out / f'{name}.{suffix}', picture)
 
 
 if __name__ == '__main__':

@@ -1,7 +1,6 @@
 """Scores of a model on the images of a split, and its errors by distance, by class and by place in the image."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -14,56 +13,37 @@ PLACES = (12, 24)
 PLACE = 'place'
 
 
-class GroupedErrors:
-    """Running sums of the errors of pixels in named groups.
+class ErrorTable:
+    """Running sums of one of the :attr:`LabelKind.pixel_error_names` of a label, in the groups of a label ``by`` or by place."""
 
-    Attributes:
-        sums: ``(2, groups)`` float64: number of pixels, and sum of their errors.
-    """
-
-    def __init__(self, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self.sums = np.zeros((2, len(self.names)))
+    def __init__(self, label: str, error: str, by: str, names: Sequence[str]) -> None:
+        self.label, self.error, self.by, self.names = label, error, by, tuple(names)
+        # Number of pixels, and sum of their errors, of each group.
+        self._sums = np.zeros((2, len(self.names)))
 
     def add(self, errors: np.ndarray, groups: np.ndarray) -> None:
         """Add the pixels of an image; NaN and what belongs to no group ``0..N-1`` do not count."""
         number = len(self.names)
         counted = ~np.isnan(errors) & (groups >= 0) & (groups < number)
         groups, errors = groups[counted].astype(np.int64), errors[counted].astype(np.float64)
-        self.sums += [np.bincount(groups, weights, number) for weights in (np.ones(len(errors)), errors)]
+        self._sums += [np.bincount(groups, weights, number) for weights in (np.ones(len(errors)), errors)]
 
     @property
     def counts(self) -> np.ndarray:
         """Pixels in each group, int64."""
-        return self.sums[0].astype(np.int64)
+        return self._sums[0].astype(np.int64)
 
     @property
     def means(self) -> np.ndarray:
         """Mean error of each group, float64, NaN for one without a pixel."""
-        counts, totals = self.sums
+        counts, totals = self._sums
         return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)
-
-
-@dataclass(frozen=True)
-class ErrorTable:
-    """The sums of one of the :attr:`LabelKind.pixel_error_names` of a label in the groups ``by`` another label, or by place."""
-
-    label: str
-    error: str
-    by: str
-    sums: GroupedErrors
 
     def describe(self) -> dict:
         """As plain numbers; None is the mean of a group without a pixel."""
-        means = [None if np.isnan(mean) else float(mean) for mean in self.sums.means]
-        return dict(
-            label=self.label,
-            error=self.error,
-            by=self.by,
-            groups=list(self.sums.names),
-            pixels=self.sums.counts.tolist(),
-            means=means,
-        )
+        means = [None if np.isnan(mean) else float(mean) for mean in self.means]
+        about = dict(label=self.label, error=self.error, by=self.by)
+        return dict(about, groups=list(self.names), pixels=self.counts.tolist(), means=means)
 
 
 class SplitAnalysis:
@@ -85,7 +65,7 @@ class SplitAnalysis:
         names = {name: kind.group_names() for name, kind in labels.items() if kind.group_title is not None}
         names[PLACE] = [f'row {row}, column {column}' for row in range(PLACES[0]) for column in range(PLACES[1])]
         self.tables = [
-            ErrorTable(label, error, by, GroupedErrors(groups))
+            ErrorTable(label, error, by, groups)
             for label in self.predicted
             for error in labels[label].pixel_error_names
             for by, groups in names.items()
@@ -121,7 +101,7 @@ class SplitAnalysis:
             groups[PLACE] = rows[:, None] * PLACES[1] + columns[None, :]
             for table in self.tables:
                 if table.label == name and table.by in groups:
-                    table.sums.add(errors[table.error], groups[table.by])
+                    table.add(errors[table.error], groups[table.by])
             if errors:
                 first = errors[kind.pixel_error_names[0]]
                 counted = ~np.isnan(first)

@@ -61,13 +61,13 @@ def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
     for by in (*labels, PLACE):
         tables = [(model, table) for model, split in splits.items() for table in split.tables_by(by)]
         for label in labels:
-            chosen = [(model, table) for model, table in tables if table.label == label and table.sums.counts.any()]
+            chosen = [(model, table) for model, table in tables if table.label == label and table.counts.any()]
             if not chosen:
                 continue
             panels: dict[str, dict[str, np.ndarray]] = {}
             for model, table in chosen:
-                panels.setdefault(table.error, {})[model] = table.sums.means
-            sums, title = chosen[0][1].sums, f'Errors of {label} by'
+                panels.setdefault(table.error, {})[model] = table.means
+            sums, title = chosen[0][1], f'Errors of {label} by'
             if by == PLACE:
                 picture = render_error_by_place(panels, PLACES, aspect, f'{title} place in the image')
             elif (edges := labels[by].group_edges()) is not None:

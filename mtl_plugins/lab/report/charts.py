@@ -170,7 +170,7 @@ def error_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]
     labels = next(iter(splits.values())).labels
     for label, by in itertools.product(labels, (*labels, PLACE)):
         tables = {model: [table for table in split.tables_by(by) if table.label == label] for model, split in splits.items()}
-        tables = {model: own for model, own in tables.items() if any(table.sums.counts.any() for table in own)}
+        tables = {model: own for model, own in tables.items() if any(table.counts.any() for table in own)}
         if tables:
             name = f'error-{label}-by-{by}'
             chart = _place_chart(name, tables) if by == PLACE else _group_chart(name, tables, labels[by], colours)
@@ -189,7 +189,7 @@ def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: Labe
     for place, error in enumerate(errors):
         data = []
         for model, own in tables.items():
-            sums = own[place].sums
+            sums = own[place]
             trace = dict(name=model, y=_numbers(sums.means), customdata=sums.counts.tolist())
             trace['hovertemplate'] = '%{x}: %{y:.3g} (%{customdata:,} pixels)'
             if edges is None:
@@ -208,7 +208,7 @@ def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart
     layout = dict(xaxis=hidden, yaxis=dict(hidden, autorange='reversed'))
     figures = {}
     for place in range(len(errors)):
-        means = [own[place].sums.means for own in tables.values()]
+        means = [own[place].means for own in tables.values()]
         # One scale for all models.
         limit = float(np.nanmax(np.abs(means))) or 1.0
         negative = np.nanmin(means) < 0
