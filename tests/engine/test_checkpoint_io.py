@@ -145,13 +145,9 @@ def test_a_broken_file_gives_one_sentence_that_names_it(tmp_path):
         load_checkpoint_file(tmp_path / 'nowhere.pth')
 
 
-def test_another_architecture_is_refused_with_counts(trained, data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path / 'other', model__decode_head__head__num_convs=3)
-    runner = RUNNERS.build(config)
-    with pytest.raises(CheckpointError, match=r'another architecture .* missing \(first: decode_head\.'):
-        runner.start_from(find_latest_checkpoint(trained.work_dir))
+def test_a_wider_network_is_refused_with_counts(trained, data_root, tmp_path):
     config = tiny_config(data_root, tmp_path / 'wider', model__decode_head__head__channels=24)
-    with pytest.raises(CheckpointError, match='of another shape'):
+    with pytest.raises(CheckpointError, match=r'another architecture .* of another shape'):
         RUNNERS.build(config).start_from(find_latest_checkpoint(trained.work_dir))
 
 
