@@ -66,7 +66,10 @@ class MMSegDataset(LabelledDataset):
         reduced = argument(kind, source, 'reduce_zero_label')
         ignored = argument(kind, source, 'ignore_index')
         if reduced or label_map is not None or ignored != IGNORE_LABEL:
-            label['mapping'] = id_mapping(len(classes), reduced, label_map, ignored)
+            # As mmseg's `LoadAnnotations`: zero first, then the chosen classes; ids that are no class then are ignored.
+            ids = {number: number - 1 if reduced else number for number in range(256)}
+            found = {number: (label_map or {}).get(each, each) for number, each in ids.items()}
+            label['mapping'] = {number: new for number, new in found.items() if 0 <= new < len(classes) and new != ignored}
         return dict(semseg=label)
 
     def load_data_list(self) -> list[dict]:
@@ -115,19 +118,3 @@ def argument(kind: type, source: Mapping[str, Any], name: str) -> Any:
                 raise ConfigError(f'`dataset` should have the argument `{name}`, which {kind.__name__} of mmseg needs.')
             return parameters[name].default
     raise AssertionError(f'{kind.__name__} takes no `{name}`')
-
-
-def id_mapping(
-    num_classes: int, reduce_zero_label: bool, label_map: Mapping[int, int] | None, ignore_index: int
-) -> dict[int, int]:
-    """The class of each id in the files, as mmseg's `LoadAnnotations` finds it: zero first, then the chosen classes.
-
-    Ids that are no class then are left out, and so ignored.
-    """
-    mapping = {}
-    for number in range(256):
-        reduced = number - 1 if reduce_zero_label else number
-        new = (label_map or {}).get(reduced, reduced)
-        if 0 <= new < num_classes and new != ignore_index:
-            mapping[number] = new
-    return mapping

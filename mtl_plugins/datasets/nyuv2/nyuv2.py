@@ -95,7 +95,8 @@ class Hdf5File:
         self.path = Path(path)
         # The handles of a parent are kept untouched: closing one here would act on what the parent shares with this process.
         self._handles: dict[int, Any] = {}
-        self.shapes = self._read_shapes()
+        with _lock:
+            self.shapes = {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
 
     def read(self, name: str, position: int) -> np.ndarray:
         """The entry of a data set at a position along its first axis."""
@@ -108,10 +109,6 @@ class Hdf5File:
                 return item[position]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise CorruptFileError(f"Entry {position} of '{name}' in '{self.path}' cannot be read: {error}") from error
-
-    def _read_shapes(self) -> dict[str, tuple[int, ...]]:
-        with _lock:
-            return {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
 
     def _handle(self) -> Any:
         process = os.getpid()
