@@ -16,7 +16,7 @@ DEBUG_VARIABLE = 'MTL_DEBUG'
 # Packages that only some tools need, and the extra that brings them.
 _EXTRAS = dict(
     optuna='sweep',
-    sklearn='sweep',
+    sklearn='coco',
     scipy='sweep',
     torchjd='balancing',
     jinja2='report',

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.lab.features.extraction import FeatureSet
 
 UNKNOWN = -1
@@ -65,12 +65,10 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray)
     iterations) on features standardised to mean 0 and variance 1 by the bank.
 
     Raises:
-        ConfigError: If scikit-learn is not installed.
         ArgumentError: If the bank has one class only.
     """
     if len(np.unique(bank_labels)) < 2:
         raise ArgumentError('`bank_labels` should hold at least two classes. Found one.')
-    check_sklearn()
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
@@ -80,16 +78,6 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray)
     # Threads that wait for each other on busy cores take ten times as long as one.
     with threadpool_limits(1):
         return probe.fit(bank.astype(np.float64), bank_labels).predict(queries.astype(np.float64))
-
-
-def check_sklearn() -> None:
-    """Raises:
-    ConfigError: If scikit-learn is not installed.
-    """
-    try:
-        import sklearn  # noqa: F401
-    except ImportError as error:
-        raise ConfigError('scikit-learn is not installed; t-SNE and linear probe need it. Install the extra `coco`.') from error
 
 
 def score_features(train: FeatureSet, val: FeatureSet, *, k: int = NUM_NEIGHBOURS, linear: bool = True) -> dict[str, float]:

@@ -15,7 +15,7 @@ from scipy.linalg import orthogonal_procrustes
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.lab.features.extraction import FeatureSet, choose_evenly
-from mtl_plugins.lab.features.feature_scores import check_sklearn, nearest_neighbours
+from mtl_plugins.lab.features.feature_scores import nearest_neighbours
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.fonts import pil_font
 from mtl_plugins.visualization.plots import distinct_colours, new_figure, to_array
@@ -117,14 +117,12 @@ def embed(features: np.ndarray, previous: np.ndarray | None = None) -> np.ndarra
         previous: Embedding of the same images, ``(N, 2)``.
 
     Raises:
-        ConfigError: If scikit-learn is not installed.
         ArgumentError: If there are fewer than four features, or ``previous`` is not of as many.
     """
     if len(features) < 4:
         raise ArgumentError(f'`features` should hold at least four images. Found {len(features)}.')
     if previous is not None and previous.shape != (len(features), 2):
         raise ArgumentError(f'`previous` should have the shape {(len(features), 2)}. Found {previous.shape}.')
-    check_sklearn()
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
 
