@@ -223,11 +223,6 @@ def test_every_head_can_be_prepared_for_inference(system):
     assert all(parameter.requires_grad for parameter in model.parameters())
 
 
-def test_another_type_is_refused():
-    with pytest.raises(ValueError, match=r'`dtype` should be torch.float32, torch.bfloat16 or torch.float16'):
-        prepare_for_inference(torch.nn.Identity(), dtype=torch.float64)
-
-
 def test_a_model_that_was_exported_first_predicts_and_learns_after():
     """The first forward pass of a process, inside an export, used to leave constants of the trace for all later ones."""
     model = build_segmentor(head='JointHead', channels=16).eval()

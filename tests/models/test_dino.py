@@ -254,37 +254,6 @@ def test_weights_of_the_teacher_start_any_backbone_elsewhere(backbone, tmp_path)
     assert torch.equal(started.student.backbone.state_dict()[name := next(iter(loaded.state_dict()))], loaded.state_dict()[name])
 
 
-def test_views_are_normalised_as_written():
-    preprocess = MODELS.build(dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD))
-    generator = np.random.default_rng(0)
-    views = [generator.integers(0, 256, (2, *size, 3), dtype=np.uint8) for size in ((8, 6), (5, 4))]
-    data = preprocess(dict(inputs=[torch.tensor(view) for view in views], labels=torch.tensor([3, -1]), metainfo=[{}, {}]))
-    assert data['labels'].tolist() == [3, -1] and data['metainfo'] == [{}, {}] and 'sample_idx' not in data
-    for found, view in zip(data['inputs'], views, strict=True):
-        expected = ((view.astype(np.float64) - MEAN) / STD).transpose(0, 3, 1, 2)
-        np.testing.assert_allclose(found.numpy(), expected, rtol=1e-5, atol=1e-6)
-        assert found.is_contiguous(memory_format=torch.channels_last)
-    (alone,) = preprocess(dict(inputs=torch.tensor(views[0])))['inputs']
-    assert torch.equal(alone, data['inputs'][0])
-    with pytest.raises(ValueError, match=r'\(B, H, W, 3\)'):
-        preprocess(dict(inputs=[torch.zeros(2, 3, 8, 8, dtype=torch.uint8)]))
-
-
-@pytest.mark.parametrize(
-    ('changes', 'sentence'),
-    [
-        (dict(student_temperature=0.0), 'positive'),
-        (dict(centre_momentum=1.0), 'centre_momentum'),
-        (dict(centring='ema'), "`centring` should be one of .* Found 'ema'"),
-        (dict(projection_head=dict(type='DINOHead', out_channels=1)), 'out_channels'),
-        (dict(projection_head=dict(type='DINOHead', num_layers=0)), 'num_layers'),
-    ],
-)
-def test_impossible_settings_are_refused(changes, sentence):
-    with pytest.raises(ValueError, match=sentence):
-        build(**changes)
-
-
 CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs' / 'dino').glob('*.py'))
 
 

@@ -94,17 +94,8 @@ def test_memory_format_changes_nothing_but_the_layout():
             dict(decode_head=dict(type='JointHead', head=dict(type='DeepLabV3PlusHead'), out_channels=dict(semseg=5, depth=1))),
             r"`decode_head.out_channels` should be \{'semseg': 19, 'depth': 1\}",
         ),
-        (
-            dict(decode_head=dict(type='BranchedHead', head=dict(type='DeepLabV3PlusHead'), task_heads=dict(normals={}))),
-            r"`task_heads` should name tasks out of \['semseg', 'depth'\]. Found \['normals'\]",
-        ),
     ],
 )
 def test_bad_configs(changes, message):
     with pytest.raises(ValueError, match=message):
         build_segmentor(**changes)
-
-
-def test_bad_mode(model):
-    with pytest.raises(ValueError, match=r"`mode` should be 'loss', 'predict' or 'tensor'. Found 'train'."):
-        model(torch.zeros(1, 3, 32, 32), mode='train')

@@ -217,11 +217,6 @@ def test_unknown_names(hub, checkpoint, message):
         load(checkpoint)
 
 
-def test_other_initialisations_are_refused():
-    with pytest.raises(ValueError, match="should have the type 'Pretrained'"):
-        DilatedResNet(init_cfg=dict(type='Kaiming', layer='Conv2d')).init_weights()
-
-
 def test_without_timm_one_sentence_says_so(monkeypatch):
     monkeypatch.setitem(sys.modules, 'timm', None)
     with pytest.raises(ConfigError, match=r'timm is not installed.*Install the extra `timm`'):
@@ -286,7 +281,6 @@ def test_a_file_with_squeeze_and_excitation_converts_too(images, tmp_path):
         # The same names and shapes, but symmetric padding and another epsilon: it would load and compute something else.
         (TimmBackbone, dict(name='efficientnet_lite0'), r"such as 'tf_efficientnet_lite0'. Found 'efficientnet_lite0'\."),
         (TimmBackbone, dict(name='tf_efficientnet_b0'), r"do not fit TimmBackbone\(name='tf_efficientnet_b0'\): of .* missing"),
-        (DilatedResNet, dict(depth=18), r'do not fit DilatedResNet\(depth=18\): of 120 weights, .* Nothing was loaded\.'),
     ],
 )
 def test_another_backbone_is_refused(backbone, arguments, message):

@@ -46,15 +46,3 @@ def test_other_patch_sizes(index, widths):
     neck = PlainViTPyramid(in_channels=[32 if level == index else None for level in range(5)])
     assert neck.out_channels == widths
     assert [feature.shape[1] for feature in neck(features(index))[1:]] == list(widths[1:])
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(in_channels=(None, 64, 128, 256, 512)), r'`in_channels` should have one width, .* Found \(None, 64,'),
-        (dict(in_channels=WIDTHS, finest_index=0), r'`finest_index` should be 1, 2 or 3. Found 0.'),
-    ],
-)
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        PlainViTPyramid(**arguments)

@@ -60,15 +60,3 @@ def test_blocks_that_start_as_the_identity():
     weights = DilatedResNet(depth=18).state_dict()
     different = {name for name, value in backbone.state_dict().items() if not torch.equal(value, weights[name])}
     assert different == {f'layer{stage}.{block}.bn2.weight' for stage in (1, 2, 3, 4) for block in (0, 1)}
-
-
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(output_stride=4), r'`output_stride` should be 8, 16 or 32. Found 4.'),
-        (dict(depth=20), r'`depth` should be 18, 34, 50, 101 or 152. Found 20.'),
-    ],
-)
-def test_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        DilatedResNet(**arguments)

@@ -56,18 +56,3 @@ def test_regression_compares_representations(norm):
     target[0, 0] = 0
     loss = task.losses([torch.zeros(1, 1, 1, 1)], target)[f'loss_{norm}']
     assert loss.item() == pytest.approx(2.0 if norm == 'l1' else 4.0, rel=1e-5)
-
-
-@pytest.mark.parametrize(
-    ('build', 'message'),
-    [
-        (lambda: SemSegTask(num_classes=1), 'in 2..255: an object and its background are two classes. Found 1.'),
-        (lambda: DepthTask(representation='cubic'), '`representation` should be one of .* Found .cubic.'),
-        (lambda: DepthTask(representation='log'), '`statistics` of .log. should be dict'),
-        (lambda: DepthTask(statistics=dict(mean=0, std=1)), '`statistics` should be None'),
-        (lambda: DepthTask(depth_range=(0, 300)), '`depth_range` should be two ascending positive numbers'),
-    ],
-)
-def test_bad_arguments(build, message):
-    with pytest.raises(ValueError, match=message):
-        build()

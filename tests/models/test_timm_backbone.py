@@ -68,26 +68,6 @@ def test_size_divisor_admits_odd_sizes():
     assert backbone(torch.randn(1, 3, 97, 131))[1].shape[-2:] == (128 // 4, 160 // 4)
 
 
-@pytest.mark.parametrize(
-    ('arguments', 'message'),
-    [
-        (dict(name='resnet5O'), r"`name` should be a model of timm. Found 'resnet5O'. The nearest names are resnet5"),
-        (dict(name='resnet18', output_stride=4), r'`output_stride` should be 8, 16, 32 or None. Found 4.'),
-        (dict(name='densenet121', output_stride=16), r'`output_stride` of densenet121 should be 32, .* Found 16.'),
-        (dict(name='vit_tiny_patch16_224', output_stride=32), r'`output_stride` of vit_tiny_patch16_224 should be 16'),
-        (
-            dict(name='convnext_atto', with_stem=True),
-            r'`with_stem` should be False for convnext_atto, which has no map at stride',
-        ),
-        (dict(name='resnet18', options=dict(depht=3)), r"`options` should be arguments of resnet18. Found \{'depht': 3\}"),
-        (dict(name='crossvit_tiny_240'), r"should be a model that offers feature maps. Found 'crossvit_tiny_240'"),
-    ],
-)
-def test_refusals(arguments, message):
-    with pytest.raises(ValueError, match=message):
-        TimmBackbone(**arguments)
-
-
 def test_a_plain_transformer_without_a_neck_is_refused():
     with pytest.raises(ValueError, match='None'):
         build_segmentor(backbone=VIT)

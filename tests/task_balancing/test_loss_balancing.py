@@ -166,18 +166,3 @@ def test_the_state_dict_continues_a_run_bit_for_bit_and_evaluation_leaves_it_alo
     resumed = build(kind, **STRATEGIES[kind])
     resumed.load_state_dict(stopped.state_dict())
     assert [total_and_slopes(resumed, row) for row in rows[5:]] == expected[5:]
-
-
-@pytest.mark.parametrize(
-    ('kind', 'arguments', 'message'),
-    [
-        ('UncertaintyWeights', dict(classification=['edges']), "`classification` should name tasks out of .* Found .*'edges'"),
-        ('DynamicWeightAverage', dict(interval=0), '`temperature` and `interval` should be positive. Found 2.0 and 0'),
-        ('DynamicTaskPriority', dict(momentum=0), '`momentum` in'),
-        ('ScheduledWeights', dict(schedule=[]), '`schedule` should have entries'),
-        ('ScheduledWeights', dict(schedule=[dict(iteration=0, weights=dict(semseg=1.0))]), '`weights` should have one entry'),
-    ],
-)
-def test_bad_arguments(kind, arguments, message):
-    with pytest.raises(ValueError, match=message):
-        build(kind, **arguments)

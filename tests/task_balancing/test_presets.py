@@ -7,7 +7,6 @@ import torch
 from mmengine.optim import OptimWrapper
 
 from mtl_plugins.config.load import load_config
-from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.engine import test_resume as resuming
@@ -48,14 +47,6 @@ def test_a_preset_is_a_further_base_of_a_leaf_and_trains(preset, tmp_path):
     assert all(value.isfinite() for value in log.values())
     assert balancing.type == 'FixedWeights' or any(name.startswith('balance/') for name in log)
     assert [name for name, value in before.items() if torch.equal(value, model.get_parameter(name))] == []
-
-
-def test_the_key_can_be_overridden_and_needs_a_model_that_takes_it(tmp_path):
-    config = load_config(str(with_preset(tmp_path, 'cagrad')), {'model.task_balancing.arguments.c': 0.25})
-    assert config.model.task_balancing.arguments == dict(c=0.25)
-    dino = next((CONFIGS / 'dino').glob('*.py'))
-    with pytest.raises(ConfigError, match='Unknown key `task_balancing` of DINO'):
-        load_config(str(with_preset(tmp_path, 'equal', dino)))
 
 
 def test_learned_weights_have_a_learning_rate_of_their_own_and_no_decay(data_root, tmp_path):

@@ -120,8 +120,8 @@ def _reason(error: Exception) -> str:
     return f'{type(error).__name__}: {(str(error).splitlines() or [""])[0]}'
 
 
-def _no_map_head(name: str, found: str) -> ValueError:
-    return ValueError(
+def _no_map_head(name: str, found: str) -> ArgumentError:
+    return ArgumentError(
         f'A decode head of mmseg should give one map by classifying each pixel of its features, to serve here. Found {name}, '
         f'{found}; a whole config of mmseg runs it.'
     )
