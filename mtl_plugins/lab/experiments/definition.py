@@ -60,12 +60,10 @@ class Point:
     """The trainings of one worker: a config with options, once with each seed.
 
     Attributes:
-        number: Place in the list of all points.
         name: Of its files, without the seed.
         row: Name of its row; empty in a file without rows.
         seeds: One for a listed point, all of the sweep for a drawn one, whose score is a mean.
         params: A value for each parameter; None, and no options, if it is still to be drawn.
-        config: As the file names it.
         options: Overrides, the wider keys first, so that the narrower ones refine them.
     """
 

@@ -32,15 +32,11 @@ class RunCost:
     """A run's costs and scores. None is what the work dir does not know.
 
     Attributes:
-        name: Of the run.
-        path: Its work dir.
         parts: Parameters of each of ``KINDS``, in millions; None for a model that is no :class:`MultiTaskSegmentor`.
-        parameters: Of the model, in millions.
         gflops: 10^9 floating point operations of one image forward, a multiply-add being two.
         memory: Most that the training needed, MiB: allocated on the GPU, or resident in its process.
         epoch: Seconds of an epoch of training, without validation.
-        hours: Of the run, see :func:`wall_hours`.
-        scores: All metrics of the best validation.
+        hours: See :func:`wall_hours`.
     """
 
     name: str

@@ -3,7 +3,7 @@
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from mtl_plugins.errors import DataNotFoundError, UserError
@@ -23,20 +23,17 @@ def find_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
     Raises:
         DataNotFoundError: If a folder does not exist.
     """
-    runs = {os.path.realpath(work_dir): work_dir for folder in reversed(folders) for work_dir in find_work_dirs(Path(folder))}
+    runs: dict[str, Path] = {}
+    for folder in map(Path, reversed(folders)):
+        if not folder.is_dir():
+            raise DataNotFoundError(f"The folder '{folder}' does not exist. Give a work dir, or a folder that holds some.")
+        for current, below, files in os.walk(folder):
+            # A link to a folder is listed with the folders.
+            if RECORD_NAME in files or RECORD_NAME in below:
+                runs[os.path.realpath(current)] = Path(current)
+            below[:] = [name for name in below if name != RECORD_NAME and not _LOG_FOLDER.fullmatch(name)]
     found = [read_run(work_dir) for work_dir in runs.values()]
     return sorted(found, key=lambda run: (str(run.data.get('started') or ''), str(run.path)))
-
-
-def find_work_dirs(folder: Path) -> Iterator[Path]:
-    """Yield the folders at or below ``folder`` that hold a ``run.json``."""
-    if not folder.is_dir():
-        raise DataNotFoundError(f"The folder '{folder}' does not exist. Give a work dir, or a folder that holds some.")
-    for current, folders, files in os.walk(folder):
-        # A link to a folder is listed with the folders.
-        if RECORD_NAME in files or RECORD_NAME in folders:
-            yield Path(current)
-        folders[:] = [name for name in folders if name != RECORD_NAME and not _LOG_FOLDER.fullmatch(name)]
 
 
 def require_runs(folders: Sequence[Path]) -> list[RunRecord]:
