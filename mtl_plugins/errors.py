@@ -54,15 +54,11 @@ class CorruptFileError(DataError):
 
 
 class SubmissionError(UserError):
-    """A submission cannot be written or packed."""
+    """A submission cannot be written, packed or read, or holds something that it should not."""
 
 
 class InvalidPredictionError(SubmissionError):
     """A prediction is missing, superfluous, of the wrong type or size, or holds a value that the format does not allow."""
-
-
-class InvalidArchiveError(SubmissionError):
-    """A submission archive cannot be read, or holds something that it should not."""
 
 
 class EvaluationError(UserError):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from prettytable import PrettyTable
 
-from mtl_plugins.errors import InvalidArchiveError, InvalidPredictionError
+from mtl_plugins.errors import InvalidPredictionError, SubmissionError
 from mtl_plugins.evaluation.label_folder import find_labels, score_predictions
 from mtl_plugins.labels.presets import miniscapes_labels
 from mtl_plugins.submission.archive import PREDICTIONS, check_names
@@ -45,7 +45,7 @@ def grade_submission(archive: str | Path, labels: str | Path) -> dict[str, float
         labels: Folder that holds ``<label>/<index>.png``; see :func:`find_labels`.
 
     Raises:
-        InvalidArchiveError: If the archive is unreadable, unsafe, or holds no predictions for the labels.
+        SubmissionError: If the archive is unreadable, unsafe, or holds no predictions for the labels.
         InvalidPredictionError: If a prediction is missing, superfluous or not what the format asks for.
         DataError: If the labels are missing, broken, or have no valid pixel for a task.
     """
@@ -53,7 +53,7 @@ def grade_submission(archive: str | Path, labels: str | Path) -> dict[str, float
     with SubmissionZip(archive, miniscapes_labels(labels)) as submission:
         graded = {name: files for name, files in label_files.items() if name in submission.predictions}
         if not graded:
-            raise InvalidArchiveError(
+            raise SubmissionError(
                 f'The archive holds predictions for {" and ".join(submission.predictions)}, '
                 f'the labels in {labels} are for {" and ".join(label_files)}.'
             )

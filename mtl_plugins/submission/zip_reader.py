@@ -9,7 +9,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from mtl_plugins.errors import InvalidArchiveError
+from mtl_plugins.errors import SubmissionError
 
 # What the archive may hold beside the predictions; the grader never reads it.
 _EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')
@@ -34,7 +34,7 @@ class SubmissionZip:
         predictions: For each task that the archive holds, the entries by stem.
 
     Raises:
-        InvalidArchiveError: If the file is no zip archive, or an entry has a name outside the format (absolute paths and
+        SubmissionError: If the file is no zip archive, or an entry has a name outside the format (absolute paths and
             ``..`` included), occurs twice, is a link, is encrypted, or uses another compression than deflate.
     """
 
@@ -47,14 +47,14 @@ class SubmissionZip:
         try:
             file = open(self.path, 'rb')
         except OSError as error:
-            raise InvalidArchiveError(f'Cannot open the archive {path}: {error.strerror}.') from error
+            raise SubmissionError(f'Cannot open the archive {path}: {error.strerror}.') from error
         try:
             _check_directory_size(file, self.path)
             self._zip = zipfile.ZipFile(file)
             self.predictions = self._list_predictions()
         except (zipfile.BadZipFile, EOFError, NotImplementedError, UnicodeDecodeError, ValueError, struct.error) as error:
             file.close()
-            raise InvalidArchiveError(f'{path} is not a readable zip archive: {error}.') from error
+            raise SubmissionError(f'{path} is not a readable zip archive: {error}.') from error
         except BaseException:
             file.close()
             raise
@@ -71,7 +71,7 @@ class SubmissionZip:
         """Return the content of one prediction of at most ``max_bytes``. Safe to call from several threads."""
         entry = self.predictions[task][stem]
         if entry.file_size > max_bytes:
-            raise InvalidArchiveError(
+            raise SubmissionError(
                 f'{_show(entry.filename)} should have at most {max_bytes} bytes uncompressed. Found {entry.file_size}.'
             )
         try:
@@ -79,9 +79,9 @@ class SubmissionZip:
                 # zipfile stops at the declared size, which was checked, whatever the compressed data expands to.
                 data = file.read()
         except (zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error, struct.error, OSError, ValueError) as error:
-            raise InvalidArchiveError(f'{_show(entry.filename)} is damaged: {error}.') from error
+            raise SubmissionError(f'{_show(entry.filename)} is damaged: {error}.') from error
         if len(data) != entry.file_size:
-            raise InvalidArchiveError(f'{_show(entry.filename)} should have {entry.file_size} bytes. Found {len(data)}.')
+            raise SubmissionError(f'{_show(entry.filename)} should have {entry.file_size} bytes. Found {len(data)}.')
         return data
 
     def _list_predictions(self) -> dict[str, dict[str, zipfile.ZipInfo]]:
@@ -90,29 +90,29 @@ class SubmissionZip:
         for entry in self._zip.infolist():
             _check_entry(entry, (self._prediction_name, _EXTRA_NAME, self._folder_name))
             if entry.filename in names:
-                raise InvalidArchiveError(f'{_show(entry.filename)} occurs twice in the archive.')
+                raise SubmissionError(f'{_show(entry.filename)} occurs twice in the archive.')
             names.add(entry.filename)
             match = self._prediction_name.fullmatch(entry.filename)
             if match:
                 predictions.setdefault(match[1], {})[match[2]] = entry
         if not predictions:
-            raise InvalidArchiveError(f'The archive should hold predictions/{" or predictions/".join(self.names)}. Found none.')
+            raise SubmissionError(f'The archive should hold predictions/{" or predictions/".join(self.names)}. Found none.')
         return predictions
 
 
 def _check_entry(entry: zipfile.ZipInfo, patterns: Sequence[re.Pattern]) -> None:
     name = entry.orig_filename
     if name != entry.filename or name.startswith(('/', '\\')) or '..' in re.split(r'[/\\]', name) or ':' in name or '\\' in name:
-        raise InvalidArchiveError(f'{_show(name)} is an unsafe name: entries should be relative paths inside the archive.')
+        raise SubmissionError(f'{_show(name)} is an unsafe name: entries should be relative paths inside the archive.')
     kind = stat.S_IFMT(entry.external_attr >> 16)
     if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise InvalidArchiveError(f'{_show(name)} should be a regular file. Found a link or device.')
+        raise SubmissionError(f'{_show(name)} should be a regular file. Found a link or device.')
     if not any(pattern.fullmatch(name) for pattern in patterns):
-        raise InvalidArchiveError(f'{_show(name)} does not belong in a submission archive.')
+        raise SubmissionError(f'{_show(name)} does not belong in a submission archive.')
     if entry.flag_bits & _ENCRYPTED:
-        raise InvalidArchiveError(f'{_show(name)} is encrypted.')
+        raise SubmissionError(f'{_show(name)} is encrypted.')
     if entry.compress_type not in _COMPRESSION:
-        raise InvalidArchiveError(f'{_show(name)} should be stored or deflated. Found compression method {entry.compress_type}.')
+        raise SubmissionError(f'{_show(name)} should be stored or deflated. Found compression method {entry.compress_type}.')
 
 
 def _check_directory_size(file: BinaryIO, path: Path) -> None:
@@ -124,10 +124,10 @@ def _check_directory_size(file: BinaryIO, path: Path) -> None:
     # zipfile would also take the end record of a zip stored inside a truncated one: the record must end where the file ends.
     at = tail.rfind(_END_SIGNATURE)
     if at < 0 or len(tail) - at < _END_SIZE or len(tail) - at != _END_SIZE + struct.unpack_from('<H', tail, at + 20)[0]:
-        raise InvalidArchiveError(f'{path} is not a zip archive, or is truncated.')
+        raise SubmissionError(f'{path} is not a zip archive, or is truncated.')
     (directory_bytes,) = struct.unpack_from('<I', tail, at + 12)
     if tail[max(0, at - _ZIP64_LOCATOR_SIZE) : at].startswith(_ZIP64_SIGNATURE) or directory_bytes > _MAX_DIRECTORY_BYTES:
-        raise InvalidArchiveError(f'{path} has too many entries or is larger than 4 GiB.')
+        raise SubmissionError(f'{path} has too many entries or is larger than 4 GiB.')
 
 
 def _show(name: str) -> str:

@@ -7,13 +7,8 @@ import zipfile
 
 import pytest
 
-from mtl_plugins.submission import (
-    InvalidPredictionError,
-    SubmissionError,
-    archive,
-    find_image_sizes,
-    make_run_name,
-)
+from mtl_plugins.errors import InvalidPredictionError, SubmissionError
+from mtl_plugins.submission import archive, find_image_sizes, make_run_name
 
 METRICS = [
     {'epoch': 1, 'metrics_summary/semseg': 40.5},

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from mtl_plugins.errors import SubmissionError
 from mtl_plugins.labels.depth_codec import encode_depth
 from mtl_plugins.labels.depth_map import DepthMap
-from mtl_plugins.submission import SubmissionError, SubmissionWriter
+from mtl_plugins.submission import SubmissionWriter
 from tests.fake_miniscapes import LABELS
 
 DEPTH = {'depth': LABELS['depth']}

@@ -63,6 +63,13 @@ train_cfg = dict(max_epochs=1)
     expected = 100 * confusion.diagonal() / np.maximum(union, 1)
     assert [scores[f'metrics_task_zones/{name}'] for name in classes] == pytest.approx(expected.tolist())
 
+    # Its module is imported by the config that is given, never by the one in the checkpoint.
+    predict = ('inference', next(work_dir.glob('best_*.pth')), data_root / 'test/rgb/0.jpg', '--out', tmp_path / 'out', '--save')
+    for more in (['--config', config], []):
+        assert run_cli(*predict, 'pictures', 'png', *more).code == 0
+    assert set(np.unique(np.asarray(Image.open(tmp_path / 'out/png/zones/0.png')))) <= {0, 1, 2}
+    run_cli(*predict, 'points').check_refused('leave out points for a model without depth')
+
 
 def test_a_metric_is_one_function_and_one_line(monkeypatch):
     monkeypatch.setattr(DepthScorer, 'listed', dict(DepthScorer.listed))

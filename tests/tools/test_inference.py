@@ -358,26 +358,6 @@ def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_
     assert result.code == 1 and 'in which order its tasks depth, semseg have their channels' in result.err
 
 
-def test_kinds_of_a_plugin(run_cli, tmp_path):
-    # Its modules are imported by the config that is given, never by the one in the checkpoint.
-    example = ROOT / 'examples/distance_zones/joint_zones.py'
-    config = tmp_path / 'zones.py'
-    config.write_text(
-        f"_base_ = ['{example}']\ncustom_imports = dict(imports=['tests.tiny', 'examples.distance_zones.distance_zones'])\n"
-        "model = dict(backbone=dict(_delete_=True, type='TinyBackbone'))\n"
-        "model['decode_head'] = dict(head=dict(channels=16, skip_channels=8))\n"
-    )
-    path = save_checkpoint(tmp_path / 'zones.pth', config)
-    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
-    arguments = [tmp_path / 'photo.png', '--out', tmp_path / 'out', '--save', 'pictures', 'png']
-    for more in (['--config', config], []):
-        assert run_cli('inference', path, *arguments, *more).code == 0
-    zones = np.asarray(Image.open(tmp_path / 'out/png/zones/photo.png'))
-    assert zones.shape == (32, 48) and set(np.unique(zones)) <= {0, 1, 2}
-    result = run_cli('inference', path, *arguments[:3], '--save', 'points')
-    assert result.code == 1 and 'leave out points for a model without depth' in result.err
-
-
 # The view in space
 
 
