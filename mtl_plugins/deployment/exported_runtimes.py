@@ -213,7 +213,6 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
         DataNotFoundError: If there is no such file.
         ConfigError: If the suffix is another one, or the device is not there.
         CorruptFileError: If the file is damaged, or not written by ``tools/deployment/export.py``.
-        ModuleNotFoundError: If the package of the runtime is missing; the tools say which extra brings it.
     """
     path = Path(path)
     if path.suffix.lower() not in RUNTIMES:

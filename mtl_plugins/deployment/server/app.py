@@ -181,7 +181,7 @@ class _Service:
         is_form = kind.partition(';')[0].strip().lower() == 'multipart/form-data'
         if not is_form:
             _check_type(kind)
-        async with self.uploads.receive(request, _FORM_BYTES if is_form else 0) as upload:
+        async with self.uploads.receive(request) as upload:
             if is_form:
                 upload[:] = read_form(kind, bytes(upload))
             if len(upload) > self.limits.body:
@@ -237,10 +237,10 @@ class Uploads:
         self._bodies: dict[int, tuple[bytearray, asyncio.Future]] = {}
 
     @asynccontextmanager
-    async def receive(self, request: Request, more: int = 0) -> AsyncIterator[bytearray]:
-        """Give the body of a request, ``more`` bytes beyond ``limits.body`` at most; it counts until it is left or cleared."""
-        length = request.headers.get('content-length', '0')
-        if length.isdecimal() and int(length) > self.limits.body + more:
+    async def receive(self, request: Request) -> AsyncIterator[bytearray]:
+        """Give the body of a request, which may be a form around a file; it counts until it is left or cleared."""
+        length, most = request.headers.get('content-length', '0'), self.limits.body + _FORM_BYTES
+        if length.isdecimal() and int(length) > most:
             raise self.too_large()
         body, dropped = bytearray(), asyncio.get_running_loop().create_future()
         self._bodies[id(body)] = (body, dropped)
@@ -248,7 +248,7 @@ class Uploads:
         async def read() -> None:
             async for chunk in request.stream():
                 body.extend(chunk)
-                if len(body) > self.limits.body + more:
+                if len(body) > most:
                     raise self.too_large()
                 self._make_room(body)
 
