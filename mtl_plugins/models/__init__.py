@@ -1,6 +1,6 @@
 """Backbones, heads, tasks and losses; importing the package registers them."""
 
-from mtl_plugins.models import (
+from mtl_plugins.models import (  # noqa: F401
     backbones,
     class_attention,
     data_preprocessors,
@@ -12,16 +12,3 @@ from mtl_plugins.models import (
     tasks,
     test_time_augs,
 )
-
-__all__ = [
-    'backbones',
-    'class_attention',
-    'data_preprocessors',
-    'decode_heads',
-    'dino',
-    'losses',
-    'necks',
-    'segmentors',
-    'tasks',
-    'test_time_augs',
-]

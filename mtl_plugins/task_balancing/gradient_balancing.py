@@ -70,10 +70,8 @@ class GradientBalancing(nn.Module):
     def combine(self, gramian: Tensor, rows: Tensor | None, tasks: Sequence[str]) -> tuple[Tensor | None, Tensor | None]:
         """Return the weights ``(T,)`` by which gradients are added up, or else the combined gradient ``(n,)``.
 
-        Args:
-            gramian: Products of the gradients ``(T, T)``, finite, float64, on the CPU.
-            rows: The gradients ``(T, n)``; None if :attr:`by_products`.
-            tasks: Those that take part, at least two.
+        ``gramian`` are the products of the gradients ``(T, T)``, finite, float64, on the CPU; ``rows`` the gradients ``(T, n)``,
+        None if :attr:`by_products`; ``tasks`` those that take part, at least two.
         """
 
     def factors(self, losses: Tensor) -> Tensor | None:

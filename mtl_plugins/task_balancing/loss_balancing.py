@@ -68,11 +68,10 @@ class LossBalancing(nn.Module):
 
     @abstractmethod
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor | float]:
-        """The weights ``(T,)``, ignored where a task is absent, and the further term of the total.
+        """Return the weights ``(T,)``, ignored where a task is absent, and the further term of the total.
 
-        Args:
-            losses: Mean losses ``(T,)`` in the order of :attr:`tasks`, float32 or more, without gradient; 1 where absent.
-            present: Which tasks take part, bool ``(T,)``.
+        ``losses`` are means ``(T,)`` in the order of :attr:`tasks`, float32 or more, without gradient, 1 where absent;
+        ``present``, bool ``(T,)``, says which tasks take part.
         """
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:
@@ -191,14 +190,12 @@ class DynamicWeightAverage(LossBalancing):
     """DWA (Liu et al., arXiv 1803.10704): a task whose loss falls slowly gets more weight.
 
     With the mean losses of the last two whole periods, ``r = last / one before``: weight = ``T * softmax(r / temperature)`` over
-    the ``T`` tasks. It is 1 in the first two periods, and for a task that had no labels in one of the last two ``r`` is 1.
+    the ``T`` tasks. It is 1 in the first two periods, and for a task that had no labels in one of the last two ``r`` is 1. ``r``
+    is logged as ``balance/ratio/<task>``.
 
     Args:
         temperature: Larger ones make the weights more equal; 2 in the paper.
         interval: Iterations of a period; an epoch in the paper.
-
-    Attributes:
-        logged: Besides the weights ``balance/ratio/<task>``, the ``r`` that they follow from.
     """
 
     def __init__(self, *, tasks: Iterable[str], temperature: float = 2.0, interval: int = 100) -> None:

@@ -112,13 +112,8 @@ def gives_pyramid(module: nn.Module) -> bool:
 def find_pyramid(backbone: nn.Module, neck: nn.Module | None = None, order: PyramidOrder | None = None) -> PyramidOrder:
     """Find the places of the maps of a backbone, or of a neck on it, without data.
 
-    Args:
-        backbone: The network.
-        neck: The part that follows it, or None.
-        order: The places of the backbone's own maps, None if it gives a pyramid itself.
-
-    Raises:
-        ArgumentError: If the network cannot be run, gives other things than maps, or not the same in training and in prediction.
+    ``order`` are the places of the backbone's own maps, None if it gives a pyramid itself. An ArgumentError if the network cannot
+    be run, gives other things than maps, or not the same in training and in prediction.
     """
     network = nn.ModuleList([backbone] if neck is None else [backbone, neck])
     name = type(network[-1]).__name__

@@ -16,12 +16,8 @@ class MapHead(BaseModule):
     """Features of the pyramid -> context (coarse) -> embedding (fine) -> predictor.
 
     Other heads build on the embedding of such a head: they exchange it between tasks, or compare it with bins or classes. Its
-    constructor takes ``in_channels``, the widths of the five maps of the pyramid, and ``out_channels`` of the prediction.
-
-    Attributes:
-        context_channels: Width of the context.
-        channels: Width of the embedding.
-        predictor: From the embedding to the prediction.
+    constructor takes ``in_channels``, the widths of the five maps of the pyramid, and ``out_channels`` of the prediction; it sets
+    the widths of context and embedding, and the predictor.
     """
 
     context_channels: int

@@ -201,7 +201,6 @@ class SILogLoss(nn.Module):
 
     Args:
         lambda_: Share of the squared mean error, in [0, 1].
-        reduction: ``'batch'`` or ``'image'``.
     """
 
     name = 'silog'

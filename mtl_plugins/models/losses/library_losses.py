@@ -84,7 +84,8 @@ class LabelLoss(nn.Module):
 
     The logits are upsampled to the label's size (bilinear, corners not aligned), for the whole batch; computed in float32. Pixels
     with label 255 do not count: a loss that takes ``ignore_index`` gets 255, and mmseg's cross-entropy divides by the number of
-    valid pixels (``avg_non_ignore=True``, unless the config says otherwise). Nothing valid: exactly 0 with gradient 0.
+    valid pixels (``avg_non_ignore=True``, unless the config says otherwise). Nothing valid: exactly 0 with gradient 0. An
+    ArgumentError where the loss fails or gives no number.
 
     Args:
         config: Of the loss, with ``call`` for one that lets ignored pixels count all the same: ``'images'``, the default for
@@ -92,11 +93,7 @@ class LabelLoss(nn.Module):
             have one; ``'one_hot'``, the default for mmseg's FocalLoss, does so with one-hot labels. All others get the
             ``'batch'``: logits ``(B, C, H, W)`` and labels ``(B, H, W)``.
         sampler: Config of a pixel sampler of mmseg, such as ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``, or
-            None.
-
-    Raises:
-        ArgumentError: If the loss wants something else than labels, ``call`` is none of the three, or there is a sampler and the
-            loss takes no weights of pixels or not the batch; when it is called, if it fails or gives no number.
+            None; for losses of whole batches that take weights of pixels.
     """
 
     def __init__(self, config: dict, sampler: dict | None = None) -> None:

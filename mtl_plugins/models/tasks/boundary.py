@@ -12,11 +12,8 @@ from mtl_plugins.registry import MODELS
 class BoundaryTask(DenseTask):
     """One logit, upsampled to the label's size. Labels are 1 on a boundary, 0 elsewhere, 255 = ignored.
 
-    Test-time views are merged by the ``'mean'`` or the ``'max'`` of their probabilities.
-
-    Args:
-        loss: Config of a loss on logits and labels of one size; :class:`BalancedBoundaryLoss` by default.
-        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
+    Test-time views are merged by the ``'mean'`` or the ``'max'`` of their probabilities. The loss of logits and labels
+    of one size is :class:`BalancedBoundaryLoss` by default.
     """
 
     out_channels = 1

@@ -77,10 +77,8 @@ class DepthTask(DenseTask):
         representation: ``'exp'``, ``'metres'``, ``'normalised'``, ``'log'`` or ``'inverse'``; see :class:`DepthRepresentation`.
         depth_range: Least and largest metres that are predicted.
         statistics: ``dict(mean=..., std=...)`` of the represented quantity, where the representation needs it.
-        loss: Config of a loss with the attribute ``space``: ``'metres'`` or ``'representation'`` says what it compares.
-            :class:`SILogLoss` by default. Or of a loss of torch or mmseg, as ``dict(type='torch.SmoothL1Loss', beta=0.1)``, see
-            :class:`DepthLoss`; or of several, which are added.
-        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
+        **kwargs: ``label``, and ``loss``: a loss whose attribute ``space`` is ``'metres'`` or ``'representation'``,
+            :class:`SILogLoss` by default; one of torch or mmseg, see :class:`DepthLoss`; or several, which are added.
     """
 
     out_channels = 1

@@ -15,11 +15,8 @@ class NormalsTask(DenseTask):
     """Three channels, upsampled to the label's size, then scaled to length 1: x right, y up, z towards the camera.
 
     Labels are unit vectors ``(B, 3, H, W)``; those of length 0 do not count. A prediction of length 0 becomes one that faces
-    the camera. Test-time views are merged by the direction of their mean; mirrored views have x negated.
-
-    Args:
-        loss: Config of a loss on vectors, targets and a mask; :class:`CosineNormalLoss` by default.
-        **kwargs: ``label``, the name of the label that it learns; by default that of the task.
+    the camera. Test-time views are merged by the direction of their mean; mirrored views have x negated. The loss of vectors,
+    targets and a mask is :class:`CosineNormalLoss` by default.
     """
 
     out_channels = 3

@@ -88,12 +88,10 @@ class MultiTaskTTAModel(BaseModel):
 
     @torch.no_grad()
     def predict_arrays(self, inputs: Tensor, sizes: Sequence[tuple[int, int]] | None = None) -> dict[str, Tensor]:
-        """Return predictions by label, as :meth:`MultiTaskSegmentor.predict_arrays` does.
+        """Return predictions by label of normalised images ``(B, 3, H, W)``, as :meth:`MultiTaskSegmentor.predict_arrays` does.
 
-        Args:
-            inputs: Normalised images ``(B, 3, H, W)``.
-            sizes: Height and width of each image at the top left of its input; all of it by default. Predictions beyond are 0,
-                unless they are the model's own.
+        ``sizes`` are height and width of each image at the top left of its input, all of it by default; predictions beyond are 0,
+        unless they are the model's own.
         """
         if self.scales == (1.0,) and self.flips == (False,):
             return self.model.predict_arrays(inputs)

@@ -185,12 +185,8 @@ def load_pretrained(
 ) -> None:
     """Load weights into a module: everything fits, or a CheckpointError says in one sentence what does not and nothing is loaded.
 
-    Args:
-        module: Gets the weights.
-        checkpoint: As in :func:`find_weights`.
-        prefix: Of the keys to load, None for all.
-        convert: Gives the found weights the names and shapes of the module's, and leaves out what it does not need.
-        description: What the module is, for the error.
+    Of the weights that :func:`find_weights` finds, those whose keys have the ``prefix`` are loaded; ``convert`` gives them the
+    names and shapes of the module's, and leaves out what it does not need. The error calls the module by its ``description``.
     """
     path = find_weights(checkpoint)
     weights = select_weights(load_weights(path), prefix)
