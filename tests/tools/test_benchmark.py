@@ -10,7 +10,7 @@ import torch
 from benchmarks import gpu_benchmark
 from benchmarks.contenders import Batch, TrainingStep
 from benchmarks.results import Measurement, Options, Ratio
-from benchmarks.timing import interleave, peak_mib
+from benchmarks.timing import held_mib, interleave, peak_mib
 
 PROVENANCE = set(
     'commit uncommitted_changes date command versions system cpu cpu_cores cpu_capability device load_average threads repeats '
@@ -100,6 +100,8 @@ def test_peak_memory_is_the_most_that_was_held_at_once():
         third.sum()
 
     assert peak_mib(allocate, 'cpu') == pytest.approx(12, abs=0.01)
+    shared = torch.zeros(2**18)
+    assert held_mib([shared, shared.view(2, -1), torch.zeros(2**18)]) == 2
 
 
 def test_saved_memory_counts_each_storage_once_and_no_parameter():

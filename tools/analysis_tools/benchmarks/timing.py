@@ -2,9 +2,10 @@
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 import torch
+from torch import Tensor
 from torch.autograd import DeviceType
 from torch.autograd.profiler import profile
 
@@ -96,3 +97,9 @@ def peak_mib(function: Callable[[], object], device: str) -> float:
             held += event.nbytes()
             peak = max(peak, held)
     return peak / 2**20
+
+
+def held_mib(tensors: Iterable[Tensor]) -> float:
+    """Return the MiB of the distinct storages of tensors."""
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in tensors}
+    return sum(storages.values()) / 2**20
