@@ -19,6 +19,8 @@ from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
 from mtl_plugins.registry import MODELS
 
+NUM_GLOBAL = 2
+
 
 @MODELS.register_module()
 class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
@@ -204,8 +206,8 @@ class ProjectedBackbone(BaseModule):
 class DINO(BaseModel):
     """A student learns to predict, from any view of an image, what its own slow average predicts from another.
 
-    Student and teacher are a backbone and a projection head each. The teacher sees the first ``num_global`` views, the student
-    all of them; the loss is that of :func:`dino_terms`, averaged over images.
+    Student and teacher are a backbone and a projection head each. The teacher sees the two global views, which are first, the
+    student all of them; the loss is that of :func:`dino_terms`, averaged over images.
 
     * The teacher gets no gradients. It starts as a copy of the student and follows it by :meth:`update_teacher`, which
       :class:`DINOScheduleHook` calls after each optimizer step.
@@ -220,7 +222,6 @@ class DINO(BaseModel):
         backbone: Config of any backbone of the project; its coarsest map is used.
         projection_head: Config, without ``in_channels``.
         data_preprocessor: Config.
-        num_global: Number of global views, the first ones of a batch.
         student_temperature: Of the student's distribution.
         teacher_temperature: Of the teacher's, until a hook sets the buffer of that name.
         centring: ``'mean'`` or ``'sinkhorn'``.
@@ -234,7 +235,6 @@ class DINO(BaseModel):
         backbone: dict,
         projection_head: dict,
         data_preprocessor: dict | None = None,
-        num_global: int = 2,
         student_temperature: float = 0.1,
         teacher_temperature: float = 0.04,
         centring: str = 'mean',
@@ -252,7 +252,6 @@ class DINO(BaseModel):
         check_choice('centring', centring, ('mean', 'sinkhorn'))
         self.student = ProjectedBackbone(backbone, projection_head)
         self.teacher = copy.deepcopy(self.student).requires_grad_(False)
-        self.num_global = num_global
         self.student_temperature = student_temperature
         self.centring = centring
         self.centre_momentum = centre_momentum
@@ -304,7 +303,7 @@ class DINO(BaseModel):
     def compare_views(self, views: Sequence[Tensor]) -> DINOTerms:
         """The terms of the loss; in training, the centre moves on."""
         with torch.no_grad():
-            teacher_GBK = self.teacher(views[: self.num_global])
+            teacher_GBK = self.teacher(views[:NUM_GLOBAL])
         batch_centre_K = self.find_centre(teacher_GBK) if self.training else self.centre
         terms = dino_terms(
             self.student(views),
@@ -334,7 +333,7 @@ class DINO(BaseModel):
             loss_dino=terms.loss.mean(),
             entropy=terms.entropy.mean(),
             kl=terms.kl.mean(),
-            marginal_entropy=torch.special.entr(terms.probabilities.mean(0)).sum(),
+            marginal_entropy=torch.special.entr(terms.probabilities.mean(0)).sum(-1),
         )
 
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:

@@ -221,7 +221,7 @@ def make_terms(logits_BK: torch.Tensor, student: torch.Tensor | None = None) -> 
     teacher = logits_BK.expand(2, *logits_BK.shape)
     student = teacher if student is None else student.expand(2, *student.shape)
     terms = dino_terms(student, teacher, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)
-    marginal = torch.special.entr(terms.probabilities.mean(0)).sum()
+    marginal = torch.special.entr(terms.probabilities.mean(0)).sum(-1)
     return dict(entropy=terms.entropy.mean(), kl=terms.kl.mean(), marginal_entropy=marginal)
 
 

@@ -75,26 +75,6 @@ def test_each_aggregator_gives_torchjds_own_result(aggregator):
     assert logged['balance/cosine/semseg-normals'] == pytest.approx((rows[0] @ rows[2] / norms[0] / norms[2]).item(), rel=1e-5)
 
 
-def test_the_same_projections_on_the_features_of_a_batch():
-    """MGDA-UB: weights from the gradients of the features, one backward pass of their weighted sum through the encoder."""
-    network, (inputs, targets) = Network(balanced('MGDA', 'features')), make_data(16)
-    features = network.encoder(inputs)
-    read = features.detach().requires_grad_()
-    losses = [(i * (head(read) - targets[task]).square().mean()) for i, (task, head) in enumerate(network.heads.items(), 1)]
-    rows = [torch.autograd.grad(loss, read, retain_graph=True)[0] for loss in losses]
-    weights = torchjd.MGDAWeighting()(torch.tensor([[(a * b).sum() for b in rows] for a in rows], dtype=torch.float64))
-    assert (weights > 0.01).sum() >= 2
-    features.backward(sum(weight * row for weight, row in zip(weights, rows, strict=True)))
-    expected = torch.cat([parameter.grad.flatten() for parameter in network.encoder.parameters()])
-    sum(losses).backward()
-    heads = {f'heads.{name}': parameter.grad for name, parameter in network.heads.named_parameters()}
-    network.zero_grad()
-    found = gradients_of_step(network, (inputs, targets))
-    # Products of gradients are computed in float32.
-    torch.testing.assert_close(encoder_part(found), expected, rtol=1e-5, atol=1e-6)
-    assert all(torch.allclose(found[name], gradient, rtol=1e-9) for name, gradient in heads.items())
-
-
 @pytest.mark.parametrize('aggregator', [name for name in AGGREGATORS if name != 'ExcessMTL'])
 def test_each_aggregator_gives_torchjds_own_result_for_features(aggregator):
     """With one sample, the gradient of the encoder's last bias is that of the features."""
