@@ -1,10 +1,13 @@
 """Arguments that classes refuse: an ArgumentError with one sentence, that names the argument and what was found."""
 
 import pytest
+import torch
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.backbones import DilatedResNet
+from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS, TASK_UTILS
-from tests.models.builders import MEAN, STD
+from tests.models.builders import MEAN, STD, build_segmentor
 from tests.tiny import TinyBackbone
 
 DINO_HEAD = dict(type='DINOHead', in_channels=8)
@@ -103,3 +106,18 @@ def test_models_refuse(config, message):
 def test_task_balancing_refuses(config, message):
     with pytest.raises(ArgumentError, match=f'^{message}'):
         TASK_UTILS.build({**config, 'tasks': ('semseg', 'depth', 'normals')})
+
+
+@pytest.mark.parametrize(
+    ('call', 'message'),
+    [
+        (lambda: build_segmentor()(torch.zeros(1, 3, 32, 32), mode='train'), "`mode` should be 'loss', 'predict' or 'tensor'."),
+        (lambda: MODELS.build(dino())([torch.zeros(2, 3, 32, 32)], mode='loss'), '`student_VBK` should hold at least two views'),
+        (lambda: MODELS.build(dino()).data_preprocessor(dict(inputs=[torch.zeros(2, 3, 8, 8)])), 'A view in `inputs` should'),
+        (lambda: prepare_for_inference(torch.nn.Identity(), dtype=torch.float64), '`dtype` should be torch.float32'),
+        (lambda: DilatedResNet(init_cfg=dict(type='Kaiming')).init_weights(), '`init_cfg` of a backbone should have the type'),
+    ],
+)
+def test_calls_are_refused(call, message):
+    with pytest.raises(ArgumentError, match=f'^{message}'):
+        call()
