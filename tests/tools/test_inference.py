@@ -47,7 +47,7 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     folder, images = photographs
     out = tmp_path / 'out'
     result = run_cli('inference', checkpoint, folder, '--out', out, '--save', 'pictures', 'side-by-side', 'png', 'npy', 'points')
-    assert "7_notes.txt' should be a JPEG, PNG, WebP, BMP or TIFF file. Found other content (13 bytes)." in result.err
+    assert "7_notes.txt' should be a JPEG, PNG, WebP, BMP or TIFF file" in result.err and '(13 bytes).' in result.err
     # What cannot be used is named and left out, and the exit status says so.
     skipped = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
     assert result.code == 1 and len(skipped) == 3
