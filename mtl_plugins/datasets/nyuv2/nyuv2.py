@@ -2,7 +2,6 @@
 
 import math
 import os
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -82,31 +81,30 @@ SPLITS = 'splits.mat'
 MAPPING = 'classMapping40.mat'
 SPLIT_KEYS = dict(train='trainNdxs', test='testNdxs')
 
-# One for all files, held during a fork: no thread is inside the HDF5 library when a process is copied.
-_lock = threading.Lock()
 MOST_BYTES = 2**30
-os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
 
 
 class Hdf5File:
-    """An HDF5 file, opened by each process for itself; threads read one after the other. A copy or a pickle holds the path."""
+    """An HDF5 file, opened by each process for itself. A copy or a pickle holds the path.
+
+    h5py lets threads in one after the other, and copies no process while a thread is inside. A second lock around it was taken in
+    the other order by a fork, and both waited for ever.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         # The handles of a parent are kept untouched: closing one here would act on what the parent shares with this process.
         self._handles: dict[int, Any] = {}
-        with _lock:
-            self.shapes = {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
+        self.shapes = {name: item.shape for name, item in self._handle().items() if getattr(item, 'shape', None)}
 
     def read(self, name: str, position: int) -> np.ndarray:
         """The entry of a data set at a position along its first axis."""
         try:
-            with _lock:
-                item = self._handle()[name]
-                # Chunks are packed: a small file may state any size.
-                if item.dtype.kind not in 'buif' or math.prod(item.shape[1:]) * item.dtype.itemsize > MOST_BYTES:
-                    raise ArgumentError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
-                return item[position]
+            item = self._handle()[name]
+            # Chunks are packed: a small file may state any size.
+            if item.dtype.kind not in 'buif' or math.prod(item.shape[1:]) * item.dtype.itemsize > MOST_BYTES:
+                raise ArgumentError(f'it should be numbers of at most {MOST_BYTES} bytes, not {item.dtype} {item.shape[1:]}')
+            return item[position]
         except (OSError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
             raise CorruptFileError(f"Entry {position} of '{name}' in '{self.path}' cannot be read: {error}") from error
 
