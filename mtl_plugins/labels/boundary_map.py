@@ -83,7 +83,7 @@ class BoundaryMap(LabelKind):
         return BoundaryScorer(self.name, self.tolerance)
 
     def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """How often there is a boundary."""
+        """Return the share of maps that have a boundary, from 0 to 255, at each place."""
         counts = count_values(maps, 3)[..., :2]
         return guess_by_row(counts, lambda counts: (255 * (counts[:, 1] / np.maximum(counts.sum(1), 1))).round())
 

@@ -1,4 +1,4 @@
-"""How often each value occurs, at each pixel position of a set of maps or over all of them."""
+"""Counts of each value, at each pixel position of a set of maps or over all of them."""
 
 from collections.abc import Callable, Iterable
 

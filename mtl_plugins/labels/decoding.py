@@ -133,7 +133,7 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
 
 
 def _count_scans(data: bytes) -> int:
-    """How often the pixels of a JPEG are refined: each time takes a pass over all of them, however few bytes it has."""
+    """Number of scans that refine the pixels of a JPEG: each takes a pass over all of them, however few bytes it has."""
     scans, position = 0, 2
     while (match := _JPEG_MARKER.search(data, position)) and (marker := match[0]) != _JPEG_END:
         scans += marker == _JPEG_SCAN

@@ -167,7 +167,7 @@ class DepthMap(LabelKind):
         return np.where(known, encode_depth(np.where(known, metres, 1), depth_range=self.depth_range), 0).astype(np.uint8)
 
     def count(self, stored: np.ndarray) -> np.ndarray:
-        """How often each code occurs. Of metres, float64: unknown and known pixels, the sum of each quantity and of its square,
+        """Count each code. Of metres, float64: unknown and known pixels, the sum of each quantity and of its square,
         and how often depth lies in each of ``NUM_BINS`` steps of 1 %, from ``FIRST_BIN`` metres."""
         if stored.dtype == np.uint8:
             return np.bincount(stored.ravel(), minlength=NUM_CODES)

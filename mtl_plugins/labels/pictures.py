@@ -54,7 +54,7 @@ class Pictures:
     """Title of the key to :meth:`colour_errors` and the largest error on it, for a kind that does not draw them itself."""
 
     group_title: str | None = None
-    """What groups the errors of all labels by this label, such as its class; None groups nothing."""
+    """Quantity of this label, such as its class, that groups the errors of all labels; None groups nothing."""
 
     @property
     def titles(self) -> tuple[str, str]:

@@ -1,1 +1,1 @@
-"""What trainings leave about themselves, and lists of it. Needs neither torch nor mmengine."""
+"""Records of trainings, and lists of them. Needs neither torch nor mmengine."""

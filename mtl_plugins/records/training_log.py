@@ -1,4 +1,4 @@
-"""What a training logged every few iterations, ``<timestamp>/vis_data/scalars.json``, and how long it took."""
+"""The log of a training, ``<timestamp>/vis_data/scalars.json``, and its duration."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""What every command-line tool shares: errors as one line, and arguments parsed before the heavy imports."""
+"""The common parts of command-line tools: errors as one line, and arguments parsed before the heavy imports."""
 
 import argparse
 import errno

@@ -65,7 +65,7 @@ Progress = Callable[[Iterator[Counts], str, int], Iterable[Counts]]
 
 
 class SplitReport(NamedTuple):
-    """What became of a split.
+    """The outcome of a split.
 
     Attributes:
         num_samples: Samples it has.

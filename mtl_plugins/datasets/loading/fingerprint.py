@@ -1,4 +1,4 @@
-"""Whether two runs saw the same files."""
+"""Fingerprints of data, by which two runs know that they saw the same files."""
 
 import hashlib
 import os

@@ -108,7 +108,7 @@ def find_class(source: Mapping[str, Any]) -> type:
 
 
 def argument(kind: type, source: Mapping[str, Any], name: str) -> Any:
-    """What the config gives, or the default of the class or of the parent that it hands its arguments to."""
+    """The value in the config, or the default of the class or of the parent that it hands its arguments to."""
     if name in source:
         return source[name]
     for parent in kind.__mro__:

@@ -45,7 +45,7 @@ class TrainedModel:
 
 @dataclass
 class Analysis:
-    """What a model did on a split.
+    """Predictions of a model on a split, compared with the labels.
 
     Attributes:
         trained: The model.

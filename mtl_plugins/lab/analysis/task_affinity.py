@@ -1,4 +1,4 @@
-"""How far tasks pull together: cosines and norms of their gradients, over training by the log, and by layer of a checkpoint."""
+"""Agreement of tasks: cosines and norms of their gradients, over training by the log, and by layer of a checkpoint."""
 
 import itertools
 import re

@@ -1,4 +1,4 @@
-"""What tasks gain or lose by sharing a network: changes against networks of one task, ranks, and intervals over seeds."""
+"""Gains and losses of tasks that share a network: changes against networks of one task, ranks, and intervals over seeds."""
 
 import statistics
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""What features know of classes: nearest neighbours by cosine, and a linear probe. Labels are used for judging only.
+"""Scores of features by class: nearest neighbours by cosine, and a linear probe. Labels are used for judging only.
 
 Axes: Q queries, B bank (what queries are compared with), K neighbours, C channels.
 """

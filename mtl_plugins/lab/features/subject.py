@@ -60,7 +60,7 @@ class Subject:
         check_splits(*self.datasets.values())
 
     def setting(self, name: str) -> int:
-        """What the command line gives, else what :class:`FeatureHook` has, so that a tool repeats a run's numbers; 0 for None.
+        """The value of the command line, else that of :class:`FeatureHook`, so that a tool repeats a run's numbers; 0 for None.
 
         Raises:
             ConfigError: If it is negative.

@@ -134,7 +134,7 @@ class DenseTask(BaseModule):
         return named
 
     def images_at_once(self, prediction: Tensor, size: tuple[int, int]) -> int:
-        """How many images to upsample to ``size`` together: one on a CPU, whose cache it stays in, many on a GPU."""
+        """Number of images to upsample to ``size`` together: one on a CPU, whose cache it stays in, many on a GPU."""
         if prediction.device.type == 'cpu':
             return 1
         return max(ELEMENTS_AT_ONCE_GPU // (prediction.shape[1] * size[0] * size[1]), 1)

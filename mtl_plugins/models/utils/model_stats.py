@@ -1,4 +1,4 @@
-"""What a model costs before it runs: parameters by part, and multiplications."""
+"""Costs of a model before it runs: parameters by part, and multiplications."""
 
 import copy
 from collections import Counter

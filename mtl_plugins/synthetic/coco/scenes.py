@@ -42,7 +42,7 @@ _BY_NAME = {category.name: category for category in CATEGORIES}
 
 
 class Visible(NamedTuple):
-    """What is seen of an object, or of a crowd: a boolean mask, ``OVERSAMPLING`` times as fine as the image."""
+    """The visible part of an object, or of a crowd: a boolean mask, ``OVERSAMPLING`` times as fine as the image."""
 
     category: Category
     mask: np.ndarray

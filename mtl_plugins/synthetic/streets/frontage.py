@@ -1,4 +1,4 @@
-"""What lines a street: houses, walls, fences, hedges, parks, and the view at its end."""
+"""The sides of a street: houses, walls, fences, hedges, parks, and the view at its end."""
 
 from itertools import pairwise
 

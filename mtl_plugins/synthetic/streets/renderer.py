@@ -53,7 +53,7 @@ class Canvas:
 
 @dataclass
 class Buffers:
-    """What pass 1 leaves: ``inverse_depth (H, W)`` float32 (0 = sky), ``face (H, W)`` int64, ``beyond_hinge (H, W)`` bool."""
+    """The result of pass 1: ``inverse_depth (H, W)`` float32 (0 = sky), ``face (H, W)`` int64, ``beyond_hinge (H, W)`` bool."""
 
     inverse_depth: np.ndarray
     face: np.ndarray
@@ -168,7 +168,7 @@ class Rasteriser:
 
 @dataclass
 class FaceArrays:
-    """What pass 2 needs of each face: ``maps (N, 3, 3)`` of pixels to texture, ``normal (N, 3)`` toward the viewer in world axes,
+    """The faces as pass 2 needs them: ``maps (N, 3, 3)`` of pixels to texture, ``normal (N, 3)`` toward the viewer in world axes,
     and a row per face of the rest."""
 
     maps: np.ndarray

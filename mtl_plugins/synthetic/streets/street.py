@@ -41,7 +41,7 @@ _SHADOW_REACH = 90.0
 
 @dataclass
 class StreetPlan:
-    """What the ground is made of.
+    """The materials of the ground.
 
     Attributes:
         bands: ``(left, right, kind)`` in lateral metres, later ones over earlier ones.

@@ -25,7 +25,7 @@ _SIGNS = dict(least='>=', most='<=')
 
 @dataclass(frozen=True)
 class Options:
-    """How a benchmark runs.
+    """The settings of a benchmark.
 
     Attributes:
         threads: Of torch, and of the data workers.
