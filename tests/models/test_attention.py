@@ -163,7 +163,7 @@ def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     ('in_channels', 'changes', 'message'),
     [
         (8, dict(num_tokens=10), 'The number of tokens or bins should be a square, .*: 9 or 16. Found 10.'),
-        (12, dict(), "`channel_reducer` should be 'linear' or 'conv' where 12 channels become 8. Found 'none'."),
+        (12, dict(), "`channel_reducer` should be 'linear', 'token_conv' or 'conv' where 12 channels become 8. Found 'none'."),
         (8, dict(num_layers=1, num_heads=3), '`num_heads` should divide the 8 channels. Found 3.'),
         (8, dict(num_layers=1, num_heads=0), '`num_heads` should divide the 8 channels. Found 0.'),
         (8, dict(num_layers=1, dropout=1.0), r'`dropout` should be in \[0, 1\). Found 1.0.'),

@@ -5,7 +5,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.engine.pictures import ClassMaps, draw_class_maps
+from mtl_plugins.apis.train import train
+from mtl_plugins.engine.pictures import draw_class_maps
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import MODELS
 from mtl_plugins.visualization.prediction_grid import render_class_maps
@@ -16,14 +17,9 @@ from tests.tiny import CONFIGS, tiny_config
 
 
 @pytest.fixture(scope='module')
-def config(data_root, tmp_path_factory):
-    return tiny_config(data_root, tmp_path_factory.mktemp('run'), CROSS)
-
-
-@pytest.fixture(scope='module')
-def model(config):
+def model(data_root, tmp_path_factory):
     torch.manual_seed(0)
-    return MODELS.build(config.model).eval()
+    return MODELS.build(tiny_config(data_root, tmp_path_factory.mktemp('run'), CROSS).model).eval()
 
 
 def test_brightness_is_the_similarity_on_one_scale_and_the_probability():
@@ -53,18 +49,14 @@ def test_a_model_draws_its_logits(model):
         draw_class_maps(model, image, ['road', 'cheese'])
 
 
-def test_a_training_draws_them_on_a_validation_sample(model, config, data_root):
-    class Samples(list):
-        def read_sample(self, position):
-            return self[position]
-
-    images = [np.full((32, 64, 3), value, np.uint8) for value in (10, 200)]
-    dataset = Samples(dict(img=image) for image in images)
-    picture = ClassMaps(classes=['road'], samples=(1, 5))
-    ((name, drawn),) = picture._draw_split(model, dataset, 'val')
-    assert name == 'classes/1'
-    np.testing.assert_array_equal(drawn, draw_class_maps(model, images[1], ['road']))
-    assert not list(picture._draw_split(model, dataset, 'train'))
+def test_a_training_draws_them_on_a_validation_sample(data_root, tmp_path):
+    overrides = dict(train_cfg__max_epochs=1, param_scheduler__0__end=1, submission__enabled=False)
+    picture = dict(type='ClassMaps', classes=['road', 'sky'], samples=[1, 100])
+    train(tiny_config(data_root, tmp_path, CROSS, default_hooks__pictures__classes=picture, **overrides))
+    (path,) = tmp_path.glob('*/vis_data/vis_image/classes/*.png')
+    assert path.stem.startswith('1_')
+    with Image.open(path) as drawn:
+        assert drawn.width == 4 + 3 * 244
 
 
 def test_the_tool_writes_a_picture(run_cli, model, tmp_path):

@@ -104,8 +104,8 @@ def expected_depth(
     """Return ``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
 
     Softmax and sum are computed in float32 whatever the network's type. B of latents and of depths may be 1. The similarity is
-    divided by ``sqrt(C)`` if it is ``scaled``. ``most_likely`` gives the depth of the most similar bin instead of the sum, which
-    no gradient reaches the similarity through.
+    divided by ``sqrt(C)`` if ``scaled``. With ``most_likely`` the depth is that of the most similar bin, and the similarity gets
+    no gradient.
     """
     batch, channels, height, width = queries_BCHW.shape
     queries_BQC = queries_BCHW.flatten(2).transpose(1, 2)

@@ -192,7 +192,8 @@ class GridTokens(nn.Module):
         check_choice('channel_reducer', reducer, ('none', 'linear', 'conv', 'token_conv'))
         if reducer == 'none' and in_channels != channels:
             raise ArgumentError(
-                f"`channel_reducer` should be 'linear' or 'conv' where {in_channels} channels become {channels}. Found 'none'."
+                f"`channel_reducer` should be 'linear', 'token_conv' or 'conv' where {in_channels} channels become {channels}. "
+                "Found 'none'."
             )
         self.conv_reducer = ConvNormAct(in_channels, channels, 1) if reducer == 'conv' else None
         self.linear_reducer = nn.Linear(in_channels, channels) if reducer == 'linear' else None
