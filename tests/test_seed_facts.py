@@ -14,7 +14,7 @@ def count(*modules) -> int:
 
 
 def build(system: str, start: str = 'r18-d16_1xb16-32e'):
-    return MODELS.build(load_config(str(CONFIGS / system / f'{system}_{start}_miniscapes-256x256.py')).model)
+    return MODELS.build(load_config(str(CONFIGS / system.split('-')[0] / f'{system}_{start}_miniscapes-256x256.py')).model)
 
 
 # Random and ImageNet weights.
@@ -50,7 +50,7 @@ def test_branched(start):
     assert count(model) == 22_034_612
 
 
-@STARTS
+@pytest.mark.parametrize('start', [*STARTS.args[1], 'r18-d16_1xb16-32e_course2025-pretrained'])
 def test_adaptive_depth(start):
     model = build('adaptive_depth', start)
     head = model.decode_head.head
@@ -59,6 +59,48 @@ def test_adaptive_depth(start):
     assert count(head.query_conv) == 590_080
     assert count(head.bin_projection) == 257
     assert count(model) == 11_176_512 + 2_579_008 + 2_369_280 + 590_080 + 257 == 16_715_137
+
+
+def test_adaptive_depth_of_2025_in_its_other_forms():
+    """The report prints one count; those of its other forms follow from the listing's layers."""
+    encoder, decoder, queries, projection = 11_176_512, 2_579_008, 590_080, 257
+    blocks = {width: 4 * (width**2 + width) + 4 * width + 8 * width**2 + 5 * width for width in (256, 512)}
+    assert 3 * blocks[256] == 2_369_280
+    reducer = 512 * 256 + 256
+    totals = {
+        'encoder-latents': encoder + decoder + reducer + 3 * blocks[256] + queries + projection,
+        # The bins' depths are projected from 512 channels, the latents to 256.
+        'width512': encoder + decoder + 3 * blocks[512] + queries + 513 + reducer,
+        # Decoder and ASPP both start from the encoder.
+        'aspp-latents': encoder + decoder + 4_131_584 + 6 * blocks[256] + queries + projection,
+    }
+    for form, total in totals.items():
+        model = build('adaptive_depth', f'r18-d16_1xb16-32e_course2025-{form}-pretrained')
+        head = model.decode_head.head
+        assert (count(head.head), count(head.query_conv)) == (decoder, queries)
+        assert count(model) == total
+    assert totals == {'encoder-latents': 16_846_465, 'width512': 23_934_593, 'aspp-latents': 23_216_001}
+
+
+def test_transformers_of_2025():
+    """From the listings: depth is decoded from the encoder; class tokens meet the decoder's features without convolutions."""
+    encoder, aspp, decoder, blocks = 11_176_512, 4_131_584, 2_579_008, 2_369_280
+    bins = 590_080 + 257
+    # The decoder of depth has 512 channels in, that of classes 256, and no 1x1 to 256.
+    classes_decoder = decoder - 9 * 256 * 256 - (256 * 256 + 256)
+    predictor = 256 * 19 + 19
+    form = 'r18-d16_1xb16-32e_course2025-pretrained'
+    attention = build('transformer_multitask-self', form)
+    assert count(attention.decode_head.heads['depth'].head) == decoder
+    classes = aspp + blocks + classes_decoder + predictor
+    assert count(attention) == encoder + classes + aspp + blocks + decoder + bins == 29_275_860
+
+    cross = build('transformer_multitask-cross', form)
+    head = cross.decode_head.heads['semseg']
+    assert (count(head.head.aspp), count(head.head.decoder), head.class_tokens.numel()) == (aspp, classes_decoder, 19 * 256)
+    # Each block has a LayerNorm more, for what the tokens attend to; depth reduces the encoder's 512 channels.
+    classes = aspp + classes_decoder + 19 * 256 + blocks + 3 * 512
+    assert count(cross) == encoder + classes + 512 * 256 + 256 + blocks + decoder + bins == 25_277_121
 
 
 def test_the_models_of_2020():

@@ -14,16 +14,23 @@ from torch import Tensor, nn
 
 from mtl_plugins.engine.prediction_tap import Predictions, Targets, compares_predictions, tap_predictions
 from mtl_plugins.engine.state import is_training, unwrap
+from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.metrics import MultiTaskMetric, to_values
 from mtl_plugins.labels.label_kind import LabelKind, sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
+from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.registry import HOOKS, PICTURES
 from mtl_plugins.visualization.bins import render_bins
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
-from mtl_plugins.visualization.prediction_grid import crop_attention, render_attention_grid, render_prediction_grid
+from mtl_plugins.visualization.prediction_grid import (
+    crop_attention,
+    render_attention_grid,
+    render_class_maps,
+    render_prediction_grid,
+)
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
 MAX_VALUES = 2**16
@@ -238,6 +245,49 @@ class ObservedSamples(Picture):
                 shown[-1]['label'] = row['labels'][kind.name]
         yield 'observed/bins', render_bins(shown, kind, bins.value_range)
         yield 'bins', Histogram.of(np.concatenate([row['bins'] for row in shown]))
+
+
+@PICTURES.register_module()
+class ClassMaps(ObservedSamples):
+    """Similarity and probability of classes on whole validation samples: ``classes/<position>``.
+
+    Args:
+        classes: Names of the classes; all by default.
+        samples: As in :class:`ObservedSamples`; so is ``interval``.
+    """
+
+    def __init__(self, *, classes: Sequence[str] | None = None, samples: Sequence[int] = (0,), interval: int = 1) -> None:
+        super().__init__(samples=samples, interval=interval)
+        self.classes = classes
+
+    def _draw_split(self, model: torch.nn.Module, dataset: Any, split: str) -> Drawn:
+        if split == 'val' and hasattr(dataset, 'read_sample'):
+            for position in self.samples:
+                if position < len(dataset):
+                    image = np.ascontiguousarray(dataset.read_sample(position)['img'])
+                    yield f'classes/{position}', draw_class_maps(model, image, self.classes)
+
+
+@torch.no_grad()
+def draw_class_maps(model: torch.nn.Module, image: np.ndarray, classes: Sequence[str] | None = None) -> np.ndarray:
+    """Draw similarity and probability of classes, all by default, in an image ``(H, W, 3)`` uint8 RGB.
+
+    The model is in evaluation mode; its first task with classes decides.
+
+    Raises:
+        ConfigError: If the model has no such task, or the task has no class of a name.
+    """
+    name = next((name for name, task in model.tasks.items() if isinstance(task, SemSegTask)), None)
+    if name is None:
+        raise ConfigError(f'The model should have a task with classes, a SemSegTask. Found {", ".join(model.tasks)}.')
+    names = list(model.data_preprocessor.labels[model.labels[name]].classes)
+    unknown = [each for each in classes or () if each not in names]
+    if unknown:
+        raise ConfigError(f'Classes should be among {", ".join(names)}. Found {", ".join(unknown)}.')
+    inputs = model.data_preprocessor(dict(inputs=torch.tensor(image)[None]))['inputs']
+    height, width = image.shape[:2]
+    logits = model(inputs)[name][0, :, :height, :width].float().cpu().numpy()
+    return render_class_maps(image, logits, names, [names.index(each) for each in classes or names])
 
 
 @PICTURES.register_module()

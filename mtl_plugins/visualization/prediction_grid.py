@@ -1,4 +1,4 @@
-"""Pictures of predictions: rows of image | label | prediction | ... | error, predictions without labels, attention of classes."""
+"""Pictures of predictions: image | label | prediction | ... | error, predictions alone, attention and similarity of classes."""
 
 from collections.abc import Mapping, Sequence
 
@@ -166,3 +166,30 @@ def render_attention_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKin
     columns = list(dict.fromkeys(name for row in tiles for name in row))
     smooth = [name for name in columns if name not in kind.titles]
     return render_tiles(tiles, columns, tile_width=tile_width, legend=kind.legend(), notes=[NOTE], smooth=smooth)
+
+
+def render_class_maps(
+    image: np.ndarray, logits: np.ndarray, classes: Sequence[str], shown: Sequence[int], tile_width: int = 240
+) -> np.ndarray:
+    """Draw the similarity of each shown class, which is its logit, above its probability.
+
+    Args:
+        image: ``(H, W, 3)`` uint8 RGB.
+        logits: ``(K, H, W)`` of all classes.
+        classes: Their K names.
+        shown: Ids of those that are drawn, from left to right. They share one scale of similarity.
+        tile_width: Width of a picture in pixels.
+    """
+    odds = np.exp(logits - logits.max(0))
+    probabilities = odds / odds.sum(0)
+    least, most = float(logits[shown].min()), float(logits[shown].max())
+    similarities = (logits - least) / max(most - least, np.finfo(np.float32).tiny)
+    known = np.ones(image.shape[:2], bool)
+    rows = [
+        {'image': image, **{classes[index]: colour_values(maps[index], known, 'viridis') for index in shown}}
+        for maps in (similarities, probabilities)
+    ]
+    columns = ['image', *(classes[index] for index in shown)]
+    notes = [f'similarity: dark .. yellow, from {least:.1f} to {most:.1f}; probability: from 0 to 1']
+    captions = ['similarity', 'probability']
+    return render_tiles(rows, columns, tile_width=tile_width, notes=notes, smooth=columns, captions=captions)

@@ -1,6 +1,7 @@
 """Attention, blocks, positions and grid tokens against the formulas written out in NumPy."""
 
 import math
+from itertools import product
 
 import numpy as np
 import pytest
@@ -124,6 +125,9 @@ def test_reducers():
     linear_tokens = build_tokens(12, reducer='linear').eval()
     pooled = F.avg_pool2d(features, 2).flatten(2).transpose(1, 2)
     torch.testing.assert_close(linear_tokens(features), linear_tokens.linear_reducer(pooled))
+    token_conv = build_tokens(12, reducer='token_conv').eval()
+    weight, bias = token_conv.token_reducer.weight[:, :, 0], token_conv.token_reducer.bias
+    torch.testing.assert_close(token_conv(features), pooled @ weight.T + bias)
     conv_tokens = build_tokens(12, reducer='conv').eval()
     reduced = torch.einsum('oc,bchw->bohw', conv_tokens.conv_reducer.conv.weight[:, :, 0, 0], features) / math.sqrt(1 + 1e-5)
     torch.testing.assert_close(conv_tokens(features), F.avg_pool2d(reduced.relu(), 2).flatten(2).transpose(1, 2))
@@ -131,7 +135,7 @@ def test_reducers():
 
 @pytest.mark.parametrize(
     ('kind', 'added_to'),
-    [('none', 'query'), *((kind, place) for kind in ('learned', 'sinusoidal') for place in ('query', 'input'))],
+    [('none', 'query'), *product(('learned', 'sinusoidal'), ('query', 'input', 'block_input'))],
 )
 def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     tokens = build_tokens(num_layers=2, positional_embedding=kind, position_added_to=added_to)
@@ -141,7 +145,13 @@ def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     if kind != 'none' and added_to == 'input':
         expected, positions = expected + positions, None
     for block in tokens.blocks:
-        expected = block(expected, position=positions)
+        if added_to == 'block_input':
+            # Inside the block, and not on the way around it.
+            normalised = block.norm(expected) + positions
+            expected = expected + block.attention(normalised)
+            expected = expected + block.mlp(expected)
+        else:
+            expected = block(expected, position=positions)
     torch.testing.assert_close(tokens(features), expected)
     # A sinusoid follows from its size: no checkpoint holds it.
     assert ('position.positions' in tokens.state_dict()) == (kind == 'learned')
@@ -153,7 +163,7 @@ def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     ('in_channels', 'changes', 'message'),
     [
         (8, dict(num_tokens=10), 'The number of tokens or bins should be a square, .*: 9 or 16. Found 10.'),
-        (12, dict(), "`channel_reducer` should be 'linear' or 'conv' where 12 channels become 8. Found 'none'."),
+        (12, dict(), "`channel_reducer` should be 'linear', 'token_conv' or 'conv' where 12 channels become 8. Found 'none'."),
         (8, dict(num_layers=1, num_heads=3), '`num_heads` should divide the 8 channels. Found 3.'),
         (8, dict(num_layers=1, num_heads=0), '`num_heads` should divide the 8 channels. Found 0.'),
         (8, dict(num_layers=1, dropout=1.0), r'`dropout` should be in \[0, 1\). Found 1.0.'),

@@ -157,6 +157,30 @@ def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
     assert logits.shape == (2, 5, 10, 14)
 
 
+@pytest.mark.parametrize('keys', ['decoder', 'aspp', 'encoder'])
+@pytest.mark.parametrize('channels', [8, 12])
+def test_class_tokens_compare_themselves_with_the_embedding_without_scale(keys, channels):
+    narrow = {**NARROW, 'rates': (1,), 'skip_indices': (2, 1)}
+    form = dict(keys=keys, query_conv=False, scale_similarity=False, channels=channels)
+    head = build_head(type='ClassTokenSegHead', out_channels=5, head=narrow, **{**BLOCKS, **form}).eval()
+    features = make_pyramid((40, 56))
+    context = head.head.aspp(features[4])
+    coarse, fine = head.head.decoder
+    pixels = fine(coarse(context, features[2]), features[1])
+    if channels == 12:
+        weight, bias = head.head.predictor.weight, head.head.predictor.bias
+        pixels = torch.einsum('oc,bchw->bohw', weight[:, :, 0, 0], pixels) + bias[:, None, None]
+    else:
+        assert not list(head.head.predictor.parameters())
+    seen = dict(decoder=pixels, aspp=context, encoder=features[4])[keys].flatten(2).mT
+    if seen.shape[-1] != channels:
+        seen = seen @ head.key_reducer.weight.T + head.key_reducer.bias
+    tokens = head.class_tokens.expand(2, -1, -1)
+    for block in head.blocks:
+        tokens = block(tokens, seen)
+    torch.testing.assert_close(head(features), torch.einsum('bnc,bchw->bnhw', tokens, pixels), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     ('config', 'message'),
     [
@@ -172,6 +196,10 @@ def test_class_tokens_look_at_the_pixels_and_are_compared_with_them():
             'Map 0 of .* should exist, .* A backbone gives the map at stride 2 if `with_stem=True`.',
         ),
         (dict(type='LinearHead', index=4, in_channels=(6, 8, 10, 12, None)), 'Map 4 of the feature pyramid should exist, .*'),
+        (
+            dict(type='ClassTokenSegHead', head={**NARROW, 'rates': None}, keys='aspp'),
+            r"`keys='aspp'` needs a head with an ASPP \(`rates`\). Found .*",
+        ),
         (dict(type='ClassTokenSegHead', head=BINS), '`head` should be a map head .* Found AdaptiveDepthHead.'),
     ],
 )  # fmt: skip

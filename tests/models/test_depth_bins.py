@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
@@ -77,6 +78,16 @@ def test_free_bins_move_within_the_range(spacing):
     assert predicted_bin_centres(raw.bfloat16(), BinScale(RANGE, spacing), 'free').dtype == torch.float32
 
 
+def test_direct_bins_are_exponentials_within_the_range():
+    raw = torch.tensor([[-1e30, -1.0, 0.0, 0.5, 4.0, 1e30]], requires_grad=True)
+    depths = predicted_bin_centres(raw, BinScale((0.1, 300.0), 'log'), 'direct')
+    expected = [0.1, math.exp(-1), 1.0, math.exp(0.5), math.exp(4), 300.0]
+    assert depths[0].tolist() == pytest.approx(expected, rel=1e-5)
+    # Bins that left the range find their way back: too near ones are wanted farther, and the reverse.
+    (wanted,) = torch.autograd.grad((depths - 50).square().sum(), raw)
+    assert wanted[0, 0] < 0 < wanted[0, -1]
+
+
 def test_free_bins_find_their_way_back_from_an_end():
     """Behind a sigmoid, bins that were far beyond an end got no gradient: all of them at 4 m, a model stayed there."""
     raw = torch.tensor([[-40.0, -40.0, 40.0, 40.0]], requires_grad=True)
@@ -110,6 +121,48 @@ def test_expected_depth_has_value_and_gradient_of_the_written_out_form(latent_ba
     queries, latents, depths = leaves
     expected_depth(queries.requires_grad_(), latents, depths).sum().backward()
     assert queries.grad is not None and depths.grad is None
+
+
+def test_argmax_takes_the_depth_of_the_most_similar_bin_in_evaluation_only():
+    head = build(type='FixedBinsDepthHead', decoding='argmax')
+    features = make_pyramid((40, 56))
+    similarity = torch.einsum('bchw,kc->bhwk', head.query_conv(head.head(features)), head.latents)
+    centres = fixed_bin_centres(16, head.scale)
+    expected = (similarity / math.sqrt(8)).softmax(-1) @ centres
+    torch.testing.assert_close(head(features)[:, 0], expected, rtol=1e-4, atol=0)
+    head.eval()
+    similarity = torch.einsum('bchw,kc->bhwk', head.query_conv(head.head(features)), head.latents)
+    torch.testing.assert_close(head(features)[:, 0], centres[similarity.argmax(-1)], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize('latents', ['decoder', 'encoder', 'aspp'])
+def test_adaptive_head_of_the_course_is_its_definition(latents):
+    """The decoder starts from the encoder, a bin is the exponential of a projection, the similarity is not scaled."""
+    widths = dict(decoder=8, encoder=16, aspp=12)
+    form = dict(bin_order='direct', scale_similarity=False, depth_range=(0.1, 300.0), num_layers=2)
+    head = build(latents=latents, token_channels=widths[latents], **form).double().eval()
+    features = make_pyramid((64, 96), dtype=torch.float64)
+    coarsest = features[4]
+    (decoder,) = head.head.decoder
+    assert head.head.aspp is None and head.head.context_channels == 16
+    pixels = head.head.predictor(decoder(coarsest, features[1]))
+    source = dict(decoder=pixels, encoder=coarsest).get(latents)
+    if source is None:
+        source = head.aspp(coarsest)
+    cells = F.adaptive_avg_pool2d(source, 4)
+    tokens = torch.stack([cells[:, :, k // 4, k % 4] for k in range(16)], dim=1)
+    for block in head.tokens.blocks:
+        tokens = block(tokens)
+    bins = (tokens @ head.bin_projection.weight[0] + head.bin_projection.bias).exp().clamp(0.1, 300.0)
+    if latents != 'decoder':
+        tokens = tokens @ head.latent_projection.weight.T + head.latent_projection.bias
+    queries = F.conv2d(pixels, head.query_conv.weight, head.query_conv.bias, padding=1)
+    weights = torch.einsum('bchw,bkc->bkhw', queries, tokens).softmax(1)
+    expected = (weights * bins[..., None, None]).sum(1, keepdim=True)
+    depth, found = head.predict(features)
+    torch.testing.assert_close(found.double(), bins, rtol=1e-5, atol=0)
+    torch.testing.assert_close(depth.double(), expected, rtol=1e-5, atol=0)
+    assert depth.shape == (2, 1, 16, 24)
 
 
 def test_fixed_bins_do_not_move_with_the_type_of_the_weights():
@@ -147,7 +200,11 @@ def test_fixed_bins_head_is_its_definition(spacing):
         dict(latents='aspp', head=dict(type='ASPPHead', channels=8, rates=(1, 2))),
         dict(positional_embedding='learned'),
         dict(positional_embedding='learned', position_added_to='input'),
+        dict(positional_embedding='learned', position_added_to='block_input'),
         dict(positional_embedding='sinusoidal', dropout=0.2),
+        dict(latents='aspp', scale_similarity=False),
+        dict(latents='encoder', token_channels=16),
+        dict(latents='encoder', channel_reducer='token_conv'),
         dict(bin_order='ordered', spacing='linear', num_bins=25),
         dict(query_stride=2, num_layers=1, num_heads=8, expansion=2),
     ],
@@ -186,8 +243,8 @@ def test_latents_that_do_not_come_from_the_encoder_do_not_ask_for_its_coarsest_m
         ),
         (dict(num_bins=200), 'The number of tokens or bins should be a square, .*: 196 or 225. Found 200.'),
         (dict(num_bins=1), '`num_bins` should be at least 2. Found 1.'),
-        (dict(latents='encoder'), "`channel_reducer` should be 'linear' or 'conv' where 16 channels become 8. Found 'none'."),
-        (dict(latents='aspp'), "`latents='aspp'` needs a head with an ASPP .*"),
+        (dict(latents='encoder'), "`channel_reducer` should be .* where 16 channels become 8. Found 'none'."),
+        (dict(decoding='max'), "`decoding` should be one of .* Found 'max'."),
         (dict(latents='neck'), "`latents` should be one of .* Found 'neck'."),
         (dict(bin_order='sorted'), "`bin_order` should be one of .* Found 'sorted'."),
         (dict(spacing='inverse'), "`spacing` should be one of .* Found 'inverse'."),

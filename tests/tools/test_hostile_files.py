@@ -348,6 +348,7 @@ READERS_OF_CHECKPOINTS = {
     'test': ('{config}', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
     'deployment/export': ('{config}', '{checkpoint}', '--format', 'torch', '--out', '{out}.pt2'),
     'analysis_tools/show_bins': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
+    'analysis_tools/show_classes': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
     'analysis_tools/analyse_errors': ('{config}', '{checkpoint}', '--data-root', '{root}', '--out', '{out}'),
     'deployment/serve': ('{checkpoint}', '--port', '0'),
     'train': ('{config}', '--resume', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),

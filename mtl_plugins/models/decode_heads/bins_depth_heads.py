@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from mtl_plugins.errors import ArgumentError, ConfigError, check_choice
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP
 from mtl_plugins.models.decode_heads.heads import build_map_head, width_of
 from mtl_plugins.models.decode_heads.transformer_heads import GridTokens
 from mtl_plugins.models.layers.functional import clamp_with_way_back
@@ -61,8 +62,14 @@ def predicted_bin_centres(raw_BK: Tensor, scale: BinScale, order: str) -> Tensor
     ``'free'``: a number moves its bin away from there, by the whole range for 4, and :func:`clamp_with_way_back` stops it at
     the ends. ``'ordered'``: the softmax of the numbers gives the widths of cells that cover the range, whose centres are the bins
     (arXiv 2011.14141).
+
+    ``'direct'``: the exponential of a number is the metres of its bin, stopped at the ends in the same way; zeros are 1 m. The
+    spacing of the scale is ignored.
     """
     raw_BK = raw_BK.float()
+    if order == 'direct':
+        nearest, farthest = scale.depth_range
+        return clamp_with_way_back(raw_BK, math.log(nearest), math.log(farthest)).exp()
     if order == 'free':
         place_BK = 1 - cell_centres(raw_BK.shape[-1], raw_BK.device) + raw_BK / 4
         return scale.to_metres(clamp_with_way_back(place_BK, 0.0, 1.0))
@@ -91,17 +98,24 @@ class _SoftmaxExpectation(torch.autograd.Function):
         return grad_similarity_BQK.to(ctx.similarity_dtype), grad_depths_BK
 
 
-def expected_depth(queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor) -> Tensor:
+def expected_depth(
+    queries_BCHW: Tensor, latents_BKC: Tensor, depths_BK: Tensor, *, scaled: bool = True, most_likely: bool = False
+) -> Tensor:
     """Return ``(B, 1, H, W)`` float32 metres: ``softmax_K(query . latent / sqrt(C))`` weighs the bins' depths.
 
-    Softmax and sum are computed in float32 whatever the network's type. B of latents and of depths may be 1.
+    Softmax and sum are computed in float32 whatever the network's type. B of latents and of depths may be 1. The similarity is
+    divided by ``sqrt(C)`` if ``scaled``. With ``most_likely`` the depth is that of the most similar bin, and the similarity gets
+    no gradient.
     """
     batch, channels, height, width = queries_BCHW.shape
     queries_BQC = queries_BCHW.flatten(2).transpose(1, 2)
-    keys_BCK = (latents_BKC * channels**-0.5).transpose(1, 2)
+    keys_BCK = (latents_BKC * channels**-0.5 if scaled else latents_BKC).transpose(1, 2)
     similarity_BQK = torch.matmul(queries_BQC, keys_BCK)
     with torch.autocast(queries_BCHW.device.type, enabled=False):
-        depth_BQ1 = _SoftmaxExpectation.apply(similarity_BQK, depths_BK)
+        if most_likely:
+            depth_BQ1 = depths_BK.expand(batch, -1).gather(1, similarity_BQK.argmax(-1)).unsqueeze(-1)
+        else:
+            depth_BQ1 = _SoftmaxExpectation.apply(similarity_BQK, depths_BK)
     return depth_BQ1.transpose(1, 2).reshape(batch, 1, height, width)
 
 
@@ -109,7 +123,7 @@ class BinsDepthHead(BaseModule):
     """Depth in metres at the stride of a pixel head's output or twice that, as the expectation over bins.
 
     Goes with ``DepthTask(representation='metres')``. The pixel head gives ``channels`` features per pixel, a 3x3 convolution
-    turns them into queries, and the softmax of their scaled similarity to the bins' latents weighs the bins' depths.
+    turns them into queries, and the softmax of their similarity to the bins' latents weighs the bins' depths.
     """
 
     depth_representation = 'metres'
@@ -125,6 +139,8 @@ class BinsDepthHead(BaseModule):
         depth_range: Sequence[float] = (4.0, 300.0),
         spacing: str = 'log',
         query_stride: int = 1,
+        scale_similarity: bool = True,
+        decoding: str = 'expectation',
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -137,6 +153,9 @@ class BinsDepthHead(BaseModule):
             raise ArgumentError(f'`query_stride` should be 1 or 2. Found {query_stride}.')
         if num_bins < 2:
             raise ArgumentError(f'`num_bins` should be at least 2. Found {num_bins}.')
+        check_choice('decoding', decoding, ('expectation', 'argmax'))
+        self.scale_similarity = scale_similarity
+        self.decoding = decoding
         self.scale = BinScale(tuple(depth_range), spacing)
         self.head = build_map_head(head, in_channels, channels)
         self.query_conv = nn.Conv2d(channels, channels, 3, stride=query_stride, padding=1)
@@ -150,7 +169,9 @@ class BinsDepthHead(BaseModule):
         context, embedding = self.head.embed(features)
         pixels = self.head.predictor(embedding)
         latents_BKC, depths_BK = self.bins(features, context, pixels)
-        return expected_depth(self.query_conv(pixels), latents_BKC, depths_BK), depths_BK
+        most_likely = self.decoding == 'argmax' and not self.training
+        form = dict(scaled=self.scale_similarity, most_likely=most_likely)
+        return expected_depth(self.query_conv(pixels), latents_BKC, depths_BK, **form), depths_BK
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
         return self.predict(features)[0]
@@ -170,6 +191,9 @@ class FixedBinsDepthHead(BinsDepthHead):
         depth_range: Least and largest metres of a bin; MiniScapes' labels reach from 4 to 300 m.
         spacing: ``'log'`` or ``'linear'``, see :class:`BinScale`.
         query_stride: Stride of the query convolution; 2 compares pixels and bins at half the pixel head's resolution.
+        scale_similarity: Whether the similarity of pixels and bins is divided by the square root of ``channels``.
+        decoding: ``'expectation'``, the weighted sum, or ``'argmax'``, the depth of the most likely bin. The argmax has no
+            gradient: it decides in evaluation only, and training takes the sum.
     """
 
     def __init__(self, *, num_bins: int = 256, channels: int = 256, **kwargs: Any) -> None:
@@ -193,17 +217,20 @@ class AdaptiveDepthHead(BinsDepthHead):
     Args:
         num_bins: Number of bins, a square.
         channels: Width of pixel features, queries and latents.
-        latents: Where the latents are pooled from: ``'encoder'``, the coarsest features; ``'aspp'``, the pixel head's context,
-            which then needs an ASPP; ``'decoder'``, its output.
-        channel_reducer: How they reach ``channels``: ``'none'``, ``'linear'`` or ``'conv'``, see :class:`GridTokens`.
+        latents: Where the latents are pooled from: ``'encoder'``, the coarsest features; ``'aspp'``, the ASPP of the pixel head
+            or, if it has none, an ASPP for the latents alone; ``'decoder'``, the pixel head's output.
+        channel_reducer: How they reach their width: ``'none'``, ``'linear'``, ``'conv'`` or ``'token_conv'``, see
+            :class:`GridTokens`.
+        token_channels: Width of the latents in the blocks, ``channels`` by default. The bins' depths are projected from this
+            width; a linear layer then takes the latents to ``channels``, where pixels are compared with them.
         num_layers: Number of transformer blocks.
         num_heads: Of their attention.
         expansion: Of their MLP.
         dropout: On attention weights.
         positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
-        position_added_to: ``'query'`` or ``'input'``.
-        bin_order: ``'free'``, each bin moves from its start independently, or ``'ordered'``, they are cells in order; see
-            :func:`predicted_bin_centres`.
+        position_added_to: ``'query'``, ``'input'`` or ``'block_input'``, see :class:`PositionalEmbedding`.
+        bin_order: ``'free'``, each bin moves from its start independently; ``'ordered'``, they are cells in order; or
+            ``'direct'``, each is predicted without a start. See :func:`predicted_bin_centres`.
         **kwargs: Of :class:`FixedBinsDepthHead`.
     """
 
@@ -215,6 +242,7 @@ class AdaptiveDepthHead(BinsDepthHead):
         channels: int = 256,
         latents: str = 'decoder',
         channel_reducer: str = 'none',
+        token_channels: int | None = None,
         num_layers: int = 3,
         num_heads: int = 4,
         expansion: int = 4,
@@ -226,16 +254,16 @@ class AdaptiveDepthHead(BinsDepthHead):
     ) -> None:
         super().__init__(in_channels=in_channels, num_bins=num_bins, channels=channels, **kwargs)
         check_choice('latents', latents, ('encoder', 'aspp', 'decoder'))
-        if latents == 'aspp' and getattr(self.head, 'aspp', None) is None:
-            raise ArgumentError(f"`latents='aspp'` needs a head with an ASPP (`rates`). Found {dict(kwargs['head'])}.")
-        check_choice('bin_order', bin_order, ('free', 'ordered'))
+        check_choice('bin_order', bin_order, ('free', 'ordered', 'direct'))
         self.latents = latents
         self.bin_order = bin_order
-        widths = dict(aspp=self.head.context_channels, decoder=channels)
+        width, widths, self.aspp = token_channels or channels, dict(aspp=self.head.context_channels, decoder=channels), None
+        if latents == 'aspp' and getattr(self.head, 'aspp', None) is None:
+            self.aspp, widths['aspp'] = ASPP(width_of(in_channels, -1), width), width
         self.tokens = GridTokens(
             widths[latents] if latents in widths else width_of(in_channels, -1),
             num_tokens=num_bins,
-            channels=channels,
+            channels=width,
             reducer=channel_reducer,
             num_layers=num_layers,
             num_heads=num_heads,
@@ -244,13 +272,15 @@ class AdaptiveDepthHead(BinsDepthHead):
             positional_embedding=positional_embedding,
             position_added_to=position_added_to,
         )
-        self.bin_projection = nn.Linear(channels, 1)
+        self.bin_projection = nn.Linear(width, 1)
+        self.latent_projection = nn.Linear(width, channels) if width != channels else nn.Identity()
 
     def bins(self, features: Sequence[Tensor], context: Tensor, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        context = context if self.aspp is None else self.aspp(features[-1])
         source = dict(encoder=features[-1], aspp=context, decoder=pixels)[self.latents]
         latents_BKC = self.tokens(source)
         raw_BK = self.bin_projection(latents_BKC).squeeze(-1)
-        return latents_BKC, predicted_bin_centres(raw_BK, self.scale, self.bin_order)
+        return self.latent_projection(latents_BKC), predicted_bin_centres(raw_BK, self.scale, self.bin_order)
 
 
 @dataclass(frozen=True)

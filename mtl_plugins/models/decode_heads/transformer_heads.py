@@ -71,11 +71,23 @@ class TransformerBlock(nn.Module):
         hidden = channels * expansion
         self.mlp = nn.Sequential(nn.LayerNorm(channels), nn.Linear(channels, hidden), nn.GELU(), nn.Linear(hidden, channels))
 
-    def forward(self, tokens: Tensor, context: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """``(B, Q, C)`` refined; ``context`` ``(B, K, C)`` is for a cross block, ``position`` as in :class:`Attention`."""
+    def forward(
+        self,
+        tokens: Tensor,
+        context: Tensor | None = None,
+        position: Tensor | None = None,
+        input_position: Tensor | None = None,
+    ) -> Tensor:
+        """``(B, Q, C)`` refined; ``context`` ``(B, K, C)`` is for a cross block, ``position`` as in :class:`Attention`.
+
+        ``input_position`` is added to the normalised tokens before the attention projects them.
+        """
         if self.context_norm is not None:
             context = self.context_norm(context)
-        tokens = tokens + self.attention(self.norm(tokens), context, position)
+        normalised = self.norm(tokens)
+        if input_position is not None:
+            normalised = normalised + input_position
+        tokens = tokens + self.attention(normalised, context, position)
         return tokens + self.mlp(tokens)
 
 
@@ -94,17 +106,18 @@ def sinusoidal_positions(edge: int, channels: int) -> Tensor:
 
 
 class PositionalEmbedding(nn.Module):
-    """Positions of ``edge`` x ``edge`` tokens, added to the input of the blocks or to the queries of each.
+    """Positions of ``edge`` x ``edge`` tokens, added once to the tokens, or in each block to its input or its queries.
 
     Args:
         kind: ``'none'``, ``'learned'`` (from a normal distribution with deviation 0.02) or ``'sinusoidal'``.
-        added_to: ``'input'`` (to the tokens, once) or ``'query'`` (to the projected queries of each block).
+        added_to: ``'input'`` (to the tokens, once), ``'block_input'`` (to what the attention of each block projects to queries,
+            keys and values, which the residual connection leaves out) or ``'query'`` (to the projected queries of each block).
     """
 
     def __init__(self, kind: str, *, added_to: str, edge: int, channels: int) -> None:
         super().__init__()
         check_choice('positional_embedding', kind, ('none', 'learned', 'sinusoidal'))
-        check_choice('position_added_to', added_to, ('query', 'input'))
+        check_choice('position_added_to', added_to, ('query', 'input', 'block_input'))
         if kind == 'none' and added_to != 'query':
             raise ArgumentError(
                 f"`position_added_to` should come with a `positional_embedding`. Found {added_to!r} with the embedding 'none'."
@@ -116,11 +129,11 @@ class PositionalEmbedding(nn.Module):
             positions = sinusoidal_positions(edge, channels) if kind == 'sinusoidal' else None
             self.register_buffer('positions', positions, persistent=False)
 
-    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Tokens for the first block, and what is added to the queries of every block, if anything."""
+    def forward(self, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor | None]]:
+        """Tokens for the first block, and the positions that every block takes, as its arguments."""
         if self.positions is not None and self.added_to == 'input':
-            return tokens + self.positions, None
-        return tokens, self.positions
+            return tokens + self.positions, {}
+        return tokens, {'position' if self.added_to == 'query' else 'input_position': self.positions}
 
 
 def pool_to_grid(features: Tensor, edge: int) -> Tensor:
@@ -149,8 +162,9 @@ class GridTokens(nn.Module):
     Args:
         in_channels: Width of the features.
         num_tokens: n^2.
-        reducer: ``'none'`` (the widths must agree), ``'linear'`` (a projection of the pooled tokens) or ``'conv'`` (a 1x1
-            convolution with BatchNorm and ReLU on the features, before the pooling).
+        reducer: ``'none'`` (the widths must agree), ``'linear'`` (a projection of the pooled tokens), ``'token_conv'`` (the same
+            function as a convolution of width 1) or ``'conv'`` (a 1x1 convolution with BatchNorm and ReLU on the features, before
+            the pooling).
         num_layers: Number of transformer blocks.
         positional_embedding: As in :class:`PositionalEmbedding`; so is ``position_added_to``.
         **block: Arguments of each :class:`TransformerBlock`.
@@ -175,13 +189,15 @@ class GridTokens(nn.Module):
                 f'The number of tokens or bins should be a square, as features are pooled to an n x n grid: {self.edge**2} or '
                 f'{(self.edge + 1) ** 2}. Found {num_tokens}.'
             )
-        check_choice('channel_reducer', reducer, ('none', 'linear', 'conv'))
+        check_choice('channel_reducer', reducer, ('none', 'linear', 'conv', 'token_conv'))
         if reducer == 'none' and in_channels != channels:
             raise ArgumentError(
-                f"`channel_reducer` should be 'linear' or 'conv' where {in_channels} channels become {channels}. Found 'none'."
+                f"`channel_reducer` should be 'linear', 'token_conv' or 'conv' where {in_channels} channels become {channels}. "
+                "Found 'none'."
             )
         self.conv_reducer = ConvNormAct(in_channels, channels, 1) if reducer == 'conv' else None
         self.linear_reducer = nn.Linear(in_channels, channels) if reducer == 'linear' else None
+        self.token_reducer = nn.Conv1d(in_channels, channels, 1) if reducer == 'token_conv' else None
         self.position = PositionalEmbedding(positional_embedding, added_to=position_added_to, edge=self.edge, channels=channels)
         self.blocks = nn.ModuleList(TransformerBlock(channels, **block) for _ in range(num_layers))
 
@@ -189,12 +205,13 @@ class GridTokens(nn.Module):
         """Tokens ``(B, N, channels)``, row by row of the grid."""
         if self.conv_reducer is not None:
             features = self.conv_reducer(features)
-        tokens = pool_to_grid(features, self.edge).flatten(2).transpose(1, 2)
+        pooled = pool_to_grid(features, self.edge).flatten(2)
+        tokens = (pooled if self.token_reducer is None else self.token_reducer(pooled)).transpose(1, 2)
         if self.linear_reducer is not None:
             tokens = self.linear_reducer(tokens)
-        tokens, query_position = self.position(tokens)
+        tokens, positions = self.position(tokens)
         for block in self.blocks:
-            tokens = block(tokens, position=query_position)
+            tokens = block(tokens, **positions)
         return tokens
 
 
@@ -213,7 +230,7 @@ class TransformerSegHead(MapHead):
         expansion: Of their MLP.
         dropout: On attention weights.
         positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
-        position_added_to: ``'query'`` or ``'input'``.
+        position_added_to: As in :class:`PositionalEmbedding`.
         skip_channels: Channels to which the skip is reduced.
         num_convs: Number of 3x3 convolutions in the decoder.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable.
@@ -272,10 +289,10 @@ class TransformerSegHead(MapHead):
 
 @MODELS.register_module()
 class ClassTokenSegHead(BaseModule):
-    """A learned token per class attends to the pixels; logits are the scaled similarity of tokens and pixels' queries.
+    """A learned token per class attends to keys; logits are the similarity of tokens and pixels' queries.
 
-    For N classes and Q pixels of the pixel head's output, cross-attention takes O(B N Q C) time and, fused, O(B Q C) memory,
-    linear in the image; there is no attention among pixels.
+    For N classes and Q pixels of the map of keys, cross-attention takes O(B N Q C) time and, fused, O(B Q C) memory, linear in
+    the image; there is no attention among pixels. Queries have the resolution of the pixel head: that of its finest skip.
 
     Args:
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
@@ -285,6 +302,11 @@ class ClassTokenSegHead(BaseModule):
         num_heads: Of their attention.
         expansion: Of their MLP.
         dropout: On attention weights.
+        keys: What the tokens attend to: ``'decoder'``, the pixel features; ``'aspp'``, the context of the pixel head, which then
+            needs an ASPP; or ``'encoder'``, the coarsest features. A linear layer takes other widths to ``channels``.
+        query_conv: Whether a 1x1 and a 3x3 convolution come between the embedding of the pixel head and the queries. Without
+            them the embedding is pixel features and queries at once; only if its width is not ``channels``, the 1x1 remains.
+        scale_similarity: Whether the similarity is divided by the square root of ``channels``.
     """
 
     def __init__(
@@ -298,23 +320,38 @@ class ClassTokenSegHead(BaseModule):
         num_heads: int = 4,
         expansion: int = 4,
         dropout: float = 0.0,
+        keys: str = 'decoder',
+        query_conv: bool = True,
+        scale_similarity: bool = True,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
+        check_choice('keys', keys, ('encoder', 'aspp', 'decoder'))
+        self.keys = keys
+        self.scale = channels**-0.5 if scale_similarity else 1.0
         self.head = build_map_head(head, in_channels, channels)
-        self.query_conv = nn.Conv2d(channels, channels, 3, padding=1)
+        if keys == 'aspp' and getattr(self.head, 'aspp', None) is None:
+            raise ArgumentError(f"`keys='aspp'` needs a head with an ASPP (`rates`). Found {dict(head)}.")
+        if not query_conv and self.head.channels == channels:
+            self.head.predictor = nn.Identity()
+        self.query_conv = nn.Conv2d(channels, channels, 3, padding=1) if query_conv else nn.Identity()
         self.class_tokens = nn.Parameter(torch.randn(out_channels, channels))
         self.blocks = nn.ModuleList(
             TransformerBlock(channels, num_heads=num_heads, expansion=expansion, dropout=dropout, cross=True)
             for _ in range(num_layers)
         )
+        widths = dict(aspp=self.head.context_channels, decoder=channels)
+        width = widths[keys] if keys in widths else width_of(in_channels, -1)
+        self.key_reducer = nn.Linear(width, channels) if width != channels else nn.Identity()
 
     def forward(self, features: Sequence[Tensor]) -> Tensor:
-        pixels_BCHW = self.head(features)
-        pixels_BQC = pixels_BCHW.flatten(2).transpose(1, 2)
-        tokens_BNC = self.class_tokens.expand(pixels_BQC.shape[0], -1, -1)
+        context, embedding = self.head.embed(features)
+        pixels_BCHW = self.head.predictor(embedding)
+        source = dict(encoder=features[-1], aspp=context, decoder=pixels_BCHW)[self.keys]
+        keys_BKC = self.key_reducer(source.flatten(2).transpose(1, 2))
+        tokens_BNC = self.class_tokens.expand(keys_BKC.shape[0], -1, -1)
         for block in self.blocks:
-            tokens_BNC = block(tokens_BNC, pixels_BQC)
+            tokens_BNC = block(tokens_BNC, keys_BKC)
         queries_BQC = self.query_conv(pixels_BCHW).flatten(2).transpose(1, 2)
-        logits_BQN = torch.matmul(queries_BQC, (tokens_BNC * tokens_BNC.shape[-1] ** -0.5).transpose(1, 2))
+        logits_BQN = torch.matmul(queries_BQC, (tokens_BNC * self.scale).transpose(1, 2))
         return logits_BQN.transpose(1, 2).unflatten(2, pixels_BCHW.shape[-2:])
