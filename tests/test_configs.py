@@ -38,7 +38,7 @@ def load(path):
 
 
 def narrow(path) -> dict:
-    """The config of the model of a config, narrow, on the shallowest ResNet and without pretrained weights."""
+    """Return the model of a config as a config, narrow, on the shallowest ResNet and without pretrained weights."""
     model = load(path).model
     # Blocks that start as the identity give their first convolutions no gradient.
     backbone = {key: value for key, value in model.backbone.items() if key not in ('init_cfg', 'zero_init_residual')}

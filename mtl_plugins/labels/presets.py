@@ -81,7 +81,7 @@ def read_description(root: str | Path) -> dict:
         return {}
     description = read_json(path, 'description', dict(labels={ANY: {}}, missing_labels=[is_text]))
     if description.get('labels') is None:
-        raise CorruptFileError(f"'{path}' should be a JSON object with `labels`, an object of objects. Found none.")
+        raise CorruptFileError(f"'{path}' has no `labels`: it should be a JSON object in which `labels` is an object of objects.")
     return description
 
 

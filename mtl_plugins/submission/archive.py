@@ -63,7 +63,7 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
             raise SubmissionError(f'Test images should have different names. Found {path.stem} twice, last in {path}.')
         sizes[path.stem] = size
     if not sizes:
-        raise SubmissionError('There should be at least one test image. Found none.')
+        raise SubmissionError('There are no test images to pack.')
     return sizes
 
 

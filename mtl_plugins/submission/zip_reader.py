@@ -96,7 +96,9 @@ class SubmissionZip:
             if match:
                 predictions.setdefault(match[1], {})[match[2]] = entry
         if not predictions:
-            raise SubmissionError(f'The archive should hold predictions/{" or predictions/".join(self.names)}. Found none.')
+            raise SubmissionError(
+                f'The archive has no predictions: it should hold predictions/{" or predictions/".join(self.names)}.'
+            )
         return predictions
 
 

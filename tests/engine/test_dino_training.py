@@ -217,7 +217,7 @@ def test_impossible_schedules_are_refused(arguments):
 
 
 def make_terms(logits_BK: torch.Tensor, student: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-    """What is logged for two views with the same logits."""
+    """Return the values logged for two views with the same logits."""
     teacher = logits_BK.expand(2, *logits_BK.shape)
     student = teacher if student is None else student.expand(2, *student.shape)
     terms = dino_terms(student, teacher, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)

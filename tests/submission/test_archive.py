@@ -84,7 +84,7 @@ def test_missing_checkpoint_and_images(submission, tmp_path):
     submission.write()
     with pytest.raises(SubmissionError, match=r'The checkpoint .*nowhere\.pth does not exist'):
         submission.pack(checkpoint=tmp_path / 'nowhere.pth')
-    with pytest.raises(SubmissionError, match='There should be at least one test image'):
+    with pytest.raises(SubmissionError, match='There are no test images'):
         find_image_sizes([])
     (tmp_path / '0.jpg').write_bytes(b'no')
     with pytest.raises(SubmissionError, match=r'Cannot read the image .*0\.jpg'):

@@ -48,14 +48,12 @@ class Subject:
         if args.image_size is not None:
             pipeline = [dict(type='ResizeCrop', size=args.image_size), dict(type='PackViews')]
         if pipeline is None:
-            raise ConfigError(
-                '`--image-size` should be given where the config has no FeatureHook with a pipeline. Found neither.'
-            )
+            raise ConfigError('The config has no FeatureHook with a pipeline: give `--image-size`.')
         self.datasets: dict[str, Dataset] = {}
         for split in ('train', 'val'):
             source = data.get(f'{split}_dataloader')
             if not source:
-                raise ConfigError(f'The config should have a `{split}_dataloader` with images. Found none.')
+                raise ConfigError(f'The config has no `{split}_dataloader` with images.')
             self.datasets[split] = DATASETS.build({**source.dataset, 'pipeline': pipeline, 'test_mode': True})
         check_splits(*self.datasets.values())
 
