@@ -1,8 +1,10 @@
 """The commands of docs/course.md: a shell runs each block with a `python` that only notes its arguments."""
 
+import itertools
 import os
 import re
 import subprocess
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,21 +15,23 @@ from tests.tiny import ROOT
 from tool_reference import find_parser
 
 PAGE = (ROOT / 'docs/course.md').read_text()
-BLOCKS = re.findall(r'^```\n(.*?)^```$', PAGE, re.DOTALL | re.MULTILINE)
 
 
-@pytest.fixture(scope='module')
-def commands(tmp_path_factory) -> list[list[str]]:
-    """Tool and arguments of each command."""
-    folder = tmp_path_factory.mktemp('course')
+def noted_commands(page: str, folder: Path) -> list[list[str]]:
+    """Tool and arguments of each command of a page's blocks."""
     noted, program = folder / 'noted', folder / 'python'
     program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {noted}\nprintf "\\n" >> {noted}\n')
     program.chmod(0o755)
-    for block in BLOCKS:
+    for block in re.findall(r'^```\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
         environment = dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}')
         ran = subprocess.run(['bash', '-eu', '-c', block], cwd=folder, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0 and not ran.stderr, block + ran.stderr
     return [line.split('\0')[:-1] for line in noted.read_text().splitlines()]
+
+
+@pytest.fixture(scope='module')
+def commands(tmp_path_factory) -> list[list[str]]:
+    return noted_commands(PAGE, tmp_path_factory.mktemp('course'))
 
 
 def test_every_command_names_a_tool_and_its_options(commands):
@@ -59,15 +63,23 @@ def test_every_training_loads_its_config_with_its_overrides_and_builds_its_model
                 MODELS.build(config.model)
 
 
+# Left out: drawings of architectures and sketches from books.
+LETTERS_2025 = '1cdef 2abcf 3bcdef 4bcde 5a 6bcdef 7ab 8cdefg 9abcdefgh 10bcd'
+
+
 @pytest.mark.parametrize(
     ('year', 'figures', 'tables'),
-    # Left out: the drawing of an architecture in 2020.
-    [(2020, {*range(1, 17)} - {10}, {*range(1, 6)}), (2025, {*range(1, 11)}, {1, 2, 3})],
+    [
+        (2020, {str(number) for number in range(1, 17) if number != 10}, {*'12345'}),
+        (2025, {number + letter for number, letters in re.findall(r'(\d+)(\w+)', LETTERS_2025) for letter in letters}, {*'123'}),
+    ],
 )
-def test_every_figure_and_table_of_the_reports_has_its_place(year, figures, tables):
+def test_a_command_writes_every_figure_of_the_reports_to_its_letter_and_every_table(tmp_path, year, figures, tables):
     section = PAGE.split(f'\n## {year}')[1].split('\n## ')[0]
-    headings = ' '.join(re.findall(r'^### (.*)', section, re.MULTILINE)).lower()
-    named = dict(figure=set(), table=set())
-    for kind, first, link, last in re.findall(r'(figure|table)s? (\d+)(?:(?: [a-h])?,? (and|to) (\d+))?', headings):
-        named[kind] |= {*range(int(first), int(last) + 1)} if link == 'to' else {int(first), int(last or first)}
-    assert named == dict(figure=figures, table=tables)
+    written = dict(figure=set(), table=set())
+    for argument in itertools.chain(*noted_commands(section, tmp_path)):
+        if output := re.match(r'(figure|table)s?(\d.*)', argument):
+            for first, last, letters in re.findall(r'(?<![^_])(\d+)(?:-(\d+))?([a-h]*)(?![^_.])', output[2]):
+                numbers = range(int(first), int(last or first) + 1)
+                written[output[1]] |= {f'{number}{letter}' for number in numbers for letter in letters or ['']}
+    assert written == dict(figure=figures, table=tables)
