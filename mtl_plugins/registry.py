@@ -29,21 +29,24 @@ LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.registration
 DATASETS = _child(
     mmseg_registry.DATASETS,
     'datasets.multitask.multitask_dataset',
-    'datasets.multitask.miniscapes',
-    'datasets.cityscapes.cityscapes',
-    'datasets.nyuv2.nyuv2',
+    'datasets.cityscapes',
+    'datasets.nyuv2',
     'datasets.multitask.mmseg_dataset',
-    'datasets.coco.subset',
-    'datasets.coco.object_crops',
+    'datasets.coco.datasets',
     'datasets.loading.wrapped_datasets',
 )
 DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.loading.samplers')
-TRANSFORMS = _child(mmseg_registry.TRANSFORMS, 'datasets.transforms')
+TRANSFORMS = _child(
+    mmseg_registry.TRANSFORMS,
+    'datasets.transforms.formatting',
+    'datasets.transforms.geometric',
+    'datasets.transforms.multi_crop',
+)
 MODELS = _child(mmseg_registry.MODELS, 'models')
 MODEL_WRAPPERS = _child(mmseg_registry.MODEL_WRAPPERS, 'engine')
 TASK_UTILS = _child(mmseg_registry.TASK_UTILS, 'task_balancing')
 METRICS = _child(mmseg_registry.METRICS, 'evaluation.metrics')
 # Pictures of a run, see `mtl_plugins.engine.pictures`.
 PICTURES = Registry('picture', scope=SCOPE, locations=[f'{SCOPE}.engine.pictures'])
-VISBACKENDS = _child(mmseg_registry.VISBACKENDS, 'visualization')
-VISUALIZERS = _child(mmseg_registry.VISUALIZERS, 'visualization')
+VISBACKENDS = _child(mmseg_registry.VISBACKENDS, 'visualization.visualizer')
+VISUALIZERS = _child(mmseg_registry.VISUALIZERS, 'visualization.visualizer')

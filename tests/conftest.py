@@ -25,7 +25,7 @@ def fresh_mmengine_state(monkeypatch):
     from mmengine.registry import DefaultScope
     from mmengine.visualization import Visualizer as MMEngineVisualizer
 
-    from mtl_plugins.visualization import Visualizer
+    from mtl_plugins.visualization.visualizer import Visualizer
 
     monkeypatch.delenv('MTL_DATA_ROOT', raising=False)
     yield

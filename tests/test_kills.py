@@ -17,8 +17,7 @@ import pytest
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
 from mtl_plugins.apis.inference.output import KINDS, PredictionWriter, write_predictions
 from mtl_plugins.datasets.coco.preparation import prepare_coco
-from mtl_plugins.datasets.conversion.converter import convert
-from mtl_plugins.datasets.conversion.sources import open_source
+from mtl_plugins.datasets.conversion import convert, open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import COMPARED_NAME, write_packed
 from mtl_plugins.datasets.packing.staging import stage

@@ -9,11 +9,10 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictio
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.colours import INVALID, colour_labels, legend_of, make_palette
 from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import MANY, LabelKind
-from mtl_plugins.labels.pictures import Entry
+from mtl_plugins.labels.pictures import INVALID, Entry, colour_labels, legend_of, make_palette
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
 from mtl_plugins.utils.data_files import printable, shorten
 

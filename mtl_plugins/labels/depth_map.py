@@ -10,12 +10,11 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
-from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import MANY, LabelKind
-from mtl_plugins.labels.pictures import ColourBar, even_bar
+from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
 from mtl_plugins.utils.data_files import parse_json
 
 if TYPE_CHECKING:

@@ -8,10 +8,10 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, DataError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
-from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.pictures import INVALID, colour_values
 
 if TYPE_CHECKING:
     from torch import Tensor

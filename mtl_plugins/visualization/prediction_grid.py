@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 import cv2
 import numpy as np
 
-from mtl_plugins.labels.colours import INVALID, colour_values
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.pictures import INVALID, colour_values
 from mtl_plugins.visualization.tiles import render_tiles
 
 # How much of a class's colour covers the image.

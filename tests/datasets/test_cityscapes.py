@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes.cityscapes import CityscapesDataset
+from mtl_plugins.datasets.cityscapes import CityscapesDataset
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import BASELINE, FOCAL, FRAMES, TRAIN_IDS, save_png, write_cityscapes
 

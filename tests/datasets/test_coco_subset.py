@@ -9,10 +9,10 @@ from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
-from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
-from mtl_plugins.datasets.coco.masks import decode_counts, pack_segmentation, to_mask
-from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
-from mtl_plugins.datasets.transforms import LoadCOCOSubset, ResizeToCover
+from mtl_plugins.datasets.coco.annotations import CLASSES, decode_counts, pack_segmentation, read_instances, to_mask
+from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset
+from mtl_plugins.datasets.transforms.formatting import LoadCOCOSubset
+from mtl_plugins.datasets.transforms.geometric import ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
@@ -37,23 +37,12 @@ def label_map(root, annotations):
     return load_first(write_fake_coco(root, annotations))['gt_seg_map']
 
 
-def decode_by_hand(counts, size):
-    """The oracle: run after run, pixel after pixel, down the columns."""
-    pixels, value = [], 0
-    for count in counts:
-        pixels += [value] * count
-        value = 1 - value
-    return np.array(pixels, bool).reshape(size[1], size[0]).T
-
-
 @pytest.mark.parametrize('share', [0.0, 0.03, 0.5, 1.0])
 def test_run_lengths_in_both_forms(share):
     mask = np.random.default_rng(3).random(SIZE) < share
     mask[5:15, 8:25] = share > 0
     compressed = pycocotools_mask.encode(np.asfortranarray(mask.astype(np.uint8)))['counts'].decode()
-    counts = decode_counts(compressed)
-    np.testing.assert_array_equal(decode_by_hand(counts.tolist(), SIZE), mask)
-    for form in (compressed, counts.tolist()):
+    for form in (compressed, decode_counts(compressed).tolist()):
         np.testing.assert_array_equal(to_mask(pack_segmentation(dict(size=list(SIZE), counts=form), SIZE), SIZE), mask)
 
 
@@ -151,11 +140,7 @@ def test_resize_to_cover(size, enlarge_only, expected):
     [
         (dict(classes='person'), ValueError, ('`classes` should be', 'Found', 'person')),
         (dict(classes=['cat', 'cat']), ValueError, ('`classes` should be', 'Found', ['cat', 'cat'])),
-        (
-            dict(classes=['person', 'zebra']),
-            ValueError,
-            ('`classes` should be', 'bicycle, car, cat, chair, dog, person', "Found 'zebra'"),
-        ),
+        (dict(classes=['person', 'zebra']), ValueError, ('`classes` should be', 'bicycle, car, cat, chair', "Found 'zebra'")),
         (dict(classes=['cat', 'dog']), DataNotFoundError, ('instances_train.json', 'no object of the classes cat, dog')),
         (dict(split='val'), DataNotFoundError, ('instances_val.json', 'do not exist', '--data-root', 'make_coco.py')),
     ],
@@ -164,16 +149,6 @@ def test_arguments_that_do_not_suit(tmp_path, options, error, words):
     root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
     with expect(error, *words):
         COCOSubsetDataset(root, **options)
-
-
-def edited(root, edit):
-    """The folder with the annotations as ``edit`` leaves or returns them."""
-    write_fake_coco(root, [annotation(1, square(1, 1, 5))])
-    path = root / 'annotations' / 'instances_train.json'
-    content = json.loads(path.read_text())
-    result = edit(content)
-    path.write_text(result if isinstance(result, str) else json.dumps(content))
-    return root
 
 
 @pytest.mark.parametrize(
@@ -199,11 +174,13 @@ def edited(root, edit):
     ],
 )
 def test_damaged_annotations(tmp_path, edit, words):
-    root = edited(tmp_path, edit)
-    with pytest.raises(CorruptFileError) as caught:
-        COCOSubsetDataset(root)
-    for word in (str(root / 'annotations' / 'instances_train.json'), *words):
-        assert word in str(caught.value)
+    path = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))]) / 'annotations' / 'instances_train.json'
+    content = json.loads(path.read_text())
+    result = edit(content)
+    path.write_text(result if isinstance(result, str) else json.dumps(content))
+    with expect(CorruptFileError, path) as caught:
+        COCOSubsetDataset(tmp_path)
+    assert all(word in str(caught.value) for word in words)
 
 
 COMPRESSED = pycocotools_mask.encode(np.asfortranarray(np.eye(24, 32, dtype=np.uint8)))['counts'].decode()
@@ -220,27 +197,21 @@ def test_damaged_run_lengths(tmp_path, counts):
         load_first(root)
 
 
-def test_missing_image(tmp_path):
-    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5), image_id=k) for k in (1, 2, 3)], sizes=[SIZE] * 3)
-    path = root / 'train' / '000000000002.jpg'
-    dataset = COCOSubsetDataset(root, pipeline=LOAD)
-    path.unlink()
-    with expect(DataNotFoundError, path, 'does not exist'):
-        dataset[1]
-    with expect(DataNotFoundError, path, 'does not exist (1 of the 3'):
-        COCOSubsetDataset(root)
-
-
-def test_image_of_another_size_and_damaged_image(tmp_path):
-    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5))])
+def test_missing_damaged_and_other_images(tmp_path):
+    root = write_fake_coco(tmp_path, [annotation(1, square(1, 1, 5), image_id=k) for k in (1, 2)], sizes=[SIZE] * 2)
     path = root / 'train' / '000000000001.jpg'
-    data = path.read_bytes()
+    dataset, data = COCOSubsetDataset(root, pipeline=LOAD), path.read_bytes()
     path.write_bytes(data[: len(data) // 2])
     with expect(CorruptFileError, path, 'truncated'):
-        load_first(root)
+        dataset[0]
     Image.new('RGB', (24, 32)).save(path)
     with expect(CorruptFileError, path, '32x24', 'Found 24x32'):
-        load_first(root)
+        dataset[0]
+    path.unlink()
+    with expect(DataNotFoundError, path, 'does not exist'):
+        dataset[0]
+    with expect(DataNotFoundError, path, 'does not exist (1 of the 2'):
+        COCOSubsetDataset(root)
 
 
 def test_missing_pycocotools(tmp_path, monkeypatch):

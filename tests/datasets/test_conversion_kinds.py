@@ -6,11 +6,10 @@ import shutil
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes.cityscapes import CityscapesDataset, SynscapesDataset
-from mtl_plugins.datasets.conversion.converter import convert
-from mtl_plugins.datasets.conversion.sources import open_source
-from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
-from mtl_plugins.datasets.nyuv2.nyuv2 import NYUv2Dataset, NYUv2MatDataset
+from mtl_plugins.datasets.cityscapes import CityscapesDataset, SynscapesDataset
+from mtl_plugins.datasets.conversion import convert, open_source
+from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
+from mtl_plugins.datasets.nyuv2 import NYUv2Dataset, NYUv2MatDataset
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
 

@@ -5,8 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.transforms import RandomHomography
-from mtl_plugins.datasets.transforms.geometric import crop_to_image, warp
+from mtl_plugins.datasets.transforms.geometric import RandomHomography, crop_to_image, warp
 from tests.fake_miniscapes import LABELS
 
 HEIGHT, WIDTH = 120, 200

@@ -15,7 +15,7 @@ from mtl_plugins.datasets.loading.collate import multitask_collate
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.loading.samplers import EpochSampler, IterationSampler
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
+from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.registry import DATA_SAMPLERS
 from tests.fake_miniscapes import LABELS, write_fake_miniscapes
@@ -52,17 +52,6 @@ def flatten(batch):
     return dict(inputs=batch['inputs'], sample_idx=batch['sample_idx'], length_scale=batch['length_scale'], **batch['targets'])
 
 
-def assert_same_batches(first, second):
-    first, second = list(first), list(second)
-    assert len(first) == len(second) > 0
-    for left, right in zip(first, second, strict=True):
-        left, right = flatten(left), flatten(right)
-        assert left.keys() == right.keys()
-        for key in left:
-            assert left[key].dtype == right[key].dtype
-            torch.testing.assert_close(left[key], right[key], rtol=0, atol=0)
-
-
 @pytest.mark.parametrize(
     'loader, num_workers', [(DataLoader, 1), (DataLoader, 2), (ThreadDataLoader, 0), (ThreadDataLoader, 1), (ThreadDataLoader, 3)]
 )
@@ -74,7 +63,10 @@ def test_batches_do_not_depend_on_who_loads_them(dataset, loader, num_workers):
         other.set_epoch(epoch)
         plain = DataLoader(dataset, batch_size=4, sampler=reference, collate_fn=multitask_collate)
         tested = loader(dataset, batch_size=4, sampler=other, num_workers=num_workers, collate_fn=multitask_collate)
-        assert_same_batches(plain, tested)
+        for left, right in zip(map(flatten, plain), map(flatten, tested), strict=True):
+            assert left.keys() == right.keys()
+            for key in left:
+                torch.testing.assert_close(left[key], right[key], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('shuffle', [False, True])
@@ -209,49 +201,39 @@ def item(height, width, index=0, **extra):
     )
 
 
-def test_collate_layout():
+def test_a_batch_is_a_copy_of_its_items():
+    """The items may be views of a memory map; a batch must not change with them."""
     assert FUNCTIONS.get('multitask_collate') is multitask_collate
-    batch = multitask_collate([item(4, 6, 3), item(4, 6, 8)])
+    items = [item(4, 6, 3), item(4, 6, 8)]
+    batch = multitask_collate(items)
+    items[0]['inputs'][:] = 0
     assert batch.keys() == {'inputs', 'targets', 'length_scale', 'sample_idx'}
-    assert batch['inputs'].shape == (2, 4, 6, 3) and batch['inputs'].dtype == torch.uint8 and batch['inputs'].is_contiguous()
-    assert {task: (maps.shape, maps.dtype) for task, maps in batch['targets'].items()} == dict(
-        semseg=((2, 4, 6), torch.uint8), depth=((2, 4, 6), torch.uint8)
+    expected = dict(
+        inputs=torch.full((2, 4, 6, 3), 9, dtype=torch.uint8),
+        semseg=torch.full((2, 4, 6), 7, dtype=torch.uint8),
+        depth=torch.full((2, 4, 6), 5, dtype=torch.uint8),
+        sample_idx=torch.tensor([3, 8]),
+        length_scale=torch.tensor([0.5, 0.5]),
     )
-    assert batch['sample_idx'].tolist() == [3, 8] and batch['sample_idx'].dtype == torch.int64
-    assert batch['length_scale'].tolist() == [0.5, 0.5] and batch['length_scale'].dtype == torch.float32
-
-
-def test_collate_pads_to_the_largest():
-    batch = multitask_collate([item(4, 6, metainfo=dict(n=0)), item(5, 3, metainfo=dict(n=1))])
-    for maps, value, padding in (
-        (batch['inputs'][..., 0], 9, 0),
-        (batch['targets']['semseg'], 7, 255),
-        (batch['targets']['depth'], 5, 0),
-    ):
-        expected = torch.full((2, 5, 6), padding, dtype=torch.uint8)
-        expected[0, :4, :6] = expected[1, :5, :3] = value
-        torch.testing.assert_close(maps, expected)
-    assert batch['metainfo'] == [dict(n=0), dict(n=1)]
-
-
-def test_collate_of_metres_and_without_labels():
-    metres = [{**item(4, 6), 'targets': dict(depth=np.full((4, 6), 31.5, np.float32))} for _ in range(2)]
+    torch.testing.assert_close(flatten(batch), expected)
+    assert batch['inputs'].is_contiguous()
+    metres = [{**each, 'targets': dict(depth=np.full((4, 6), 31.5, np.float32))} for each in items]
     assert multitask_collate(metres)['targets']['depth'].dtype == torch.float32
-    images = [{**item(4, 6), 'targets': {}}] * 2
-    assert multitask_collate(images)['targets'] == {}
     with pytest.raises(ValueError, match='`items` should have the same keys'):
         multitask_collate([item(4, 6), item(4, 6, metainfo={})])
 
 
-def test_collate_gives_a_sample_without_a_label_a_map_that_does_not_count():
-    unlabelled = {**item(4, 6), 'targets': dict(depth=np.full((4, 6), 5, np.uint8))}
-    targets = multitask_collate([item(4, 6), unlabelled])['targets']
-    assert (targets['semseg'][0] == 7).all() and (targets['semseg'][1] == 255).all() and (targets['depth'] == 5).all()
-
-
-def test_collate_copies():
-    """The items may be views of a memory map; a batch must not change with them."""
-    source = item(4, 6)
-    batch = multitask_collate([source])
-    source['inputs'][:] = 0
-    assert (batch['inputs'] == 9).all()
+def test_what_a_sample_lacks_is_filled_with_what_does_not_count():
+    smaller = item(5, 3, metainfo=dict(n=1))
+    del smaller['targets']['semseg']
+    batch = multitask_collate([item(4, 6, metainfo=dict(n=0)), smaller])
+    for maps, values, padding in (
+        (batch['inputs'][..., 0], (9, 9), 0),
+        (batch['targets']['semseg'], (7, 255), 255),
+        (batch['targets']['depth'], (5, 5), 0),
+    ):
+        expected = torch.full((2, 5, 6), padding, dtype=torch.uint8)
+        expected[0, :4, :6], expected[1, :5, :3] = values
+        torch.testing.assert_close(maps, expected)
+    assert batch['metainfo'] == [dict(n=0), dict(n=1)]
+    assert multitask_collate([{**smaller, 'targets': {}}] * 2)['targets'] == {}

@@ -8,8 +8,8 @@ import torch
 from PIL import Image
 
 from mtl_plugins.datasets.loading.collate import view_collate
-from mtl_plugins.datasets.transforms import MultiCrop, PackViews, ResizeCrop
-from mtl_plugins.datasets.transforms.multi_crop import sample_area
+from mtl_plugins.datasets.transforms.formatting import PackViews
+from mtl_plugins.datasets.transforms.multi_crop import MultiCrop, ResizeCrop, sample_area
 
 NO_COLOUR = dict(colour_jitter=(0.0, 0.0, 0.0, 0.0), jitter_prob=0.0, grey_prob=0.0, blur=(0, 0, 0), solarise=(0, 0, 0))
 WHOLE = dict(global_scale=(1.0, 1.0), local_scale=(1.0, 1.0), ratio=(1.0, 1.0), flip_prob=0.0)

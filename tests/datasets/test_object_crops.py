@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, read_instances
-from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset, find_crops
+from mtl_plugins.datasets.coco.datasets import ObjectCropDataset, find_crops
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.registry import DATASETS
 from tests.datasets.layouts import expect, orient, with_orientation

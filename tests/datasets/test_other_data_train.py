@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.datasets.nyuv2.nyuv2 import CLASSES_13, CLASSES_40
+from mtl_plugins.datasets.nyuv2 import CLASSES_13, CLASSES_40
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.registry import RUNNERS
 from tests.datasets.layouts import save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat

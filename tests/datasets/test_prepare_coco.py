@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from mtl_plugins.datasets.coco.annotations import CLASSES
-from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
+from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset, ObjectCropDataset
 from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
-from mtl_plugins.datasets.coco.subset import COCOSubsetDataset
 from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.fake_coco import annotation, square, write_fake_coco

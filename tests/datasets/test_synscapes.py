@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes.cityscapes import SPLITS, SynscapesDataset
+from mtl_plugins.datasets.cityscapes import SPLITS, SynscapesDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import TRAIN_IDS, random_image, save_png
 

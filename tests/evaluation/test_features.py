@@ -7,7 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.datasets.coco.object_crops import ObjectCropDataset
+from mtl_plugins.datasets.coco.datasets import ObjectCropDataset
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.lab.features import extraction
 from mtl_plugins.lab.features.extraction import FeatureSet, estimate_batch_norm, extract_features, pooled_features

@@ -8,14 +8,9 @@ from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_de
 CODES = np.arange(1, 256, dtype=np.uint8)
 
 
-def _reference_position(depth: float) -> float:
-    """Code minus one before rounding, of the definition: disparity = 1/300 + (code - 1)/254 * (1/4 - 1/300)."""
-    disparity = 1 / min(max(float(depth), 4.0), 300.0)
-    return (disparity - 1 / 300) / (1 / 4 - 1 / 300) * 254
-
-
 def _reference_code(depth: float, rounding: str) -> int:
-    position = _reference_position(depth)
+    """The definition: disparity = 1/300 + (code - 1)/254 * (1/4 - 1/300)."""
+    position = (1 / min(max(float(depth), 4.0), 300.0) - 1 / 300) / (1 / 4 - 1 / 300) * 254
     return 1 + (math.floor(position + 0.5) if rounding == 'nearest' else math.floor(position))
 
 

@@ -10,14 +10,6 @@ from mtl_plugins.labels.cityscapes_classes import PALETTE
 from tests.fake_miniscapes import LABELS
 
 
-def encode_prediction(values, task):
-    return LABELS[task].to_png(values)
-
-
-def decode_prediction(data, task, size):
-    return LABELS[task].from_png(data, size)
-
-
 def _maps(size, low, high):
     rng = np.random.default_rng(sum(size))
     yield rng.integers(low, high, size, dtype=np.uint8)
@@ -32,14 +24,14 @@ def _maps(size, low, high):
 @pytest.mark.parametrize('task', ['semseg', 'depth'])
 def test_every_reader_gets_the_same_pixels(tmp_path, size, task):
     for values in _maps(size, *((0, 19) if task == 'semseg' else (1, 256))):
-        data = encode_prediction(values, task)
+        data = LABELS[task].to_png(values)
         image = Image.open(io.BytesIO(data))
         assert image.mode == ('P' if task == 'semseg' else 'L')
         np.testing.assert_array_equal(np.asarray(image), values)
         shown = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR_RGB)
         expected = np.array(PALETTE, np.uint8)[values] if task == 'semseg' else np.repeat(values[..., None], 3, 2)
         np.testing.assert_array_equal(shown, expected)
-        np.testing.assert_array_equal(decode_prediction(data, task, size), values)
+        np.testing.assert_array_equal(LABELS[task].from_png(data, size), values)
         path = tmp_path / 'map.png'
         path.write_bytes(data)
         np.testing.assert_array_equal(LABELS[task].decode(str(path)), values)
@@ -53,7 +45,7 @@ def test_accepts_palette_files_of_other_writers(colours):
     image.putpalette(bytes(3 * colours))
     content = io.BytesIO()
     image.save(content, 'PNG', optimize=True)
-    np.testing.assert_array_equal(decode_prediction(content.getvalue(), 'semseg', (5, 7)), values)
+    np.testing.assert_array_equal(LABELS['semseg'].from_png(content.getvalue(), (5, 7)), values)
 
 
 def _png(array, mode=None, format='PNG'):
@@ -64,10 +56,12 @@ def _png(array, mode=None, format='PNG'):
 
 
 ONES = np.ones((5, 7), np.uint8)
-GOOD = {task: encode_prediction(ONES, task) for task in ('semseg', 'depth')}
+GOOD = {task: LABELS[task].to_png(ONES) for task in ('semseg', 'depth')}
 IDAT = GOOD['depth'].index(b'IDAT')
+# A few hundred bytes that announce 10^10 pixels must not be decoded, whatever follows.
+HUGE = GOOD['depth'][:16] + (100_000).to_bytes(4, 'big') * 2 + GOOD['depth'][24:]
 # A second header that announces a large image, where the chunks before the pixels are.
-SECOND_HEADER = encode_prediction(np.ones((70, 70), np.uint8), 'depth')[8:33]
+SECOND_HEADER = LABELS['depth'].to_png(np.ones((70, 70), np.uint8))[8:33]
 
 
 @pytest.mark.parametrize(
@@ -83,8 +77,9 @@ SECOND_HEADER = encode_prediction(np.ones((70, 70), np.uint8), 'depth')[8:33]
         ('semseg', GOOD['depth'], 'should be a palette PNG. Found 8-bit grey'),
         ('semseg', _png(ONES, 'RGBA'), 'should be a palette PNG. Found 8-bit RGB with alpha'),
         ('depth', _png(ONES[:4]), r'should be 5x7 \(height x width\). Found 4x7'),
-        ('depth', encode_prediction(ONES * 0, 'depth'), r'should hold depth codes 1\.\.255. Found 0'),
-        ('semseg', encode_prediction(ONES * 19, 'semseg'), r'should hold classes 0\.\.18. Found 19'),
+        ('depth', LABELS['depth'].to_png(ONES * 0), r'should hold depth codes 1\.\.255. Found 0'),
+        ('semseg', LABELS['semseg'].to_png(ONES * 19), r'should hold classes 0\.\.18. Found 19'),
+        ('depth', HUGE, 'Found 100000x100000'),
         ('depth', GOOD['depth'][:-20], 'is a truncated PNG file'),
         ('depth', GOOD['depth'][: IDAT + 8] + GOOD['depth'][-12:], 'is a corrupt PNG file'),
         ('depth', GOOD['depth'][: IDAT + 6] + b'xx' + GOOD['depth'][IDAT + 8 :], 'is a corrupt PNG file'),
@@ -94,12 +89,4 @@ SECOND_HEADER = encode_prediction(np.ones((70, 70), np.uint8), 'depth')[8:33]
 )
 def test_refuses_everything_else(task, data, message):
     with pytest.raises(InvalidPredictionError, match=message):
-        decode_prediction(data, task, (5, 7))
-
-
-def test_a_huge_image_is_refused_by_its_header():
-    """A few hundred bytes that announce 10^10 pixels must not be decoded, whatever follows."""
-    data = bytearray(GOOD['depth'])
-    data[16:24] = (100_000).to_bytes(4, 'big') * 2
-    with pytest.raises(InvalidPredictionError, match=r'Found 100000x100000'):
-        decode_prediction(bytes(data), 'depth', (5, 7))
+        LABELS[task].from_png(data, (5, 7))

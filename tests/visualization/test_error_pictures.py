@@ -15,7 +15,7 @@ from mtl_plugins.lab.plots.analysis_pictures import (
 from mtl_plugins.lab.plots.curves import Curve, average
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, best_trade_offs, render_score_against_cost
 from mtl_plugins.lab.report.resources import RunCost, resource_table
-from mtl_plugins.labels.colours import INVALID
+from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization.confusion_picture import render_confusion_difference
 from mtl_plugins.visualization.plots import to_array

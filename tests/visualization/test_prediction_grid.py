@@ -5,7 +5,7 @@ import pytest
 
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.class_map import WRONG_CLASS
-from mtl_plugins.labels.colours import INVALID, colour_labels
+from mtl_plugins.labels.pictures import INVALID, colour_labels
 from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
 from tests.fake_miniscapes import LABELS
 

@@ -76,8 +76,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.conversion.converter import convert
-    from mtl_plugins.datasets.conversion.sources import open_source
+    from mtl_plugins.datasets.conversion import convert, open_source
     from mtl_plugins.utils.data_files import printable
 
     splits = dict(args.splits) if args.splits else None

@@ -15,7 +15,7 @@ from mtl_plugins.apis.inference.sources import DECODERS, Frame, read_frames
 from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, predict_in_tiles
 from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
-from mtl_plugins.datasets.transforms.resize import ResizeToCover
+from mtl_plugins.datasets.transforms.geometric import ResizeToCover
 from mtl_plugins.deployment.exported_runtimes import RUNTIMES, load_runtime
 from mtl_plugins.deployment.runtime import PROBABILITIES, Runtime, TorchRuntime
 from mtl_plugins.errors import ConfigError, DataError, UserError

@@ -11,7 +11,7 @@ from pathlib import Path, PurePath
 import cv2
 
 from mtl_plugins.datasets.coco.annotations import CocoImage, annotation_path, check_classes, read_json, select_instances
-from mtl_plugins.datasets.coco.object_crops import cut, find_crops
+from mtl_plugins.datasets.coco.datasets import cut, find_crops
 from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.utils.files import new_folder

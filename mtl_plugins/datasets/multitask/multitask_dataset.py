@@ -1,4 +1,4 @@
-"""Images with any labels, in files that follow templates."""
+"""Images with any labels, in files that follow templates; MiniScapes is one."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,6 +8,7 @@ from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, open_packed, warn_unused
 from mtl_plugins.errors import ArgumentError, CorruptFileError
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, miniscapes_labels, miniscapes_missing_labels
 from mtl_plugins.registry import DATASETS
 
 
@@ -84,3 +85,25 @@ class MultiTaskDataset(LabelledDataset):
             except CorruptFileError as error:
                 self.packed = None
                 warn_unused(Path(self.data_root, self.split, FOLDER_NAME), str(error))
+
+
+@DATASETS.register_module()
+class MiniScapesDataset(MultiTaskDataset):
+    """Images with semantic labels (Cityscapes' 19 classes, 255 = ignore) and 8-bit disparity codes (0 = no depth known).
+
+    Files: ``<data_root>/<split>/{rgb/<index>.jpg, semseg/<index>.png, depth/<index>.png}``; on request (``tasks``) also
+    ``normals/<index>.png`` and ``boundary/<index>.png``. A file ``<data_root>/dataset.json``, as ``convert_dataset.py``
+    writes it, may replace the labels (other classes, another range of depth) and say which of them samples may lack.
+
+    Arguments and errors are those of :class:`MultiTaskDataset`; ``tasks`` are ``('semseg', 'depth')`` by default.
+    """
+
+    default_tasks = MINISCAPES_TASKS
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        return config.get('labels') or miniscapes_labels(config.get('data_root'))
+
+    def list_files(self) -> SplitListing:
+        missing = (*self.layout['missing_labels'], *miniscapes_missing_labels(self.data_root))
+        return list_split(self.data_root, self.split, self.labels, **{**self.layout, 'missing_labels': missing})

@@ -1,11 +1,60 @@
-"""The last steps of a pipeline."""
+"""The first and the last steps of a pipeline: from paths to arrays, and from arrays to what a batch needs."""
 
 from collections.abc import Sequence
 
+import numpy as np
 from mmcv.transforms import BaseTransform
 
+from mtl_plugins.datasets.coco.annotations import annotated_orientation, rasterise
+from mtl_plugins.datasets.packing.packed import decode_sample
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.labels.decoding import decode_image, turn
 from mtl_plugins.registry import TRANSFORMS
+
+
+@TRANSFORMS.register_module()
+class LoadLabelledImage(BaseTransform):
+    """Decode the image and the labels that the data set names and has not taken from a packed folder.
+
+    Reads ``img_path``, ``label_paths`` and ``labels``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, the stored map of each label by the
+    key of its kind, ``ori_shape`` ``(H, W)`` and ``length_scale`` 1.0. Arrays already there are kept and may be read-only.
+
+    Raises:
+        DataError: If a file does not exist, is damaged, of another type or size, or holds an unknown class id.
+    """
+
+    def transform(self, results: dict) -> dict:
+        if 'img' not in results:
+            results.update(decode_sample(results['img_path'], results['label_paths'], results['labels']))
+        results['ori_shape'] = results['img'].shape[:2]
+        results['length_scale'] = 1.0
+        return results
+
+
+@TRANSFORMS.register_module()
+class LoadMiniScapes(LoadLabelledImage):
+    """:class:`LoadLabelledImage` by the name that configs of MiniScapes know."""
+
+
+@TRANSFORMS.register_module()
+class LoadCOCOSubset(BaseTransform):
+    """Decode the image and draw its objects.
+
+    Reads ``img_path``, ``img_size`` and ``objects``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, ``gt_seg_map`` ``(H, W)`` uint8 as
+    `rasterise` makes it, and ``ori_shape`` ``(H, W)``.
+
+    Raises:
+        DataError: If the image does not exist, is damaged or of another size, or an outline is damaged.
+    """
+
+    def transform(self, results: dict) -> dict:
+        path, size = results['img_path'], results['img_size']
+        results['img'] = decode_image(path)
+        orientation = annotated_orientation(results['img'], size, path)
+        label_map = rasterise(results.pop('objects'), size, path)
+        results['gt_seg_map'] = np.ascontiguousarray(turn(label_map, orientation))
+        results['ori_shape'] = results['img'].shape[:2]
+        return results
 
 
 @TRANSFORMS.register_module()

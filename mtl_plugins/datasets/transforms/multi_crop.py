@@ -1,4 +1,4 @@
-"""Several random views of one image, for learning without labels."""
+"""Views of one image, for learning without labels: several random ones, or its middle."""
 
 import math
 from collections.abc import Sequence
@@ -140,3 +140,31 @@ class MultiCrop(BaseTransform):
             if self.colour_jitter[k] > 0:
                 view = steps[k](view)
         return view
+
+
+@TRANSFORMS.register_module()
+class ResizeCrop(BaseTransform):
+    """The middle square of the image, resized. Nothing is random.
+
+    Adds ``views``: one uint8 array ``(size, size, 3)``.
+
+    Args:
+        size: Side of the view.
+
+    Raises:
+        ArgumentError: If ``size`` is not positive.
+    """
+
+    def __init__(self, size: int = 64):
+        if size < 1:
+            raise ArgumentError(f'`size` should be positive. Found {size}.')
+        self.size = size
+
+    def transform(self, results: dict) -> dict:
+        image = torch.from_numpy(results['img']).permute(2, 0, 1)
+        height, width = image.shape[1:]
+        side = min(height, width)
+        area = ((height - side) // 2, (width - side) // 2, side, side)
+        view = F.resized_crop(image, *area, size=[self.size, self.size], antialias=True)
+        results['views'] = [view.permute(1, 2, 0).contiguous().numpy()]
+        return results

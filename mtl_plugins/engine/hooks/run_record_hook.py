@@ -11,7 +11,7 @@ import torch
 from mmengine.dist import get_world_size, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
 
-from mtl_plugins.datasets.loading.fingerprint import fingerprint
+from mtl_plugins.datasets.loading.labelled_dataset import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.engine.state import is_training, unwrap
 from mtl_plugins.errors import ConfigError, UserError

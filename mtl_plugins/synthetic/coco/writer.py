@@ -9,7 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from mtl_plugins.datasets.coco.masks import import_pycocotools, pack_segmentation, to_mask
+from mtl_plugins.datasets.coco.annotations import import_pycocotools, pack_segmentation, to_mask
 from mtl_plugins.errors import DataError
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, SPLITS, Visible, render_picture
 from mtl_plugins.synthetic.generation import encode_jpeg, generating

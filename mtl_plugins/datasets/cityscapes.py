@@ -1,4 +1,4 @@
-"""Cityscapes in the layout of its official archives, and Synscapes."""
+"""Street scenes with the classes of Cityscapes: Cityscapes in the layout of its official archives, and Synscapes."""
 
 from collections.abc import Mapping
 from pathlib import Path

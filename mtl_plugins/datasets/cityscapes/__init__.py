@@ -1,1 +1,0 @@
-"""Street scenes with the classes of Cityscapes: Cityscapes itself and Synscapes."""

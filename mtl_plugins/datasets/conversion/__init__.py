@@ -1,1 +1,0 @@
-"""Other data sets turned into a folder of MiniScapes' layout."""
