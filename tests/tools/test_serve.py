@@ -451,7 +451,6 @@ def test_twice_the_capacity():
 
         with ThreadPoolExecutor(clients) as pool:
             answers = [answer for some in pool.map(client, range(clients)) for answer in some]
-        counted = ask(address, 'GET', '/metrics')[1].decode()
     # All are answered: with their own prediction, or with a word when to come again.
     assert len(answers) == clients * each
     served = [answer for answer in answers if answer[1] == 200]
@@ -463,15 +462,6 @@ def test_twice_the_capacity():
     assert all(headers['Retry-After'] == '1' for *_, headers in refused)
     # Those that waited together were predicted together, of one size.
     assert max(runtime.batches) > 1 and sum(runtime.batches) == len(served)
-    for line in (
-        f'mtl_requests_total{{status="200"}} {len(served)}',
-        f'mtl_requests_total{{status="503"}} {len(refused)}',
-        f'mtl_request_seconds_count {len(answers)}',
-        f'mtl_images_total {len(served)}',
-        f'mtl_batches_total {len(runtime.batches)}',
-        'mtl_queue_images 0',
-    ):
-        assert line in counted.splitlines(), counted
 
 
 def test_the_page_in_a_browser(visit, tmp_path):

@@ -1,4 +1,4 @@
-"""Serve a trained model over HTTP: a page to drop an image on, POST /predict, GET /health and /metrics."""
+"""Serve a trained model over HTTP: a page to drop an image on, POST /predict and GET /health."""
 
 import argparse
 import os

@@ -8,7 +8,6 @@ import logging
 import os
 import re
 import time
-from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -25,7 +24,7 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from mtl_plugins.apis.inference import MultiTaskInferencer, Prediction
@@ -83,7 +82,7 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
 
     ``POST /predict`` takes an image file as its body or as the file of a form and gives the side-by-side picture (PNG), or with
     ``?output=arrays`` the values by label (``.npz``). ``GET /`` is a page to drop an image on, ``/health`` says that the model is
-    there, ``/metrics`` counts in Prometheus' text format.
+    there.
 
     Args:
         inferencer: The model; its ``batch_size`` is the largest batch, its ``max_pixels`` that of a batch.
@@ -101,12 +100,15 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
 
     async def no_such_page(request: Request, error: HTTPException) -> JSONResponse:
         place = f'{request.method} {request.url.path[:80]}'
-        sentence = f'{place}: {error.detail}. There are GET /, /health, /metrics and POST /predict.'
+        sentence = f'{place}: {error.detail}. There are GET /, /health and POST /predict.'
         return JSONResponse(dict(error=sentence), error.status_code, headers=error.headers)
 
-    pages = {'/': service.page, '/health': service.health, '/metrics': service.metrics}
     app = Starlette(
-        routes=[*(Route(path, page) for path, page in pages.items()), Route('/predict', service.predict, methods=['POST'])],
+        routes=[
+            Route('/', service.page),
+            Route('/health', service.health),
+            Route('/predict', service.predict, methods=['POST']),
+        ],
         middleware=[Middleware(_KnownHosts, hosts={name.lower() for name in hosts})],
         exception_handlers={HTTPException: no_such_page},
         lifespan=lifespan,
@@ -116,15 +118,13 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
 
 
 class _Service:
-    """Answers of the application, and what it counts."""
+    """Answers of the application."""
 
     def __init__(self, inferencer: MultiTaskInferencer, limits: Limits) -> None:
         self.inferencer, self.limits = inferencer, limits
         self.batcher = Batcher(self._predict_batch, inferencer.batch_size, limits.queue, inferencer.max_pixels)
         self.uploads = Uploads(limits)
         self.headers = ThreadPoolExecutor(1, thread_name_prefix='headers')
-        self.answers: Counter[int] = Counter()
-        self.seconds = 0.0
 
     async def page(self, request: Request) -> HTMLResponse:
         labels = html.escape(', '.join(self.inferencer.labels))
@@ -134,42 +134,23 @@ class _Service:
     async def health(self, request: Request) -> JSONResponse:
         return JSONResponse(dict(status='ok', labels=list(self.inferencer.labels), waiting=self.batcher.waiting))
 
-    async def metrics(self, request: Request) -> PlainTextResponse:
-        lines = [
-            '# TYPE mtl_requests_total counter',
-            *(f'mtl_requests_total{{status="{status}"}} {number}' for status, number in sorted(self.answers.items())),
-            '# TYPE mtl_request_seconds summary',
-            f'mtl_request_seconds_sum {self.seconds:.6f}',
-            f'mtl_request_seconds_count {sum(self.answers.values())}',
-            '# TYPE mtl_batches_total counter',
-            f'mtl_batches_total {self.batcher.batches}',
-            '# TYPE mtl_images_total counter',
-            f'mtl_images_total {self.batcher.images}',
-            '# TYPE mtl_queue_images gauge',
-            f'mtl_queue_images {self.batcher.waiting}',
-        ]
-        return PlainTextResponse('\n'.join([*lines, '']), media_type='text/plain; version=0.0.4')
-
     async def predict(self, request: Request) -> Response:
-        start = time.perf_counter()
         try:
-            response = await self._answer(request, start + self.limits.seconds + self.limits.deadline)
+            return await self._answer(request)
         except ClientDisconnect:
-            # Nobody reads it; it is counted.
-            response = Response(status_code=499)
+            # Nobody reads it.
+            return Response(status_code=499)
         except HTTPException as error:
             headers = {'Retry-After': '1'} if error.status_code == 503 else {}
-            response = JSONResponse(dict(error=error.detail), error.status_code, headers=headers)
+            return JSONResponse(dict(error=error.detail), error.status_code, headers=headers)
         except Exception as error:
             # Of this batch alone; the server goes on.
             sentence = f'The model failed: {explain(error) or repr(error)}'
             _LOG.error(sentence, exc_info=error if os.environ.get(DEBUG_VARIABLE) == '1' else None)
-            response = JSONResponse(dict(error=sentence), 500)
-        self.answers[response.status_code] += 1
-        self.seconds += time.perf_counter() - start
-        return response
+            return JSONResponse(dict(error=sentence), 500)
 
-    async def _answer(self, request: Request, end: float) -> Response:
+    async def _answer(self, request: Request) -> Response:
+        end = time.perf_counter() + self.limits.seconds + self.limits.deadline
         unknown = [name for name in request.query_params if name != 'output']
         if unknown:
             raise HTTPException(422, f'The only parameter is `output`. Found {unknown[0][:40]!r}.')

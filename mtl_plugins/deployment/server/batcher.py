@@ -61,7 +61,6 @@ class Batcher:
         self.predict = predict
         self.batch_size, self.queue_size = batch_size, queue_size
         self.max_pixels = float('inf') if max_pixels is None else max_pixels
-        self.batches = self.images = 0
         self._jobs: list[_Job] = []
         # Pixels for which the smallest images go first.
         self._credit = 0
@@ -119,8 +118,6 @@ class Batcher:
 
     async def _work(self) -> None:
         while batch := self._take():
-            self.batches += 1
-            self.images += len(batch)
             images = [job.image for job in batch]
             try:
                 results = await asyncio.get_running_loop().run_in_executor(self._pool, self.predict, images)
