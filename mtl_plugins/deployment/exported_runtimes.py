@@ -1,22 +1,96 @@
-"""Exported files in ONNX Runtime, OpenVINO and PyTorch. A package is imported when a file asks for it."""
+"""Exported files: their description of themselves, and their runtimes in ONNX Runtime and OpenVINO."""
 
+import json
 from abc import ABC, abstractmethod
+from dataclasses import asdict, dataclass, field
 from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
+from torch import nn
 
-from mtl_plugins.deployment.description import INPUT, KEY, Description
-from mtl_plugins.deployment.runtime import Runtime, find_device
+from mtl_plugins.deployment.runtime import FLOATS, Runtime
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.checkpoint_io import find_damage
-from mtl_plugins.utils.data_files import shorten
+from mtl_plugins.labels.presets import build_label
+from mtl_plugins.utils.data_files import ANY, find_misfit, is_number, is_text, parse_json, shorten
 
 # Sizes that OpenVINO keeps compiled, which costs seconds and megabytes each.
 MOST_KEPT = 4
+# The key of ONNX' metadata and of OpenVINO's `rt_info`.
+KEY = 'mtl_plugins'
+FORMAT = 1
+# The name of the graph's input.
+INPUT = 'images'
+_FORM = dict(outputs=[dict(name=is_text)], labels={ANY: {}}, size=[is_number], batch=is_number, made={})
+
+
+@dataclass(frozen=True)
+class Description:
+    """Description of an exported file.
+
+    Attributes:
+        labels: Config of the kind of label of each output, by the name of the output, in their order.
+        precision: In which the network computes: ``'float32'``, ``'bfloat16'``, ``'float16'`` or ``'int8'``.
+        size: Height and width of the only images that it takes; None for any.
+        batch: The only number of images that it takes; None for any.
+        made: Where it comes from: config, checkpoint, versions.
+    """
+
+    labels: dict[str, dict[str, Any]]
+    precision: str = 'float32'
+    size: tuple[int, int] | None = None
+    batch: int | None = None
+    made: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Return the text in the file: the attributes, and ``outputs`` with kind, unit and classes for other programs."""
+        outputs = [
+            dict(name=name, kind=type(kind).__name__, unit=kind.unit, classes=list(getattr(kind, 'classes', ())) or None)
+            for name, kind in self.build_labels().items()
+        ]
+        return json.dumps(dict(format=FORMAT, outputs=outputs, **asdict(self)))
+
+    @classmethod
+    def from_json(cls, text: str | None, path: Any) -> 'Description':
+        """Read the description of the file ``path``, or raise `CorruptFileError`."""
+        try:
+            found = parse_json(text or '')
+            misfit = find_misfit(found, _FORM)
+            if misfit:
+                raise ValueError(misfit)
+            if found.pop('format') != FORMAT:
+                raise ValueError(f'another `format` than {FORMAT}')
+            # Of earlier files.
+            if found.pop('content', 'images') != 'images':
+                raise ValueError('a bare network')
+            found.pop('network_input', None)
+            outputs = found.pop('outputs')
+            # Objects of JSON keep their order, those of other writers may not.
+            found['labels'] = {output['name']: dict(found['labels'][output['name']]) for output in outputs}
+            found['size'] = tuple(found['size']) if found['size'] else None
+            description = cls(**found)
+            if description.precision not in (*FLOATS, 'int8') or not outputs:
+                raise ValueError('unknown precision, or no outputs')
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise CorruptFileError(
+                f"'{path}' should be written by tools/deployment/export.py, whose files describe themselves. Found no such "
+                f'description ({type(error).__name__}: {shorten(error)}).'
+            ) from error
+        return description
+
+    def build_labels(self) -> dict[str, LabelKind]:
+        """Build the kinds of the outputs; `ConfigError` if one is that of a plug-in which is not imported."""
+        return {name: build_label(name, config) for name, config in self.labels.items()}
+
+
+def describe(model: 'nn.Module', **attributes: Any) -> Description:
+    """Return the description of a :class:`MultiTaskSegmentor`, with the given attributes."""
+    configs = model.data_preprocessor.label_configs
+    # As JSON gives them back: lists for tuples, strings for keys.
+    labels = {name: json.loads(json.dumps(dict(configs[name]))) for name in model.label_names}
+    return Description(labels=labels, **attributes)
 
 
 class ExportedRuntime(Runtime, ABC):
@@ -151,63 +225,21 @@ class OpenVinoRuntime(ExportedRuntime):
         return {name: request.get_tensor(name).data.copy() for name in self.description.labels}
 
 
-class TorchExportRuntime(ExportedRuntime):
-    """``torch.export`` in PyTorch."""
-
-    def __init__(self, path: Path, device: str, threads: int | None) -> None:
-        from mtl_plugins.deployment.writing import quiet_exporter
-
-        self.device = find_device(device)
-        files = {KEY: ''}
-        damage = find_damage(path)
-        if damage:
-            raise CorruptFileError(f"'{path}' is corrupt: {damage}. Copy or export it again.")
-        try:
-            with quiet_exporter():
-                program = torch.export.load(path, extra_files=files)
-        except Exception as error:
-            raise CorruptFileError(
-                f"'{path}' cannot be loaded by torch {torch.__version__}: {str(error).splitlines()[0]}"
-            ) from error
-        self.description = Description.from_json(files[KEY], path)
-        if self.device.type != 'cpu':
-            from torch.export.passes import move_to_device_pass
-
-            program = move_to_device_pass(program, str(self.device))
-        if threads is not None:
-            torch.set_num_threads(threads)
-        self.function = program.module()
-
-    @torch.inference_mode()
-    def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        try:
-            values = self.function(torch.from_numpy(images).to(self.device))
-        except AssertionError as error:
-            # An equation of sizes that torch found while it traced the model.
-            raise ConfigError(
-                f'The graph should take images like those it was traced with, not as small. Found {images.shape} ({error}).'
-            ) from error
-        return {name: np.array(values[name].cpu().numpy()) for name in self.description.labels}
-
-
-RUNTIMES = {'.onnx': OnnxRuntime, '.xml': OpenVinoRuntime, '.pt2': TorchExportRuntime}
+RUNTIMES = {'.onnx': OnnxRuntime, '.xml': OpenVinoRuntime}
 
 
 def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None = None) -> ExportedRuntime:
-    """Load an exported file: ``.onnx``, ``.xml`` (OpenVINO) or ``.pt2`` (torch.export).
+    """Load an exported file, ``.onnx`` or ``.xml`` (OpenVINO), which runs no code.
 
     .. code-block:: python
 
         runtime = load_runtime('model.onnx', threads=2)
         values = runtime(images)
 
-    An ONNX file and OpenVINO's are data. A ``.pt2`` is not: torch runs code that a forged one holds, so open your own only.
-
     Args:
         path: The file.
-        device: ``'cpu'``; ``'cuda'`` and ``'cuda:1'`` for ``.onnx`` (with onnxruntime-gpu) and ``.pt2``; ``'gpu'``, one of Intel,
-            for ``.xml``.
-        threads: Of a call; as many as the runtime likes by default. For ``.pt2`` those of the whole process.
+        device: ``'cpu'``; for ``.onnx`` ``'cuda'`` and ``'cuda:1'`` (with onnxruntime-gpu); for ``.xml`` ``'gpu'``, one of Intel.
+        threads: Of a call; as many as the runtime likes by default.
 
     Raises:
         DataNotFoundError: If there is no such file.

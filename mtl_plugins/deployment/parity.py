@@ -11,8 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mtl_plugins.deployment.description import Description
-from mtl_plugins.deployment.exported_runtimes import ExportedRuntime
+from mtl_plugins.deployment.exported_runtimes import Description, ExportedRuntime
 from mtl_plugins.errors import UserError
 from mtl_plugins.loading import to_arrays
 

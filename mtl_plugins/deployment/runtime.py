@@ -7,13 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from mtl_plugins.deployment.description import FLOATS
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
 
+FLOATS = ('float32', 'bfloat16', 'float16')
 # Before the name of a class map, the key of the probabilities of its classes.
 PROBABILITIES = 'probabilities/'
 

@@ -79,7 +79,7 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
 
 
 def find_damage(path: str | os.PathLike) -> str | None:
-    """Return the first wrong checksum of an archive of ``torch.save`` or ``torch.export.save`` as a phrase, or None.
+    """Return the first wrong checksum of an archive of ``torch.save`` as a phrase, or None.
 
     torch itself reads flipped bits without a word. Files of other formats have no checksums.
     """

@@ -15,8 +15,9 @@ def checkpoint(tiny_config_file):
 
 
 def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
-    out = tmp_path / 'new/model.pt2'
-    arguments = (tiny_config_file, checkpoint, '--format', 'torch', '--out', out)
+    pytest.importorskip('onnxscript')
+    out = tmp_path / 'new/model.onnx'
+    arguments = (tiny_config_file, checkpoint, '--format', 'onnx', '--out', out)
     result = run_cli('deployment/export', *arguments, '--size', '32x64', '--batch-size', 1)
     assert result.code == 0, result.err
     assert result.out.count('1x32x64') == 6 and f'Wrote {out}' in result.out.replace('\n', '')
@@ -25,10 +26,7 @@ def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_con
     values = runtime(np.zeros((1, 32, 64, 3), np.uint8))
     assert {name: each.shape for name, each in values.items()} == dict(semseg=(1, 32, 64), depth=(1, 32, 64))
     assert len(runtime.description.made['checkpoint_sha256']) == 64
-    for precision, message in (('bfloat16', 'of onnx should be one of'), ('int8', '')):
-        form = ('--format', 'onnx') if message else ()
-        result = run_cli('deployment/export', *arguments, *form, '--precision', precision)
-        assert result.code == 1 and result.err.startswith('error: `--precision`') and message in result.err
+    run_cli('deployment/export', *arguments, '--precision', 'int8').check_refused('`--precision` of onnx should be one of')
 
 
 def test_runtimes_are_compared_without_data(run_cli, tiny_config_file, checkpoint, tmp_path):
@@ -42,5 +40,5 @@ def test_runtimes_are_compared_without_data(run_cli, tiny_config_file, checkpoin
     reference = document['runtimes']['eager float32']
     assert reference['times_as_fast']['value'] == 1 and reference['agreement'] == dict(semseg=1.0, depth=0.0)
     assert len(reference['milliseconds']['raw']) == 2 and reference['scores'] == {}
-    assert {'OpenVINO int8', 'ONNX Runtime int8'} <= set(document['left_out'])
+    assert set(document['left_out']) == {'OpenVINO int8'}
     assert 'OpenVINO int8 is left out: no data to calibrate with' in result.out and 'nowhere' in result.out

@@ -346,7 +346,7 @@ CHECKPOINTS = ('pickle', 'empty', *SAVED, *OTHER_KINDS)
 READERS_OF_CHECKPOINTS = {
     'inference': ('{checkpoint}', '{photo}', '--out', '{out}'),
     'test': ('{config}', '{checkpoint}', '--data-root', '{root}', '--work-dir', '{out}'),
-    'deployment/export': ('{config}', '{checkpoint}', '--format', 'torch', '--out', '{out}.pt2'),
+    'deployment/export': ('{config}', '{checkpoint}', '--format', 'onnx', '--out', '{out}.onnx'),
     'analysis_tools/show_bins': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
     'analysis_tools/show_classes': ('{config}', '{checkpoint}', '{photo}', '--out', '{out}.png'),
     'analysis_tools/analyse_errors': ('{config}', '{checkpoint}', '--data-root', '{root}', '--out', '{out}'),

@@ -8,7 +8,7 @@ import pytest
 
 from mtl_plugins import registry
 from mtl_plugins.config.stored_config import recorded_config, restrict
-from mtl_plugins.deployment.description import Description
+from mtl_plugins.deployment.exported_runtimes import Description
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.labels.presets import build_label, miniscapes_labels
 from mtl_plugins.records.record import RunRecord

@@ -1,4 +1,4 @@
-"""Export a trained model as ONNX, OpenVINO or torch.export, proved to compute the same."""
+"""Export a trained model as ONNX or OpenVINO, proved to compute the same."""
 
 import argparse
 import sys
@@ -16,8 +16,8 @@ def parse_args() -> argparse.Namespace:
     )
     parser.add_argument('config', help='config file that the checkpoint was trained with')
     parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--format', choices=['onnx', 'torch', 'openvino'], required=True, help='what to write')
-    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the file: .onnx, .pt2 or .xml')
+    parser.add_argument('--format', choices=['onnx', 'openvino'], required=True, help='what to write')
+    parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the file: .onnx or .xml')
     parser.add_argument(
         '--precision',
         choices=['float32', 'bfloat16', 'float16', 'int8'],
@@ -39,10 +39,9 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.deployment.description import describe
-    from mtl_plugins.deployment.export import export, load_calibration, provenance
+    from mtl_plugins.deployment.export import SUFFIXES, check_format, export, load_calibration, provenance
+    from mtl_plugins.deployment.exported_runtimes import describe
     from mtl_plugins.deployment.parity import print_parity
-    from mtl_plugins.deployment.writing import SUFFIXES, check_format
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.loading import load_model
 

@@ -71,7 +71,7 @@ class MultiTaskInferencer:
             metres = prediction.values['depth']
 
     Args:
-        model: A checkpoint; an exported model (``.onnx``, ``.xml``, ``.pt2``); or a :class:`Runtime`.
+        model: A checkpoint; an exported model (``.onnx``, ``.xml``); or a :class:`Runtime`.
         config: The config of the checkpoint, a file which is run. By default the one stored inside or beside the checkpoint,
             which is only read, see :func:`find_config`.
         cfg_options: Overrides of ``config`` by dotted key.

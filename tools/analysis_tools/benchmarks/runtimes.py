@@ -11,11 +11,10 @@ from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
-from mtl_plugins.deployment.description import describe
-from mtl_plugins.deployment.export import load_calibration, score
+from mtl_plugins.deployment.export import SUFFIXES, load_calibration, score, write
+from mtl_plugins.deployment.exported_runtimes import describe
 from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.runtime import TorchRuntime
-from mtl_plugins.deployment.writing import SUFFIXES, write
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.tables import Table, to_plain
@@ -65,9 +64,7 @@ def benchmark(
             'eager bfloat16': lambda: TorchRuntime(model, device='cpu', precision='bfloat16'),
             'torch.compile float32': lambda: TorchRuntime(model, device='cpu', compiled=True),
             'torch.compile bfloat16': lambda: TorchRuntime(model, device='cpu', precision='bfloat16', compiled=True),
-            'torch.export float32': lambda: export('torch', 'float32'),
             'ONNX Runtime float32': lambda: export('onnx', 'float32'),
-            'ONNX Runtime int8': lambda: export('onnx', 'int8'),
             'OpenVINO float32': lambda: export('openvino', 'float32'),
             'OpenVINO bfloat16': lambda: export('openvino', 'bfloat16'),
             'OpenVINO int8': lambda: export('openvino', 'int8'),
