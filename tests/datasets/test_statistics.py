@@ -35,33 +35,24 @@ def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, cap
     root = write_fake_miniscapes(tmp_path / 'data')
     assert not run_tool(monkeypatch, 'compute_statistics.py', root, '--json', tmp_path / 'out.json')
     summary = json.loads((tmp_path / 'out.json').read_text())
-    train = root / 'train'
-    images = np.stack([np.array(Image.open(train / 'rgb' / f'{i}.jpg')) for i in range(4)]).astype(np.float64)
-    labels = np.stack([np.array(Image.open(train / 'semseg' / f'{i}.png')) for i in range(4)])
-    codes = np.stack([np.array(Image.open(train / 'depth' / f'{i}.png')) for i in range(4)]).astype(np.float64)
-
+    files = ('rgb/{}.jpg', 'semseg/{}.png', 'depth/{}.png')
+    images, labels, codes = (np.stack([Image.open(root / 'train' / name.format(i)) for i in range(4)]) for name in files)
     assert summary['num_images'] == 4
     # PIL's JPEG decoder may round differently from OpenCV's.
     np.testing.assert_allclose(summary['rgb']['mean'], images.mean((0, 1, 2)), atol=0.2)
     np.testing.assert_allclose(summary['rgb']['std_unit'], images.std((0, 1, 2)) / 255, atol=1e-3)
-
-    metres = 1 / (1 / 300 + (codes[codes > 0] - 1) / 254 * (1 / 4 - 1 / 300))
+    metres = 1 / (1 / 300 + (codes[codes > 0].astype(float) - 1) / 254 * (1 / 4 - 1 / 300))
     for name, values in dict(metres=metres, log=np.log(metres), inverse=1 / metres).items():
         np.testing.assert_allclose(summary['depth'][name]['mean'], values.mean(), rtol=1e-12)
         np.testing.assert_allclose(summary['depth'][name]['std'], values.std(), rtol=1e-12)
     assert summary['depth']['invalid_share'] == pytest.approx((codes == 0).mean(), abs=1e-15)
-
     valid = labels[labels != 255]
     assert list(summary['semseg']['frequencies']) == list(CLASSES)
-    np.testing.assert_allclose(
-        list(summary['semseg']['frequencies'].values()), [(valid == c).mean() for c in range(19)], rtol=1e-12
-    )
-    assert summary['semseg']['ignored_share'] == pytest.approx((labels == 255).mean(), abs=1e-15)
-
     shares = np.array(list(summary['semseg']['frequencies'].values()))
+    np.testing.assert_allclose(shares, [(valid == c).mean() for c in range(19)], rtol=1e-12)
+    assert summary['semseg']['ignored_share'] == pytest.approx((labels == 255).mean(), abs=1e-15)
     weights = 1 / np.log(1.1 + shares)
     assert summary['semseg']['class_weight'] == pytest.approx(weights / (weights * shares).sum(), abs=0.0051)
-
     table = capsys.readouterr().out
     assert f'{metres.mean():.6f}' in table and 'semseg, bicycle' in table
     printed = json.loads(table.split('class_weight')[1].split()[0])
@@ -148,12 +139,7 @@ def test_what_classes_a_split_holds(tmp_path, label, values, line, doubt):
     ('options', 'values', 'line', 'doubt'),
     [
         ({}, [5, 10, 20, 0], '5 .. 20 m, median 10 m; 25.0 % unknown', None),
-        (
-            {},
-            [2000, 2400, 3000, 2400],
-            '2000 .. 3007 m, median 2392 m',
-            '100 % of the known depth is beyond `depth_range`',
-        ),
+        ({}, [2000, 2400, 3000, 2400], '2000 .. 3007 m, median 2392 m', '100 % of the known depth is beyond `depth_range`'),
         ({}, [2000, 2400, 3000, 2400], 'median', '`scale`, 1, is the metres per unit of the files, 0.001 for millimetres'),
         (dict(scale=0.001, depth_range=[0.5, 10]), [2000, 2400, 3000, 2400], '2 .. 3 m, median 2.4 m', None),
         ({}, [0.2, 0.5, 0.9, 1], 'median', 'beyond `depth_range`, 4 .. 300 m'),

@@ -1,4 +1,4 @@
-"""Pictures of errors mean what their legends say: signs, empty groups, order, and what no cheaper run beats."""
+"""Pictures of predictions, errors, bins and costs mean what their legends say."""
 
 from pathlib import Path
 
@@ -15,10 +15,15 @@ from mtl_plugins.lab.plots.analysis_pictures import (
 from mtl_plugins.lab.plots.curves import Curve, average
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, best_trade_offs, render_score_against_cost
 from mtl_plugins.lab.report.resources import RunCost, resource_table
+from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
+from mtl_plugins.labels.class_map import WRONG_CLASS
 from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.visualization.confusion_picture import render_confusion_difference
+from mtl_plugins.visualization import bins
+from mtl_plugins.visualization.bins import render_bins, shares
+from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
+from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
 
 LABELS = build_labels(MINISCAPES_LABELS)
 FIRST, SECOND = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)
@@ -147,3 +152,88 @@ def test_the_table_of_costs_leaves_out_what_no_run_knows():
     table = resource_table([run, other], 'mIoU', 'mIoU')
     assert table.titles == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
     assert table.rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]
+
+
+def test_a_larger_share_is_drawn_darker_and_an_empty_row_grey():
+    matrix = np.diag([100, 100, 0])
+    matrix[0, 1] = 100
+    picture = to_array(render_confusion_matrix(matrix, ['road', 'sky', 'car'])).astype(int)
+    full, half = np.array([8, 48, 107]), np.array([106, 174, 214])
+    areas = [(np.abs(picture - colour).max(-1) <= 6).sum() for colour in (full, half, (226, 228, 230))]
+    # One cell of 100 % (beside the end of the colour bar), two of 50 %, three of a label without pixels.
+    assert areas[0] > 300 and 1.5 < areas[1] / areas[0] < 2.6 and 2.2 < areas[2] / areas[0] < 4
+
+
+def test_any_number_of_classes_is_drawn():
+    generator = np.random.default_rng(0)
+    for classes in (CLASSES, [f'class {index}' for index in range(40)], ['one']):
+        matrix = generator.integers(0, 10**6, (len(classes), len(classes)))
+        picture = to_array(render_confusion_matrix(matrix, classes, title='validation'))
+        assert picture.dtype == np.uint8 and picture.std() > 10
+
+
+@pytest.mark.parametrize('matrix', [np.zeros((2, 3), int), np.zeros((2, 2), int), np.full((3, 3), -1)])
+def test_what_is_no_confusion_matrix_is_refused(matrix):
+    with pytest.raises(ValueError, match='`matrix` should'):
+        render_confusion_matrix(matrix, ['road', 'sky', 'car'])
+
+
+BINS = np.array([5.0, 6.0, 40.0, 200.0])
+
+
+def test_shares_are_per_cent_and_outer_cells_take_what_lies_beyond():
+    np.testing.assert_allclose(shares(np.array([0.5, 2.0, 50.0, 1000.0]), np.array([1.0, 10.0, 100.0])), [50, 50])
+
+
+def test_unlabelled_pixels_count_in_no_histogram(monkeypatch):
+    seen = []
+    monkeypatch.setattr(bins, 'shares', lambda values, edges: seen.append(np.sort(values)) or shares(values, edges))
+    label, predicted = np.array([[0.0, 8.0]]), np.array([[70.0, 9.0]])
+    row = dict(image=np.zeros((1, 2, 3), np.uint8), label=label, prediction=predicted, bins=BINS)
+    render_bins([row], LABELS['depth'], (4.0, 300.0))
+    np.testing.assert_array_equal(seen[0], [8.0])
+    np.testing.assert_array_equal(seen[1], [9.0])
+    np.testing.assert_array_equal(seen[2], BINS)
+
+
+def test_samples_lie_beside_each_other_and_wrap_after_three():
+    row = dict(image=np.zeros((16, 32, 3), np.uint8), prediction=np.full((16, 32), 9.0), bins=BINS)
+    one, four = (render_bins([row] * count, LABELS['depth'], (4.0, 300.0)).shape for count in (1, 4))
+    assert four[:2] == (2 * one[0], 3 * one[1])
+
+
+def test_labels_have_the_colours_of_cityscapes_and_ignored_pixels_are_black():
+    picture = LABELS['semseg'].colour(np.array([[0, 13, 255]], np.uint8))
+    assert [tuple(pixel) for pixel in picture[0]] == [PALETTE[0], PALETTE[13], (0, 0, 0)]
+
+
+def test_nearer_is_brighter_on_a_logarithmic_scale_and_unknown_depth_is_grey():
+    brightness = LABELS['depth'].colour(np.array([[4.0, 34.64, 300.0, 0.0]]))[0].astype(float)
+    assert tuple(brightness[3]) == INVALID
+    near, middle, far = brightness[:3].mean(1)
+    assert near > middle > far
+    # The geometric mean of the range is its middle on a log scale.
+    np.testing.assert_array_equal(brightness[1], LABELS['depth'].colour(np.sqrt([[4.0 * 300.0]]))[0, 0])
+
+
+def test_errors_show_wrong_classes_over_depth_and_nothing_where_there_is_no_label():
+    labels, predicted = np.array([[3, 3, 255, 255]], np.uint8), np.array([[3, 4, 4, 4]], np.uint8)
+    depth, predicted_depth = np.array([[10.0, 10.0, 10.0, 0.0]]), np.array([[10.0, 10.0, 20.0, 5.0]])
+    row = dict(labels=dict(semseg=labels, depth=depth), predictions=dict(semseg=predicted, depth=predicted_depth))
+    picture = error_picture(row, LABELS)[0]
+    assert tuple(picture[1]) == WRONG_CLASS
+    assert tuple(picture[3]) == INVALID
+    assert picture[0].sum() < 20 < 600 < picture[2].sum()
+
+
+@pytest.mark.parametrize('tasks', [('semseg', 'depth'), ('semseg',), ('depth',), ()])
+def test_the_grid_has_the_columns_of_its_tasks_and_one_row_per_sample(tasks):
+    labels = dict(semseg=np.zeros((32, 64), np.uint8), depth=np.full((32, 64), 5.0))
+    predictions = dict(semseg=np.ones((32, 64), np.uint8), depth=np.full((32, 64), 9.0))
+    row = dict(image=np.full((32, 64, 3), 200, np.uint8))
+    row |= dict(labels={task: labels[task] for task in tasks}, predictions={task: predictions[task] for task in tasks})
+    one, two = (render_prediction_grid(rows, LABELS, tile_width=100) for rows in ([row], [row, row]))
+    columns = 1 + 2 * len(tasks) + bool(tasks)
+    assert one.shape[1] == 4 + columns * 104 and one.dtype == np.uint8
+    assert two.shape[0] - one.shape[0] == 54
+    assert tuple(one[40, 50]) == (200, 200, 200)
