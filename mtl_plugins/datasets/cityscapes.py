@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
@@ -16,18 +17,34 @@ DEPTH_RANGE = (3.5, 300.0)
 SPLITS = dict(train=(1, 20_000), val=(20_001, 22_500), test=(22_501, 25_000))
 
 
-def class_label(num_classes: int, path: str) -> dict[str, Any]:
-    """Config of the class map with 19 classes or 7 categories."""
-    if num_classes not in (len(CLASSES), len(CATEGORIES)):
-        raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
-    fine = num_classes == len(CLASSES)
-    classes, colours = (CLASSES, PALETTE) if fine else (CATEGORIES, CATEGORY_PALETTE)
-    mapping = dict(zip(LABEL_IDS, range(num_classes) if fine else CATEGORY_OF, strict=True))
-    return dict(type='ClassMap', classes=classes, palette=[list(colour) for colour in colours], path=path, mapping=mapping)
+class _CityscapesClasses(MultiTaskDataset):
+    """Data with the label ids of Cityscapes, read as its classes or categories, and with depth."""
+
+    class_path: str
+    depth: Mapping[str, Any]
+
+    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
+        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
+        super().__init__(data_root, split, **kwargs)
+        self.check_used('semseg', 'num_classes', num_classes != 19)
+
+    @classmethod
+    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
+        if config.get('labels'):
+            return config['labels']
+        num_classes = config.get('num_classes', 19)
+        if num_classes not in (len(CLASSES), len(CATEGORIES)):
+            raise ArgumentError(f'`num_classes` should be 19 (classes) or 7 (categories). Found {num_classes!r}.')
+        fine = num_classes == len(CLASSES)
+        classes, colours = (CLASSES, PALETTE) if fine else (CATEGORIES, CATEGORY_PALETTE)
+        mapping = dict(zip(LABEL_IDS, range(num_classes) if fine else CATEGORY_OF, strict=True))
+        palette = [list(colour) for colour in colours]
+        semseg = dict(type='ClassMap', classes=classes, palette=palette, path=cls.class_path, mapping=mapping)
+        return dict(semseg=semseg, depth=dict(type='DepthMap', **cls.depth, within_range=True))
 
 
 @DATASETS.register_module()
-class CityscapesDataset(MultiTaskDataset):
+class CityscapesDataset(_CityscapesClasses):
     """Street scenes with classes and depth from stereo (arXiv 1604.01685), 1024x2048, as the official archives unpack.
 
     Files, ``{stem}`` being ``{city}/{city}_{sequence}_{frame}``:
@@ -50,29 +67,19 @@ class CityscapesDataset(MultiTaskDataset):
 
     default_image = 'leftImg8bit/{split}/{stem}_leftImg8bit.png'
     default_stem = '[^/]+/[^/]+'
-
-    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
-        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
-        super().__init__(data_root, split, **kwargs)
-        self.check_used('semseg', 'num_classes', num_classes != 19)
-
-    @classmethod
-    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        return config.get('labels') or dict(
-            semseg=class_label(config.get('num_classes', 19), 'gtFine/{split}/{stem}_gtFine_labelIds.png'),
-            depth=dict(
-                type='DepthMap',
-                encoding='disparity',
-                path='disparity/{split}/{stem}_disparity.png',
-                camera='camera/{split}/{stem}_camera.json',
-                depth_range=DEPTH_RANGE,
-                within_range=True,
-            ),
+    class_path = 'gtFine/{split}/{stem}_gtFine_labelIds.png'
+    depth = MappingProxyType(
+        dict(
+            encoding='disparity',
+            path='disparity/{split}/{stem}_disparity.png',
+            camera='camera/{split}/{stem}_camera.json',
+            depth_range=DEPTH_RANGE,
         )
+    )
 
 
 @DATASETS.register_module()
-class SynscapesDataset(MultiTaskDataset):
+class SynscapesDataset(_CityscapesClasses):
     """25,000 rendered street scenes with classes and depth (arXiv 1810.08705), 720x1440.
 
     Files: ``img/rgb/<index>.png``, ``img/class/<index>.png`` with Cityscapes' label ids, and ``img/depth/<index>.exr``, planar
@@ -91,20 +98,13 @@ class SynscapesDataset(MultiTaskDataset):
     """
 
     default_image = 'img/rgb/{stem}.png'
+    class_path = 'img/class/{stem}.png'
+    depth = MappingProxyType(dict(encoding='metres', path='img/depth/{stem}.exr'))
 
-    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 19, **kwargs: Any):
+    def __init__(self, data_root: str | Path, split: str = 'train', **kwargs: Any):
         if kwargs.get('split_file') is None and split not in SPLITS:
             raise ArgumentError(f'`split` should be one of {list(SPLITS)}, or have a `split_file`. Found {split!r}.')
-        kwargs['labels'] = self.offered_labels(dict(kwargs, num_classes=num_classes))
         super().__init__(data_root, split, **kwargs)
-        self.check_used('semseg', 'num_classes', num_classes != 19)
-
-    @classmethod
-    def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        return config.get('labels') or dict(
-            semseg=class_label(config.get('num_classes', 19), 'img/class/{stem}.png'),
-            depth=dict(type='DepthMap', encoding='metres', path='img/depth/{stem}.exr', within_range=True),
-        )
 
     def list_files(self) -> SplitListing:
         first, last = SPLITS.get(self.split, (0, 0))

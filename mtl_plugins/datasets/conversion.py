@@ -15,7 +15,7 @@ import numpy as np
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.nyuv2 import IMAGES, NYUv2MatDataset
 from mtl_plugins.datasets.packing.packed import Sample
-from mtl_plugins.errors import ArgumentError, ConfigError, DataError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, DataError, DataNotFoundError, check_choice
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import DESCRIPTION, build_label, build_labels
 from mtl_plugins.registry import DATASETS
@@ -50,8 +50,7 @@ def open_source(
     Raises:
         UserError: If an argument does not suit the kind, or there is no split, or not the one that was named.
     """
-    if kind not in KINDS:
-        raise ArgumentError(f'`kind` should be one of {list(KINDS)}. Found {kind!r}.')
+    check_choice('kind', kind, list(KINDS))
     if labels_file is not None and kind != FOLDERS:
         raise ConfigError(f'A labels file describes the kind `{FOLDERS}`; the labels of {kind} are known.')
     root = Path(root)
@@ -226,7 +225,12 @@ def convert(
     if size is not None and min(size) < 1:
         raise ArgumentError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')
     labels = _plain_labels(datasets.values(), depth_range)
-    present = {name: _present_labels(dataset) for name, dataset in datasets.items()}
+    present = {}
+    for split, dataset in datasets.items():
+        infos = (dataset.get_data_info(position) for position in range(len(dataset)))
+        # Data sets without a file per label say nothing about labels here, and have them.
+        found = {name for info in infos for name in info.get('label_paths', dataset.labels)}
+        present[split] = [name for name in dataset.labels if name in found]
     for name, dataset in datasets.items():
         if not present[name] and name != 'test':
             templates = [kind.templates[0].replace('{name}', label) for label, kind in dataset.labels.items()]
@@ -263,15 +267,6 @@ def _plain_labels(datasets: Iterable[LabelledDataset], depth_range: Sequence[flo
         for config in ranged:
             config['depth_range'] = depth_range
     return {name: build_label(name, config) for name, config in configs.items()}
-
-
-def _present_labels(dataset: LabelledDataset) -> list[str]:
-    """Names of the labels that at least one sample has."""
-    found: set[str] = set()
-    for position in range(len(dataset)):
-        # Data sets without a file per label say nothing about labels here, and have them.
-        found.update(dataset.get_data_info(position).get('label_paths', dataset.labels))
-    return [name for name in dataset.labels if name in found]
 
 
 def _label_folder(folder: Path, split: str, label: str) -> Path:

@@ -10,10 +10,10 @@ import numpy as np
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
+from mtl_plugins.labels.decoding import refusing
 from mtl_plugins.registry import DATASETS
-from mtl_plugins.utils.data_files import shorten
 
 # In the order of Gupta et al. (CVPR 2013, `classMapping40.mat`), whose numbers start at 1.
 # fmt: off
@@ -158,8 +158,7 @@ class NYUv2MatDataset(LabelledDataset):
     def __init__(
         self, data_root: str | Path, split: str = 'train', num_classes: int = 40, raw_depth: bool = False, **kwargs: Any
     ):
-        if split not in SPLIT_KEYS:
-            raise ArgumentError(f'`split` should be one of {list(SPLIT_KEYS)}. Found {split!r}.')
+        check_choice('split', split, list(SPLIT_KEYS))
         self.split = split
         self.num_classes = num_classes
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
@@ -230,11 +229,8 @@ def read_mat(path: Path, key: str) -> np.ndarray:
         raise DataNotFoundError(
             f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
         )
-    try:
+    with refusing(f"'{path}' cannot be read as a MATLAB file"):
         content = loadmat(path, variable_names=[key])
-    except Exception as error:
-        # SciPy has many ways to say no to what someone made up.
-        raise CorruptFileError(f"'{path}' cannot be read as a MATLAB file: {shorten(error)}") from error
     if key not in content:
         names = sorted(name for name, *_ in whosmat(path))
         raise CorruptFileError(f"'{path}' should hold `{key}`. Found {names}.")

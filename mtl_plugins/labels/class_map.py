@@ -12,7 +12,7 @@ from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import MANY, LabelKind
-from mtl_plugins.labels.pictures import INVALID, Entry, colour_labels, legend_of, make_palette
+from mtl_plugins.labels.pictures import INVALID, Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
 from mtl_plugins.utils.data_files import printable, shorten
 
@@ -20,6 +20,12 @@ WRONG_CLASS = (0, 200, 220)
 MOST_IDS = 2**26
 # Classes whose shares a line names.
 SHOWN = 6
+
+
+def make_palette(num_classes: int) -> list[list[int]]:
+    """RGB colours that differ: class 0 black, the bits of the others spread over the channels, as PASCAL VOC does."""
+    bits = [[number >> bit & 1 for bit in range(8)] for number in range(num_classes)]
+    return [[sum(row[k + channel] << (7 - k // 3) for k in range(0, 8 - channel, 3)) for channel in range(3)] for row in bits]
 
 
 def _percent(share: float) -> str:
@@ -97,15 +103,12 @@ class ClassMap(LabelKind):
         # A table of all ids up to the largest.
         if max(self.mapping or [0]) > MOST_IDS:
             raise ArgumentError(f'`mapping` of {name} should map ids up to {MOST_IDS}. Found {max(self.mapping)}.')
-        self._mapped = self._ids_to_classes() if self.mapping is not None else None
-
-    def _ids_to_classes(self) -> np.ndarray:
-        size = max([255, *self.mapping]) + 1
-        table = np.full(size, IGNORE_LABEL, np.uint8)
-        for old, new in self.mapping.items():
-            if old >= 0:
-                table[old] = new if new >= 0 else IGNORE_LABEL
-        return table
+        self._mapped = None
+        if self.mapping is not None:
+            self._mapped = np.full(max([255, *self.mapping]) + 1, IGNORE_LABEL, np.uint8)
+            for old, new in self.mapping.items():
+                if old >= 0:
+                    self._mapped[old] = new if new >= 0 else IGNORE_LABEL
 
     def decoding(self) -> dict[str, Any]:
         return {key: value for key, value in super().decoding().items() if key != 'palette'}
@@ -218,11 +221,20 @@ class ClassMap(LabelKind):
             rows.append((f'{self.name}, class_weight', str(summary['class_weight']).replace(' ', '')))
         return [*super().summary_rows(summary), *rows]
 
+    def _ignored_colour(self) -> tuple[int, int, int]:
+        """Black, or a pale yellow where black is a class."""
+        return (224, 224, 192) if [0, 0, 0] in self.palette else (0, 0, 0)
+
     def colour(self, values: np.ndarray) -> np.ndarray:
-        return colour_labels(values, self.palette)
+        table = np.full((256, 3), self._ignored_colour(), np.uint8)
+        table[: len(self.palette)] = self.palette
+        return table[values]
 
     def legend(self) -> list[Entry]:
-        return legend_of(self.classes, self.palette)
+        """Names and colours of the classes; that of ignored pixels too, unless it is plain black."""
+        entries = [(name, tuple(colour)) for name, colour in zip(self.classes, self.palette, strict=True)]
+        ignored = self._ignored_colour()
+        return entries if ignored == (0, 0, 0) else [*entries, ('ignored', ignored)]
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         picture[(values != IGNORE_LABEL) & (values != prediction)] = WRONG_CLASS

@@ -4,21 +4,18 @@ import io
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import PurePath
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.labels.png_codec import COLOUR_TYPES, END, GREY, PALETTE, RGB, SIGNATURE, read_header
 from mtl_plugins.utils.data_files import open_regular, shorten
-
-if TYPE_CHECKING:
-    from mtl_plugins.labels.label_kind import LabelKind
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 # Neither a byte of pixel data nor a restart within it.
@@ -51,7 +48,7 @@ IMAGE_SUFFIXES = ('.jpg', '.jpeg', '.jpe', '.jfif', '.png', '.webp', '.bmp', '.t
 _ORIENTATION = 0x0112
 # Quarter turns to the left that make an image upright, and whether it is mirrored afterwards, by its EXIF orientation; those that
 # keep its size as well would change no size by which labels are told apart.
-_TURNS = {5: (-1, True), 6: (-1, False), 7: (1, True), 8: (1, False)}
+QUARTER_TURNS = {5: (-1, True), 6: (-1, False), 7: (1, True), 8: (1, False)}
 # 16384x16384: of the data sets that are known, none has images a tenth as large.
 _MAX_PIXELS = 2**28
 _MAX_ARRAY_BYTES = 2**30
@@ -157,29 +154,17 @@ def _exif_orientation(data: bytes) -> int:
     return found if found in range(1, 9) else 1
 
 
-def is_quarter_turn(orientation: int) -> bool:
-    """Return True if an EXIF orientation exchanges height and width."""
-    return orientation in _TURNS
-
-
 def turn(array: np.ndarray, orientation: int) -> np.ndarray:
     """Turn an array ``(H, W, ...)`` in the orientation of the file upright; only quarter turns move anything."""
-    turns, mirrored = _TURNS.get(orientation, (0, False))
+    turns, mirrored = QUARTER_TURNS.get(orientation, (0, False))
     array = np.rot90(array, turns)
     return array[:, ::-1] if mirrored else array
 
 
 def turn_back(array: np.ndarray, orientation: int) -> np.ndarray:
     """The inverse of :func:`turn`."""
-    turns, mirrored = _TURNS.get(orientation, (0, False))
+    turns, mirrored = QUARTER_TURNS.get(orientation, (0, False))
     return np.rot90(array[:, ::-1] if mirrored else array, -turns)
-
-
-def decode_turned(kind: 'LabelKind', paths: Sequence[str], size: Size, orientation: int) -> np.ndarray:
-    """Return the upright stored map, ``size`` large, of a label stored as its image is before EXIF turns it."""
-    turns, mirrored = _TURNS[orientation]
-    stored = turn(kind.decode(*paths, size=size[::-1]), orientation)
-    return kind.move(np.ascontiguousarray(stored), mirrored, 90.0 * turns)
 
 
 def is_array(path: str) -> bool:
@@ -217,7 +202,8 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     if colour_type == PALETTE and bit_depth == 8:
         return _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == PALETTE:
-        return _decode_with_pil(data, 'label', path)
+        with refusing(f"The label '{path}' cannot be decoded"), Image.open(io.BytesIO(data)) as image:
+            return np.array(image)
     found = f'{bit_depth}-bit {COLOUR_TYPES.get(colour_type, "data")}'
     raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
 
@@ -257,16 +243,6 @@ def read_vectors(path: str, what: str) -> np.ndarray:
     return array.astype(np.float32)
 
 
-def check_same_size(image: np.ndarray, label: np.ndarray, image_path: str, label_path: str) -> None:
-    """Raise `CorruptFileError` if a label map does not cover its image pixel by pixel."""
-    if image.shape[:2] != label.shape[:2]:
-        sizes = [f'{width}x{height}' for height, width in (image.shape[:2], label.shape[:2])]
-        raise CorruptFileError(
-            f"The image '{image_path}' and its label '{label_path}' should have the same size (width x height). "
-            f'Found {sizes[0]} and {sizes[1]}.'
-        )
-
-
 def _content(data: bytes) -> str:
     """Name the kind of a file by its first bytes."""
     kind = next((kind for start, kind in _CONTENTS.items() if data.lstrip(b'\r\n ').startswith(start)), 'other content')
@@ -284,12 +260,23 @@ def read_bytes(path: str) -> bytes:
         raise CorruptFileError(f"The file '{path}' cannot be read: {error.strerror}.") from error
 
 
+@contextmanager
+def refusing(sentence: str) -> Iterator[None]:
+    """Raise `CorruptFileError` for whatever a library says: they have many ways to say no to a file that someone made up."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise CorruptFileError(f'{sentence}: {shorten(error)}') from error
+
+
 def _read_array(path: str, what: str) -> np.ndarray:
     data = read_bytes(path)
     if not data.startswith((_NPY_START, b'PK')):
         # NumPy takes it for a pickle.
         raise CorruptFileError(f"The {what} '{path}' should be a NumPy file. Found {_content(data)}.")
-    try:
+    with refusing(f"The {what} '{path}' cannot be read"):
         if zipfile.is_zipfile(io.BytesIO(data)):
             members = zipfile.ZipFile(io.BytesIO(data)).infolist()
             # Before anything is unpacked.
@@ -300,11 +287,6 @@ def _read_array(path: str, what: str) -> np.ndarray:
         array = loaded if isinstance(loaded, np.ndarray) else loaded[loaded.files[0]]
         if not isinstance(array, np.ndarray):
             raise ValueError('its one file is no array')
-    except CorruptFileError:
-        raise
-    except Exception as error:
-        # NumPy, zipfile and zlib have many ways to say no to what someone made up.
-        raise CorruptFileError(f"The {what} '{path}' cannot be read: {shorten(error)}") from error
     if array.dtype.kind not in 'buif':
         raise CorruptFileError(f"The {what} '{path}' should hold numbers. Found {array.dtype}.")
     return array
@@ -317,16 +299,12 @@ def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
         import OpenEXR
     except ImportError:
         raise ConfigError(f"Reading '{path}' needs the package OpenEXR. Run: pip install mtl_plugins[exr]") from None
-    try:
+    with refusing(f"The {what} '{path}' cannot be decoded"):
         with OpenEXR.File(path, header_only=True) as file:
             (left, top), (right, bottom) = file.header()['dataWindow']
         _check_size(int(right) - int(left) + 1, int(bottom) - int(top) + 1, what, path)
         with OpenEXR.File(path, separate_channels=True) as file:
             channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
-    except CorruptFileError:
-        raise
-    except Exception as error:
-        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {shorten(error)}.") from error
     found = list(channels.values()) if len(channels) == 1 else [channels[name] for name in names if name in channels]
     if not found:
         raise CorruptFileError(f"The {what} '{path}' should have one of the channels {names}. Found {sorted(channels)}.")
@@ -429,12 +407,3 @@ def _decode(data: bytes, flags: int, what: str, path: str) -> np.ndarray:
     if array is None:
         raise CorruptFileError(f"The {what} '{path}' cannot be decoded: its content is damaged.")
     return array
-
-
-def _decode_with_pil(data: bytes, what: str, path: str) -> np.ndarray:
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            return np.array(image)
-    except Exception as error:
-        # PIL has many ways to say no to what someone made up.
-        raise CorruptFileError(f"The {what} '{path}' cannot be decoded: {shorten(error)}.") from error

@@ -18,8 +18,6 @@ from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, i
 KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
 DESCRIPTION = 'dataset.json'
 
-LabelConfigs = Mapping[str, Mapping[str, Any]]
-
 # Files: `<root>/<split>/<label>/<index>.png`.
 MINISCAPES_LABELS: dict[str, dict] = dict(
     semseg=dict(type='ClassMap', classes=CLASSES, palette=[list(colour) for colour in PALETTE]),
@@ -61,7 +59,7 @@ def build_label(name: str, config: Mapping[str, Any]) -> LabelKind:
         raise ConfigError(f'The label `{name}` cannot be built: {shorten(error, 400)}') from error
 
 
-def build_labels(configs: LabelConfigs, names: Iterable[str] | None = None) -> dict[str, LabelKind]:
+def build_labels(configs: Mapping[str, Mapping[str, Any]], names: Iterable[str] | None = None) -> dict[str, LabelKind]:
     """Return the kinds of the named labels, of all by default; raise `ConfigError` if a name or a config is wrong."""
     names = list(configs if names is None else names)
     unknown = [name for name in names if name not in configs]

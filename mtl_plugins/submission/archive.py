@@ -15,7 +15,7 @@ from PIL import Image
 
 import mtl_plugins
 from mtl_plugins.errors import ArgumentError, InvalidPredictionError, SubmissionError
-from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
+from mtl_plugins.labels.decoding import QUARTER_TURNS, read_orientation
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import format_metrics
@@ -55,7 +55,7 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
             with Image.open(path) as image:
                 size = (image.height, image.width)
                 # Predictions are of the upright image.
-                if 'exif' in image.info and is_quarter_turn(read_orientation(str(path))):
+                if 'exif' in image.info and read_orientation(str(path)) in QUARTER_TURNS:
                     size = size[::-1]
         except OSError as error:
             raise SubmissionError(f'Cannot read the image {path}: {error}.') from error

@@ -28,14 +28,14 @@ def main() -> None:
     from tqdm import tqdm
 
     from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
-    from mtl_plugins.datasets.packing.statistics import collect_histograms, format_table, summarise
+    from mtl_plugins.datasets.packing.statistics import format_table, summarise
     from mtl_plugins.utils.files import replacing
     from mtl_plugins.utils.threads import map_in_order
 
     dataset = MiniScapesDataset(args.root, args.split)
     samples = map_in_order(dataset.read_sample, range(len(dataset)), args.workers)
     samples = tqdm(samples, total=len(dataset), unit='img', desc=args.split, disable=None)
-    summary = summarise(collect_histograms(samples, dataset.labels), dataset.labels)
+    summary = summarise(samples, dataset.labels)
     print(format_table(summary, dataset.labels))
     if args.json is not None:
         with replacing(args.json) as partial:

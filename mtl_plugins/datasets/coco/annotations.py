@@ -10,7 +10,7 @@ import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.decoding import is_quarter_turn, read_orientation
+from mtl_plugins.labels.decoding import QUARTER_TURNS, read_orientation
 
 # A polygon as the bytes of its float64 coordinates x, y, x, y, ..., which keeps a large split small; or COCO's RLE.
 Segmentation = list[bytes] | dict
@@ -208,7 +208,7 @@ def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -
     if image.shape[:2] == tuple(size):
         return 1
     orientation = read_orientation(path)
-    if is_quarter_turn(orientation) and image.shape[1::-1] == tuple(size):
+    if orientation in QUARTER_TURNS and image.shape[1::-1] == tuple(size):
         return orientation
     sizes = [f'{width}x{height}' for height, width in (size, image.shape[:2])]
     raise CorruptFileError(

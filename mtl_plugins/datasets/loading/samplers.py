@@ -42,9 +42,6 @@ class EpochSampler(_Skipping, DefaultSampler):
         round_up: Repeat samples until all ranks have the same number.
     """
 
-    def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None, round_up: bool = True):
-        super().__init__(dataset, shuffle=shuffle, seed=seed, round_up=round_up)
-
     def __iter__(self) -> Iterator[SampleKey]:
         epoch, indices = self.epoch, islice(super().__iter__(), self._start, None)
         return (SampleKey(index, epoch, self.seed) for index in indices)

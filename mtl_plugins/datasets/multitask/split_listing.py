@@ -3,6 +3,7 @@
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -105,7 +106,13 @@ def list_split(
         if not stems:
             raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(images)} images of '{root}' belongs to it.")
     else:
-        stems = read_stems(root / split_file.replace('{split}', split))
+        path = root / split_file.replace('{split}', split)
+        stems = read_lines(path, 'split file')
+        doubled = next((name for name, count in Counter(stems).items() if count > 1), None)
+        if doubled is not None:
+            raise DataNotFoundError(
+                f"The split file '{path}' should name different samples, one a line. Found {doubled!r} twice."
+            )
         images = {name: folders.find(template.replace('{stem}', name), IMAGE_SUFFIXES) for name in stems}
     files = {name: _find_labels(folders, each, stems) for name, each in templates.items()}
     if split_file is None:
@@ -284,12 +291,3 @@ def tell_left_out(place: str, count: int, left: Mapping[str, Sequence[str]]) -> 
     ]
     if told:
         print_log(f'{place} has {count} samples. Left out: {"; ".join(told)}.', logger='current', level=logging.WARNING)
-
-
-def read_stems(path: Path) -> list[str]:
-    """The stems that a split file names, one a line."""
-    stems = read_lines(path, 'split file')
-    if len(set(stems)) != len(stems):
-        doubled = next(stem for stem in stems if stems.count(stem) > 1)
-        raise DataNotFoundError(f"The split file '{path}' should name different samples, one a line. Found {doubled!r} twice.")
-    return stems

@@ -24,7 +24,7 @@ from mmengine.logging import print_log
 
 from mtl_plugins.datasets.multitask.split_listing import SplitListing
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, UserError
-from mtl_plugins.labels.decoding import check_same_size, decode_image, decode_turned, is_quarter_turn, read_orientation
+from mtl_plugins.labels.decoding import QUARTER_TURNS, decode_image, read_orientation, turn
 from mtl_plugins.labels.label_kind import LabelKind, results_key
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
@@ -83,13 +83,6 @@ def _checksum(array: np.ndarray) -> int:
     return zlib.crc32(np.ascontiguousarray(array))
 
 
-def read_sample(listing: SplitListing, position: int) -> Sample:
-    """Decode and check one sample from its files, with the keys of `PackedSplit`; a label that it lacks is absent."""
-    paths = {name: files[position] for name, files in listing.files.items() if files[position]}
-    (image_path,) = paths.pop('rgb')
-    return decode_sample(image_path, paths, listing.labels)
-
-
 def decode_sample(image_path: str, label_paths: Mapping[str, Sequence[str]], labels: Mapping[str, LabelKind]) -> Sample:
     """``img`` ``(H, W, 3)`` uint8 RGB and the stored map of each label with a path, by its key, all of one size and upright.
 
@@ -118,19 +111,24 @@ def _decode_label(kind: LabelKind, paths: Sequence[str], image: np.ndarray, imag
     size = image.shape[:2]
     try:
         stored = decode_map(kind, paths, size)
-        check_same_size(image, stored, image_path, paths[0])
+        if stored.shape[:2] != size:
+            sizes = [f'{width}x{height}' for height, width in (size, stored.shape[:2])]
+            raise CorruptFileError(
+                f"The image '{image_path}' and its label '{paths[0]}' should have the same size (width x height). "
+                f'Found {sizes[0]} and {sizes[1]}.'
+            )
         return stored
     except CorruptFileError:
         orientation = read_orientation(image_path)
-        if not is_quarter_turn(orientation) or size[0] == size[1]:
+        if orientation not in QUARTER_TURNS or size[0] == size[1]:
             raise
-        try:
-            stored = decode_turned(kind, paths, size, orientation)
-        except CorruptFileError:
-            stored = None
-        if stored is None or stored.shape[:2] != size:
-            raise
-        return stored
+        with suppress(CorruptFileError):
+            turns, mirrored = QUARTER_TURNS[orientation]
+            stored = turn(kind.decode(*paths, size=size[::-1]), orientation)
+            stored = kind.move(np.ascontiguousarray(stored), mirrored, 90.0 * turns)
+            if stored.shape[:2] == size:
+                return stored
+        raise
 
 
 def open_packed(listing: SplitListing) -> PackedSplit | None:
@@ -191,6 +189,13 @@ def _decoding(kind: LabelKind) -> dict[str, Any]:
 
 
 def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | None:
+    def changed(place: tuple[str, int]) -> str | None:
+        name, position = place
+        with suppress(OSError):
+            if _file_stamps(listing.files[name][position]) == index['files'][name][position]:
+                return None
+        return f"'{name}/{listing.stems[position]}' was changed"
+
     compared = [index['compared_ns']]
     with suppress(OSError, ValueError):
         compared.append(int((folder / COMPARED_NAME).read_bytes()))
@@ -210,20 +215,9 @@ def _changed_file(index: dict, listing: SplitListing, folder: Path) -> str | Non
         with suppress(OSError):
             mark.touch()
             started = mark.stat().st_mtime_ns - _CLOCK_NS
-        reason = _changed_content(index, listing, touched)
+        reason = next(filter(None, map_in_order(changed, touched, _COMPARING_THREADS)), None)
         mark.write_text(str(started if reason is None else 0), encoding='utf-8')
     return reason
-
-
-def _changed_content(index: dict, listing: SplitListing, places: Sequence[tuple[str, int]]) -> str | None:
-    def changed(place: tuple[str, int]) -> str | None:
-        name, position = place
-        with suppress(OSError):
-            if _file_stamps(listing.files[name][position]) == index['files'][name][position]:
-                return None
-        return f"'{name}/{listing.stems[position]}' was changed"
-
-    return next(filter(None, map_in_order(changed, places, _COMPARING_THREADS)), None)
 
 
 def _file_stamps(paths: Sequence[str]) -> list[list[int]]:
@@ -269,12 +263,13 @@ def write_packed(
         checksums={name: [] for name in names},
     )
 
-    def read(position: int) -> tuple[dict[str, list], Sample]:
+    def read(info: dict) -> tuple[dict[str, list], Sample]:
         # A file that changes between the two makes the result stale, not wrong.
-        return {name: _file_stamps(listing.files[name][position]) for name in names}, read_sample(listing, position)
+        stamps = {name: _file_stamps(listing.files[name][info['split_position']]) for name in names}
+        return stamps, decode_sample(info['img_path'], info['label_paths'], listing.labels)
 
     cv2.setNumThreads(0)
-    samples = progress(map_in_order(read, range(len(listing.stems)), num_workers))
+    samples = progress(map_in_order(read, listing.samples(), num_workers))
     try:
         with scratch_folder(folder) as partial:
             index['compared_ns'] = partial.stat().st_mtime_ns - _CLOCK_NS

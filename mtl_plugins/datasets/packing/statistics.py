@@ -3,15 +3,13 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.labels.counts import mean_and_std
 from mtl_plugins.labels.label_kind import LabelKind
-
-_VALUES = np.arange(256, dtype=np.float64)
 
 
 def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) -> tuple[list[str], list[str]]:
@@ -53,16 +51,13 @@ def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) 
     return lines, doubts
 
 
-class Histograms(NamedTuple):
-    """Counts over a split: ``rgb`` ``(3, 256)`` int64, and of each label, by name, what :meth:`LabelKind.count` gives."""
+def summarise(samples: Iterable[Sample], labels: Mapping[str, LabelKind]) -> dict:
+    """Count the values of samples with ``img`` and, as far as present, the stored maps of the labels.
 
-    num_images: int
-    rgb: np.ndarray
-    labels: dict[str, np.ndarray]
-
-
-def collect_histograms(samples: Iterable[Sample], labels: Mapping[str, LabelKind]) -> Histograms:
-    """Count the values of samples with ``img`` and, as far as present, the stored maps of the labels."""
+    Returns:
+        ``num_images``; ``rgb``: ``mean`` and ``std`` on 0..255 and ``mean_unit`` and ``std_unit`` on 0..1, three channels each;
+        and for each label that there is, by name, what :meth:`LabelKind.summarise` gives. Moments over no pixel are NaN.
+    """
     rgb = np.zeros((3, 256), np.int64)
     counts: dict[str, np.ndarray] = {}
     num_images = 0
@@ -73,23 +68,10 @@ def collect_histograms(samples: Iterable[Sample], labels: Mapping[str, LabelKind
         for name, kind in labels.items():
             if kind.key in sample:
                 counts[name] = counts.get(name, 0) + kind.count(sample[kind.key])
-    return Histograms(num_images, rgb, counts)
-
-
-def summarise(histograms: Histograms, labels: Mapping[str, LabelKind]) -> dict:
-    """Statistics as plain numbers.
-
-    Returns:
-        ``num_images``; ``rgb``: ``mean`` and ``std`` on 0..255 and ``mean_unit`` and ``std_unit`` on 0..1, three channels each;
-        and for each label that there is, by name, what :meth:`LabelKind.summarise` gives. Moments over no pixel are NaN.
-    """
-    channels = [mean_and_std(_VALUES, counts) for counts in histograms.rgb]
-    means, stds = ([float(value) for value in column] for column in zip(*channels, strict=True))
-    return dict(
-        num_images=histograms.num_images,
-        rgb=dict(mean=means, std=stds, mean_unit=[value / 255 for value in means], std_unit=[value / 255 for value in stds]),
-        **{name: labels[name].summarise(counts) for name, counts in histograms.labels.items()},
-    )
+    means, stds = zip(*(mean_and_std(np.arange(256, dtype=np.float64), channel) for channel in rgb), strict=True)
+    moments = dict(mean=list(means), std=list(stds))
+    moments |= {f'{name}_unit': [value / 255 for value in values] for name, values in moments.items()}
+    return dict(num_images=num_images, rgb=moments, **{name: labels[name].summarise(each) for name, each in counts.items()})
 
 
 def format_table(summary: Mapping, labels: Mapping[str, LabelKind]) -> str:
