@@ -33,7 +33,7 @@ DATASETS = _child(
     'datasets.nyuv2',
     'datasets.multitask.mmseg_dataset',
     'datasets.coco.datasets',
-    'datasets.loading.wrapped_datasets',
+    'datasets.loading.labelled_dataset',
 )
 DATA_SAMPLERS = _child(mmseg_registry.DATA_SAMPLERS, 'datasets.loading.samplers')
 TRANSFORMS = _child(

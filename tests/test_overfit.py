@@ -9,7 +9,7 @@ from benchmarks.scenes import render_arrays
 from mtl_plugins.config.load import load_config
 from mtl_plugins.evaluation.functional.confusion_matrix import nan_mean_iou, new_confusion_matrix, update_confusion_matrix
 from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, image_depth_errors
-from mtl_plugins.labels.depth_codec import encode_label
+from mtl_plugins.labels.depth_map import encode_label
 from mtl_plugins.registry import MODELS
 from tests.tiny import CONFIGS
 

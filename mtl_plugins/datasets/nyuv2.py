@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -47,32 +47,25 @@ class NYUv2Dataset(MultiTaskDataset):
     metres, ``normal`` ``(H, W, 3)``, zero where unknown. The order of the classes is that of ``class13Mapping.mat``.
 
     The normals come from Eigen and Fergus (arXiv 1411.4734). That they point right, down and towards the camera follows from
-    MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with right ``normal_axes`` floors are drawn green
-    and ceilings are not, walls to the left of the camera red, and what faces it blue. A wrong sign harms no score without tilted
-    views.
+    MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with the right ``axes`` of ``labels`` floors are
+    drawn green and ceilings are not, walls to the left of the camera red, and what faces it blue. A wrong sign harms no score
+    without tilted views.
 
     Args:
         data_root: Folder that holds the splits.
         split: ``'train'`` or ``'val'``.
         tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
-        normal_axes: ``axes`` of :class:`~mtl_plugins.labels.surface_normals.SurfaceNormals`.
         **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
     default_image = '{split}/image/{stem}.npy'
 
-    def __init__(self, data_root: str | Path, split: str = 'train', normal_axes: Sequence[str] = NORMAL_AXES, **kwargs: Any):
-        kwargs['labels'] = self.offered_labels(dict(kwargs, normal_axes=normal_axes))
-        super().__init__(data_root, split, **kwargs)
-        self.check_used('normals', 'normal_axes', tuple(normal_axes) != NORMAL_AXES)
-
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        axes = tuple(config.get('normal_axes', NORMAL_AXES))
         return config.get('labels') or dict(
             semseg=dict(type='ClassMap', classes=CLASSES_13, path='{split}/label/{stem}.npy'),
             depth=dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=DEPTH_RANGE),
-            normals=dict(type='SurfaceNormals', path='{split}/normal/{stem}.npy', axes=axes),
+            normals=dict(type='SurfaceNormals', path='{split}/normal/{stem}.npy', axes=NORMAL_AXES),
         )
 
 

@@ -10,9 +10,8 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.evaluation.functional.pixel_errors import probability_error
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import LabelKind, count_values, guess_by_row
 from mtl_plugins.labels.pictures import INVALID, colour_values
 
 

@@ -9,11 +9,10 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictio
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.counts import count_values, guess_by_row
 from mtl_plugins.labels.decoding import read_ids
-from mtl_plugins.labels.label_kind import MANY, LabelKind
+from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row
 from mtl_plugins.labels.pictures import INVALID, Entry
-from mtl_plugins.labels.png_codec import decode_png, encode_palette_png
+from mtl_plugins.labels.png_codec import decode_png, encode_png
 from mtl_plugins.utils.data_files import printable, shorten
 
 WRONG_CLASS = (0, 200, 220)
@@ -146,7 +145,7 @@ class ClassMap(LabelKind):
 
     def to_png(self, codes: np.ndarray) -> bytes:
         """A palette PNG."""
-        return encode_palette_png(codes, self.palette)
+        return encode_png(codes, self.palette)
 
     def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
         codes = decode_png(data, 'palette', size)
@@ -160,7 +159,7 @@ class ClassMap(LabelKind):
     def to_label_png(self, stored: np.ndarray) -> bytes:
         """A palette PNG; ignored pixels are black."""
         # Decoders may refuse an index without a colour.
-        return encode_palette_png(stored, [*self.palette, *[[0, 0, 0]] * (256 - len(self.palette))])
+        return encode_png(stored, [*self.palette, *[[0, 0, 0]] * (256 - len(self.palette))])
 
     def scorer(self) -> ConfusionScorer:
         return ConfusionScorer(self.name, self.classes)

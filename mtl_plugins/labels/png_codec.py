@@ -31,28 +31,15 @@ def read_header(data: bytes) -> tuple[int, int, int, int] | None:
 # other strategies search for at several times the cost. A fixed Paeth filter suits the smooth slopes of depth.
 
 
-def encode_palette_png(values: np.ndarray, palette: Sequence[Sequence[int]]) -> bytes:
-    """A palette PNG of ids ``(H, W)`` uint8."""
-    return _encode_png(_filter_up(values), values.shape, PALETTE, np.array(palette, dtype=np.uint8).tobytes())
-
-
-def encode_grey_png(values: np.ndarray) -> bytes:
-    """An 8-bit grey PNG of ``(H, W)`` uint8."""
-    return _encode_png(_filter_paeth(values), values.shape, GREY, b'')
-
-
-def encode_rgb_png(values: np.ndarray) -> bytes:
-    """An 8-bit RGB PNG of ``(H, W, 3)`` uint8."""
-    return _encode_png(_filter_up(values.reshape(len(values), -1)), values.shape, RGB, b'')
-
-
-def _encode_png(lines: np.ndarray, shape: Sequence[int], colour_type: int, palette: bytes) -> bytes:
-    height, width = shape[:2]
-    header = struct.pack('>2I5B', width, height, 8, colour_type, 0, 0, 0)
+def encode_png(values: np.ndarray, palette: Sequence[Sequence[int]] = ()) -> bytes:
+    """An 8-bit PNG of uint8: RGB of ``(H, W, 3)``, else a palette PNG of ids ``(H, W)``, or grey without a palette."""
+    colour_type = RGB if values.ndim == 3 else PALETTE if len(palette) else GREY
+    lines = _filter_paeth(values) if colour_type == GREY else _filter_up(values.reshape(len(values), -1))
+    header = struct.pack('>2I5B', values.shape[1], values.shape[0], 8, colour_type, 0, 0, 0)
     compressor = zlib.compressobj(1, zlib.DEFLATED, 15, 9, zlib.Z_RLE)
     data = compressor.compress(lines) + compressor.flush()
-    chunks = [_chunk(b'IHDR', header), _chunk(b'PLTE', palette) if palette else b'', _chunk(b'IDAT', data), _chunk(b'IEND', b'')]
-    return SIGNATURE + b''.join(chunks)
+    colours = _chunk(b'PLTE', np.array(palette, dtype=np.uint8).tobytes()) if len(palette) else b''
+    return b''.join([SIGNATURE, _chunk(b'IHDR', header), colours, _chunk(b'IDAT', data), _chunk(b'IEND', b'')])
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -8,24 +8,21 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, DataError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
-from mtl_plugins.labels.counts import check_size
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import LabelKind, check_size
 from mtl_plugins.labels.pictures import INVALID, colour_values
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DECODE_TABLE = np.concatenate([[0.0], (np.arange(1, 256) - 128) / 127])
-DECODE_TABLE.setflags(write=False)
-_DECODE_TABLE_FLOAT32 = DECODE_TABLE.astype(np.float32)
+_DECODE_TABLE = np.concatenate([[0.0], (np.arange(1, 256) - 128) / 127]).astype(np.float32)
 
 
 def decode_normals(codes: np.ndarray) -> np.ndarray:
     """Return float32 unit vectors of codes ``(..., 3)`` uint8, zero where unknown; raise TypeError for another type."""
     if codes.dtype != np.uint8:
         raise TypeError(f'`codes` should be uint8. Found {codes.dtype}.')
-    return _normalised(_DECODE_TABLE_FLOAT32[codes])
+    return _normalised(_DECODE_TABLE[codes])
 
 
 def encode_normals(vectors: np.ndarray) -> np.ndarray:
@@ -105,7 +102,7 @@ class SurfaceNormals(LabelKind):
         return stored
 
     def table(self) -> np.ndarray:
-        return _DECODE_TABLE_FLOAT32
+        return _DECODE_TABLE
 
     def to_target(self, stored: 'Tensor', table: 'Tensor', length_scale: 'Tensor | None') -> 'Tensor':
         """float32 unit vectors ``(B, 3, H, W)``, zero where unknown."""

@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.pictures import ColourBar, Entry
-from mtl_plugins.visualization.fonts import pil_font
+from mtl_plugins.visualization.plots import pil_font
 
 MARGIN = 4
 HEADER = 26

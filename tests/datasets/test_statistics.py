@@ -16,7 +16,7 @@ from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.datasets.packing.statistics import describe_labels
 from mtl_plugins.labels.cityscapes_classes import CLASSES
-from mtl_plugins.labels.counts import mean_and_std
+from mtl_plugins.labels.label_kind import mean_and_std
 from mtl_plugins.labels.presets import build_label, miniscapes_labels
 from mtl_plugins.models.tasks import SemSegTask
 from tests.fake_miniscapes import save_label, write_fake_miniscapes

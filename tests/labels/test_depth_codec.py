@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_depth, encode_label
+from mtl_plugins.labels.depth_map import DECODE_TABLE, decode_depth, encode_depth, encode_label
 
 CODES = np.arange(1, 256, dtype=np.uint8)
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.labels.depth_codec import decode_depth
+from mtl_plugins.labels.depth_map import decode_depth
 from mtl_plugins.models.data_preprocessors import MultiTaskDataPreprocessor
 from tests.models.builders import MEAN, STD, make_batch
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.labels.depth_codec import decode_depth, encode_label
+from mtl_plugins.labels.depth_map import decode_depth, encode_label
 from mtl_plugins.synthetic.coco.scenes import render_picture
 from mtl_plugins.synthetic.streets import miniscapes_writer
 from mtl_plugins.synthetic.streets.labels import CAR, ROAD, SIDEWALK, SKY

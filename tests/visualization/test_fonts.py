@@ -7,7 +7,7 @@ import pytest
 from matplotlib import font_manager
 from matplotlib.figure import Figure
 
-from mtl_plugins.visualization import fonts
+from mtl_plugins.visualization import plots as fonts
 from mtl_plugins.visualization.plots import to_array
 
 # Of those of matplotlib's own fonts, letters that only STIX has.

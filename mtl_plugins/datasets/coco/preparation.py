@@ -4,8 +4,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path, PurePath
 
 import cv2
@@ -15,6 +13,7 @@ from mtl_plugins.datasets.coco.datasets import cut, find_crops
 from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.utils.files import new_folder
+from mtl_plugins.utils.threads import map_in_order
 
 CROP_FOLDER = 'crops'
 JPEG_QUALITY = 95
@@ -73,33 +72,27 @@ def prepare_coco(
             (folder / split).mkdir()
             for name in classes:
                 (folder / CROP_FOLDER / split / name).mkdir(parents=True)
-            options = dict(folder=folder, split=split, classes=classes, min_size=min_size, margin=margin, copy=copy)
-            with ThreadPoolExecutor(max(workers, 1)) as pool:
-                num_crops = sum(progress(pool.map(partial(_make_image, **options), images), split, len(images)))
+
+            def make_image(image: CocoImage, split: str = split) -> int:
+                # A name in the annotations may hold folders.
+                target = folder / split / image.file_name
+                target.parent.mkdir(parents=True, exist_ok=True)
+                if copy:
+                    shutil.copyfile(image.path, target)
+                else:
+                    target.symlink_to(os.path.abspath(image.path))
+                crops = find_crops([image], margin, min_size)
+                pixels = decode_image(image.path) if crops else None
+                for crop in crops:
+                    bgr = cv2.cvtColor(cut(pixels, crop), cv2.COLOR_RGB2BGR)
+                    path = folder / CROP_FOLDER / split / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
+                    path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
+                return len(crops)
+
+            num_crops = sum(progress(map_in_order(make_image, images, workers), split, len(images)))
             _write_annotations(content, images, classes, annotation_path(folder, split))
             counts[split] = (len(images), num_crops)
     return counts
-
-
-def _make_image(
-    image: CocoImage, folder: Path, split: str, classes: Sequence[str], min_size: int, margin: float, copy: bool
-) -> int:
-    """Link or copy an image and write its crops; returns their number."""
-    # A name in the annotations may hold folders.
-    target = folder / split / image.file_name
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if copy:
-        shutil.copyfile(image.path, target)
-    else:
-        target.symlink_to(os.path.abspath(image.path))
-    crops = find_crops([image], margin, min_size)
-    if crops:
-        pixels = decode_image(image.path)
-    for crop in crops:
-        bgr = cv2.cvtColor(cut(pixels, crop), cv2.COLOR_RGB2BGR)
-        path = folder / CROP_FOLDER / split / classes[crop['label']] / f'{crop["annotation_id"]:012d}.jpg'
-        path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
-    return len(crops)
 
 
 def _write_annotations(content: dict, images: list[CocoImage], classes: Sequence[str], path: Path) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.datasets.packing.packed import Sample
-from mtl_plugins.labels.counts import mean_and_std
-from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.label_kind import LabelKind, mean_and_std
 
 
 def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) -> tuple[list[str], list[str]]:

@@ -17,8 +17,7 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.lab.features.extraction import FeatureSet, choose_evenly
 from mtl_plugins.lab.features.feature_scores import nearest_neighbours
 from mtl_plugins.utils.files import replacing
-from mtl_plugins.visualization.fonts import pil_font
-from mtl_plugins.visualization.plots import distinct_colours, new_figure, to_array
+from mtl_plugins.visualization.plots import distinct_colours, new_figure, pil_font, to_array
 
 # Of the files in a work dir.
 FOLDER = 'features'

@@ -1,6 +1,7 @@
-"""COCOSubsetDataset: polygons, run lengths, crowds and overlaps against other decoders, and one sentence for each bad input."""
+"""COCO as label maps, crops and a smaller COCO, against other decoders and by hand, and one sentence for each bad input."""
 
 import json
+import runpy
 import sys
 
 import numpy as np
@@ -10,15 +11,17 @@ from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
 from mtl_plugins.datasets.coco.annotations import CLASSES, decode_counts, pack_segmentation, read_instances, to_mask
-from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset
+from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset, ObjectCropDataset, find_crops
+from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
 from mtl_plugins.datasets.transforms.formatting import LoadCOCOSubset
 from mtl_plugins.datasets.transforms.geometric import ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
-from tests.datasets.layouts import expect, with_orientation
+from tests.datasets.layouts import expect, orient, with_orientation
 from tests.fake_coco import annotation, square, write_fake_coco
+from tests.tiny import ROOT
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
@@ -230,3 +233,173 @@ def test_objects_of_a_photograph_as_it_is_stored(tmp_path):
     results = load_first(root)
     np.testing.assert_array_equal(results['gt_seg_map'], np.rot90(stored, -1))
     assert results['img'].shape[:2] == results['ori_shape'] == (32, 24)
+
+
+CROPPED = (60, 80)
+
+
+@pytest.fixture
+def objects(tmp_path):
+    """Objects of 40x30, 16x40, crowd, chair, 12x12 half outside; and one of 20x20 in a second image."""
+    annotations = [
+        annotation(18, [], bbox=(5, 10, 40, 30)),
+        annotation(1, [], bbox=(50, 5, 16, 40)),
+        annotation(1, dict(size=list(CROPPED), counts=[0, 4800]), bbox=(0, 0, 80, 60), iscrowd=1),
+        annotation(62, [], bbox=(0, 0, 50, 50)),
+        annotation(3, [], bbox=(74, 20, 12, 12)),
+        annotation(17, [], bbox=(10, 10, 20, 20), image_id=2),
+    ]
+    return write_fake_coco(tmp_path / 'coco', annotations, sizes=[CROPPED, (50, 50)])
+
+
+@pytest.mark.parametrize('min_size, expected', [(0, [101, 102, 105, 106]), (10, [101, 102, 106]), (17, [101, 106]), (30, [101])])
+def test_small_objects_and_crowds_are_left_out(objects, min_size, expected):
+    crops = find_crops(read_instances(objects, 'train', CLASSES), 0.1, min_size)
+    assert [crop['annotation_id'] for crop in crops] == expected
+
+
+def test_crops_are_parts_of_the_image(objects):
+    dataset = DATASETS.build(dict(type='ObjectCropDataset', data_root=str(objects), margin=0.1, min_size=16))
+    assert len(dataset) == 3 and dataset.metainfo['classes'] == ('person', 'car', 'bicycle', 'cat', 'dog')
+    samples = [dataset[k] for k in range(3)]
+    assert [sample['label'] for sample in samples] == [4, 0, 3]
+    assert [sample['sample_idx'] for sample in samples] == [0, 1, 2]
+    first, second = (np.array(Image.open(objects / 'train' / f'{k:012d}.jpg')).astype(int) for k in (1, 2))
+    expected = [first[7:43, 1:49], first[1:49, 48:68], second[8:32, 8:32]]
+    for sample, part in zip(samples, expected, strict=True):
+        assert sample['img'].dtype == np.uint8
+        assert sample['img'].shape == part.shape and np.abs(sample['img'] - part).max() <= 2
+
+
+def write_folder(folder, names):
+    for number, name in enumerate(names):
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new('RGB', (10 + number, 12), (40 * number, 0, 0)).save(path)
+
+
+def test_folder_with_a_sub_folder_per_class(tmp_path):
+    write_folder(tmp_path / 'crops' / 'val', ['dog/b.jpg', 'dog/a.JPG', 'ant/c.jpeg', 'ant/e.PNG'])
+    write_folder(tmp_path / 'crops' / 'val', ['.hidden/f.jpg'])
+    dataset = ObjectCropDataset(tmp_path, 'val', folder='crops')
+    assert dataset.metainfo['classes'] == ('ant', 'dog')
+    samples = [dataset[k] for k in range(len(dataset))]
+    found = [(sample['label'], sample['img_path'].rsplit('/', 1)[1]) for sample in samples]
+    assert found == [(0, 'c.jpeg'), (0, 'e.PNG'), (1, 'a.JPG'), (1, 'b.jpg')]
+    assert [sample['img'].shape for sample in samples] == [(12, 12, 3), (12, 13, 3), (12, 11, 3), (12, 10, 3)]
+    only = ObjectCropDataset(split='val', classes=['dog'], folder=tmp_path / 'crops')
+    assert len(only) == 2 and only[0]['label'] == 0
+    with expect(ValueError, '`classes` should be folders of', 'ant, dog', "Found 'cat'"):
+        ObjectCropDataset(tmp_path, 'val', folder='crops', classes=['dog', 'cat'])
+
+
+def test_flat_missing_and_empty_folders(tmp_path):
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'does not exist', 'prepare_coco.py'):
+        ObjectCropDataset(tmp_path, folder='crops')
+    write_folder(tmp_path / 'crops' / 'train', ['cat/1.gif'])
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'no images'):
+        ObjectCropDataset(tmp_path, folder='crops')
+    # Without sub-folders nothing is known of the class.
+    write_folder(tmp_path / 'flat' / 'train', ['2.jpg', '1.jpg'])
+    dataset = ObjectCropDataset(tmp_path, folder='flat')
+    assert [dataset[k]['label'] for k in range(2)] == [-1, -1] and dataset.metainfo['classes'] == ()
+    assert dataset[0]['img_path'].endswith('1.jpg')
+
+
+@pytest.mark.parametrize(
+    ('options', 'words'),
+    [
+        (dict(min_size=41), ('at least 41 pixels', "'train'")),
+        (dict(margin=-0.1), ('`margin` and `min_size` should not be negative. Found',)),
+        (dict(min_size=-1), ('`margin` and `min_size` should not be negative. Found',)),
+        (dict(folder='crops', margin=0.2), ('`margin` and `min_size` should be left out with `folder`',)),
+        (dict(folder='crops', min_size=64), ('`margin` and `min_size` should be left out with `folder`',)),
+    ],
+)
+def test_arguments_of_crops_that_do_not_suit(objects, options, words):
+    with expect((ValueError, DataNotFoundError), *words):
+        ObjectCropDataset(objects, **options)
+
+
+@pytest.mark.parametrize('orientation', [6, 7])
+def test_annotations_of_a_photograph_as_it_is_stored(objects, orientation):
+    """Their size tells; objects are upright all the same. They were lying, while inference shows photographs upright."""
+    path = objects / 'train/000000000001.jpg'
+    plain = [np.array(sample['img']) for sample in ObjectCropDataset(objects, min_size=16)]
+    with_orientation(path, orientation)
+    turned = [np.array(sample['img']) for sample in ObjectCropDataset(objects, min_size=16)]
+    for before, after in zip(plain[:2], turned[:2], strict=True):
+        expected = orient(before, orientation).astype(int)
+        assert after.shape == expected.shape and np.abs(after - expected).mean() < 12
+
+
+TOOL = ROOT / 'tools' / 'dataset_tools' / 'prepare_coco.py'
+
+
+@pytest.fixture(scope='module')
+def coco(tmp_path_factory):
+    return write_coco(tmp_path_factory.mktemp('coco') / 'data', 6, 2, size=(64, 64), seed=1, progress=False)
+
+
+@pytest.fixture(scope='module')
+def prepared(coco, tmp_path_factory):
+    out = tmp_path_factory.mktemp('prepared') / 'out'
+    return out, prepare_coco(coco, out, ['train', 'val'], CLASSES, min_size=12)
+
+
+def test_label_maps_crops_and_annotations_are_those_of_the_original(coco, prepared):
+    out, counts = prepared
+    before, after = (COCOSubsetDataset(folder, pipeline=LOAD) for folder in (coco, out))
+    assert len(before) == len(after) == counts['train'][0]
+    for old, new in zip(before, after, strict=True):
+        np.testing.assert_array_equal(old['gt_seg_map'], new['gt_seg_map'])
+        np.testing.assert_array_equal(old['img'], new['img'])
+    cut = ObjectCropDataset(coco, min_size=12)
+    read = ObjectCropDataset(out, folder='crops', classes=CLASSES)
+    assert len(cut) == len(read) == counts['train'][1] > 6
+    by_id = {int(sample['img_path'][-16:-4]): sample for sample in read}
+    for sample in cut:
+        other = by_id[sample['annotation_id']]
+        assert other['label'] == sample['label'] and other['img'].shape == sample['img'].shape
+        assert np.abs(other['img'].astype(int) - sample['img']).mean() < 6
+    before, after = (json.loads((folder / 'annotations' / 'instances_train.json').read_text()) for folder in (coco, out))
+    assert sorted(entry['name'] for entry in after['categories']) == sorted(CLASSES)
+    wanted = {entry['id'] for entry in before['categories'] if entry['name'] in CLASSES}
+    assert after['annotations'] == [entry for entry in before['annotations'] if entry['category_id'] in wanted]
+    assert len(after['annotations']) < len(before['annotations']) and after['info'] == before['info']
+    assert all((out / 'train' / entry['file_name']).is_symlink() for entry in after['images'])
+
+
+def test_images_without_the_classes_are_left_out_and_the_others_copied_on_request(tmp_path):
+    annotations = [annotation(1, square(1, 1, 5), image_id=1), annotation(17, square(1, 1, 8), image_id=2)]
+    coco = write_fake_coco(tmp_path / 'in', annotations, sizes=[(24, 32)] * 3)
+    assert prepare_coco(coco, tmp_path / 'out', ['train'], ['cat'], min_size=4, copy=True) == dict(train=(1, 1))
+    (image,) = (tmp_path / 'out' / 'train').iterdir()
+    assert image.name == '000000000002.jpg' and not image.is_symlink()
+    assert image.read_bytes() == (coco / 'train' / image.name).read_bytes()
+    assert [path.name for path in (tmp_path / 'out' / 'crops' / 'train' / 'cat').iterdir()] == ['000000000102.jpg']
+
+
+def run(monkeypatch, *arguments):
+    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
+    return runpy.run_path(str(TOOL))['main']()
+
+
+def test_the_tool_that_prepares(coco, tmp_path, monkeypatch, capsys):
+    assert run(monkeypatch, coco, tmp_path / 'out', '--classes', 'dog', '--min-size', '1', '--split', 'val') is None
+    num_images, num_crops = (int(word.split()[0]) for word in capsys.readouterr().out.split(', ')[1:])
+    assert num_images == len(list((tmp_path / 'out' / 'val').iterdir())) > 0
+    assert num_crops == len(list((tmp_path / 'out' / 'crops' / 'val' / 'dog').iterdir())) >= num_images
+    assert not (tmp_path / 'out' / 'train').exists()
+    with pytest.raises(DataError, match='is not an empty folder'):
+        run(monkeypatch, coco, tmp_path / 'out')
+
+
+def test_what_cannot_be_prepared(coco, tmp_path):
+    with pytest.raises(ValueError, match=r"`classes` should be categories of .*: .*chair.*Found 'zebra'"):
+        prepare_coco(coco, tmp_path / 'out', ['train'], ['zebra'])
+    with pytest.raises(ValueError, match=r"`classes` should be names that a folder can have. Found '\.\./x'"):
+        prepare_coco(coco, tmp_path / 'out', ['train'], ['../x'])
+    with pytest.raises(DataNotFoundError, match='no such split'):
+        find_splits(tmp_path)
+    assert find_splits(coco) == ['train', 'val'] and not (tmp_path / 'out').exists()
