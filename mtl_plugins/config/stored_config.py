@@ -4,19 +4,17 @@ What others send is not trusted. The text must consist of plain values, and what
 mmengine would import and call whatever a dotted ``type`` names, such as ``subprocess.run``. Only what is needed is kept.
 """
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.registry import init_default_scope
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import read_config_text
-from mtl_plugins.records.record import RECORD_NAME, RunRecord, read_record_file
-from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+from mtl_plugins.records.record import RECORD_NAME, read_record_file
+from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE, refuse_imports, shorten, take_part
 
@@ -75,7 +73,7 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
         ConfigError: If it has no model, the order of its tasks is not known, or it asks for modules that are not imported, for
             something that is no registered class, or for files or addresses.
     """
-    model = {key: value for key, value in _model_of(data, place, ADVICE).items() if key not in _MODEL_TRAINING_ONLY}
+    model = {key: value for key, value in model_of(data, place, ADVICE).items() if key not in _MODEL_TRAINING_ONLY}
     tasks = model.get('tasks') or {}
     if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
         raise ConfigError(f'{place} should hold the configs of tasks by name. Found {shorten(tasks)}. {ADVICE}')
@@ -95,26 +93,8 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
     )
 
 
-def recorded_config(run: RunRecord, *loaders: str) -> Config:
-    """Return the parts of a run's config that may be built, as its record holds them: the model and the named data loaders."""
-    place = f'The config of the work dir {run.path}'
-    if not run.config and run.data.get('error'):
-        raise ConfigError(f'{place} should hold a model. Found {run.data["error"]}.')
-    model = _model_of(run.config, place)
-    parts = dict(default_scope=SCOPE, model=take_part(model, place, MODELS, TASK_UTILS))
-    for name in loaders:
-        loader = run.config.get(name)
-        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
-            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
-        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
-        if isinstance(parts[name].get('num_workers'), int):
-            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
-    init_default_scope(SCOPE)
-    # Named for messages; with a text the file, which need not be here, is not read.
-    return Config(parts, cfg_text=' ', filename=str(run.data.get('config_file') or run.path))
-
-
-def _model_of(data: Mapping[str, Any], place: str, advice: str = '') -> Mapping[str, Any]:
+def model_of(data: Mapping[str, Any], place: str, advice: str = '') -> Mapping[str, Any]:
+    """Return the model of a config that is data, and refuse a config without one, or that asks for imports."""
     if not isinstance(data.get('model'), Mapping) or 'type' not in data['model']:
         raise ConfigError(f'{place} should hold the config of a model. Found {shorten(data.get("model"))}. {advice}'.rstrip())
     refuse_imports(data, place, advice or PLUGINS_ADVICE)

@@ -42,11 +42,8 @@
 Numbers that are not finite are null. Times of a process that was killed count up to its last update.
 """
 
-import functools
-import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -57,8 +54,6 @@ from mtl_plugins.utils.data_files import ANY, is_flag, is_name, is_number, is_te
 RECORD_NAME = 'run.json'
 LOCK_NAME = '.lock'
 FORMAT = 1
-MISSING = object()
-
 
 _CODE = dict(commit=is_text, clean=is_flag)
 _DEVICE = dict(name=is_text, processes=is_number, threads=is_number)
@@ -91,83 +86,6 @@ _FORM: dict[str, Any] = dict(
     archive=is_name,
     tags=[is_text],
 )
-
-
-@dataclass(frozen=True)
-class RunRecord:
-    """A run as its record tells it, at the time of reading.
-
-    Attributes:
-        path: The work dir.
-        data: The fields of the record without ``config``; those that a run does not know are absent.
-        config_sections: JSON text of each top-level entry of the config. Texts are cheaper to compare than configs, and the
-            sections of many runs are the same.
-        state: As in the record, or ``killed``; ``unknown`` for work dirs without a record, ``unreadable`` for a broken one.
-    """
-
-    path: Path
-    data: Mapping[str, Any]
-    config_sections: Mapping[str, str] = field(repr=False)
-    state: str
-
-    @property
-    def config(self) -> dict[str, Any]:
-        """The resolved config as data; not to be changed, since records share its parts."""
-        return {name: _parse(text) for name, text in self.config_sections.items()}
-
-    @property
-    def scores(self) -> Mapping[str, float]:
-        """All metrics of the best validation."""
-        return self.data.get('scores') or {}
-
-    def checkpoint(self, which: str = 'best') -> Path | None:
-        """Return the ``'best'`` or the ``'last'`` checkpoint, if it is there."""
-        name = (self.data.get('checkpoints') or {}).get(which)
-        return self.path / name if name and (self.path / name).is_file() else None
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return the value at a dotted key of the record, else of the config, such as ``'optim_wrapper.optimizer.lr'``.
-
-        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
-        a score may be called by its last word: ``'multitask'``.
-        """
-        if key in ('path', 'state'):
-            return str(getattr(self, key))
-        found = look_up(self.data, key)
-        if found is MISSING:
-            section, _, rest = key.removeprefix('config.').partition('.')
-            text = self.config_sections.get(section)
-            found = MISSING if text is None else look_up(_parse(text), rest) if rest else _parse(text)
-        if found is MISSING:
-            found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
-        return default if found is MISSING else found
-
-    def number(self, key: str) -> float | None:
-        """Return the value at a key if it is a number; None otherwise."""
-        found = self.get(key)
-        return found if is_number(found) else None
-
-
-@functools.lru_cache(maxsize=4096)
-def _parse(text: str) -> Any:
-    return json.loads(text)
-
-
-def look_up(node: Any, key: str) -> Any:
-    """Return the value at a dotted key of nested dicts and lists, whose own keys may hold dots; else ``MISSING``."""
-    if isinstance(node, Mapping):
-        if key in node:
-            return node[key]
-        for place, letter in enumerate(key):
-            if letter == '.' and key[:place] in node:
-                found = look_up(node[key[:place]], key[place + 1 :])
-                if found is not MISSING:
-                    return found
-    elif isinstance(node, list):
-        head, _, rest = key.partition('.')
-        if head.isdecimal() and int(head) < len(node):
-            return look_up(node[int(head)], rest) if rest else node[int(head)]
-    return MISSING
 
 
 def seconds_per_iteration(record: Mapping[str, Any]) -> float | None:

@@ -3,7 +3,6 @@
 import contextlib
 import datetime
 import json
-import os
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +14,7 @@ from mtl_plugins.records.config_data import as_data, hash_config
 from mtl_plugins.records.provenance import provenance
 from mtl_plugins.records.record import FORMAT, RECORD_NAME, read_record_file
 from mtl_plugins.utils.cli import explain
-from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.files import locked, replacing, shorten_paths
 
 _EMPTY = dict(note='', tags=[], task=None, graded=None, archive=None, sessions=[])
 _SIGTERM_STATUS = 128 + signal.SIGTERM
@@ -33,7 +32,8 @@ def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None]
         UserError: If there is none (unless ``missing_ok``), or it is broken or cannot be written; then it is as before.
     """
     work_dir = Path(work_dir)
-    with _alone(work_dir):
+    # A training and a person with a note take turns.
+    with locked(work_dir):
         try:
             record = read_record_file(work_dir)
         except DataNotFoundError:
@@ -45,31 +45,6 @@ def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None]
         record.update({name: record.pop(name) for name in ('config',) if name in record})
         with replacing(work_dir / RECORD_NAME) as temporary:
             temporary.write_text(json.dumps(as_data(record), indent=1) + '\n', encoding='utf-8')
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Let a training and a person with a note take turns. Where the system knows no locks on folders, the last one wins."""
-    descriptor = None
-    with contextlib.suppress(ImportError, OSError):
-        import fcntl
-
-        descriptor = os.open(folder, os.O_RDONLY)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        if descriptor is not None:
-            os.close(descriptor)
-
-
-def is_archive_of_record(archive: str | Path) -> bool:
-    """Return True if ``archive`` is the submission that the record next to it names."""
-    archive = Path(archive)
-    try:
-        return read_record_file(archive.parent).get('archive') == archive.name
-    except UserError:
-        return False
 
 
 def start_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> None:

@@ -10,7 +10,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from mtl_plugins.errors import DataError, DataNotFoundError, UserError
@@ -164,18 +164,18 @@ def replace_folder(source: Path, target: Path) -> None:
 
 @contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold a lock on a file, which is made if missing and stays, while the block runs.
+    """Hold a lock on a folder, or on a file, which is made if missing and stays, while the block runs.
 
     Another process or thread that has it is waited for. The system gives it back when a process ends, however it does. Where the
     system knows no such locks nothing is locked.
     """
-    with open(path, 'ab') as file:
-        try:
+    with ExitStack() as stack:
+        with suppress(ImportError, OSError):
             import fcntl
-        except ImportError:
-            pass
-        else:
-            fcntl.flock(file, fcntl.LOCK_EX)
+
+            descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
 
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
+from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.record import training_time
-from mtl_plugins.records.training_log import read_scalars, wall_hours
 
 
 def write_log(run, start, *lines):

@@ -7,11 +7,11 @@ import sys
 import pytest
 
 from mtl_plugins import registry
-from mtl_plugins.config.stored_config import recorded_config, restrict
+from mtl_plugins.config.stored_config import restrict
 from mtl_plugins.deployment.exported_runtimes import Description
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.runs.work_dirs import RunRecord, recorded_config
 from mtl_plugins.labels.presets import build_label, miniscapes_labels
-from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils import data_files
 from mtl_plugins.utils.data_files import find_registered, parse_json, read_bytes, take_part
 

@@ -25,7 +25,8 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.errors import UserError
-    from mtl_plugins.records.recording import change_record, is_archive_of_record
+    from mtl_plugins.records.record import read_record_file
+    from mtl_plugins.records.recording import change_record
     from mtl_plugins.submission.grader import format_score_table, grade_submission
     from mtl_plugins.utils.files import save_text
 
@@ -33,9 +34,14 @@ def main() -> None:
     if args.json:
         save_text(Path(args.json), json.dumps(scores, indent=2, allow_nan=False) + '\n')
     print(format_score_table(scores))
-    if is_archive_of_record(args.archive):
+    archive = Path(args.archive)
+    try:
+        is_of_run = read_record_file(archive.parent).get('archive') == archive.name
+    except UserError:
+        is_of_run = False
+    if is_of_run:
         try:
-            change_record(Path(args.archive).parent, lambda record: record.update(graded=scores))
+            change_record(archive.parent, lambda record: record.update(graded=scores))
             print('Noted in the record of the run.')
         except UserError as error:
             print(f'Not noted in the record of the run: {error}')

@@ -13,13 +13,12 @@ from mmengine.registry import init_default_scope
 from torch import Tensor, nn
 
 from mtl_plugins.config.links import set_data_root
-from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.lab.plots.curves import Curve, read_curve
-from mtl_plugins.lab.runs.work_dirs import read_run
+from mtl_plugins.lab.runs.training_log import read_scalars
+from mtl_plugins.lab.runs.work_dirs import read_run, recorded_config
 from mtl_plugins.models.utils.weights import load_pretrained
-from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.registry import MODELS
 from mtl_plugins.task_balancing.gradients import find_sharing, products_of
 

@@ -21,8 +21,8 @@ from mtl_plugins.lab.plots.sweep_plots import (
     render_score_against_cost,
     render_scores,
 )
+from mtl_plugins.lab.runs.training_log import read_scalars
 from mtl_plugins.lab.tables import to_markdown
-from mtl_plugins.records.training_log import read_scalars
 from mtl_plugins.utils.data_files import ANY, is_number
 from mtl_plugins.utils.files import replacing
 from mtl_plugins.visualization.plots import write_picture

@@ -15,8 +15,8 @@ from plotly.offline import get_plotlyjs
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.lab.report.groups import RunGroup
+from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics, read_row
-from mtl_plugins.records.training_log import read_scalars, wall_hours
 
 _TEMPLATES = Path(__file__).parent / 'templates'
 

@@ -17,9 +17,8 @@ from mtl_plugins.lab.report.charts import colours_of
 from mtl_plugins.lab.report.curves import curves_of, render, render_page
 from mtl_plugins.lab.report.groups import group_runs, metrics_of
 from mtl_plugins.lab.runs.tables import make_table, progress_table, run_names
-from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.lab.runs.work_dirs import RunRecord, find_runs
 from mtl_plugins.records.config_data import as_data
-from mtl_plugins.records.record import RunRecord
 
 LOOPBACK = '127.0.0.1'
 # A page with more of them is slow, and nobody looks at them.

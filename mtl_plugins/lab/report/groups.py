@@ -12,8 +12,8 @@ from pathlib import Path
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED
 from mtl_plugins.lab.runs.query import differing_keys, headings, rule_for
+from mtl_plugins.lab.runs.work_dirs import RunRecord
 from mtl_plugins.lab.tables import Table
-from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import is_number, is_text, printable, read_json
 
 TRIALS_NAME = 'trials.json'

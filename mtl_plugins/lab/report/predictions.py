@@ -11,11 +11,11 @@ from mmengine.config import Config
 from PIL import Image
 
 from mtl_plugins.config.links import datasets_of, set_data_root
-from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, TrainedModel, analyse, choose_examples, rank_images
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
+from mtl_plugins.lab.runs.work_dirs import recorded_config
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.pictures import ColourBar
 from mtl_plugins.loading import Sample, build_loader, labels_of, predict_samples

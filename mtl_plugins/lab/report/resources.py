@@ -8,13 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from mtl_plugins.config.stored_config import recorded_config
 from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.lab.runs.training_log import wall_hours
+from mtl_plugins.lab.runs.work_dirs import RunRecord, recorded_config
 from mtl_plugins.lab.tables import Table
 from mtl_plugins.models.utils.build import build_from_data
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
-from mtl_plugins.records.record import RunRecord
-from mtl_plugins.records.training_log import wall_hours
 from mtl_plugins.utils.data_files import printable
 
 # Headings of the costs that a score may be plotted against.

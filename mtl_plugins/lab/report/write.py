@@ -35,11 +35,10 @@ from mtl_plugins.lab.report.groups import (
 from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.lab.report.resources import COSTS, RunCost, read_costs, resource_table
 from mtl_plugins.lab.runs.tables import make_table
-from mtl_plugins.lab.runs.work_dirs import require_runs
+from mtl_plugins.lab.runs.work_dirs import RunRecord, require_runs
 from mtl_plugins.lab.tables import WRITERS, Table
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
-from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.files import make_folder, save_text
 from mtl_plugins.visualization.plots import write_picture
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
+from mtl_plugins.lab.runs.work_dirs import MISSING, RunRecord
 from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
-from mtl_plugins.records.record import MISSING, RunRecord
 from mtl_plugins.utils.data_files import is_number
 
 _CONDITION = re.compile(

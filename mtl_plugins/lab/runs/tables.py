@@ -9,8 +9,8 @@ from rich.text import Text
 
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES
 from mtl_plugins.lab.runs.query import differing_keys, headings, summary_keys
+from mtl_plugins.lab.runs.work_dirs import RunRecord
 from mtl_plugins.lab.tables import Table, to_csv, to_terminal
-from mtl_plugins.records.record import RunRecord
 from mtl_plugins.utils.data_files import printable
 
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}

@@ -1,17 +1,102 @@
-"""Finding the runs below folders."""
+"""Runs by their records, and finding them below folders."""
 
+import functools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from mtl_plugins.errors import DataNotFoundError, UserError
-from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, RunRecord, read_record_file
+from mtl_plugins.errors import ConfigError, DataNotFoundError, UserError
+from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file
+from mtl_plugins.utils.data_files import is_number, shorten, take_part
 from mtl_plugins.utils.files import is_locked
 
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+MISSING = object()
 # The logs of one start of the Runner: nothing of ours is in there.
 _LOG_FOLDER = re.compile(r'\d{8}_\d{6}')
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """A run as its record tells it, at the time of reading.
+
+    Attributes:
+        path: The work dir.
+        data: The fields of the record without ``config``; those that a run does not know are absent.
+        config_sections: JSON text of each top-level entry of the config. Texts are cheaper to compare than configs, and the
+            sections of many runs are the same.
+        state: As in the record, or ``killed``; ``unknown`` for work dirs without a record, ``unreadable`` for a broken one.
+    """
+
+    path: Path
+    data: Mapping[str, Any]
+    config_sections: Mapping[str, str] = field(repr=False)
+    state: str
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The resolved config as data; not to be changed, since records share its parts."""
+        return {name: _parse(text) for name, text in self.config_sections.items()}
+
+    @property
+    def scores(self) -> Mapping[str, float]:
+        """All metrics of the best validation."""
+        return self.data.get('scores') or {}
+
+    def checkpoint(self, which: str = 'best') -> Path | None:
+        """Return the ``'best'`` or the ``'last'`` checkpoint, if it is there."""
+        name = (self.data.get('checkpoints') or {}).get(which)
+        return self.path / name if name and (self.path / name).is_file() else None
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """Return the value at a dotted key of the record, else of the config, such as ``'optim_wrapper.optimizer.lr'``.
+
+        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
+        a score may be called by its last word: ``'multitask'``.
+        """
+        if key in ('path', 'state'):
+            return str(getattr(self, key))
+        found = look_up(self.data, key)
+        if found is MISSING:
+            section, _, rest = key.removeprefix('config.').partition('.')
+            text = self.config_sections.get(section)
+            found = MISSING if text is None else look_up(_parse(text), rest) if rest else _parse(text)
+        if found is MISSING:
+            found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
+        return default if found is MISSING else found
+
+    def number(self, key: str) -> float | None:
+        """Return the value at a key if it is a number; None otherwise."""
+        found = self.get(key)
+        return found if is_number(found) else None
+
+
+@functools.lru_cache(maxsize=4096)
+def _parse(text: str) -> Any:
+    return json.loads(text)
+
+
+def look_up(node: Any, key: str) -> Any:
+    """Return the value at a dotted key of nested dicts and lists, whose own keys may hold dots; else ``MISSING``."""
+    if isinstance(node, Mapping):
+        if key in node:
+            return node[key]
+        for place, letter in enumerate(key):
+            if letter == '.' and key[:place] in node:
+                found = look_up(node[key[:place]], key[place + 1 :])
+                if found is not MISSING:
+                    return found
+    elif isinstance(node, list):
+        head, _, rest = key.partition('.')
+        if head.isdecimal() and int(head) < len(node):
+            return look_up(node[int(head)], rest) if rest else node[int(head)]
+    return MISSING
 
 
 def find_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
@@ -57,3 +142,29 @@ def read_run(work_dir: str | Path) -> RunRecord:
     if state == 'running' and not is_locked(work_dir / LOCK_NAME):
         state = 'killed'
     return RunRecord(work_dir, record, {name: json.dumps(section) for name, section in config.items()}, state)
+
+
+def recorded_config(run: RunRecord, *loaders: str) -> 'Config':
+    """Return the parts of a run's config that may be built, as its record holds them: the model and the named data loaders."""
+    # All of it imports torch.
+    from mmengine.config import Config
+    from mmengine.registry import init_default_scope
+
+    from mtl_plugins.config.stored_config import model_of
+    from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS
+
+    place = f'The config of the work dir {run.path}'
+    if not run.config and run.data.get('error'):
+        raise ConfigError(f'{place} should hold a model. Found {run.data["error"]}.')
+    model = model_of(run.config, place)
+    parts = dict(default_scope=SCOPE, model=take_part(model, place, MODELS, TASK_UTILS))
+    for name in loaders:
+        loader = run.config.get(name)
+        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
+            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
+        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
+        if isinstance(parts[name].get('num_workers'), int):
+            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
+    init_default_scope(SCOPE)
+    # Named for messages; with a text the file, which need not be here, is not read.
+    return Config(parts, cfg_text=' ', filename=str(run.data.get('config_file') or run.path))
