@@ -5,6 +5,7 @@ import itertools
 import os
 import resource
 import signal
+import stat
 import sys
 import traceback
 from collections.abc import Callable, Iterator
@@ -20,8 +21,8 @@ from mtl_plugins.utils import files
 from mtl_plugins.utils.cli import explain
 
 # Those that take room on a disk; the others change names or remove.
-TAKES_ROOM = ('open', 'os.mkdir', 'os.symlink', 'os.link')
-_CHANGES = (*TAKES_ROOM, 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate', 'os.utime', 'os.chmod')
+_TAKES_ROOM = ('open', 'os.mkdir', 'os.symlink', 'os.link')
+_CHANGES = (*_TAKES_ROOM, 'os.rename', 'os.remove', 'os.rmdir', 'os.truncate', 'os.utime', 'os.chmod')
 _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -66,14 +67,6 @@ def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None
 
 def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, full_at: int | None, writing: int) -> None:
     code, text = 0, ''
-
-    def disturb(number: int, event: str, path: Any) -> None:
-        os.write(writing, b'.')
-        if number == kill_at:
-            os.kill(os.getpid(), signal.SIGKILL)
-        if full_at is not None and number >= full_at and event in TAKES_ROOM:
-            raise OSError(errno.ENOSPC, 'No space left on device', str(path))
-
     try:
         # The threads of the other process are none of a fork, which would wait for them.
         torch.set_num_threads(1)
@@ -83,7 +76,7 @@ def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, ful
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         # Another process, that is, which has not looked for leftovers yet.
         files._cleared.clear()
-        listen(folder, disturb)
+        disturb(folder, lambda number: os.write(writing, b'.'), kill_at, full_at)
         function()
     except BaseException as error:
         sentence = str(error) if isinstance(error, UserError) else explain(error)
@@ -92,14 +85,28 @@ def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, ful
     os._exit(code)
 
 
-def listen(folder: str, hear: Callable[[int, str, Any], None]) -> None:
-    """Call ``hear(number, event, path)`` before each file-changing operation of this process below a folder, counted from 1."""
+def disturb(folder: str, note: Callable[[int], Any], kill_at: int | None = None, full_at: int | None = None) -> None:
+    """Disturb this process as :func:`run_forked` does, from now on; files that it is writing are cut in half before it is killed.
+
+    ``note`` gets the number of each file-changing operation below the folder before it takes place.
+    """
     # Counts for several threads.
     counter, process = itertools.count(1), os.getpid()
 
     def watch(event: str, arguments: tuple) -> None:
-        if event in _CHANGES and os.getpid() == process and _is_change(event, arguments, folder):
-            hear(next(counter), event, arguments[0])
+        if event not in _CHANGES or os.getpid() != process or not _is_change(event, arguments, folder):
+            return
+        number = next(counter)
+        note(number)
+        if number == kill_at:
+            for path in Path(folder).rglob('*.tmp'):
+                status = path.lstat()
+                # A link is not what is being written.
+                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                    os.truncate(path, status.st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        if full_at is not None and number >= full_at and event in _TAKES_ROOM:
+            raise OSError(errno.ENOSPC, 'No space left on device', str(arguments[0]))
 
     sys.addaudithook(watch)
 

@@ -7,6 +7,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,26 +48,23 @@ SAMPLE, LARGE_SAMPLE = 4, 40
 SLOW = ('predict', 'drawn sweep', 'rows', 'report')
 
 
+@dataclass
 class Case:
     """A tool on a folder.
 
-    Args:
-        make: Makes what the tool needs below a folder.
+    Attributes:
         act: Runs the tool on it.
+        make: Makes what the tool needs below a folder.
         result: What is compared, of the folder afterwards; the content of its files by default.
         grows: Files that grow in place, by a pattern of their relative paths: logs, journals, locks.
         starts_anew: Whether a second start may ask for an empty folder instead of going on; its name.
     """
 
-    def __init__(
-        self,
-        make: Callable[[Path], None],
-        act: Callable[[Path], Any],
-        result: Callable[[Path], Any] = contents,
-        grows: str = r'(?!)',
-        starts_anew: str | None = None,
-    ) -> None:
-        self.make, self.act, self.result, self.grows, self.starts_anew = make, act, result, re.compile(grows), starts_anew
+    act: Callable[[Path], Any]
+    make: Callable[[Path], None] = id
+    result: Callable[[Path], Any] = contents
+    grows: str = r'(?!)'
+    starts_anew: str | None = None
 
     def check(self, folder: Path, most: int, both: bool) -> None:
         """Disturb the tool at some of its operations: kill it and fill the disk at each, or do the one and the other in turn."""
@@ -90,7 +89,7 @@ class Case:
                     assert outcome.code == 0 or (outcome.code == 1 and re.search(NO_ROOM, outcome.text)), (number, outcome)
                 for name, content in contents(folder).items():
                     whole = (before.get(name), after.get(name))
-                    if content is not None and not TEMPORARY.search(name) and not self.grows.search(name):
+                    if content is not None and not TEMPORARY.search(name) and not re.search(self.grows, name):
                         assert content in whole, f'{name} is half-written after {disturbance}'
                 again = run_forked(lambda: self.act(folder), folder)
                 if self.starts_anew and again.code == 1:
@@ -107,7 +106,7 @@ class Case:
         self.make(folder)
 
 
-def pack_case(templates: Path, anew: bool) -> Case:
+def pack_case(templates: Path, monkeypatch: pytest.MonkeyPatch, anew: bool = False) -> Case:
     root = write_fake_miniscapes(templates / 'data', dict(train=3), size=(16, 32))
 
     def make(folder):
@@ -123,10 +122,10 @@ def pack_case(templates: Path, anew: bool) -> Case:
         del index['compared_ns']
         return found, index
 
-    return Case(make, lambda folder: write_packed(list_miniscapes(folder / 'data', 'train')), result, r'packed/index\.json$')
+    return Case(lambda folder: write_packed(list_miniscapes(folder / 'data', 'train')), make, result, r'packed/index\.json$')
 
 
-def stage_case(templates: Path) -> Case:
+def stage_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     root = write_fake_miniscapes(templates / 'staged', dict(train=2, val=1), size=(16, 32))
     write_packed(list_miniscapes(root, 'train'))
 
@@ -142,16 +141,16 @@ def stage_case(templates: Path) -> Case:
             json.loads(path.read_bytes())['files'] for path in folder.rglob('index.json')
         ]
 
-    return Case(make, lambda folder: stage(folder / 'data', folder / 'node'), result, r'packed/index\.json$')
+    return Case(lambda folder: stage(folder / 'data', folder / 'node'), make, result, r'packed/index\.json$')
 
 
-def convert_case(templates: Path) -> Case:
+def convert_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     root = write_fake_folders(templates / 'folders', dict(train=2, test=2), size=(16, 24))
 
     def act(folder):
         convert(open_source('folders', root)[0], folder / 'out', (8, 12), workers=1)
 
-    return Case(lambda folder: None, act, starts_anew='out')
+    return Case(act, starts_anew='out')
 
 
 class Grey:
@@ -164,7 +163,7 @@ class Grey:
         return dict(semseg=(grey % 19).astype(np.uint8), depth=(1 + grey / 10).astype(np.float32))
 
 
-def predict_case(templates: Path) -> Case:
+def predict_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     photos = templates / 'photos'
     photos.mkdir()
     rng = np.random.default_rng(0)
@@ -180,10 +179,10 @@ def predict_case(templates: Path) -> Case:
         save = [kind for kind in KINDS if kind != 'points']
         write_predictions(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)])
 
-    return Case(lambda folder: None, act)
+    return Case(act)
 
 
-def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
+def export_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     def write(model, description, path, images):
         path.write_bytes(b'graph of ' + model)
         path.with_suffix('.bin').write_bytes(b'weights of ' + model)
@@ -199,7 +198,7 @@ def export_case(monkeypatch: pytest.MonkeyPatch) -> Case:
     def act(folder):
         exporting.export(b'the new one', exporting.Description({}), folder / 'model.xml')
 
-    return Case(make, act)
+    return Case(act, make)
 
 
 RECORD = dict(
@@ -252,7 +251,7 @@ def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch, **entries: Any)
         document = json.loads((folder / 'work' / 'trials.json').read_bytes())
         return document, (folder / 'table.md').read_text()
 
-    return Case(lambda folder: None, act, result, r'^work/|^results/|^table\.md')
+    return Case(act, result=result, grows=r'^work/|^results/|^table\.md')
 
 
 def drawn_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
@@ -266,7 +265,7 @@ def rows_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     return sweep_case(templates, monkeypatch, rows=rows, baseline=True)
 
 
-def report_case(templates: Path) -> Case:
+def report_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     runs = templates / 'runs'
     for number, name in enumerate('ab'):
         (runs / name).mkdir(parents=True)
@@ -286,51 +285,45 @@ def report_case(templates: Path) -> Case:
         with (runs / name / 'metrics.csv').open('w', newline='') as file:
             csv.writer(file).writerows([['epoch', 'iter', *scores], [1, 8, *scores.values()]])
 
-    return Case(
-        lambda folder: None,
-        lambda folder: write_report([runs], folder / 'page'),
+    def result(folder):
         # Pages say when they were made.
-        lambda folder: {name: content for name, content in contents(folder).items() if not name.endswith(('.html', '.pdf'))},
-        r'\.html$|\.pdf$',
-    )
+        return {name: content for name, content in contents(folder).items() if not name.endswith(('.html', '.pdf'))}
+
+    return Case(lambda folder: write_report([runs], folder / 'page'), result=result, grows=r'\.html$|\.pdf$')
 
 
-def data_case(monkeypatch: pytest.MonkeyPatch) -> Case:
+def data_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     monkeypatch.setattr(demo.multiprocessing, 'cpu_count', lambda: 1)
-    return Case(lambda folder: None, lambda folder: demo.ensure_data(folder, 1, 1, 1, (32, 32), 0))
+    return Case(lambda folder: demo.ensure_data(folder, 1, 1, 1, (32, 32), 0))
 
 
-def coco_case(templates: Path) -> Case:
+def coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     root = write_coco(templates / 'coco', 2, 0, size=(48, 48), progress=False)
     classes = [item.name for item in CATEGORIES][:5]
 
     def act(folder):
         prepare_coco(root, folder / 'out', ['train'], classes, min_size=4, copy=True, workers=1)
 
-    return Case(lambda folder: None, act, starts_anew='out')
+    return Case(act, starts_anew='out')
 
 
-def make_coco_case() -> Case:
-    return Case(
-        lambda folder: None,
-        lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48), progress=False),
-        starts_anew='out',
-    )
+def make_coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
+    return Case(lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48), progress=False), starts_anew='out')
 
 
 CASES = {
-    'pack': lambda templates, patch: pack_case(templates, anew=False),
-    'pack anew': lambda templates, patch: pack_case(templates, anew=True),
-    'stage': lambda templates, patch: stage_case(templates),
-    'convert': lambda templates, patch: convert_case(templates),
-    'predict': lambda templates, patch: predict_case(templates),
-    'export': lambda templates, patch: export_case(patch),
+    'pack': pack_case,
+    'pack anew': partial(pack_case, anew=True),
+    'stage': stage_case,
+    'convert': convert_case,
+    'predict': predict_case,
+    'export': export_case,
     'drawn sweep': drawn_case,
     'rows': rows_case,
-    'report': lambda templates, patch: report_case(templates),
-    'data of a sweep': lambda templates, patch: data_case(patch),
-    'prepare coco': lambda templates, patch: coco_case(templates),
-    'make coco': lambda templates, patch: make_coco_case(),
+    'report': report_case,
+    'data of a sweep': data_case,
+    'prepare coco': coco_case,
+    'make coco': make_coco_case,
 }
 
 
