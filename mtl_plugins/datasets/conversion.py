@@ -41,11 +41,8 @@ def open_source(
     """Open the splits of a data set; return them, and why usual splits are left out, by the name that they get.
 
     Args:
-        kind: One of ``KINDS``.
         splits: Names in the source by the names that the splits get; by default the usual ones that exist.
-        labels: Which labels to read; by default all that it offers.
         labels_file: For ``folders``, what to read instead of ``<root>/dataset.json``, see :func:`read_folders`.
-        num_classes: As the class of the data set takes it.
 
     Raises:
         UserError: If an argument does not suit the kind, or there is no split, or not the one that was named.
@@ -181,13 +178,7 @@ Progress = Callable[[Iterator[Counts], str, int], Iterable[Counts]]
 
 
 class SplitReport(NamedTuple):
-    """The outcome of a split.
-
-    Attributes:
-        num_samples: Samples it has.
-        num_labelled: Samples with each label, by name.
-        lost: Share of the pixels that count in the source, but not in the files, by label.
-    """
+    """The outcome of a split: its samples, those with each label, and the share of known pixels that the files cannot hold."""
 
     num_samples: int
     num_labelled: dict[str, int]
@@ -202,25 +193,20 @@ def convert(
     workers: int = 2,
     progress: Progress = lambda counts, split, total: counts,
 ) -> dict[str, SplitReport]:
-    """Make the folder ``out`` of data sets; it appears when it is complete.
+    """Make the folder ``out``, which is new or empty, of the data set of each split; it appears when it is complete.
 
     Samples are numbered in the order of the data set, see ``<split>/sources.csv``. Each gets ``<split>/rgb/<index>.jpg`` and
     ``<split>/<label>/<index>.png`` of those labels that it has; labels of ``test`` lie apart, in ``grader/test``.
     ``dataset.json`` describes the labels. A label of which no pixel counts in a whole split is left out.
 
     Args:
-        datasets: Data set of each split by the name that it gets.
-        out: Folder to make: new or empty.
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
         depth_range: Metres of the written codes of depth; by default those of the data set.
-        workers: Threads.
         progress: Wraps the iterator over the samples of a split; it also gets the name of the split and its number of samples.
 
     Raises:
-        ArgumentError: If ``size`` is not positive.
-        ConfigError: If ``depth_range`` is wrong or there is no depth, or a label is of a kind that cannot be converted.
-        DataError: If ``out`` holds something, no sample of a split other than ``test`` has a label, a file of the source cannot
-            be used, or writing fails.
+        UserError: If an argument is wrong, a label cannot be converted, ``out`` holds something, no sample of a split other than
+            ``test`` has a label, a file of the source cannot be used, or writing fails.
     """
     if size is not None and min(size) < 1:
         raise ArgumentError(f'`size` should be at least 1x1. Found {size[0]}x{size[1]}.')

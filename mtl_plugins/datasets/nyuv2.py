@@ -10,9 +10,9 @@ import numpy as np
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError, check_choice
+from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.decoding import refusing
+from mtl_plugins.labels.decoding import import_extra, refusing
 from mtl_plugins.registry import DATASETS
 
 # In the order of Gupta et al. (CVPR 2013, `classMapping40.mat`), whose numbers start at 1.
@@ -104,10 +104,7 @@ class Hdf5File:
     def _handle(self) -> Any:
         process = os.getpid()
         if process not in self._handles:
-            try:
-                import h5py
-            except ImportError:
-                raise ConfigError(f"Reading '{self.path}' needs the package h5py. Run: pip install mtl_plugins[nyuv2]") from None
+            h5py = import_extra('h5py', 'nyuv2', self.path)
             try:
                 self._handles[process] = h5py.File(self.path, 'r')
             except FileNotFoundError:
@@ -214,18 +211,15 @@ class NYUv2MatDataset(LabelledDataset):
 
 def read_mat(path: Path, key: str) -> np.ndarray:
     """An array of a MATLAB file before v7.3."""
-    try:
-        from scipy.io import loadmat, whosmat
-    except ImportError:
-        raise ConfigError(f"Reading '{path}' needs the package SciPy. Run: pip install mtl_plugins[nyuv2]") from None
+    scipy_io = import_extra('scipy.io', 'nyuv2', path)
     if not path.is_file():
         raise DataNotFoundError(
             f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
         )
     with refusing(f"'{path}' cannot be read as a MATLAB file"):
-        content = loadmat(path, variable_names=[key])
+        content = scipy_io.loadmat(path, variable_names=[key])
     if key not in content:
-        names = sorted(name for name, *_ in whosmat(path))
+        names = sorted(name for name, *_ in scipy_io.whosmat(path))
         raise CorruptFileError(f"'{path}' should hold `{key}`. Found {names}.")
     if content[key].dtype.kind not in 'buif':
         raise CorruptFileError(f"`{key}` in '{path}' should be numbers. Found {content[key].dtype}.")

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 from typing import Any
 
-import cv2
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError
@@ -13,23 +12,6 @@ from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import LabelKind, count_values, guess_by_row
 from mtl_plugins.labels.pictures import INVALID, colour_values
-
-
-def semantic_boundaries(label: np.ndarray, radius: int = 1) -> np.ndarray:
-    """Boundaries ``(H, W)`` of class ids ``(H, W)`` uint8, 255 = ignored: 1 on a boundary, 0 elsewhere, 255 where ignored.
-
-    A pixel lies on a boundary if a pixel within ``radius`` of it, in each axis, has another class; ignored ones are no class.
-    With radius 1 boundaries are two pixels wide, one on each side.
-    """
-    window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
-    ignored = label == IGNORE_LABEL
-    # The borders of cv2's filters count as nothing; an ignored pixel counts as nothing in either filter.
-    largest = cv2.dilate(np.where(ignored, 0, label), window)
-    smallest = cv2.erode(label, window)
-    boundary = (largest != smallest).astype(np.uint8)
-    boundary[ignored] = IGNORE_LABEL
-    return boundary
-
 
 MOST_TOLERANCE = 1000
 

@@ -1,5 +1,6 @@
 """Files to arrays, with the checks that keep broken files out of a training run."""
 
+import importlib
 import io
 import re
 import struct
@@ -7,6 +8,7 @@ import zipfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import PurePath
+from types import ModuleType
 from zlib import crc32
 
 import cv2
@@ -93,10 +95,7 @@ def decode_photograph(
 def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) -> Size:
     """Return the height and width of a picture by its header, before it is turned upright, and refuse what must not be decoded.
 
-    Args:
-        data: Content of the file.
-        name: For the error.
-        max_pixels: Of a file from a stranger, which must then be a JPEG, PNG, WebP, BMP, TIFF or GIF: others take long to decode.
+    With ``max_pixels``, of a file from a stranger, it must be a JPEG, PNG, WebP, BMP, TIFF or GIF: others take long to decode.
 
     Raises:
         CorruptFileError: If it is something else, is truncated, has more than ``max_pixels`` or 179 million, or is made so that
@@ -260,6 +259,15 @@ def read_bytes(path: str) -> bytes:
         raise CorruptFileError(f"The file '{path}' cannot be read: {error.strerror}.") from error
 
 
+def import_extra(name: str, extra: str, path: object) -> ModuleType:
+    """Import a package that reading a file needs, or raise `ConfigError` that says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition('.')[0]
+        raise ConfigError(f"Reading '{path}' needs the package {package}. Run: pip install mtl_plugins[{extra}]") from None
+
+
 @contextmanager
 def refusing(sentence: str) -> Iterator[None]:
     """Raise `CorruptFileError` for whatever a library says: they have many ways to say no to a file that someone made up."""
@@ -295,15 +303,12 @@ def _read_array(path: str, what: str) -> np.ndarray:
 def _read_exr(path: str, what: str, names: tuple[str, ...]) -> list[np.ndarray]:
     """Return those of the named channels that an EXR has, in this order; its only channel whatever its name."""
     read_bytes(path)
-    try:
-        import OpenEXR
-    except ImportError:
-        raise ConfigError(f"Reading '{path}' needs the package OpenEXR. Run: pip install mtl_plugins[exr]") from None
+    openexr = import_extra('OpenEXR', 'exr', path)
     with refusing(f"The {what} '{path}' cannot be decoded"):
-        with OpenEXR.File(path, header_only=True) as file:
+        with openexr.File(path, header_only=True) as file:
             (left, top), (right, bottom) = file.header()['dataWindow']
         _check_size(int(right) - int(left) + 1, int(bottom) - int(top) + 1, what, path)
-        with OpenEXR.File(path, separate_channels=True) as file:
+        with openexr.File(path, separate_channels=True) as file:
             channels = {name: np.array(channel.pixels) for name, channel in file.channels().items()}
     found = list(channels.values()) if len(channels) == 1 else [channels[name] for name in names if name in channels]
     if not found:

@@ -265,10 +265,7 @@ def check_size(values: np.ndarray, reference: np.ndarray) -> None:
 def guess_by_row(counts: np.ndarray, guess: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """``guess`` maps counts ``(N, values)`` to values ``(N,)``; applied row by row, since it needs a multiple of the memory.
 
-    A position without any count gets the guess of all positions together.
-
-    Raises:
-        DataError: If there is no count at all.
+    A position without any count gets the guess of all positions together; without any at all it is a `DataError`.
     """
     overall = counts.sum(axis=(0, 1), dtype=np.int64)
     if not overall.any():

@@ -24,13 +24,7 @@ Entry = tuple[str, tuple[int, ...] | None]
 
 
 class ColourBar(NamedTuple):
-    """Key to the colours of numbers.
-
-    Attributes:
-        title: The quantity and its unit.
-        colours: ``(N, 3)`` uint8, from left to right.
-        ticks: Places on the bar, 0 (left) to 1, and their texts.
-    """
+    """Key to the colours ``(N, 3)`` uint8 of numbers, from left to right, with a title, and texts at places from 0 to 1."""
 
     title: str
     colours: np.ndarray

@@ -85,14 +85,9 @@ def _select(mask: np.ndarray, chosen: np.ndarray, other: np.ndarray) -> np.ndarr
 
 
 def decode_png(data: bytes, kind: str, size: tuple[int, int]) -> np.ndarray:
-    """The uint8 map of a PNG of unknown origin.
+    """The uint8 map of a PNG of unknown origin: ``(H, W)`` of the kind ``'palette'`` or ``'grey'``, ``(H, W, 3)`` of ``'rgb'``.
 
-    The header is compared with what is expected before anything is decoded, so memory is bounded by ``size``.
-
-    Args:
-        data: Content of the file.
-        kind: ``'palette'`` or ``'grey'`` for ``(H, W)``, ``'rgb'`` for ``(H, W, 3)``.
-        size: Expected height and width.
+    The header is compared with what is expected before anything is decoded, so memory is bounded by ``size``, height and width.
 
     Raises:
         InvalidPredictionError: If the file is anything else; the message continues the name of the file.

@@ -32,11 +32,7 @@ def render_bins(
     Args:
         rows: At least one, each with ``image`` ``(H, W, 3)`` uint8 RGB, ``prediction`` ``(H, W)`` metres, ``bins`` ``(K,)``
             metres and, if known, ``label`` ``(H, W)`` metres, 0 = unknown.
-        kind: The label that is predicted; gives colours and names.
         value_range: Metres at the ends of the axis.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
     """
     columns = min(COLUMNS, len(rows))
     blocks = -(-len(rows) // columns)

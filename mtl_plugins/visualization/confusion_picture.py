@@ -1,4 +1,4 @@
-"""A confusion matrix as a picture, and the difference of two."""
+"""A confusion matrix as a picture."""
 
 from collections.abc import Sequence
 
@@ -21,48 +21,18 @@ def normalise_rows(matrix: np.ndarray) -> np.ndarray:
 
 
 def render_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str | None = None) -> Figure:
-    """Draw a confusion matrix: a row per label, a column per prediction, in each cell its per cent of the row.
+    """Draw a confusion matrix ``(C, C)`` of counts: a row per label, a column per prediction.
 
-    The row of a class without a pixel is grey.
-
-    Args:
-        matrix: ``(C, C)`` counts, rows are labels, columns predictions, see :func:`update_confusion_matrix`.
-        classes: C names.
-
-    Raises:
-        ArgumentError: If the matrix is not square, its size is not the number of classes, or a count is negative.
+    Each cell shows its per cent of the row, which is grey for a class without a pixel. Another shape or a negative count is an
+    `ArgumentError`.
     """
-    shares = normalise_rows(_check_counts('matrix', matrix, classes))
+    shares = normalise_rows(check_counts('matrix', matrix, classes))
     texts = [[f'{cell:.0f}' if cell >= 0.5 else '' for cell in row] for row in shares]
-    return _draw_cells(shares, classes, 'Blues', (0, 100), 'per cent of the label', texts, title)
+    return draw_cells(shares, classes, 'Blues', (0, 100), 'per cent of the label', texts, title)
 
 
-def render_confusion_difference(
-    first: np.ndarray, second: np.ndarray, classes: Sequence[str], names: tuple[str, str] | None = None
-) -> Figure:
-    """Draw the difference of two confusion matrices of the same images, in points of per cent of each label's pixels.
-
-    Red is where the second model predicts a class more often than the first, blue where it does so less often: better is red on
-    the diagonal and blue beside it. The row of a class without a pixel in either is grey.
-
-    Args:
-        first: ``(C, C)`` counts, rows are labels, columns predictions.
-        second: As ``first``.
-        classes: C names.
-        names: Of the two models, for the title.
-
-    Raises:
-        ArgumentError: If a matrix is not square, its size is not the number of classes, or a count is negative.
-    """
-    shares = [normalise_rows(_check_counts(name, matrix, classes)) for name, matrix in (('first', first), ('second', second))]
-    difference = shares[1] - shares[0]
-    largest = np.nanmax(np.abs(difference), initial=1.0)
-    texts = [[f'{cell:+.0f}' if abs(cell) >= 0.5 else '' for cell in row] for row in difference]
-    title = f'{names[1]} minus {names[0]}' if names else None
-    return _draw_cells(difference, classes, 'bwr', (-largest, largest), 'points of per cent of the label', texts, title)
-
-
-def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+def check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.ndarray:
+    """Return the matrix; another shape than that of the classes, or a negative count, is an `ArgumentError`."""
     matrix, number = np.asarray(matrix), len(classes)
     if matrix.shape != (number, number) or not number:
         raise ArgumentError(f'`{name}` should have the shape ({number}, {number}), a row per class. Found {matrix.shape}.')
@@ -71,7 +41,7 @@ def _check_counts(name: str, matrix: np.ndarray, classes: Sequence[str]) -> np.n
     return matrix
 
 
-def _draw_cells(
+def draw_cells(
     cells: np.ndarray,
     classes: Sequence[str],
     colour_map: str,

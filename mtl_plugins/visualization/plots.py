@@ -1,14 +1,12 @@
-"""Colours, fonts, axes, pixels and files of plots."""
+"""Fonts, pixels and files of plots."""
 
 import functools
 import logging
 import warnings
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib import font_manager
-from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.ft2font import FT2Font
@@ -73,38 +71,6 @@ def _warn_once() -> None:
 
 FORMATS = {'.png': 'PNG', '.jpg': 'JPEG', '.jpeg': 'JPEG', '.pdf': 'PDF'}
 
-# Told apart with colour-vision deficiencies too (Okabe and Ito).
-COLOURS = ('#0072b2', '#e69f00', '#009e73', '#d55e00', '#cc79a7', '#56b4e9', '#8c6d31', '#000000')
-
-GRID, GREY = '#e4e6e8', '#606468'
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches."""
-    return Figure(figsize=(width, height), dpi=110, layout='constrained')
-
-
-def tidy(axis: Axes, x: str | None = None, y: str | None = None, grid: str = 'both') -> None:
-    """Label the axes and draw a grid, ``'x'``, ``'y'``, ``'both'`` or ``''``, behind the data, without a frame."""
-    if x is not None:
-        axis.set_xlabel(x)
-    if y is not None:
-        axis.set_ylabel(y)
-    axis.set_axisbelow(True)
-    if grid:
-        axis.grid(axis=grid, color=GRID)
-    axis.spines[['top', 'right']].set_visible(False)
-
-
-def distinct_colours(number: int) -> list:
-    """Return so many colours, always the same for the same number."""
-    if number <= len(COLOURS):
-        return list(COLOURS[:number])
-    if number <= 20:
-        # The ten strong ones first, then their lighter twins.
-        return [matplotlib.colormaps['tab20'](2 * place % 20 + place // 10) for place in range(number)]
-    return [matplotlib.colormaps['hsv'](place / number) for place in range(number)]
-
 
 def to_array(figure: Figure) -> np.ndarray:
     """Draw a figure as uint8 RGB ``(height, width, 3)``."""
@@ -134,9 +100,7 @@ def _show_letters(figure: Figure) -> None:
 def write_picture(path: Path, picture: Figure | np.ndarray) -> None:
     """Write a figure or uint8 RGB ``(height, width, 3)`` as PNG, JPEG or PDF, by its suffix; a PDF keeps lines and letters.
 
-    Raises:
-        ConfigError: If the suffix is none of these.
-        UserError: If the operating system refuses.
+    Another suffix is a `ConfigError`.
     """
     file_format = FORMATS.get(path.suffix.lower())
     if file_format is None:

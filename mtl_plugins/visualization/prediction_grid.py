@@ -19,16 +19,12 @@ NOTE = 'attention: dark .. yellow, from 0 to the most attended place of the imag
 
 
 def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 320) -> np.ndarray:
-    """Draw one row per sample with a header and a legend.
+    """Draw one row per sample with a header and a legend: uint8 RGB ``(height, width, 3)``.
 
     Args:
         rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``labels`` and ``predictions``: values by name, each may lack some;
             and, if it has a name, ``caption``.
         labels: The kinds by name, in the order of the columns.
-        tile_width: Width of a picture in pixels.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
     """
     tiles = []
     for row in rows:
@@ -152,10 +148,8 @@ def overlay_attention(image: np.ndarray, attention: np.ndarray, frame: Sequence[
 def render_attention_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKind], tile_width: int = 180) -> np.ndarray:
     """Draw one row per sample: image, label, prediction, and the attention of each class over the image.
 
-    Args:
-        rows: As in :func:`render_prediction_grid`, with ``attention`` ``(N, h, w)`` of the classes after the first.
-        labels: The kind of the one label, by its name: a class map.
-        tile_width: Width of a picture in pixels.
+    ``rows`` are those of :func:`render_prediction_grid`, with ``attention`` ``(N, h, w)`` of the classes after the first;
+    ``labels`` holds the kind of the one label, a class map.
     """
     (kind,) = labels.values()
     tiles = []
@@ -173,12 +167,7 @@ def render_class_maps(
 ) -> np.ndarray:
     """Draw the similarity of each shown class, which is its logit, above its probability.
 
-    Args:
-        image: ``(H, W, 3)`` uint8 RGB.
-        logits: ``(K, H, W)`` of all classes.
-        classes: Their K names.
-        shown: Ids of those that are drawn, from left to right. They share one scale of similarity.
-        tile_width: Width of a picture in pixels.
+    ``logits`` ``(K, H, W)`` are of all classes; those of the ids ``shown``, from left to right, share one scale of similarity.
     """
     odds = np.exp(logits - logits.max(0))
     probabilities = odds / odds.sum(0)

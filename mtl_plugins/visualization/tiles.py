@@ -32,25 +32,16 @@ def render_tiles(
     bars: Sequence[ColourBar] = (),
     captions: Sequence[str] = (),
 ) -> np.ndarray:
-    """Draw rows of pictures with a header and a legend.
+    """Draw rows of pictures with a header and a legend: uint8 RGB ``(height, width, 3)``.
 
     Args:
-        rows: Each with ``image`` and other uint8 RGB pictures ``(H, W, 3)`` by column; a missing one leaves its place empty. A
-            tile has the proportions of the first row's image, but is at most four times as high as wide; a picture of other
-            proportions is centred in it.
+        rows: At least one, each with ``image`` and other uint8 RGB pictures ``(H, W, 3)`` by column; a missing one leaves its
+            place empty. A tile has the proportions of the first row's image, but is at most four times as high as wide; a
+            picture of other proportions is centred in it.
         columns: Names, from left to right.
-        tile_width: Width of a tile in pixels.
-        legend: Names and colours.
-        notes: Sentences below them.
+        legend: Names and colours; below them ``notes``, sentences, and ``bars``.
         smooth: Columns that are resampled smoothly; the others hold labels.
-        bars: Colour bars, below the notes.
         captions: A word on each row, in the corner of its first tile.
-
-    Returns:
-        uint8 RGB ``(height, width, 3)``.
-
-    Raises:
-        ArgumentError: If there is no row.
     """
     if not rows:
         raise ArgumentError('`rows` should hold at least one sample. Found none.')

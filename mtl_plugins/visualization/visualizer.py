@@ -108,16 +108,20 @@ class LocalVisBackend(MMEngineLocalVisBackend):
             file.write(''.join(json.dumps(line) + '\n' for line in lines))
 
 
+def _require(backend: type, package: str) -> None:
+    if find_spec(package) is None:
+        raise ConfigError(
+            f'`{backend.__name__}` needs the package {package}. Install it, or this package with its extra: `pip install -e '
+            '.[tracking]`.'
+        )
+
+
 @VISBACKENDS.register_module()
 class TensorboardVisBackend(MMEngineTensorboardVisBackend):
     """mmengine's, with histograms. Every step is a training iteration: ``tensorboard --logdir WORK_DIR``."""
 
     def __init__(self, save_dir: str) -> None:
-        if find_spec('tensorboard') is None:
-            raise ConfigError(
-                '`TensorboardVisBackend` needs the package tensorboard. Install it, or this package with its extra: `pip install '
-                '-e .[tracking]`.'
-            )
+        _require(type(self), 'tensorboard')
         super().__init__(save_dir)
 
     @force_init_env
@@ -163,11 +167,7 @@ class WandbVisBackend(BaseVisBackend):
         mode: str | None = None,
         init_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
-        if find_spec('wandb') is None:
-            raise ConfigError(
-                '`WandbVisBackend` needs the package wandb. Install it, or this package with its extra: `pip install -e '
-                '.[tracking]`.'
-            )
+        _require(type(self), 'wandb')
         super().__init__(save_dir)
         self.project, self.name = project, name
         self.settings = dict(group=group, entity=entity, tags=tags and list(tags), notes=notes, mode=mode)

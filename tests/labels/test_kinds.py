@@ -11,12 +11,12 @@ from PIL import Image
 from mtl_plugins.datasets.transforms.geometric import crop_to_image
 from mtl_plugins.errors import ConfigError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
-from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.decoding import decode_image, read_grey
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label, build_labels, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals, encode_normals
 from mtl_plugins.registry import LABELS
+from mtl_plugins.synthetic.streets.miniscapes_writer import semantic_boundaries
 
 KINDS = build_labels(MINISCAPES_LABELS)
 

@@ -3,14 +3,13 @@
 import numpy as np
 import pytest
 
-from mtl_plugins.labels.boundary_map import semantic_boundaries
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.synthetic.streets.assets import load_assets
 from mtl_plugins.synthetic.streets.atlas import LEVELS, Atlas
 from mtl_plugins.synthetic.streets.camera import Camera, Ground
 from mtl_plugins.synthetic.streets.faces import FaceList, street_axes
 from mtl_plugins.synthetic.streets.labels import BUILDING, CAR, SKY, VEGETATION
-from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
+from mtl_plugins.synthetic.streets.miniscapes_writer import semantic_boundaries, write_miniscapes
 from mtl_plugins.synthetic.streets.renderer import Canvas, depth_map, draw_faces, ground_buffers, shade_faces
 from mtl_plugins.synthetic.streets.street_scenes import render_sample, render_scene, sample_scene
 

@@ -23,8 +23,9 @@ from mtl_plugins.lab.features.pictures import (
     draw_neighbours,
     draw_strip,
 )
+from mtl_plugins.lab.plots.style import COLOURS, distinct_colours
 from mtl_plugins.lab.plots.sweep_plots import render_losses, render_scores, running_mean
-from mtl_plugins.visualization.plots import COLOURS, distinct_colours, to_array, write_picture
+from mtl_plugins.visualization.plots import to_array, write_picture
 
 
 def make_record(labels=(0, 1) * 6, iteration=1, embedding=None, seed=0, classes=('cat', 'dog')):

@@ -8,6 +8,7 @@ import pytest
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.plots.analysis_pictures import (
     render_class_bars,
+    render_confusion_difference,
     render_error_by_place,
     render_error_by_range,
     render_label_comparison,
@@ -21,7 +22,7 @@ from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization import bins
 from mtl_plugins.visualization.bins import render_bins, shares
-from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
+from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
 

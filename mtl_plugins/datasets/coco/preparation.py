@@ -41,20 +41,12 @@ def prepare_coco(
     workers: int = 2,
     progress: Callable[[Iterator[int], str, int], Iterable[int]] = lambda counts, split, total: counts,
 ) -> dict[str, tuple[int, int]]:
-    """Make a COCO folder ``out`` that holds the classes only.
+    """Make a COCO folder ``out``, new or empty, that holds the classes only; return the numbers of images and crops per split.
 
     ``<out>/annotations/instances_<split>.json`` has the images with at least one object, no crowd, of the classes, their
     annotations of the classes, crowds included, and those categories, all entries as they were. ``<out>/<split>`` has the
-    images, ``<out>/crops/<split>/<class>/<annotation id>.jpg`` the objects, as `ObjectCropDataset` cuts them out.
-
-    Args:
-        out: Folder to make, new or empty; it appears when it is complete.
-        min_size, margin: As in `ObjectCropDataset`.
-        copy: Copy the images instead of linking to them.
-        progress: Wraps the iterator over the numbers of crops of the images; it also gets the split and the number of images.
-
-    Returns:
-        Number of images and of crops per split.
+    images, linked unless ``copy``, ``<out>/crops/<split>/<class>/<annotation id>.jpg`` the objects, as `ObjectCropDataset` cuts
+    them out. ``progress`` wraps the iterator over the numbers of crops; it also gets the split and the number of images.
 
     Raises:
         UserError: If a class is unknown or cannot be a folder, something is missing or damaged, ``out`` is not empty, or writing

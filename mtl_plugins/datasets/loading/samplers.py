@@ -18,11 +18,7 @@ class _Skipping:
     _start = 0
 
     def skip(self, num_samples: int) -> None:
-        """Let iterators start as if the first ``num_samples`` of this rank's share had been taken; no data are read.
-
-        Raises:
-            ArgumentError: If ``num_samples`` is negative.
-        """
+        """Let iterators start as if the first ``num_samples`` of this rank's share had been taken; no data are read."""
         if num_samples < 0:
             raise ArgumentError(f'`num_samples` should not be negative. Found {num_samples}.')
         self._start = num_samples

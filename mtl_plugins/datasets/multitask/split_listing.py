@@ -28,8 +28,7 @@ class SplitListing(NamedTuple):
     """The samples of one split, in order.
 
     Attributes:
-        stems: Values of ``{stem}`` in the templates, one per sample.
-        image: Template of the images.
+        stems: Values of ``{stem}`` in the templates, one per sample; ``image`` is that of the images.
         labels: The labels that the split has, by name.
         files: For each sample the paths of its image, as ``'rgb'``, and of each label, by name; none where it lacks the label.
     """
@@ -80,12 +79,8 @@ def list_split(
     or all. Suffixes may be in upper case, and those of images of any format that can be read, but then the sample needs a label
     if others have one. Folders may be links. A warning counts images and labels that are not taken; hidden files do not count.
 
-    Args:
-        labels: The labels that are wanted.
-        image: Template of the images below the root, with ``{split}`` and one ``{stem}``.
-        stem: Regular expression of what ``{stem}`` stands for; with a slash in it images are looked for in subfolders.
-        split_file: Template of a file below the root that names the stems, one a line, instead of what the folder holds.
-        keep: Which of the stems found in the folder belong to the split, where the folder does not say; all by default.
+    Arguments are those of `MultiTaskDataset`, and ``keep``: which of the stems found in the folder belong to the split, where the
+    folder does not say; all by default.
 
     Raises:
         ArgumentError: If the template of the images has not one ``{stem}``.

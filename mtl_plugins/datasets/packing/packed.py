@@ -44,14 +44,10 @@ def _key(name: str) -> str:
 
 
 class PackedSplit:
-    """Read-only access to the samples of a packed split. A copy or a pickle holds the path, not the data.
+    """Read-only access to the samples of a packed split, with their checksums ``(N,)`` by the name of the label, or ``'rgb'``.
 
-    Args:
-        folder: The packed folder.
-        checksums: Of each sample, ``(N,)``, by ``'rgb'`` or the name of the label.
-
-    Raises:
-        CorruptFileError: From ``packed[position]``, if the sample is not what was packed.
+    A copy or a pickle holds the path, not the data. ``packed[position]`` raises `CorruptFileError` if a sample is not what was
+    packed.
     """
 
     def __init__(self, folder: Path, checksums: Mapping[str, np.ndarray]):
@@ -244,10 +240,7 @@ def write_packed(
 ) -> Path:
     """Pack a split into ``<root>/<split>/packed``, which appears, or replaces an older one, only when complete.
 
-    Args:
-        listing: The split; its tasks say what is packed.
-        num_workers: Decoding threads.
-        progress: Wraps the iterator over samples, to show a progress bar.
+    ``progress`` wraps the iterator over samples.
 
     Raises:
         DataError: If a file cannot be used, the images differ in size or writing fails. An older packed folder stays as it was.

@@ -18,19 +18,12 @@ _ARRAYS = '*.npy'
 
 
 def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
-    """Copy the packed folders of ``data_root`` to a folder within ``target`` that can be used as the data root.
+    """Copy the packed folders of ``data_root`` to a folder within ``target``, on the disk of the node, and return this data root.
 
     All else in it is a link to the original: a packed folder is used as long as it matches the files it was made from, and those
     are the original's own. A copy that is complete already is used as it is. It is made anew if the original was packed anew, an
     array of either was written since, or anything was added or removed beside it. Of several processes of a node one copies and
     the others wait for it. The copy appears when complete.
-
-    Args:
-        data_root: The data root, with ``<split>/packed`` in at least one split.
-        target: A folder on the disk of the node.
-
-    Returns:
-        The staged data root, named after the original.
 
     Raises:
         DataNotFoundError: If the data root does not exist or has no packed split.

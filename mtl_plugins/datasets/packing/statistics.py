@@ -14,12 +14,8 @@ from mtl_plugins.labels.label_kind import LabelKind, mean_and_std
 def describe_labels(dataset: Any, max_samples: int = 100, seconds: float = 1.0) -> tuple[list[str], list[str]]:
     """Describe the labels of a data set, one line each, and likely mistakes, one sentence each.
 
-    Reads labels as the data set does, of samples all over it, until there are enough or the time is over.
-
-    Args:
-        dataset: With ``labels`` and ``read_labels``; of others, and of what wraps data sets, those within count.
-        max_samples: Most samples to look at.
-        seconds: Time after which no further sample is read.
+    Reads labels as the data set does, of samples all over it, until there are ``max_samples`` or the time is over. Of data sets
+    without ``labels`` and ``read_labels``, and of what wraps data sets, those within count.
     """
     within = getattr(dataset, 'datasets', None) or [getattr(dataset, 'dataset', None)]
     if not hasattr(dataset, 'read_labels'):

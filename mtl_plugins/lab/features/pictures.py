@@ -16,8 +16,9 @@ from scipy.linalg import orthogonal_procrustes
 from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.lab.features.extraction import FeatureSet, choose_evenly
 from mtl_plugins.lab.features.feature_scores import nearest_neighbours
+from mtl_plugins.lab.plots.style import distinct_colours, new_figure
 from mtl_plugins.utils.files import replacing
-from mtl_plugins.visualization.plots import distinct_colours, new_figure, pil_font, to_array
+from mtl_plugins.visualization.plots import pil_font, to_array
 
 # Of the files in a work dir.
 FOLDER = 'features'

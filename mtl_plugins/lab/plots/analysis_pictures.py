@@ -10,10 +10,10 @@ from matplotlib.ticker import NullFormatter, NullLocator
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
+from mtl_plugins.lab.plots.style import GREY, distinct_colours, new_figure, tidy
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.loading import Sample
-from mtl_plugins.visualization.confusion_picture import render_confusion_difference, render_confusion_matrix
-from mtl_plugins.visualization.plots import GREY, distinct_colours, new_figure, tidy
+from mtl_plugins.visualization.confusion_picture import check_counts, draw_cells, normalise_rows, render_confusion_matrix
 from mtl_plugins.visualization.prediction_grid import NOTE, overlay_attention, render_prediction_grid
 from mtl_plugins.visualization.tiles import render_tiles
 
@@ -290,3 +290,20 @@ def _finish(figure: Figure, axis, names: Mapping[str, str], title: str | None) -
     if len(names) > 1:
         handles, labels = axis.get_legend_handles_labels()
         figure.legend(handles, labels, frameon=False, loc='outside lower center', ncols=min(len(names), 4))
+
+
+def render_confusion_difference(
+    first: np.ndarray, second: np.ndarray, classes: Sequence[str], names: tuple[str, str] | None = None
+) -> Figure:
+    """Draw the difference of two confusion matrices of the same images, in points of per cent of each label's pixels.
+
+    Red is where the second model predicts a class more often than the first, blue where it does so less often: better is red on
+    the diagonal and blue beside it. The row of a class without a pixel in either is grey. ``names`` of the models are for the
+    title. Errors are those of :func:`render_confusion_matrix`.
+    """
+    shares = [normalise_rows(check_counts(name, matrix, classes)) for name, matrix in (('first', first), ('second', second))]
+    difference = shares[1] - shares[0]
+    largest = np.nanmax(np.abs(difference), initial=1.0)
+    texts = [[f'{cell:+.0f}' if abs(cell) >= 0.5 else '' for cell in row] for row in difference]
+    title = f'{names[1]} minus {names[0]}' if names else None
+    return draw_cells(difference, classes, 'bwr', (-largest, largest), 'points of per cent of the label', texts, title)

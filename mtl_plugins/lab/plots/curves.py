@@ -11,9 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.lab.plots.style import GREY, GRID, distinct_colours, new_figure, tidy
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
-from mtl_plugins.visualization.plots import GREY, GRID, distinct_colours, new_figure, tidy
 
 AXES = dict(iter='iteration', epoch='epoch', hours='time (hours)')
 _STYLES = ('-', '--', ':', '-.')

@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mtl_plugins.visualization.plots import COLOURS, GREY, distinct_colours, new_figure, tidy
+from mtl_plugins.lab.plots.style import COLOURS, GREY, distinct_colours, new_figure, tidy
 
 LOG_FROM = 10.0
 # Values whose mean is drawn for a loss.

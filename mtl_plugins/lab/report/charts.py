@@ -11,10 +11,10 @@ from matplotlib.colors import to_hex
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
+from mtl_plugins.lab.plots.style import COLOURS, distinct_colours
 from mtl_plugins.lab.report.groups import RunGroup, has_metric, lower_is_better, metrics_of
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
-from mtl_plugins.visualization.plots import COLOURS, distinct_colours
 
 if TYPE_CHECKING:
     # Which builds networks.

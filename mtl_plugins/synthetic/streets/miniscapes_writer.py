@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.labels.boundary_map import semantic_boundaries
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.depth_map import encode_label
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
@@ -43,6 +43,22 @@ def _encode_semseg(rendering: Rendering) -> bytes:
 def _encode_png(array: np.ndarray) -> bytes:
     """A PNG of grey or, in OpenCV's order, of blue, green, red."""
     return cv2.imencode('.png', array, [cv2.IMWRITE_PNG_COMPRESSION, PNG_COMPRESSION])[1].tobytes()
+
+
+def semantic_boundaries(label: np.ndarray, radius: int = 1) -> np.ndarray:
+    """Boundaries ``(H, W)`` of class ids ``(H, W)`` uint8, 255 = ignored: 1 on a boundary, 0 elsewhere, 255 where ignored.
+
+    A pixel lies on a boundary if a pixel within ``radius`` of it, in each axis, has another class; ignored ones are no class.
+    With radius 1 boundaries are two pixels wide, one on each side.
+    """
+    window = np.ones((2 * radius + 1, 2 * radius + 1), np.uint8)
+    ignored = label == IGNORE_LABEL
+    # The borders of cv2's filters count as nothing; an ignored pixel counts as nothing in either filter.
+    largest = cv2.dilate(np.where(ignored, 0, label), window)
+    smallest = cv2.erode(label, window)
+    boundary = (largest != smallest).astype(np.uint8)
+    boundary[ignored] = IGNORE_LABEL
+    return boundary
 
 
 _ENCODERS = dict(
