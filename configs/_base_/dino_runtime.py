@@ -24,7 +24,8 @@ default_hooks = dict(
     features=dict(
         type='FeatureHook', pipeline=[dict(type='ResizeCrop', size=64), dict(type='PackViews')], num_train=1000, num_val=400
     ),
-    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='knn_accuracy', rule='greater'),
+    checkpoint=dict(type='AtomicCheckpointHook', interval=1, max_keep_ckpts=2, save_best='dino/loss', rule='less'),
+    training_scores=dict(type='TrainingScoresHook', num_images=250),
     sync_buffers=dict(type='SyncBuffersHook'),
     metrics_csv=dict(type='MetricsCsvHook'),
     progress_bar=dict(type='ProgressBarHook'),

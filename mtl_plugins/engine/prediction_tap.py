@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.utils.hooks import RemovableHandle
 
 from mtl_plugins.engine.state import unwrap
+from mtl_plugins.models.class_attention import ClassConditionalSegmentor
 from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 
 Predictions = dict[str, list[Tensor]]
@@ -18,7 +19,8 @@ Targets = dict[str, Tensor]
 def compares_predictions(model: torch.nn.Module) -> bool:
     """Return True if the losses of the model compare the predictions of its head with the targets."""
     model = unwrap(model)
-    return isinstance(model, MultiTaskSegmentor) and type(model).loss is MultiTaskSegmentor.loss
+    losses = (MultiTaskSegmentor.loss, ClassConditionalSegmentor.loss)
+    return isinstance(model, MultiTaskSegmentor) and type(model).loss in losses
 
 
 def tap_predictions(model: torch.nn.Module, receive: Callable[[Predictions, Targets], None]) -> list[RemovableHandle]:

@@ -216,13 +216,31 @@ class ClassMaskTask(DenseTask):
         self.threshold = threshold
         self.absent_prob = absent_prob
 
+    def find_present(self, labels: Tensor) -> Tensor:
+        """Return which classes the label maps ``(B, H, W)`` hold: bool ``(B, out_channels)``."""
+        return torch.stack([(labels == number + 1).flatten(1).any(1) for number in range(self.out_channels)], dim=1)
+
+    def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
+        """Return the losses of the masks ``(B, 1, h, w)`` of one class each, or of all classes, ``(B, out_channels, h, w)``.
+
+        In the latter case ``target`` is a label map, and the loss is that of the masks of all classes that an image holds; of the
+        first class where it holds none.
+        """
+        if target is not None and predictions[0].shape[1] > 1:
+            present = self.find_present(target)
+            present[:, 0] |= ~present.any(1)
+            image, number = present.nonzero(as_tuple=True)
+            predictions = [prediction[image, number][:, None] for prediction in predictions]
+            target = self.mask_of(target[image], number)
+        return super().losses(predictions, target)
+
     def sample_classes(self, labels: Tensor) -> Tensor:
         """A class number for each of the label maps ``(B, H, W)``: int64 ``(B,)``, from torch's generator.
 
         Each class that the map holds is equally probable. With ``absent_prob``, and always where the map holds none, it is one
         that the map does not hold; where it holds all, always one of them.
         """
-        present = torch.stack([(labels == number + 1).flatten(1).any(1) for number in range(self.out_channels)], dim=1)
+        present = self.find_present(labels)
         absent = ~present
         weights = (1 - self.absent_prob) * present / present.sum(1, keepdim=True).clamp(min=1)
         weights = weights + self.absent_prob * absent / absent.sum(1, keepdim=True).clamp(min=1)

@@ -403,3 +403,57 @@ def test_what_cannot_be_prepared(coco, tmp_path):
     with pytest.raises(DataNotFoundError, match='no such split'):
         find_splits(tmp_path)
     assert find_splits(coco) == ['train', 'val'] and not (tmp_path / 'out').exists()
+
+
+def aggregate(root, edit=lambda images: None):
+    """Rewrite a folder of `write_fake_coco` to aggregated annotations: objects by category id, images in imgs/<split>2014."""
+    path = root / 'annotations/instances_train.json'
+    content = json.loads(path.read_text())
+    images = [
+        dict(file_name=image['file_name'], annotations={}) for image in sorted(content['images'], key=lambda image: image['id'])
+    ]
+    for item in content['annotations']:
+        objects = images[item['image_id'] - 1]['annotations'].setdefault(str(item['category_id']), [])
+        objects.append(dict(segmentation=item['segmentation']))
+    edit(images)
+    (root / 'imgs').mkdir()
+    (root / 'train').rename(root / 'imgs/train2014')
+    path.unlink()
+    (root / 'aggregated_annotations_train_5classes.json').write_text(json.dumps(images))
+    return root
+
+
+def test_aggregated_annotations_are_the_same_objects(tmp_path):
+    crowd = dict(size=[24, 32], counts=[0, 24, 744])
+    annotations = [
+        annotation(18, square(2, 2, 8), bbox=(2, 2, 8, 8)),
+        annotation(3, square(5, 6, 4), bbox=(5, 6, 4, 4), image_id=2),
+        annotation(1, crowd, iscrowd=1, image_id=2),
+        annotation(2, [*square(20, 2, 3), *square(25, 4, 6)], bbox=(20, 2, 11, 8), image_id=2),
+    ]
+    root = write_fake_coco(tmp_path, annotations, sizes=[SIZE, SIZE])
+    before = {image.file_name: image for image in read_instances(root, 'train')}
+    aggregate(root)
+    images = read_instances(root, 'train')
+    assert len(images) == 2 and images[0].path == f'{root}/imgs/train2014/{images[0].file_name}'
+    for image in images:
+        kept = [(item.label, item.segmentation, item.is_crowd or item.box) for item in before[image.file_name].objects]
+        assert image.size == SIZE
+        assert sorted(map(str, kept)) == sorted(
+            str((item.label, item.segmentation, item.is_crowd or item.box)) for item in image.objects
+        )
+    counts = prepare_coco(root, tmp_path / 'out', find_splits(root), CLASSES, min_size=1)
+    assert counts == {'train': (2, 3)}
+
+
+@pytest.mark.parametrize(
+    ('edit', 'words'),
+    [
+        (lambda images: images[0].pop('annotations'), "should be a list of images .* Found a bad entry: KeyError\\('annotations'"),
+        (lambda images: images[0].update(file_name='none.jpg'), 'An image that .* names cannot be read'),
+    ],
+)
+def test_damaged_aggregated_annotations(tmp_path, edit, words):
+    root = aggregate(write_fake_coco(tmp_path, [annotation(18, square(2, 2, 8))]), edit)
+    with pytest.raises(DataError, match=words):
+        read_instances(root, 'train')

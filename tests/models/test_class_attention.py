@@ -152,6 +152,18 @@ def test_the_loss_of_a_mask_is_its_formula_over_valid_pixels(dice_weight):
     assert nothing.item() == 0 and not logits.grad.any()
 
 
+def test_the_loss_of_all_classes_is_that_of_the_masks_that_an_image_holds():
+    task = build().tasks['semseg']
+    torch.manual_seed(0)
+    logits, labels = torch.randn(3, 5, 4, 5), torch.zeros(3, 4, 5, dtype=torch.uint8)
+    labels[0, 0], labels[0, 1], labels[1, 2] = 4, 1, 255
+    labels[1, 3, :2] = 3
+    asked = [(0, 0), (0, 3), (1, 2), (2, 0)]  # Image and class number: the last image holds none.
+    masks = [np.where(labels[b] == 255, 255, labels[b] == n + 1) for b, n in asked]
+    expected = reference_loss(np.stack([logits[b, n] for b, n in asked]).astype(float), np.stack(masks), 0.0)
+    assert task.losses([logits], labels)['loss_mask'].item() == pytest.approx(expected, abs=1e-6)
+
+
 def test_masks_merge_to_the_most_confident_class_above_the_threshold():
     task = build(task=dict(threshold=0.7)).tasks['semseg']
     torch.manual_seed(0)

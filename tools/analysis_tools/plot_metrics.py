@@ -1,4 +1,4 @@
-"""Draw a metric of several runs over iterations, epochs or time, and say when each run reaches a value."""
+"""Draw metrics of runs over iterations, epochs or time, and say when each run reaches a value."""
 
 import argparse
 import re
@@ -15,7 +15,12 @@ def parse_args() -> argparse.Namespace:
         '<timestamp>/vis_data/scalars.json.',
     )
     parser.add_argument('runs', nargs='+', type=Path, metavar='RUN', help='work dir with metrics.csv')
-    parser.add_argument('--metric', required=True, help='column of metrics.csv, or what the training logs, such as loss')
+    parser.add_argument(
+        '--metric',
+        required=True,
+        action='append',
+        help='column of metrics.csv, or what the training logs, such as loss; repeat it for several in one picture',
+    )
     parser.add_argument('--x', choices=('iter', 'epoch', 'hours'), default='iter', help='what the axis shows (default: iter)')
     parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png, .jpg or .pdf; none without')
     parser.add_argument(
@@ -38,8 +43,14 @@ def main() -> None:
     from mtl_plugins.visualization.plots import write_picture
 
     names = args.names or [re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name) for run in args.runs]
-    curves = [read_curve(run, args.metric, name, args.x) for run, name in zip(args.runs, names, strict=True)]
-    lower_is_better = args.lower_is_better or rule_of(args.metric) == 'less' or 'loss' in args.metric
+    metrics = args.metric
+    curves = [
+        read_curve(run, metric, name if len(metrics) == 1 else f'{name}: {metric}', args.x)
+        for run, name in zip(args.runs, names, strict=True)
+        for metric in metrics
+    ]
+    title = ', '.join(metrics)
+    lower_is_better = args.lower_is_better or rule_of(metrics[0]) == 'less' or 'loss' in metrics[0]
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
     rows = []
     for curve in curves:
@@ -47,9 +58,9 @@ def main() -> None:
         if reach:
             row.append(str(curve.reaches(args.reach, lower_is_better) or 'never'))
         rows.append([printable(curve.name), *row])
-    print_table(Table(['run', 'values', 'last', 'best', *reach], rows), args.metric)
+    print_table(Table(['run', 'values', 'last', 'best', *reach], rows), title)
     if args.out:
-        write_picture(args.out, render_curves(curves, args.metric, args.reach, args.x))
+        write_picture(args.out, render_curves(curves, title, args.reach, args.x))
         print(args.out)
 
 

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
@@ -88,6 +89,8 @@ def decode_counts(counts: Sequence[int] | str) -> np.ndarray:
 
 
 CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
+# COCO's ids of the classes above, by which the aggregated annotations name them.
+CATEGORY_IDS = {1: 'person', 2: 'bicycle', 3: 'car', 17: 'cat', 18: 'dog'}
 _HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
     'python tools/dataset_tools/make_coco.py OUT'
@@ -119,6 +122,19 @@ def annotation_path(data_root: str | Path, split: str) -> Path:
     return Path(data_root) / 'annotations' / f'instances_{split}.json'
 
 
+def image_folder(data_root: str | Path, split: str) -> Path:
+    """``<data_root>/<split>``, or ``<data_root>/imgs/<split>2014`` where there are aggregated annotations."""
+    if find_aggregated(data_root, split) is None:
+        return Path(data_root) / split
+    return Path(data_root) / 'imgs' / f'{split}2014'
+
+
+def find_aggregated(data_root: str | Path, split: str) -> Path | None:
+    """``<data_root>/aggregated_annotations_<split>_5classes.json``, if it is there and COCO's own file is not."""
+    path = Path(data_root) / f'aggregated_annotations_{split}_5classes.json'
+    return path if path.is_file() and not annotation_path(data_root, split).is_file() else None
+
+
 def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """Return ``classes`` as a tuple, of 1 to 254 different names."""
     if isinstance(classes, str) or not 0 < len(classes) < 255 or len(set(classes)) != len(classes):
@@ -127,17 +143,50 @@ def check_classes(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def read_json(data_root: str | Path, split: str) -> dict:
-    """The annotations of a split as they are."""
-    path = annotation_path(data_root, split)
+    """The annotations of a split as they are; aggregated ones in COCO's format."""
+    aggregated = find_aggregated(data_root, split)
+    path = aggregated or annotation_path(data_root, split)
     if not path.is_file():
         raise DataNotFoundError(f"The annotations '{path}' do not exist. {_HOW_TO_MAKE}")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
         raise CorruptFileError(f"The annotations '{path}' are damaged or no JSON: {error}.") from error
+    if aggregated is not None:
+        return _spread_aggregated(content, image_folder(data_root, split), path)
     if not isinstance(content, dict):
         raise CorruptFileError(f"The annotations '{path}' should hold a JSON object. Found a {type(content).__name__}.")
     return content
+
+
+def _spread_aggregated(content: list[dict], folder: Path, path: Path) -> dict:
+    """Annotations in COCO's format of a list of images, each with its objects by category id.
+
+    An image is ``{'file_name': ..., 'annotations': {'17': [{'segmentation': [polygon, ...]}, ...], ...}}``. Its size comes from
+    its file, a box from the polygons, and objects with run lengths are crowds.
+    """
+    images, annotations = [], []
+    try:
+        for image_id, entry in enumerate(content):
+            with Image.open(folder / entry['file_name']) as image:
+                width, height = image.size
+            images.append(dict(id=image_id, file_name=entry['file_name'], width=width, height=height))
+            for category_id, objects in entry['annotations'].items():
+                for item in objects:
+                    outline = item['segmentation']
+                    is_crowd = isinstance(outline, dict)
+                    points = np.array([[0, 0]] if is_crowd else sum(outline, [])).reshape(-1, 2)
+                    box = [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
+                    found = dict(segmentation=outline, bbox=box, iscrowd=int(is_crowd))
+                    annotations.append(dict(found, id=len(annotations), image_id=image_id, category_id=int(category_id)))
+    except OSError as error:
+        raise DataNotFoundError(f"An image that '{path}' names cannot be read: {error}.") from error
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise CorruptFileError(
+            f"The annotations '{path}' should be a list of images with `file_name` and `annotations`. Found a bad entry: {error!r}."
+        ) from error
+    categories = [dict(id=id_, name=name) for id_, name in CATEGORY_IDS.items()]
+    return dict(images=images, annotations=annotations, categories=categories)
 
 
 def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = CLASSES) -> list[CocoImage]:
@@ -147,11 +196,11 @@ def read_instances(data_root: str | Path, split: str, classes: Sequence[str] = C
 
 def select_instances(content: dict, data_root: str | Path, split: str, classes: Sequence[str]) -> list[CocoImage]:
     """`read_instances` of annotations that `read_json` gave."""
-    path = annotation_path(data_root, split)
+    path, folder = find_aggregated(data_root, split) or annotation_path(data_root, split), image_folder(data_root, split)
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
         labels = _find_labels(names, check_classes(classes), path)
-        images = {entry['id']: _image(entry, Path(data_root) / split, path) for entry in content['images']}
+        images = {entry['id']: _image(entry, folder, path) for entry in content['images']}
         for entry in content['annotations']:
             label = labels.get(entry['category_id'])
             if label is not None:

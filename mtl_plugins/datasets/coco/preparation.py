@@ -8,7 +8,15 @@ from pathlib import Path, PurePath
 
 import cv2
 
-from mtl_plugins.datasets.coco.annotations import CocoImage, annotation_path, check_classes, read_json, select_instances
+from mtl_plugins.datasets.coco.annotations import (
+    CocoImage,
+    annotation_path,
+    check_classes,
+    find_aggregated,
+    image_folder,
+    read_json,
+    select_instances,
+)
 from mtl_plugins.datasets.coco.datasets import cut, find_crops
 from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
@@ -22,10 +30,12 @@ JPEG_QUALITY = 95
 def find_splits(root: str | Path) -> list[str]:
     """Splits for which there are both annotations and images, sorted by name."""
     names = [path.stem.removeprefix('instances_') for path in Path(root, 'annotations').glob('instances_*.json')]
-    splits = sorted(name for name in names if Path(root, name).is_dir())
+    names += [name for name in ('train', 'val') if find_aggregated(root, name)]
+    splits = sorted(name for name in names if image_folder(root, name).is_dir())
     if not splits:
         raise DataNotFoundError(
-            f"'{root}' should hold annotations/instances_<split>.json and <split>/*.jpg. Found no such split."
+            f"'{root}' should hold annotations/instances_<split>.json and <split>/*.jpg, or aggregated_annotations_<split>_5classes"
+            f'.json and imgs/<split>2014/*.jpg. Found no such split.'
         )
     return splits
 

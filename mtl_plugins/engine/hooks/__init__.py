@@ -4,6 +4,7 @@ from mtl_plugins.engine.hooks.label_summary_hook import LabelSummaryHook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook, RunRecordHook
 from mtl_plugins.engine.hooks.runtime_info_hook import IntervalRuntimeInfoHook, StepSeedHook
+from mtl_plugins.engine.hooks.training_scores_hook import TrainingScoresHook
 
 __all__ = [
     'AtomicCheckpointHook',
@@ -16,4 +17,5 @@ __all__ = [
     'PreemptionHook',
     'RunRecordHook',
     'StepSeedHook',
+    'TrainingScoresHook',
 ]
