@@ -4,6 +4,7 @@ mmengine falls back to full unpickling, which runs whatever the file says, when 
 file. This module takes that fallback away.
 """
 
+import argparse
 import functools
 import hashlib
 import os
@@ -28,10 +29,12 @@ from mtl_plugins.utils.files import replacing
 POINTER_NAME = 'last_checkpoint'
 MOST_POINTER = 2**16
 
-# What mmengine's own checkpoints hold besides tensors and plain Python values. None of it runs code when unpickled.
+# What mmengine's own checkpoints hold besides tensors and plain Python values, and the options of a script that many others hold.
+# None of it runs code when unpickled.
 torch.serialization.add_safe_globals(
     [
         HistoryBuffer,
+        argparse.Namespace,
         np._core.multiarray._reconstruct,
         np._core.multiarray.scalar,
         np.ndarray,

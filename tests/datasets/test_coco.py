@@ -449,7 +449,10 @@ def test_aggregated_annotations_are_the_same_objects(tmp_path):
 @pytest.mark.parametrize(
     ('edit', 'words'),
     [
-        (lambda images: images[0].pop('annotations'), "should be a list of images .* Found a bad entry: KeyError\\('annotations'"),
+        (
+            lambda images: images[0].pop('annotations'),
+            "should list images .* Found a bad entry: KeyError\\('annotations'",
+        ),
         (lambda images: images[0].update(file_name='none.jpg'), 'An image that .* names cannot be read'),
     ],
 )

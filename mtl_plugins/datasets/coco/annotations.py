@@ -175,7 +175,7 @@ def _spread_aggregated(content: list[dict], folder: Path, path: Path) -> dict:
                 for item in objects:
                     outline = item['segmentation']
                     is_crowd = isinstance(outline, dict)
-                    points = np.array([[0, 0]] if is_crowd else sum(outline, [])).reshape(-1, 2)
+                    points = np.concatenate([[0, 0]] if is_crowd else outline).reshape(-1, 2)
                     box = [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
                     found = dict(segmentation=outline, bbox=box, iscrowd=int(is_crowd))
                     annotations.append(dict(found, id=len(annotations), image_id=image_id, category_id=int(category_id)))
@@ -183,7 +183,7 @@ def _spread_aggregated(content: list[dict], folder: Path, path: Path) -> dict:
         raise DataNotFoundError(f"An image that '{path}' names cannot be read: {error}.") from error
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CorruptFileError(
-            f"The annotations '{path}' should be a list of images with `file_name` and `annotations`. Found a bad entry: {error!r}."
+            f"The annotations '{path}' should list images with `file_name` and `annotations`. Found a bad entry: {error!r}."
         ) from error
     categories = [dict(id=id_, name=name) for id_, name in CATEGORY_IDS.items()]
     return dict(images=images, annotations=annotations, categories=categories)

@@ -29,8 +29,9 @@ class COCOSubsetDataset(KeyedDataset):
 
     Files: ``<data_root>/annotations/instances_<split>.json`` in COCO's format for object instances, and the images
     ``<data_root>/<split>/<file_name>``. Or, of the splits ``'train'`` and ``'val'``,
-    ``<data_root>/aggregated_annotations_<split>_5classes.json``, a list of images with ``file_name`` and ``annotations``, objects by
-    COCO's category id, and ``<data_root>/imgs/<split>2014/<file_name>``. ``metainfo['classes']`` is ``('background', *classes)``.
+    ``<data_root>/aggregated_annotations_<split>_5classes.json``, a list of images with ``file_name`` and ``annotations``, objects
+    by COCO's category id, and ``<data_root>/imgs/<split>2014/<file_name>``. ``metainfo['classes']`` is
+    ``('background', *classes)``.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline, which starts with `LoadCOCOSubset`, on ``img_path``,
     ``img_size`` (height, width), ``objects``, ``sample_idx`` and ``rng``. The annotations are read once and kept compact;

@@ -14,7 +14,25 @@ from torchvision.ops import SqueezeExcitation
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.heads import MapHead, width_of
 from mtl_plugins.models.layers.functional import shifted_interpolation_matrix
+from mtl_plugins.models.utils.weights import Weights, load_pretrained
 from mtl_plugins.registry import MODELS
+
+# Names of the layers of the decoder in the assignment of 2022 and what they are in :class:`DeepLabV3PlusHead`.
+ASSIGNMENT_NAMES = {
+    **{f'aspp{n + 1}.atrous_convolution': f'aspp.branches.{n}.conv' for n in range(4)},
+    **{f'aspp{n + 1}.bn': f'aspp.branches.{n}.norm' for n in range(4)},
+    'global_avg_pool.1': 'aspp.pooled_branch.conv',
+    'global_avg_pool.2': 'aspp.pooled_branch.norm',
+    'conv1': 'aspp.fuse',
+    'bn1': 'aspp.fuse_norm',
+    'conv2': 'decoder.0.skip.conv',
+    'bn2': 'decoder.0.skip.norm',
+    'last_conv.0': 'decoder.0.convs.0.conv',
+    'last_conv.1': 'decoder.0.convs.0.norm',
+    'last_conv.3': 'decoder.0.convs.1.conv',
+    'last_conv.4': 'decoder.0.convs.1.norm',
+    'last_conv.6': 'predictor',
+}
 
 
 class ConvNormAct(nn.Module):
@@ -169,6 +187,7 @@ class SkipDecoder(nn.Module):
         skip_channels: Channels to which a 1x1 with bias reduces the skip; None leaves it as it is.
         channels: Width of the 3x3 convolutions.
         num_convs: Number of 3x3 convolutions with bias, BatchNorm and ReLU; 0 gives the concatenation.
+        skip_norm: Whether BatchNorm and ReLU follow the 1x1 of the skip, which then has no bias.
 
     Attributes:
         channels: Width of the result.
@@ -187,12 +206,14 @@ class SkipDecoder(nn.Module):
         channels: int = 256,
         num_convs: int = 2,
         separable: bool = False,
+        skip_norm: bool = False,
     ) -> None:
         super().__init__()
         if num_convs < 0:
             raise ArgumentError(f'`num_convs` should be at least 0. Found {num_convs}.')
         raw = skip_channels is None
-        self.skip = nn.Identity() if raw else nn.Conv2d(skip_in_channels, skip_channels, 1)
+        reduction = ConvNormAct if skip_norm else nn.Conv2d
+        self.skip = nn.Identity() if raw else reduction(skip_in_channels, skip_channels, 1)
         widths = [in_channels + (skip_in_channels if raw else skip_channels), *([channels] * num_convs)]
         self.channels = widths[-1]
         self.convs = nn.ModuleList([ConvNormAct(a, b, 3, bias=True, separable=separable) for a, b in pairwise(widths)])
@@ -237,6 +258,10 @@ class DeepLabV3PlusHead(MapHead):
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in the paper.
         pooled_relu: Of the :class:`ASPP`.
         fuse_norm: Of the :class:`ASPP`.
+        skip_norm: Of the :class:`SkipDecoder`.
+        init_cfg: ``dict(type='Pretrained', checkpoint=..., prefix=...)`` loads all weights below the prefix or none, but not a
+            predictor of another number of channels. Names may be those of the decoder in the assignment of 2022,
+            ``ASSIGNMENT_NAMES``.
 
     Raises:
         ArgumentError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
@@ -258,6 +283,7 @@ class DeepLabV3PlusHead(MapHead):
         separable: bool = False,
         pooled_relu: bool = True,
         fuse_norm: bool = False,
+        skip_norm: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg=init_cfg)
@@ -286,6 +312,7 @@ class DeepLabV3PlusHead(MapHead):
                 channels=widths['decoder_channels'][stage],
                 num_convs=num_convs,
                 separable=separable,
+                skip_norm=skip_norm,
             )
             self.decoder.append(decoder)
             self.channels = decoder.channels
@@ -294,6 +321,26 @@ class DeepLabV3PlusHead(MapHead):
         )
         kernel_size = 1 if num_convs else 3
         self.predictor = nn.Conv2d(self.channels, out_channels, kernel_size, padding=kernel_size // 2)
+
+    def init_weights(self) -> None:
+        """Load the weights that ``init_cfg`` names; a CheckpointError if the file cannot be had or does not fit."""
+        if (self.init_cfg or {}).get('type') != 'Pretrained':
+            return super().init_weights()
+        self._is_init = True
+        source = dict(self.init_cfg)
+        load_pretrained(self, source['checkpoint'], prefix=source.get('prefix'), convert=self.convert_weights)
+
+    def convert_weights(self, weights: Weights) -> Weights:
+        """Give the weights of a file this head's names, with its own predictor where that of the file has other channels."""
+        own = self.state_dict()
+        if 'last_conv.0.weight' in weights:
+            layers = [(*name.rpartition('.')[::2], value) for name, value in weights.items()]
+            weights = {f'{ASSIGNMENT_NAMES.get(layer, layer)}.{name}': value for layer, name, value in layers}
+            # Its convolutions have no bias.
+            weights |= {name: torch.zeros_like(value) for name, value in own.items() if name.endswith('.conv.bias')}
+        if weights.get('predictor.weight', own['predictor.weight']).shape != own['predictor.weight'].shape:
+            weights |= {name: value for name, value in own.items() if name.startswith('predictor.')}
+        return weights
 
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         context = embedding = features[-1] if self.aspp is None else self.aspp(features[-1])
