@@ -42,6 +42,16 @@ def test_runs_of_one_name_share_a_colour(run_cli, runs, tmp_path):
     assert coloured == {('one', 'two'): [True, True], ('one', 'one'): [True, False]}
 
 
+def test_metrics_of_a_run_share_a_picture(run_cli, runs):
+    path = runs[0] / 'metrics.csv'
+    lines = path.read_text().splitlines()
+    path.write_text('\n'.join([f'{lines[0]},train/{METRIC}', *(f'{line},{50 + k}' for k, line in enumerate(lines[1:]))]) + '\n')
+    result = run_cli('analysis_tools/plot_metrics', runs[0], '--metric', METRIC, '--metric', f'train/{METRIC}')
+    assert result.code == 0, result.err
+    rows = [line.split() for line in result.out.splitlines()]
+    assert ['slow:', METRIC, '3', '20.00', '30.00'] in rows and ['slow:', f'train/{METRIC}', '3', '52.00', '52.00'] in rows
+
+
 @pytest.mark.parametrize(
     ('arguments', 'words'),
     [
