@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.pictures import ColourBar, Entry
@@ -62,13 +62,17 @@ def render_tiles(
     draw = ImageDraw.Draw(picture)
     for x, name in enumerate(columns):
         centre = MARGIN + x * (tile_width + MARGIN) + tile_width / 2
-        draw.text((centre, HEADER / 2), name, fill='black', font=_font_that_fits(name, tile_width), anchor='mm')
+        fonts = [pil_font(name, size) for size in FONT_SIZES]
+        font = next((font for font in fonts if font.getlength(name) <= tile_width), fonts[-1])
+        draw.text((centre, HEADER / 2), name, fill='black', font=font, anchor='mm')
     for number, line in enumerate(lines):
         _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
     for number, bar in enumerate(bars):
         _draw_bar(picture, bar, canvas_height - MARGIN - (len(bars) - number) * BAR_HEIGHT)
     for y, caption in enumerate(captions):
-        _draw_caption(draw, caption, HEADER + y * (tile_height + MARGIN))
+        top, font = HEADER + y * (tile_height + MARGIN), pil_font(caption, LEGEND_SIZE)
+        draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
+        draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')
     return np.asarray(picture)
 
 
@@ -77,11 +81,6 @@ def _fit(picture: np.ndarray, height: int, width: int, smooth: bool) -> np.ndarr
     size = (max(round(picture.shape[1] * zoom), 1), max(round(picture.shape[0] * zoom), 1))
     interpolation = (cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR) if smooth else cv2.INTER_NEAREST
     return cv2.resize(picture, size, interpolation=interpolation)
-
-
-def _font_that_fits(text: str, width: int) -> ImageFont.FreeTypeFont:
-    fonts = [pil_font(text, size) for size in FONT_SIZES]
-    return next((font for font in fonts if font.getlength(text) <= width), fonts[-1])
 
 
 def _width(entry: Entry) -> float:
@@ -133,9 +132,3 @@ def _draw_bar(picture: Image.Image, bar: ColourBar, top: int) -> None:
             free = x + half
         draw.line((x, top + 14, x, top + 18), fill='black')
         draw.text((x, top + 26), text, fill='black', font=font, anchor='mm')
-
-
-def _draw_caption(draw: ImageDraw.ImageDraw, caption: str, top: int) -> None:
-    font = pil_font(caption, LEGEND_SIZE)
-    draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
-    draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')

@@ -311,8 +311,6 @@ def test_flat_missing_and_empty_folders(tmp_path):
     [
         (dict(min_size=41), ('at least 41 pixels', "'train'")),
         (dict(margin=-0.1), ('`margin` and `min_size` should not be negative. Found',)),
-        (dict(min_size=-1), ('`margin` and `min_size` should not be negative. Found',)),
-        (dict(folder='crops', margin=0.2), ('`margin` and `min_size` should be left out with `folder`',)),
         (dict(folder='crops', min_size=64), ('`margin` and `min_size` should be left out with `folder`',)),
     ],
 )
@@ -341,14 +339,9 @@ def coco(tmp_path_factory):
     return write_coco(tmp_path_factory.mktemp('coco') / 'data', 6, 2, size=(64, 64), seed=1, progress=False)
 
 
-@pytest.fixture(scope='module')
-def prepared(coco, tmp_path_factory):
-    out = tmp_path_factory.mktemp('prepared') / 'out'
-    return out, prepare_coco(coco, out, ['train', 'val'], CLASSES, min_size=12)
-
-
-def test_label_maps_crops_and_annotations_are_those_of_the_original(coco, prepared):
-    out, counts = prepared
+def test_label_maps_crops_and_annotations_are_those_of_the_original(coco, tmp_path):
+    out = tmp_path / 'out'
+    counts = prepare_coco(coco, out, ['train', 'val'], CLASSES, min_size=12)
     before, after = (COCOSubsetDataset(folder, pipeline=LOAD) for folder in (coco, out))
     assert len(before) == len(after) == counts['train'][0]
     for old, new in zip(before, after, strict=True):
@@ -396,8 +389,6 @@ def test_the_tool_that_prepares(coco, tmp_path, monkeypatch, capsys):
 
 
 def test_what_cannot_be_prepared(coco, tmp_path):
-    with pytest.raises(ValueError, match=r"`classes` should be categories of .*: .*chair.*Found 'zebra'"):
-        prepare_coco(coco, tmp_path / 'out', ['train'], ['zebra'])
     with pytest.raises(ValueError, match=r"`classes` should be names that a folder can have. Found '\.\./x'"):
         prepare_coco(coco, tmp_path / 'out', ['train'], ['../x'])
     with pytest.raises(DataNotFoundError, match='no such split'):

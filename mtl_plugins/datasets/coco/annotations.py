@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
+from mtl_plugins.datasets.multitask.split_listing import HOW_TO_MAKE
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import QUARTER_TURNS, read_orientation
@@ -91,10 +92,6 @@ def decode_counts(counts: Sequence[int] | str) -> np.ndarray:
 CLASSES = ('person', 'car', 'bicycle', 'cat', 'dog')
 # COCO's ids of the classes above, by which the aggregated annotations name them.
 CATEGORY_IDS = {1: 'person', 2: 'bicycle', 3: 'car', 17: 'cat', 18: 'dog'}
-_HOW_TO_MAKE = (
-    'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
-    'python tools/dataset_tools/make_coco.py OUT'
-)
 
 
 class CocoObject(NamedTuple):
@@ -147,7 +144,7 @@ def read_json(data_root: str | Path, split: str) -> dict:
     aggregated = find_aggregated(data_root, split)
     path = aggregated or annotation_path(data_root, split)
     if not path.is_file():
-        raise DataNotFoundError(f"The annotations '{path}' do not exist. {_HOW_TO_MAKE}")
+        raise DataNotFoundError(f"The annotations '{path}' do not exist. {HOW_TO_MAKE}make_coco.py OUT")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -199,7 +196,12 @@ def select_instances(content: dict, data_root: str | Path, split: str, classes: 
     path, folder = find_aggregated(data_root, split) or annotation_path(data_root, split), image_folder(data_root, split)
     try:
         names = {entry['id']: entry['name'] for entry in content['categories']}
-        labels = _find_labels(names, check_classes(classes), path)
+        classes = check_classes(classes)
+        unknown = [name for name in classes if name not in names.values()]
+        if unknown:
+            known = ', '.join(sorted(names.values()))
+            raise ArgumentError(f"`classes` should be categories of '{path}': {known}. Found {', '.join(map(repr, unknown))}.")
+        labels = {id_: classes.index(name) for id_, name in names.items() if name in classes}
         images = {entry['id']: _image(entry, folder, path) for entry in content['images']}
         for entry in content['annotations']:
             label = labels.get(entry['category_id'])
@@ -219,15 +221,6 @@ def select_instances(content: dict, data_root: str | Path, split: str, classes: 
             f"The image '{missing[0]}' does not exist ({len(missing)} of the {len(kept)} that '{path}' names are missing)."
         )
     return kept
-
-
-def _find_labels(names: dict[int, str], classes: tuple[str, ...], path: Path) -> dict[int, int]:
-    """Category id to position in ``classes``."""
-    unknown = [name for name in classes if name not in names.values()]
-    if unknown:
-        known = ', '.join(sorted(names.values()))
-        raise ArgumentError(f"`classes` should be categories of '{path}': {known}. Found {', '.join(map(repr, unknown))}.")
-    return {id_: classes.index(name) for id_, name in names.items() if name in classes}
 
 
 def _image(entry: dict, folder: Path, path: Path) -> CocoImage:

@@ -177,9 +177,7 @@ def fingerprint(dataset: Any) -> str | None:
     """Twelve hexadecimal digits of the names and sizes of a data set's files, in order; None if it does not name them.
 
     The same for a copy of the data in another place: neither the folder nor the time of a file counts, nor are files read.
-
-    Args:
-        dataset: An mmengine data set. Its samples name ``img_path``, ``label_paths`` or ``seg_map_path``, or at least a ``stem``.
+    Samples name ``img_path``, ``label_paths`` or ``seg_map_path``, or at least a ``stem``.
     """
     if not hasattr(dataset, 'get_data_info'):
         return None
@@ -221,13 +219,7 @@ class _Whole:
 
 @DATASETS.register_module()
 class ConcatDataset(_Whole, MMEngineConcatDataset):
-    """mmengine's data set of this name, whose samples have numbers and generators by their position in the whole.
-
-    Args:
-        datasets: Data sets or their configs. Their labels are the same.
-        lazy_init: List the samples on first use instead of now.
-        ignore_keys: Of ``metainfo``, those that may differ.
-    """
+    """mmengine's data set of this name for data with the same labels: samples have numbers and generators by their position."""
 
     def __getitem__(self, idx: int | SampleKey) -> Any:
         key = _outermost(idx, len(self))
@@ -237,13 +229,7 @@ class ConcatDataset(_Whole, MMEngineConcatDataset):
 
 @DATASETS.register_module()
 class RepeatDataset(_Whole, MMEngineRepeatDataset):
-    """mmengine's data set of this name: each repetition of a sample draws its own augmentation.
-
-    Args:
-        dataset: A data set or its config.
-        times: How often an epoch passes over it.
-        lazy_init: List the samples on first use instead of now.
-    """
+    """mmengine's data set of this name: each repetition of a sample draws its own augmentation."""
 
     def __getitem__(self, idx: int | SampleKey) -> Any:
         key = _outermost(idx, len(self))

@@ -19,8 +19,6 @@ class _Skipping:
 
     def skip(self, num_samples: int) -> None:
         """Let iterators start as if the first ``num_samples`` of this rank's share had been taken; no data are read."""
-        if num_samples < 0:
-            raise ArgumentError(f'`num_samples` should not be negative. Found {num_samples}.')
         self._start = num_samples
 
 

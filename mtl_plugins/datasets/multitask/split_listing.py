@@ -16,9 +16,9 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
 from mtl_plugins.utils.files import natural_order, read_lines
 
-_HOW_TO_MAKE = (
+HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
-    'python tools/dataset_tools/make_dataset.py'
+    'python tools/dataset_tools/'
 )
 # What file managers leave behind.
 _OF_SYSTEMS = ('Thumbs.db', 'desktop.ini')
@@ -90,7 +90,7 @@ def list_split(
         raise ArgumentError(f'`image` should have one {{stem}}. Found {image!r}.')
     root = Path(data_root)
     if not data_root or not root.is_dir():
-        raise DataNotFoundError(f"The data root '{data_root}' does not exist. {_HOW_TO_MAKE} {data_root or 'OUT'}")
+        raise DataNotFoundError(f"The data root '{data_root}' does not exist. {HOW_TO_MAKE}make_dataset.py {data_root or 'OUT'}")
     folders = _Folders(root)
     template = _fill(image, split, '')
     templates = {name: [_fill(each, split, name) for each in kind.templates] for name, kind in labels.items()}
@@ -109,7 +109,10 @@ def list_split(
                 f"The split file '{path}' should name different samples, one a line. Found {doubled!r} twice."
             )
         images = {name: folders.find(template.replace('{stem}', name), IMAGE_SUFFIXES) for name in stems}
-    files = {name: _find_labels(folders, each, stems) for name, each in templates.items()}
+    files: dict[str, list[list[str] | None]] = {}
+    for name, each in templates.items():
+        found = ([folders.find(path.replace('{stem}', stem)) for path in each] for stem in stems)
+        files[name] = [None if None in paths else paths for paths in found]
     if split_file is None:
         # Where others have a label, images of other formats without one are something else.
         has_label = [any(each[position] for each in files.values()) for position in range(len(stems))]
@@ -129,8 +132,13 @@ def list_split(
         if len(lacking) == len(stems) and (optional or split == 'test'):
             continue
         if lacking and not optional:
+            path = templates[name][0].replace('{stem}', stems[lacking[0]])
+            hint = " Only the split 'test' may go without labels, and those that `missing_labels` names."
+            hint = hint if len(lacking) == len(stems) else ''
+            namesakes = folders.names(os.path.dirname(path)).get(split_suffix(os.path.basename(path))[0])
+            hint = f" There is '{namesakes[0]}': `path` of the label names the suffix." if namesakes else hint
             raise DataNotFoundError(
-                _lacks(folders, templates[name][0].replace('{stem}', stems[lacking[0]]), len(lacking), len(stems))
+                f"The label file '{root}/{path}' does not exist ({len(lacking)} of {len(stems)} images lack theirs).{hint}"
             )
         present[name] = kind
     if split_file is None and keep is None:
@@ -230,7 +238,8 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
     folder, prefix = os.path.split(before)
     if not (root / folder).is_dir():
         raise DataNotFoundError(
-            f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. {_HOW_TO_MAKE} OUT"
+            f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. "
+            f'{HOW_TO_MAKE}make_dataset.py OUT'
         )
     end, suffix = split_suffix(after)
     pattern = re.compile(f'{re.escape(prefix)}({stem}){re.escape(end)}')
@@ -261,20 +270,6 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
         found = f" Found '{min(unread)}': `image` and `stem` of the data set say where images are." if unread else ''
         raise DataNotFoundError(f"The split '{split}' is empty: '{root / folder}' holds no file named {shown}.{found}")
     return images, unread
-
-
-def _find_labels(folders: _Folders, templates: Sequence[str], stems: Sequence[str]) -> list[list[str] | None]:
-    """The files of a label of each sample, None where one is missing."""
-    found = ([folders.find(each.replace('{stem}', stem)) for each in templates] for stem in stems)
-    return [None if None in files else files for files in found]
-
-
-def _lacks(folders: _Folders, path: str, count: int, total: int) -> str:
-    folder, _, name = path.rpartition('/')
-    namesakes = folders.names(folder).get(split_suffix(name)[0])
-    hint = " Only the split 'test' may go without labels, and those that `missing_labels` names." if count == total else ''
-    hint = f" There is '{namesakes[0]}': `path` of the label names the suffix." if namesakes else hint
-    return f"The label file '{folders.root}/{path}' does not exist ({count} of {total} images lack theirs).{hint}"
 
 
 def tell_left_out(place: str, count: int, left: Mapping[str, Sequence[str]]) -> None:

@@ -42,21 +42,19 @@ def build_transform(step: dict | Callable) -> Callable:
     if not isinstance(step, Mapping):
         return step
     if step['type'].startswith('torchvision.'):
-        return TorchvisionTransform(step['type'], _make(**step))
+        found, arguments = find_in_library(step['type']), {key: value for key, value in step.items() if key != 'type'}
+        if found is None:
+            raise ConfigError(f'`type` should be a transform of torchvision.transforms.v2. Found {step["type"]!r}.')
+        try:
+            return TorchvisionTransform(step['type'], found(**arguments))
+        except TypeError as error:
+            raise ArgumentError(
+                f'The arguments of {step["type"]} should be what it takes. Found {arguments} ({error}).'
+            ) from error
     built = TRANSFORMS.build({'_scope_': SCOPE, **step})
     if type(built).__module__.partition('.')[0] in ('mmcv', 'mmseg'):
         return OpenMMLabTransform(step['type'], built)
     return built
-
-
-def _make(type: str, **arguments: Any) -> Any:
-    found = find_in_library(type)
-    if found is None:
-        raise ConfigError(f'`type` should be a transform of torchvision.transforms.v2. Found {type!r}.')
-    try:
-        return found(**arguments)
-    except TypeError as error:
-        raise ArgumentError(f'The arguments of {type} should be what it takes. Found {arguments} ({error}).') from error
 
 
 class ForeignTransform(BaseTransform):
