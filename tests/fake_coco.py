@@ -25,11 +25,7 @@ def annotation(category_id: int, segmentation, image_id: int = 1, iscrowd: int =
 def write_fake_coco(
     root: Path, annotations: Sequence[dict], sizes: Sequence[tuple[int, int]] = ((24, 32),), split: str = 'train'
 ) -> Path:
-    """Images of random pixels, with ids from 1, and the given annotations, whose ids are 101, 102, ...
-
-    Returns:
-        ``root``.
-    """
+    """Images of random pixels, with ids from 1, and the given annotations, whose ids are 101, 102, ...; return ``root``."""
     (root / 'annotations').mkdir(parents=True, exist_ok=True)
     (root / split).mkdir()
     images = []

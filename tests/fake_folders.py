@@ -18,17 +18,7 @@ LABELS = dict(
 def write_fake_folders(
     root: str | Path, splits: Mapping[str, int] | None = None, size: tuple[int, int] = (48, 80), seed: int = 0
 ) -> Path:
-    """Write ``images``, ``annotations`` and ``depth`` with ``<split>/room-<number>``, and ``dataset.json``.
-
-    Args:
-        root: Folder to create.
-        splits: Number of samples per split, ``dict(train=3, val=2)`` by default.
-        size: Height and width.
-        seed: Same seed, same files.
-
-    Returns:
-        ``root`` as a Path.
-    """
+    """Write ``images``, ``annotations`` and ``depth`` with ``<split>/room-<number>``, and ``dataset.json``; return ``root``."""
     root = Path(root)
     for split_id, (split, count) in enumerate((dict(train=3, val=2) if splits is None else splits).items()):
         for folder in ('images', 'annotations', 'depth'):

@@ -35,17 +35,9 @@ def write_fake_miniscapes(
     seed: int = 0,
     grader_labels: bool = True,
 ) -> Path:
-    """Write random images, labels (even indices as 'P', odd ones as 'L') and depth codes.
+    """Write random images, labels (even indices as 'P', odd ones as 'L') and depth codes; return ``root``.
 
-    Args:
-        root: Folder to create.
-        splits: Number of samples per split, ``dict(train=4, val=2, test=2)`` by default. ``test`` gets images only.
-        size: Height and width.
-        seed: Same seed, same files.
-        grader_labels: Whether the test labels go to ``root/grader/test/{semseg,depth}``.
-
-    Returns:
-        ``root`` as a Path.
+    The split ``test`` gets images only, its labels go to ``root/grader/test/{semseg,depth}``. Same seed, same files.
     """
     root = Path(root)
     splits = dict(train=4, val=2, test=2) if splits is None else splits

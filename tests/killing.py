@@ -27,12 +27,9 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Outcome(NamedTuple):
-    """How a process ended.
+    """How a process ended: by ``code`` 1 with an error in a sentence, by 2 with a stack trace, by less than 0 with a signal.
 
-    Attributes:
-        code: Its exit code; 1 after an error in a sentence, 2 after one with a stack trace, negative after a signal.
-        operations: File-changing operations that it began.
-        text: The sentence or the trace.
+    ``operations`` are the file-changing ones that it began, ``text`` is the sentence or the trace.
     """
 
     code: int
@@ -41,13 +38,10 @@ class Outcome(NamedTuple):
 
 
 def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None = None, full_at: int | None = None) -> Outcome:
-    """Call a function in a fork of this process, which has its imports already.
+    """Call a function in a fork of this process, which has its imports already; threads of it count too, child processes do not.
 
-    Args:
-        function: What to do. Threads of it are counted too, child processes are not.
-        folder: Operations on paths below it count, relative ones within opened folders included.
-        kill_at: The number of the operation, from 1, before which the process is killed by SIGKILL.
-        full_at: The number of the operation from which on nothing can be created or opened for writing: the disk is full.
+    Operations on paths below ``folder`` count, from 1. Before that of the number ``kill_at`` the process is killed by SIGKILL;
+    from ``full_at`` on nothing can be created or opened for writing: the disk is full.
     """
     # OpenCV's threads can be ended here only.
     cv2.setNumThreads(0)

@@ -14,14 +14,9 @@ from mtl_plugins.utils.launcher import stop_file
 
 @HOOKS.register_module()
 class HurtOnceHook(Hook):
-    """Before an iteration sends a signal, unless it did so in an earlier life.
+    """Before an iteration, counted from 0, sends a signal, unless the file ``marker`` says that it did so in an earlier life.
 
-    Args:
-        marker: A file that is made when the signal is sent.
-        iteration: Before which iteration, counted from 0.
-        name: Of the signal.
-        rank: Which process sends it.
-        pid_file: Names the process that gets it, and on whose launcher the training then waits; the sender itself by default.
+    The process ``rank`` sends it to that of ``pid_file``, on whose launcher the training then waits, or to itself.
     """
 
     priority = 'HIGHEST'

@@ -6,11 +6,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.model import BaseModule
 from mmengine.utils import is_seq_of
-from torch import Tensor, nn
+from torch import Tensor, equal, nn
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 
 ROOT = Path(__file__).resolve().parents[1]
 CONFIGS = ROOT / 'configs'
@@ -79,3 +80,18 @@ def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **
     resolved.model.backbone = dict(type='TinyBackbone')
     set_work_dir(resolved, str(work_dir))
     return resolved
+
+
+def check_same_end(one: Path, other: Path, *keys: str) -> None:
+    """Fail unless these entries of the newest checkpoints of two work dirs are equal bit for bit."""
+    ends = [load_checkpoint_file(find_latest_checkpoint(work_dir)) for work_dir in (one, other)]
+    for key in keys:
+        assert ends[0][key] and _same(*(end[key] for end in ends)), key
+
+
+def _same(left, right) -> bool:
+    if isinstance(left, Tensor):
+        return equal(left, right)
+    if isinstance(left, dict):
+        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
+    return len(left) == len(right) and all(map(_same, left, right)) if isinstance(left, (list, tuple)) else left == right

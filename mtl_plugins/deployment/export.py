@@ -5,7 +5,6 @@ import logging
 import os
 import warnings
 from collections.abc import Sequence
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -111,10 +110,10 @@ def load_calibration(config: Config, model: nn.Module, number: int, most_worse: 
     return Calibration(images, build_loader([model], [config], 'val'), most_worse)
 
 
-def score(runtime: Runtime, loader: DataLoader, limit: int | None = None) -> dict[str, float]:
-    """Return the summary score of each label that a runtime predicts, over a labelled split or its first ``limit`` images."""
+def score(runtime: Runtime, loader: DataLoader) -> dict[str, float]:
+    """Return the summary score of each label that a runtime predicts, over a labelled split."""
     scorers = {name: kind.scorer() for name, kind in labels_of(loader).items() if name in runtime.labels}
-    for sample in islice(predict_samples([runtime], loader), limit):
+    for sample in predict_samples([runtime], loader):
         for name in scorers.keys() & sample.values.keys():
             scorers[name].add(scorers[name].measure(sample.values[name], sample.predictions[0][name]))
     empty = [name for name, scorer in scorers.items() if scorer.is_empty()]

@@ -55,10 +55,6 @@ def training_command(environment: Mapping[str, str], work_dir: Path) -> list[str
     ``config`` is a hyper-parameter; so may be ``amp``, ``no-submission`` (true or false) and ``checkpoint-dir``. Any other one is
     a key of the config, such as ``train_dataloader.batch_size``. ``$SM_CHANNEL_<NAME>`` in a value stands for the folder of a
     channel.
-
-    Raises:
-        ConfigError: If the hyper-parameters cannot be read, name no config, or a flag is neither true nor false.
-        DataNotFoundError: If no channel holds a data set.
     """
     parameters = _parameters(environment)
     if not parameters.get('config'):

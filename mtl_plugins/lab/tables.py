@@ -78,13 +78,9 @@ WRITERS: dict[str, Callable[[Table], str]] = dict(csv=to_csv, md=to_markdown, te
 
 
 def to_terminal(table: Table, title: str | None = None, shown: Sequence[int] | None = None, styles: Mapping = {}) -> RichTable:
-    """Lay the table out for :mod:`rich`; where there is little room, the first column is cut.
+    """Lay the table out for :mod:`rich`, the columns ``shown`` or all; where there is little room, the first one is cut.
 
-    Args:
-        table: The table.
-        title: Above it.
-        shown: Numbers of the columns; all without.
-        styles: Of rich, by the text of a cell.
+    ``styles`` are those of rich, by the text of a cell.
     """
     shown, numbers = range(len(table.titles)) if shown is None else shown, table.is_number
     drawn = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, title=title and Text(title))

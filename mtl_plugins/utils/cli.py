@@ -24,6 +24,7 @@ _EXTRAS = dict(
     **dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'), 'deploy'),
     starlette='serve',
     uvicorn='serve',
+    segmentation_models_pytorch='benchmark',
 )
 _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry')
 

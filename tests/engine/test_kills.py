@@ -31,7 +31,7 @@ from mtl_plugins.utils.cli import explain
 from tests.engine.test_resume import _assert_equal
 from tests.killing import disturb
 from tests.tiny import EPOCH_CONFIG, ITER_CONFIG, tiny_config
-from tests.tools.test_distributed import _free_port
+from tests.tools.test_clusters import _free_port
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 

@@ -11,8 +11,9 @@ from mtl_plugins.errors import UserError
 from mtl_plugins.lab.experiments.definition import read_sweep
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.report import write_report
-from mtl_plugins.lab.experiments.tables import first_to_reach, read_gain_metrics
-from tests.tiny import EPOCH_CONFIG, ROOT
+from mtl_plugins.lab.experiments.tables import read_gain_metrics
+from mtl_plugins.lab.experiments.task_gains import delta_m, mean_ranks, relative_changes
+from tests.tiny import ROOT
 
 SEMSEG, DEPTH = 'metrics_summary/semseg', 'metrics_summary/depth'
 RESULTS = {
@@ -31,16 +32,9 @@ GAINS = dict(
 
 
 @pytest.fixture
-def sweep(tmp_path):
+def sweep(write_sweep, tmp_path):
     """``sweep(rows=..., ...)`` gives the points of such a file."""
-
-    def make(**entries):
-        path = tmp_path / 'sweep.py'
-        entries = dict(config=str(EPOCH_CONFIG), **entries)
-        path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
-        return Points(read_sweep(path), tmp_path / 'work', tmp_path / 'results')
-
-    return make
+    return lambda **entries: Points(read_sweep(write_sweep(**entries)), tmp_path / 'work', tmp_path / 'results')
 
 
 def put(points, name, seed=0, validations=(), **entries):
@@ -138,9 +132,6 @@ def test_the_time_to_a_score_is_that_of_the_first_validation_that_reaches_all(sw
     put(points, 'slow', 1, validations(*twice))
     put(points, 'fast', 0, validations((50, 5.0, 9.0, 30.0, 36.0)))
     put(points, 'never', 0, validations((50, 5.0, 9.0, 30.0, 36.1)))
-    documents = {name: json.loads((points.results / f'{name}_seed0.json').read_bytes()) for name in ('slow', 'never')}
-    assert first_to_reach(documents['slow'], points.sweep.targets)['iter'] == 150
-    assert first_to_reach(documents['never'], points.sweep.targets) is None
     rows, text = table_of(points)
     assert '\n| slow | 1,000 | 2 of 2 | 150 ± 0 | 45 ± 21 | 90 ± 42 | 1.00 | 2 |\n' in text
     assert '\n| fast | 1,000 | 1 of 1 | 50 | 5 | 9 | 10.00 | 1 |\n' in text
@@ -234,3 +225,42 @@ def test_options_of_a_row_replace_those_of_all_and_those_of_the_space_both(sweep
     (point,) = points.sweep.points
     assert point.options_of(4) == {'train_cfg.max_epochs': 1, 'param_scheduler.0.end': 3, LR: 3.0, 'randomness.seed': 4}
     assert (point.name, point.label, point.seeds) == ('x-lr-3.0', 'x, lr 3', (4,))
+
+
+RULES = {
+    'semseg': {'iou': 'greater', 'accuracy': 'greater'},
+    'depth': {'rel': 'less'},
+    'normals': {'mean': 'less', 'in_11': 'greater'},
+}
+SINGLE = {'iou': 40.0, 'accuracy': 80.0, 'rel': 0.25, 'mean': 20.0, 'in_11': 50.0}
+JOINT = {'iou': 42.0, 'accuracy': 76.0, 'rel': 0.2, 'mean': 21.0, 'in_11': 45.0}
+
+
+def test_delta_m_is_the_mean_over_tasks_of_the_signed_changes_of_their_metrics():
+    semseg = ((42 - 40) / 40 + (76 - 80) / 80) / 2
+    depth = -(0.2 - 0.25) / 0.25
+    normals = (-(21 - 20) / 20 + (45 - 50) / 50) / 2
+    changes = relative_changes(JOINT, SINGLE, RULES)
+    assert changes == pytest.approx({'semseg': 100 * semseg, 'depth': 100 * depth, 'normals': 100 * normals})
+    assert delta_m(JOINT, SINGLE, RULES) == pytest.approx(100 * (semseg + depth + normals) / 3)
+
+
+def test_ranks_are_those_of_a_table_written_by_hand():
+    scores = {'a': {'iou': 3.0, 'accuracy': 1.0, 'rel': 1.0}, 'b': {'iou': 2.0, 'accuracy': 1.0, 'rel': 3.0}}
+    scores['c'] = {'iou': 1.0, 'accuracy': 0.0, 'rel': 2.0}
+    # iou 1, 2, 3; accuracy 1.5, 1.5, 3; rel 1, 3, 2.
+    expected = {'a': (1.25 + 1) / 2, 'b': (1.75 + 3) / 2, 'c': (3 + 2) / 2}
+    assert mean_ranks(scores, {task: RULES[task] for task in ('semseg', 'depth')}) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ('baseline', 'rules', 'words'),
+    [
+        ({**SINGLE, 'iou': 0.0}, RULES, '`baseline` .* iou'),
+        (SINGLE, {**RULES, 'depth': {}}, '`rules` .* depth'),
+        (SINGLE, {**RULES, 'depth': {'rel': 'lower'}}, "`rules` .*'lower' for rel"),
+    ],
+)
+def test_gains_that_have_no_meaning_are_refused(baseline, rules, words):
+    with pytest.raises(ValueError, match=words):
+        delta_m(JOINT, baseline, rules)

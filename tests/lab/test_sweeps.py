@@ -83,16 +83,10 @@ def trainings(monkeypatch):
 
 
 @pytest.fixture
-def sweep_file(tmp_path):
-    """``sweep_file(space=..., ...)`` writes a sweep of the joint config for two epochs."""
-
-    def write(space=None, **entries):
-        entries = {**dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='multitask_unclipped'), **entries}
-        path = tmp_path / 'sweep.py'
-        path.write_text(f'space = {space!r}\n' + ''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
-        return path
-
-    return write
+def sweep_file(write_sweep):
+    """``sweep_file(space, ...)`` writes a sweep of the joint config for two epochs."""
+    shared = dict(options={'train_cfg.max_epochs': 2}, metric='multitask_unclipped')
+    return lambda space=None, **entries: write_sweep(space=space, **{**shared, **entries})
 
 
 def run(path, work_dir, retry=False, environments=None):
@@ -186,11 +180,6 @@ def test_draws_and_pruning_are_those_of_a_study_that_lasts(trainings, sweep_file
     assert [record['state'] for record in records] == states and len(set(states)) == 2
 
 
-def worker(path, work_dir):
-    run(path, work_dir)
-    os._exit(0)
-
-
 @pytest.mark.parametrize('drawn', [False, True])
 def test_a_killed_point_is_taken_up_and_two_processes_share_the_rest(trainings, sweep_file, tmp_path, drawn):
     work_dir = tmp_path / 'work'
@@ -198,9 +187,13 @@ def test_a_killed_point_is_taken_up_and_two_processes_share_the_rest(trainings, 
     (work_dir / 'wait').touch()
     rates = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     path = sweep_file(RANGE, sampler=dict(type='RandomSampler'), trials=5) if drawn else sweep_file({LR: rates})
-    fork = multiprocessing.get_context('fork')
-    killed = fork.Process(target=worker, args=(path, work_dir))
-    killed.start()
+
+    def start():
+        process = multiprocessing.get_context('fork').Process(target=run, args=(path, work_dir))
+        process.start()
+        return process
+
+    killed = start()
     deadline = time.monotonic() + 60
     while not (work_dir / 'waits').exists() and time.monotonic() < deadline:
         time.sleep(0.01)
@@ -208,10 +201,7 @@ def test_a_killed_point_is_taken_up_and_two_processes_share_the_rest(trainings, 
     killed.join()
     (work_dir / 'wait').unlink()
 
-    workers = [fork.Process(target=worker, args=(path, work_dir)) for _ in range(2)]
-    for process in workers:
-        process.start()
-    for process in workers:
+    for process in [start(), start()]:
         process.join()
         assert process.exitcode == 0
     records = Points(read_sweep(path), work_dir, work_dir / 'results').records()
@@ -303,12 +293,6 @@ def test_what_ends_without_a_score_says_why(trainings, sweep_file, tmp_path):
     assert record['state'] == 'fail' and 'No validation measures `metric`' in record['error']
 
 
-def test_the_better_direction_of_a_metric_is_known(sweep_file):
-    for metric, direction in dict(mIoU='maximize', depth='minimize', multitask_unclipped='maximize').items():
-        sweep = read_sweep(sweep_file({LR: [1e-2]}, metric=metric))
-        assert sweep.direction == direction and sweep.metric.startswith('metrics_summary/')
-
-
 def test_a_training_ends_with_the_process_that_started_it():
     code = 'import time; from mtl_plugins.lab.experiments.training import end_with_parent; end_with_parent(); time.sleep(60)'
     process = subprocess.Popen([sys.executable, '-c', code], stdin=subprocess.PIPE, cwd=ROOT)
@@ -335,22 +319,14 @@ def test_a_shipped_sweep_loads_and_its_rows_have_configs(path, monkeypatch, tmp_
 
 
 def test_the_shipped_sweeps_vary_what_they_say():
-    sweeps = {path.stem: read_sweep(path) for path in SHIPPED}
-    rates = sweeps['optimizer_lr']
-    assert rates.space[LR] == [10.0**-power for power in range(1, 7)] and len(rates.points) == 18
-    (point,) = [point for point in rates.points if point.params == {'optimizer': 'SGD', LR: 1e-3}]
-    for _ in range(2):
-        optimizer = load_config(str(ROOT / point.config), point.options).optim_wrapper.optimizer
-        assert optimizer == dict(type='SGD', lr=1e-3, momentum=0.9)
-
-    for point in sweeps['batch_size'].points:
+    for point in read_sweep(ROOT / 'sweeps/batch_size.py').points:
         config = load_config(str(ROOT / point.config), point.options)
         size = point.params['batch size']
         assert config.train_dataloader.batch_size == size
         # As many steps for each.
         assert config.train_cfg.max_epochs / size == config.param_scheduler[0].end / size == 1
 
-    point = sweeps['task_weights'].point(0, '', (0,), {'semseg weight': 0.3})
+    point = read_sweep(ROOT / 'sweeps/task_weights.py').point(0, '', (0,), {'semseg weight': 0.3})
     weights = load_config(str(ROOT / point.config), point.options).model.task_balancing.weights
     assert weights == dict(semseg=0.3, depth=0.7)
 

@@ -6,11 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.errors import DataError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.depth_map import decode_depth, encode_label
 from mtl_plugins.synthetic.coco.scenes import render_picture
-from mtl_plugins.synthetic.streets import miniscapes_writer
 from mtl_plugins.synthetic.streets.labels import CAR, ROAD, SIDEWALK, SKY
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
@@ -68,11 +66,13 @@ def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, run_cli):
     out = tmp_path / 'again'
     arguments = [out, '--train', 3, '--val', 2, '--test', 2, '--size', '64x128', '--seed', 5, '--workers', 2]
     run = run_cli('dataset_tools/make_dataset', *arguments)
-    assert run.code == 0 and run.out.endswith('again: 3 train, 2 val, 2 test samples of 64x128\n'), run.err
+    assert run.check().out.endswith('again: 3 train, 2 val, 2 test samples of 64x128\n')
     assert contents(out) == contents(root)
-    run = run_cli('dataset_tools/make_dataset', *arguments)
-    assert (run.code, run.err) == (1, f'error: {out} is not empty; choose a new folder, or remove it first.\n')
+    run_cli('dataset_tools/make_dataset', *arguments).check_refused(f'{out} is not empty; choose a new folder, or remove it')
     assert contents(out) == contents(root)
+    arguments[0] = tmp_path / 'mine.txt'
+    arguments[0].touch()
+    run_cli('dataset_tools/make_dataset', *arguments).check_refused('is a file')
 
 
 @pytest.mark.parametrize('render', [render_sample, render_picture])
@@ -142,23 +142,3 @@ def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
         write_miniscapes(tmp_path / 'out', **arguments, progress=False)
     assert not (tmp_path / 'out').exists()
-
-
-def test_a_file_is_no_folder(tmp_path):
-    (tmp_path / 'mine.txt').touch()
-    with pytest.raises(DataError, match='is a file'):
-        write_miniscapes(tmp_path / 'mine.txt', 1, 0, 0, size=SIZE, progress=False)
-
-
-def test_an_interrupted_split_does_not_look_complete(tmp_path, monkeypatch):
-    write = miniscapes_writer._write_sample
-
-    def full_disk(index, split, **options):
-        if split == 'val' and index == 1:
-            raise OSError(28, 'No space left on device')
-        write(index, split=split, **options)
-
-    monkeypatch.setattr(miniscapes_writer, '_write_sample', full_disk)
-    with pytest.raises(DataError, match='disk is full'):
-        write_miniscapes(tmp_path / 'out', 1, 2, 1, size=SIZE, progress=False)
-    assert sorted(path.name for path in (tmp_path / 'out').iterdir()) == ['.incomplete_val', 'train']

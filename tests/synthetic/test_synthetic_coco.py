@@ -117,6 +117,5 @@ def test_shape_tells_the_class_and_colour_does_not(objects):
 
 def test_tool_gives_the_same_bytes_with_two_workers(root, tmp_path, run_cli):
     arguments = [tmp_path / 'again', '--train', 24, '--val', 2, '--size', '64x80', '--seed', 4, '--workers', 2]
-    done = run_cli('dataset_tools/make_coco', *arguments)
-    assert done.code == 0 and done.out.endswith('again: 24 train, 2 val images of 64x80\n'), done.err
+    assert run_cli('dataset_tools/make_coco', *arguments).check().out.endswith('again: 24 train, 2 val images of 64x80\n')
     assert contents(tmp_path / 'again') == contents(root)

@@ -36,10 +36,15 @@ class Ended(NamedTuple):
     out: str
     err: str
 
+    def check(self) -> 'Ended':
+        """Fail unless the tool ended well."""
+        assert self.code == 0, self.err
+        return self
+
     def check_refused(self, *words: str) -> None:
         """Fail unless the tool ended with one sentence that has these words."""
         errors = [line for line in self.err.splitlines() if line.startswith('error: ')]
-        assert self.code == 1 and len(errors) == 1 and 'Traceback' not in self.err, self.err
+        assert self.code == 1 and errors == self.err.splitlines()[-1:] and 'Traceback' not in self.err, self.err
         assert all(word in errors[0] for word in words), errors
 
 

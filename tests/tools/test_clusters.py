@@ -1,11 +1,15 @@
-"""Trainings under SLURM and over several nodes that are interrupted, and end as if they had not been."""
+"""Trainings of several processes, under SLURM and over several nodes; interrupted, they end as if they had not been."""
 
+import csv
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -15,10 +19,59 @@ from mtl_plugins.config.options import LAUNCH_NAME
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.tools.fake_slurm import write_fake_slurm
-from tests.tools.test_distributed import _free_port
+from tests.tiny import ROOT, check_same_end
 
-ROOT = Path(__file__).resolve().parents[2]
+# Runs a copy of the batch script, as often as the job is requeued.
+_SBATCH = """#!/usr/bin/env bash
+echo "sbatch $*" >> "$FAKE_SLURM/calls"
+nodes=1
+while [ ! -f "$1" ]; do
+    case $1 in --nodes=*) nodes=${1#*=} ;; esac
+    shift
+done
+cp "$1" "$FAKE_SLURM/slurm_script"
+shift
+export SLURM_JOB_ID=7 SLURM_JOB_NODELIST="node[1-$nodes]" SLURM_JOB_NUM_NODES=$nodes SLURM_CPUS_PER_TASK=2
+export SLURM_RESTART_COUNT=0
+while :; do
+    rm -f "$FAKE_SLURM/requeued"
+    bash "$FAKE_SLURM/slurm_script" "$@" &
+    echo $! > "$FAKE_SLURM/batch_pid.new" && mv "$FAKE_SLURM/batch_pid.new" "$FAKE_SLURM/batch_pid"
+    code=0
+    wait $! || code=$?
+    [ -f "$FAKE_SLURM/requeued" ] || exit $code
+    SLURM_RESTART_COUNT=$((SLURM_RESTART_COUNT + 1))
+done
+"""
+
+# One task a node; passes SIGUSR1 on to them, and ends with the highest status.
+_SRUN = """#!/usr/bin/env bash
+echo "srun $*" >> "$FAKE_SLURM/calls"
+while [[ $1 == -* ]]; do shift; done
+tasks=()
+trap 'kill -USR1 "${tasks[@]}"' USR1
+for ((node = 0; node < SLURM_JOB_NUM_NODES; node++)); do
+    SLURM_NODEID=$node "$@" &
+    tasks+=($!)
+done
+highest=0
+for task in "${tasks[@]}"; do
+    while kill -0 "$task" 2>/dev/null; do wait "$task"; done
+    wait "$task"
+    code=$?
+    if ((code > highest)); then highest=$code; fi
+done
+exit $highest
+"""
+
+_SCONTROL = """#!/usr/bin/env bash
+echo "scontrol $*" >> "$FAKE_SLURM/calls"
+case $1-$2 in
+    show-hostnames) echo 127.0.0.1 ;;
+    show-job) echo "JobId=$3 JobState=${FAKE_JOB_STATE:-RUNNING}" ;;
+    requeue-7) touch "$FAKE_SLURM/requeued" ;;
+esac
+"""
 
 # In the place of the interpreter: notes what it is to run; a training lasts until the signal comes, in its second life it ends.
 FAKE_PYTHON = """#!/usr/bin/env bash
@@ -35,8 +88,17 @@ while :; do sleep 0.05; done
 
 @pytest.fixture
 def slurm(tmp_path):
-    """Variables for a process that finds the fake commands."""
-    return {**write_fake_slurm(tmp_path / 'slurm'), 'REAL_PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+    """Variables for a process that finds ``sbatch``, ``srun`` and ``scontrol`` as far as the scripts use them.
+
+    One machine stands for all nodes; ``calls`` in the folder lists the calls.
+    """
+    folder = tmp_path / 'slurm'
+    folder.mkdir()
+    for name, script in (('sbatch', _SBATCH), ('srun', _SRUN), ('scontrol', _SCONTROL)):
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
+    own = {'FAKE_SLURM': str(folder), 'PATH': f'{folder}{os.pathsep}{os.environ["PATH"]}'}
+    return {**os.environ, **own, 'REAL_PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
 
 
 def _wait_for(*paths: Path) -> None:
@@ -132,21 +194,18 @@ def test_processes_that_torchrun_starts_again_continue_their_own_run_only(
 ):
     arguments = ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'first')
-    result = run_cli(*arguments, '--cfg-options', 'train_cfg.max_epochs=1')
-    assert result.code == 0, result.err
+    run_cli(*arguments, '--cfg-options', 'train_cfg.max_epochs=1').check()
     assert (tmp_path / 'run' / LAUNCH_NAME).read_text() == 'first'
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'second')
-    result = run_cli(*arguments)
-    assert result.code == 1 and 'already holds a run' in result.err
+    run_cli(*arguments).check_refused('already holds a run')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'first')
-    result = run_cli(*arguments)
-    assert result.code == 0, result.err
+    run_cli(*arguments).check()
     assert load_checkpoint_file(find_latest_checkpoint(tmp_path / 'run'))['meta']['epoch'] == 2
     # A job that SLURM requeued, without torchrun, is known by its count.
     monkeypatch.delenv('TORCHELASTIC_RUN_ID')
-    assert run_cli(*arguments).code == 1
+    run_cli(*arguments).check_refused('already holds a run')
     monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
-    assert run_cli(*arguments).code == 0
+    run_cli(*arguments).check()
 
 
 def _hurt(config_file: Path, **hook) -> None:
@@ -154,16 +213,8 @@ def _hurt(config_file: Path, **hook) -> None:
         file.write(f"custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [dict(type='HurtOnceHook', **{hook})]\n")
 
 
-def _final_state(work_dir: Path) -> dict:
-    checkpoint = load_checkpoint_file(find_latest_checkpoint(work_dir))
-    assert checkpoint['meta']['epoch'] == 2
-    return checkpoint['state_dict']
-
-
 def _assert_same_runs(one: Path, other: Path) -> None:
-    states = _final_state(one), _final_state(other)
-    for name, value in states[0].items():
-        assert torch.equal(value, states[1][name]), name
+    check_same_end(one, other, 'state_dict')
     assert (one / 'metrics.csv').read_text() == (other / 'metrics.csv').read_text()
 
 
@@ -234,3 +285,80 @@ def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm
     output = train('requeued')
     assert 'Interrupted: back into the queue.' in output and 'after iteration 5. The state is in' in output
     _assert_same_runs(tmp_path / 'straight', tmp_path / 'requeued')
+
+
+ONE_STEP = """
+optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
+train_cfg = dict(max_epochs=1)
+train_dataloader = dict(
+    batch_size=2,
+    sampler=dict(shuffle=False),
+    dataset=dict(
+        pipeline=[
+            dict(type='LoadMiniScapes'),
+            dict(type='RandomHomography', crop_size=(32, 64), flip_prob=0.0),
+            dict(type='PackMultiTaskInputs', meta_keys=()),
+        ]
+    ),
+)
+"""
+
+
+def _free_port() -> str:
+    with socket.socket() as server:
+        server.bind(('127.0.0.1', 0))
+        return str(server.getsockname()[1])
+
+
+def _select(source: Path, target: Path, indices: list[int]) -> Path:
+    """A copy of a data set whose training split holds the given samples under new numbers."""
+    shutil.copytree(source, target, ignore=lambda folder, names: names if Path(folder).parent.name == 'train' else [])
+    for modality, suffix in (('rgb', 'jpg'), ('semseg', 'png'), ('depth', 'png')):
+        for position, index in enumerate(indices):
+            shutil.copy(source / 'train' / modality / f'{index}.{suffix}', target / 'train' / modality / f'{position}.{suffix}')
+    return target
+
+
+@pytest.mark.dist
+def test_two_processes_train_validate_and_submit_as_one_does(run_cli, tiny_config_file, data_root, tmp_path):
+    # Each process gets samples 0 and 1, so that the averaged gradient is that of one process with the batch (0, 1).
+    twice = _select(data_root, tmp_path / 'twice', [0, 0, 1, 1])
+    once = _select(data_root, tmp_path / 'once', [0, 1])
+    with tiny_config_file.open('a') as file:
+        file.write(ONE_STEP)
+    run = subprocess.run(
+        ['bash', ROOT / 'tools' / 'dist_train.sh', tiny_config_file, '2', '--work-dir', tmp_path / 'two', '--data-root', twice],
+        cwd=ROOT,
+        env={**os.environ, 'PYTHON': sys.executable, 'PORT': _free_port(), 'OMP_NUM_THREADS': '1'},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'one', '--data-root', once, '--no-submission').check()
+
+    checkpoints = [find_latest_checkpoint(tmp_path / name) for name in ('two', 'one')]
+    two, one = (load_checkpoint_file(path)['state_dict'] for path in checkpoints)
+    start = load_checkpoint_file(checkpoints[1])['meta']['iter']
+    assert start == 1
+    for name, value in one.items():
+        torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
+
+    # Three validation images on two processes: the sampler repeats one, which must count once.
+    arguments = ('--json', tmp_path / 'single.json', '--work-dir', tmp_path / 'test', '--data-root', twice)
+    run_cli('test', tiny_config_file, checkpoints[0], *arguments).check()
+    (row,) = csv.DictReader((tmp_path / 'two' / 'metrics.csv').open())
+    for name, value in json.loads((tmp_path / 'single.json').read_text()).items():
+        assert float(row[name]) == pytest.approx(value, rel=1e-6, abs=1e-6), name
+
+    (archive,) = (tmp_path / 'two').glob('*.zip')
+    with zipfile.ZipFile(archive) as content:
+        names = [name for name in content.namelist() if name.startswith('predictions/')]
+    assert sorted(names) == sorted(f'predictions/{task}/{index}.png' for task in ('semseg', 'depth') for index in range(3))
+
+
+def test_the_shell_scripts_explain_themselves():
+    for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test', 'slurm_job', 'slurm_node'):
+        run = subprocess.run(['bash', ROOT / 'tools' / f'{name}.sh'], capture_output=True, text=True)
+        assert run.returncode == 2
+        assert 'Usage: ' in run.stderr and f'tools/{name}.sh' in run.stderr

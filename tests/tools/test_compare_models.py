@@ -5,15 +5,13 @@ import shutil
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.synthetic.coco.writer import write_coco
-from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
-from tests.tiny import ROOT
+from tests.tiny import ROOT, check_same_end
 from tests.tools.conftest import write_tiny_config
 from tests.tools.photographs import save_weights
 
@@ -85,16 +83,14 @@ def test_a_resumed_run_asks_for_the_same_classes(trained, config_files, coco_roo
     config.work_dir, config.launcher = str(tmp_path), 'none'
     config.resume, config.load_from = True, str(tmp_path / 'epoch_1.pth')
     train(config)
-    for key in ('state_dict', 'optimizer'):
-        one, two = (load_checkpoint_file(folder / 'epoch_2.pth')[key] for folder in (straight, tmp_path))
-        torch.testing.assert_close(two, one, rtol=0, atol=0)
+    check_same_end(straight, tmp_path, 'state_dict', 'optimizer')
 
 
 def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_files, coco_root, tmp_path):
     pairs = [item for system in config_files for item in (config_files[system], trained[system] / 'epoch_2.pth')]
     out = tmp_path / 'out'
-    result = run_cli('analysis_tools/compare_models', *pairs, '--data-root', coco_root, '--out', out, '--indices', 2, 0, 3)
-    assert result.code == 0, result.err
+    arguments = ('--data-root', coco_root, '--out', out, '--indices', 2, 0, 3)
+    result = run_cli('analysis_tools/compare_models', *pairs, *arguments).check()
     assert all(word in result.out for word in (*CLASSES, 'mIoU', 'deeplabv3', 'class_attention'))
     document = json.loads((out / 'comparison.json').read_text())
     assert document['data'] == dict(root=str(coco_root), split='val', images=5, labels=dict(semseg=CLASSES))
@@ -122,27 +118,23 @@ def test_both_models_are_judged_on_the_whole_split(run_cli, trained, config_file
 def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files, coco_root, data_root, tmp_path):
     pair = (config_files['deeplabv3'], trained['deeplabv3'] / 'epoch_2.pth')
 
-    def compare(*arguments, root=coco_root):
-        result = run_cli('analysis_tools/compare_models', *arguments, '--data-root', root)
-        assert result.code == 1 and result.err.startswith('error: ') and result.err.count('\n') == 1, result.err
-        return result.err
+    def refused(words, *arguments, root=coco_root):
+        run_cli('analysis_tools/compare_models', *arguments, '--data-root', root).check_refused(*words)
 
-    assert 'do not fit ClassConditionalSegmentor' in compare(*pair, config_files['class_attention'], pair[1])
-    assert 'does not exist' in compare(*pair, pair[0], tmp_path / 'none.pth')
+    refused(['do not fit ClassConditionalSegmentor'], *pair, config_files['class_attention'], pair[1])
+    refused(['does not exist'], *pair, pair[0], tmp_path / 'none.pth')
     options = ['--cfg-options', 'val_dataloader.dataset.classes=[person,car]']
-    assert 'should know the 3 classes of the data set. Found 6' in compare(*pair, *pair, *options)
-    assert '`--indices` should lie in 0..4' in compare(*pair, *pair, '--indices', 5)
+    refused(['should know the 3 classes of the data set. Found 6'], *pair, *pair, *options)
+    refused(['`--indices` should lie in 0..4'], *pair, *pair, '--indices', 5)
     street = write_tiny_config(tmp_path / 'street.py')
-    checkpoint = save_weights(tmp_path / 'street.pth', street)
-    error = compare(*pair, street, checkpoint)
-    assert 'All data sets should have the classes background, person' in error and 'Found road, sidewalk' in error
+    words = ['All data sets should have the classes background, person', 'Found road, sidewalk']
+    refused(words, *pair, street, save_weights(tmp_path / 'street.pth', street))
     depth = tmp_path / 'depth.py'
     depth.write_text(street.read_text() + MODEL_OF_ONE.format(task="depth=dict(type='DepthTask')"))
     semseg = tmp_path / 'semseg.py'
     semseg.write_text(street.read_text() + MODEL_OF_ONE.format(task="semseg=dict(type='SemSegTask')"))
     others = [item for path in (semseg, depth) for item in (path, save_weights(path.with_suffix('.pth'), path))]
-    error = compare(*others, '--names', 'a', 'b', root=data_root)
-    assert 'a label in common. Found semseg (a); depth (b)' in error
+    refused(['a label in common. Found semseg (a); depth (b)'], *others, '--names', 'a', 'b', root=data_root)
 
 
 @pytest.mark.parametrize('arguments', [['a.py'], ['a.py', 'a.pth'], ['a.py', 'a.pth', 'b.py', 'b.pth', '--names', 'x', 'x']])

@@ -19,23 +19,17 @@ def root(tmp_path_factory):
 
 def test_a_converted_folder_trains_predicts_and_is_graded(run_cli, root, tiny_config_file, tmp_path):
     out, scores = tmp_path / 'data', tmp_path / 'scores.json'
-    result = run_cli(TOOL, 'folders', root, out, '--size', '32x64')
-    assert result.code == 0, result.err
+    result = run_cli(TOOL, 'folders', root, out, '--size', '32x64').check()
     assert f'{out}/train: 4 samples; with labels: semseg 4, depth 4' in result.out
     assert '% of the known depth lies beyond its range' in result.out
-    result = run_cli('dataset_tools/pack_dataset', out)
-    assert result.code == 0 and '4 samples' in result.out, result.err
-    result = run_cli('dataset_tools/compute_statistics', out)
-    assert result.code == 0 and all(f'semseg, {name}' in result.out for name in CLASSES), result.err
-    result = run_cli(
-        'train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', out,
-        '--cfg-options', 'train_cfg.max_epochs=1',
-    )  # fmt: skip
-    assert result.code == 0, result.err
+    assert '4 samples' in run_cli('dataset_tools/pack_dataset', out).check().out
+    result = run_cli('dataset_tools/compute_statistics', out).check()
+    assert all(f'semseg, {name}' in result.out for name in CLASSES)
+    arguments = ('--work-dir', tmp_path / 'run', '--data-root', out, '--cfg-options', 'train_cfg.max_epochs=1')
+    run_cli('train', tiny_config_file, *arguments).check()
     (archive,) = (tmp_path / 'run').glob('*.zip')
     labels = out / 'grader' / 'test'
-    result = run_cli('submission_tools/grade_submission', archive, '--labels', labels, '--json', scores)
-    assert result.code == 0, result.err
+    run_cli('submission_tools/grade_submission', archive, '--labels', labels, '--json', scores).check()
     found = json.loads(scores.read_text())
     assert {f'metrics_task_semseg/{name}' for name in CLASSES} <= found.keys()
     # No prediction can be farther from a depth in 0.5..10 m than the ends of that range.
@@ -44,10 +38,8 @@ def test_a_converted_folder_trains_predicts_and_is_graded(run_cli, root, tiny_co
 
 def test_splits_labels_and_range_are_chosen(run_cli, root, tmp_path):
     out = tmp_path / 'data'
-    result = run_cli(
-        TOOL, 'folders', root, out, '--splits', 'val=test', '--labels', 'depth', '--depth-range', '1', '5', '--workers', '1'
-    )
-    assert result.code == 0, result.err
+    choices = ('--splits', 'val=test', '--labels', 'depth', '--depth-range', '1', '5', '--workers', '1')
+    result = run_cli(TOOL, 'folders', root, out, *choices).check()
     assert sorted(path.name for path in (out / 'val').iterdir()) == ['depth', 'rgb', 'sources.csv']
     labels = json.loads((out / 'dataset.json').read_text())['labels']
     assert labels == dict(depth=dict(type='DepthMap', encoding='code', depth_range=[1, 5]))
@@ -55,8 +47,7 @@ def test_splits_labels_and_range_are_chosen(run_cli, root, tmp_path):
     known = np.concatenate([each[each > 0] for each in millimetres]) / 1000
     share = 100 * ((known < 1) | (known > 5)).mean()
     assert f'{share:.2f} % of the known depth' in result.out
-    other = run_cli(TOOL, 'folders', root, out)
-    assert other.code == 1 and other.err.count('\n') == 1 and 'is not an empty folder' in other.err
+    run_cli(TOOL, 'folders', root, out).check_refused('is not an empty folder')
 
 
 def test_the_labels_are_described_in_another_file_and_the_layout_is_another(run_cli, root, tmp_path):
@@ -68,13 +59,9 @@ def test_the_labels_are_described_in_another_file_and_the_layout_is_another(run_
     layout = dict(labels=labels, image='photos/{stem}.jpg', split_file='{split}.txt')
     (tmp_path / 'labels.json').write_text(json.dumps(layout))
     arguments = ('folders', source, tmp_path / 'out', '--labels-file', tmp_path / 'labels.json')
-    result = run_cli(TOOL, *arguments, '--splits', 'train=mine')
-    assert result.code == 0, result.err
+    run_cli(TOOL, *arguments, '--splits', 'train=mine').check()
     assert (tmp_path / 'out' / 'train' / 'sources.csv').read_text() == 'index,stem\n0,room-1\n'
-    result = run_cli(TOOL, *arguments)
-    assert (
-        result.code == 1 and 'has none of the splits train, val, test (others are named as in `train=training`): ' in result.err
-    )
+    run_cli(TOOL, *arguments).check_refused('has none of the splits train, val, test (others are named as in `train=training`): ')
 
 
 @pytest.mark.parametrize('splits', [['=test'], ['val='], ['a/b'], ['val', 'val=test']])
@@ -94,8 +81,8 @@ def test_images_of_all_suffixes_and_subfolders_are_converted(run_cli, root, tmp_
         (source / folder / 'train/upstairs').mkdir()
         (source / folder / f'train/room-3.{suffix}').rename(source / folder / f'train/upstairs/room-3.{suffix}')
     shutil.copytree(images, source / 'images/night')
-    result = run_cli(TOOL, 'folders', source, tmp_path / 'out')
-    assert result.code == 0 and 'train: 4 samples; with labels: semseg 4, depth 4' in result.out, result.err
+    result = run_cli(TOOL, 'folders', source, tmp_path / 'out').check()
+    assert 'train: 4 samples; with labels: semseg 4, depth 4' in result.out
     assert 'night: left out. Name it with `--splits night`.' in result.out
     origins = (tmp_path / 'out/train/sources.csv').read_text().splitlines()
     assert origins == ['index,stem', '0,room-0', '1,room-1', '2,room-2', '3,upstairs/room-3']
@@ -103,5 +90,5 @@ def test_images_of_all_suffixes_and_subfolders_are_converted(run_cli, root, tmp_
 
 def test_a_range_of_depth_without_depth_is_refused(run_cli, root, tmp_path):
     result = run_cli(TOOL, 'folders', root, tmp_path / 'out', '--labels', 'semseg', '--depth-range', '1', '5')
-    assert result.code == 1 and '`depth_range` should be left out where no label has it.' in result.err
+    result.check_refused('`depth_range` should be left out where no label has it.')
     assert not (tmp_path / 'out').exists()

@@ -18,8 +18,7 @@ def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_con
     pytest.importorskip('onnxscript')
     out = tmp_path / 'new/model.onnx'
     arguments = (tiny_config_file, checkpoint, '--format', 'onnx', '--out', out)
-    result = run_cli('deployment/export', *arguments, '--size', '32x64', '--batch-size', 1)
-    assert result.code == 0, result.err
+    result = run_cli('deployment/export', *arguments, '--size', '32x64', '--batch-size', 1).check()
     assert result.out.count('1x32x64') == 6 and f'Wrote {out}' in result.out.replace('\n', '')
     assert [path.name for path in out.parent.iterdir()] == [out.name]
     runtime = load_runtime(out)
@@ -31,11 +30,9 @@ def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_con
 
 def test_runtimes_are_compared_without_data(run_cli, tiny_config_file, checkpoint, tmp_path):
     path = tmp_path / 'runtimes.json'
-    sizes = ('--size', '32x64', '--repeats', 2, '--data-root', tmp_path / 'nowhere')
-    result = run_cli(
-        'deployment/benchmark_runtimes', tiny_config_file, checkpoint, '--only', 'eager', 'int8', *sizes, '--json', path
-    )
-    assert result.code == 0, result.err
+    arguments = ('--only', 'eager', 'int8', '--size', '32x64', '--repeats', 2, '--json', path)
+    paths = (tiny_config_file, checkpoint, '--data-root', tmp_path / 'nowhere')
+    result = run_cli('deployment/benchmark_runtimes', *paths, *arguments).check()
     document = json.loads(path.read_text())
     reference = document['runtimes']['eager float32']
     assert reference['times_as_fast']['value'] == 1 and reference['agreement'] == dict(semseg=1.0, depth=0.0)

@@ -32,8 +32,7 @@ train_cfg = dict(max_epochs=1)
     )
     crop = 'train_dataloader.dataset.pipeline.1.crop_size=32'
     work_dir = tmp_path / 'run'
-    result = run_cli('train', config, '--work-dir', work_dir, '--data-root', data_root, '--cfg-options', crop)
-    assert result.code == 0, result.err
+    run_cli('train', config, '--work-dir', work_dir, '--data-root', data_root, '--cfg-options', crop).check()
     (row,) = csv.DictReader((work_dir / 'metrics.csv').open())
     # Drawn: the pictures of the local back end.
     (picture,) = work_dir.rglob('predictions_*.png')
@@ -55,8 +54,7 @@ train_cfg = dict(max_epochs=1)
     classes = ['near', 'middle', 'far']
     (tmp_path / 'labels' / 'dataset.json').write_text(json.dumps(dict(labels=dict(zones=dict(type='ClassMap', classes=classes)))))
     graded = tmp_path / 'graded.json'
-    result = run_cli('submission_tools/grade_submission', archive, '--labels', tmp_path / 'labels', '--json', graded)
-    assert result.code == 0, result.err
+    run_cli('submission_tools/grade_submission', archive, '--labels', tmp_path / 'labels', '--json', graded).check()
     scores = json.loads(graded.read_text())
     assert set(scores) == {name for name in row if name.startswith('metrics_')}
     union = confusion.sum(0) + confusion.sum(1) - confusion.diagonal()
@@ -66,7 +64,7 @@ train_cfg = dict(max_epochs=1)
     # Its module is imported by the config that is given, never by the one in the checkpoint.
     predict = ('inference', next(work_dir.glob('best_*.pth')), data_root / 'test/rgb/0.jpg', '--out', tmp_path / 'out', '--save')
     for more in (['--config', config], []):
-        assert run_cli(*predict, 'pictures', 'png', *more).code == 0
+        run_cli(*predict, 'pictures', 'png', *more).check()
     assert set(np.unique(np.asarray(Image.open(tmp_path / 'out/png/zones/0.png')))) <= {0, 1, 2}
     run_cli(*predict, 'points').check_refused('leave out points for a model without depth')
 

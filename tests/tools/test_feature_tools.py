@@ -9,7 +9,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 from mtl_plugins.config.load import load_config
@@ -17,10 +16,10 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.features.feature_hook import FeatureHook
 from mtl_plugins.lab.features.pictures import read_records
 from mtl_plugins.registry import RUNNERS
-from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
+from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from tests.fake_crops import CLASSES, write_fake_crops
+from tests.tiny import ROOT, check_same_end
 
-ROOT = Path(__file__).resolve().parents[2]
 BEST = 'default_hooks.checkpoint'
 FOLDERS = [f'{split}_dataloader.dataset.folder' for split in ('train', 'val')]
 CONFIG = """_base_ = [
@@ -72,14 +71,8 @@ def run(tmp_path_factory):
     config = write_config(root / 'with', data)
     RUNNERS.build(load_config(str(config))).train()
     work_dir = root / 'with' / 'run'
-    return SimpleNamespace(
-        root=root,
-        data=data,
-        config=config,
-        work_dir=work_dir,
-        checkpoint=find_latest_checkpoint(work_dir),
-        folder=work_dir / 'features',
-    )
+    paths = dict(root=root, data=data, config=config, work_dir=work_dir, folder=work_dir / 'features')
+    return SimpleNamespace(**paths, checkpoint=find_latest_checkpoint(work_dir))
 
 
 def read_csv(work_dir: Path) -> list[dict]:
@@ -126,9 +119,8 @@ def test_the_steps_are_those_of_a_run_without_the_hook_and_of_one_that_was_resum
     plain.default_hooks.pop('features')
     RUNNERS.build(load_config(str(config), {'resume': True})).train()
     RUNNERS.build(plain).train()
-    states = [load_checkpoint_file(path / 'run/epoch_2.pth') for path in (run.root / 'with', resumed, tmp_path / 'plain')]
-    for state in states[1:]:
-        assert all(torch.equal(value, state['state_dict'][name]) for name, value in states[0]['state_dict'].items())
+    for other in (resumed, tmp_path / 'plain'):
+        check_same_end(run.work_dir, other / 'run', 'state_dict')
     whole, again = (read_records(folder) for folder in (run.folder, resumed / 'run/features'))
     assert len(again) == 4
     for record, other in zip(whole, again, strict=False):
@@ -137,10 +129,8 @@ def test_the_steps_are_those_of_a_run_without_the_hook_and_of_one_that_was_resum
 
 
 def test_a_checkpoint_is_judged_beside_random_weights_as_in_the_run(run, run_cli, tmp_path):
-    result = run_cli(
-        'analysis_tools/evaluate_features', run.config, run.checkpoint, '--random-init', '--json', tmp_path / 'scores.json'
-    )
-    assert result.code == 0, result.err
+    arguments = (run.config, run.checkpoint, '--random-init', '--json', tmp_path / 'scores.json')
+    result = run_cli('analysis_tools/evaluate_features', *arguments).check()
     document = json.loads((tmp_path / 'scores.json').read_text())
     assert {'commit', 'versions', 'seed', 'date'} <= document['provenance'].keys() and document['checkpoint'] == run.checkpoint
     names = list(document['rows'])
@@ -155,15 +145,13 @@ def test_a_checkpoint_is_judged_beside_random_weights_as_in_the_run(run, run_cli
 
 def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
     out = tmp_path / 'out.jpg'
-    result = run_cli('analysis_tools/nearest_neighbors', run.config, run.checkpoint, '--out', out, '--indices', 9, 1, '--k', 3)
-    assert result.code == 0, result.err
+    arguments = ('analysis_tools/nearest_neighbors', run.config, '--out', out)
+    result = run_cli(*arguments, '--indices', 9, 1, '--k', 3).check()
     assert '2 queries, 3 neighbours of 15 images' in result.out
     with Image.open(out) as picture:
         assert picture.format == 'JPEG'
-    result = run_cli('analysis_tools/nearest_neighbors', run.config, '--out', out, '--num-queries', 2, '--image-size', 16)
-    assert result.code == 0, result.err
     # mmengine used to print every parameter that it initialised.
-    assert result.out.count('\n') == 1
+    assert run_cli(*arguments, '--num-queries', 2, '--image-size', 16).check().out.count('\n') == 1
 
 
 @pytest.mark.parametrize(
@@ -179,11 +167,7 @@ def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
 def test_what_cannot_be_done_is_one_sentence(run, run_cli, tool, arguments, words):
     joint = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
     places = dict(config=run.config, joint=joint)
-    result = run_cli(f'analysis_tools/{tool}', *(argument.format(**places) for argument in arguments))
-    assert result.code == 1, result.out
-    assert result.err.startswith('error: ') and result.err.count('\n') == 1
-    for word in words:
-        assert word in result.err
+    run_cli(f'analysis_tools/{tool}', *(argument.format(**places) for argument in arguments)).check_refused(*words)
 
 
 @pytest.mark.parametrize('arguments', [dict(k=0), dict(num_val=0), dict(interval=-1)])
@@ -206,9 +190,8 @@ def test_what_cannot_be_compared_stops_the_run_at_its_start(run, tmp_path, optio
     for split in ('train', 'val'):
         shutil.copytree(run.data / 'crops' / split / CLASSES[0], tmp_path / 'flat' / split)
     options = {name: str(tmp_path / 'flat') if value == '{flat}' else value for name, value in options.items()}
-    runner = RUNNERS.build(
-        load_config(str(run.config), {**options, 'work_dir': str(tmp_path / 'run'), 'default_hooks.features.interval': 0})
-    )
+    options |= {'work_dir': str(tmp_path / 'run'), 'default_hooks.features.interval': 0}
+    runner = RUNNERS.build(load_config(str(run.config), options))
     with pytest.raises(error, match=words):
         runner.train()
     assert runner.iter == 0

@@ -54,8 +54,7 @@ def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeyp
     wider = tmp_path / 'wider.py'
     wider.write_text(f"_base_ = ['{tiny_config_file}']\nmodel = dict(decode_head=dict(head=dict(channels=32)))\n")
     monkeypatch.setitem(SYSTEMS, 'joint', str(wider))
-    result = run_cli(TOOL, tiny_config_file, *SMALL, '--repeats', 2, '--out-dir', tmp_path / 'out')
-    assert result.code == 0, result.err
+    result = run_cli(TOOL, tiny_config_file, *SMALL, '--repeats', 2, '--out-dir', tmp_path / 'out').check()
     assert 'tiny: parameters' in result.err and 'train: 2 rounds' in result.err and 'inference: 2 rounds' in result.err
     document = json.loads((tmp_path / 'out/model_table.json').read_text())
     assert (tmp_path / 'out/model_table.md').read_text() == result.out
@@ -76,8 +75,7 @@ def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeyp
 
 
 def test_without_speed_only_what_was_asked_for_is_measured(run_cli, tiny_config_file):
-    result = run_cli(TOOL, tiny_config_file, *SMALL, '--skip-speed')
-    assert result.code == 0, result.err
+    result = run_cli(TOOL, tiny_config_file, *SMALL, '--skip-speed').check()
     assert '| tiny | ' in result.out and '| joint | ' not in result.out
     assert 'training time' not in result.out and 'rounds' not in result.err
 
@@ -85,7 +83,5 @@ def test_without_speed_only_what_was_asked_for_is_measured(run_cli, tiny_config_
 def test_a_bad_config_is_one_sentence_before_anything_is_measured(run_cli, tmp_path):
     path = tmp_path / 'bad.py'
     path.write_text('data = 1')
-    result = run_cli(TOOL, path, '--skip-speed', '--out-dir', tmp_path / 'out')
-    assert result.code == 1
-    assert result.err.splitlines()[-1].startswith(f'error: Config {path} should have a `model`.')
+    run_cli(TOOL, path, '--skip-speed', '--out-dir', tmp_path / 'out').check_refused(f'Config {path} should have a `model`.')
     assert not (tmp_path / 'out').exists()

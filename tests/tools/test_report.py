@@ -12,8 +12,10 @@ import pytest
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.lab.report.dashboard import Dashboard, make_server
+from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.record import RECORD_NAME
+from mtl_plugins.registry import MODELS
 from tests.tools.conftest import ROOT, call_tool
 
 MIOU, DEPTH, MULTITASK = (f'metrics_summary/{name}' for name in ('semseg', 'depth', 'multitask'))
@@ -97,13 +99,26 @@ def test_numbers_are_those_of_the_validation(report, runs):
     assert np.nanmax(np.abs(change)) == 0
 
 
+def test_costs_are_those_of_the_record_and_of_the_model(report, runs, finished_run):
+    cost, _ = json.loads((report / 'report.json').read_text())['resources']
+    record = json.loads((runs / 'first_seed0' / RECORD_NAME).read_text())
+    model = MODELS.build(load_config(str(finished_run.parent / 'tiny.py')).model)
+    assert cost['parameters'] == count_parameters(model) / 1e6 == pytest.approx(sum(cost['parts'].values()))
+    assert cost['gflops'] == count_flops_of_size(model, (32, 64)) / 1e9
+    assert (cost['epoch'], cost['memory']) == (record['epoch_seconds'], record['memory_mib'])
+    assert cost['hours'] == record['validations'][-1]['seconds'] / 3600 and cost['scores'] == record['scores']
+    assert '| first |' in (report / 'tables/resources.md').read_text()
+    names = {path.stem for path in (report / 'figures').glob('score_against_*.png')}
+    assert names == {f'score_against_{cost}' for cost in ('parameters', 'gflops', 'memory', 'epoch', 'hours')}
+
+
 def test_the_page_is_one_file_and_figures_lie_beside_it(report):
     html = (report / 'index.html').read_text()
     assert '<title>A &amp; B &lt;/script&gt;</title>' in html and html.count('</script>') == html.count('<script')
     assert 'src="http' not in html and 'href="http' not in html and len(html) < 10 * 2**20
     figures = {path.name for path in (report / 'figures').iterdir()}
     names = ('iou_semseg', 'confusion_semseg_1', 'error_depth_by_depth')
-    for name in (*names, 'score_against_parameters', 'curves_loss', 'rows_mIoU', 'ranked_depth'):
+    for name in (*names, 'curves_loss', 'rows_mIoU', 'ranked_depth'):
         assert {f'{name}.png', f'{name}.pdf'} <= figures
     gallery = page_data(report)['gallery']
     assert len(gallery['examples']) == 2
@@ -118,8 +133,7 @@ def test_what_cannot_be_reported_is_said_in_one_sentence(run_cli, runs, tmp_path
         ([runs, '--names', 'one'], '`--names` should name each of the 2 rows differently: first, second. Found 1.'),
         ([runs, '--data-root', tmp_path / 'nowhere'], 'Found nothing there: give --data-root, or --no-predictions'),
     ):
-        result = run_cli('report', *arguments, '--out', out)
-        assert result.code == 1 and sentence in result.err and result.err.count('\n') == 1, result.err
+        run_cli('report', *arguments, '--out', out).check_refused(sentence)
         assert not out.exists()
 
 
@@ -140,8 +154,7 @@ def test_a_sweep_and_runs_without_checkpoints(run_cli, runs, tmp_path):
     (sweep / 'losses.png').write_bytes(b'\x89PNG')
     # Rows are in the order in which runs are given.
     arguments = ('--out', tmp_path / 'out', '--no-predictions', '--size', '32x64')
-    result = run_cli('report', sweep / 'trials/0001_seed0', sweep, *arguments)
-    assert result.code == 0, result.err
+    run_cli('report', sweep / 'trials/0001_seed0', sweep, *arguments).check()
     html = (tmp_path / 'out' / 'index.html').read_text()
     assert 'It broke.' in html and 'data:image/png;base64,iVBORw==' in html and '1,234' in html
     with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
@@ -159,8 +172,7 @@ def test_runs_without_labels_are_ranked_by_the_score_that_chose_their_checkpoint
         record |= dict(scores=dict(mistakes=mistakes), started=f'2026-01-0{number + 1}')
         (folder / RECORD_NAME).write_text(json.dumps(record))
         (folder / 'metrics.csv').write_text(f'epoch,iter,mistakes\n1,4,9\n2,8,{mistakes}\n')
-    result = run_cli('report', tmp_path / 'runs', '--out', tmp_path / 'out', '--size', '48x48')
-    assert result.code == 0, result.err
+    run_cli('report', tmp_path / 'runs', '--out', tmp_path / 'out', '--size', '48x48').check()
     document = json.loads((tmp_path / 'out' / 'report.json').read_text())
     assert document['best'] == 'better' and document['monitor'] == 'mistakes' and document['predictions'] is None
     with open(tmp_path / 'out' / 'tables' / 'rows.csv', newline='') as file:
@@ -299,8 +311,7 @@ def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(run_cli, 
         assert ask(path)[0].status == 404
     answer, body = ask('/', Host='elsewhere.example:80')
     assert answer.status == 403 and b'<table' not in body
-    result = run_cli('dashboard', folder, '--port', port)
-    assert result.code == 1 and 'Give another --port' in result.err
+    run_cli('dashboard', folder, '--port', port).check_refused('Give another --port')
     shutil.rmtree(folder)
     answer, body = ask('/state')
     assert answer.status == 503 and b'does not exist' in body

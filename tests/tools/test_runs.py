@@ -31,21 +31,19 @@ def work_dirs(tmp_path):
 
 
 def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
-    result = run_cli('runs', 'list', work_dirs, '--sort', 'multitask', '--where', 'multitask > 1')
-    assert result.code == 0, result.err
+    result = run_cli('runs', 'list', work_dirs, '--sort', 'multitask', '--where', 'multitask > 1').check()
     header, *rows = (line.split() for line in result.out.splitlines())
     assert header == ['run', 'state', 'epoch', 'mIoU', 'SI-logRMSE', 'multitask', 'lr', 'time']
     assert rows == [['two', 'finished', '80.00', '25.00', '30.00', '0.01'], ['one', 'finished', '53.00', '25.00', '3.00', '0.1']]
     graded = tmp_path / 'graded.json'
     graded.write_text(json.dumps({'metrics_summary/multitask': 28.5}))
-    result = run_cli('runs', 'note', work_dirs / 'two', 'the better one', '--tag', 'kept', '--task', '2', '--graded', graded)
-    assert result.code == 0, result.err
+    run_cli('runs', 'note', work_dirs / 'two', 'the better one', '--tag', 'kept', '--task', '2', '--graded', graded).check()
     assert 'the better one' in run_cli('runs', 'show', work_dirs / 'two').out
     (row,) = csv.DictReader(io.StringIO(run_cli('runs', 'score-sheet', work_dirs, '--where', 'tags ~ kept').out))
     assert {('task', '2'), ('notes', 'the better one'), ('validation multitask', '30.0')} < set(row.items())
     assert row['grader multitask'] == '28.5'
-    result = run_cli('runs', 'export', work_dirs, '--out', tmp_path / 'table.tex')
-    assert result.code == 0 and r'\toprule' in (tmp_path / 'table.tex').read_text()
+    run_cli('runs', 'export', work_dirs, '--out', tmp_path / 'table.tex').check()
+    assert r'\toprule' in (tmp_path / 'table.tex').read_text()
 
 
 def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(work_dirs):
@@ -99,5 +97,4 @@ def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(wor
     ],
 )
 def test_what_cannot_be_done_is_said_in_a_sentence(run_cli, work_dirs, arguments, words):
-    result = run_cli('runs', *(argument.format(work_dirs) for argument in arguments))
-    assert result.code == 1 and result.err.count('\n') == 1 and all(word in result.err for word in words), result.err
+    run_cli('runs', *(argument.format(work_dirs) for argument in arguments)).check_refused(*words)

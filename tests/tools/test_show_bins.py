@@ -2,12 +2,10 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
-from mtl_plugins.config.load import load_config
-from mtl_plugins.registry import MODELS
 from tests.tiny import ROOT
+from tests.tools.photographs import save_weights
 
 CONFIG = """_base_ = ['{root}/configs/{base}']
 custom_imports = dict(imports=['tests.tiny'])
@@ -29,9 +27,7 @@ def trained(tmp_path):
         base, more = BASES[kind]
         config = tmp_path / f'{kind}.py'
         config.write_text(CONFIG.format(root=ROOT, base=base, more=more))
-        checkpoint = tmp_path / f'{kind}.pth'
-        torch.save(dict(state_dict=MODELS.build(load_config(str(config)).model).state_dict()), checkpoint)
-        return config, checkpoint
+        return config, save_weights(tmp_path / f'{kind}.pth', config)
 
     return make
 
@@ -39,9 +35,8 @@ def trained(tmp_path):
 @pytest.mark.parametrize('kind', ['adaptive', 'fixed'])
 def test_samples_of_a_data_root_become_a_picture(run_cli, trained, data_root, tmp_path, kind):
     out = tmp_path / 'bins.png'
-    result = run_cli('analysis_tools/show_bins', *trained(kind), '--data-root', data_root, '--indices', 2, 0, '--out', out)
-    assert result.code == 0, result.err
-    assert '2 samples, 16 bins' in result.out
+    arguments = ('--data-root', data_root, '--indices', 2, 0, '--out', out)
+    assert '2 samples, 16 bins' in run_cli('analysis_tools/show_bins', *trained(kind), *arguments).check().out
     with Image.open(out) as picture:
         assert picture.format == 'PNG' and picture.width > 900 and len(picture.getcolors(2**24)) > 100
 
@@ -50,8 +45,7 @@ def test_image_files_become_a_jpeg_without_labels(run_cli, trained, tmp_path):
     # An odd size is padded for the network and cropped again; a palette PNG is an image, too.
     image = tmp_path / 'image.png'
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (45, 77), np.uint8)).convert('P').save(image)
-    result = run_cli('analysis_tools/show_bins', *trained('adaptive'), image, '--out', tmp_path / 'bins.jpg')
-    assert result.code == 0, result.err
+    run_cli('analysis_tools/show_bins', *trained('adaptive'), image, '--out', tmp_path / 'bins.jpg').check()
     with Image.open(tmp_path / 'bins.jpg') as picture:
         assert picture.format == 'JPEG'
 
@@ -67,11 +61,7 @@ def test_image_files_become_a_jpeg_without_labels(run_cli, trained, tmp_path):
 )
 def test_what_cannot_be_drawn_is_one_sentence(run_cli, trained, data_root, tmp_path, kind, arguments, words):
     arguments = [argument.format(data_root=data_root) for argument in arguments]
-    result = run_cli('analysis_tools/show_bins', *trained(kind), *arguments, '--out', tmp_path / 'bins.png')
-    assert result.code == 1
-    assert result.err.startswith('error: ') and result.err.count('\n') == 1
-    for word in words:
-        assert word in result.err
+    run_cli('analysis_tools/show_bins', *trained(kind), *arguments, '--out', tmp_path / 'bins.png').check_refused(*words)
     assert not (tmp_path / 'bins.png').exists()
 
 

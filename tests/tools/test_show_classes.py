@@ -12,6 +12,7 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.visualization.prediction_grid import render_class_maps
 from tests.fake_miniscapes import LABELS
 from tests.tiny import CONFIGS, tiny_config
+from tests.tools.photographs import save_weights
 
 (CROSS,) = (CONFIGS / 'transformer_multitask').glob('transformer_multitask-cross_*_course2025-pretrained_*.py')
 
@@ -59,7 +60,7 @@ def test_a_training_draws_them_on_a_validation_sample(data_root, tmp_path):
         assert drawn.width == 4 + 3 * 244
 
 
-def test_the_tool_writes_a_picture(run_cli, model, tmp_path):
+def test_the_tool_writes_a_picture(run_cli, tmp_path):
     config = tmp_path / 'config.py'
     narrow = 'decode_head=dict(head=dict(channels=16, head=dict(channels=16, skip_channels=8)), task_heads=dict(depth=dict('
     narrow += 'channels=16, num_bins=16, head=dict(channels=16, skip_channels=8))))'
@@ -67,12 +68,10 @@ def test_the_tool_writes_a_picture(run_cli, model, tmp_path):
         f"_base_ = ['{CROSS}']\ncustom_imports = dict(imports=['tests.tiny'])\n"
         f"model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), {narrow})\n"
     )
-    checkpoint, image, out = tmp_path / 'model.pth', tmp_path / 'image.png', tmp_path / 'classes.png'
-    torch.save(dict(state_dict=model.state_dict()), checkpoint)
+    checkpoint, image, out = save_weights(tmp_path / 'model.pth', config), tmp_path / 'image.png', tmp_path / 'classes.png'
     Image.fromarray(np.zeros((45, 77, 3), np.uint8)).save(image)
-    result = run_cli('analysis_tools/show_classes', config, checkpoint, image, '--classes', 'road', 'car', '--out', out)
-    assert result.code == 0, result.err
+    arguments = ('analysis_tools/show_classes', config, checkpoint, image, '--out', out, '--classes')
+    run_cli(*arguments, 'road', 'car').check()
     with Image.open(out) as picture:
         assert picture.format == 'PNG' and picture.width == 4 + 3 * 244
-    result = run_cli('analysis_tools/show_classes', config, checkpoint, image, '--classes', 'cheese', '--out', out)
-    assert result.code == 1 and 'Found cheese.' in result.err
+    run_cli(*arguments, 'cheese').check_refused('Found cheese.')

@@ -4,11 +4,9 @@ import csv
 import zipfile
 
 import pytest
-import torch
 
 from mtl_plugins.apis.train import train
-from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.tiny import CONFIGS, tiny_config
+from tests.tiny import CONFIGS, check_same_end, tiny_config
 
 TASKS = ('semseg', 'depth')
 SYSTEMS = {
@@ -69,12 +67,5 @@ def test_a_system_resumes_exactly(run, tmp_path, system):
     check_scores_and_archive(run(system, 'straight', 2, submission=True), SYSTEMS[system])
     run(system, 'resumed', 1)
     run(system, 'resumed', 2, resume=True)
-    straight, resumed = (load_checkpoint_file(find_latest_checkpoint(tmp_path / folder)) for folder in ('straight', 'resumed'))
-    assert straight['state_dict'].keys() == resumed['state_dict'].keys()
-    for name, value in straight['state_dict'].items():
-        assert torch.equal(value, resumed['state_dict'][name]), name
-    moments, others = (checkpoint['optimizer']['state'] for checkpoint in (straight, resumed))
-    assert moments.keys() == others.keys() and len(moments) > 0
-    for index, values in moments.items():
-        assert all(torch.equal(value, others[index][name]) for name, value in values.items())
+    check_same_end(tmp_path / 'straight', tmp_path / 'resumed', 'state_dict', 'optimizer')
     assert (tmp_path / 'straight' / 'metrics.csv').read_text() == (tmp_path / 'resumed' / 'metrics.csv').read_text()

@@ -2,6 +2,7 @@
 on a GPU."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -43,8 +44,9 @@ def main() -> None:
 
     import torch
 
-    from benchmarks.results import Options, Result, print_result, provenance, ratios_in_markdown, write_document
+    from benchmarks.results import Options, Result, print_result, provenance, ratios_in_markdown
     from mtl_plugins.errors import ConfigError
+    from mtl_plugins.utils.files import save_text
 
     device = args.device or ('cuda:0' if args.benchmark == 'gpu' else 'cpu')
     repeats = args.repeats or (2 if args.quick else 11)
@@ -60,9 +62,10 @@ def main() -> None:
 
     def write(result: Result, more: str = '') -> None:
         document['benchmarks'] = [*(each for each in document['benchmarks'] if each['name'] != result.name), result.to_dict()]
-        for path, content in ((args.json, document), (args.markdown, ratios_in_markdown(document) + more)):
+        texts = json.dumps(document, indent=1) + '\n', ratios_in_markdown(document) + more
+        for path, text in zip((args.json, args.markdown), texts, strict=True):
             if path:
-                write_document(path, content)
+                save_text(path, text)
 
     if args.benchmark == 'gpu':
         from benchmarks import gpu_benchmark

@@ -27,7 +27,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--num-train', type=int, help='training images at most, 0 for all')
     parser.add_argument('--num-val', type=int, help='validation images at most, 0 for all')
     parser.add_argument('--k', type=int, help='neighbours that vote')
-    parser.add_argument('--skip-linear', action='store_true', help='leave out the linear probe')
     parser.add_argument('--device', default='cpu', help='where the model runs, e.g. cuda:0 (default: cpu)')
     parser.add_argument('--seed', type=int, default=0, help='of random weights (default: 0)')
     parser.add_argument('--json', type=Path, metavar='OUT.json', help='write numbers and their provenance there')
@@ -48,12 +47,11 @@ def main() -> None:
     from mtl_plugins.utils.files import save_text
 
     subject = Subject(args)
-    k, names = subject.setting('k'), ['knn_accuracy'] if args.skip_linear else ['knn_accuracy', 'linear_accuracy']
-    rows = {}
+    k, names, rows = subject.setting('k'), ['knn_accuracy', 'linear_accuracy'], {}
 
     def judge(name: str, model: torch.nn.Module) -> tuple[FeatureSet, FeatureSet]:
         train, val = (subject.extract(model, split) for split in ('train', 'val'))
-        rows[name] = score_features(train, val, k=k, linear=not args.skip_linear)
+        rows[name] = score_features(train, val, k=k)
         if not rows[name]:
             raise DataError('Features can be judged by labelled images only. Found no image of a known class.')
         return train, val
@@ -72,7 +70,7 @@ def main() -> None:
 
     columns = [column for name in names for column in (name, f'{name}_per_class')]
     heading = f'{len(val.labels)} validation against {len(train.labels)} training images; accuracy in %'
-    titles = [heading, f'{k}-NN', 'mean over classes', 'linear probe', 'mean over classes'][: 1 + len(columns)]
+    titles = [heading, f'{k}-NN', 'mean over classes', 'linear probe', 'mean over classes']
     cells = [[name, *(f'{scores[column]:.1f}' for column in columns)] for name, scores in rows.items()]
     print(to_markdown(Table(titles, cells)), end='')
     if args.json:

@@ -1,6 +1,7 @@
 """Compare systems in one run: parameters by part, FLOPs, peak training memory, speed beside the joint model; as Markdown."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -31,8 +32,8 @@ def main() -> None:
     import torch
 
     from benchmarks.model_table import REFERENCE, default_configs, load_models, measure, to_text
-    from benchmarks.results import ROOT, Options, provenance, write_document
-    from mtl_plugins.utils.files import make_folder
+    from benchmarks.results import ROOT, Options, provenance
+    from mtl_plugins.utils.files import make_folder, save_text
 
     options = Options(threads=args.threads, repeats=args.repeats, device=args.device)
     options.check()
@@ -55,8 +56,8 @@ def main() -> None:
     markdown = to_text(document)
     print(markdown, end='')
     if args.out_dir:
-        write_document(args.out_dir / 'model_table.json', document)
-        write_document(args.out_dir / 'model_table.md', markdown)
+        save_text(args.out_dir / 'model_table.json', json.dumps(document, indent=1) + '\n')
+        save_text(args.out_dir / 'model_table.md', markdown)
 
 
 if __name__ == '__main__':

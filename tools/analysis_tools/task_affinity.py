@@ -30,7 +30,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batches', type=positive, default=8, metavar='N', help='batches of a checkpoint (default: 8)')
     parser.add_argument('--level', type=positive, default=3, metavar='N', help='words of a name that make a group (default: 3)')
     parser.add_argument('--seed', type=int, default=0, help='of the order of the data (default: 0)')
-    parser.add_argument('--curves-only', action='store_true', help='leave out the layers')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
     return parser.parse_args()
 
@@ -56,8 +55,7 @@ def main() -> None:
         if Path(item).is_dir():
             run = Path(item)
             curves[item] = read_affinity_curves(run, re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name))
-            if not args.curves_only:
-                tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
+            tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
         elif not items or Path(items[0]).suffix != '.pth':
             raise ConfigError(
                 f'{item} should be the folder of a run, or a config followed by a checkpoint, *.pth. Found neither.'
@@ -66,8 +64,6 @@ def main() -> None:
             tasks.append((load_config(item, parse_options(args.cfg_options), data_root), Path(items.pop(0))))
     measured = {str(path): measure_layers(config, path, args.batches, args.level, args.seed) for config, path in tasks}
     logged = [own for own in curves.values() if own]
-    if not logged and not measured:
-        raise ConfigError('The runs should have logged balance/cosine/<task>-<task>, as strategies by gradients do. Found none.')
 
     titles = ['part', 'cosine', '±', 'conflicts %', 'ratio of norms']
     for name, each in measured.items():
@@ -98,10 +94,9 @@ def main() -> None:
     )
     save_text(args.out / 'affinity.json', json.dumps(document, indent=1) + '\n')
     pictures = {'affinity_over_training': render_affinity_over_training(logged)} if logged else {}
-    if measured:
-        short = os.path.commonpath([Path(name).parent for name in measured]) if len(measured) > 1 else None
-        titles = {str(Path(name).relative_to(short)) if short else name: each for name, each in measured.items()}
-        pictures['affinity_by_layer'] = render_affinity_by_layer(titles)
+    short = os.path.commonpath([Path(name).parent for name in measured]) if len(measured) > 1 else None
+    titles = {str(Path(name).relative_to(short)) if short else name: each for name, each in measured.items()}
+    pictures['affinity_by_layer'] = render_affinity_by_layer(titles)
     for name, picture in pictures.items():
         for suffix in ('png', 'pdf'):
             write_picture(args.out / f'{name}.{suffix}', picture)

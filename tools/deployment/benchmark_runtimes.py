@@ -1,6 +1,7 @@
 """Compare the runtimes of a trained model in one run: speed beside accuracy, both beside eager PyTorch."""
 
 import argparse
+import json
 import sys
 from pathlib import Path
 
@@ -21,7 +22,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--batch-size', type=positive, default=1, metavar='N', help='images per call (default: 1)')
     parser.add_argument('--threads', type=positive, default=2, help='of every runtime (default: 2)')
     parser.add_argument('--repeats', type=positive, default=15, help='rounds that count (default: 15)')
-    parser.add_argument('--score-images', type=positive, metavar='N', help='validation images that are scored (default: all)')
     parser.add_argument('--json', type=Path, metavar='OUT', help='write all numbers and where they were made to this file')
     return parser.parse_args()
 
@@ -30,22 +30,23 @@ def main() -> None:
     args = parse_args()
     import torch
 
-    from benchmarks.results import Options, provenance, write_document
+    from benchmarks.results import Options, provenance
     from benchmarks.runtimes import benchmark, print_benchmark
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.loading import load_model
+    from mtl_plugins.utils.files import save_text
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     model = load_model(config, args.checkpoint).eval()
     torch.set_num_threads(args.threads)
     options = Options(threads=args.threads, repeats=args.repeats)
     options.check()
-    settings = dict(size=args.size, batch_size=args.batch_size, only=args.only, score_images=args.score_images)
     made = provenance(options)
-    document = dict(provenance=made, config=args.config, **benchmark(model, config, options, **settings))
+    measured = benchmark(model, config, options, size=args.size, batch_size=args.batch_size, only=args.only)
+    document = dict(provenance=made, config=args.config, **measured)
     print_benchmark(document)
     if args.json:
-        write_document(args.json, document)
+        save_text(args.json, json.dumps(document, indent=1) + '\n')
 
 
 if __name__ == '__main__':

@@ -47,10 +47,7 @@ class TrainedModel:
 class Analysis:
     """Predictions of a model on a split, compared with the labels.
 
-    Attributes:
-        trained: The model.
-        split: Its scores and errors.
-        images: Of each sample in order: ``position``, ``name`` and what :meth:`SplitAnalysis.add` says of it.
+    ``images`` has of each sample in order ``position``, ``name`` and what :meth:`SplitAnalysis.add` says of it.
     """
 
     trained: TrainedModel
@@ -73,11 +70,6 @@ class Analysis:
 
 def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool = True) -> tuple[list[Analysis], list[int | None]]:
     """Run the models over the split; each sees the same images and labels. Memory grows by a few numbers per image.
-
-    Args:
-        models: The models.
-        loader: As :func:`build_loader` gives it.
-        progress: Show a progress bar.
 
     Returns:
         An analysis for each, and of each image the class but the background that covers most of it in the first class map of
@@ -125,9 +117,7 @@ def choose_examples(largest: Sequence[int | None], count: int) -> list[int]:
 
 
 def check_indices(indices: Sequence[int] | None, number: int) -> None:
-    """Raises:
-    ConfigError: If one is no position of the ``number`` images.
-    """
+    """Raise `ConfigError` if one is no position of the ``number`` images."""
     for index in indices or ():
         if not 0 <= index < number:
             raise ConfigError(f'`--indices` should lie in 0..{number - 1}, the images of the split. Found {index}.')
@@ -136,8 +126,7 @@ def check_indices(indices: Sequence[int] | None, number: int) -> None:
 def rank_images(analysis: Analysis, score: str, count: int) -> dict[str, list[dict]]:
     """The ``best``, ``median`` and ``worst`` images of a run, ``count`` of each, by a score of the image alone.
 
-    Raises:
-        ConfigError: If no image has the score.
+    A score that no image has is a `ConfigError`.
     """
     images = analysis.images
     known = list(dict.fromkeys(name for image in images for name in image if name not in ('position', 'name')))

@@ -49,13 +49,9 @@ class ErrorTable:
 class SplitAnalysis:
     """Adds up images one by one in constant memory.
 
-    Args:
-        labels: The kinds of the data by name; those with a :attr:`LabelKind.group_title` group errors.
-        predicted: Names of those that the model predicts.
-
-    Attributes:
-        scorers: By label.
-        tables: An :class:`ErrorTable` for each error of each label and each grouping.
+    ``labels`` are the kinds of the data by name, of which those with a :attr:`LabelKind.group_title` group errors;
+    ``predicted`` the names of those that the model predicts. ``tables`` has an :class:`ErrorTable` for each error of each label
+    and each grouping.
     """
 
     def __init__(self, labels: Mapping[str, LabelKind], predicted: Sequence[str]) -> None:
@@ -72,19 +68,11 @@ class SplitAnalysis:
         ]
 
     def add(self, values: Mapping[str, np.ndarray], predictions: Mapping[str, np.ndarray]) -> dict[str, float]:
-        """Add an image.
-
-        Args:
-            values: True values by label; a label that the image lacks is absent.
-            predictions: Predicted values by label.
+        """Add an image: true values by label, where it has them, and predictions.
 
         Returns:
             What ranks the image: its own scores, as validation names them, and ``error/<label>``, the mean of the first of the
             label's pixel errors. NaN where nothing counts.
-
-        Raises:
-            TypeError: If a map is of a wrong type.
-            ValueError: If shapes differ or a value is out of its range.
         """
         own: dict[str, float] = {}
         groups = {name: self.labels[name].groups(values[name]) for name in values if self.labels[name].group_title is not None}

@@ -38,10 +38,6 @@ def gradient_products(losses: Mapping[str, Tensor], parameters: Iterable[tuple[s
 
     Rows of a tensor that serve one task each are not shared, see :func:`find_sharing`. A loss that does not reach a tensor has
     the gradient 0 there.
-
-    Args:
-        losses: A scalar with a graph for each task.
-        parameters: Names and tensors, in the order of the result.
     """
     shared = {id(parameter) for parameter in find_sharing(list(losses.values())).shared}
     named = [(name, parameter) for name, parameter in parameters if id(parameter) in shared]
@@ -101,13 +97,7 @@ def measure_layers(config: Config, checkpoint: str | Path, num_batches: int, lev
 
     The network computes in float32 as in training, the same ``num_batches`` (fewer if an epoch is shorter) for the same seed.
     Losses are those of the tasks without weights, so that ratios of norms say what equal weights would make of them.
-
-    Returns:
-        ``tasks``, ``batches`` and ``groups``, see :func:`describe_groups`.
-
-    Raises:
-        ConfigError: If the model has fewer than two tasks.
-        CheckpointError: If the checkpoint does not fit.
+    ``groups`` are those of :func:`describe_groups`.
     """
     init_default_scope(config.get('default_scope', 'mtl_plugins'))
     model = MODELS.build(config.model)
@@ -127,11 +117,7 @@ def measure_layers(config: Config, checkpoint: str | Path, num_batches: int, lev
 
 
 def config_of_run(run: Path, data_root: str | None = None) -> Config:
-    """The config that a run's record holds.
-
-    Raises:
-        ConfigError: If it holds none that may be built.
-    """
+    """Return the config that a run's record holds; `ConfigError` if it holds none that may be built."""
     config = recorded_config(read_run(run), 'train_dataloader')
     if data_root:
         set_data_root(config, data_root)
@@ -139,11 +125,7 @@ def config_of_run(run: Path, data_root: str | None = None) -> Config:
 
 
 def checkpoints_of_run(run: Path) -> list[Path]:
-    """The checkpoints of a work dir by their epoch or iteration; the best ones only if there are no others.
-
-    Raises:
-        DataNotFoundError: If there is none.
-    """
+    """Return the checkpoints of a work dir by their epoch or iteration; the best ones only if there are no others."""
     found = sorted(run.glob('*.pth'), key=lambda path: int((re.findall(r'\d+', path.stem) or ['0'])[-1]))
     if not found:
         raise DataNotFoundError(f"'{run}' should hold a checkpoint, *.pth. Found none.")

@@ -59,12 +59,8 @@ class Row:
 class Point:
     """The trainings of one worker: a config with options, once with each seed.
 
-    Attributes:
-        name: Of its files, without the seed.
-        row: Name of its row; empty in a file without rows.
-        seeds: One for a listed point, all of the sweep for a drawn one, whose score is a mean.
-        params: A value for each parameter; None, and no options, if it is still to be drawn.
-        options: Overrides, the wider keys first, so that the narrower ones refine them.
+    A listed point has one seed, a drawn one all of the sweep, whose score is a mean. ``params`` has a value for each parameter;
+    None, and no options, if it is still to be drawn. Options have the wider keys first, so that the narrower ones refine them.
     """
 
     number: int
@@ -156,11 +152,7 @@ class Sweep:
             return load_config(locate(config, self.path), dict(options), data_root and str(data_root))
 
     def check(self) -> None:
-        """Load the config of the first point of each row.
-
-        Raises:
-            ConfigError: If an option names a key that does not exist.
-        """
+        """Load the config of the first point of each row; `ConfigError` if an option names a key that does not exist."""
         first = {parameter.name: parameter.first for parameter in self.parameters}
         for name, row in self.rows.items():
             try:

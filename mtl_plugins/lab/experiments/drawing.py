@@ -20,11 +20,7 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def check_classes(sweep: Sweep) -> None:
-    """Check sampler, pruner and ranges.
-
-    Raises:
-        ConfigError: If Optuna has no such class, cannot make it of the arguments, or there is no such range.
-    """
+    """Refuse a sampler or pruner that Optuna has not, or cannot make of the arguments, and a range that is none."""
     for name in ('sampler', 'pruner'):
         entry, module = getattr(sweep, name), getattr(optuna, f'{name}s')
         if entry is None or entry['type'] == GRID:

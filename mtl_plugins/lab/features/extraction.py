@@ -32,11 +32,7 @@ def with_pipeline(dataset: Dataset, pipeline: Sequence[dict | Callable] | None) 
 
 
 def check_splits(bank: Dataset, queries: Dataset) -> None:
-    """Refuse to judge features by the images that they are compared with.
-
-    Raises:
-        ConfigError: If both data sets are the same split of the same root.
-    """
+    """Raise `ConfigError` if both data sets are the same split of the same root: features would be compared with themselves."""
     sources = [[getattr(dataset, name, None) for name in ('data_root', 'folder', 'split')] for dataset in (bank, queries)]
     if bank is queries or (sources[0] == sources[1] and any(sources[0])):
         raise ConfigError(
@@ -53,13 +49,10 @@ def choose_evenly(size: int, limit: int | None) -> np.ndarray:
 
 @dataclass(frozen=True)
 class FeatureSet:
-    """Images of a data set with what a network made of them.
+    """Images of a data set, whose items are those of `PackViews`, with what a network made of their first views.
 
-    Attributes:
-        dataset: Its items are those of `PackViews`; the first view counts.
-        indices: Positions in the data set, ``(N,)``.
-        features: ``(N, C)`` float32.
-        labels: ``(N,)`` int64, -1 where unknown.
+    ``indices`` ``(N,)`` are positions in the data set, ``features`` ``(N, C)`` float32, ``labels`` ``(N,)`` int64, -1 where
+    unknown.
     """
 
     dataset: Dataset
@@ -76,12 +69,7 @@ class FeatureSet:
 
 
 def pooled_features(model: nn.Module, images: Tensor) -> Tensor:
-    """Mean over the last map of a backbone, ``(N, C)`` float32.
-
-    Args:
-        model: :class:`DINO` (its teacher's backbone), or a model with ``backbone``.
-        images: ``(N, H, W, 3)`` uint8 RGB.
-    """
+    """Mean over the last map of a backbone, the teacher's of `DINO`, ``(N, C)`` float32; images: uint8 ``(N, H, W, 3)``."""
     inputs = model.data_preprocessor(dict(inputs=images))['inputs']
     if hasattr(model, 'teacher'):
         return model(inputs, mode='tensor').float()

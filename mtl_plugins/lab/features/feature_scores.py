@@ -20,9 +20,6 @@ def nearest_neighbours(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[n
     """The k most similar of the bank ``(B, C)`` for each query ``(Q, C)``: cosines float32 and positions int64 ``(Q, K)``.
 
     The best come first. Exact: among equal cosines the lower position comes first, also where they decide who is among the k.
-
-    Raises:
-        ArgumentError: If the bank has fewer than k entries.
     """
     if not 1 <= k <= len(bank):
         raise ArgumentError(f'`k` should lie between 1 and the size of the bank, {len(bank)}. Found {k}.')
@@ -45,12 +42,7 @@ def vote(similarities: np.ndarray, labels: np.ndarray, num_classes: int, tempera
     """The class ``argmax_c sum_k [label_k = c] exp(cosine_k / temperature)`` of each query, ``(Q,)``; the lower of equals.
 
     The vote of DINO's k-NN classifier (arXiv 2104.14294, after 1805.01978), with 20 neighbours and the temperature 0.07.
-
-    Args:
-        similarities: Cosines ``(Q, K)``, see :func:`nearest_neighbours`.
-        labels: Of the neighbours, ``(Q, K)``.
-        num_classes: Above every label.
-        temperature: A lower one gives the nearest more say.
+    ``similarities`` and ``labels`` are those of the neighbours, ``(Q, K)``.
     """
     # Shifted by the largest possible cosine, so that nothing overflows.
     weights = np.exp((similarities.astype(np.float64) - 1) / temperature)
@@ -63,9 +55,6 @@ def linear_probe(bank: np.ndarray, bank_labels: np.ndarray, queries: np.ndarray)
 
     Multinomial logistic regression (scikit-learn's ``LogisticRegression``: L2 penalty with C = 1, L-BFGS, at most 1000
     iterations) on features standardised to mean 0 and variance 1 by the bank.
-
-    Raises:
-        ArgumentError: If the bank has one class only.
     """
     if len(np.unique(bank_labels)) < 2:
         raise ArgumentError('`bank_labels` should hold at least two classes. Found one.')
@@ -85,9 +74,6 @@ def score_features(train: FeatureSet, val: FeatureSet, *, k: int = NUM_NEIGHBOUR
 
     ``knn_accuracy`` and, if asked for, ``linear_accuracy``, over all images; the same with ``_per_class`` is the mean over
     classes. Nothing if no image of either set has a class.
-
-    Raises:
-        ArgumentError: As :func:`nearest_neighbours` and :func:`linear_probe` do.
     """
     bank, bank_labels = (values[train.labels != UNKNOWN] for values in (train.features, train.labels))
     queries, query_labels = (values[val.labels != UNKNOWN] for values in (val.features, val.labels))

@@ -38,15 +38,9 @@ TILE, FRAME, GAP = 96, 4, 6
 class FeatureRecord:
     """Features of the same images at some time of the training, as an ``.npz`` of plain arrays holds them.
 
-    Attributes:
-        features: ``(N, C)`` float32.
-        labels: ``(N,)`` int64, -1 where unknown.
-        indices: Positions in the data set, ``(N,)``.
-        classes: Names in the order of the labels.
-        name: Of the moment, such as ``'epoch 3'``.
-        iteration: Iterations done.
-        accuracy: k-NN accuracy in per cent; NaN if unknown.
-        embedding: t-SNE, ``(N, 2)``; empty if there is none.
+    ``features``, ``labels`` and ``indices`` are those of :class:`FeatureSet`, ``classes`` names in the order of the labels,
+    ``name`` that of the moment, such as ``'epoch 3'``, ``accuracy`` k-NN in per cent or NaN, ``embedding`` t-SNE ``(N, 2)`` or
+    empty.
     """
 
     features: np.ndarray
@@ -68,11 +62,7 @@ class FeatureRecord:
         return self.name if math.isnan(self.accuracy) else f'{self.name}: k-NN {self.accuracy:.1f} %'
 
     def save(self, folder: Path) -> None:
-        """Write ``<stem>.npz``.
-
-        Raises:
-            UserError: If the operating system refuses.
-        """
+        """Write ``<stem>.npz``."""
         with replacing(folder / f'{self.stem}.npz') as temporary, open(temporary, 'wb') as file:
             np.savez(file, **dataclasses.asdict(self))
 
@@ -85,11 +75,7 @@ class FeatureRecord:
 
 
 def read_records(folder: Path) -> list[FeatureRecord]:
-    """All records of a folder, the oldest state of the network first.
-
-    Raises:
-        CorruptFileError: If a file is not what :meth:`FeatureRecord.save` writes.
-    """
+    """All records of a folder, the oldest state of the network first; another file is a `CorruptFileError`."""
     records = []
     for path in folder.glob('*.npz'):
         try:
@@ -105,19 +91,13 @@ def read_records(folder: Path) -> list[FeatureRecord]:
 
 
 def embed(features: np.ndarray, previous: np.ndarray | None = None) -> np.ndarray:
-    """A t-SNE embedding ``(N, 2)`` float32 of features ``(N, C)`` by their cosines.
+    """A t-SNE embedding ``(N, 2)`` float32 of features ``(N, C)``, four or more, by their cosines.
 
     scikit-learn's Barnes-Hut t-SNE of the features divided by their norms; their squared distance is ``2 - 2 cos``. It starts
-    from the first two principal components, or from the embedding of the same images by an earlier state of the network, and
-    is turned and mirrored such that it lies closest to that one: a class then stays roughly where it was, unless the features
-    moved it. No global random state is used. Features that are all equal, as after a collapse, become one point.
-
-    Args:
-        features: At least four.
-        previous: Embedding of the same images, ``(N, 2)``.
-
-    Raises:
-        ArgumentError: If there are fewer than four features, or ``previous`` is not of as many.
+    from the first two principal components, or from the ``previous`` embedding ``(N, 2)`` of the same images by an earlier
+    state of the network, and is turned and mirrored such that it lies closest to that one: a class then stays roughly where it
+    was, unless the features moved it. No global random state is used. Features that are all equal, as after a collapse, become
+    one point.
     """
     if len(features) < 4:
         raise ArgumentError(f'`features` should hold at least four images. Found {len(features)}.')

@@ -20,16 +20,10 @@ from mtl_plugins.registry import DATASETS, MODELS
 
 
 class Subject:
-    """A network, and training and validation images as one view each.
+    """A network, and ``datasets``, the training and validation images (``train``, ``val``) as one view each.
 
-    Args:
-        args: ``config``, ``checkpoint`` (None for initial weights), ``data_config`` (None for the images of ``config``),
-            ``data_root``, ``cfg_options``, ``image_size`` (None for the pipeline of the config's :class:`FeatureHook`),
-            ``device``, and settings of that hook such as ``num_train``, None being as there.
-
-    Attributes:
-        datasets: ``train`` and ``val``.
-        weights: What tables and titles call them.
+    ``args`` are those of the tools: without ``checkpoint`` initial weights, without ``data_config`` the images of ``config``,
+    without ``image_size`` the pipeline of the config's :class:`FeatureHook`, and without ``num_train`` and the like as there.
 
     Raises:
         ConfigError: If there is no such device, nothing says how images are to be seen, or both splits are the same.
@@ -58,11 +52,7 @@ class Subject:
         check_splits(*self.datasets.values())
 
     def setting(self, name: str) -> int:
-        """The value of the command line, else that of :class:`FeatureHook`, so that a tool repeats a run's numbers; 0 for None.
-
-        Raises:
-            ConfigError: If it is negative.
-        """
+        """Return the value of the command line, else that of :class:`FeatureHook`; 0 for None. A negative one is refused."""
         given = getattr(self.args, name)
         if given is not None and given < 0:
             raise ConfigError(f'`--{name.replace("_", "-")}` should not be negative. Found {given}.')
@@ -70,11 +60,7 @@ class Subject:
         return given if given is not None else self.hook.get(name, default) or 0
 
     def build_model(self, random: bool = False) -> nn.Module:
-        """The network in evaluation mode: of the checkpoint, else as ``init_cfg`` says; or with random weights.
-
-        Raises:
-            CheckpointError: If the checkpoint cannot be read or does not fit.
-        """
+        """Build the network in evaluation mode: of the checkpoint, else as ``init_cfg`` says; or with random weights."""
         torch.manual_seed(getattr(self.args, 'seed', 0))
         model = MODELS.build(self.config.model)
         if self.args.checkpoint is not None and not random:

@@ -84,11 +84,7 @@ def draw_ranked(
 ) -> np.ndarray:
     """Draw the best, median and worst images of a run: the label that the score is of and its errors, or all labels.
 
-    Args:
-        ranked: As :func:`rank_images` gives them.
-        rows: By position, as :func:`render_prediction_grid` takes them.
-        score: The number that ranks: ``error/<label>``, or the name of a score of validation.
-        labels: The kinds by name.
+    ``ranked`` is what :func:`rank_images` gives, ``rows`` what :func:`render_prediction_grid` takes, by position.
     """
     group, _, last = score.partition('/')
     label = next((name for name in labels if last == name or group == f'metrics_task_{name}'), None)
@@ -137,12 +133,8 @@ def render_label_comparison(
 ) -> np.ndarray:
     """Draw the predictions of one label by several models: image, label, predictions, their errors, attention where there is.
 
-    Args:
-        rows: Each with ``image`` ``(H, W, 3)`` uint8 RGB, ``values``, ``predictions``: of each model values or None, and
-            ``caption``; optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
-        names: Of the models.
-        kind: Of the label.
-        note: A sentence below.
+    Rows have ``image`` ``(H, W, 3)`` uint8 RGB, ``values``, ``predictions``: of each model values or None, and ``caption``;
+    optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
     """
     tiles, attended = [], set()
     for row in rows:
@@ -206,12 +198,7 @@ def render_error_by_range(
 ) -> Figure:
     """Draw errors over ranges of a quantity on a logarithmic axis, and below them how many labelled pixels each range has.
 
-    Args:
-        panels: Of each measure and model a value per range, NaN for none.
-        edges: The ascending positive numbers around the K ranges, ``(K + 1,)``.
-        pixels: In each range.
-        unit: What the axis shows, such as 'distance (m)'.
-        title: Title of the figure.
+    The K ranges lie between ``edges`` ``(K + 1,)``, ascending and positive; NaN is drawn as none.
     """
     names = _names(panels)
     figure = new_figure(8.4, 2.7 * len(panels) + 2.0)
@@ -240,13 +227,8 @@ def render_error_by_range(
 def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, title: str | None = None) -> Figure:
     """Draw mean errors over the places of the image as heat maps: a row per measure, a column per model.
 
-    Measures that are negative somewhere are drawn from blue over white to red, the others from dark to bright.
-
-    Args:
-        panels: Of each measure and model a value per cell, row by row; NaN, drawn grey, for none.
-        grid: Rows and columns.
-        aspect: Width of the image over its height.
-        title: Title of the figure.
+    Values are by cell, row by row, NaN drawn grey. Measures that are negative somewhere go from blue over white to red, the
+    others from dark to bright. ``aspect`` is the width of the image over its height.
     """
     names = _names(panels)
     height = _MAP_WIDTH / aspect

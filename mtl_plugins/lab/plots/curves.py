@@ -88,11 +88,7 @@ def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
 
 
 def average(curves: Sequence[Curve]) -> Band:
-    """Return the band of curves, such as those of several seeds, at the iterations that all of them have.
-
-    Raises:
-        ConfigError: If there is no such iteration.
-    """
+    """Return the band of curves, such as those of several seeds, at the iterations that all have; none is a `ConfigError`."""
     shared = sorted(set.intersection(*(set(curve.iterations.tolist()) for curve in curves)))
     if not shared:
         raise ConfigError(f'The runs named {curves[0].name} should share iterations. Found none: give them different --names.')
@@ -106,9 +102,6 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
     """Draw the curves. Those of one name are one: their mean, and a band from the lowest to the highest of them.
 
     A dashed line is at ``value``; ``axis`` is that of :func:`read_curve`.
-
-    Raises:
-        ConfigError: If curves of one name share no iteration.
     """
     names = list(dict.fromkeys(curve.name for curve in curves))
     figure = new_figure(8.4, 4.8)
@@ -134,9 +127,6 @@ def render_affinity_over_training(runs: Sequence[Mapping[str, Curve]]) -> Figure
 
     Runs of one name, such as several seeds, are one curve: their mean, and a band from the lowest to the highest. Long curves
     are moving averages over a fortieth of their points, the points faint behind them.
-
-    Raises:
-        ConfigError: If curves of one name share no iteration.
     """
     figure = new_figure(8.4, 6.4)
     axes = figure.subplots(2, 1, sharex=True)

@@ -24,12 +24,8 @@ def render_scores(
 ) -> Figure:
     """Draw the score of each trial against a parameter, a line through the means of each group, over names a bar for each.
 
-    Args:
-        values: N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each.
-        scores: (N,), NaN for a trial without one: a cross on the lower edge (the upper one if lower is better).
-        groups: N names; those of one name share colour and line.
-        parameter, metric: Labels of the axes.
-        higher_is_better: Where the best trial, ringed, is.
+    ``values`` are N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each. A score
+    of NaN is a cross on the lower edge (the upper one if lower is better); the best trial is ringed.
     """
     figure, axis = _figure()
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
@@ -80,13 +76,9 @@ def _have_room(ticks: Sequence[float]) -> bool:
 def render_losses(
     curves: Sequence[tuple[str, np.ndarray, np.ndarray]], scores: np.ndarray, *, metric: str, higher_is_better: bool = True
 ) -> Figure:
-    """Draw training losses over the iterations, on a logarithmic axis where they span a factor of 10 and more.
+    """Draw losses (K,) over iterations (K,) by name, on a logarithmic axis where they span a factor of 10 and more.
 
-    Args:
-        curves: Name, iterations (K,) and losses (K,) of each trial.
-        scores: Score of each, by which more than eight are coloured, the better the darker; those without one are grey.
-        metric: Name of the score.
-        higher_is_better: Which are the better ones.
+    More than eight are coloured by their scores, the better the darker; those without one are grey.
     """
     figure, axis = _figure()
     scores = np.asarray(scores, float)

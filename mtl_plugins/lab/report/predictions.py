@@ -56,15 +56,10 @@ def predict(
     examples: int = 6,
     progress: bool = False,
 ) -> Predictions:
-    """Run a model of each group over a split.
+    """Run a model of each group over a split, that of its validation by default.
 
-    Args:
-        groups: Those with a :attr:`RunGroup.representative`.
-        best: Name of the one whose best and worst images are shown.
-        data_root: Replaces that of the first run's config.
-        split: That of its validation by default.
-        examples: Number of images of the gallery; the classes that cover most of an image take turns, whatever is predicted.
-        progress: Show progress bars.
+    ``best`` is the group whose best and worst images are shown, ``examples`` the number of images of the gallery: the classes
+    that cover most of an image take turns, whatever is predicted.
 
     Raises:
         ConfigError: If the data are not there, or a run's classes are others.

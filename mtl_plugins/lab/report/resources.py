@@ -4,11 +4,11 @@ import contextlib
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from mtl_plugins.errors import DataNotFoundError, UserError
+from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.training_log import wall_hours
 from mtl_plugins.lab.runs.work_dirs import RunRecord, recorded_config
 from mtl_plugins.lab.tables import Table
@@ -39,7 +39,7 @@ class RunCost:
     """
 
     name: str
-    path: Path
+    path: str
     parts: dict[str, float] | None
     parameters: float
     gflops: float
@@ -48,22 +48,19 @@ class RunCost:
     hours: float | None
     scores: dict[str, float]
 
-    def describe(self) -> dict:
-        return dict(vars(self), path=str(self.path), scores=dict(self.scores))
 
-
-def read_costs(runs: Sequence[RunRecord], size: tuple[int, int]) -> list[RunCost]:
-    """Return the costs of runs, see :func:`read_cost`; those that are not known are left out, with a line on standard error."""
+def read_costs(groups: Sequence[RunGroup], size: tuple[int, int]) -> list[RunCost]:
+    """Return the costs of the first run of each group; those that are not known are left out, with a line on standard error."""
     costs = []
-    for run in runs:
+    for group in groups:
         try:
-            costs.append(read_cost(run, size))
+            costs.append(read_cost(group.name, group.runs[0], size))
         except UserError as error:
             print(f'left out: {printable(error)}', file=sys.stderr)
     return costs
 
 
-def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
+def read_cost(name: str, run: RunRecord, size: tuple[int, int]) -> RunCost:
     """Measure the costs of a run, with the operations of an image of that height and width.
 
     Raises:
@@ -75,8 +72,8 @@ def read_cost(run: RunRecord, size: tuple[int, int]) -> RunCost:
     with contextlib.suppress(DataNotFoundError):
         hours = float(wall_hours(run.path, np.array(run.number('progress.iter') or 0)))
     return RunCost(
-        name=printable(run.path.resolve().name),
-        path=run.path,
+        name=name,
+        path=run.path.name,
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
         parameters=count_parameters(model) / 1e6,
         gflops=count_flops_of_size(model, size) / 1e9,

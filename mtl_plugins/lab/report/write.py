@@ -5,7 +5,7 @@ import contextlib
 import datetime
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -73,13 +73,9 @@ def write_report(
 ) -> list[Path]:
     """Write the report into ``out``: ``index.html``, ``report.json``, ``tables/`` and ``figures/``; return the files.
 
-    Args:
-        folders: Work dirs, or folders that hold some at any depth, such as that of a sweep.
-        out: The folder; made if missing. Files of an earlier report are replaced.
-        title: Above the page.
-        names: Of the rows in their order; by default those of the folders without ``_seed<number>``.
-        size: Height and width of the image whose operations are counted.
-        predictions: Arguments of :func:`predict`; None leaves out all that needs checkpoints or data.
+    ``names`` are those of the rows in their order, by default those of the folders without ``_seed<number>``; ``size`` that of
+    the image whose operations are counted; ``predictions`` the arguments of :func:`predict`, None for no checkpoints and no
+    data.
     """
     report = _collect(folders, names, size, predictions)
     tables = _tables(report)
@@ -116,12 +112,10 @@ def _collect(
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
     sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
-    known = {cost.path: cost for cost in read_costs([group.runs[0] for group in configured], size)}
-    # Under the names of the groups.
-    costs = [replace(known[group.runs[0].path], name=group.name) for group in configured if group.runs[0].path in known]
-    refused = [group for group in configured if group.runs[0].path not in known]
+    costs = read_costs(configured, size)
+    refused = {group.name for group in configured} - {cost.name for cost in costs}
     report = _Report(runs, groups, monitor, best, costs, sweeps)
-    able = [group for group in groups if group.representative is not None and group not in refused]
+    able = [group for group in groups if group.representative is not None and group.name not in refused]
     report.without = [group.name for group in groups if group not in able]
     if predictions is not None and able:
         report.found = predict(able, best if best not in report.without else able[0].name, **predictions)
@@ -297,7 +291,6 @@ def _document(report: _Report) -> dict[str, Any]:
     if found:
         models = {name: analysis.describe() for name, analysis in found.analyses.items()}
         predictions = dict(split=found.split, images=found.number, models=models)
-    costs = [dict(cost.describe(), path=cost.path.name) for cost in report.costs]
-    return as_data(
-        dict(schema_version=1, monitor=report.monitor, best=report.best, rows=rows, resources=costs, predictions=predictions)
-    )
+    costs = [vars(cost) for cost in report.costs]
+    about = dict(schema_version=1, monitor=report.monitor, best=report.best)
+    return as_data(dict(**about, rows=rows, resources=costs, predictions=predictions))

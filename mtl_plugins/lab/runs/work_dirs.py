@@ -103,10 +103,7 @@ def find_runs(folders: Sequence[str | Path]) -> list[RunRecord]:
     """Return all runs at or below ``folders``, however far down, each once, in the order of their start.
 
     A work dir has a ``run.json``. One that cannot be read is listed with the state ``unreadable`` and the sentence as its
-    ``error``. Symbolic links below the folders are not followed.
-
-    Raises:
-        DataNotFoundError: If a folder does not exist.
+    ``error``. Symbolic links below the folders are not followed; a folder that does not exist is a `DataNotFoundError`.
     """
     runs: dict[str, Path] = {}
     for folder in map(Path, reversed(folders)):

@@ -23,13 +23,10 @@ class Coat(NamedTuple):
 
 
 class Part(NamedTuple):
-    """A filled shape.
+    """A filled shape: the union of the polygons ``contours``, each ``(N, 2)``.
 
-    Attributes:
-        contours: Polygons ``(N, 2)``; the part is their union.
-        colour: RGB; None for what belongs to the outline of the object but shows what is behind.
-        holes: Polygons that stay open in the picture, though not in the outline.
-        coat: Pattern, or None.
+    ``colour`` is None for what belongs to the outline of the object but shows what is behind; ``holes`` are polygons that stay
+    open in the picture, though not in the outline; ``coat`` is a pattern, or None.
     """
 
     contours: list[np.ndarray]

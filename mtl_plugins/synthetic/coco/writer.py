@@ -93,14 +93,8 @@ def write_coco(
 ) -> Path:
     """Generate ``<out>/annotations/instances_<split>.json`` and ``<out>/<split>/<id>.jpg`` for ``train`` and ``val``.
 
-    Sample ``index`` of a split depends on ``(seed, split, index, size)`` only, not on the number of workers or samples. The
-    annotations of a split are written when its images are there: an interrupted run leaves none.
-
-    The arguments are those of :func:`write_miniscapes`.
-
-    Raises:
-        ArgumentError: If a number is out of range.
-        DataError: As :func:`generating` does, and if pycocotools is missing.
+    Arguments, errors and what a sample depends on are those of :func:`write_miniscapes`. The annotations of a split are written
+    when its images are there: an interrupted run leaves none.
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
     import_pycocotools()

@@ -101,14 +101,10 @@ def shade_sky(weather: Weather, camera: Camera, sky: np.ndarray, clouds: np.ndar
 
 
 def photograph(weather: Weather, canvas: Canvas, depth: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Haze, exposure, colour temperature, a soft shoulder, blur and sensor noise.
+    """Haze, exposure, colour temperature, a soft shoulder, blur and sensor noise, as uint8 RGB ``(H, W, 3)``.
 
-    Args:
-        depth: ``(H, W)`` float32 metres, infinite for the sky (whose colour holds its haze already).
-        noise: Flat uint8 pool, mean 128, standard deviation ``NOISE_DEVIATION``.
-
-    Returns:
-        ``(H, W, 3)`` uint8 RGB.
+    ``depth`` is infinite for the sky, whose colour holds its haze already; ``noise`` a flat pool with the mean 128 and the
+    standard deviation ``NOISE_DEVIATION``.
     """
     clear = cv2.exp(np.where(np.isinf(depth), 0, np.float32(-weather.haze) * depth))
     gains = weather.exposure * weather.temperature, weather.exposure, weather.exposure / weather.temperature

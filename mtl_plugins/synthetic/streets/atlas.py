@@ -30,16 +30,10 @@ class Atlas:
         self._levels: list[list[tuple[np.ndarray, np.ndarray]]] = []
 
     def add(self, name: str, luminance: np.ndarray, material: np.ndarray | int = 0, opaque: np.ndarray | None = None) -> int:
-        """Add a texture whose first row is its upper edge.
+        """Add a texture to the group ``name`` and return its number; its first row is its upper edge.
 
-        Args:
-            name: Group it belongs to.
-            luminance: ``(H, W)``, 0..255, sides powers of two.
-            material: ``(H, W)`` of 0..7, or one number.
-            opaque: ``(H, W)`` bool; None if there are no holes.
-
-        Returns:
-            The number of the texture.
+        ``luminance`` ``(H, W)`` is 0..255 with sides that are powers of two, ``material`` ``(H, W)`` of 0..7 or one number,
+        ``opaque`` None without holes.
         """
         shape = luminance.shape
         material = np.broadcast_to(np.asarray(material, np.uint8), shape).copy()

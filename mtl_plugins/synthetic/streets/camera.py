@@ -14,10 +14,7 @@ import numpy as np
 class Camera:
     """Pinhole camera; angles in radians, positive pitch looks down, positive yaw looks right.
 
-    Attributes:
-        height, width: Image size in pixels.
-        focal: Focal length in pixels.
-        elevation: Height of the optical centre above the ground under it, in metres.
+    Size and focal length are in pixels, ``elevation`` is the height of the optical centre above the ground under it, in metres.
     """
 
     height: int
@@ -57,13 +54,10 @@ class Camera:
         return points[..., :2] / points[..., 2:] * self.focal + centre
 
     def plane_maps(self, origin: np.ndarray, edge_u: np.ndarray, edge_v: np.ndarray) -> np.ndarray:
-        """Affine maps that texture planes perspective-correctly.
+        """Affine maps ``(N, 3, 3)`` that texture planes perspective-correctly.
 
-        Args:
-            origin, edge_u, edge_v: ``(N, 3)`` world; a plane holds the points ``origin + a edge_u + b edge_v``.
-
-        Returns:
-            ``(N, 3, 3)``; applied to a pixel ``(x, y, 1)`` it gives ``(a / z, b / z, 1 / z)``.
+        A plane holds the points ``origin + a edge_u + b edge_v``, each ``(N, 3)`` in the world; its map applied to a pixel
+        ``(x, y, 1)`` gives ``(a / z, b / z, 1 / z)``.
         """
         columns = np.stack([edge_u @ self.rotation.T, edge_v @ self.rotation.T, self.to_camera(origin)], axis=-1)
         # Planes seen edge-on have no inverse; the small ridge keeps the batch invertible, and they cover no pixel anyway.

@@ -107,8 +107,7 @@ def barrier(site: Site, side: int, lateral: float, z0: float, z1: float, height:
 def line_side(site: Site, side: int, edge: float, z_end: float, style: str) -> None:
     """Fill one side of the street beyond lateral ``edge`` up to ``z_end``.
 
-    Args:
-        style: 'city' (closed front), 'suburb' (houses behind gardens), 'park', 'industry' (walls, fences, halls), 'open'.
+    ``style`` is 'city' (closed front), 'suburb' (houses behind gardens), 'park', 'industry' (walls, fences, halls) or 'open'.
     """
     rng = site.rng
     z = -6.0

@@ -23,13 +23,7 @@ SUBPIXEL_BITS = 4
 
 
 class Canvas:
-    """Flat images of ``height * width`` pixels.
-
-    Attributes:
-        label: uint8 class.
-        entry: int64 row of the palette.
-        brightness: float32 factor on the palette's colour.
-    """
+    """Flat images of ``height * width`` pixels: uint8 ``label``, int64 ``entry`` of the palette, float32 ``brightness``."""
 
     def __init__(self, height: int, width: int) -> None:
         self.shape = height, width
@@ -63,8 +57,7 @@ class Buffers:
 def project_polygons(camera: Camera, corners: np.ndarray) -> list[np.ndarray | None]:
     """Pixel polygons of planar world polygons ``(N, K, 3)``, cut off at the near plane; None where they miss the image.
 
-    Returns:
-        ``(K', 2)`` int32 each, in sixteenths of a pixel, writable.
+    Each is ``(K', 2)`` int32, in sixteenths of a pixel, writable.
     """
     points = camera.to_camera(corners)
     in_front = (points[..., 2] > NEAR).sum(1)
@@ -108,12 +101,9 @@ class Rasteriser:
         self._y = np.arange(height, dtype=np.float32)[:, None]
 
     def draw(self, polygon: np.ndarray, plane_map: np.ndarray, nearest: float, number: int, cut_out: tuple | None) -> None:
-        """Draw a face.
+        """Draw a face from its corners ``(K, 2)`` in sixteenths of a pixel and the greatest inverse depth that it has.
 
-        Args:
-            polygon: ``(K, 2)`` int32 corners in sixteenths of a pixel.
-            nearest: Greatest inverse depth the face has.
-            cut_out: Atlas, texture, repeats and texels per pixel at 1 m, for a face with holes.
+        ``cut_out`` is atlas, texture, repeats and texels per pixel at 1 m, for a face with holes.
         """
         height, width = self.buffers.face.shape
         left, top, across, down = cv2.boundingRect(polygon)

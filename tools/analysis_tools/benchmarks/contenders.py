@@ -50,15 +50,10 @@ class Batch:
 
 
 class TrainingStep:
-    """A model with Adam; calling it makes one step.
+    """A model with Adam on the device of a batch; calling it makes one step on this batch.
 
-    Args:
-        model: Goes to the batch's device.
-        batch: The same for every step.
-        loss: The loss of the model on images.
-        memory_format: Of weights and images.
-        bf16: Forward under bfloat16 autocast.
-        adam: Further arguments of Adam.
+    ``loss`` is that of the model on images, ``memory_format`` that of weights and images; ``bf16`` runs the forward pass under
+    autocast, ``adam`` has further arguments.
     """
 
     def __init__(

@@ -137,10 +137,8 @@ class Recorder:
 def run(options: Options, save: Callable[[Result], None] = lambda result: None, compile: bool = False) -> Result:
     """Batch 64 of 256x512, one batch on the device: smaller ones wait for the processor that launches kernels.
 
-    Args:
-        options: As for other benchmarks.
-        save: Called with all there is after each contender.
-        compile: Let ``torch.compile`` take part, last: that costs a minute and more.
+    ``save`` is called with all there is after each contender. With ``compile`` ``torch.compile`` takes part, last: that costs a
+    minute and more.
     """
     size, batch_size = ((64, 128), 2) if options.quick else ((256, 512), 64)
     settings = dict(config=CONFIG, image_size=size, batch_size=batch_size, device=options.device)

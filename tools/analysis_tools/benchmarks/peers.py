@@ -13,7 +13,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from mtl_plugins.errors import UserError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.models.losses import silog_loss
 
@@ -48,13 +47,8 @@ def quiet() -> Iterator[None]:
 
 def build_smp_model() -> nn.Module:
     """Build segmentation-models-pytorch's DeepLabV3+ with 20 outputs at the input size: 19 logits and log depth."""
-    try:
-        with quiet():
-            import segmentation_models_pytorch as smp
-    except ImportError as error:
-        raise UserError(
-            'The benchmark compares with segmentation-models-pytorch, which is not installed. Run: pip install -e .[benchmark]'
-        ) from error
+    with quiet():
+        import segmentation_models_pytorch as smp
     return smp.DeepLabV3Plus('resnet18', encoder_weights=None, classes=NUM_CLASSES + 1, encoder_output_stride=16)
 
 

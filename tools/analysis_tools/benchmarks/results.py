@@ -1,7 +1,6 @@
 """Results of a benchmark: raw numbers, ratios next to their targets, provenance; for terminal, JSON and Markdown."""
 
 import datetime
-import json
 import os
 import platform
 import sys
@@ -15,7 +14,6 @@ import torch
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.tables import Table, to_markdown, to_plain
 from mtl_plugins.records.provenance import code_state, package_versions, processor_name
-from mtl_plugins.utils.files import replacing
 
 ROOT = Path(__file__).resolve().parents[3]
 _PEERS = ('segmentation-models-pytorch', 'opencv-python', 'pillow', 'onnxruntime', 'openvino', 'nncf')
@@ -25,15 +23,10 @@ _SIGNS = dict(least='>=', most='<=')
 
 @dataclass(frozen=True)
 class Options:
-    """The settings of a benchmark.
+    """The settings of a benchmark: threads of torch and of the data workers, rounds that count, device, seed.
 
-    Attributes:
-        threads: Of torch, and of the data workers.
-        repeats: Rounds that count.
-        quick: Tiny inputs: checks that everything runs, says nothing about speed.
-        device: Where models run.
-        seed: Of scenes and weights.
-        processor_time: Time training steps and inference by the processor seconds of this process.
+    ``quick`` inputs are tiny: that checks that everything runs, and says nothing about speed. ``processor_time`` times training
+    steps and inference by the processor seconds of this process.
     """
 
     threads: int = 2
@@ -79,9 +72,7 @@ class Measurement:
 class Ratio:
     """Median of ``numerator`` over median of ``denominator``, two contenders of one measurement.
 
-    Attributes:
-        target: None where the ratio is for information only.
-        bound: ``'least'`` or ``'most'``: the side on which the target lies.
+    ``target`` is None where the ratio is for information only; ``bound`` the side on which it lies, ``'least'`` or ``'most'``.
     """
 
     name: str
@@ -145,13 +136,6 @@ def provenance_in_words(made: dict, distributions: Sequence[str]) -> str:
         f'{made["cpu_cores"]} cores), device {made["device"]}, {made["threads"]} threads, {made["repeats"]} rounds, load before '
         f'{made["load_average"]:.1f}; {versions}.'
     )
-
-
-def write_document(path: Path, content: str | dict) -> None:
-    """Write a text, or a document as JSON, whole or not at all."""
-    text = content if isinstance(content, str) else json.dumps(content, indent=1) + '\n'
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding='utf-8')
 
 
 def print_result(result: dict) -> None:

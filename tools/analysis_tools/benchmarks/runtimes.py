@@ -28,20 +28,12 @@ SETTLE = 2
 
 
 def benchmark(
-    model: nn.Module,
-    config: Config,
-    options: Options,
-    *,
-    size: tuple[int, int],
-    batch_size: int,
-    only: list[str] | None,
-    score_images: int | None,
+    model: nn.Module, config: Config, options: Options, *, size: tuple[int, int], batch_size: int, only: list[str] | None
 ) -> dict:
-    """Measure the runtimes whose name holds one of the texts ``only``, and the reference; score the first validation images.
+    """Measure the runtimes whose name holds one of the texts ``only``, and the reference; score the validation images.
 
-    Returns:
-        ``settings``; ``runtimes`` by name, each with ``milliseconds``, ``times_as_fast``, ``agreement`` and ``scores``;
-        ``left_out``, reasons by name.
+    Returns ``settings``; ``runtimes`` by name, each with ``milliseconds``, ``times_as_fast``, ``agreement`` and ``scores``;
+    ``left_out``, reasons by name.
     """
     calibration, no_data = None, ''
     try:
@@ -92,10 +84,9 @@ def benchmark(
                 milliseconds=measurement.to_dict()['contenders'][name],
                 times_as_fast={key: ratio[key] for key in ('value', 'low', 'high')},
                 agreement=_agreement(runtime, found[name], found[REFERENCE]),
-                scores=score(runtime, calibration.loader, score_images) if calibration else {},
+                scores=score(runtime, calibration.loader) if calibration else {},
             )
-    settings = dict(size=size, batch_size=batch_size, score_images=score_images)
-    return dict(settings=settings, runtimes=rows, left_out=left_out)
+    return dict(settings=dict(size=size, batch_size=batch_size), runtimes=rows, left_out=left_out)
 
 
 def _agreement(runtime: Runtime, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:

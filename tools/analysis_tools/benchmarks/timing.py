@@ -25,15 +25,10 @@ def interleave(
 ) -> dict[str, list[float]]:
     """Time contenders in turns, so that a busy neighbour hits all of them alike; one number per round and contender.
 
-    Args:
-        contenders: What to call, by name.
-        repeats: Rounds that count; each calls every contender once, starting with another one each time.
-        warmup: Rounds before that.
-        settle: Calls of each contender right before its timed one. They outlast what another contender leaves behind: threads
-            that still spin, and its weights in the caches.
-        device: Calls end when its queue is empty.
-        scale: Factor on seconds, for all contenders or for each, e.g. 1000 / images per call.
-        processor_time: Count the processor seconds of this process: neighbours then hardly matter, but no work on a GPU counts.
+    Each of ``repeats`` rounds, after ``warmup`` others, calls every contender once, starting with another one each time;
+    ``settle`` calls of it come right before. They outlast what another contender leaves behind: threads that still spin, and
+    its weights in the caches. ``scale`` is a factor on seconds, for all or for each, e.g. 1000 / images per call.
+    ``processor_time`` counts the processor seconds of this process: neighbours then hardly matter, but no work on a GPU counts.
     """
     names = list(contenders)
     clock = time.process_time if processor_time else time.perf_counter

@@ -56,25 +56,15 @@ def in_process(monkeypatch):
     monkeypatch.setattr(workers, 'start_process', InThisProcess)
 
 
-def write_sweep(folder, **entries):
-    path = folder / 'sweep.py'
-    path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
-    return path
-
-
-@pytest.fixture
-def joint_sweep(tmp_path):
-    space = {'optimizer': {'Adam': {}, 'SGD': {'optim_wrapper.optimizer': dict(_delete_=True, type='SGD', lr=0.1)}}}
-    return write_sweep(tmp_path, config=str(EPOCH_CONFIG), space={**space, LR: [0.1, 0.001]}, seeds=[3, 4], trials=5)
-
-
-def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(run_cli, in_process, tiny_config_file, data_root, tmp_path):
+def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(
+    run_cli, in_process, write_sweep, tiny_config_file, data_root, tmp_path
+):
     flag = tmp_path / 'interrupt'
     with tiny_config_file.open('a') as file:
         file.write(f"custom_hooks = [dict(type='InterruptOnce', flag={str(flag)!r})]\n")
         file.write('default_hooks = dict(logger=dict(interval=1), checkpoint=dict(save_best=None))\n')
     space = {LR: [0.01], 'model.backbone.type': ['TinyBackbone', 'NoBackbone']}
-    sweep = write_sweep(tmp_path, config=str(tiny_config_file), space=space)
+    sweep = write_sweep(config=str(tiny_config_file), space=space)
 
     def start(name, *more):
         return run_cli('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / name, *more)
@@ -83,8 +73,7 @@ def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(run_cli, i
     assert start('work').code == 'Interrupted.'
     folder = tmp_path / 'work/trials/lr-0.01-type-TinyBackbone_seed0'
     assert list((tmp_path / 'work/trials').iterdir()) == [folder] and not flag.exists()
-    done = start('work')
-    assert done.code == 0, done.err
+    done = start('work').check()
     document = json.loads((tmp_path / 'work/trials.json').read_bytes())
     assert [(trial['number'], trial['state']) for trial in document['trials']] == [(0, 'complete'), (1, 'fail')]
     assert 'NoBackbone' in document['trials'][1]['error'] and 'NoBackbone' in done.out
@@ -103,7 +92,7 @@ def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(run_cli, i
 
     # Without interruption, and with only the first trial.
     sweep.write_text(sweep.read_text() + 'trials = 1\n')
-    assert start('straight').code == 0
+    start('straight').check()
     metrics = [read_metrics(tmp_path / name / 'trials' / folder.name / 'metrics.csv') for name in ('work', 'straight')]
     times = [{key for key in row if 'time' in key} for row in metrics[0]]
     assert len(metrics[0]) == 2
@@ -112,15 +101,13 @@ def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(run_cli, i
 
 
 def test_rows_are_trained_once_each_to_their_targets_and_a_failing_one_is_named(
-    run_cli, in_process, tiny_config_file, data_root, tmp_path
+    run_cli, in_process, write_sweep, tiny_config_file, data_root, tmp_path
 ):
     rows = {'sound row': {}, 'broken row': dict(options={LR: -1.0})}
     shared = dict(config=str(tiny_config_file), options=SHORT, targets={'mIoU': 0, 'SI-logRMSE': 1000}, val_iters=3)
-    sweep = write_sweep(tmp_path, rows=rows, **shared)
+    sweep = write_sweep(rows=rows, **shared)
     arguments = ('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / 'work', '--results', tmp_path / 'out/results')
-    failed = run_cli(*arguments)
-    assert failed.code == 1 and '1 of 2 trainings failed' in failed.err and 'broken row, seed 0: ' in failed.err
-    assert 'Invalid learning rate' in failed.err and len(failed.err.splitlines()) == 1
+    run_cli(*arguments).check_refused('1 of 2 trainings failed', 'broken row, seed 0: ', 'Invalid learning rate')
     result = json.loads((tmp_path / 'out/results/sound-row_seed0.json').read_bytes())
     goals = {'train_cfg.val_iters': 3, 'train_cfg.stop_at': {'metrics_summary/semseg': 0.0, 'metrics_summary/depth': 1000.0}}
     assert result['options'] == {**SHORT, **goals, 'randomness.seed': 0} and result['parameters'] > 0
@@ -130,9 +117,8 @@ def test_rows_are_trained_once_each_to_their_targets_and_a_failing_one_is_named(
     assert validation['iter'] == 3 and validation['train_seconds'] > 0 and validation['train_cpu_seconds'] > 0
     assert '| sound row | ' in (tmp_path / 'out/table.md').read_text()
 
-    write_sweep(tmp_path, rows={'sound row': {}}, **shared)
-    again = run_cli(*arguments)
-    assert again.code == 0, again.err
+    write_sweep(rows={'sound row': {}}, **shared)
+    run_cli(*arguments).check()
     assert json.loads((tmp_path / 'out/results/sound-row_seed0.json').read_bytes()) == result
 
 
@@ -180,25 +166,17 @@ def test_a_sweep_that_cannot_be_used_is_one_sentence(run_cli, tmp_path, name):
     text, *words = BAD[name]
     path = tmp_path / 'sweep.py'
     path.write_text(text + '\n')
-    result = run_cli('sweep', path, '--work-dir', tmp_path / 'work')
-    assert result.code == 1 and len(result.err.strip().splitlines()) == 1, result.err
-    assert all(word in result.err for word in words), result.err
+    run_cli('sweep', path, '--work-dir', tmp_path / 'work').check_refused(*words)
     assert not (tmp_path / 'work').exists() or not os.listdir(tmp_path / 'work')
 
 
-def test_a_report_without_trials_and_broken_files_are_one_sentence(run_cli, joint_sweep, tmp_path):
-    arguments = ('sweep', joint_sweep, '--work-dir', tmp_path / 'work', '--report-only')
-    assert 'No trial of the sweep' in run_cli(*arguments).err
-    assert 'There is no sweep file' in run_cli('sweep', tmp_path / 'none.py').err
-    whole = dict(seed=3, parameters=1, metrics=dict(a='b'), date='', device='', versions={})
-    texts = {'{': 'read as JSON', '[]': 'an object', '{"seed": 3}': 'no `metrics`', json.dumps(whole): 'a number'}
+def test_a_report_without_trials_a_baseline_without_data_and_broken_files_are_one_sentence(run_cli, write_sweep, tmp_path):
+    arguments = ('sweep', write_sweep(rows={'a': {}}, baseline=True), '--work-dir', tmp_path / 'work')
+    run_cli(*arguments).check_refused('needs data')
+    run_cli(*arguments, '--report-only').check_refused('No trial of the sweep')
+    run_cli('sweep', tmp_path / 'none.py').check_refused('There is no sweep file')
+    whole = dict(seed=0, parameters=1, metrics=dict(a='b'), date='', device='', versions={})
+    texts = {'{': 'read as JSON', '[]': 'an object', '{"seed": 0}': 'no `metrics`', json.dumps(whole): 'a number'}
     for text, words in texts.items():
-        (tmp_path / 'work/results/optimizer-Adam-lr-0.1_seed3.json').write_text(text)
-        refused = run_cli(*arguments)
-        assert refused.code == 1 and words in refused.err and len(refused.err.splitlines()) == 1
-
-
-def test_a_baseline_without_data_is_one_sentence(run_cli, tmp_path):
-    sweep = write_sweep(tmp_path, config=str(EPOCH_CONFIG), rows={'a': {}}, baseline=True)
-    refused = run_cli('sweep', sweep, '--work-dir', tmp_path / 'work')
-    assert refused.code == 1 and 'needs data' in refused.err and len(refused.err.splitlines()) == 1
+        (tmp_path / 'work/results/a_seed0.json').write_text(text)
+        run_cli(*arguments, '--report-only').check_refused(words)

@@ -1,0 +1,21 @@
+"""Sweep files; the tools run as in tests/tools."""
+
+import pytest
+
+from tests.tiny import EPOCH_CONFIG
+from tests.tools.conftest import run_cli, tiny_config_file
+
+__all__ = ['run_cli', 'tiny_config_file']
+
+
+@pytest.fixture
+def write_sweep(tmp_path):
+    """``write_sweep(rows=..., ...)`` writes such a file, of the joint config if it names none."""
+
+    def write(**entries):
+        path = tmp_path / 'sweep.py'
+        entries = dict(config=str(EPOCH_CONFIG)) | entries
+        path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
+        return path
+
+    return write
