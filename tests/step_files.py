@@ -17,11 +17,12 @@ def files_of_a_step(config_file: str | None = None) -> list[str]:
     """Names, below the package, of the files whose functions run in one training iteration of a config on generated data."""
     from mtl_plugins.registry import RUNNERS
     from tests.fake_miniscapes import write_fake_miniscapes
-    from tests.tiny import EPOCH_CONFIG, SHRINK, load_config, set_work_dir
+    from tests.tiny import EPOCH_CONFIG, load_config, set_work_dir, shrink_data
 
     with tempfile.TemporaryDirectory() as folder:
         root = write_fake_miniscapes(Path(folder) / 'data', dict(train=8, val=1))
-        config = load_config(config_file or str(EPOCH_CONFIG), {**SHRINK, 'train_cfg.max_epochs': 1}, str(root))
+        path = config_file or str(EPOCH_CONFIG)
+        config = load_config(path, {**shrink_data(load_config(path)), 'train_cfg.max_epochs': 1}, str(root))
         set_work_dir(config, f'{folder}/run')
         runner = RUNNERS.build(config)
         files: set[str] = set()

@@ -40,13 +40,12 @@ class TinyBackbone(BaseModule):
         return tuple(features)
 
 
-# Overrides that shrink a config's data, and leave out pictures that take longer than such a run; their test asks for them.
-SHRINK = {
-    'train_dataloader.batch_size': 2,
-    'train_dataloader.dataset.pipeline.1.crop_size': 32,
-    'val_dataloader.batch_size': 2,
-    'test_dataloader.batch_size': 2,
-}
+def shrink_data(config: Config) -> dict:
+    """Overrides, by dotted key, that make batches and crops small."""
+    batches = {f'{split}_dataloader.batch_size': 2 for split in ('train', 'val', 'test') if config.get(f'{split}_dataloader')}
+    steps = enumerate(config.train_dataloader.dataset.pipeline)
+    crops = {f'train_dataloader.dataset.pipeline.{place}.crop_size': 32 for place, step in steps if 'crop_size' in step}
+    return {**batches, **crops}
 
 
 def shrink_head(head: dict, place: str, channels: int = 16) -> dict:
@@ -69,10 +68,11 @@ def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **
     """``config`` shrunk, for ``data_root`` and ``work_dir``; ``overrides`` use ``__`` for dots."""
     plain = load_config(str(config))
     options = {
-        **SHRINK,
+        **shrink_data(plain),
         **shrink_head(plain.model.decode_head, 'model.decode_head'),
         **{key.replace('__', '.'): value for key, value in overrides.items()},
     }
+    # They take longer than such a run; their test asks for them.
     for picture in ('confusion', 'observed'):
         if picture in plain.default_hooks.get('pictures', {}):
             options.setdefault(f'default_hooks.pictures.{picture}.interval', 0)

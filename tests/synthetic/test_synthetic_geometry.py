@@ -1,5 +1,7 @@
 """The renderer against closed forms and against marching along rays."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -13,7 +15,8 @@ from mtl_plugins.synthetic.streets.miniscapes_writer import semantic_boundaries,
 from mtl_plugins.synthetic.streets.renderer import Canvas, depth_map, draw_faces, ground_buffers, shade_faces
 from mtl_plugins.synthetic.streets.street_scenes import render_sample, render_scene, sample_scene
 
-CAMERA = Camera(height=96, width=192, focal=150.0, elevation=1.6, pitch=0.06)
+LEVEL = Camera(height=96, width=192, focal=150.0, elevation=1.6)
+CAMERA = replace(LEVEL, pitch=0.06)
 
 
 def world_rays(camera: Camera) -> np.ndarray:
@@ -74,8 +77,7 @@ def test_a_wall_stands_at_its_depth_and_hides_what_is_behind():
     plain = load_assets().atlas.variants['plain'][0]
     faces.add((-2.0, 0.0, 10.0), (4.0, 0.0, 0.0), (0.0, 3.0, 0.0), plain, faces.add_paint([(200, 0, 0)], BUILDING))
     faces.add((-6.0, 0.0, 20.0), (12.0, 0.0, 0.0), (0.0, 9.0, 0.0), plain, faces.add_paint([(0, 0, 200)], VEGETATION))
-    camera = Camera(96, 192, 150.0, 1.6)
-    depth, label, _ = draw(faces, camera)
+    depth, label, _ = draw(faces, LEVEL)
     y, x = np.mgrid[:96, :192]
     across, up = (x - 95.5) / 150, -(y - 47.5) / 150
     margin = 1 / 150
@@ -125,12 +127,12 @@ def test_vehicles_stand_on_the_ground_within_their_box(kind):
 
 
 def test_a_car_ahead_has_its_tail_at_the_right_depth():
-    camera, ground = Camera(96, 192, 150.0, 1.6), Ground()
+    ground = Ground()
     vehicle = load_assets().vehicles['car'][0]
     faces = FaceList()
     paint = faces.add_paint([(180, 20, 20)], CAR)
     faces.add_object(vehicle.template, np.array(ground.point(0.0, 12.0)), street_axes(ground, 12.0), paint)
-    depth, label, _ = draw(faces, camera, ground)
+    depth, label, _ = draw(faces, LEVEL, ground)
     car = label == CAR
     tail = 12 - vehicle.length / 2
     np.testing.assert_allclose(depth[car].min(), tail, atol=0.05)
@@ -147,7 +149,7 @@ def test_a_cut_out_keeps_its_shape():
     texture = atlas.variants['person'][0]
     paint = faces.add_paint([(200, 100, 100)], CAR)
     faces.add_billboard((0.0, 0.0, 6.0), 0.9, 1.8, texture, paint)
-    depth, label, _ = draw(faces, Camera(96, 192, 150.0, 1.6))
+    depth, label, _ = draw(faces, LEVEL)
     shown = label == CAR
     np.testing.assert_allclose(depth[shown], 6.0, rtol=1e-4)
     expected_pixels = atlas.opacity(texture, 0).mean() * 0.9 * 1.8 * (150 / 6) ** 2

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from mtl_plugins.utils.cli import run_tool
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.tiny import CONFIGS, ROOT, tiny_config
+from tests.tools.photographs import save_weights
 
 
 def load_tool(name: str):
@@ -84,6 +84,14 @@ train_cfg = dict(max_epochs=2)
 """
     )
     return path
+
+
+def save_tiny(folder: Path, name: str, data_root: Path) -> tuple[Path, Path]:
+    """Write the config of that name, tiny, and a checkpoint of random weights."""
+    (path,) = CONFIGS.glob(f'*/{name}.py')
+    config = folder / path.name
+    tiny_config(data_root, folder / 'run', path).dump(config)
+    return config, save_weights(config.with_suffix('.pth'), config)
 
 
 @pytest.fixture

@@ -97,8 +97,7 @@ def slurm(tmp_path):
     for name, script in (('sbatch', _SBATCH), ('srun', _SRUN), ('scontrol', _SCONTROL)):
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
-    own = {'FAKE_SLURM': str(folder), 'PATH': f'{folder}{os.pathsep}{os.environ["PATH"]}'}
-    return {**os.environ, **own, 'REAL_PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'}
+    return dict(FAKE_SLURM=str(folder), PATH=f'{folder}{os.pathsep}{os.environ["PATH"]}', REAL_PYTHON=sys.executable)
 
 
 def _wait_for(*paths: Path) -> None:
@@ -112,15 +111,14 @@ def _calls(slurm) -> list[list[str]]:
     return [line.split() for line in Path(slurm['FAKE_SLURM'], 'calls').read_text().splitlines()]
 
 
+def _start(script: str, *arguments, **environment) -> subprocess.Popen:
+    environment = {**os.environ, 'OMP_NUM_THREADS': '1', 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), **environment}
+    pipes = dict(stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(['bash', ROOT / 'tools' / script, *map(str, arguments)], env=environment, cwd=ROOT, **pipes)
+
+
 def _submit(slurm, *arguments, **environment) -> subprocess.Popen:
-    return subprocess.Popen(
-        ['bash', ROOT / 'tools' / 'slurm_train.sh', 'gpu', 'job', *map(str, arguments)],
-        env={**slurm, **environment},
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return _start('slurm_train.sh', 'gpu', 'job', *arguments, **slurm, **environment)
 
 
 def test_a_job_stages_its_data_on_each_node_and_is_requeued_when_its_time_is_up(slurm, data_root, tmp_path):
@@ -218,28 +216,14 @@ def _assert_same_runs(one: Path, other: Path) -> None:
     assert (one / 'metrics.csv').read_text() == (other / 'metrics.csv').read_text()
 
 
-def _node(rank: int, port: str, run_id: str, *arguments) -> subprocess.Popen:
-    return subprocess.Popen(
-        ['bash', ROOT / 'tools' / 'dist_train.sh', *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'NNODES': '2',
-             'NODE_RANK': str(rank), 'PORT': port, 'RUN_ID': run_id, 'MAX_RESTARTS': '1'},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )  # fmt: skip
-
-
 @pytest.mark.slow
 @pytest.mark.dist
 def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny_config_file, data_root, tmp_path):
     def train(work_dir: str, config: Path, expected: int = 0, run_id: str = '', **options) -> list[str]:
-        port = _free_port()
-        nodes = [
-            _node(rank, port, run_id or work_dir, config, 1, '--work-dir', tmp_path / work_dir, '--data-root', data_root,
-                  '--no-submission', '--cfg-options', 'train_dataloader.batch_size=1', *options.get('options', ()))
-            for rank in range(2)
-        ]  # fmt: skip
+        arguments = [config, 1, '--work-dir', tmp_path / work_dir, '--data-root', data_root, '--no-submission']
+        arguments += ['--cfg-options', 'train_dataloader.batch_size=1', *options.get('options', ())]
+        shared = dict(NNODES='2', PORT=_free_port(), RUN_ID=run_id or work_dir, MAX_RESTARTS='1')
+        nodes = [_start('dist_train.sh', *arguments, NODE_RANK=str(rank), **shared) for rank in range(2)]
         outputs = [node.communicate(timeout=300)[0] for node in nodes]
         assert [node.returncode for node in nodes] == [expected] * 2, '\n'.join(output[-3000:] for output in outputs)
         return outputs
@@ -272,7 +256,7 @@ def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm
     def train(work_dir: str) -> str:
         job = _submit(
             slurm, tiny_config_file, '--work-dir', tmp_path / work_dir, '--data-root', root, '--no-submission',
-            PYTHON=sys.executable, PYTHONPATH=str(ROOT), GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
+            GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
         )  # fmt: skip
         output, _ = job.communicate(timeout=300)
         assert job.returncode == 0, output[-3000:]
@@ -326,15 +310,10 @@ def test_two_processes_train_validate_and_submit_as_one_does(run_cli, tiny_confi
     once = _select(data_root, tmp_path / 'once', [0, 1])
     with tiny_config_file.open('a') as file:
         file.write(ONE_STEP)
-    run = subprocess.run(
-        ['bash', ROOT / 'tools' / 'dist_train.sh', tiny_config_file, '2', '--work-dir', tmp_path / 'two', '--data-root', twice],
-        cwd=ROOT,
-        env={**os.environ, 'PYTHON': sys.executable, 'PORT': _free_port(), 'OMP_NUM_THREADS': '1'},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    assert run.returncode == 0, run.stderr[-3000:]
+    arguments = (tiny_config_file, 2, '--work-dir', tmp_path / 'two', '--data-root', twice)
+    run = _start('dist_train.sh', *arguments, PORT=_free_port())
+    output, _ = run.communicate(timeout=300)
+    assert run.returncode == 0, output[-3000:]
     run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'one', '--data-root', once, '--no-submission').check()
 
     checkpoints = [find_latest_checkpoint(tmp_path / name) for name in ('two', 'one')]
@@ -359,6 +338,6 @@ def test_two_processes_train_validate_and_submit_as_one_does(run_cli, tiny_confi
 
 def test_the_shell_scripts_explain_themselves():
     for name in ('dist_train', 'dist_test', 'slurm_train', 'slurm_test', 'slurm_job', 'slurm_node'):
-        run = subprocess.run(['bash', ROOT / 'tools' / f'{name}.sh'], capture_output=True, text=True)
-        assert run.returncode == 2
-        assert 'Usage: ' in run.stderr and f'tools/{name}.sh' in run.stderr
+        run = _start(f'{name}.sh')
+        output, _ = run.communicate(timeout=60)
+        assert run.returncode == 2 and 'Usage: ' in output and f'tools/{name}.sh' in output

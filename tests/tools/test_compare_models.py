@@ -11,27 +11,10 @@ from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.synthetic.coco.writer import write_coco
-from tests.tiny import ROOT, check_same_end
-from tests.tools.conftest import write_tiny_config
-from tests.tools.photographs import save_weights
+from tests.tiny import CONFIGS, check_same_end, tiny_config
+from tests.tools.conftest import save_tiny
 
 CLASSES = ['background', 'person', 'car', 'bicycle', 'cat', 'dog']
-CONFIG = """_base_ = ['{root}/configs/{system}/{system}_r18-d16_1xb16-10e_synthetic-coco-96x96.py']
-custom_imports = dict(imports=['tests.tiny'])
-model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), decode_head=dict(head=dict(channels=16){more}))
-train_dataloader = dict(
-    batch_size=2,
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadCOCOSubset'),
-            dict(type='RandomHomography', crop_size=32, scale=(1.0, 1.5)),
-            dict(type='PackMultiTaskInputs', meta_keys=()),
-        ]
-    ),
-)
-train_cfg = dict(max_epochs=2)
-"""
-MODEL_OF_ONE = "model.update(tasks=dict(_delete_=True, {task}), task_balancing=dict(_delete_=True, type='FixedWeights'))\n"
 
 
 @pytest.fixture(scope='module')
@@ -40,27 +23,22 @@ def coco_root(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
-def config_files(tmp_path_factory):
-    """Config files of both kinds, in folders of their names."""
-    paths = {}
-    for system, more in (('deeplabv3', ''), ('class_attention', ', channels=16')):
-        paths[system] = tmp_path_factory.mktemp('configs') / system / f'{system}.py'
-        paths[system].parent.mkdir()
-        paths[system].write_text(CONFIG.format(root=ROOT, system=system, more=more))
-    return paths
+def trained(coco_root, tmp_path_factory):
+    """Work dirs of two epochs of each kind of model, with their config files beside them."""
+    folders = {}
+    for system in ('deeplabv3', 'class_attention'):
+        folders[system] = tmp_path_factory.mktemp('runs') / system / 'run'
+        path = CONFIGS / f'{system}/{system}_r18-d16_1xb16-10e_synthetic-coco-96x96.py'
+        config = tiny_config(coco_root, folders[system], path, train_cfg__max_epochs=2)
+        folders[system].parent.mkdir()
+        config.dump(folders[system].parent / 'config.py')
+        train(config)
+    return folders
 
 
 @pytest.fixture(scope='module')
-def trained(coco_root, config_files, tmp_path_factory):
-    """Work dirs of two epochs of each."""
-    folders = {}
-    for system, path in config_files.items():
-        config = load_config(str(path), data_root=str(coco_root))
-        config.work_dir = str(tmp_path_factory.mktemp(system) / 'run')
-        config.launcher = 'none'
-        train(config)
-        folders[system] = tmp_path_factory.getbasetemp() / config.work_dir
-    return folders
+def config_files(trained):
+    return {system: folder.parent / 'config.py' for system, folder in trained.items()}
 
 
 @pytest.mark.parametrize('system', ['deeplabv3', 'class_attention'])
@@ -80,7 +58,7 @@ def test_a_resumed_run_asks_for_the_same_classes(trained, config_files, coco_roo
     straight = trained['class_attention']
     config = load_config(str(config_files['class_attention']), data_root=str(coco_root))
     shutil.copy(straight / 'epoch_1.pth', tmp_path)
-    config.work_dir, config.launcher = str(tmp_path), 'none'
+    config.work_dir = str(tmp_path)
     config.resume, config.load_from = True, str(tmp_path / 'epoch_1.pth')
     train(config)
     check_same_end(straight, tmp_path, 'state_dict', 'optimizer')
@@ -126,14 +104,10 @@ def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, config_files,
     options = ['--cfg-options', 'val_dataloader.dataset.classes=[person,car]']
     refused(['should know the 3 classes of the data set. Found 6'], *pair, *pair, *options)
     refused(['`--indices` should lie in 0..4'], *pair, *pair, '--indices', 5)
-    street = write_tiny_config(tmp_path / 'street.py')
     words = ['All data sets should have the classes background, person', 'Found road, sidewalk']
-    refused(words, *pair, street, save_weights(tmp_path / 'street.pth', street))
-    depth = tmp_path / 'depth.py'
-    depth.write_text(street.read_text() + MODEL_OF_ONE.format(task="depth=dict(type='DepthTask')"))
-    semseg = tmp_path / 'semseg.py'
-    semseg.write_text(street.read_text() + MODEL_OF_ONE.format(task="semseg=dict(type='SemSegTask')"))
-    others = [item for path in (semseg, depth) for item in (path, save_weights(path.with_suffix('.pth'), path))]
+    refused(words, *pair, *save_tiny(tmp_path, 'joint_r18-d16_1xb16-32e_miniscapes-256x256', data_root))
+    names = [f'deeplabv3plus-{task}_r18-d16_1xb16-32e_miniscapes-256x256' for task in ('semseg', 'depth')]
+    others = [item for name in names for item in save_tiny(tmp_path, name, data_root)]
     refused(['a label in common. Found semseg (a); depth (b)'], *others, '--names', 'a', 'b', root=data_root)
 
 

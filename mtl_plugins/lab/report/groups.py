@@ -14,12 +14,10 @@ from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TIT
 from mtl_plugins.lab.runs.query import differing_keys, headings, rule_for
 from mtl_plugins.lab.runs.work_dirs import RunRecord
 from mtl_plugins.lab.tables import Table
-from mtl_plugins.utils.data_files import is_number, is_text, printable, read_json
+from mtl_plugins.utils.data_files import is_text, printable, read_json
 
-TRIALS_NAME = 'trials.json'
-# What each trial has, and what those have that ended.
-_TRIAL = dict(number=None, params={}, folders=[is_text], state=is_text, label=is_text)
-_COSTS = ('score', 'seconds', 'memory', 'parameters')
+# Of the file of a sweep.
+_TRIALS = dict(trials=[dict(label=is_text, folders=[is_text])])
 _SEED = re.compile(r'[_-]seed[_-]?\d+$')
 
 
@@ -62,23 +60,12 @@ def group_runs(runs: Sequence[RunRecord]) -> list[RunGroup]:
     for folder in {run.path.parent.parent for run in runs if run.path.parent.name == 'trials'}:
         # Without a usable file of the sweep they are called as their folders.
         with contextlib.suppress(CorruptFileError):
-            for trial in read_trials(folder)['trials']:
-                tried |= {folder / path: printable(trial['label']) for path in trial['folders']}
+            for trial in read_json(folder / 'trials.json', "list of a sweep's trials", _TRIALS).get('trials') or ():
+                tried |= {folder / path: printable(trial['label']) for path in trial.get('folders') or () if trial.get('label')}
     for run in runs:
         parent, name = printable(run.path.absolute().parent.name), own[run.path]
         names.setdefault(tried.get(run.path, f'{parent}/{name}' if name in ambiguous else name), []).append(run)
     return [RunGroup(name, sorted(own, key=lambda run: run.number('seed') or 0)) for name, own in names.items()]
-
-
-def read_trials(folder: Path) -> dict:
-    """Return the document in ``trials.json`` of the folder of a sweep; anything else is a `CorruptFileError`."""
-    form = dict(metric=is_text, sweep=is_text, trials=[{**_TRIAL, **dict.fromkeys(_COSTS, is_number), 'error': is_text}])
-    what = "list of a sweep's trials"
-    document = read_json(folder / TRIALS_NAME, what, form)
-    for entry, keys in ((document, form), *((trial, _TRIAL) for trial in document.get('trials') or ())):
-        if missing := [key for key in keys if entry.get(key) is None]:
-            raise CorruptFileError(f"The {what} '{folder / TRIALS_NAME}' cannot be used: it has no `{missing[0]}`.")
-    return document
 
 
 def metrics_of(groups: Sequence[RunGroup]) -> dict[str, str]:

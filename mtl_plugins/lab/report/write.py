@@ -1,6 +1,5 @@
 """A report on runs: one page that holds everything, the same tables as files, figures as PNG and PDF."""
 
-import base64
 import contextlib
 import datetime
 import json
@@ -14,14 +13,12 @@ from matplotlib.figure import Figure
 
 import mtl_plugins
 from mtl_plugins.errors import ConfigError, DataError
-from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.lab.plots.curves import read_curve, render_curves
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost, render_scores
 from mtl_plugins.lab.report import charts
 from mtl_plugins.lab.report.curves import curves_of, render_page
 from mtl_plugins.lab.report.groups import (
-    TRIALS_NAME,
     RunGroup,
     config_table,
     group_runs,
@@ -30,7 +27,6 @@ from mtl_plugins.lab.report.groups import (
     lower_is_better,
     metrics_of,
     provenance_table,
-    read_trials,
 )
 from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
 from mtl_plugins.lab.report.resources import COSTS, RunCost, read_costs, resource_table
@@ -44,7 +40,6 @@ from mtl_plugins.visualization.plots import write_picture
 
 PAGE = 'index.html'
 WIDEST_RANKED = 1100
-_SWEEP_PICTURES = ('score_by_*.png', 'losses.png')
 
 
 @dataclass
@@ -54,7 +49,6 @@ class _Report:
     monitor: str
     best: str | None
     costs: list[RunCost]
-    sweeps: list[dict]
     found: Predictions | None = None
     without: list[str] = field(default_factory=list)
 
@@ -110,11 +104,10 @@ def _collect(
     sign = -1 if lower_is_better(groups, monitor) else 1
     scored = [group for group in groups if has_metric(group, monitor)]
     best = max(scored, key=lambda group: sign * group.mean(monitor)).name
-    sweeps = [_read_sweep(folder) for folder in folders if (folder / TRIALS_NAME).is_file()]
     configured = [group for group in groups if group.runs[0].config_sections.get('model')]
     costs = read_costs(configured, size)
     refused = {group.name for group in configured} - {cost.name for cost in costs}
-    report = _Report(runs, groups, monitor, best, costs, sweeps)
+    report = _Report(runs, groups, monitor, best, costs)
     able = [group for group in groups if group.representative is not None and group.name not in refused]
     report.without = [group.name for group in groups if group not in able]
     if predictions is not None and able:
@@ -181,24 +174,6 @@ def _file_name(text: str) -> str:
     return ''.join(letter if letter.isalnum() else '_' for letter in text)
 
 
-def _read_sweep(folder: Path) -> dict:
-    document = read_trials(folder)
-    names = list(dict.fromkeys(name for trial in document['trials'] for name in trial['params']))
-    title = title_of(document['metric'])
-    number = {'score': '{:.2f}', 'seconds': '{:.0f}', 'memory': '{:.0f}', 'parameters': '{:,}'}
-    rows = []
-    for trial in document['trials']:
-        values = [trial['params'].get(name, '') for name in names]
-        cells = [f'{value:.3g}' if isinstance(value, float) else str(value) for value in values]
-        cells += ['' if trial.get(key) is None else form.format(trial[key]) for key, form in number.items()]
-        rows.append([str(trial['number']), *cells, trial.get('error') or trial['state']])
-    headings = ['trial', *names, title, 'time (s)', 'memory (MiB)', 'parameters', 'state']
-    files = [path for pattern in _SWEEP_PICTURES for path in sorted(folder.glob(pattern))]
-    encoded = [base64.b64encode(path.read_bytes()).decode() for path in files]
-    pictures = [(path.stem.replace('_', ' '), f'data:image/png;base64,{data}') for path, data in zip(files, encoded, strict=True)]
-    return dict(name=document['sweep'], table=Table(headings, rows), pictures=pictures)
-
-
 def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[int, int]) -> str:
     found, groups = report.found, report.groups
     splits = {name: analysis.split for name, analysis in found.analyses.items()} if found else {}
@@ -220,7 +195,6 @@ def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[
     )
     sections = [('rows', 'Rows'), ('curves', 'Curves'), *((f'errors-{name}', name.capitalize()) for name in labels)]
     sections += [('gallery', 'Gallery')] if gallery else []
-    sections += [(f'sweep-{number}', f'Sweep {sweep["name"]}') for number, sweep in enumerate(report.sweeps, start=1)]
     sections += [('resources', 'Resources')] if 'resources' in tables else []
     sections += [('configs', 'Configs')] if tables['configs'].rows else []
     return render_page(
@@ -239,7 +213,6 @@ def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[
         has_gallery=gallery is not None,
         ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],
         ranked_of=found.ranked_of if found else '',
-        sweeps=report.sweeps,
         size=size,
         data=as_data(data),
     )
