@@ -136,7 +136,14 @@ def link_labels(config: Config) -> None:
                 f'The task `{task}` should learn a label of {datasets[0].type}: {", ".join(offered)}. Found {label!r}. Set '
                 f'`model.tasks.{task}.label`.'
             )
-        _link_classes(f'model.tasks.{task}', model['tasks'][task], offered[label])
+        settings, classes = model['tasks'][task], offered[label].get('classes')
+        # What is no list of names is refused where the label is built.
+        if isinstance(classes, (list, tuple)) and classes and _takes(settings, 'num_classes'):
+            if settings.setdefault('num_classes', len(classes)) != len(classes):
+                raise ConfigError(
+                    f'`model.tasks.{task}.num_classes` should be {len(classes)}, the number of classes in the data, or be left '
+                    f'out. Found {settings["num_classes"]}.'
+                )
     if len(learned) > 1 and _takes(model, 'task_order'):
         model.setdefault('task_order', list(learned))
     preprocessor = model.get('data_preprocessor')
@@ -291,16 +298,3 @@ def offered_labels(dataset: dict) -> dict[str, dict] | None:
         return {name: dict(settings) for name, settings in cls.offered_labels(dataset).items()}
     except (AttributeError, TypeError, ValueError) as error:
         raise ConfigError(f'The data set {dataset["type"]} cannot say which labels it has: {error}') from error
-
-
-def _link_classes(place: str, task: dict, label: dict) -> None:
-    classes = label.get('classes')
-    # What is no list of names is refused where the label is built.
-    names_classes = isinstance(classes, (list, tuple)) and classes
-    if not names_classes or not _takes(task, 'num_classes'):
-        return
-    if task.setdefault('num_classes', len(classes)) != len(classes):
-        raise ConfigError(
-            f'`{place}.num_classes` should be {len(classes)}, the number of classes in the data, or be left out. '
-            f'Found {task["num_classes"]}.'
-        )

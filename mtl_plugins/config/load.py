@@ -10,6 +10,7 @@ import types
 from pathlib import Path
 from typing import Any
 
+import mmseg
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.lazy import LazyAttr, LazyObject
 
@@ -20,7 +21,6 @@ from mtl_plugins.config.links import (
     place_task_balancing,
     set_data_root,
 )
-from mtl_plugins.config.mmseg_config import PACKAGE, fill_in, template_for
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import SCOPE
@@ -48,6 +48,12 @@ ENTRIES: dict[str, tuple[Any, str]] = {
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 DEFAULTED = ('default_hooks', 'custom_hooks', 'env_cfg', 'randomness', 'log_level', 'log_processor', 'launcher', 'runner_type')
 
+MMSEG = 'mmseg::'
+# Data, metric and runtime of a config that is named on the command line.
+MMSEG_TEMPLATE = Path(__file__).resolve().parents[2] / 'configs/_base_/mmseg_miniscapes_256x256.py'
+# What a config takes from mmseg's where it does not say otherwise.
+MMSEG_SCHEDULE = ('optim_wrapper', 'param_scheduler', 'train_cfg')
+
 
 def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
     """Read a config file, apply overrides and check the arguments of every class of this package in it.
@@ -64,9 +70,9 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
             not take, a class of this package is given an argument it does not know, a score is watched that the validation does
             not have, or the config holds a password.
     """
-    config = template_for(path) if path.startswith(PACKAGE) else read_config(path)
+    config = _template_for(path) if path.startswith(MMSEG) else read_config(path)
     check_entries(config)
-    fill_in(config)
+    _fill_in(config)
     place_task_balancing(config)
     _apply_options(config, options or {})
     check_entries(config)
@@ -108,6 +114,50 @@ def read_config(path: str) -> Config:
         raise ConfigError(f'Config {path} cannot be read{place}: {type(error).__name__}: {shorten(error, 300)}') from error
     plain = ConfigDict({str(key): _plain(value, str(key), path) for key, value in entries.items()})
     return Config(plain, cfg_text=config.text, filename=path, env_variables=config.env_variables)
+
+
+def _read_mmseg_config(name: str) -> Config:
+    """Read the config ``mmseg::<folder>/<file>.py`` of the installed package.
+
+    mmengine's own look-up knows the package by the name of the original and would install that.
+    """
+    folder = Path(mmseg.__file__).parent / '.mim/configs'
+    path = folder / name.removeprefix(MMSEG)
+    if not path.is_file():
+        raise ConfigError(f'There is no config {name} in the installed mmseg. {folder} holds them.')
+    return Config.fromfile(path)
+
+
+def _template_for(name: str) -> Config:
+    """Return this project's data, metric and runtime for a config of mmseg, which is still to be filled in."""
+    template = Config.fromfile(MMSEG_TEMPLATE)
+    template.model.segmentor = name
+    # The run is named after it.
+    return Config(template._cfg_dict, filename=_read_mmseg_config(name).filename)
+
+
+def _fill_in(config: Config) -> None:
+    """Replace the name of a config of mmseg at ``model.segmentor`` by its model, and take over its schedule, in place.
+
+    Optimizer, learning rates and length of the training, and with the length the intervals of validation and checkpoints, are
+    mmseg's where the config has none; so are the mean and standard deviation of the images.
+    """
+    name = (config.get('model') or {}).get('segmentor')
+    if not isinstance(name, str):
+        return
+    source = _read_mmseg_config(name)
+    config.model.segmentor = source.model
+    preprocessor = source.model.get('data_preprocessor') or {}
+    for key in ('mean', 'std'):
+        if preprocessor.get(key):
+            values = list(preprocessor[key])
+            config.model.data_preprocessor[key] = values if preprocessor.get('bgr_to_rgb', True) else values[::-1]
+    for key in MMSEG_SCHEDULE:
+        if key not in config and key in source:
+            config[key] = ConfigDict({key: source[key]})[key]
+    if 'max_iters' in config.train_cfg:
+        interval = config.train_cfg.get('val_interval', config.train_cfg.max_iters)
+        config.default_hooks.checkpoint.setdefault('interval', interval)
 
 
 def check_entries(config: Config) -> None:

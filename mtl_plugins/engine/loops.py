@@ -13,7 +13,7 @@ from torch import nn
 from mtl_plugins.datasets.loading.samplers import refuse_endless
 from mtl_plugins.engine.prediction_tap import ValidationLosses, compares_predictions
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError, check_choice
 from mtl_plugins.evaluation.scores import SUMMARIES, reaches, rule_of
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
@@ -118,8 +118,7 @@ class _InferenceCopy:
 
     def __init__(self, *, dtype: str = 'float32', **kwargs) -> None:
         super().__init__(**kwargs)
-        if dtype not in ('float32', 'bfloat16', 'float16'):
-            raise ArgumentError(f"`dtype` should be 'float32', 'bfloat16' or 'float16'. Found {dtype!r}.")
+        check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16'))
         refuse_endless(self.dataloader, type(self).__name__, '`EpochSampler(shuffle=False)`')
         self.dtype = getattr(torch, dtype)
         self._copy: torch.nn.Module | None = None

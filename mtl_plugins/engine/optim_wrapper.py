@@ -10,10 +10,8 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import nn
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.errors import check_choice
 from mtl_plugins.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
-
-NON_FINITE = ('stop', 'skip')
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -32,8 +30,7 @@ class OptimWrapper(_OptimWrapper):
     """
 
     def __init__(self, *args, non_finite: str = 'stop', **kwargs) -> None:
-        if non_finite not in NON_FINITE:
-            raise ArgumentError(f'`non_finite` should be one of {NON_FINITE}. Found {non_finite!r}.')
+        check_choice('non_finite', non_finite, ('stop', 'skip'))
         super().__init__(*args, **kwargs)
         self.non_finite = non_finite
         self.last_norm: torch.Tensor | None = None

@@ -1,8 +1,6 @@
-"""Pictures and histograms in the log back ends while a model trains: the hooks, and the pictures that one draws."""
+"""Pictures in the log back ends while a model trains: the hook, and what it draws."""
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,9 +8,7 @@ import torch
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmseg.structures import SegDataSample
-from torch import Tensor, nn
 
-from mtl_plugins.engine.prediction_tap import Predictions, Targets, compares_predictions, tap_predictions
 from mtl_plugins.engine.state import is_training, unwrap
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
@@ -33,8 +29,6 @@ from mtl_plugins.visualization.prediction_grid import (
 )
 from mtl_plugins.visualization.visualizer import Histogram, Visualizer
 
-MAX_VALUES = 2**16
-_LAYERS = (nn.Conv2d, nn.Linear)
 # Names in the log back ends, each with an image ``(H, W, 3)`` uint8 or a histogram.
 Drawn = Iterator[tuple[str, np.ndarray | Histogram]]
 
@@ -326,100 +320,3 @@ def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]
             if field in sample:
                 row[part][name] = to_values(sample.get(field).data)
     return row
-
-
-def spread_values(tensor: Tensor, limit: int = MAX_VALUES) -> Tensor:
-    """Return at most ``limit`` values of a tensor, evenly spread, as a new vector on its device."""
-    tensor = tensor.detach()
-    if tensor.ndim == 4 and tensor.is_contiguous(memory_format=torch.channels_last):
-        tensor = tensor.permute(0, 2, 3, 1)
-    values = tensor.reshape(-1)
-    step = max(-(-len(values) // limit), 1)
-    # A step that shares a factor with the number of channels would always see the same ones.
-    while step > 1 and math.gcd(step, len(values)) > 1:
-        step += 1
-    return values[::step].clone()
-
-
-@HOOKS.register_module()
-class HistogramHook(Hook):
-    """Histograms of weights, gradients and activations of layers, and of what tasks predict, in all back ends that take them.
-
-    * ``weights/<layer>.<parameter>``, ``gradients/<layer>.<parameter>`` (as the optimizer gets them: of all accumulated
-      iterations, after clipping) and ``activations/<layer>``, the layer's output.
-    * ``<task>/<quantity>`` for each quantity of :meth:`DenseTask.distributions`, over the pixels of the batch with a label.
-
-    Of each at most 65,536 evenly spread values of one batch of the main process count. Outside the iterations that draw, nothing
-    is computed, kept or waited for. A run with this hook takes exactly the steps that it takes without.
-
-    Layers are the first and the last convolution or linear layer of each part of the model.
-
-    Args:
-        interval: Draw at every so many iterations; 0 never.
-    """
-
-    priority = 'LOW'
-
-    def __init__(self, *, interval: int = 500) -> None:
-        self.interval = interval
-        self._layers: dict[str, nn.Module] = {}
-        self._handles: list = []
-        self._values: dict[str, Tensor] = {}
-
-    def before_train(self, runner) -> None:
-        for part, root in unwrap(runner.model).named_children():
-            inner = [(f'{part}.{name}', each) for name, each in root.named_modules() if name and isinstance(each, _LAYERS)]
-            self._layers |= dict(inner[:1] + inner[-1:])
-
-    @master_only
-    def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        if not self.every_n_train_iters(runner, self.interval):
-            return
-        for name, layer in self._layers.items():
-            self._handles.append(layer.register_forward_hook(partial(self._keep_activations, name)))
-        if compares_predictions(runner.model):
-            self._handles += tap_predictions(runner.model, partial(self._keep_quantities, unwrap(runner.model)))
-        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
-        if optimizer is not None:
-            self._handles.append(optimizer.register_step_pre_hook(self._keep_gradients))
-
-    def _keep_activations(self, name: str, layer: nn.Module, arguments: tuple, output: object) -> None:
-        if isinstance(output, Tensor):
-            self._values[f'activations/{name}'] = spread_values(output)
-
-    def _keep_gradients(self, *_) -> None:
-        for name, parameter in self._parameters():
-            if parameter.grad is not None:
-                self._values[f'gradients/{name}'] = spread_values(parameter.grad)
-
-    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
-        return [
-            (f'{layer}.{name}', parameter)
-            for layer, module in self._layers.items()
-            for name, parameter in module.named_parameters(recurse=False)
-        ]
-
-    @torch.no_grad()
-    def _keep_quantities(self, model: nn.Module, predictions: Predictions, targets: Targets) -> None:
-        for name, task in model.tasks.items():
-            target = targets.get(model.labels[name])
-            if name not in predictions or target is None:
-                continue
-            valid = task.valid_mask(target)
-            for quantity, values in task.distributions(predictions[name][-1], target).items():
-                # What is not finite does not count.
-                self._values[f'{name}/{quantity}'] = spread_values(values.masked_fill(~valid, math.nan))
-
-    @master_only
-    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
-        if not self._handles:
-            return
-        for handle in self._handles:
-            handle.remove()
-        self._handles.clear()
-        values = {f'weights/{name}': spread_values(parameter) for name, parameter in self._parameters()} | self._values
-        self._values = {}
-        if isinstance(runner.visualizer, Visualizer):
-            histograms = {name: Histogram.of(tensor.float().cpu().numpy()) for name, tensor in values.items()}
-            known = {name: histogram for name, histogram in histograms.items() if histogram is not None}
-            runner.visualizer.add_histograms(known, step=runner.iter + 1)

@@ -13,7 +13,7 @@ import torch
 
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
-from mtl_plugins.engine.pictures import spread_values
+from mtl_plugins.engine.prediction_tap import spread_values
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
@@ -79,13 +79,8 @@ def run(data_root, tmp_path_factory):
     return folder / 'run'
 
 
-def read_scalars(work_dir: Path) -> list[dict]:
-    (path,) = work_dir.glob('*/vis_data/scalars.json')
-    return [json.loads(line) for line in path.read_text().splitlines()]
-
-
-def read_histograms(work_dir: Path) -> list[dict]:
-    (path,) = work_dir.glob('*/vis_data/histograms.jsonl')
+def read_scalars(work_dir: Path, name: str = 'scalars.json') -> list[dict]:
+    (path,) = work_dir.glob(f'*/vis_data/{name}')
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
@@ -133,7 +128,7 @@ def test_the_local_files_hold_scalars_pictures_and_histograms(run):
             (path,) = run.glob(f'*/vis_data/vis_image/{name}_{step}.png')
             assert cv2.imread(str(path)).std() > 5
 
-    histograms = {(row['name'], row['step']): row for row in read_histograms(run)}
+    histograms = {(row['name'], row['step']): row for row in read_scalars(run, 'histograms.jsonl')}
     layers = {name.removeprefix('activations/') for name, _ in histograms if name.startswith('activations/')}
     assert len(layers) == 4 and 'backbone.stages.0.0' in layers
     for layer in layers:
@@ -154,7 +149,7 @@ def test_tensorboard_reads_the_same(run):
     found = [(event.step, event.value) for event in events.Scalars('val/semseg/loss_ce')]
     expected = [(row['step'], row['val/semseg/loss_ce']) for row in read_scalars(run) if 'val/loss' in row]
     assert [(step, pytest.approx(value, rel=1e-6)) for step, value in found] == expected
-    assert set(events.Tags()['histograms']) == {row['name'] for row in read_histograms(run)}
+    assert set(events.Tags()['histograms']) == {row['name'] for row in read_scalars(run, 'histograms.jsonl')}
     assert set(PICTURES) <= set(events.Tags()['images'])
 
 

@@ -13,8 +13,7 @@ from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, TrainingInterrupted
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
-from tests.engine.test_resume import _EMA, _HOMOGRAPHY, _compare, _steps
-from tests.tiny import ITER_CONFIG, tiny_config
+from tests.engine.test_resume import _compare, _epochs, _iterations, _steps
 
 
 def _train(config, signal_in: int | None = None, number: int = signal.SIGUSR1) -> list:
@@ -27,29 +26,20 @@ def _train(config, signal_in: int | None = None, number: int = signal.SIGUSR1) -
     return _steps(config, act=act, ends_with=None if signal_in is None else TrainingInterrupted)
 
 
-def _epochs(data_root, work_dir, **overrides):
-    config = tiny_config(
-        data_root, work_dir, train_cfg__max_epochs=2, param_scheduler__0__end=2, train_dataloader__num_workers=2, **overrides
-    )
-    config.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
-    config.custom_hooks = _EMA
-    return config
-
-
 def test_epochs_go_on_in_mid_epoch(data_root, tmp_path):
     # Eight images in batches of two: four steps an epoch. The first signal falls into the second step of the first epoch, the
     # second into the last of it: the validation that follows is finished.
     before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)
-    straight = _train(_epochs(data_root, tmp_path / 'straight'))
+    straight = _train(_epochs(data_root, tmp_path / 'straight', 2))
     folder = tmp_path / 'resumed'
-    first = _train(_epochs(data_root, folder), signal_in=1)
+    first = _train(_epochs(data_root, folder, 2), signal_in=1)
     assert [path.name for path in folder.glob('*.pth')] == ['interrupted.pth']
     folder = folder.rename(tmp_path / 'moved')
     with pytest.raises(CheckpointError, match=r'after 2 of 4 batches of an epoch, and this run has 2 batches an epoch'):
-        RUNNERS.build(_epochs(data_root, folder, resume=True, train_dataloader__batch_size=4)).train()
-    second = _train(_epochs(data_root, folder, resume=True), signal_in=3, number=signal.SIGTERM)
+        RUNNERS.build(_epochs(data_root, folder, 2, resume=True, train_dataloader__batch_size=4)).train()
+    second = _train(_epochs(data_root, folder, 2, resume=True), signal_in=3, number=signal.SIGTERM)
     assert find_latest_checkpoint(folder) == str(folder / 'interrupted.pth')
-    third = _train(_epochs(data_root, folder, resume=True))
+    third = _train(_epochs(data_root, folder, 2, resume=True))
 
     assert [len(part) for part in (first, second, third)] == [2, 2, 4]
     assert first + second + third == straight
@@ -62,17 +52,8 @@ def test_epochs_go_on_in_mid_epoch(data_root, tmp_path):
 
 def test_iterations_stop_between_optimizer_steps_and_after_a_validation_that_is_due(data_root, tmp_path):
     def config(work_dir, **overrides):
-        return tiny_config(
-            data_root,
-            work_dir,
-            ITER_CONFIG,
-            train_cfg__max_iters=6,
-            train_cfg__val_interval=2,
-            param_scheduler__0__end=6,
-            default_hooks__checkpoint__interval=4,
-            optim_wrapper__accumulative_counts=2,
-            **overrides,
-        )
+        options = dict(default_hooks__checkpoint__interval=4, optim_wrapper__accumulative_counts=2, **overrides)
+        return _iterations(data_root, work_dir, 6, 2, **options)
 
     straight = _train(config(tmp_path / 'straight'))
     first = _train(config(tmp_path / 'resumed'), signal_in=0)

@@ -93,7 +93,27 @@ def _watch(config) -> None:
 
 
 _HOMOGRAPHY = dict(type='RandomHomography', crop_size=32, scale=(0.8, 1.5), max_tilt_deg=10.0, max_wiggle=0.1, flip_prob=0.5)
-_EMA = [dict(type='EMAHook', momentum=0.1)]
+
+
+def _epochs(data_root, work_dir: Path, epochs: int, **overrides):
+    """Four steps an epoch, of two images that two workers draw, and averaged weights."""
+    config = tiny_config(
+        data_root,
+        work_dir,
+        train_cfg__max_epochs=epochs,
+        param_scheduler__0__end=epochs,
+        train_dataloader__num_workers=2,
+        **overrides,
+    )
+    config.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
+    config.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+    return config
+
+
+def _iterations(data_root, work_dir: Path, iterations: int, interval: int, **overrides):
+    """Iterations with a validation after each so many."""
+    length = dict(train_cfg__max_iters=iterations, train_cfg__val_interval=interval, param_scheduler__0__end=iterations)
+    return tiny_config(data_root, work_dir, ITER_CONFIG, **length, **overrides)
 
 
 @pytest.mark.parametrize('worker_type', ['thread', 'process'])
@@ -102,17 +122,7 @@ def test_epochs_straight_or_resumed_after_a_kill_are_bit_identical(data_root, tm
     watched = worker_type == 'thread'
 
     def config(work_dir, watched=watched, **overrides):
-        cfg = tiny_config(
-            data_root,
-            work_dir,
-            train_cfg__max_epochs=4,
-            param_scheduler__0__end=4,
-            train_dataloader__worker_type=worker_type,
-            train_dataloader__num_workers=2,
-            **overrides,
-        )
-        cfg.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
-        cfg.custom_hooks = _EMA
+        cfg = _epochs(data_root, work_dir, 4, train_dataloader__worker_type=worker_type, **overrides)
         if watched:
             _watch(cfg)
         return cfg
@@ -139,17 +149,8 @@ def test_epochs_straight_or_resumed_after_a_kill_are_bit_identical(data_root, tm
 
 def test_iterations_resume_in_mid_epoch_without_replaying_the_loader(data_root, tmp_path, monkeypatch):
     def config(work_dir, **overrides):
-        cfg = tiny_config(
-            data_root,
-            work_dir,
-            ITER_CONFIG,
-            train_cfg__max_iters=10,
-            train_cfg__val_interval=3,
-            param_scheduler__0__end=10,
-            default_hooks__checkpoint__interval=3,
-            train_dataloader__num_workers=2,
-            **overrides,
-        )
+        options = dict(default_hooks__checkpoint__interval=3, train_dataloader__num_workers=2, **overrides)
+        cfg = _iterations(data_root, work_dir, 10, 3, **options)
         cfg.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
         return cfg
 
@@ -266,8 +267,7 @@ def test_a_run_in_batches_counts_on_where_its_schedule_counts_epochs(data_root, 
 
 def test_iterations_are_trained_for_longer(data_root, tmp_path):
     def config(iterations, **overrides):
-        length = dict(train_cfg__max_iters=iterations, train_cfg__val_interval=2, param_scheduler__0__end=iterations)
-        return tiny_config(data_root, tmp_path, ITER_CONFIG, optim_wrapper__optimizer__lr=0.01, **length, **overrides)
+        return _iterations(data_root, tmp_path, iterations, 2, optim_wrapper__optimizer__lr=0.01, **overrides)
 
     _rates(config(4))
     with pytest.raises(CheckpointError, match='`end` of PolyLR was 4 and is 6'):
@@ -305,7 +305,9 @@ def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(
     # The first run's best stays the best of three epochs if the third trains with a rate of nothing.
     config.optim_wrapper.optimizer.lr = 1e-12
     (best,) = two_epochs.glob('best_*.pth')
+    before = {path: path.stat().st_mtime_ns for path in two_epochs.iterdir()}
     RUNNERS.build(config).train()
     rows = list(csv.reader(open(tmp_path / 'metrics.csv')))
     assert rows[:3] == list(csv.reader(open(two_epochs / 'metrics.csv'))) and len(rows) == 4
     assert (tmp_path / best.name).read_bytes() == best.read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in two_epochs.iterdir()} == before

@@ -1,4 +1,4 @@
-"""Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends."""
+"""Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends, the best checkpoint."""
 
 import time
 from types import SimpleNamespace
@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.engine.hooks import runtime_info_hook
+from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook, runtime_info_hook
 from mtl_plugins.errors import ConfigError, NonFiniteGradientError, NonFiniteLossError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
-from mtl_plugins.registry import OPTIM_WRAPPERS, RUNNERS
+from mtl_plugins.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.engine.test_monitoring import read_scalars
 from tests.tiny import ITER_CONFIG, tiny_config
+
+MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'
 
 
 def test_runners_of_one_second_share_nothing(data_root, tmp_path, monkeypatch):
@@ -239,12 +241,6 @@ def test_a_validation_without_training_saves_nothing(data_root, tmp_path):
     assert not list(tmp_path.glob('*.pth')) and not (tmp_path / 'metrics.csv').exists()
 
 
-def test_an_unknown_worker_type_is_refused(data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path, train_dataloader__worker_type='fiber')
-    with pytest.raises(ConfigError, match=r"`worker_type` should be one of .* Found 'fiber'"):
-        RUNNERS.build(config).train()
-
-
 def test_validating_within_epochs_changes_nothing_in_the_training(data_root, tmp_path):
     weights, length = [], dict(train_cfg__max_epochs=2, param_scheduler__0__end=2)
     for name, changes in dict(
@@ -258,3 +254,47 @@ def test_validating_within_epochs_changes_nothing_in_the_training(data_root, tmp
     assert iterations == list(range(3, runner.iter + 1, 3)) and len(iterations) > 1
     times = [entry['train_seconds'] for entry in read_record_file(tmp_path / 'within')['validations']]
     assert len(times) == len(iterations) and times == sorted(times) and times[0] > 0
+
+
+def test_the_best_of_scores_of_zero_is_that_of_the_largest_sum():
+    """The first validation used to be kept for good."""
+    hook = AtomicCheckpointHook(interval=1, save_best=MULTITASK, rule='greater')
+    hook.out_dir = '.'
+    runner = SimpleNamespace(message_hub=SimpleNamespace(runtime_info={}), epoch=0)
+    runner.message_hub.update_info = runner.message_hub.runtime_info.__setitem__
+    kept = []
+    for multitask, unclipped in ((0.0, -60.0), (0.0, -20.0), (0.0, -30.0), (3.0, -5.0)):
+        runner.epoch += 1
+        kept += hook._note_best(runner, {MULTITASK: multitask, UNCLIPPED: unclipped, 'metrics_summary/depth': 1.0})
+    assert [(key, score) for key, score, _ in kept] == [(MULTITASK, score) for score in (-60.0, -20.0, 3.0)]
+    assert [name.rpartition('_')[2] for _, _, name in kept] == ['1.pth', '2.pth', '4.pth']
+
+
+def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
+    # mmengine's hook begins anew: a run that is killed often enough never stopped.
+    unclipped = (-60.0, -30.0, -40.0, -35.0, -50.0)
+    rows = [{'epoch': n, 'iter': 10 * n, MULTITASK: 0.0, UNCLIPPED: score} for n, score in enumerate(unclipped, 1)]
+
+    def stops_after(iteration: int) -> int:
+        """The validation that stops a run that is resumed at an iteration."""
+        loop = SimpleNamespace(stop_training=False)
+        runner = SimpleNamespace(train_loop=loop, logger=SimpleNamespace(info=str), iter=iteration)
+        runner.earlier_validations = [{key: str(value) for key, value in row.items()} for row in rows if row['iter'] <= iteration]
+        hook = EarlyStoppingHook(monitor=MULTITASK, patience=3)
+        hook.before_run(runner)
+        hook.before_train(runner)
+        for row in rows:
+            if row['iter'] > iteration:
+                hook.after_val_epoch(runner, row)
+                if loop.stop_training:
+                    return row['epoch']
+
+    assert HOOKS.get('EarlyStoppingHook') is EarlyStoppingHook
+    # The second is the best; the third, fourth and fifth are not, wherever the run was killed.
+    assert [stops_after(iteration) for iteration in (0, 15, 20, 30, 40)] == [5] * 5
+
+
+@pytest.mark.parametrize(('monitor', 'rule'), [('metrics_task_semseg/road', None), (MULTITASK, 'more')])
+def test_a_rule_that_nothing_tells_is_asked_for(monitor, rule):
+    with pytest.raises(ConfigError, match=f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}"):
+        EarlyStoppingHook(monitor=monitor, rule=rule)

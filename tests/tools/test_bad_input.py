@@ -101,6 +101,7 @@ def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, trai
         ('train_dataloader.batch_size=abc', ['`batch_size`', "'abc'"]),
         ('train_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
         ('val_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
+        ('train_dataloader.worker_type=fiber', ['`worker_type` should be one of', "'fiber'"]),
         ('train_dataloader.num_workers=-2', ['`num_workers`', '-2']),
         ('train_dataloader.batch_size=9', ['`batch_size` should be at most 8', 'Found 9']),
         ('train_cfg.max_epochs=0', ['`train_cfg.max_epochs`', 'Found 0']),
@@ -117,17 +118,17 @@ def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, o
 
 
 def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_root, tmp_path):
-    RUNNERS.build(
-        tiny_config(data_root, tmp_path / 'trained', train_cfg__max_epochs=1, model__decode_head__head__num_convs=1)
-    ).train()
+    head = dict(model__decode_head__head__num_convs=1, model__decode_head__head__channels=24)
+    RUNNERS.build(tiny_config(data_root, tmp_path / 'trained', train_cfg__max_epochs=1, **head)).train()
     other = find_latest_checkpoint(tmp_path / 'trained')
-    for checkpoint, words in ((tmp_path / 'no.pth', 'does not exist'), (other, 'another architecture')):
+    misfit = ('another architecture', 'missing (first: ', 'of another shape (first: ')
+    for checkpoint, words in ((tmp_path / 'no.pth', ['does not exist']), (other, misfit)):
         for arguments in (
             ('test', tiny_config_file, checkpoint, '--work-dir', tmp_path / 'run'),
             ('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--resume', checkpoint),
         ):
             result = run_cli(*arguments, '--data-root', data_root)
-            result.check_refused(words)
+            result.check_refused(*words)
 
 
 @pytest.mark.parametrize(
