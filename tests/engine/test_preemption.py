@@ -3,12 +3,9 @@
 import os
 import signal
 import threading
-from types import SimpleNamespace
 
 import pytest
-import torch
 
-from mtl_plugins.engine.hooks import checkpoint_hook
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, TrainingInterrupted
 from mtl_plugins.registry import RUNNERS
@@ -62,40 +59,6 @@ def test_iterations_stop_between_optimizer_steps_and_after_a_validation_that_is_
     _compare(tmp_path / 'straight', tmp_path / 'resumed')
 
 
-class _Ranks:
-    """Two processes in one: `all_reduce` with MAX over flags that are started in turn and read when both are there."""
-
-    def __init__(self):
-        self.flags = []
-
-    def all_reduce(self, flag, op, group, async_op):
-        assert async_op and op == torch.distributed.ReduceOp.MAX and flag.device.type == 'cpu'
-        self.flags.append(flag)
-        return self
-
-    def wait(self):
-        most = max(flag.item() for flag in self.flags)
-        for flag in self.flags:
-            flag.fill_(most)
-
-
-def test_processes_agree_on_the_iteration_whichever_got_the_signal(monkeypatch):
-    ranks = [PreemptionHook(interval=4), PreemptionHook(interval=4)]
-    for hook in ranks:
-        hook._group = 'both'
-    stops = [None, None]
-    for iteration in range(20):
-        if iteration % 4 == 0:
-            monkeypatch.setattr(torch.distributed, 'all_reduce', _Ranks().all_reduce)
-        for rank, hook in enumerate(ranks):
-            if stops[rank] is None and hook._is_agreed(iteration):
-                stops[rank] = iteration
-        if iteration == 5:
-            ranks[1]._receive('SIGUSR1', os.getpid())
-    # Asked after the check at 4, started at 8, read at 12: less than two intervals later, on both.
-    assert stops == [12, 12]
-
-
 def test_under_torchrun_sigterm_is_the_launchers(monkeypatch):
     assert PreemptionHook().signals == ('SIGUSR1', 'SIGTERM')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'any')
@@ -120,22 +83,3 @@ def test_a_forked_worker_dies_of_the_signal_that_the_training_catches():
     thread.start()
     thread.join()
     assert signal.getsignal(signal.SIGTERM) is previous
-
-
-def test_each_process_gets_its_own_buffers_back(monkeypatch):
-    # Only the main process's running statistics were in a checkpoint from within an epoch.
-    model = torch.nn.Sequential(torch.nn.Conv2d(3, 2, 1), torch.nn.BatchNorm2d(2))
-    monkeypatch.setattr(checkpoint_hook, 'is_distributed', lambda: True)
-    monkeypatch.setattr(checkpoint_hook, 'all_gather_object', lambda own: [own, own])
-    assert checkpoint_hook.gather_buffers(model) is None
-    monkeypatch.setattr(checkpoint_hook, 'all_gather_object', lambda own: [own, {name: value + 1 for name, value in own.items()}])
-    hook, saved = checkpoint_hook.AtomicCheckpointHook(), dict(state_dict=model.state_dict())
-    hook._rank_states = dict(rank_buffers=checkpoint_hook.gather_buffers(model))
-    hook.before_save_checkpoint(None, saved)
-
-    monkeypatch.setattr(checkpoint_hook, 'get_world_size', lambda: 2)
-    monkeypatch.setattr(checkpoint_hook, 'get_rank', lambda: 1)
-    before = {name: value.clone() for name, value in saved['state_dict'].items()}
-    hook.after_load_checkpoint(SimpleNamespace(_resume=True), saved)
-    for name, value in saved['state_dict'].items():
-        assert torch.equal(value, before[name] + ((name.startswith('1.') and 'running' in name) or 'num_batches' in name)), name

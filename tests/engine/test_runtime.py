@@ -128,24 +128,16 @@ def test_any_default_hook_can_be_left_out(data_root, tmp_path):
         assert runner.iter == 4
 
 
-def test_clipping_bounds_the_norm_and_logs_it(data_root, tmp_path):
+def test_the_log_shows_the_mean_loss_since_the_last_line_and_norms_before_they_are_clipped(data_root, tmp_path):
     config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
     config.optim_wrapper.clip_grad = dict(max_norm=1e-3)
-    runner, norms = RUNNERS.build(config), []
+    runner, norms, losses = RUNNERS.build(config), [], []
     runner.optim_wrapper = runner.build_optim_wrapper(runner.optim_wrapper)
     optimizer = runner.optim_wrapper.optimizer
     optimizer.register_step_pre_hook(
         lambda *_: norms.append(sum((p.grad**2).sum() for group in optimizer.param_groups for p in group['params']) ** 0.5)
     )
-    runner.train()
-    assert [float(norm) for norm in norms] == pytest.approx([1e-3] * 4, rel=1e-3)
-    assert all(row['grad_norm'] > 2e-3 for row in read_scalars(tmp_path) if 'loss' in row)
-
-
-def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=1, default_hooks__logger__interval=2)
-    runner = RUNNERS.build(config)
-    train_step, losses = runner.model.train_step, []
+    train_step = runner.model.train_step
 
     def recording(data, optim_wrapper):
         outputs = train_step(data, optim_wrapper)
@@ -154,8 +146,9 @@ def test_the_log_shows_the_mean_loss_since_the_last_line(data_root, tmp_path):
 
     runner.model.train_step = recording
     runner.train()
+    assert [float(norm) for norm in norms] == pytest.approx([1e-3] * 4, rel=1e-3)
     logged = [row for row in read_scalars(tmp_path) if 'loss' in row]
-    assert [row['step'] for row in logged] == [2, 4]
+    assert [row['step'] for row in logged] == [2, 4] and all(row['grad_norm'] > 2e-3 for row in logged)
     np.testing.assert_allclose([row['loss'] for row in logged], np.reshape(losses, (2, 2)).mean(1), rtol=1e-6)
     # Polynomial decay over 32 epochs of 4 iterations; the line follows the first of them.
     assert logged[0]['lr'] == pytest.approx(1e-4 * (1 - 1 / (32 * 4 - 1)) ** 0.9)
