@@ -269,7 +269,7 @@ def score_rules(config: Config) -> tuple[dict[str, str | None], bool]:
         cls = any_class(hook['type'])
         own = getattr(cls, '__module__', '').partition('.')[0] in (SCOPE, 'mmengine', 'mmseg')
         is_complete &= own and not getattr(cls, 'adds_scores', False)
-    if config.get('val_cfg') and (config.val_cfg.get('type') or '') == 'InferenceValLoop' and config.val_cfg.get('losses', True):
+    if (config.get('val_cfg') or {}).get('type') == 'InferenceValLoop':
         rules['val/loss'] = 'less'
     return rules, is_complete
 

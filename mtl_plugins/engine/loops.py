@@ -157,17 +157,13 @@ class InferenceValLoop(_InferenceCopy, ValLoop):
 
     Args:
         dtype: Precision of the weights; ``'float32'`` gives the model's own predictions to rounding.
-        losses: False leaves the losses out.
     """
 
-    def __init__(self, *, losses: bool = True, **kwargs) -> None:
-        super().__init__(**kwargs)
-        self.losses = losses
-        self._losses: ValidationLosses | None = None
+    _losses: ValidationLosses | None = None
 
     def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
         copy = super().make_copy(model)
-        if self.losses and compares_predictions(copy):
+        if compares_predictions(copy):
             self._losses = ValidationLosses(copy)
         return copy
 
