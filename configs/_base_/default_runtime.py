@@ -1,7 +1,8 @@
 default_scope = 'mtl_plugins'
 runner_type = 'MultiTaskRunner'
 
-# The name of a run is T<team>_<month day-time>_<name>_<5 hex>; name defaults to the config's.
+# The name of a run is <prefix><team>_<month day-time>_<name>_<5 hex>; name defaults to the config's.
+team_prefix = 'T'
 team = 0
 name = None
 # After training: predict the test split with the best checkpoint and pack the archive.

@@ -22,6 +22,7 @@ from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.records.training_log import log_files
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import SubmissionWriter, build_archive, find_image_sizes
 from mtl_plugins.utils.files import make_folder, save_text, temporary_beside
@@ -62,7 +63,7 @@ def test(
         metrics = runner.test()
     else:
         included = checkpoint if include_checkpoint else None
-        metrics = predict_split(runner, archive, included, Path(checkpoint).parent / METRICS_FILE)
+        metrics = predict_split(runner, archive, included, Path(checkpoint).parent)
     if metrics and is_main_process():
         print_metrics(metrics)
         if json_path is not None:
@@ -84,9 +85,7 @@ class WritePredictions(Hook):
             self.writer.add(Path(sample.img_path).stem, predictions)
 
 
-def predict_split(
-    runner: MultiTaskRunner, archive: str | Path, checkpoint: str | Path | None, metrics_csv: str | Path
-) -> dict[str, float]:
+def predict_split(runner: MultiTaskRunner, archive: str | Path, checkpoint: str | Path | None, run: Path) -> dict[str, float]:
     """Run the test loop with the runner's weights, writing predictions as they come, and pack them.
 
     Args:
@@ -94,7 +93,7 @@ def predict_split(
             :class:`SubmissionWriter`.
         archive: The zip file to write.
         checkpoint: A checkpoint to include, or None.
-        metrics_csv: The metrics of the run; nothing if the file does not exist.
+        run: The work dir of the training, whose metrics and logs are packed where it has some.
 
     Returns:
         The scores of the test evaluator.
@@ -130,8 +129,9 @@ def predict_split(
                 image_sizes=find_image_sizes(paths),
                 command=' '.join(['python', *sys.argv]),
                 config_text=runner.cfg.pretty_text,
-                metrics=read_metrics(metrics_csv),
+                metrics=read_metrics(run / METRICS_FILE),
                 checkpoint=checkpoint,
+                logs=log_files(run),
             )
             runner.logger.info(f'Packed the predictions of {len(paths)} images into {archive}')
         barrier()

@@ -12,7 +12,6 @@ from mtl_plugins.config.options import claim_work_dir, complete, is_first_proces
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import UserError
-from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.recording import recorded_session, update_session
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name, name_of_file
@@ -57,7 +56,7 @@ def _train(config: Config) -> TrainingResult:
         _ = runner.test_loop
     name = config.get('name') or name_of_file(config.filename or 'run')
     # Every process takes the main one's name; a resumed run gets its own back with the checkpoint.
-    names = [make_run_name(team=config.get('team') or 0, name=str(name))]
+    names = [make_run_name(team=config.get('team') or 0, name=str(name), prefix=config.get('team_prefix', 'T'))]
     broadcast_object_list(names)
     runner.message_hub.update_info('run_name', names[0])
     runner.train()
@@ -72,7 +71,7 @@ def _train(config: Config) -> TrainingResult:
         runner.start_from(checkpoint)
         archive = Path(runner.work_dir) / f'{infos["run_name"]}.zip'
         included = checkpoint if submission.get('include_checkpoint') else None
-        predict_split(runner, archive, included, Path(runner.work_dir) / METRICS_FILE)
+        predict_split(runner, archive, included, Path(runner.work_dir))
     if is_main_process():
         if archive:
             with contextlib.suppress(UserError):

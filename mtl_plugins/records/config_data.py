@@ -1,21 +1,24 @@
 """Configs as plain data: what a record holds, the hash of what matters, and the keys in which configs differ."""
 
 import ast
+import contextlib
 import hashlib
 import json
 import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import ArgumentError, ConfigError
+from mtl_plugins.utils.data_files import read_bytes
 
 # A parser needs a hundred times the memory of the text.
 MOST_TEXT = 2**20
 # What says where and under which name a run took place, how it was started and shown, and not what was computed.
 IRRELEVANT = frozenset(
-    'work_dir name team resume reschedule launcher submission visualizer log_level log_processor env_cfg'.split()
+    'work_dir name team team_prefix resume reschedule launcher submission visualizer log_level log_processor env_cfg'.split()
 )
 # The order of channels too: it was always that of the tasks, which older records do not state.
 IRRELEVANT_ANYWHERE = frozenset(
@@ -23,6 +26,9 @@ IRRELEVANT_ANYWHERE = frozenset(
 )
 _SECRET = re.compile(r'(^|_)(api_?key|passw(or)?d|secret|(access|auth|api)_?token)$', re.IGNORECASE)
 KEY_VARIABLE = 'WANDB_API_KEY'
+# In the root of the project, ignored by git.
+KEY_FILE = Path(__file__).resolve().parents[2] / 'wandb.key'
+_SHORTEST_KEY = 32
 
 
 def as_data(node: Any) -> Any:
@@ -65,19 +71,28 @@ def flatten(node: Any, prefix: str = '') -> Iterator[tuple[str, Any]]:
         yield prefix, node
 
 
+def wandb_key() -> str | None:
+    """Return the key of Weights & Biases: of the variable, else the only word of the file ``wandb.key``; None without both."""
+    words = []
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        words = read_bytes(KEY_FILE).decode().split()
+    found = words[0] if len(words) == 1 and len(words[0]) >= _SHORTEST_KEY else None
+    return os.environ.get(KEY_VARIABLE) or found
+
+
 def refuse_secrets(config: Mapping[str, Any]) -> None:
     """Refuse a config with an entry that is named as a key or password, or whose text holds the key of Weights & Biases.
 
     Raises:
         ConfigError: If there is one; the sentence names the entry and not its value.
     """
-    known = os.environ.get(KEY_VARIABLE)
+    known = wandb_key()
     for place, value in flatten(as_data(config)):
         is_named = value and isinstance(value, str) and _SECRET.search(place.rpartition('.')[2])
         if is_named or (known and known in str(value)):
             raise ConfigError(
                 f'`{place}` should not be in a config, which is written into the work dir, the log and the archive: it holds a '
-                f'key. Call `wandb login` once, or set the environment variable {KEY_VARIABLE}.'
+                f'key. Call `wandb login` once, put it into {KEY_FILE.name}, or set the environment variable {KEY_VARIABLE}.'
             )
 
 

@@ -5,7 +5,7 @@ import os
 import re
 import secrets
 import zipfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -22,25 +22,28 @@ from mtl_plugins.records.metrics_file import format_metrics
 from mtl_plugins.utils.files import TEMPORARY_SUFFIX, make_folder, natural_order, replacing
 
 PREDICTIONS = 'predictions'
-_NOT_ALLOWED = re.compile(r'[^A-Za-z0-9._-]+')
+NOT_ALLOWED = re.compile(r'[^A-Za-z0-9._-]+')
 
 
 def name_of_file(path: str | Path) -> str:
     """The stem of a file as the name of a run: what a run name may not hold becomes a hyphen."""
-    return _NOT_ALLOWED.sub('-', Path(path).stem).strip('-') or 'run'
+    return NOT_ALLOWED.sub('-', Path(path).stem).strip('-') or 'run'
 
 
-def make_run_name(team: int, name: str) -> str:
-    """Return ``T<team, two digits>_<MMDD-HHMM>_<name>_<5 random hex digits>``, for example ``T07_0314-1559_joint_a1b2c``.
+def make_run_name(team: int, name: str, prefix: str = 'T') -> str:
+    """Return ``<prefix><team, two digits>_<MMDD-HHMM>_<name>_<5 random hex digits>``, such as ``T07_0314-1559_joint_a1b2c``.
 
     Raises:
-        ArgumentError: If ``team`` is not in 0..99, or ``name`` holds more than letters, digits, dots, underscores and hyphens.
+        ArgumentError: If ``team`` is not in 0..99, ``name`` holds more than letters, digits, dots, underscores and hyphens, or
+            ``prefix`` is not one or more letters.
     """
+    if not isinstance(prefix, str) or not re.fullmatch('[A-Za-z]+', prefix):
+        raise ArgumentError(f"`team_prefix` should consist of letters, such as 'T' or 'G'. Found {prefix!r}.")
     if not isinstance(team, int) or not 0 <= team <= 99:
         raise ArgumentError(f'`team` should be 0..99. Found {team!r}.')
-    if not name or _NOT_ALLOWED.search(name):
+    if not name or NOT_ALLOWED.search(name):
         raise ArgumentError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
-    return f'T{team:02d}_{datetime.now():%m%d-%H%M}_{name}_{secrets.token_hex(3)[:5]}'
+    return f'{prefix}{team:02d}_{datetime.now():%m%d-%H%M}_{name}_{secrets.token_hex(3)[:5]}'
 
 
 def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
@@ -98,7 +101,7 @@ def check_names(place: str, found: set[str], expected: set[str]) -> None:
 
 _SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
 _SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md')
-_SOURCE_SUFFIXES = ('.py', '.sh', '.md', '.toml', '.txt', '.yaml')
+_SOURCE_SUFFIXES = ('.py', '.sh', '.md', '.toml', '.txt', '.yaml', '.html', '.css', '.js', '.ipynb')
 # A fixed time makes equal content an equal archive.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 
@@ -112,11 +115,12 @@ def build_archive(
     config_text: str,
     metrics: Sequence[Mapping[str, Any]],
     checkpoint: str | Path | None = None,
+    logs: Sequence[Path] = (),
 ) -> Path:
     """Check the predictions and pack them with source and metrics into ``archive``, which appears only when complete.
 
     The archive holds ``predictions/<label>/<stem>.png``, ``source.zip`` (package, tools, configs, and ``cmd.txt``: the command
-    and the resolved config), ``metrics.csv`` and, if given, ``checkpoints/<file name>``.
+    and the resolved config), ``metrics.csv`` and, if given, ``logs/<file name>`` and ``checkpoints/<file name>``.
 
     Args:
         archive: The zip file to write; an earlier one is replaced.
@@ -127,6 +131,7 @@ def build_archive(
         config_text: The resolved config.
         metrics: A row per validation, see :mod:`~mtl_plugins.records.metrics_file`.
         checkpoint: A checkpoint to include.
+        logs: Logs of the training, one for each start.
 
     Raises:
         InvalidPredictionError: If the predictions are not complete and valid.
@@ -140,11 +145,14 @@ def build_archive(
     with replacing(archive, SubmissionError) as temporary, open(temporary, 'wb') as file:
         with zipfile.ZipFile(file, 'w', zipfile.ZIP_DEFLATED) as target:
             _write_text(target, METRICS_FILE, format_metrics(metrics))
-            _write_bytes(target, 'source.zip', _source_zip(f'{command}\n\n{config_text}'), zipfile.ZIP_STORED)
+            source = zip_files({'cmd.txt': f'{command}\n\n{config_text}'.encode(), **read_source()})
+            _write_bytes(target, 'source.zip', source, zipfile.ZIP_STORED)
             for task in labels:
                 for stem in image_sizes:
                     name = f'{PREDICTIONS}/{task}/{stem}.png'
                     _write_bytes(target, name, (out_dir / name).read_bytes(), zipfile.ZIP_STORED)
+            for log in logs:
+                _write_bytes(target, f'logs/{log.name}', log.read_bytes(), zipfile.ZIP_DEFLATED)
             if checkpoint is not None:
                 # Weights do not compress, and may be larger than memory allows to read at once.
                 target.write(checkpoint, f'checkpoints/{Path(checkpoint).name}', zipfile.ZIP_STORED)
@@ -153,22 +161,30 @@ def build_archive(
     return archive
 
 
-def _source_zip(command_text: str) -> bytes:
-    root, content = Path(mtl_plugins.__file__).parents[1], io.BytesIO()
-    with zipfile.ZipFile(content, 'w', zipfile.ZIP_DEFLATED) as target:
-        _write_text(target, 'cmd.txt', command_text)
-        for path in _source_files(root):
-            _write_bytes(target, path.relative_to(root).as_posix(), path.read_bytes(), zipfile.ZIP_DEFLATED)
+def read_source(more: Iterable[Path] = ()) -> dict[str, bytes]:
+    """Return the files of the project and ``more`` files and folders of code, by their names in an archive.
+
+    Of a folder only text with the suffix of code is taken, so that neither data nor keys come along. Installed without a
+    checkout, only the package is there.
+    """
+    root = Path(mtl_plugins.__file__).resolve().parents[1]
+    files = {}
+    for place in [*(root / name for name in (*_SOURCE_FILES, *_SOURCE_FOLDERS)), *(path.resolve() for path in more)]:
+        base = root if place.is_relative_to(root) else place.parent
+        for path in sorted(place.rglob('*')) if place.is_dir() else [place]:
+            hidden = any(part.startswith('.') for part in path.relative_to(place).parts)
+            if path.is_file() and not hidden and (path == place or path.suffix in _SOURCE_SUFFIXES):
+                files[path.relative_to(base).as_posix()] = path.read_bytes()
+    return files
+
+
+def zip_files(files: Mapping[str, bytes]) -> bytes:
+    """Return an archive of files by their names."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, 'w') as target:
+        for name, data in files.items():
+            _write_bytes(target, name, data, zipfile.ZIP_DEFLATED)
     return content.getvalue()
-
-
-def _source_files(root: Path) -> Iterator[Path]:
-    """The files of the project; installed without a checkout, only the package is there."""
-    yield from (root / name for name in _SOURCE_FILES if (root / name).is_file())
-    for folder in _SOURCE_FOLDERS:
-        for path in sorted((root / folder).rglob('*')):
-            if path.suffix in _SOURCE_SUFFIXES and path.is_file():
-                yield path
 
 
 def _write_text(target: zipfile.ZipFile, name: str, text: str) -> None:

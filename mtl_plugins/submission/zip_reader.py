@@ -11,9 +11,9 @@ from typing import BinaryIO
 
 from mtl_plugins.errors import SubmissionError
 
-# What the archive may hold beside the predictions; the grader never reads it.
-_EXTRA_NAME = re.compile(r'source\.zip|metrics\.csv|checkpoints/[^/]+')
 _STEM = r'[A-Za-z0-9_-][A-Za-z0-9_.-]{0,127}'
+# What the archive may hold beside the predictions; the grader never reads it.
+_EXTRA_NAME = re.compile(rf'source\.zip|metrics\.csv|logs/{_STEM}\.log|checkpoints/[^/]+')
 
 _END_SIGNATURE, _ZIP64_SIGNATURE = b'PK\x05\x06', b'PK\x06\x07'
 _END_SIZE, _ZIP64_LOCATOR_SIZE, _MAX_COMMENT = 22, 20, 65535
@@ -43,7 +43,7 @@ class SubmissionZip:
         self.names = tuple(names)
         either = '|'.join(map(re.escape, names))
         self._prediction_name = re.compile(rf'predictions/({either})/({_STEM})\.png')
-        self._folder_name = re.compile(rf'predictions/|predictions/({either})/|checkpoints/')
+        self._folder_name = re.compile(rf'predictions/|predictions/({either})/|logs/|checkpoints/')
         try:
             file = open(self.path, 'rb')
         except OSError as error:

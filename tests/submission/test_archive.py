@@ -19,10 +19,13 @@ METRICS = [
 def test_contents(submission, tmp_path):
     checkpoint = tmp_path / 'best.pth'
     checkpoint.write_bytes(b'weights')
-    path = submission.write().pack(metrics=METRICS, checkpoint=checkpoint)
+    log = tmp_path / '20260101_120000.log'
+    log.write_text('loss: 0.5')
+    path = submission.write().pack(metrics=METRICS, checkpoint=checkpoint, logs=[log])
     with zipfile.ZipFile(path) as content:
         expected = {f'predictions/{task}/{stem}.png' for task in ('semseg', 'depth') for stem in submission.image_sizes}
-        assert set(content.namelist()) == expected | {'source.zip', 'metrics.csv', 'checkpoints/best.pth'}
+        assert set(content.namelist()) == expected | {'source.zip', 'metrics.csv', f'logs/{log.name}', 'checkpoints/best.pth'}
+        assert content.read(f'logs/{log.name}') == b'loss: 0.5'
         assert content.read('checkpoints/best.pth') == b'weights'
         for name in expected:
             assert content.read(name) == (submission.out_dir / name).read_bytes()
@@ -94,6 +97,8 @@ def test_missing_checkpoint_and_images(submission, tmp_path):
 def test_run_name():
     assert re.fullmatch(r'T12_\d{4}-\d{4}_my-run_[0-9a-f]{5}', make_run_name(12, 'my-run'))
     assert make_run_name(1, 'x').startswith('T01_') and make_run_name(1, 'x') != make_run_name(1, 'x')
-    for bad in ((100, 'x'), (1, 'a/b'), (1, '')):
+    # That of the report of 2020.
+    assert re.fullmatch(r'G46_\d{4}-\d{4}_adam_lr_1e-4_[0-9a-f]{5}', make_run_name(46, 'adam_lr_1e-4', 'G'))
+    for bad in ((100, 'x'), (1, 'a/b'), (1, ''), (1, 'x', ''), (1, 'x', '../'), (1, 'x', 7)):
         with pytest.raises(ValueError, match='should'):
             make_run_name(*bad)

@@ -37,6 +37,13 @@ def test_graded_scores_are_the_validation_scores(submission, tasks):
     assert grade_submission(archive, submission.labels) == pytest.approx(_validation(submission, tasks), rel=1e-12)
 
 
+def test_logs_and_checkpoints_in_the_archive_do_not_matter(submission, tmp_path):
+    extra = tmp_path / '20260101_120000.log'
+    extra.write_bytes(BOMB)
+    plain = grade_submission(submission.write().pack(), submission.labels)
+    assert grade_submission(submission.pack(logs=[extra], checkpoint=extra), submission.labels) == plain
+
+
 def test_labels_of_one_task_grade_that_task(submission):
     archive = submission.write().pack()
     (submission.labels / 'depth').rename(submission.labels / 'hidden')
@@ -85,6 +92,8 @@ BOMB = bytes(50_000_000)
         (_also('predictions/depth/03.png'), r'predictions/depth: 03\.png is not the prediction'),
         (_replace(DEPTH_3, b'text'), r'predictions/depth/3\.png is not a PNG file'),
         (_also('notes.txt'), r"'notes\.txt' does not belong in a submission archive"),
+        (_also('logs/a/b.log'), r"'logs/a/b\.log' does not belong"),
+        (_also('logs/run.sh'), r"'logs/run\.sh' does not belong"),
         (_also('predictions/flow/0.png'), r"'predictions/flow/0\.png' does not belong"),
         (_also('predictions/depth/a/0.png'), r"'predictions/depth/a/0\.png' does not belong"),
         (_also('predictions/depth/\x1b[2J.png'), r"'predictions/depth/\\x1b\[2J\.png' does not belong"),
