@@ -110,6 +110,8 @@ def show(args: argparse.Namespace) -> None:
 
 def note(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import CorruptFileError
+    from mtl_plugins.lab.runs.wandb_note import push_note
+    from mtl_plugins.records.record import read_record_file
     from mtl_plugins.records.recording import change_record
     from mtl_plugins.utils.data_files import ANY, is_number, read_json
 
@@ -129,6 +131,9 @@ def note(args: argparse.Namespace) -> None:
         record['tags'] = list(dict.fromkeys([*(record.get('tags') or []), *args.tag]))
 
     change_record(args.run, change)
+    record = read_record_file(args.run)
+    if record.get('wandb') and (args.text is not None or args.tag):
+        print(push_note(record['wandb'], args.text, record['tags']))
 
 
 def write(text: str, path: Path | None) -> None:

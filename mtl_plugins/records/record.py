@@ -10,8 +10,9 @@
 ``seconds``         wall time of all sessions together, validation and prediction of the test split included
 ``sessions``        a list, one entry for each start of the training: ``started``, ``updated``, ``state``, ``error``, ``seconds``,
                     ``from_iter``, ``iterations``, ``train_seconds`` (without validations), ``validations``, ``val_seconds``,
-                    ``train_cpu_seconds`` and ``val_cpu_seconds`` (of all threads of the main process), ``host``, ``pid``,
-                    ``command``, ``code``, ``device``, ``versions`` by package
+                    ``train_cpu_seconds`` and ``val_cpu_seconds`` (of all threads of the main process), ``power_watts`` and the
+                    ``power_samples`` that it is the mean of, ``host``, ``pid``, ``command``, ``code``, ``device``, ``versions``
+                    by package
 ``code``            ``commit`` of the repository that holds the package, and ``clean``: whether nothing was changed or untracked
                     in it; null both outside git. This, ``device`` and ``versions`` are those of the newest session
 ``config_file``     relative to the folder it was started in, if below it; null if the config was made in memory
@@ -25,6 +26,7 @@
 ``epoch_seconds``   training time of one pass over the training split, without validation
 ``memory_mib``      the most that the main process needed: allocated on the GPU, or else resident
 ``memory_of``       ``gpu`` or ``process``
+``power_watts``     mean power of the main process's GPU while it trained, sampled every few seconds; null where NVML tells none
 ``parameters``      of the model
 ``flops``           of one image of the size of a training batch, forward, a multiply-add being two; null if not to be counted
 ``flops_size``      height and width of that image
@@ -35,6 +37,7 @@
                     validations and without the wait for the first batch, and ``value`` of the monitored score, for each
 ``checkpoints``     file names of the ``best`` and the ``last``
 ``archive``         file name of the submission
+``wandb``           ``[entity/]project/id`` of the run of Weights & Biases; null without one
 ``note``, ``tags``, ``task``, ``graded``
                     what people add: text, a list of words, the task of a course, and scores of a grader
 ==================  ====================================================================================================
@@ -62,13 +65,14 @@ _SECONDS = ('seconds', 'train_seconds', 'val_seconds', 'train_cpu_seconds', 'val
 # What the fields are if they are there and not null, see `find_misfit`.
 _FORM: dict[str, Any] = dict(
     **dict.fromkeys(('run_name', 'state', 'error', 'started', 'updated', 'ended', 'note', 'task'), is_text),
-    **dict.fromkeys(('config_file', 'config_hash', 'memory_of'), is_text),
-    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'parameters', 'flops'), is_number),
+    **dict.fromkeys(('config_file', 'config_hash', 'memory_of', 'wandb'), is_text),
+    **dict.fromkeys(('seconds', 'seed', 'epoch_seconds', 'memory_mib', 'power_watts', 'parameters', 'flops'), is_number),
     **dict.fromkeys(('scores', 'last_scores', 'graded', 'progress'), _NUMBERS),
     sessions=[
         dict(
             **dict.fromkeys(('started', 'updated', 'state', 'error', 'host', 'command'), is_text),
             **dict.fromkeys((*_SECONDS, 'from_iter', 'iterations', 'validations', 'pid'), is_number),
+            **dict.fromkeys(('power_watts', 'power_samples'), is_number),
             code=_CODE,
             device=_DEVICE,
             versions=_TEXTS,

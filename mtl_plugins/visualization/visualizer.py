@@ -21,6 +21,7 @@ from mmengine.visualization import Visualizer as MMEngineVisualizer
 from mmengine.visualization.vis_backend import BaseVisBackend, force_init_env
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.records.config_data import KEY_FILE, KEY_VARIABLE, wandb_key
 from mtl_plugins.registry import VISBACKENDS, VISUALIZERS
 from mtl_plugins.utils.files import make_folder, replacing
 
@@ -133,7 +134,7 @@ class TensorboardVisBackend(MMEngineTensorboardVisBackend):
             self._tensorboard.add_histogram_raw(name, **extremes, **moments, **buckets, global_step=step)
 
 
-RUN_ID = 'wandb_run_id'
+RUN_ID, RUN_PATH = 'wandb_run_id', 'wandb_run'
 
 
 @VISBACKENDS.register_module()
@@ -141,7 +142,8 @@ class WandbVisBackend(BaseVisBackend):
     """A run of Weights & Biases, with every value over the training iteration ``iter``. mmengine's ignores the step.
 
     The id of the run is kept in the checkpoints: a training that is resumed goes on with the run, offline too. A test leaves no
-    run. The key is that of ``wandb login`` or of ``WANDB_API_KEY``: it is no argument, and none of the files of a run hold it.
+    run. The key is that of ``WANDB_API_KEY``, of the file ``wandb.key`` in the root of the project or of ``wandb login``: it is
+    no argument, and none of the files of a run hold it.
 
     Args:
         save_dir: Folder of the files of wandb.
@@ -179,6 +181,9 @@ class WandbVisBackend(BaseVisBackend):
         import wandb
 
         os.makedirs(self._save_dir, exist_ok=True)
+        if key := wandb_key():
+            # An argument could be recorded.
+            os.environ[KEY_VARIABLE] = key
         infos = MessageHub.get_current_instance().runtime_info
         run_id = infos.get(RUN_ID) or os.environ.get('WANDB_RUN_ID') or uuid.uuid4().hex[:8]
         settings = dict(
@@ -199,11 +204,12 @@ class WandbVisBackend(BaseVisBackend):
         except (wandb.Error, ValueError) as error:
             reason = str(error).strip().splitlines()[0].rstrip('.')
             raise ConfigError(
-                f'Weights & Biases cannot start the run: {reason}. Call `wandb login` once, or record without a network: '
-                "`mode='offline'` of WandbVisBackend, or WANDB_MODE=offline."
+                f'Weights & Biases cannot start the run: {reason}. Call `wandb login` once, put the key into {KEY_FILE}, or '
+                "record without a network: `mode='offline'` of WandbVisBackend, or WANDB_MODE=offline."
             ) from error
-        # Into the checkpoints.
+        # Into the checkpoints, and the record.
         MessageHub.get_current_instance().update_info(RUN_ID, self._run.id)
+        MessageHub.get_current_instance().update_info(RUN_PATH, self._run.path)
         self._run.define_metric('iter')
         self._run.define_metric('*', step_metric='iter')
 

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import struct
 import zipfile
 from pathlib import Path
@@ -15,6 +16,8 @@ from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.engine.prediction_tap import spread_values
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.records.config_data import KEY_FILE, wandb_key
+from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
 from mtl_plugins.visualization.visualizer import Histogram
@@ -57,7 +60,8 @@ def run(data_root, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv('HOME', str(folder))
-        patch.setenv('WANDB_API_KEY', KEY)
+        patch.setenv('WANDB_API_KEY', '')
+        patch.setattr('mtl_plugins.records.config_data.KEY_FILE', folder / 'wandb.key')
         patch.setenv('WANDB_SILENT', 'true')
         config = tiny_config(
             data_root,
@@ -65,6 +69,8 @@ def run(data_root, tmp_path_factory):
             with_preset(folder, 'wandb-offline', BINS_CONFIG),
             train_cfg__max_epochs=2,
             name='watched',
+            team=46,
+            team_prefix='G',
             default_hooks__logger__interval=2,
             default_hooks__histograms__interval=4,
             default_hooks__pictures__training__interval=4,
@@ -76,6 +82,8 @@ def run(data_root, tmp_path_factory):
         config.model.task_balancing = dict(type='LearnedWeights')
         config.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
         train(config)
+        # That of the file was taken.
+        assert os.environ['WANDB_API_KEY'] == KEY
     return folder / 'run'
 
 
@@ -158,7 +166,8 @@ def test_the_offline_file_of_wandb_holds_the_same(run):
     records = read_wandb(path)
     (info,) = [record.run for record in records if record.WhichOneof('record_type') == 'run']
     assert info.project == 'mtl_plugins' and info.run_group == 'sweep'
-    assert info.display_name.startswith('T00_') and '_watched_' in info.display_name
+    assert info.display_name.startswith('G46_') and '_watched_' in info.display_name
+    assert read_record_file(run)['wandb'] == f'mtl_plugins/{info.run_id}'
     config = {item.key: json.loads(item.value_json) for item in info.config.update}
     assert config['train_cfg']['max_epochs'] == 2
 
@@ -183,8 +192,22 @@ def test_a_key_is_found_nowhere(run):
     files = [path for path in run.rglob('*') if path.is_file()]
     contents = [pair for path in files for pair in every_content(path, path.read_bytes())]
     assert any(path.name == 'cmd.txt' for path, _ in contents) and any(path.suffix == '.wandb' for path in files)
+    (log,) = [path for path, _ in contents if path.parent.name == 'logs' and path.parents[1].suffix == '.zip']
+    assert dict(contents)[log].startswith((run / log.stem / log.name).read_bytes()[:10000])
     assert any(path.suffix == '.log' for path in files) and any(path.suffix == '.pth' for path in files)
     assert not [str(path) for path, data in contents if KEY.encode() in data]
+
+
+@pytest.mark.parametrize('text, found', [(f'{KEY}\n', KEY), ('', None), ('put your key here', None), (f'{KEY} {KEY}', None)])
+def test_the_key_is_the_only_word_of_a_file_that_git_ignores_unless_the_variable_has_one(tmp_path, monkeypatch, text, found):
+    assert KEY_FILE == ROOT / 'wandb.key' and '*.key' in (ROOT / '.gitignore').read_text().splitlines()
+    monkeypatch.setattr('mtl_plugins.records.config_data.KEY_FILE', tmp_path / 'wandb.key')
+    monkeypatch.delenv('WANDB_API_KEY', raising=False)
+    assert wandb_key() is None
+    (tmp_path / 'wandb.key').write_text(text)
+    assert wandb_key() == found
+    monkeypatch.setenv('WANDB_API_KEY', 'of the variable')
+    assert wandb_key() == 'of the variable'
 
 
 @pytest.mark.parametrize(

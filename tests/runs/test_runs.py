@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from mtl_plugins.apis.train import train
+from mtl_plugins.engine.hooks.run_record_hook import RunRecordHook
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.lab.runs.query import differing_keys, headings, select
 from mtl_plugins.lab.runs.tables import make_table, score_sheet
@@ -69,6 +70,22 @@ def test_a_training_and_its_resume_are_one_record(trained):
     assert record['flops_size'] == [32, 32] and record['memory_mib'] > 100
     assert record['data']['train']['samples'] == 8 and record['data'] == first['data']
     assert record['config']['train_cfg']['max_epochs'] == 2
+
+
+def test_power_is_the_mean_of_the_samples_of_all_sessions_where_the_device_tells_it(trained, monkeypatch):
+    assert read_record_file(trained[0])['power_watts'] is None
+    hook = RunRecordHook()
+    hook._earlier_sessions = [dict(power_watts=100.0, power_samples=1), dict(power_watts=None, power_samples=0), {}]
+    hook._session = dict(power_watts=None, power_samples=0)
+    monkeypatch.setattr('torch.cuda.is_available', lambda: True)
+    for milliwatts in (200_000, 260_000):
+        monkeypatch.setattr('torch.cuda.power_draw', lambda value=milliwatts: value)
+        hook._look_at_power()
+    assert hook._session == dict(power_watts=230.0, power_samples=2)
+    # As without the package of NVML.
+    monkeypatch.delattr('torch.cuda.power_draw')
+    hook._look_at_power()
+    assert hook._mean_power() == pytest.approx((100 + 200 + 260) / 3, abs=0.05)
 
 
 def test_errors_and_signals_end_in_the_record(tmp_path):

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -44,6 +45,54 @@ def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
     assert row['grader multitask'] == '28.5'
     run_cli('runs', 'export', work_dirs, '--out', tmp_path / 'table.tex').check()
     assert r'\toprule' in (tmp_path / 'table.tex').read_text()
+
+
+def test_a_note_reaches_the_run_of_wandb_or_a_sentence_says_why_not(run_cli, work_dirs, monkeypatch):
+    online = SimpleNamespace(notes='', tags=['its own'], update=lambda: saved.append((online.notes, online.tags)))
+    saved, asked = [], []
+
+    def note(*arguments):
+        result = run_cli('runs', 'note', work_dirs / 'one', *arguments)
+        assert result.code == 0, result.err
+        return result.out
+
+    def api(timeout, api_key):
+        return SimpleNamespace(run=lambda path: asked.append(path) or online)
+
+    def unreachable(**_):
+        raise FakeError('No API key configured.\nMore.')
+
+    class FakeError(Exception):
+        pass
+
+    monkeypatch.delenv('WANDB_MODE', raising=False)
+    monkeypatch.setenv('WANDB_SILENT', 'true')
+    monkeypatch.setitem(sys.modules, 'wandb', SimpleNamespace(Api=api, Error=FakeError))
+    assert note('of no run of wandb') == '' and not asked
+    path = work_dirs / 'one' / 'run.json'
+    path.write_text(json.dumps(json.loads(path.read_text()) | dict(wandb='team/project/abc')))
+    assert 'too' in note('Row 1 in Tab. 1: Adam', '--tag', 'kept')
+    assert asked == ['team/project/abc'] and saved == [('Row 1 in Tab. 1: Adam', ['its own', 'kept'])]
+    assert 'too' in note('--tag', 'more') and saved[-1] == ('Row 1 in Tab. 1: Adam', ['its own', 'kept', 'more'])
+    assert note('--task', '2a') == '' and len(saved) == 2
+
+    monkeypatch.setattr(sys.modules['wandb'], 'Api', unreachable)
+    out = note('second')
+    assert out.count('\n') == 1 and 'record only' in out and 'No API key configured)' in out
+    monkeypatch.setenv('WANDB_MODE', 'offline')
+    assert 'WANDB_MODE is offline' in note('third')
+    monkeypatch.delenv('WANDB_MODE')
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    assert '[tracking]' in note('fourth') and json.loads(path.read_text())['note'] == 'fourth'
+
+
+def test_costs_and_the_name_are_columns_of_the_runs_that_have_them(run_cli, work_dirs):
+    path = work_dirs / 'one' / 'run.json'
+    costs = dict(memory_mib=12345.6, power_watts=207.3, run_name='G46_0406-0948_adam_4f5fb', note='Row 1')
+    path.write_text(json.dumps(json.loads(path.read_text()) | costs))
+    header, row, _ = run_cli('runs', 'list', work_dirs).out.splitlines()
+    assert header.endswith('note   memory (MiB)  power (W)  run name')
+    assert row.split()[-5:] == ['Row', '1', '12346', '207', 'G46_0406-0948_adam_4f5fb']
 
 
 def test_the_live_view_in_a_terminal_shows_what_runs_until_it_is_interrupted(work_dirs):

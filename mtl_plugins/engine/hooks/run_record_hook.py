@@ -23,6 +23,7 @@ from mtl_plugins.records.recording import elapsed_seconds, end_session, is_sessi
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import hold_lock, replacing
 from mtl_plugins.utils.memory import peak_memory
+from mtl_plugins.visualization.visualizer import RUN_PATH
 
 _MIB = 2**20
 
@@ -107,6 +108,8 @@ class RunRecordHook(Hook):
             validations=0,
             val_seconds=0.0,
             val_cpu_seconds=0.0,
+            power_watts=None,
+            power_samples=0,
             device=device,
         )
         self._phase, self._mark = 'train', (time.monotonic(), time.process_time())
@@ -133,6 +136,7 @@ class RunRecordHook(Hook):
             self._session['iterations'] += 1
             self._look_at_gpu()
             if time.monotonic() - self._updated >= self.interval:
+                self._look_at_power()
                 # The runner counts the iteration after its hooks.
                 self._update(runner, done=runner.iter + 1)
 
@@ -184,6 +188,8 @@ class RunRecordHook(Hook):
             epoch_seconds=self._epoch_seconds(len(runner.train_dataloader)),
             memory_mib=self._peak_memory(),
             memory_of='gpu' if torch.cuda.is_available() else 'process',
+            power_watts=self._mean_power(),
+            wandb=infos.get(RUN_PATH),
         )
         # Everything again each time: an earlier update may have failed.
         self._facts |= fields
@@ -203,6 +209,21 @@ class RunRecordHook(Hook):
         iterations = sum(session.get('iterations') or 0 for session in sessions)
         seconds = sum(session.get('train_seconds') or 0.0 for session in sessions)
         return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
+
+    def _look_at_power(self) -> None:
+        """Add a sample of what the GPU draws to the mean of the session, where the driver and the package of NVML tell it."""
+        # Without the package, or of a device that does not measure: the errors are of many kinds, and the training goes on.
+        with contextlib.suppress(Exception):
+            if not torch.cuda.is_available():
+                return
+            watts = torch.cuda.power_draw() / 1000
+            mean, samples = self._session['power_watts'] or 0.0, self._session['power_samples'] + 1
+            self._session.update(power_watts=mean + (watts - mean) / samples, power_samples=samples)
+
+    def _mean_power(self) -> float | None:
+        known = [session for session in (*self._earlier_sessions, self._session) if session.get('power_samples')]
+        samples = sum(session['power_samples'] for session in known)
+        return round(sum(s['power_watts'] * s['power_samples'] for s in known) / samples, 1) if samples else None
 
     def _look_at_gpu(self) -> None:
         # The log resets the device's own maximum whenever it prints. Cheaper than `torch.cuda.max_memory_allocated`.

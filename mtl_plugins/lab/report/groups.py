@@ -101,6 +101,7 @@ def ladder_table(groups: Sequence[RunGroup]) -> Table:
         ]
     columns['epoch (s)'] = [_cell(group.values('epoch_seconds'), digits=1) for group in groups]
     columns['memory (MiB)'] = [_cell(group.values('memory_mib'), digits=0) for group in groups]
+    columns['power (W)'] = [_cell(group.values('power_watts'), digits=0) for group in groups]
     columns = {title: cells for title, cells in columns.items() if any(cells)}
     return Table(list(columns), [list(row) for row in zip(*columns.values(), strict=True)])
 

@@ -21,6 +21,7 @@ COSTS = dict(
     parameters='parameters (M)',
     gflops='GFLOPs of an image',
     memory='memory (MiB)',
+    power='power (W)',
     epoch='seconds per epoch',
     hours='time (hours)',
 )
@@ -34,6 +35,7 @@ class RunCost:
         parts: Parameters of each of ``KINDS``, in millions; None for a model that is no :class:`MultiTaskSegmentor`.
         gflops: 10^9 floating point operations of one image forward, a multiply-add being two.
         memory: Most that the training needed, MiB: allocated on the GPU, or resident in its process.
+        power: Mean of the GPU while it trained, W.
         epoch: Seconds of an epoch of training, without validation.
         hours: See :func:`wall_hours`.
     """
@@ -44,6 +46,7 @@ class RunCost:
     parameters: float
     gflops: float
     memory: float | None
+    power: float | None
     epoch: float | None
     hours: float | None
     scores: dict[str, float]
@@ -78,6 +81,7 @@ def read_cost(name: str, run: RunRecord, size: tuple[int, int]) -> RunCost:
         parameters=count_parameters(model) / 1e6,
         gflops=count_flops_of_size(model, size) / 1e9,
         memory=run.number('memory_mib'),
+        power=run.number('power_watts'),
         epoch=run.number('epoch_seconds'),
         hours=hours or None,
         scores=dict(run.scores),
@@ -85,7 +89,8 @@ def read_cost(name: str, run: RunRecord, size: tuple[int, int]) -> RunCost:
 
 
 _COLUMNS = dict(
-    parameters=('all', 2), gflops=('GFLOPs', 1), memory=('memory (MiB)', 0), epoch=('epoch (s)', 1), hours=('time (h)', 2)
+    parameters=('all', 2), gflops=('GFLOPs', 1), memory=('memory (MiB)', 0), power=('power (W)', 0), epoch=('epoch (s)', 1),
+    hours=('time (h)', 2),
 )  # fmt: skip
 
 

@@ -16,6 +16,8 @@ from mtl_plugins.utils.data_files import printable
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
 _WIDEST_NAME = 40
+# Columns of what some runs have.
+_OTHERS = dict(tags='tags', note='note', memory_mib='memory (MiB)', power_watts='power (W)', run_name='run name')
 
 
 def run_names(runs: Sequence[RunRecord]) -> list[str]:
@@ -25,12 +27,12 @@ def run_names(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> Table:
-    """Tabulate name, state, progress, scores, the config keys that differ, time and note; or name and the keys given."""
+    """Tabulate name, state, progress, scores, the config keys that differ, costs and note; or name and the keys given."""
     if keys is None:
         summaries, differing = summary_keys(runs), differing_keys(runs)
-        notes = [key for key in ('tags', 'note') if any(run.get(key) for run in runs)]
-        keys = ['state', 'progress.epoch', *summaries, *differing, 'seconds', *notes]
-        titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *notes]
+        others = {key: title for key, title in _OTHERS.items() if any(run.get(key) for run in runs)}
+        keys = ['state', 'progress.epoch', *summaries, *differing, 'seconds', *others]
+        titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *others.values()]
     else:
         titles = headings(keys)
     keys, titles = ['run', *keys], ['run', *map(printable, titles)]
@@ -70,6 +72,8 @@ def _text(key: str, value: Any) -> str:
     if key == 'seconds' and isinstance(value, (int, float)):
         minutes, seconds = divmod(round(value), 60)
         return f'{minutes // 60}:{minutes % 60:02d}:{seconds:02d}'
+    if key in ('memory_mib', 'power_watts'):
+        return f'{value:.0f}'
     if isinstance(value, float):
         return f'{value:.2f}' if '/' in key else f'{value:.4g}'
     return printable(', '.join(map(str, value)) if isinstance(value, list) else ' '.join(str(value).split()))
