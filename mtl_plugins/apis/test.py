@@ -22,9 +22,9 @@ from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
-from mtl_plugins.records.training_log import log_files
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import SubmissionWriter, build_archive, find_image_sizes
+from mtl_plugins.submission.archive import find_logs
 from mtl_plugins.utils.files import make_folder, save_text, temporary_beside
 
 
@@ -131,7 +131,7 @@ def predict_split(runner: MultiTaskRunner, archive: str | Path, checkpoint: str 
                 config_text=runner.cfg.pretty_text,
                 metrics=read_metrics(run / METRICS_FILE),
                 checkpoint=checkpoint,
-                logs=log_files(run),
+                logs=find_logs(run),
             )
             runner.logger.info(f'Packed the predictions of {len(paths)} images into {archive}')
         barrier()

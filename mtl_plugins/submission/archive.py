@@ -70,6 +70,12 @@ def find_image_sizes(paths: Iterable[str | Path]) -> dict[str, tuple[int, int]]:
     return sizes
 
 
+def find_logs(run: Path) -> list[Path]:
+    """Return the texts that a training logged in its work dir, one for each start; those of a test are left out."""
+    folders = [path.parents[1] for path in sorted(run.glob('*/vis_data/scalars.json'))]
+    return [path for path in (folder / f'{folder.name}.log' for folder in folders) if path.is_file() and not path.is_symlink()]
+
+
 def validate_predictions(
     out_dir: str | Path, labels: Mapping[str, LabelKind], image_sizes: Mapping[str, tuple[int, int]]
 ) -> None:

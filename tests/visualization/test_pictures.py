@@ -148,11 +148,11 @@ def test_no_cheaper_run_beats_those_of_the_dashed_line():
 
 def test_the_table_of_costs_leaves_out_what_no_run_knows():
     costs = dict(parameters=1.5, gflops=2.0, memory=None, hours=None)
-    run = RunCost('a', Path('a'), dict(encoder=1.5, ASPP=0.0), epoch=3.0, scores=dict(mIoU=50.0), **costs)
-    other = RunCost('b', Path('b'), None, epoch=None, scores={}, **costs)
+    run = RunCost('a', Path('a'), dict(encoder=1.5, ASPP=0.0), power=207.4, epoch=3.0, scores=dict(mIoU=50.0), **costs)
+    other = RunCost('b', Path('b'), None, power=None, epoch=None, scores={}, **costs)
     table = resource_table([run, other], 'mIoU', 'mIoU')
-    assert table.titles == ['run', 'encoder', 'all', 'GFLOPs', 'epoch (s)', 'mIoU']
-    assert table.rows == [['a', '1.50', '1.50', '2.0', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '']]
+    assert table.titles == ['run', 'encoder', 'all', 'GFLOPs', 'power (W)', 'epoch (s)', 'mIoU']
+    assert table.rows == [['a', '1.50', '1.50', '2.0', '207', '3.0', '50.00'], ['b', '', '1.50', '2.0', '', '', '']]
 
 
 def test_a_larger_share_is_drawn_darker_and_an_empty_row_grey():

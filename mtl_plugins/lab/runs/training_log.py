@@ -49,12 +49,6 @@ def read_scalars(run: str | Path) -> list[dict[str, float]]:
     return rows
 
 
-def log_files(run: str | Path) -> list[Path]:
-    """Return the texts that a training logged, one for each of its starts; a test in the same work dir has none of them."""
-    folders = [path.parents[1] for path in sorted(Path(run).glob(PATTERN))]
-    return [path for path in (folder / f'{folder.name}.log' for folder in folders) if path.is_file() and not path.is_symlink()]
-
-
 def wall_hours(run: str | Path, iterations: np.ndarray) -> np.ndarray:
     """Return the hours that a run took until some iterations.
 
