@@ -22,11 +22,7 @@ _STEPS = 32767
 
 @dataclass(frozen=True)
 class Intrinsics:
-    """Pinhole camera, in pixels: column u and row v look along ``((u - cx) / fx, (v - cy) / fy, 1)``: right, down, forward.
-
-    Attributes:
-        is_assumed: True for a guess.
-    """
+    """Pinhole camera, in pixels: column u and row v look along ``((u - cx) / fx, (v - cy) / fy, 1)``: right, down, forward."""
 
     fx: float
     fy: float
@@ -66,11 +62,9 @@ class PointCloud:
 def make_point_cloud(
     depth: np.ndarray, pictures: Mapping[str, np.ndarray], intrinsics: Intrinsics, max_depth: float = np.inf
 ) -> PointCloud:
-    """Return a point for each pixel whose depth is known and at most ``max_depth``.
+    """Return a point for each pixel of ``depth`` ``(H, W)``, metres along the axis of the camera, from above 0 to ``max_depth``.
 
-    Args:
-        depth: ``(H, W)`` metres along the axis of the camera; 0 is unknown.
-        pictures: Colours ``(H, W, 3)`` uint8 by name.
+    ``pictures`` are its colours ``(H, W, 3)`` uint8 by name.
     """
     rows, columns = np.nonzero((depth > 0) & (depth <= max_depth))
     z = depth[rows, columns].astype(np.float32)

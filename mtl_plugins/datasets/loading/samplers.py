@@ -30,7 +30,6 @@ class EpochSampler(_Skipping, DefaultSampler):
     dataset indices. Each iterator starts at the position set by `skip`, at first 0; the length is that of the whole epoch.
 
     Args:
-        dataset: The dataset.
         shuffle: Draw a new order each epoch (set by ``set_epoch``).
         seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
         round_up: Repeat samples until all ranks have the same number.
@@ -49,7 +48,6 @@ class IterationSampler(_Skipping, Sampler):
     by `skip`, at first 0.
 
     Args:
-        dataset: The dataset.
         shuffle: Draw a new order for each pass.
         seed: Of order and augmentation, the same on all ranks. By default drawn at random and agreed on by all ranks.
 
