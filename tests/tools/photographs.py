@@ -1,5 +1,8 @@
-"""A folder of photographs as people have them, a video, and checkpoints with their configs inside."""
+"""A folder of photographs as people have them, hostile files, a video, and checkpoints with their configs inside."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
@@ -26,6 +29,36 @@ def picture(size: tuple[int, int], seed: int = 0) -> np.ndarray:
     """A smooth RGB picture, so that JPEG keeps it."""
     coarse = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
+
+
+def _many_scans() -> bytes:
+    """A small JPEG that takes long: its last refinement once more and once more."""
+    buffer = io.BytesIO()
+    Image.new('L', (64, 64), 128).save(buffer, 'JPEG', progressive=True)
+    data = buffer.getvalue()
+    return data[:-2] + data[data.rindex(b'\xff\xda') : -2] * 200 + data[-2:]
+
+
+def _large_tile() -> bytes:
+    """A TIFF of 8x8 pixels whose only tile has 10000x10000, for which its decoder makes room."""
+    tags = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 10_000, 323: 10_000, 324: 512, 325: 99}
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
+    return (b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)).ljust(512, b'\0') + bytes(99)
+
+
+def _two_headers() -> bytes:
+    """A PNG whose first header says 30000x30000, and a second one 8x8."""
+    small = cv2.imencode('.png', picture((8, 8)))[1].tobytes()
+    large = b'IHDR' + struct.pack('>2I', 30_000, 30_000) + small[24:29]
+    return small[:8] + struct.pack('>I', 13) + large + struct.pack('>I', zlib.crc32(large)) + small[8:]
+
+
+# Files, and what is said of them.
+HEAVY_FILES = dict(
+    scans=(_many_scans(), 'at most 100 scans. Found 206'),
+    tile=(_large_tile(), 'at most 4194304 pixels. Found 10000x10000'),
+    header=(_two_headers(), 'pixels. Found 30000x30000'),
+)
 
 
 def write_photographs(folder: Path) -> dict[str, np.ndarray]:
