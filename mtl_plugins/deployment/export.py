@@ -17,9 +17,8 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils.data import DataLoader
 
-from mtl_plugins.deployment.exported_runtimes import INPUT, KEY, Description, get_core, load_runtime
 from mtl_plugins.deployment.parity import LIMITS, Row, compare, gate_images, refuse_failures
-from mtl_plugins.deployment.runtime import Runtime, TorchRuntime
+from mtl_plugins.deployment.runtimes import INPUT, KEY, Description, Runtime, TorchRuntime, get_core, load_runtime
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.loading import build_loader, checkpoint_digest, labels_of, predict_samples
@@ -55,7 +54,7 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
 
     Args:
         model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
-        description: See :func:`~mtl_plugins.deployment.exported_runtimes.describe`.
+        description: See :func:`~mtl_plugins.deployment.runtimes.describe`.
         out: The file, whose suffix chooses the format. OpenVINO's has another one next to it, ``.bin``.
         calibration: For int8.
 

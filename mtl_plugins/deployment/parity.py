@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from mtl_plugins.deployment.exported_runtimes import Description, ExportedRuntime
+from mtl_plugins.deployment.runtimes import Description, ExportedRuntime
 from mtl_plugins.errors import UserError
 from mtl_plugins.loading import to_arrays
 

@@ -25,8 +25,8 @@ from mtl_plugins.deployment.export import (
     write_onnx,
     write_openvino,
 )
-from mtl_plugins.deployment.exported_runtimes import Description, ExportedRuntime, describe
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
+from mtl_plugins.deployment.runtimes import Description, ExportedRuntime, describe
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.class_attention import ClassMaskTask

@@ -8,7 +8,7 @@ import pytest
 
 from mtl_plugins import registry
 from mtl_plugins.config.stored_config import restrict
-from mtl_plugins.deployment.exported_runtimes import Description
+from mtl_plugins.deployment.runtimes import Description
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.runs.work_dirs import RunRecord, recorded_config
 from mtl_plugins.labels.presets import build_label, miniscapes_labels

@@ -40,8 +40,8 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.deployment.export import SUFFIXES, check_format, export, load_calibration, provenance
-    from mtl_plugins.deployment.exported_runtimes import describe
     from mtl_plugins.deployment.parity import print_parity
+    from mtl_plugins.deployment.runtimes import describe
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.loading import load_model
 
