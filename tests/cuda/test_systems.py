@@ -1,12 +1,13 @@
-"""Every system computes on a GPU what it computes on a CPU, and trains in half precision."""
+"""Every system computes on a GPU what it computes on a CPU, with task balancing, in half precision and compiled."""
 
+import itertools
 import math
 
 import pytest
 import torch
 
 from mtl_plugins.models.utils.inference import prepare_for_inference
-from mtl_plugins.registry import OPTIM_WRAPPERS
+from mtl_plugins.registry import OPTIM_WRAPPERS, TASK_UTILS
 from tests.cuda.systems import (
     SYSTEMS,
     assert_predictions_agree,
@@ -21,6 +22,14 @@ from tests.models.builders import build_segmentor
 
 pytestmark = pytest.mark.cuda
 REAL = 'joint on ResNet-18'
+JOINT, BRANCHED = 'joint_r18-d16_1xb16-32e', 'branched_r18-d16_1xb16-32e'
+STRATEGIES = {
+    'by loss': dict(type='UncertaintyWeights'),
+    'by gradient': dict(type='GradNorm', place='parameters'),
+    'exact': dict(type='AggregatedGradients', aggregator='UPGrad', place='parameters'),
+    'with rows': dict(type='AggregatedGradients', aggregator='ConFIG', place='parameters'),
+    'on features': dict(type='AggregatedGradients', aggregator='MGDA', place='features'),
+}
 
 
 @pytest.fixture(params=[*SYSTEMS, REAL])
@@ -64,3 +73,59 @@ def test_the_folded_copy_predicts_as_the_model_on_the_cpu(model, device, dtype, 
     gpu.load_state_dict(cpu.state_dict())
     fast = prepare_for_inference(gpu, dtype=dtype)
     assert_predictions_agree(predict(fast), predict(cpu), share, relative)
+
+
+@pytest.fixture(params=itertools.product((JOINT, BRANCHED), STRATEGIES), ids='-'.join)
+def balanced(request, data_root):
+    system, name = request.param
+    if STRATEGIES[name]['type'] == 'AggregatedGradients':
+        pytest.importorskip('torchjd')
+    model = build_system(system, data_root)
+    model.task_balancing = TASK_UTILS.build(dict(STRATEGIES[name], tasks=list(model.tasks)))
+    return model
+
+
+def test_steps_with_task_balancing_are_those_of_the_cpu(balanced, device):
+    """In float32: what is logged to 1e-3, weights to a hundredth of the largest movement."""
+    assert_trains_as_on_cpu(balanced, device, steps=3, rel=1e-3, abs=1e-4)
+
+
+def test_float16_with_task_balancing_is_near_float32(balanced, device):
+    plain, half = pair(balanced.to(device), device)
+    expected = train_steps(plain, sgd(plain), steps=1)[0]
+    optimizer = torch.optim.Adam(half.parameters(), lr=1e-3, fused=True)
+    scale = dict(init_scale=256.0)
+    wrapper = OPTIM_WRAPPERS.build(dict(type='AmpOptimWrapper', dtype='float16', loss_scale=scale, optimizer=optimizer))
+    logs = train_steps(half, wrapper, steps=3)
+    assert all(math.isfinite(value) for log in logs for value in log.values())
+    # The scale is out of what is logged of the gradients.
+    norms = {name: value for name, value in expected.items() if name.startswith('balance/norm') or name == 'loss'}
+    assert {name: logs[0][name] for name in norms} == pytest.approx(norms, rel=0.1, abs=1e-3)
+    assert wrapper.loss_scaler.get_scale() == 256.0
+
+
+@pytest.fixture
+def to_compile(data_root, device):
+    """The joint model on the device, for a compiler that knows none yet."""
+    torch.compiler.reset()
+    yield build_system(JOINT, data_root).to(device)
+    torch.compiler.reset()
+
+
+def test_compiled_training_takes_the_same_steps(to_compile, device):
+    plain, compiled = pair(to_compile, device)
+    compiled.compile_network()
+    expected, found = train_steps(plain, sgd(plain), steps=3), train_steps(compiled, sgd(compiled), steps=3)
+    for log, other in zip(expected, found, strict=True):
+        assert other == pytest.approx(log, rel=1e-3, abs=1e-4)
+    assert list(compiled.state_dict()) == list(plain.state_dict())
+    assert_predictions_agree(predict(compiled), predict(plain), share=0.99, relative=2e-3)
+
+
+@pytest.mark.parametrize('mode', ['default', 'reduce-overhead'])
+def test_compiled_inference_predicts_the_same(to_compile, mode):
+    train_steps(to_compile, sgd(to_compile))
+    compiled = prepare_for_inference(to_compile, compile=dict(mode=mode))
+    for seed in range(3):
+        # From the third call on, a graph is replayed.
+        assert_predictions_agree(predict(compiled, seed), predict(to_compile, seed), share=0.99, relative=2e-3)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections import UserList
 from types import SimpleNamespace
 
 import numpy as np
@@ -199,28 +200,31 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
     assert path.read_bytes() == b'an earlier file' and list(tmp_path.iterdir()) == [path]
 
 
-class Altered(ExportedRuntime):
-    """The model itself, with the classes of some pixels changed."""
+class Answers(ExportedRuntime):
+    """A runtime whose outputs are those of a function of the images."""
 
-    def __init__(self, model, change):
-        self.model, self.change, self.description = model, change, describe(model)
+    def __init__(self, description, function):
+        self.description, self.function = description, function
 
-    def run(self, inputs):
-        values = self.model.predict_arrays(prepared(self.model, inputs))
-        values = {name: to_arrays(maps[..., : inputs.shape[1], : inputs.shape[2]]) for name, maps in values.items()}
-        self.change(values['semseg'])
-        return values
+    def run(self, images):
+        return self.function(images)
 
 
 def test_only_pixels_that_rounding_decides_may_differ(model):
     images = make_images((1, 32, 48))
     raw = model(prepared(model, images))['semseg']
     best, second = raw[0].topk(2, dim=0).values
-    # Two classes that are alike everywhere are tied everywhere.
-    flipped = Altered(model, lambda classes: classes.__setitem__((0, 3, 4), (classes[0, 3, 4] + 1) % 19))
+
+    def flip(images):
+        values = {name: to_arrays(maps) for name, maps in model.predict_arrays(prepared(model, images)).items()}
+        values['semseg'][0, 3, 4] = (values['semseg'][0, 3, 4] + 1) % 19
+        return values
+
+    flipped = Answers(describe(model), flip)
     (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.error is None]
     assert best[3, 4] - second[3, 4] > 1e-3 * raw.abs().max() and not row.passed and row.ties == 0
     assert row.share == pytest.approx(1 - 1 / (32 * 48))
+    # Two classes that are alike everywhere are tied everywhere.
     predictor = model.decode_head.head.predictor
     weight, bias = predictor.weight.detach().clone(), predictor.bias.detach().clone()
     try:
@@ -257,16 +261,6 @@ def test_the_margin_is_the_least_change_of_one_number_that_changes_the_class(tas
     assert not changes[0.999].any() and changes[1.001].all()
 
 
-class Scored(ExportedRuntime):
-    """Predicts what it is told."""
-
-    def __init__(self, description, values):
-        self.description, self.values = description, values
-
-    def run(self, inputs):
-        return self.values
-
-
 def test_int8_that_scores_worse_is_refused(model, monkeypatch):
     labels = {name: model.data_preprocessor.label_configs[name] for name in ('semseg', 'depth')}
     codes = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)
@@ -274,23 +268,21 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
     batch = dict(
         inputs=torch.zeros(1, 8, 8, 3, dtype=torch.uint8), targets=targets, metainfo=[dict(ori_shape=(8, 8), img_path='0.png')]
     )
-    dataset = SimpleNamespace(metainfo=dict(labels=labels), split='val', data_root='data')
-
-    class Loader(list):
-        pass
-
-    loader = Loader([batch])
-    loader.dataset = dataset
+    loader = UserList([batch])
+    loader.dataset = SimpleNamespace(metainfo=dict(labels=labels), split='val', data_root='data')
     description = Description(labels=labels)
     metres = description.build_labels()['depth'].to_values(targets['depth'].numpy())
     right = dict(semseg=targets['semseg'].numpy(), depth=metres)
     # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
     wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
     loss = 50 * np.log(1.1)
-    monkeypatch.setattr('mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Scored(description, right))
-    refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=loss + 0.01))
+    monkeypatch.setattr(
+        'mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Answers(description, lambda images: right)
+    )
+    worse = Answers(description, lambda images: wrong)
+    refuse_losses(model, worse, Calibration([], loader, most_worse=loss + 0.01))
     with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
-        refuse_losses(model, Scored(description, wrong), Calibration([], loader, most_worse=4.7))
+        refuse_losses(model, worse, Calibration([], loader, most_worse=4.7))
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
@@ -301,7 +293,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             export(model, describe(model, **attributes), tmp_path / f'model{suffix}')
-    runtime = Altered(model, lambda classes: None)
+    runtime = Answers(describe(model), None)
     with pytest.raises(ConfigError, match=r'`images` should be uint8 \(N, H, W, 3\), RGB. Found float32 \(1, 3, 8, 8\)'):
         runtime(np.zeros((1, 3, 8, 8), np.float32))
     runtime.description = describe(model, size=(32, 48))

@@ -39,11 +39,16 @@ def _many_scans() -> bytes:
     return data[:-2] + data[data.rindex(b'\xff\xda') : -2] * 200 + data[-2:]
 
 
+def tiff(tags: dict[int, int]) -> bytes:
+    """A TIFF file of a header alone."""
+    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
+    return b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)
+
+
 def _large_tile() -> bytes:
     """A TIFF of 8x8 pixels whose only tile has 10000x10000, for which its decoder makes room."""
     tags = {256: 8, 257: 8, 258: 8, 259: 8, 262: 1, 277: 1, 322: 10_000, 323: 10_000, 324: 512, 325: 99}
-    entries = b''.join(struct.pack('<HHII', tag, 4, 1, value) for tag, value in tags.items())
-    return (b'II*\0' + struct.pack('<IH', 8, len(tags)) + entries + bytes(4)).ljust(512, b'\0') + bytes(99)
+    return tiff(tags).ljust(512, b'\0') + bytes(99)
 
 
 def _two_headers() -> bytes:

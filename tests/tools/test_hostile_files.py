@@ -28,6 +28,7 @@ from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.record import RECORD_NAME
 from tests.fake_miniscapes import write_fake_miniscapes
 from tests.tiny import EPOCH_CONFIG
+from tests.tools.photographs import tiff
 
 # Escape codes, and what matplotlib takes for a formula.
 ESCAPE = '\x1b[31mred\x07$a_{$'
@@ -67,26 +68,15 @@ def check_quiet(text):
 
 BROKEN_RECORDS = {
     'deep': b'{"config": ' + b'[' * 100_000,
-    'deeper': b'[' * 900 + b']' * 900,
     'nan': b'{"seconds": NaN}',
-    'infinite': b'{"seconds": 1e999}',
     'text_score': b'{"scores": {"metrics_summary/multitask": "high"}}',
-    'huge': b'{"seconds": ' + b'9' * 5000 + b'}',
-    'large': b'{"seconds": ' + b'9' * 400 + b'}',
     'list': b'[1, 2]',
     'null': b'null',
     'empty': b'',
     'latin': b'{"note": "\xe4"}',
-    'flag_seed': b'{"seed": true}',
     'sessions': b'{"sessions": [3]}',
-    'session_time': b'{"state": "running", "sessions": [{"seconds": "long"}]}',
-    'validations': b'{"validations": {"iter": 1}}',
     'outside': b'{"archive": "../../secret.zip", "checkpoints": {"best": "/etc/passwd"}}',
-    'device': b'{"device": ["cpu"]}',
-    'code': b'{"code": {"commit": 7}}',
     'model': b'{"config": {"model": "os.system"}}',
-    'tasks': b'{"config": {"model": {"tasks": ["semseg"]}}}',
-    'hooks': b'{"config": {"default_hooks": {"checkpoint": 3}}}',
 }
 BROKEN_METRICS = {
     'csv_latin': b'epoch,iter,\xe4\n1,2,3\n',
@@ -117,41 +107,29 @@ def write_kind(path, kind):
         path.symlink_to(dict(loop=path, nowhere=path.with_name('gone'), device='/dev/zero')[kind])
 
 
-def write_broken_runs(root):
-    """Work dirs that cannot be read, by name."""
+@pytest.fixture
+def tree(finished_run, tmp_path):
+    """A folder of a good run, of some that cannot be read, and of some whose texts and configs are hostile."""
+    root = tmp_path / 'runs'
+    shutil.copytree(finished_run, root / 'good')
     for name, data in {**BROKEN_RECORDS, **BROKEN_METRICS}.items():
-        (root / name).mkdir(parents=True)
+        (root / name).mkdir()
         (root / name / ('metrics.csv' if name in BROKEN_METRICS else RECORD_NAME)).write_bytes(data)
     for kind in OTHER_KINDS:
         for name, file in ((f'record_{kind}', RECORD_NAME), (f'metrics_{kind}', 'metrics.csv')):
             (root / name).mkdir()
             write_kind(root / name / file, kind)
-    return {path.name for path in root.iterdir()}
-
-
-def write_evil_runs(root, good):
-    """Work dirs that can be read, and whose texts and configs are hostile."""
-    record = json.loads((good / RECORD_NAME).read_text())
-    names = []
+    record = json.loads((finished_run / RECORD_NAME).read_text())
     for number, part in enumerate(EVIL_MODELS):
-        names.append(f'evil{number}{ESCAPE}')
-        (root / names[-1]).mkdir(parents=True)
+        folder = root / f'evil{number}{ESCAPE}'
+        folder.mkdir()
+        shutil.copy(finished_run / 'metrics.csv', folder)
         texts = dict.fromkeys(('note', 'run_name', 'error', 'task'), f'{ESCAPE}\u202e [bold]x[/nothing] $a_{{ <b>')
         config = {**record['config'], **part, f'key{ESCAPE}': ESCAPE, 'seconds': ESCAPE, 'progress': dict(iter=ESCAPE)}
         changed = {**record, **texts, 'tags': [ESCAPE], 'state': ESCAPE, 'config': config}
         changed['scores'] = {**record['scores'], f'{ESCAPE}/{ESCAPE}': 1.0}
-        (root / names[-1] / RECORD_NAME).write_text(json.dumps(changed))
-        shutil.copy(good / 'metrics.csv', root / names[-1])
-    return names
-
-
-@pytest.fixture
-def tree(finished_run, tmp_path):
-    """A folder of a good run, unreadable ones, and hostile ones."""
-    write_broken_runs(tmp_path / 'runs')
-    write_evil_runs(tmp_path / 'runs', finished_run)
-    shutil.copytree(finished_run, tmp_path / 'runs/good')
-    return tmp_path / 'runs'
+        (folder / RECORD_NAME).write_text(json.dumps(changed))
+    return root
 
 
 def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
@@ -240,16 +218,10 @@ DESCRIPTIONS = {
     'deep': b'{"labels": ' + b'[' * 100_000,
     'latin': b'{"labels": {"semseg": "\xe4"}}',
     'list': b'[]',
-    'nan': b'{"labels": {"depth": {"type": "DepthMap", "scale": NaN}}}',
     'null': b'null',
     'labels': dict(semseg=3),
     'no_type': dict(semseg={}),
-    'system': dict(semseg=dict(type='os.system', command='true')),
-    'module': dict(semseg=dict(type='hostile_module')),
     'class': dict(semseg=dict(type='hostile_module.Model')),
-    'library': dict(semseg=dict(type='ctypes.CDLL')),
-    'own': dict(semseg=dict(type='mtl_plugins.utils.files.make_folder')),
-    'unhashable': dict(semseg=dict(type=['ClassMap'])),
     'classes': dict(semseg=dict(type='ClassMap', classes=5)),
     'numbers': dict(semseg=dict(type='ClassMap', classes=[1, 2])),
     'escape': dict(semseg=dict(type='ClassMap', classes=[ESCAPE, 'b'])),
@@ -308,26 +280,23 @@ def test_a_hostile_description_is_one_sentence(tmp_path, name):
 
 
 class Hostile:
-    """Makes a folder when it is unpickled."""
-
     def __reduce__(self):
         return os.mkdir, ('ran',)
 
 
-def _with_config(text):
-    return dict(state_dict={}, meta=dict(cfg=f'model = {text}'))
-
-
+CONFIGS = dict(
+    config="dict(type='os.system', command='true')",
+    nested='[' * 100_000,
+    large="dict(type='Conv2d', in_channels=10**6, out_channels=10)",
+    larger="dict(type='Conv2d', in_channels=100000, out_channels=100000, kernel_size=1)",
+)
 SAVED = dict(
     zip=dict(state_dict={}, meta=Hostile()),
     cut=dict(state_dict=dict(weight=torch.zeros(1000))),
     types=dict(state_dict=[1], meta=[2], message_hub=3),
     names={'state_dict': {3: torch.zeros(1)}},
     state=dict(state_dict={}, meta={}, optimizer=[], param_schedulers=3, message_hub='x'),
-    config=_with_config("dict(type='os.system', command='true')"),
-    nested=_with_config('[' * 100_000),
-    large=_with_config("dict(type='Conv2d', in_channels=10**6, out_channels=10)"),
-    larger=_with_config("dict(type='Conv2d', in_channels=100000, out_channels=100000, kernel_size=1)"),
+    **{name: dict(state_dict={}, meta=dict(cfg=f'model = {text}')) for name, text in CONFIGS.items()},
 )
 
 
@@ -392,14 +361,6 @@ def _npz(data):
     return file.getvalue()
 
 
-def _tiff(width, height):
-    # Width, height, bits, compression, colours, place, rows of a strip, kind of number.
-    tags, kinds = (256, 257, 258, 259, 262, 273, 278, 339), (4, 4, 3, 3, 3, 4, 4, 3)
-    entries = list(zip(tags, kinds, (width, height, 32, 1, 1, 8, height, 3), strict=True))
-    packed = b''.join(struct.pack('<2H2I', tag, kind, 1, value) for tag, kind, value in sorted(entries))
-    return b'II*\0' + struct.pack('<IH', 8, len(entries)) + packed + bytes(4)
-
-
 def _bomb():
     """An archive whose directory states more than it holds."""
     data = bytearray(_npz([_npy((2**16, 2**15))]))
@@ -414,12 +375,11 @@ def _objects():
 
 
 PICTURES = {
-    'empty.png': lambda: b'',
-    'text.png': lambda: b'not a picture',
     'bomb.png': lambda: _png(2**31 - 1, 2**31 - 1),
     'wide.png': lambda: _png(2**28, 2),
     'short.png': lambda: _png(64, 64, b'\0'),
-    'bomb.tif': lambda: _tiff(2**31, 2**31),
+    # Width, height, bits, compression, colours, place, rows of a strip, kind of number.
+    'bomb.tif': lambda: tiff({256: 2**31, 257: 2**31, 258: 32, 259: 1, 262: 1, 273: 8, 278: 2**31, 339: 3}),
     'loop.tif': lambda: b'II*\0' + struct.pack('<I', 8) + b'\xff' * 20,
     'bomb.npy': lambda: _npy((2**40, 2**20)),
     'short.npy': lambda: _npy((2**29, 2)),
