@@ -58,6 +58,14 @@ def measure(model, data: dict) -> dict[str, float]:
     return scores
 
 
+def render_crops(number: int) -> dict:
+    """A batch, as the loader gives it, of a crop of generated scenes."""
+    scenes = render_arrays(number, FRAME, seed=0)
+    images, labels, depths = (np.ascontiguousarray(maps[CROP]) for maps in (scenes.images, scenes.labels, scenes.depths))
+    targets = dict(semseg=torch.from_numpy(labels), depth=torch.from_numpy(encode_label(depths)))
+    return dict(inputs=torch.from_numpy(images), targets=targets)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(('name', 'goal'), GOALS.items(), ids=list(GOALS))
 def test_a_system_learns_eight_images_by_heart(name, goal):
@@ -65,12 +73,7 @@ def test_a_system_learns_eight_images_by_heart(name, goal):
     torch.manual_seed(0)
     (path,) = CONFIGS.glob(f'*/{name}_miniscapes-256x256.py')
     model = MODELS.build(load_config(str(path)).model)
-    scenes = render_arrays(8, FRAME, seed=0)
-    images, labels, depths = (np.ascontiguousarray(maps[CROP]) for maps in (scenes.images, scenes.labels, scenes.depths))
-    data = dict(
-        inputs=torch.from_numpy(images),
-        targets=dict(semseg=torch.from_numpy(labels), depth=torch.from_numpy(encode_label(depths))),
-    )
+    data = render_crops(8)
     optimizer = OptimWrapper(torch.optim.Adam(model.parameters(), lr=LEARNING_RATE))
     schedule = torch.optim.lr_scheduler.PolynomialLR(optimizer.optimizer, ITERATIONS, power=0.9)
     for iteration in range(1, ITERATIONS + 1):

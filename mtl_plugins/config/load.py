@@ -244,12 +244,12 @@ def _apply_options(config: Config, options: dict[str, Any]) -> None:
     # Another class takes other arguments: types first.
     types = {dotted: value for dotted, value in options.items() if dotted.endswith('.type')}
     for group in (types, {dotted: value for dotted, value in options.items() if dotted not in types}):
-        for dotted in group:
-            _check_option(config._cfg_dict, dotted)
+        for dotted, value in group.items():
+            _check_option(config._cfg_dict, dotted, value)
         config.merge_from_dict(group)
 
 
-def _check_option(node: Any, dotted: str) -> None:
+def _check_option(node: Any, dotted: str, value: Any) -> None:
     *parents, last = dotted.split('.')
     for level, key in enumerate(parents):
         if _takes(node, key, dotted):
@@ -258,6 +258,8 @@ def _check_option(node: Any, dotted: str) -> None:
     is_loader = bool(parents) and parents[-1].endswith('dataloader')
     if not is_loader and not _takes(node, last, dotted):
         _child(node, last, '.'.join(parents), dotted)
+    if isinstance(value, dict) and isinstance(node, dict) and not isinstance(node.get(last, {}), dict):
+        value['_delete_'] = True  # Of mmengine: the dict takes the place of what is none.
 
 
 def _takes(node: Any, key: str, dotted: str) -> bool:

@@ -12,6 +12,7 @@ from tests.models.builders import TASKS, WIDTHS, build_head, build_segmentor, ma
 from tests.tiny import TinyBackbone
 
 NARROW = dict(type='DeepLabV3PlusHead', channels=8, rates=(1, 2), skip_channels=4, num_convs=1)
+SQUEEZED = {**NARROW, 'squeeze_excitation': 4, 'aspp_squeeze_excitation': 2}
 BLOCKS = dict(channels=8, num_layers=1, num_heads=2, expansion=2)
 BINS = dict(type='AdaptiveDepthHead', num_bins=16, head=NARROW, **BLOCKS)
 METRES = dict(semseg=TASKS['semseg'], depth=dict(type='DepthTask', representation='metres'))
@@ -23,6 +24,7 @@ SYSTEMS = {
     'joint': (dict(type='JointHead', head=NARROW), TASKS),
     'separable': (dict(type='JointHead', head={**NARROW, 'separable': True, 'num_convs': 2}), TASKS),
     'squeeze': (dict(type='JointHead', head={**NARROW, 'squeeze_excitation': 4}), TASKS),
+    'per_task': (dict(type='AttentiveHead', head=SQUEEZED), TASKS),
     'skips': (dict(type='JointHead', head={**NARROW, 'skip_indices': (2, 1), 'decoder_channels': (12, 8)}), TASKS),
     'branched': (dict(type='BranchedHead', head=NARROW), TASKS),
     'distilled': (dict(type='DistilledHead', head=NARROW), TASKS),
@@ -62,7 +64,9 @@ SYSTEMS = {
 def build(system):
     torch.manual_seed(0)
     decode_head, tasks = SYSTEMS[system]
-    return build_segmentor(decode_head=decode_head, tasks=tasks, backbone=dict(type=TinyBackbone))
+    per_task = dict(type='DilatedResNet', squeeze_excitation=4, num_tasks=2)
+    backbone = per_task if decode_head['type'] == 'AttentiveHead' else dict(type=TinyBackbone)
+    return build_segmentor(decode_head=decode_head, tasks=tasks, backbone=backbone)
 
 
 def convolve(conv_norm_act, features):
@@ -96,6 +100,26 @@ def test_several_skips_are_one_decoder_after_the_other(num_convs, squeeze_excita
     torch.testing.assert_close(head(features), expected)
     context, found = head.embed(features)
     assert context is features[4] and found.shape == (2, head.channels, 49, 66) and head.context_channels == WIDTHS[4]
+
+
+def test_each_task_has_its_own_squeeze_and_excitations():
+    head = build_head(type='AttentiveHead', head=SQUEEZED, out_channels=dict(semseg=5, depth=1)).eval()
+    features, found = make_pyramid(batch=4), None
+    found, weights = head(features), head.head.state_dict()
+    for number, (task, channels) in enumerate(dict(semseg=slice(0, 5), depth=slice(5, 6)).items()):
+        alone = build_head(**{**SQUEEZED, 'out_channels': 6}).eval()
+        alone.load_state_dict(
+            {
+                name: weights.get(name.replace('excitation.', f'excitation.{number}.'), weights.get(name))
+                for name in alone.state_dict()
+            }
+        )
+        own = [maps[2 * number : 2 * number + 2] for maps in features]
+        torch.testing.assert_close(found[task], [alone(own)[:, channels]])
+        squeezed, context = alone.aspp_squeeze_excitation, alone.aspp(own[4])
+        assert (squeezed.fc1.out_channels, squeezed.fc1.in_channels) == (4, 8)
+        excitation = squeezed.fc2(squeezed.fc1(context.mean((2, 3), keepdim=True)).relu()).sigmoid()
+        torch.testing.assert_close(alone.embed(own)[0], context * excitation)
 
 
 def test_without_convolutions_a_3x3_predicts_from_the_concatenation_with_the_raw_skips():
@@ -190,6 +214,8 @@ def test_class_tokens_compare_themselves_with_the_embedding_without_scale(keys, 
         (dict(decoder_channels=(8, 8)), r'`decoder_channels` should have one width for each of 1 skips. Found \[8, 8\].'),
         (dict(num_convs=-1), '`num_convs` should be at least 0. Found -1.'),
         (dict(squeeze_excitation=0), '`squeeze_excitation` should be at least 1 or None. Found 0.'),
+        (dict(aspp_squeeze_excitation=0), '`aspp_squeeze_excitation` should be at least 1 or None. Found 0.'),
+        (dict(aspp_squeeze_excitation=4, rates=None), r'`aspp_squeeze_excitation` needs an ASPP \(`rates`\). Found 4.'),
         (dict(skip_indices=(5, 1)), 'Map 5 of the feature pyramid should exist, as the head reads it. Found a backbone .*'),
         (
             dict(skip_indices=(1, 0), in_channels=(None, 8, 10, 12, 16)),

@@ -3,6 +3,7 @@ import torch
 import torchvision
 
 from mtl_plugins.models.backbones import DilatedResNet
+from tests.models.builders import build_segmentor
 
 
 @pytest.mark.parametrize('output_stride', [32, 16, 8])
@@ -48,6 +49,43 @@ def test_dilation_keeps_the_function_on_the_coarse_grid(depth):
             step = 32 // output_stride
             difference = dilated(images)[-1][:, :, ::step, ::step] - expected
             assert difference.abs().max() < 1e-5 * expected.abs().max()
+
+
+@torch.no_grad()
+@pytest.mark.parametrize('depth', [18, 50])
+def test_each_residual_is_squeezed_and_excited_for_each_task(depth):
+    torch.manual_seed(0)
+    backbone = DilatedResNet(depth=depth, squeeze_excitation=16, num_tasks=2, with_stem=True).eval()
+    plain, images = DilatedResNet(depth=depth, with_stem=True).eval(), torch.randn(2, 3, 48, 64)
+    # Weights of a network without, as ImageNet's, fit.
+    weights = {**plain.state_dict(), 'fc.weight': torch.zeros(1)}
+    backbone.load_state_dict(backbone.convert_weights(weights))
+    assert backbone.excitations[3][1][0].fc1.out_channels == backbone.out_channels[4] // 16
+
+    def excite(residual, excitation):
+        squeezed = torch.einsum('oc,bc->bo', excitation.fc1.weight[:, :, 0, 0], residual.mean((2, 3))) + excitation.fc1.bias
+        gate = torch.einsum('oc,bc->bo', excitation.fc2.weight[:, :, 0, 0], squeezed.relu()) + excitation.fc2.bias
+        return residual * gate.sigmoid()[:, :, None, None]
+
+    found = backbone(images)
+    for task in (0, 1):
+        hooks = [
+            block.get_submodule('bn2' if depth == 18 else 'bn3').register_forward_hook(
+                lambda module, inputs, residual, excitation=both[task]: excite(residual, excitation)
+            )
+            for stage, excitations in zip(
+                (plain.layer1, plain.layer2, plain.layer3, plain.layer4), backbone.excitations, strict=True
+            )
+            for block, both in zip(stage, excitations, strict=True)
+        ]
+        for maps, expected in zip(found, plain(images), strict=True):
+            torch.testing.assert_close(maps[2 * task : 2 * task + 2], expected, rtol=1e-4, atol=1e-4)
+        for hook in hooks:
+            hook.remove()
+    with pytest.raises(ValueError, match=r'`num_tasks` above 1 needs `squeeze_excitation`. Found 2.'):
+        DilatedResNet(num_tasks=2)
+    with pytest.raises(ValueError, match=r'`backbone.num_tasks` should be 1, as JointHead reads it. Found 2.'):
+        build_segmentor(backbone=dict(type='DilatedResNet', squeeze_excitation=16, num_tasks=2))
 
 
 def test_blocks_that_start_as_the_identity():

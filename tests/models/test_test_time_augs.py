@@ -1,4 +1,4 @@
-"""The streaming merge against a written-out one: all views in a list, stacked, reduced."""
+"""The streaming merge, and the learned one, against written-out ones: all views in a list, stacked, reduced."""
 
 import weakref
 
@@ -6,12 +6,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
+from mmengine.optim import OptimWrapper
 from torch import nn
 
+from mtl_plugins.errors import CheckpointError
 from mtl_plugins.models.test_time_augs import MultiTaskTTAModel
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS
 from tests.models.builders import MEAN, STD, TASKS, build_segmentor, make_batch
+from tests.test_overfit import measure, render_crops
 
 
 @MODELS.register_module()
@@ -55,12 +58,13 @@ def build_toy(tasks=TASKS, size_divisor=None):
     return model.eval()
 
 
+PREPROCESSOR = dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
+
+
 @pytest.fixture(scope='module')
 def network():
     torch.manual_seed(0)
-    model = build_segmentor(
-        channels=8, data_preprocessor=dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
-    )
+    model = build_segmentor(channels=8, data_preprocessor=PREPROCESSOR)
     # Without training, one class is the largest everywhere.
     predictor = next(module for name, module in model.named_modules() if name.endswith('predictor'))
     images = normalised(model.eval(), (48, 64))
@@ -93,10 +97,12 @@ REFERENCES = dict(
     max=lambda logits: logits.softmax(2).max(0).values,
     log=lambda output: output.mean(0).squeeze(1).exp(),
     metres=lambda output: output.exp().mean(0).squeeze(1),
+    farthest=lambda output: output.exp().max(0).values.squeeze(1),
+    median=lambda output: output.exp().quantile(0.5, dim=0).squeeze(1),
 )
 
 
-@pytest.mark.parametrize(('semseg', 'depth'), [('mean', 'log'), ('max', 'metres')])
+@pytest.mark.parametrize(('semseg', 'depth'), [('mean', 'log'), ('max', 'metres'), ('mean', 'max'), ('mean', 'median')])
 @pytest.mark.parametrize('flip', [False, True])
 def test_streaming_is_stacking(network, semseg, depth, flip):
     images = normalised(network, (48, 64))
@@ -109,7 +115,19 @@ def test_streaming_is_stacking(network, semseg, depth, flip):
     assert len(found['semseg'].unique()) > 5 and not found['depth'].requires_grad
     chosen = probabilities.gather(1, found['semseg'].long()[:, None]).squeeze(1)
     assert (probabilities.max(1).values - chosen).max() < 1e-6
-    torch.testing.assert_close(found['depth'].double(), REFERENCES[depth](views['depth']), rtol=1e-6, atol=1e-6)
+    metres = REFERENCES['farthest' if depth == 'max' else depth](views['depth'])
+    torch.testing.assert_close(found['depth'].double(), metres, rtol=1e-6, atol=1e-6)
+
+
+def test_each_task_has_its_own_scales(network):
+    images = normalised(network, (48, 64))
+    lists = dict(depth=(0.7, 1.0), semseg=(1.0, 1.3, 1.7))
+    augmented = MultiTaskTTAModel(model=network, scales=lists)
+    found = augmented.predict_arrays(images)
+    for task, scales in lists.items():
+        alone = MultiTaskTTAModel(model=network, scales=scales).predict_arrays(images)
+        torch.testing.assert_close(found[task], alone[task])
+    assert augmented.describe().startswith('8 views (scale semseg: 1, 1.3, 1.7; depth: 0.7, 1, each also mirrored), merging')
 
 
 @pytest.mark.parametrize('scales', [(1.0,), (1.0, 1.0), [1]])
@@ -208,8 +226,13 @@ def test_single_tasks_and_the_inference_copy(task, other):
         (dict(scales=(float('nan'),)), '`scales` should be .* Found'),
         (dict(scales=1.0), '`scales` should be .* Found 1.0.'),
         (dict(scales=['big']), '`scales` should be .* Found'),
+        (
+            dict(scales=dict(semseg=(1.0,))),
+            r"`scales` should have a list for each of the model's tasks, .*'depth'\]. Found {.*}.",
+        ),
+        (dict(scales=dict(semseg=(1.0,), depth=(-1,))), '`scales` should be .* Found'),
         (dict(merge=dict(normals='mean')), r"`merge` should name the model's tasks, \['semseg', 'depth'\]. Found 'normals'."),
-        (dict(merge=dict(depth='max')), r"`merge.depth` should be one of \['log', 'metres'\]. Found 'max'."),
+        (dict(merge=dict(depth='mean')), r"`merge.depth` should be one of \['log', .*'median'\]. Found 'mean'."),
     ],
 )
 def test_bad_arguments(options, message):
@@ -217,3 +240,85 @@ def test_bad_arguments(options, message):
         MultiTaskTTAModel(model=build_toy(), **options)
     with pytest.raises(ValueError, match=r"`mode` should be 'predict' with test-time augmentation\. Found 'loss'\."):
         MultiTaskTTAModel(model=build_toy())(torch.zeros(1, 3, 16, 16), mode='loss')
+
+
+ATTENTION = dict(type='ScaleAttentionSegmentor', scales=(1.0, 0.5))
+JOINT = dict(backbone=dict(type='TinyBackbone'), data_preprocessor=PREPROCESSOR, channels=8)
+
+
+@pytest.mark.parametrize('trained', [False, True])
+def test_attention_weighs_the_scales_of_each_pixel(trained):
+    """The mean of the scales at first."""
+    torch.manual_seed(0)
+    model = build_segmentor(**JOINT, **ATTENTION).eval()
+    first, _, last = model.attention
+    if trained:
+        nn.init.normal_(last.weight, std=3.0)
+        nn.init.normal_(last.bias)
+    images = normalised(model, (48, 64))
+
+    def resize(maps, size):
+        return F.interpolate(maps, size=size, mode='bilinear', align_corners=False)
+
+    with torch.no_grad():
+        half, whole = model.encode(resize(images, (32, 32))), model.encode(images)
+        both = torch.cat([resize(half[4], whole[4].shape[2:]), whole[4]], dim=1)
+        scores = F.conv2d(F.conv2d(both, first.weight, first.bias, padding=1).relu(), last.weight, last.bias)
+        coarse, fine = model.decode_head(half), model.decode_head(whole)
+        found = model.decode(images)
+    for number, task in enumerate(('semseg', 'depth')):
+        size = fine[task][0].shape[2:]
+        weight = resize(scores[:, 2 * number : 2 * number + 2], size).softmax(1)
+        assert (weight.std() > 0.01) if trained else torch.equal(weight, torch.full_like(weight, 0.5))
+        expected = weight[:, :1] * resize(coarse[task][0], size) + weight[:, 1:] * fine[task][0]
+        (merged,) = found[task]
+        torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_attention_is_at_least_as_good_as_the_mean_on_what_it_was_trained_on(tmp_path):
+    data = render_crops(4)
+    torch.manual_seed(0)
+    joint = build_segmentor(**JOINT)
+    optimizer = OptimWrapper(torch.optim.Adam(joint.parameters(), lr=1e-2))
+    for _ in range(60):
+        joint.train_step(data, optimizer)
+    torch.save(dict(state_dict=joint.state_dict()), tmp_path / 'joint.pth')
+    means = measure(MultiTaskTTAModel(model=joint.eval(), scales=(1.0, 0.5), flip=False), data)
+
+    model = build_segmentor(**JOINT, **ATTENTION, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'joint.pth')))
+    model.init_weights()
+    optimizer = OptimWrapper(torch.optim.Adam(model.parameters(), lr=1e-2))
+    model.train()
+    losses = [model.train_step(data, optimizer)['loss'].item() for _ in range(60)]
+    scores = measure(model, data)
+    print(losses[0], losses[-1], means, scores)
+    assert losses[-1] < losses[0] and scores['semseg'] >= means['semseg'] and scores['depth'] <= means['depth']
+    trained = model.state_dict()
+    for name, value in joint.state_dict().items():
+        assert torch.equal(trained[name], value), name
+
+
+def test_attention_that_trains_all_charges_each_scale_too(tmp_path):
+    model = build_segmentor(**JOINT, **ATTENTION, frozen=False).train()
+    losses = model(**model.data_preprocessor(make_batch((32, 48)), True), mode='loss')
+    names = [f'ce_{place}' for place in ('initial', 'intermediate1', 'final')]
+    torch.testing.assert_close(losses['semseg/loss_ce'], sum(losses[f'semseg/{name}'] for name in names) / 3)
+    sum(losses[f'{task}/loss_{name}'] for task, name in (('semseg', 'ce'), ('depth', 'silog'))).backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())
+    torch.save(dict(state_dict={}), tmp_path / 'empty.pth')
+    model.init_cfg = dict(type='Pretrained', checkpoint=str(tmp_path / 'empty.pth'))
+    with pytest.raises(CheckpointError, match='do not fit ScaleAttentionSegmentor'):
+        model.init_weights()
+
+
+@pytest.mark.parametrize(
+    ('options', 'message'),
+    [
+        (dict(scales=(1.0,)), r'`scales` should be two or more different positive numbers. Found \(1.0,\).'),
+        (dict(task_balancing=dict(type='AggregatedGradients', aggregator='MGDA')), '`task_balancing` of losses. Found Aggreg.*'),
+        (dict(auxiliary_head=dict(type='LinearHead')), "Found FixedWeights and {'auxiliary_heads': 1, 'num_tasks': 1}."),
+    ],
+)
+def test_attention_refuses(options, message):
+    with pytest.raises(ValueError, match=message):
+        build_segmentor(**JOINT, **{**ATTENTION, **options})

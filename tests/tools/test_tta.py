@@ -49,11 +49,14 @@ def test_merged_predictions_are_submitted_and_graded(run_test, run_cli, data_roo
 
 def test_a_split_with_labels_is_evaluated(run_test, tmp_path):
     scores = {}
-    for name, arguments in dict(plain=[], merged=['--tta']).items():
+    by_task = 'tta_model.scales={"semseg":[0.5,1.0],"depth":[1.0]}'
+    own = ['--tta', '--cfg-options', by_task, 'tta_model.merge.depth=median']
+    for name, arguments in dict(plain=[], merged=['--tta'], own=own).items():
         result = run_test(name, '--json', tmp_path / 'scores.json', *arguments)
         assert result.code == 0, result.err
         scores[name] = json.loads((tmp_path / 'scores.json').read_text())
-    assert scores['plain'].keys() == scores['merged'].keys() and scores['plain'] != scores['merged']
+    assert scores['plain'].keys() == scores['merged'].keys() == scores['own'].keys()
+    assert len({str(each) for each in scores.values()}) == 3
 
 
 @pytest.mark.parametrize(
@@ -61,7 +64,7 @@ def test_a_split_with_labels_is_evaluated(run_test, tmp_path):
     [
         (['tta_model.scales=[]'], ['`scales`', 'Found []']),
         (['tta_model.scale=[1.0]'], ['MultiTaskTTAModel', '`scales`']),
-        (['tta_model.merge.depth=max'], ['`merge.depth`', "['log', 'metres']", "'max'"]),
+        (['tta_model.merge.depth=mean'], ['`merge.depth`', "['log', 'metres', 'max', 'median']", "'mean'"]),
         (['test_cfg.type=TestLoop'], ['`--tta`', 'InferenceTestLoop', 'TestLoop']),
         (['tta_model=None'], ['`--tta`', 'default_runtime.py']),
     ],

@@ -7,6 +7,7 @@ from torch.autograd.function import once_differentiable
 from torchvision.models import resnet as torchvision_resnet
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.layers.squeeze_excitation import squeeze_excitation as build_squeeze_excitation
 from mtl_plugins.models.utils.weights import PretrainedBackbone, Weights
 from mtl_plugins.registry import MODELS
 
@@ -67,6 +68,16 @@ def replace_stride_by_dilation(stage: nn.Sequential, previous_dilation: int, dil
                 conv.dilation = conv.padding = (previous_dilation if had_stride else dilation,) * 2
 
 
+def excited_stage(stage: nn.Sequential, excitations: nn.ModuleList, features: Tensor) -> Tensor:
+    """Run a ResNet stage; each block's residual passes its squeeze-and-excitation before it is added (arXiv 1709.01507)."""
+    for block, excitation in zip(stage, excitations, strict=True):
+        residual = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(features)))))
+        if hasattr(block, 'conv3'):
+            residual = block.bn3(block.conv3(F.relu(residual)))
+        features = F.relu(excitation(residual) + (features if block.downsample is None else block.downsample(features)))
+    return features
+
+
 @MODELS.register_module()
 class DilatedResNet(PretrainedBackbone):
     """ResNet without classifier; torchvision's parameter names, so its weights load unchanged.
@@ -79,6 +90,10 @@ class DilatedResNet(PretrainedBackbone):
         depth: 18 or 34 (basic blocks), 50, 101 or 152 (bottlenecks).
         output_stride: 32 as published, 16 with the last stage's stride replaced by dilation, 8 with the last two.
         with_stem: Whether to give the feature map at stride 2.
+        squeeze_excitation: Factor by which a squeeze-and-excitation narrows the residual of each block; None for none. Weights of
+            a network without, as ImageNet's, load too.
+        num_tasks: With several, each block has one for each task, and all maps are ``(num_tasks * B, C, H, W)``: the images once
+            for each task, see :class:`AttentiveHead`.
         zero_init_residual: Whether each random block starts as the identity: its last BatchNorm has weight 0 (arXiv 1706.02677).
         init_cfg: None, or ``dict(type='Pretrained', checkpoint=..., prefix=None)``, see :class:`PretrainedBackbone`.
     """
@@ -89,6 +104,8 @@ class DilatedResNet(PretrainedBackbone):
         depth: int = 18,
         output_stride: int = 32,
         with_stem: bool = False,
+        squeeze_excitation: int | None = None,
+        num_tasks: int = 1,
         zero_init_residual: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -106,16 +123,29 @@ class DilatedResNet(PretrainedBackbone):
         self.layer1, self.layer2, self.layer3, self.layer4 = network.layer1, network.layer2, network.layer3, network.layer4
         self.output_stride = output_stride
         self.with_stem = with_stem
+        self.num_tasks = num_tasks
         expansion = network.layer1[0].expansion
         self.out_channels = (64 if with_stem else None, *(width * expansion for width in (64, 128, 256, 512)))
+        self.excitations = nn.ModuleList()
+        if squeeze_excitation is not None:
+            for width, stage in zip(self.out_channels[1:], (self.layer1, self.layer2, self.layer3, self.layer4), strict=True):
+                blocks = [build_squeeze_excitation(width, squeeze_excitation, num_tasks) for _ in stage]
+                self.excitations.append(nn.ModuleList(blocks))
+        elif num_tasks > 1:
+            raise ArgumentError(f'`num_tasks` above 1 needs `squeeze_excitation`. Found {num_tasks}.')
 
     def convert_weights(self, weights: Weights) -> Weights:
-        """Leave out the classifier."""
-        return {name: value for name, value in weights.items() if not name.startswith('fc.')}
+        """Leave out the classifier; keep the squeeze-and-excitations where the file has none."""
+        own = {name: value for name, value in self.state_dict().items() if name.startswith('excitations.')}
+        return {**own, **{name: value for name, value in weights.items() if not name.startswith('fc.')}}
 
     def forward(self, inputs: Tensor) -> tuple[Tensor | None, ...]:
         stem = self.bn1(self.conv1(inputs))
-        features = [F.relu(stem) if self.with_stem else None, self.layer1(relu_max_pool(stem))]
-        for stage in (self.layer2, self.layer3, self.layer4):
-            features.append(stage(features[-1]))
+        first, latest = F.relu(stem) if self.with_stem else None, relu_max_pool(stem)
+        if self.num_tasks > 1:
+            first, latest = (each if each is None else each.repeat(self.num_tasks, 1, 1, 1) for each in (first, latest))
+        features = [first]
+        for number, stage in enumerate((self.layer1, self.layer2, self.layer3, self.layer4)):
+            latest = excited_stage(stage, self.excitations[number], latest) if self.excitations else stage(latest)
+            features.append(latest)
         return tuple(features)

@@ -9,11 +9,11 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.decode_heads.heads import MapHead, width_of
 from mtl_plugins.models.layers.functional import shifted_interpolation_matrix
+from mtl_plugins.models.layers.squeeze_excitation import squeeze_excitation as build_squeeze_excitation
 from mtl_plugins.models.utils.weights import Weights, load_pretrained
 from mtl_plugins.registry import MODELS
 
@@ -255,6 +255,8 @@ class DeepLabV3PlusHead(MapHead):
             else it is a 1x1.
         squeeze_excitation: Factor by which a squeeze-and-excitation (arXiv 1709.01507) of the embedding narrows it; None for
             none.
+        aspp_squeeze_excitation: The same for the result of the ASPP.
+        num_tasks: Squeeze-and-excitations at each place, see :class:`AttentiveHead`.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable, as in the paper.
         pooled_relu: Of the :class:`ASPP`.
         fuse_norm: Of the :class:`ASPP`.
@@ -265,7 +267,7 @@ class DeepLabV3PlusHead(MapHead):
 
     Raises:
         ArgumentError: If the skips do not go from coarse to fine, the backbone lacks one, there is not one width for each, or
-            ``squeeze_excitation`` is less than 1.
+            a squeeze-and-excitation is less than 1 or without ASPP.
     """
 
     def __init__(
@@ -280,6 +282,8 @@ class DeepLabV3PlusHead(MapHead):
         decoder_channels: int | Sequence[int] | None = None,
         num_convs: int = 2,
         squeeze_excitation: int | None = None,
+        aspp_squeeze_excitation: int | None = None,
+        num_tasks: int = 1,
         separable: bool = False,
         pooled_relu: bool = True,
         fuse_norm: bool = False,
@@ -289,8 +293,8 @@ class DeepLabV3PlusHead(MapHead):
         super().__init__(init_cfg=init_cfg)
         if not skip_indices or any(coarse <= fine for coarse, fine in pairwise(skip_indices)):
             raise ArgumentError(f'`skip_indices` should descend, from coarse to fine, as (2, 1). Found {tuple(skip_indices)}.')
-        if squeeze_excitation is not None and squeeze_excitation < 1:
-            raise ArgumentError(f'`squeeze_excitation` should be at least 1 or None. Found {squeeze_excitation}.')
+        if aspp_squeeze_excitation is not None and not rates:
+            raise ArgumentError(f'`aspp_squeeze_excitation` needs an ASPP (`rates`). Found {aspp_squeeze_excitation}.')
         widths = dict(skip_channels=skip_channels, decoder_channels=decoder_channels or channels)
         for name, value in widths.items():
             widths[name] = [value] * len(skip_indices) if value is None or isinstance(value, int) else list(value)
@@ -302,6 +306,9 @@ class DeepLabV3PlusHead(MapHead):
         coarsest = width_of(in_channels, -1)
         aspp = dict(separable=separable, pooled_relu=pooled_relu, fuse_norm=fuse_norm)
         self.aspp = ASPP(coarsest, channels, rates, **aspp) if rates else None
+        self.aspp_squeeze_excitation = build_squeeze_excitation(
+            channels, aspp_squeeze_excitation, num_tasks, 'aspp_squeeze_excitation'
+        )
         self.context_channels = channels if rates else coarsest
         self.channels, self.decoder = self.context_channels, nn.ModuleList()
         for stage, index in enumerate(skip_indices):
@@ -316,9 +323,7 @@ class DeepLabV3PlusHead(MapHead):
             )
             self.decoder.append(decoder)
             self.channels = decoder.channels
-        self.squeeze_excitation = (
-            SqueezeExcitation(self.channels, max(1, self.channels // squeeze_excitation)) if squeeze_excitation else nn.Identity()
-        )
+        self.squeeze_excitation = build_squeeze_excitation(self.channels, squeeze_excitation, num_tasks)
         kernel_size = 1 if num_convs else 3
         self.predictor = nn.Conv2d(self.channels, out_channels, kernel_size, padding=kernel_size // 2)
 
@@ -343,7 +348,7 @@ class DeepLabV3PlusHead(MapHead):
         return weights
 
     def embed(self, features: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        context = embedding = features[-1] if self.aspp is None else self.aspp(features[-1])
+        context = embedding = features[-1] if self.aspp is None else self.aspp_squeeze_excitation(self.aspp(features[-1]))
         for stage, index in zip(self.decoder, self.skip_indices, strict=True):
             embedding = stage(embedding, features[index])
         return context, self.squeeze_excitation(embedding)

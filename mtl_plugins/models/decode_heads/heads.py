@@ -3,6 +3,7 @@
 import sys
 from abc import abstractmethod
 from collections.abc import Sequence
+from typing import Any
 
 from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
@@ -100,6 +101,25 @@ class JointHead(BaseModule):
     def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
         predictions = self.head(features).split(list(self.out_channels.values()), dim=1)
         return {task: [prediction] for task, prediction in zip(self.out_channels, predictions, strict=True)}
+
+
+@MODELS.register_module()
+class AttentiveHead(JointHead):
+    """A :class:`JointHead` that passes each image once per task, with squeeze-and-excitations of the task's own.
+
+    As in attentive single-tasking (arXiv 1904.08918), without its residual adapters and adversarial loss. The encoder,
+    ``DilatedResNet(squeeze_excitation=16, num_tasks=2)``, gives the features of all tasks, ``(tasks * B, C, H, W)``.
+
+    Args are those of :class:`JointHead`; ``head`` is a DeepLabV3PlusHead.
+    """
+
+    def __init__(self, *, head: dict, out_channels: dict[str, int], **kwargs: Any) -> None:
+        super().__init__(head={**head, 'num_tasks': len(out_channels)}, out_channels=out_channels, **kwargs)
+        self.num_tasks = len(out_channels)
+
+    def forward(self, features: Sequence[Tensor]) -> dict[str, list[Tensor]]:
+        predictions = super().forward(features).items()
+        return {task: [both.chunk(self.num_tasks)[number]] for number, (task, (both,)) in enumerate(predictions)}
 
 
 class AuxiliaryHead(JointHead):

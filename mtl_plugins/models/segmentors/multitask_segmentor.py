@@ -123,6 +123,10 @@ class MultiTaskSegmentor(BaseModel):
             raise ArgumentError(f'`decode_head.out_channels` should be {out_channels}. Found {self.decode_head.out_channels}.')
         configs = [auxiliary_head] if isinstance(auxiliary_head, Mapping) else auxiliary_head or []
         self.auxiliary_heads = ModuleList(AuxiliaryHead(config, in_channels, out_channels) for config in configs)
+        given = getattr(self.backbone, 'num_tasks', 1)
+        for head in (self.decode_head, *self.auxiliary_heads):
+            if (read := getattr(head, 'num_tasks', 1)) != given:
+                raise ArgumentError(f'`backbone.num_tasks` should be {read}, as {type(head).__name__} reads it. Found {given}.')
         if not torch.cuda.is_available():
             # SyncBatchNorm, which configs of mmseg ask for, trains on GPUs only; the names of the weights are the same.
             revert_sync_batchnorm(self)

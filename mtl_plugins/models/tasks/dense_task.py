@@ -108,12 +108,14 @@ class DenseTask(BaseModule):
         return prediction.flip(-1)
 
     @staticmethod
-    def add_view(total: Tensor, values: Tensor, merging: str) -> None:
-        """Merge the values of one more view into ``total`` in place: the larger one for ``'max'``, the sum otherwise."""
-        if merging == 'max':
-            torch.maximum(total, values, out=total)
-        else:
-            total.add_(values)
+    def add_view(total: Tensor, values: Tensor, merging: str) -> Tensor:
+        """Return ``total`` with one more view, in place: the larger one for ``'max'``, the sum otherwise.
+
+        For ``'median'``, whose values are ``(1, H, W)``, it is a new tensor of all views.
+        """
+        if merging == 'median':
+            return torch.cat([total, values])
+        return torch.maximum(total, values, out=total) if merging == 'max' else total.add_(values)
 
     def losses(self, predictions: Sequence[Tensor], target: Tensor | None) -> dict[str, Tensor]:
         """Return the losses by name, each the mean over all predictions (deep supervision), and what is only logged.

@@ -83,7 +83,7 @@ class DepthTask(DenseTask):
 
     out_channels = 1
     default_loss = 'SILogLoss'
-    mergings = ('log', 'metres')
+    mergings = ('log', 'metres', 'max', 'median')
 
     def __init__(
         self,
@@ -141,11 +141,16 @@ class DepthTask(DenseTask):
             return self.representation.to_metres(self.upsample(prediction.float(), size).squeeze(1))
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Metres ``(H, W)``, times the zoom, or their logarithm."""
-        metres = self.representation.to_metres(output.squeeze(0)) * zoom
+        """Metres ``(H, W)``, times the zoom, or their logarithm; ``(1, H, W)`` for ``'median'``."""
+        metres = self.representation.to_metres(output if merging == 'median' else output.squeeze(0)) * zoom
         return metres.log() if merging == 'log' else metres
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
         """float32 metres within the range, which a zoom may leave."""
-        mean = total / num_views
-        return (mean.exp() if merging == 'log' else mean).clamp(*self.depth_range)
+        if merging == 'median':
+            # Of an even number, the mean of the middle two.
+            ordered = total.sort(0).values
+            merged = (ordered[(num_views - 1) // 2] + ordered[num_views // 2]) / 2
+        else:
+            merged = total if merging == 'max' else total / num_views
+        return (merged.exp() if merging == 'log' else merged).clamp(*self.depth_range)

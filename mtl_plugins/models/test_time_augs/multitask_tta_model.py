@@ -1,5 +1,6 @@
 """Predictions merged from several views of an image: scaled, and mirrored left to right."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -14,6 +15,11 @@ from mtl_plugins.models.segmentors.multitask_segmentor import MultiTaskSegmentor
 from mtl_plugins.registry import MODELS
 
 
+def scaled_size(size: Sequence[int], scale: float, divisor: int) -> tuple[int, int]:
+    """Return height and width times ``scale``, each as the nearest multiple of ``divisor``, one of it at least."""
+    return tuple(max(1, round(side * scale / divisor)) * divisor for side in size)
+
+
 @MODELS.register_module()
 class MultiTaskTTAModel(BaseModel):
     """Shows a :class:`MultiTaskSegmentor` each view of a batch in turn and merges the predictions. It predicts only.
@@ -23,12 +29,12 @@ class MultiTaskTTAModel(BaseModel):
     ``size_divisor``, and mirrored. The prediction is mirrored back on its coarse grid and upsampled to the size of the image; how
     views are merged depends on the task, see :attr:`DenseTask.mergings`.
 
-    Views are summed up as they come: memory does not grow with their number. With scale 1 and no mirroring the predictions are
-    the model's own, bit by bit.
+    Views are summed up as they come: memory does not grow with their number, but for the median of depth. With scale 1 and no
+    mirroring the predictions are the model's own, bit by bit.
 
     Args:
         model: The model, in evaluation mode.
-        scales: Factors on height and width, each > 0; equal ones count once.
+        scales: Factors on height and width, each > 0; equal ones count once. A dict has those of each task by its name.
         flip: Add the mirror image of each scale.
         merge: Way of merging by task; by default the first of its ``mergings``.
         scale_compensation: Multiply metres by the view's zoom: a camera of fixed focal length sees an object ``zoom`` times as
@@ -39,32 +45,40 @@ class MultiTaskTTAModel(BaseModel):
         self,
         *,
         model: MultiTaskSegmentor,
-        scales: Sequence[float] = (0.75, 1.0, 1.25),
+        scales: Sequence[float] | Mapping[str, Sequence[float]] = (0.75, 1.0, 1.25),
         flip: bool = True,
         merge: Mapping[str, str] | None = None,
         scale_compensation: bool = False,
     ) -> None:
         super().__init__(data_preprocessor=model.data_preprocessor)
-        numbers = isinstance(scales, (list, tuple)) and all(isinstance(scale, (int, float)) for scale in scales)
-        if not numbers or not scales or not all(0 < scale < math.inf for scale in scales):
-            raise ArgumentError(f'`scales` should be a list of one or more positive numbers. Found {scales!r}.')
+        by_task = dict(scales) if isinstance(scales, Mapping) else dict.fromkeys(model.tasks, scales)
+        if set(by_task) != set(model.tasks):
+            raise ArgumentError(
+                f"`scales` should have a list for each of the model's tasks, {list(model.tasks)}. Found {scales}."
+            )
+        for each in by_task.values():
+            numbers = isinstance(each, (list, tuple)) and all(isinstance(scale, (int, float)) for scale in each)
+            if not numbers or not each or not all(0 < scale < math.inf for scale in each):
+                raise ArgumentError(f'`scales` should be a list of one or more positive numbers. Found {each!r}.')
         for name, merging in (merge or {}).items():
             if name not in model.tasks:
                 raise ArgumentError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
             if merging not in model.tasks[name].mergings:
                 raise ArgumentError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
-        if scale_compensation and set(scales) == {1}:
+        if scale_compensation and all(set(each) == {1} for each in by_task.values()):
             raise ArgumentError(f'`scale_compensation` should come with other `scales` than 1. Found {scales}.')
         self.model = model
-        self.scales = tuple(dict.fromkeys(float(scale) for scale in scales))
+        self.scales = {name: tuple(dict.fromkeys(float(scale) for scale in by_task[name])) for name in model.tasks}
         self.flips = (False, True) if flip else (False,)
         self.merge = {name: (merge or {}).get(name, task.mergings[0]) for name, task in model.tasks.items()}
         self.scale_compensation = scale_compensation
 
     def describe(self) -> str:
         """One line for the log."""
-        views = len(self.scales) * len(self.flips)
-        scales = ', '.join(f'{scale:g}' for scale in self.scales)
+        views = len(set(itertools.chain(*self.scales.values()))) * len(self.flips)
+        lists = {name: ', '.join(f'{scale:g}' for scale in scales) for name, scales in self.scales.items()}
+        alike = len(set(lists.values())) == 1
+        scales = next(iter(lists.values())) if alike else '; '.join(f'{name}: {scales}' for name, scales in lists.items())
         merge = ', '.join(f'{name}: {merging}' for name, merging in self.merge.items())
         mirrored = ', each also mirrored' if len(self.flips) > 1 else ''
         compensated = ', metres times zoom' if self.scale_compensation else ''
@@ -93,7 +107,7 @@ class MultiTaskTTAModel(BaseModel):
         ``sizes`` are height and width of each image at the top left of its input, all of it by default; predictions beyond are 0,
         unless they are the model's own.
         """
-        if self.scales == (1.0,) and self.flips == (False,):
+        if set(self.scales.values()) == {(1.0,)} and self.flips == (False,):
             return self.model.predict_arrays(inputs)
         sizes = sizes or [tuple(inputs.shape[-2:])] * len(inputs)
         maps = {}
@@ -109,36 +123,35 @@ class MultiTaskTTAModel(BaseModel):
         """Return the merged maps ``(B, H, W)`` or ``(B, C, H, W)`` of images of one size, by label."""
         size = tuple(images.shape[-2:])
         totals = {name: [] for name in self.merge}
-        scaled_sizes = list(dict.fromkeys(self._scaled_size(size, scale) for scale in self.scales))
-        for scaled_size in scaled_sizes:
-            scaled = images
-            if scaled_size != size:
-                scaled = F.interpolate(images, size=scaled_size, mode='bilinear', align_corners=False)
+        divisor = getattr(self.data_preprocessor, 'size_divisor', None) or 1
+        sizes = {
+            name: dict.fromkeys(scaled_size(size, scale, divisor) for scale in scales) for name, scales in self.scales.items()
+        }
+        for scaled in dict.fromkeys(itertools.chain(*sizes.values())):
+            view = images
+            if scaled != size:
+                view = F.interpolate(images, size=scaled, mode='bilinear', align_corners=False)
+            names = [name for name, of_task in sizes.items() if scaled in of_task]
             for flip in self.flips:
-                self._add_view(totals, scaled, size, flip)
-        num_views = len(scaled_sizes) * len(self.flips)
+                self._add_view({name: totals[name] for name in names}, view, size, flip)
         tasks = self.model.tasks
         return {
             self.model.labels[name]: torch.stack(
-                [tasks[name].merged_view(total, num_views, self.merge[name]) for total in images_totals]
+                [tasks[name].merged_view(total, len(sizes[name]) * len(self.flips), self.merge[name]) for total in images_totals]
             )
             for name, images_totals in totals.items()
         }
 
-    def _scaled_size(self, size: tuple[int, int], scale: float) -> tuple[int, int]:
-        divisor = getattr(self.data_preprocessor, 'size_divisor', None) or 1
-        return tuple(max(1, round(side * scale / divisor)) * divisor for side in size)
-
     def _add_view(self, totals: dict[str, list[Tensor]], view: Tensor, size: tuple[int, int], flip: bool) -> None:
-        """Add one view, or start the totals with it: a tensor per image."""
+        """Add one view to the totals of some tasks, or start them with it: a tensor per image."""
         zoom = math.sqrt(view.shape[-2] * view.shape[-1] / (size[0] * size[1])) if self.scale_compensation else 1.0
         predictions = self.model.decode(view.flip(-1) if flip else view)
-        for name, task in self.model.tasks.items():
-            prediction = predictions[name][-1]
+        for name in totals:
+            task, prediction = self.model.tasks[name], predictions[name][-1]
             # Image by image: the upsampled predictions of a batch never exist at once.
             for index, image in enumerate(task.mirror(prediction) if flip else prediction):
                 values = task.view_values(task.upsample(image[None].float(), size)[0], self.merge[name], zoom)
                 if index == len(totals[name]):
                     totals[name].append(values)
                 else:
-                    task.add_view(totals[name][index], values, self.merge[name])
+                    totals[name][index] = task.add_view(totals[name][index], values, self.merge[name])
