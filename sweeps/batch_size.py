@@ -1,4 +1,4 @@
-# Batch size, with epochs in proportion: every run takes as many steps as 16 epochs of batch 16 do.
+# Batch size, with epochs in proportion: 800 steps, as 16 epochs of batch 16 are; 768 with 48 and 64, without the partial batches.
 # python tools/sweep.py sweeps/batch_size.py
 _base_ = ['_base_/short_budget.py']
 about = 'Batch size of the joint model, the number of steps kept'
@@ -11,6 +11,6 @@ space = {
             'train_cfg.val_interval': max(1, size // 16),
             'param_scheduler.0.end': size,
         }
-        for size in (2, 4, 8, 16, 32)
+        for size in (2, 4, 8, 16, 32, 48, 64)
     }
 }
