@@ -237,7 +237,7 @@ class ObservedSamples(Picture):
             shown.append(dict(image=row['image'], prediction=prediction, bins=edges))
             if kind.name in row['labels']:
                 shown[-1]['label'] = row['labels'][kind.name]
-        yield 'observed/bins', render_bins(shown, kind, bins.value_range)
+        yield 'observed/bins', render_bins(shown, kind, bins.head.scale.depth_range)
         yield 'bins', Histogram.of(np.concatenate([row['bins'] for row in shown]))
 
 

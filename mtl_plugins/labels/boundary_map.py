@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError
-from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
-from mtl_plugins.evaluation.functional.pixel_errors import probability_error
+from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer, probability_error
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import LabelKind, count_values, guess_by_row

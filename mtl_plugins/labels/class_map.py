@@ -6,8 +6,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
-from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
-from mtl_plugins.evaluation.functional.pixel_errors import wrong_class
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer, wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_ids
 from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row

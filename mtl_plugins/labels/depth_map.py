@@ -8,8 +8,7 @@ import cv2
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
-from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
-from mtl_plugins.evaluation.functional.pixel_errors import log_depth_error, relative_depth_error
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer, log_depth_error, relative_depth_error
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row, mean_and_std, median
 from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar

@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, DataError
-from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
-from mtl_plugins.evaluation.functional.pixel_errors import normal_angle
+from mtl_plugins.evaluation.functional.normal_errors import NormalScorer, normal_angle
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
 from mtl_plugins.labels.label_kind import LabelKind, check_size
 from mtl_plugins.labels.pictures import INVALID, colour_values

@@ -1,6 +1,6 @@
 """Backbones, heads, tasks and losses; importing the package registers them."""
 
-from mtl_plugins.models import (  # noqa: F401
+from mtl_plugins.models import (
     backbones,
     class_attention,
     data_preprocessors,

@@ -12,18 +12,3 @@ from mtl_plugins.task_balancing.loss_balancing import (
     ScheduledWeights,
     UncertaintyWeights,
 )
-
-__all__ = [
-    'AggregatedGradients',
-    'BoundedUncertaintyWeights',
-    'DynamicTaskPriority',
-    'DynamicWeightAverage',
-    'FixedWeights',
-    'GeometricMean',
-    'GradNorm',
-    'IMTLLossWeights',
-    'LogLosses',
-    'RandomWeights',
-    'ScheduledWeights',
-    'UncertaintyWeights',
-]

@@ -13,12 +13,13 @@ from torch import Tensor, nn
 from mtl_plugins.errors import check_choice
 from mtl_plugins.registry import TASK_UTILS
 from mtl_plugins.task_balancing.gradients import Sharing, average, find_sharing, products_of
+from mtl_plugins.task_balancing.loss_balancing import TaskBalancing
 
 # A weight of GradNorm that a step of the optimizer has made negative starts again from here.
 _LEAST = 1e-3
 
 
-class GradientBalancing(nn.Module):
+class GradientBalancing(TaskBalancing):
     """The gradients of the tasks with respect to what they share are combined into one; what serves one task has its gradient.
 
     What is shared is found from the graph of each iteration, see :func:`find_sharing`. Two places:
@@ -33,20 +34,14 @@ class GradientBalancing(nn.Module):
     processes, as that of a task without labels, takes no part. The device is synchronised twice per iteration. Outside of a
     training step, the total is the mean of the losses.
 
-    Attributes:
-        logged: Of the last combination ``balance/norm/<task>`` and ``balance/cosine/<task>-<task>`` of the gradients, and
-            ``balance/weight/<task>`` where the result is a weighted sum.
+    Of each combination ``balance/norm/<task>`` and ``balance/cosine/<task>-<task>`` of the gradients are logged, and
+    ``balance/weight/<task>`` where the result is a weighted sum.
     """
 
-    lr_mult = 1.0
-
     def __init__(self, *, tasks: Iterable[str], place: str) -> None:
-        super().__init__()
+        super().__init__(tasks=tasks)
         check_choice('place', place, ('parameters', 'features'))
-        self.tasks, self.place = list(tasks), place
-        self.register_buffer('iteration', torch.zeros((), dtype=torch.int64))
-        self._iteration = 0
-        self.logged: dict[str, Tensor] = {}
+        self.place = place
         # From the backward passes until the step: gradients of the shared parameters by task, None where there is none.
         self._shared: list[nn.Parameter] = []
         self._rows: dict[int, list[Tensor | None]] = {}
@@ -57,10 +52,6 @@ class GradientBalancing(nn.Module):
     def __getstate__(self) -> dict:
         # Copies, as for each validation, are made between steps and take none.
         return {**self.__dict__, '_shared': [], '_rows': {}, '_cut': []}
-
-    def _load_from_state_dict(self, *args, **kwargs) -> None:
-        super()._load_from_state_dict(*args, **kwargs)
-        self._iteration = int(self.iteration)
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:
         """The mean of the losses."""
@@ -219,8 +210,7 @@ class GradientBalancing(nn.Module):
                 rows = rows[alive]
             found, combined = self.combine(gramian[alive][:, alive], rows, [tasks[i] for i in alive.tolist()])
             weights = None if found is None else weights.zero_().index_copy_(0, alive, found.to(weights))
-        self._iteration += 1
-        self.iteration.fill_(self._iteration)
+        self.count()
         norms = gramian.diagonal().clamp(min=0).sqrt()
         cosines = gramian / (norms[:, None] * norms).clamp(min=torch.finfo(torch.float64).tiny)
         values = dict.fromkeys(self.logged_names(), 0.0)

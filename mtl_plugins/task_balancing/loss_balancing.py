@@ -38,17 +38,11 @@ def _check_weights(weights: dict[str, float], tasks: Sequence[str]) -> dict[str,
     return dict(weights)
 
 
-class LossBalancing(nn.Module):
-    """Total loss = sum of weight x loss, plus a term that depends on no prediction.
-
-    The weights follow from the losses of the whole batch, averaged over all processes and without gradient, so that several
-    processes take the step that one would take with all of the data. A task whose loss is exactly 0, as that of a task without
-    labels, has the weight 0 and changes no state. Nothing is read from the device.
-
-    Iterations are counted, and the state is kept, in training mode only; it is in the model's state dict.
+class TaskBalancing(nn.Module):
+    """Base of strategies that count iterations, in the model's state dict.
 
     Attributes:
-        logged: ``balance/weight/<task>`` of the last call.
+        logged: What the last call has for the log, by name.
         lr_mult: Factor of the learning rate of this module's parameters, which have no weight decay.
     """
 
@@ -65,6 +59,21 @@ class LossBalancing(nn.Module):
     def _load_from_state_dict(self, *args, **kwargs) -> None:
         super()._load_from_state_dict(*args, **kwargs)
         self._iteration = int(self.iteration)
+
+    def count(self) -> None:
+        self._iteration += 1
+        self.iteration.fill_(self._iteration)
+
+
+class LossBalancing(TaskBalancing):
+    """Total loss = sum of weight x loss, plus a term that depends on no prediction.
+
+    The weights follow from the losses of the whole batch, averaged over all processes and without gradient, so that several
+    processes take the step that one would take with all of the data. A task whose loss is exactly 0, as that of a task without
+    labels, has the weight 0 and changes no state. Nothing is read from the device.
+
+    Iterations are counted, and the state is kept, in training mode only. ``balance/weight/<task>`` is logged.
+    """
 
     @abstractmethod
     def weigh(self, losses: Tensor, present: Tensor) -> tuple[Tensor, Tensor | float]:
@@ -85,8 +94,7 @@ class LossBalancing(nn.Module):
         weights, rest = self.weigh(torch.where(present, means, 1.0), present)
         weights = torch.where(present, weights, 0.0)
         if self.training:
-            self._iteration += 1
-            self.iteration.fill_(self._iteration)
+            self.count()
             self.logged = {f'balance/weight/{task}': weight for task, weight in zip(self.tasks, weights.detach(), strict=True)}
         return (weights * losses).sum() + rest
 

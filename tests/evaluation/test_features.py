@@ -16,6 +16,7 @@ from mtl_plugins.lab.features.pictures import FeatureRecord, embed, read_records
 from mtl_plugins.registry import MODELS
 from tests import tiny  # noqa: F401  # registers the backbone
 from tests.fake_crops import CLASSES, write_fake_crops
+from tests.models.builders import build_segmentor
 
 NORMALISE = dict(mean=[120.0] * 3, std=[60.0] * 3)
 VIEW = [dict(type='ResizeCrop', size=16), dict(type='PackViews')]
@@ -137,15 +138,8 @@ def test_features_are_the_models_own_in_the_order_asked_for(model, crops):
 def test_models_around_the_same_backbone_give_the_same_features(model, crops):
     images = torch.from_numpy(crops['val'][0]['inputs'][0])[None]
     expected = pooled_features(model.eval(), images)
-    segmentor = MODELS.build(
-        dict(
-            type='MultiTaskSegmentor',
-            data_preprocessor=dict(type='MultiTaskDataPreprocessor', **NORMALISE),
-            backbone=dict(type='TinyBackbone'),
-            decode_head=dict(type='JointHead', head=dict(type='DeepLabV3PlusHead', channels=16, skip_channels=8)),
-            tasks=dict(semseg=dict(type='SemSegTask', num_classes=19)),
-        )
-    ).eval()
+    preprocessor = dict(type='MultiTaskDataPreprocessor', **NORMALISE)
+    segmentor = build_segmentor(backbone=dict(type='TinyBackbone'), data_preprocessor=preprocessor).eval()
     segmentor.backbone.load_state_dict(model.teacher.backbone.state_dict())
     torch.testing.assert_close(pooled_features(segmentor, images), expected)
 

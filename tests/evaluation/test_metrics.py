@@ -31,10 +31,9 @@ def _data_samples(count=5, seed=0):
     samples = []
     for index in range(count):
         sample = SegDataSample(metainfo=dict(sample_idx=index, img_path=f'/data/val/rgb/{index}.jpg', ori_shape=(23, 31)))
-        sample.gt_sem_seg = PixelData(data=torch.from_numpy(labels[index])[None])
-        sample.pred_sem_seg = PixelData(data=torch.from_numpy(predictions[index])[None])
-        sample.gt_depth_map = PixelData(data=torch.from_numpy(depths[index])[None])
-        sample.pred_depth_map = PixelData(data=torch.from_numpy(predicted_depths[index])[None])
+        fields = dict(gt_sem_seg=labels, pred_sem_seg=predictions, gt_depth_map=depths, pred_depth_map=predicted_depths)
+        for name, maps in fields.items():
+            setattr(sample, name, PixelData(data=torch.from_numpy(maps[index])[None]))
         samples.append(sample)
     return samples, (labels, predictions), (depths, predicted_depths)
 
@@ -55,10 +54,8 @@ def _expected(semseg, depth):
     expected['metrics_summary/depth'] = expected['metrics_task_depth/si_log_rmse']
     unclipped = expected['metrics_summary/semseg'] - expected['metrics_summary/depth']
     expected['metrics_summary/multitask_unclipped'] = unclipped
-    expected['metrics_summary/multitask'] = max(expected['metrics_summary/semseg'] - 50, 0) + max(
-        50 - expected['metrics_summary/depth'], 0
-    )
-    return expected
+    gains = expected['metrics_summary/semseg'] - 50, 50 - expected['metrics_summary/depth']
+    return expected | {'metrics_summary/multitask': sum(max(gain, 0) for gain in gains)}
 
 
 def _assert_scores(scores, expected):

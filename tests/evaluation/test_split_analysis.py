@@ -5,13 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from mtl_plugins.evaluation.functional.pixel_errors import (
-    log_depth_error,
-    normal_angle,
-    probability_error,
-    relative_depth_error,
-    wrong_class,
-)
+from mtl_plugins.evaluation.functional.boundary_f import probability_error
+from mtl_plugins.evaluation.functional.confusion_matrix import wrong_class
+from mtl_plugins.evaluation.functional.depth_errors import log_depth_error, relative_depth_error
+from mtl_plugins.evaluation.functional.normal_errors import normal_angle
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, choose_best_median_worst
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps

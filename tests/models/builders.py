@@ -1,6 +1,7 @@
 """Small models and batches for the tests of this folder."""
 
 import torch
+from torch import nn
 
 from mtl_plugins.registry import MODELS
 
@@ -8,6 +9,12 @@ MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # Of the pyramid that `make_pyramid` gives.
 WIDTHS = (6, 8, 10, 12, 16)
 TASKS = dict(semseg=dict(type='SemSegTask', num_classes=19), depth=dict(type='DepthTask'))
+NARROW = dict(type='DeepLabV3PlusHead', channels=8, rates=(1, 2), skip_channels=4, num_convs=1)
+BLOCKS = dict(channels=8, num_layers=1, num_heads=2, expansion=2)
+MIT = dict(type='mmseg.MixVisionTransformer', embed_dims=8, num_heads=[1, 2, 2, 4], num_layers=[1, 1, 1, 1])
+PLAIN = dict(type='mmseg.VisionTransformer', img_size=64, embed_dims=24, num_layers=4, num_heads=2, out_indices=(0, 1, 2, 3))
+SEGFORMER = dict(type='mmseg.SegformerHead', channels=16)
+BINS = dict(type='AdaptiveDepthHead', num_bins=16, head=NARROW, **BLOCKS)
 
 
 def build_segmentor(*, head: str = 'JointHead', channels: int = 16, output_stride: int = 16, **changes):
@@ -56,3 +63,16 @@ def build_head(**config):
     """A head of the config, on ``make_pyramid``, always with the same weights."""
     torch.manual_seed(0)
     return MODELS.build({'in_channels': WIDTHS, **config})
+
+
+@torch.no_grad()
+def as_if_trained(module: nn.Module) -> nn.Module:
+    """Evaluation mode; a fresh normalisation lets everything pass as it is."""
+    torch.manual_seed(0)
+    for norm in module.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.weight.uniform_(0.5, 1.5)
+            norm.bias.normal_(std=0.1)
+            norm.running_mean.normal_(std=0.1)
+            norm.running_var.uniform_(0.5, 1.5)
+    return module.eval()

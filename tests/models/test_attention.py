@@ -157,24 +157,3 @@ def test_tokens_pass_through_all_blocks_with_their_positions(kind, added_to):
     assert ('position.positions' in tokens.state_dict()) == (kind == 'learned')
     tokens(features).square().sum().backward()
     assert all(parameter.grad is not None for parameter in tokens.parameters())
-
-
-@pytest.mark.parametrize(
-    ('in_channels', 'changes', 'message'),
-    [
-        (8, dict(num_tokens=10), 'The number of tokens or bins should be a square, .*: 9 or 16. Found 10.'),
-        (12, dict(), "`channel_reducer` should be 'linear', 'token_conv' or 'conv' where 12 channels become 8. Found 'none'."),
-        (8, dict(num_layers=1, num_heads=3), '`num_heads` should divide the 8 channels. Found 3.'),
-        (8, dict(num_layers=1, num_heads=0), '`num_heads` should divide the 8 channels. Found 0.'),
-        (8, dict(num_layers=1, dropout=1.0), r'`dropout` should be in \[0, 1\). Found 1.0.'),
-        (8, dict(num_layers=1, expansion=0), '`expansion` should be at least 1. Found 0.'),
-        (6, dict(channels=6, positional_embedding='sinusoidal'), 'Sinusoidal positions need a multiple of 4 channels. Found 6.'),
-        (8, dict(reducer='mlp'), '`channel_reducer` should be one of .*. Found \'mlp\'.'),
-        (8, dict(positional_embedding='rope'), '`positional_embedding` should be one of .*. Found \'rope\'.'),
-        (8, dict(position_added_to='input'), '`position_added_to` should come with a `positional_embedding`'),
-        (8, dict(position_added_to='value'), '`position_added_to` should be one of .*. Found \'value\'.'),
-    ],
-)  # fmt: skip
-def test_tokens_refuse(in_channels, changes, message):
-    with pytest.raises(ValueError, match=f'^{message}'):
-        build_tokens(in_channels, **changes)

@@ -1,35 +1,29 @@
 """Bins: where they lie, what they are worth, the heads that compare pixels with them, and what a picture of them draws."""
 
 import math
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from mtl_plugins.config.load import load_config
-from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.decode_heads.bins_depth_heads import (
     BinScale,
     expected_depth,
     find_bins,
     fixed_bin_centres,
     predicted_bin_centres,
-    require_bins,
 )
-from mtl_plugins.registry import MODELS
-from tests.models.builders import TASKS, build_head, build_segmentor, make_pyramid
-from tests.tiny import CONFIGS, TinyBackbone
+from tests.models.builders import NARROW, TASKS, build_head, build_segmentor, make_pyramid
+from tests.tiny import TinyBackbone
 
 RANGE = (4.0, 300.0)
-NARROW = dict(num_bins=16, channels=8)
-DECODER = dict(type='DeepLabV3PlusHead', channels=8, rates=None, skip_channels=4, num_convs=1)
-WITH_ASPP = {**DECODER, 'rates': (1, 2)}
+SIZE = dict(num_bins=16, channels=8)
+DECODER = {**NARROW, 'rates': None}
 
 
 def build(**changes):
-    return build_head(**{'type': 'AdaptiveDepthHead', 'out_channels': 1, 'head': DECODER, **NARROW, **changes})
+    return build_head(**{'type': 'AdaptiveDepthHead', 'out_channels': 1, 'head': DECODER, **SIZE, **changes})
 
 
 @pytest.mark.parametrize('num_bins', [2, 256])
@@ -79,23 +73,20 @@ def test_free_bins_move_within_the_range(spacing):
 
 
 def test_direct_bins_are_exponentials_within_the_range():
-    raw = torch.tensor([[-1e30, -1.0, 0.0, 0.5, 4.0, 1e30]], requires_grad=True)
-    depths = predicted_bin_centres(raw, BinScale((0.1, 300.0), 'log'), 'direct')
+    depths = predicted_bin_centres(torch.tensor([[-1e30, -1.0, 0.0, 0.5, 4.0, 1e30]]), BinScale((0.1, 300.0), 'log'), 'direct')
     expected = [0.1, math.exp(-1), 1.0, math.exp(0.5), math.exp(4), 300.0]
     assert depths[0].tolist() == pytest.approx(expected, rel=1e-5)
-    # Bins that left the range find their way back: too near ones are wanted farther, and the reverse.
-    (wanted,) = torch.autograd.grad((depths - 50).square().sum(), raw)
-    assert wanted[0, 0] < 0 < wanted[0, -1]
 
 
-def test_free_bins_find_their_way_back_from_an_end():
+@pytest.mark.parametrize('order', ['free', 'direct'])
+def test_bins_find_their_way_back_from_an_end(order):
     """Behind a sigmoid, bins that were far beyond an end got no gradient: all of them at 4 m, a model stayed there."""
     raw = torch.tensor([[-40.0, -40.0, 40.0, 40.0]], requires_grad=True)
-    depths = predicted_bin_centres(raw, BinScale(RANGE, 'log'), 'free')
-    (wanted,) = torch.autograd.grad((depths - 50).square().sum(), raw)
+    depths = predicted_bin_centres(raw, BinScale(RANGE, 'log'), order)
+    (wanted,) = torch.autograd.grad((depths - 50).square().sum(), raw, retain_graph=True)
     assert (wanted[0, :2] < -1).all() and (wanted[0, 2:] > 1).all()
     # What leads farther out is not followed.
-    (outwards,) = torch.autograd.grad(predicted_bin_centres(raw, BinScale(RANGE, 'log'), 'free')[0, :2].sum(), raw)
+    (outwards,) = torch.autograd.grad(depths[0, :2].sum(), raw)
     assert not outwards.any()
 
 
@@ -121,18 +112,6 @@ def test_expected_depth_has_value_and_gradient_of_the_written_out_form(latent_ba
     queries, latents, depths = leaves
     expected_depth(queries.requires_grad_(), latents, depths).sum().backward()
     assert queries.grad is not None and depths.grad is None
-
-
-def test_argmax_takes_the_depth_of_the_most_similar_bin_in_evaluation_only():
-    head = build(type='FixedBinsDepthHead', decoding='argmax')
-    features = make_pyramid((40, 56))
-    similarity = torch.einsum('bchw,kc->bhwk', head.query_conv(head.head(features)), head.latents)
-    centres = fixed_bin_centres(16, head.scale)
-    expected = (similarity / math.sqrt(8)).softmax(-1) @ centres
-    torch.testing.assert_close(head(features)[:, 0], expected, rtol=1e-4, atol=0)
-    head.eval()
-    similarity = torch.einsum('bchw,kc->bhwk', head.query_conv(head.head(features)), head.latents)
-    torch.testing.assert_close(head(features)[:, 0], centres[similarity.argmax(-1)], rtol=0, atol=0)
 
 
 @pytest.mark.parametrize('latents', ['decoder', 'encoder', 'aspp'])
@@ -175,17 +154,19 @@ def test_fixed_bins_do_not_move_with_the_type_of_the_weights():
 
 
 @pytest.mark.parametrize('spacing', ['linear', 'log'])
-def test_fixed_bins_head_is_its_definition(spacing):
-    head = build(type='FixedBinsDepthHead', spacing=spacing).double().eval()
+@pytest.mark.parametrize(('decoding', 'training'), [('expectation', False), ('argmax', False), ('argmax', True)])
+def test_fixed_bins_head_is_its_definition(spacing, decoding, training):
+    head = build(type='FixedBinsDepthHead', spacing=spacing, decoding=decoding).double().train(training)
     features = make_pyramid((40, 56), dtype=torch.float64)
+    pixels, centres = head.head(features), fixed_bin_centres(16, head.scale)
+    queries = F.conv2d(pixels, head.query_conv.weight, head.query_conv.bias, padding=1)
+    similarity = torch.einsum('bchw,kc->bhwk', queries, head.latents) / math.sqrt(8)
+    # The argmax decides in evaluation only.
+    decides = decoding == 'argmax' and not training
+    expected = centres[similarity.argmax(-1)].double() if decides else similarity.softmax(-1) @ centres.double()
     depth, bins = head.predict(features)
-    pixels = head.head(features)
-    queries = torch.nn.functional.conv2d(pixels, head.query_conv.weight, head.query_conv.bias, padding=1)
-    weights = (torch.einsum('bchw,kc->bkhw', queries, head.latents) / math.sqrt(8)).softmax(1)
-    expected = torch.einsum('bkhw,k->bhw', weights, fixed_bin_centres(16, head.scale).double())
     torch.testing.assert_close(depth.squeeze(1).double(), expected, rtol=1e-5, atol=0)
-    assert torch.equal(bins[0], fixed_bin_centres(16, head.scale))
-    assert depth.shape == (2, 1, 10, 14)
+    assert torch.equal(bins[0], centres) and depth.shape == (2, 1, 10, 14)
 
 
 @pytest.mark.parametrize(
@@ -194,8 +175,8 @@ def test_fixed_bins_head_is_its_definition(spacing):
         dict(),
         dict(latents='encoder', channel_reducer='linear'),
         dict(latents='encoder', channel_reducer='conv'),
-        dict(latents='aspp', head=WITH_ASPP),
-        dict(latents='aspp', head=WITH_ASPP, channel_reducer='linear'),
+        dict(latents='aspp', head=NARROW),
+        dict(latents='aspp', head=NARROW, channel_reducer='linear'),
         dict(latents='decoder', channel_reducer='conv'),
         dict(latents='aspp', head=dict(type='ASPPHead', channels=8, rates=(1, 2))),
         dict(positional_embedding='learned'),
@@ -227,75 +208,29 @@ def test_latents_that_do_not_come_from_the_encoder_do_not_ask_for_its_coarsest_m
     """Whatever the latents were, a backbone without a map at index 4 was refused."""
     in_channels = (None, 8, 10, 12, None)
     head = dict(type='LinearHead', channels=8, index=3)
-    config = dict(type='AdaptiveDepthHead', in_channels=in_channels, out_channels=1, head=head, **NARROW)
     features = (None, *make_pyramid((64, 64))[1:4], None)
-    assert MODELS.build(config)(features).shape == (2, 1, 4, 4)
+    assert build(in_channels=in_channels, head=head)(features).shape == (2, 1, 4, 4)
     with pytest.raises(ValueError, match=r'^Map -1 of the feature pyramid should exist'):
-        MODELS.build({**config, 'latents': 'encoder', 'channel_reducer': 'linear'})
+        build(in_channels=in_channels, head=head, latents='encoder', channel_reducer='linear')
 
 
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (
-            dict(type='JointHead', head=dict(type='FixedBinsDepthHead', head=DECODER), out_channels=dict(semseg=19, depth=1)),
-            '`out_channels` of FixedBinsDepthHead should be 1, the depth. Found 20; .* as `task_heads` of a BranchedHead.',
-        ),
-        (dict(num_bins=200), 'The number of tokens or bins should be a square, .*: 196 or 225. Found 200.'),
-        (dict(num_bins=1), '`num_bins` should be at least 2. Found 1.'),
-        (dict(latents='encoder'), "`channel_reducer` should be .* where 16 channels become 8. Found 'none'."),
-        (dict(decoding='max'), "`decoding` should be one of .* Found 'max'."),
-        (dict(latents='neck'), "`latents` should be one of .* Found 'neck'."),
-        (dict(bin_order='sorted'), "`bin_order` should be one of .* Found 'sorted'."),
-        (dict(spacing='inverse'), "`spacing` should be one of .* Found 'inverse'."),
-        (dict(query_stride=4), '`query_stride` should be 1 or 2. Found 4.'),
-        (dict(depth_range=(0.0, 300.0)), r'`depth_range` should be two ascending positive numbers. Found \(0.0, 300.0\).'),
-        (dict(head=dict(type='JointHead', head=DECODER)), '`head` should be a map head with an embedding, .*'),
-    ],
-)  # fmt: skip
-def test_refusals_are_one_sentence(changes, message):
-    with pytest.raises(ValueError, match=f'^{message}$'):
-        build_head(**changes) if changes.get('type') == 'JointHead' else build(**changes)
-
-
-@pytest.mark.parametrize('system', ['adaptive_depth', 'fixed_bins'])
-def test_metres_are_not_read_as_their_logarithm(system):
-    (path,) = (CONFIGS / system).glob(f'{system}_r18-d16_1xb16-32e_miniscapes-256x256.py')
-    config = load_config(str(path), {'model.tasks.depth.representation': 'exp'})
-    with pytest.raises(ValueError, match=r"`representation` of DepthTask should be 'metres', .*DepthHead predicts. Found 'exp'"):
-        MODELS.build(config.model)
-
-
-def make_model(**depth):
-    head = dict(type='DeepLabV3PlusHead', channels=16, skip_channels=8)
-    bins = dict(type='FixedBinsDepthHead', num_bins=8, channels=16, head=head)
-    return build_segmentor(
+@pytest.mark.parametrize('label', ['depth', 'range'])
+def test_a_picture_of_bins_draws_what_the_model_predicts(label):
+    """The name `depth` was written into the code: a task that learns another label drew nothing."""
+    model = build_segmentor(
         backbone=dict(type=TinyBackbone),
-        decode_head=dict(type='BranchedHead', head=head, task_heads=dict(depth=bins)),
-        tasks=dict(TASKS, depth=dict(type='DepthTask', representation='metres', **depth)),
+        decode_head=dict(
+            type='BranchedHead', head=NARROW, task_heads=dict(depth=dict(type='FixedBinsDepthHead', head=NARROW, **SIZE))
+        ),
+        tasks=dict(TASKS, depth=dict(type='DepthTask', representation='metres', label=label)),
     ).eval()
-
-
-def test_a_picture_of_bins_draws_what_the_model_predicts():
-    model = make_model()
     image = np.random.default_rng(0).integers(0, 255, (40, 50, 3), np.uint8)
     found = find_bins(model)
     depth, bins = found.predict(image)
-    assert found.label == 'depth'
-    np.testing.assert_allclose(bins, 4 * 75 ** ((np.arange(8) + 0.5) / 8), rtol=1e-5)
+    assert found.label == label
+    np.testing.assert_allclose(bins, 4 * 75 ** ((np.arange(16) + 0.5) / 16), rtol=1e-5)
     with torch.inference_mode():
         inputs = model.data_preprocessor(dict(inputs=torch.from_numpy(image)[None]))['inputs']
-        expected = model.predict_arrays(inputs)['depth'][0, :40, :50]
+        expected = model.predict_arrays(inputs)[label][0, :40, :50]
     np.testing.assert_array_equal(depth, expected.numpy())
     assert not found.head._forward_pre_hooks
-
-
-def test_the_label_of_the_bins_is_the_one_that_their_task_learns():
-    # The name `depth` was written into the code: a task that learns another label drew nothing.
-    found = find_bins(make_model(label='range'))
-    assert found.label == 'range' and found.predict(np.zeros((16, 16, 3), np.uint8))[0].shape == (16, 16)
-
-
-def test_a_model_without_bins_is_refused_in_one_sentence():
-    with pytest.raises(ConfigError, match=r'depth head with bins.*Found Conv2d'):
-        require_bins(SimpleNamespace(decode_head=torch.nn.Conv2d(1, 1, 1)))

@@ -19,7 +19,7 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
 from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
 from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.models.utils.inference import fold_batch_norm
-from tests.models.builders import build_head, build_segmentor
+from tests.models.builders import as_if_trained, build_head, build_segmentor
 
 
 def value_and_gradients(function, *tensors):
@@ -43,32 +43,25 @@ def test_factored_upsampled_conv_is_the_plain_one(coarse, fine, dtype, tolerance
         torch.testing.assert_close(found, expected, rtol=tolerance, atol=tolerance * expected.abs().max().item())
 
 
-def test_aspp_is_the_concatenation_of_its_branches():
+@pytest.mark.parametrize('normalised', [False, True])
+def test_aspp_is_the_concatenation_of_its_branches(normalised):
     torch.manual_seed(0)
-    aspp = ASPP(8, 6, (1, 2)).double().train()
+    aspp = ASPP(8, 6, (1, 2), pooled_relu=not normalised, fuse_norm=normalised).double()
 
     def concatenated(features):
-        branches = [branch(features) for branch in aspp.branches]
-        pooled = aspp.pooled_branch(F.adaptive_avg_pool2d(features, 1)).expand_as(branches[0])
-        return aspp.fuse(torch.cat([*branches, pooled], dim=1))
+        pooled = torch.einsum('oc,bc->bo', aspp.pooled_branch.conv.weight[:, :, 0, 0], features.mean((2, 3)))
+        pooled = F.batch_norm(pooled, None, None, training=True)[:, :, None, None].expand(-1, -1, 7, 5)
+        assert pooled.min() < 0
+        pooled = pooled if normalised else pooled.relu()
+        mixed = torch.cat([*(branch(features) for branch in aspp.branches), pooled], dim=1)
+        mixed = F.conv2d(mixed, aspp.fuse.weight, aspp.fuse.bias)
+        return F.batch_norm(mixed, None, None, training=True).relu() if normalised else mixed
 
     features = torch.randn(3, 8, 7, 5, dtype=torch.float64)
     for expected, found in zip(value_and_gradients(concatenated, features), value_and_gradients(aspp, features), strict=True):
         torch.testing.assert_close(found, expected)
-
-
-def test_aspp_with_normalised_mixture():
-    torch.manual_seed(0)
-    aspp = ASPP(8, 6, (1, 2), pooled_relu=False, fuse_norm=True)
-    features = torch.randn(3, 8, 7, 5)
-    pooled = torch.einsum('oc,bc->bo', aspp.pooled_branch.conv.weight[:, :, 0, 0], features.mean((2, 3)))
-    pooled = F.batch_norm(pooled, None, None, training=True)[:, :, None, None].expand(-1, -1, 7, 5)
-    mixed = F.conv2d(torch.cat([*(branch(features) for branch in aspp.branches), pooled], dim=1), aspp.fuse.weight)
-    expected = F.batch_norm(mixed, None, None, training=True).relu()
-    torch.testing.assert_close(aspp(features), expected)
-    assert pooled.min() < 0 and aspp.fuse.bias is None
-    aspp.eval()
-    folded = copy.deepcopy(aspp)
+    assert (aspp.fuse.bias is None) == normalised
+    folded = copy.deepcopy(aspp.eval())
     fold_batch_norm(folded)
     torch.testing.assert_close(folded(features), aspp(features))
 
@@ -140,10 +133,10 @@ def test_two_sources_need_no_concatenation(sizes):
 def copy_convolution(ours: nn.Module, theirs: nn.Sequential) -> None:
     """Weights of a convolution, separable or not, and its normalisation; theirs has no bias."""
     conv, norm, _ = theirs
-    depthwise, pointwise = conv if isinstance(conv, nn.Sequential) else (None, conv)
-    if depthwise is not None:
-        ours.depthwise.load_state_dict(depthwise.state_dict())
-    ours.conv.weight.copy_(pointwise.weight)
+    if isinstance(conv, nn.Sequential):
+        ours.depthwise.load_state_dict(conv[0].state_dict())
+        conv = conv[1]
+    ours.conv.weight.copy_(conv.weight)
     if ours.conv.bias is not None:
         ours.conv.bias.zero_()
     ours.norm.load_state_dict(norm.state_dict())
@@ -157,13 +150,7 @@ def test_joint_head_is_made_of_the_layers_of_smp():
     """
     smp = pytest.importorskip('segmentation_models_pytorch')
     torch.manual_seed(0)
-    theirs = smp.DeepLabV3Plus('resnet18', encoder_weights=None, classes=20, encoder_output_stride=16).eval()
-    for module in theirs.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(std=0.1)
-            module.running_var.uniform_(0.5, 1.5)
-            module.weight.uniform_(0.5, 1.5)
-            module.bias.normal_(std=0.1)
+    theirs = as_if_trained(smp.DeepLabV3Plus('resnet18', encoder_weights=None, classes=20, encoder_output_stride=16))
     head = dict(type='DeepLabV3PlusHead', channels=256, rates=(12, 24, 36), num_convs=1, separable=True)
     ours = build_segmentor(decode_head=dict(type='JointHead', head=head)).eval().decode_head
     aspp, (decoder,), predictor = ours.head.aspp, ours.head.decoder, ours.head.predictor

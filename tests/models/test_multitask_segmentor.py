@@ -2,30 +2,13 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from tests.models.builders import TASKS, build_segmentor, make_batch
-
-
-def make_optimizer(model, **arguments) -> OptimWrapper:
-    return OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01), **arguments)
+from tests.models.builders import build_segmentor, make_batch
 
 
 @pytest.fixture
 def model():
     torch.manual_seed(0)
     return build_segmentor()
-
-
-@pytest.mark.parametrize('head', ['JointHead', 'BranchedHead'])
-@pytest.mark.parametrize('tasks', [('semseg', 'depth'), ('semseg',), ('depth',)])
-def test_every_parameter_gets_a_gradient(head, tasks):
-    model = build_segmentor(head=head, tasks={task: TASKS[task] for task in tasks}).train()
-    losses = model(**model.data_preprocessor(make_batch((33, 47), batch=1, tasks=tasks)), mode='loss')
-    assert set(losses) == {dict(semseg='semseg/loss_ce', depth='depth/loss_silog')[task] for task in tasks}
-    total, log = model.parse_losses(losses)
-    total.backward()
-    assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []
-    assert all(parameter.grad.isfinite().all() for parameter in model.parameters())
-    assert total.isfinite() and torch.equal(total.detach(), log['loss'])
 
 
 def test_total_is_the_weighted_sum(model):
@@ -38,9 +21,9 @@ def test_total_is_the_weighted_sum(model):
     assert not any(value.requires_grad for value in log.values())
 
 
-def test_train_step_learns_and_logs_tensors(model):
-    optimizer = make_optimizer(model)
-    batch = make_batch((32, 32))
+def test_train_step_of_one_image_learns_and_logs_tensors(model):
+    optimizer = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+    batch = make_batch((32, 32), batch=1)
     before = {name: value.clone() for name, value in model.named_parameters() if name.endswith('weight')}
     first = model.train_step(batch, optimizer)
     assert set(first) == {'loss', 'semseg/loss_ce', 'depth/loss_silog'}
@@ -80,22 +63,3 @@ def test_memory_format_changes_nothing_but_the_layout():
     assert first.backbone.layer1[0].conv1.weight.is_contiguous()
     with torch.no_grad():
         torch.testing.assert_close(first(inputs)['semseg'], last(inputs)['semseg'], rtol=1e-4, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        (dict(tasks={}), '`tasks` should name at least one task'),
-        (
-            dict(task_balancing=dict(type='FixedWeights', weights=dict(semseg=1.0, normals=1.0))),
-            r"`weights` should have one entry >= 0 for each task of \['semseg', 'depth'\]. Found .*normals",
-        ),
-        (
-            dict(decode_head=dict(type='JointHead', head=dict(type='DeepLabV3PlusHead'), out_channels=dict(semseg=5, depth=1))),
-            r"`decode_head.out_channels` should be \{'semseg': 19, 'depth': 1\}",
-        ),
-    ],
-)
-def test_bad_configs(changes, message):
-    with pytest.raises(ValueError, match=message):
-        build_segmentor(**changes)

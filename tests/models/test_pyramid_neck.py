@@ -23,26 +23,26 @@ def test_strides_and_widths():
     assert torch.equal(pyramid[4][..., -1, -1], given[3][..., -1, -1])
     assert neck(features(size=(1, 1)))[4].shape[-2:] == (1, 1)
 
+    unpooled = PlainViTPyramid(in_channels=WIDTHS, pool=False)(given)
+    assert unpooled[4] is unpooled[3]
 
-@pytest.mark.parametrize(('finest_index', 'widths'), [(1, (8, 16)), (2, (None, 16)), (3, (None, None))])
-def test_every_weight_serves_the_finest_map(finest_index, widths):
-    neck = PlainViTPyramid(in_channels=WIDTHS, finest_index=finest_index)
-    assert neck.out_channels == (None, *widths, 32, 32)
-    finest = neck(features())[finest_index]
-    if finest_index < 3:
-        finest.square().mean().backward()
-    else:
+
+@pytest.mark.parametrize(
+    ('index', 'finest_index', 'widths'),
+    [
+        (2, 1, (None, 16, 32, 32, 32)),
+        (3, 1, (None, 8, 16, 32, 32)),
+        (3, 2, (None, None, 16, 32, 32)),
+        (3, 3, (None, None, None, 32, 32)),
+        (4, 1, (None, 4, 8, 16, 32)),
+    ],
+)
+def test_every_weight_serves_the_finest_map(index, finest_index, widths):
+    neck = PlainViTPyramid(in_channels=[32 if level == index else None for level in range(5)], finest_index=finest_index)
+    pyramid = neck(features(index))
+    assert neck.out_channels == widths == tuple(feature if feature is None else feature.shape[1] for feature in pyramid)
+    if index == finest_index:
         assert not list(neck.parameters())
+    else:
+        pyramid[finest_index].square().mean().backward()
     assert all(parameter.grad is not None for parameter in neck.parameters())
-
-
-def test_without_pooling_the_map_itself_comes_last():
-    pyramid = PlainViTPyramid(in_channels=WIDTHS, pool=False)(features())
-    assert pyramid[4] is pyramid[3]
-
-
-@pytest.mark.parametrize(('index', 'widths'), [(2, (None, 16, 32, 32, 32)), (4, (None, 4, 8, 16, 32))])
-def test_other_patch_sizes(index, widths):
-    neck = PlainViTPyramid(in_channels=[32 if level == index else None for level in range(5)])
-    assert neck.out_channels == widths
-    assert [feature.shape[1] for feature in neck(features(index))[1:]] == list(widths[1:])

@@ -6,26 +6,25 @@ import torch
 from mtl_plugins.models.tasks import DepthTask, SemSegTask
 from mtl_plugins.models.tasks.depth import DepthRepresentation
 
-STATISTICS = dict(normalised=dict(mean=27.0, std=29.0), log=dict(mean=2.9, std=0.8), inverse=dict(mean=0.07, std=0.06), exp=None)
 
-
-@pytest.mark.parametrize('name', list(STATISTICS))
-def test_representation_there_and_back(name):
-    representation = DepthRepresentation(name, (0.1, 300.0), STATISTICS[name])
+@pytest.mark.parametrize(
+    ('name', 'statistics', 'half'),
+    [
+        ('normalised', dict(mean=27.0, std=29.0), 27 + 0.5 * 29),
+        ('log', dict(mean=2.9, std=0.8), math.exp(3.3)),
+        ('inverse', dict(mean=0.07, std=0.06), 10.0),
+        ('exp', None, math.exp(0.5)),
+    ],
+)
+def test_representations_are_what_their_names_say_there_and_back(name, statistics, half):
+    representation = DepthRepresentation(name, (0.1, 300.0), statistics)
+    assert representation.to_metres(torch.tensor([0.5])).item() == pytest.approx(half)
     depth = torch.tensor([0.1, 1.0, 4.0, 27.0, 299.9])
     torch.testing.assert_close(representation.to_metres(representation.from_metres(depth)), depth, rtol=1e-4, atol=1e-5)
     far_out = torch.tensor([-1e4, 1e4, torch.inf, -torch.inf]).half()
     metres = representation.to_metres(far_out)
     assert metres.dtype == torch.float32 and metres.min() >= 0.0999 and metres.max() <= 300.01
     assert representation.from_metres(torch.zeros(1)).isfinite()
-
-
-@pytest.mark.parametrize(
-    ('name', 'metres'), [('exp', math.exp(0.5)), ('normalised', 27 + 0.5 * 29), ('log', math.exp(3.3)), ('inverse', 10.0)]
-)
-def test_representations_are_what_their_names_say(name, metres):
-    found = DepthRepresentation(name, (0.1, 300.0), STATISTICS[name]).to_metres(torch.tensor([0.5]))
-    assert found.item() == pytest.approx(metres)
 
 
 def test_depth_out_of_range_is_trained_back_into_it():

@@ -10,26 +10,11 @@ from torch import nn
 from mtl_plugins.models.backbones import TimmBackbone
 from mtl_plugins.models.backbones.timm_folding import PaddedConv2d, SubsamplingConv2d, fold_traced_batch_norm
 from mtl_plugins.models.utils.inference import prepare_for_inference
-from tests.models.builders import build_segmentor
+from tests.models.builders import as_if_trained, build_segmentor
 
 
 def count_norms(module):
     return sum(isinstance(child, nn.BatchNorm2d) for child in module.modules())
-
-
-def as_if_trained(module):
-    """Statistics and scales of a fresh normalisation would make folding trivial."""
-    generator = torch.Generator().manual_seed(0)
-    for norm in module.modules():
-        if isinstance(norm, nn.BatchNorm2d):
-            for values, low, high in (
-                (norm.running_mean, -0.5, 0.5),
-                (norm.running_var, 0.5, 2.0),
-                (norm.weight.data, 0.5, 1.5),
-                (norm.bias.data, -0.5, 0.5),
-            ):
-                values.uniform_(low, high, generator=generator)
-    return module.eval()
 
 
 def assert_same(found, expected):
@@ -48,7 +33,6 @@ def assert_same(found, expected):
 )
 @torch.no_grad()
 def test_a_network_of_timm_computes_the_same(name, output_stride, left):
-    torch.manual_seed(0)
     backbone = as_if_trained(TimmBackbone(name=name, output_stride=output_stride))
     folded = copy.deepcopy(backbone)
     folded.fold_batch_norm()
@@ -147,7 +131,6 @@ class Twice(nn.Module):
 )
 @torch.no_grad()
 def test_what_may_not_be_folded_stays(way, conv, left):
-    torch.manual_seed(0)
     network = as_if_trained(Twice(way, conv))
     if way == 'hook':
         network.norm.register_forward_pre_hook(lambda module, arguments: (arguments[0] * 2,))

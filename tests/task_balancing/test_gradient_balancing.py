@@ -16,8 +16,8 @@ from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import OPTIM_WRAPPERS, TASK_UTILS
 from mtl_plugins.task_balancing.aggregated_gradients import aggregator_names
 from tests import tiny  # noqa: F401  # TinyBackbone
+from tests.models.builders import BINS, NARROW, build_segmentor, make_batch
 from tests.models.builders import TASKS as MODEL_TASKS
-from tests.models.builders import build_segmentor, make_batch
 from tests.task_balancing.networks import (
     TASKS,
     Network,
@@ -220,39 +220,30 @@ def test_the_state_dict_continues_a_run_bit_for_bit(kind):
         assert torch.equal(resumed.get_parameter(name), value), name
 
 
-def model_with(head, place, **changes):
+def model_with(place, **changes):
     torch.manual_seed(0)
-    changes = dict(backbone=dict(type='TinyBackbone'), task_balancing=balanced('Sum', place), **changes)
-    return build_segmentor(head=head, channels=8, **changes).train()
+    return build_segmentor(channels=8, backbone=dict(type='TinyBackbone'), task_balancing=balanced('Sum', place), **changes)
 
 
 @pytest.mark.parametrize('place', ['parameters', 'features'])
 @pytest.mark.parametrize(
     'changes',
     [
-        dict(head='JointHead'),
+        {},
         dict(head='BranchedHead'),
         dict(head='DistilledHead'),
         # Reads what the heads read and what comes before: the features are those of the encoder.
-        dict(head='JointHead', auxiliary_head=dict(type='LinearHead', channels=8, index=2, tasks=['semseg'])),
+        dict(auxiliary_head=dict(type='LinearHead', channels=8, index=2, tasks=['semseg'])),
         dict(
-            head='BranchedHead',
-            decode_head=dict(
-                type='BranchedHead',
-                head=dict(type='DeepLabV3PlusHead', channels=8),
-                task_heads=dict(depth=dict(type='AdaptiveDepthHead', head=dict(type='DeepLabV3PlusHead', channels=8), num_bins=16,
-                                           channels=8)),
-            ),
+            decode_head=dict(type='BranchedHead', head=NARROW, task_heads=dict(depth=BINS)),
             tasks={**MODEL_TASKS, 'depth': dict(type='DepthTask', representation='metres')},
         ),
     ],
     ids=['joint', 'branched', 'distilled', 'nested', 'bins'],
-)  # fmt: skip
+)
 def test_the_sum_of_all_gradients_is_that_of_the_sum(changes, place):
     """Whatever is shared, each parameter gets all of its gradients, once."""
-    changes = dict(changes)
-    head = changes.pop('head')
-    model, batch = model_with(head, place, **changes), make_batch((32, 32))
+    model, batch = model_with(place, **changes), make_batch((32, 32))
     twin = copy.deepcopy(model)
     # Of the network alone, so that BatchNorm and dropout see the same.
     sum(twin.task_losses(twin(**twin.data_preprocessor(batch, True), mode='loss')).values()).backward()
@@ -281,7 +272,7 @@ def test_what_is_shared_is_found_in_the_graph(monkeypatch):
         DistilledHead=(('backbone', *embeddings), 2),
     )
     for head, (parts, num_features) in expected.items():
-        model = model_with(head, 'parameters')
+        model = model_with('parameters', head=head)
         model.train_step(make_batch((32, 32)), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
         sharing = found.pop(id(model))
         names = {name for name, parameter in model.named_parameters() if any(parameter is each for each in sharing.shared)}
@@ -305,7 +296,7 @@ def test_a_compiled_network_takes_the_same_step(place):
 
 @pytest.mark.parametrize('place', ['parameters', 'features'])
 def test_bfloat16_gradients_are_those_of_float32_to_its_precision(place):
-    model, half = model_with('JointHead', place), model_with('JointHead', place)
+    model, half = model_with(place), model_with(place)
     half.load_state_dict(model.state_dict())
     expected = model.train_step(make_batch((32, 32)), OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.1)))
     wrapper = OPTIM_WRAPPERS.build(dict(type='Bf16OptimWrapper', optimizer=torch.optim.SGD(half.parameters(), lr=0.1)))
@@ -313,21 +304,6 @@ def test_bfloat16_gradients_are_those_of_float32_to_its_precision(place):
     for name in ('norm/semseg', 'norm/depth'):
         assert found[f'balance/{name}'] == pytest.approx(expected[f'balance/{name}'].item(), rel=0.2)
     assert all(parameter.dtype == torch.float32 and parameter.isfinite().all() for parameter in half.parameters())
-
-
-@pytest.mark.parametrize(
-    ('config', 'message'),
-    [
-        (balanced('PCGradient'), r"`aggregator` should be one of .*PCGrad.* Found 'PCGradient'"),
-        (dict(balanced('CAGrad'), arguments={}), '`arguments` should be those of CAGrad of TorchJD, for 3 tasks. Found {}'),
-        (dict(balanced('UPGrad'), arguments=dict(pref_vector=dict(semseg=1.0))), '`arguments` should be those of UPGrad'),
-        (balanced('UPGrad', 'heads'), "`place` should be one of .* Found 'heads'"),
-        (balanced('ExcessMTL', 'features'), "`place` of ExcessMTL should be 'parameters'"),
-    ],
-)
-def test_bad_arguments(config, message):
-    with pytest.raises(ValueError, match=message):
-        Network(config)
 
 
 def test_a_missing_package_is_named(monkeypatch):

@@ -34,16 +34,22 @@ def parse_args() -> argparse.Namespace:
 def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.analysis import check_indices
     from mtl_plugins.labels.decoding import decode_photograph, read_bytes
     from mtl_plugins.loading import build_loader, load_model, predict_samples
-    from mtl_plugins.models.decode_heads.bins_depth_heads import require_bins
+    from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
     from mtl_plugins.visualization.bins import render_bins
     from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
     model = load_model(config, args.checkpoint).eval()
-    model_bins = require_bins(model)
+    model_bins = find_bins(model)
+    if model_bins is None:
+        raise ConfigError(
+            'The model should have a depth head with bins, as AdaptiveDepthHead or FixedBinsDepthHead. Found '
+            f'{type(model.decode_head).__name__} without one.'
+        )
     if args.data_root:
         loader = build_loader([model], [config], args.split)
         check_indices(args.indices, len(loader.dataset))
@@ -56,7 +62,7 @@ def main() -> None:
         row['prediction'], row['bins'] = model_bins.predict(row['image'])
     title = f'{type(model_bins.head).__name__}, {model_bins.head.scale.spacing} spacing'
     kind = model.data_preprocessor.labels[model_bins.label]
-    write_picture(args.out, render_bins(rows, kind, model_bins.value_range, title))
+    write_picture(args.out, render_bins(rows, kind, model_bins.head.scale.depth_range, title))
     print(f'{args.out}: {len(rows)} samples, {len(rows[0]["bins"])} bins')
 
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer, check_shapes
 
 _NUM_VALUES = 256
 _EPSILON = 1e-12
@@ -32,8 +32,7 @@ def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction
     for name, values in (('label', label), ('prediction', prediction)):
         if values.dtype != np.uint8:
             raise TypeError(f'`{name}` should be uint8. Found {values.dtype}.')
-    if label.shape != prediction.shape:
-        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+    check_shapes(label, prediction)
     # Counting all 256 x 256 pairs and cutting afterwards costs less than masking pixels first, and checks every value.
     pair = label.astype(np.uint16).ravel()
     pair <<= 8
@@ -65,6 +64,12 @@ def nan_mean_iou(confusion: np.ndarray) -> float:
     """Return the mean of :func:`class_iou` over the classes found in labels or predictions; NaN without any labelled pixel."""
     occurs = _union(confusion) > 0
     return float(class_iou(confusion)[occurs].mean()) if occurs.any() else float('nan')
+
+
+def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return 100 where the classes differ and 0 where they agree; 255 in the label does not count."""
+    check_shapes(label, prediction)
+    return np.where(label == IGNORE_LABEL, np.nan, 100.0 * (label != prediction))
 
 
 def _union(confusion: np.ndarray) -> np.ndarray:

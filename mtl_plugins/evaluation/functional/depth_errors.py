@@ -21,7 +21,7 @@ from typing import ClassVar
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score
+from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score, check_shapes
 
 DEPTH_FLOOR = 0.01
 DELTA_LIMITS = tuple(1.25**k for k in (1, 2, 3))
@@ -46,8 +46,7 @@ def image_depth_errors(label: np.ndarray, prediction: np.ndarray) -> np.ndarray 
     for name, values in (('label', label), ('prediction', prediction)):
         if values.dtype not in (np.float32, np.float64):
             raise TypeError(f'`{name}` should be float32 or float64. Found {values.dtype}.')
-    if label.shape != prediction.shape:
-        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+    check_shapes(label, prediction)
     label, prediction = label.ravel(), prediction.ravel()
     starts = range(0, label.size, _BLOCK)
     blocks = [_measure_block(label[start : start + _BLOCK], prediction[start : start + _BLOCK]) for start in starts]
@@ -106,6 +105,25 @@ def _check_finite(name: str, values: np.ndarray) -> None:
 def _to_clamped_float64(values: np.ndarray) -> np.ndarray:
     clamped = values.astype(np.float64)
     return np.maximum(clamped, DEPTH_FLOOR, out=clamped) if clamped.min() < DEPTH_FLOOR else clamped
+
+
+def relative_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return ``100 (pred - gt) / gt`` of metres clamped to at least 0.01; 0 in the label is unknown."""
+    valid, gt, pred = _clamped_depths(label, prediction)
+    return np.where(valid, 100 * (pred - gt) / gt, np.nan)
+
+
+def log_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
+    """Return ``log(pred) - log(gt)`` of metres clamped to at least 0.01; 0 in the label is unknown."""
+    valid, gt, pred = _clamped_depths(label, prediction)
+    return np.where(valid, np.log(pred) - np.log(gt), np.nan)
+
+
+def _clamped_depths(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    check_shapes(label, prediction)
+    if not np.isfinite(prediction).all():
+        raise ArgumentError('`prediction` should be finite. Found NaN or infinity.')
+    return label > 0, np.maximum(label.astype(np.float64), DEPTH_FLOOR), np.maximum(prediction.astype(np.float64), DEPTH_FLOOR)
 
 
 class DepthScorer(ImageMeanScorer):

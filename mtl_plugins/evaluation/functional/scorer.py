@@ -12,6 +12,12 @@ from mtl_plugins.errors import ArgumentError
 IGNORE_LABEL = 255
 
 
+def check_shapes(label: np.ndarray, prediction: np.ndarray) -> None:
+    """Raise ArgumentError if the shapes differ."""
+    if label.shape != prediction.shape:
+        raise ArgumentError(f'`label` and `prediction` should have the same shape. Found {label.shape} and {prediction.shape}.')
+
+
 class Score(NamedTuple):
     """Description of a score.
 

@@ -1,4 +1,2 @@
 from mtl_plugins.models.backbones.resnet import DilatedResNet
 from mtl_plugins.models.backbones.timm_backbone import TimmBackbone
-
-__all__ = ['DilatedResNet', 'TimmBackbone']

@@ -53,11 +53,10 @@ def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], t
 class PyramidOrder:
     """The maps of a network at their places in a pyramid of five, None where there is none.
 
-    Index i has the stride ``2 ** (i + 1)``. From fine to coarse, maps of one stride in the network's order, each takes the place
-    of its stride, or the next one if that is taken; if the coarsest do not find room, those before them move to finer places.
-    The coarsest of several always has the last place, where heads look for it. So a ResNet dilated to output stride 8 has the
-    strides ``(None, 4, 8, 8, 8)``, as :class:`DilatedResNet`, and four maps of a plain transformer, all of stride 16, have the
-    places 1 to 4. A single map stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
+    Index i has the stride ``2 ** (i + 1)``. From fine to coarse, each map takes the place of its stride, or the next one if that
+    is taken; if the coarsest do not find room, those before them move to finer places. The coarsest of several always has the
+    last place, where heads look for it: a ResNet dilated to output stride 8 has the strides ``(None, 4, 8, 8, 8)``, as
+    :class:`DilatedResNet`. A single map stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
 
     Args:
         widths: Channels of the network's maps, in its order.

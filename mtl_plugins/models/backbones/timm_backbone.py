@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError
 from mtl_plugins.models.backbones.timm_folding import avoid_overrun, fix_same_padding, fold_traced_batch_norm
-from mtl_plugins.models.utils.weights import PretrainedBackbone, Weights, check_model_name, import_timm
+from mtl_plugins.models.utils.weights import PretrainedBackbone, Weights, import_timm, nearest
 from mtl_plugins.registry import MODELS
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -108,7 +108,9 @@ class TimmBackbone(PretrainedBackbone):
         if init_cfg and init_cfg.get('checkpoint') == 'timm':
             init_cfg = {**init_cfg, 'checkpoint': f'timm://{name}'}
         super().__init__(init_cfg=init_cfg, description=f'name={name!r}')
-        check_model_name(name)
+        timm = import_timm()
+        if not timm.is_model(name):
+            raise ArgumentError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
         if output_stride not in (None, 32, 16, 8):
             raise ArgumentError(f'`output_stride` should be 8, 16, 32 or None. Found {output_stride}.')
         self.name, self.options = name, dict(options or {})

@@ -4,17 +4,3 @@ from mtl_plugins.models.decode_heads.distilled_head import DistilledHead
 from mtl_plugins.models.decode_heads.heads import BranchedHead, JointHead
 from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
 from mtl_plugins.models.decode_heads.transformer_heads import ClassTokenSegHead, TransformerSegHead
-
-__all__ = [
-    'ASPPHead',
-    'AdaptiveDepthHead',
-    'BranchedHead',
-    'ClassTokenSegHead',
-    'DeepLabV3PlusHead',
-    'DistilledHead',
-    'FixedBinsDepthHead',
-    'JointHead',
-    'LinearHead',
-    'MMSegHead',
-    'TransformerSegHead',
-]

@@ -15,7 +15,7 @@ from mmengine.model import BaseModule
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from mtl_plugins.errors import ArgumentError, ConfigError, check_choice
+from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP
 from mtl_plugins.models.decode_heads.heads import build_map_head, width_of
 from mtl_plugins.models.decode_heads.transformer_heads import GridTokens
@@ -291,11 +291,6 @@ class ModelBins:
     head: BinsDepthHead
     label: str
 
-    @property
-    def value_range(self) -> tuple[float, float]:
-        """Least and largest metres of a bin."""
-        return self.head.scale.depth_range
-
     @torch.inference_mode()
     def predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Metres ``(H, W)`` and the bins' metres ``(K,)``, in the order of the bins, of an RGB image ``(H, W, 3)`` uint8."""
@@ -321,14 +316,3 @@ def find_bins(model: nn.Module) -> ModelBins | None:
             task = next((part for part in path.split('.') if part in model.labels), next(iter(model.labels)))
             return ModelBins(model, module, model.labels[task])
     return None
-
-
-def require_bins(model: nn.Module) -> ModelBins:
-    """Find bins as :func:`find_bins` does, or raise a ConfigError."""
-    bins = find_bins(model)
-    if bins is None:
-        raise ConfigError(
-            'The model should have a depth head with bins, as AdaptiveDepthHead or FixedBinsDepthHead. Found '
-            f'{type(model.decode_head).__name__} without one.'
-        )
-    return bins

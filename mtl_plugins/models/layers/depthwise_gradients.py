@@ -1,9 +1,7 @@
 """Depthwise convolutions whose gradients take a fast way on CPUs.
 
-oneDNN computes a depthwise convolution fast, and some of its gradients slowly: those of dilated ones, that by the weights of
-large kernels in half precision, and that by the input of strided ones in half precision. On one core of an AMD EPYC (AVX-512)
-the gradients of a 5x5 kernel with dilation 2 over 4 x 1152 x 8 x 16 take 29 ms where the convolution takes 0.3; with these here,
-a step of EfficientNet-Lite0 with a separable head takes 305 ms instead of 479 (docs/speed.md). The same sums are computed so:
+oneDNN computes a depthwise convolution fast, and some of its gradients slowly (docs/speed.md): those of dilated ones, that by the
+weights of large kernels in half precision, and that by the input of strided ones in half precision. The same sums are made so:
 
 * by the input, with stride 1: a convolution of the output's gradient with the mirrored kernel;
 * by the weights, with dilation: for each tap the product of the output's gradient and the input it saw, summed;

@@ -7,13 +7,3 @@ from mtl_plugins.models.losses.dense_losses import (
     silog_loss,
     upsampled_cross_entropy,
 )
-
-__all__ = [
-    'BalancedBoundaryLoss',
-    'CosineNormalLoss',
-    'DepthRegressionLoss',
-    'SILogLoss',
-    'UpsampledCrossEntropyLoss',
-    'silog_loss',
-    'upsampled_cross_entropy',
-]

@@ -132,19 +132,10 @@ class BalancedBoundaryLoss(nn.Module):
     """Binary cross-entropy in which boundary and other pixels weigh ``w`` and ``1 - w`` (HED, arXiv 1504.06375).
 
     The weight ``w`` of boundary pixels is the share of the others among the valid pixels of the batch, so that both kinds have
-    the same say, or a fixed number (0.95 in arXiv 1904.08918).
-
-    Args:
-        positive_weight: ``w`` in (0, 1); None balances each batch.
+    the same say.
     """
 
     name = 'bce'
-
-    def __init__(self, *, positive_weight: float | None = None) -> None:
-        super().__init__()
-        if positive_weight is not None and not 0 < positive_weight < 1:
-            raise ArgumentError(f'`positive_weight` should be in (0, 1) or None. Found {positive_weight}.')
-        self.positive_weight = positive_weight
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """Loss of logits ``(B, H, W)`` against ``(B, H, W)``: 1 boundary, 0 none, 255 ignored."""
@@ -152,9 +143,7 @@ class BalancedBoundaryLoss(nn.Module):
             valid = (target != IGNORE_LABEL).float()
             boundary = (target == 1).float()
             count = valid.sum().clamp(min=1)
-            weight = self.positive_weight
-            if weight is None:
-                weight = 1 - boundary.sum() / count
+            weight = 1 - boundary.sum() / count
             weights = (boundary * weight + (1 - boundary) * (1 - weight)) * valid
             return F.binary_cross_entropy_with_logits(logits.float(), boundary, weight=weights, reduction='sum') / count
 

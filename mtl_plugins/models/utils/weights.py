@@ -47,13 +47,6 @@ def nearest(name: str, names: list[str]) -> str:
     return f'The nearest names are {", ".join(close)}.' if close else 'No name comes near.'
 
 
-def check_model_name(name: str) -> None:
-    """Refuse what is no timm model, with or without the tag of its pretrained weights (``resnet50.a1_in1k``)."""
-    timm = import_timm()
-    if not timm.is_model(name):
-        raise ArgumentError(f'`name` should be a model of timm. Found {name!r}. {nearest(name, timm.list_models())}')
-
-
 def checkpoint_folder() -> Path:
     """Return where torch's hub keeps the weights it downloads."""
     return Path(torch.hub.get_dir()) / 'checkpoints'
