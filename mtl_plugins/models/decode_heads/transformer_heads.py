@@ -225,12 +225,8 @@ class TransformerSegHead(MapHead):
         channels: Width of ASPP, tokens and decoder.
         rates: Dilations of the ASPP branches.
         num_tokens: n^2.
-        num_layers: Number of transformer blocks.
-        num_heads: Of their attention.
-        expansion: Of their MLP.
-        dropout: On attention weights.
-        positional_embedding: ``'none'``, ``'learned'`` or ``'sinusoidal'``.
-        position_added_to: As in :class:`PositionalEmbedding`.
+        num_layers: As in :class:`AdaptiveDepthHead`; so are ``num_heads``, ``expansion``, ``dropout``, ``positional_embedding``
+            and ``position_added_to``.
         skip_channels: Channels to which the skip is reduced.
         num_convs: Number of 3x3 convolutions in the decoder.
         separable: Whether the 3x3 convolutions of ASPP and decoder are depthwise separable.
@@ -298,10 +294,7 @@ class ClassTokenSegHead(BaseModule):
         head: Config of a map head, without ``in_channels`` and ``out_channels``.
         out_channels: Number of classes.
         channels: Width of pixel features, queries and tokens.
-        num_layers: Number of cross-attention blocks.
-        num_heads: Of their attention.
-        expansion: Of their MLP.
-        dropout: On attention weights.
+        num_layers: Number of cross-attention blocks; ``num_heads``, ``expansion`` and ``dropout`` are theirs.
         keys: What the tokens attend to: ``'decoder'``, the pixel features; ``'aspp'``, the context of the pixel head, which then
             needs an ASPP; or ``'encoder'``, the coarsest features. A linear layer takes other widths to ``channels``.
         query_conv: Whether a 1x1 and a 3x3 convolution come between the embedding of the pixel head and the queries. Without

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from mmengine.config import ConfigDict
-from mmengine.model import revert_sync_batchnorm
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor, nn
@@ -123,8 +122,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
                 part.children_in_order_of_use = False
         self.auxiliary_heads = ()
         self.is_foreign = True
-        if not torch.cuda.is_available():
-            revert_sync_batchnorm(self)
 
     @property
     def backbone(self) -> nn.Module:
@@ -151,10 +148,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor]:
         return self.segmentor.extract_feat(self.to_network(inputs))
-
-    def to_network(self, inputs: Tensor) -> Tensor:
-        """Images in the precision and memory format of the weights."""
-        return inputs.to(next(self.backbone.parameters()).dtype, memory_format=self.memory_format)
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
         """Logits at the size of the inputs."""

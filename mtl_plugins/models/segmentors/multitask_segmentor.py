@@ -88,6 +88,9 @@ class MultiTaskSegmentor(BaseModel):
         if len(set(self.labels.values())) < len(self.labels):
             raise ArgumentError(f'`tasks` should learn different labels. Found {self.labels}.')
         self.build_network(backbone, neck, decode_head, auxiliary_head)
+        if not torch.cuda.is_available():
+            # SyncBatchNorm, which configs of mmseg ask for, trains on GPUs only; the names of the weights are the same.
+            revert_sync_batchnorm(self)
         for task in self.tasks.values():
             task.check_head(self.decode_head)
         self.task_balancing = TASK_UTILS.build({**(task_balancing or dict(type='FixedWeights')), 'tasks': list(tasks)})
@@ -127,9 +130,6 @@ class MultiTaskSegmentor(BaseModel):
         for head in (self.decode_head, *self.auxiliary_heads):
             if (read := getattr(head, 'num_tasks', 1)) != given:
                 raise ArgumentError(f'`backbone.num_tasks` should be {read}, as {type(head).__name__} reads it. Found {given}.')
-        if not torch.cuda.is_available():
-            # SyncBatchNorm, which configs of mmseg ask for, trains on GPUs only; the names of the weights are the same.
-            revert_sync_batchnorm(self)
         self.is_foreign = any(isinstance(module, MMSegHead) for module in self.modules()) or bool(
             self.backbone_order or self.neck_order
         )
@@ -200,10 +200,13 @@ class MultiTaskSegmentor(BaseModel):
         if divisor and hasattr(self.backbone, 'fix_padding'):
             self.backbone.fix_padding(divisor)
 
+    def to_network(self, inputs: Tensor) -> Tensor:
+        """Return images in the precision and memory format of the weights."""
+        return inputs.to(next(self.backbone.parameters()).dtype, memory_format=self.memory_format)
+
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
         """Return the feature pyramid that the decode head reads."""
-        weight = next(self.backbone.parameters())
-        features = self.backbone(inputs.to(weight.dtype, memory_format=self.memory_format))
+        features = self.backbone(self.to_network(inputs))
         if self.backbone_order:
             features = self.backbone_order(features)
         if self.is_foreign and self.memory_format == torch.contiguous_format:
