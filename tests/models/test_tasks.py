@@ -1,10 +1,17 @@
+"""Tasks and their losses: depth, surface normals, boundaries; labels that samples lack."""
+
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.models.tasks import DepthTask, SemSegTask
+from mtl_plugins.labels.surface_normals import encode_normals
+from mtl_plugins.models.losses import BalancedBoundaryLoss, CosineNormalLoss
+from mtl_plugins.models.tasks import BoundaryTask, DepthTask, NormalsTask, SemSegTask
 from mtl_plugins.models.tasks.depth import DepthRepresentation
+from mtl_plugins.registry import MODELS
+from tests.models.builders import TASKS, build_segmentor, make_batch
 
 
 @pytest.mark.parametrize(
@@ -55,3 +62,140 @@ def test_regression_compares_representations(norm):
     target[0, 0] = 0
     loss = task.losses([torch.zeros(1, 1, 1, 1)], target)[f'loss_{norm}']
     assert loss.item() == pytest.approx(2.0 if norm == 'l1' else 4.0, rel=1e-5)
+
+
+FOUR = dict(**TASKS, normals=dict(type='NormalsTask'), boundary=dict(type='BoundaryTask'))
+
+
+def vectors(*shape, seed=0):
+    return torch.nn.functional.normalize(torch.randn(*shape, generator=torch.Generator().manual_seed(seed)), dim=1)
+
+
+def four_labels(size=(33, 47), batch=2, seed=0):
+    """A batch with all four labels, as the collate function gives it."""
+    made = make_batch(size, batch=batch, seed=seed)
+    rng = np.random.default_rng(seed)
+    made['targets']['normals'] = torch.from_numpy(encode_normals(rng.normal(size=(batch, *size, 3))))
+    made['targets']['boundary'] = torch.from_numpy(rng.choice([0, 1, 255], (batch, *size), p=[0.8, 0.1, 0.1]).astype(np.uint8))
+    return made
+
+
+def test_the_loss_of_normals_is_the_mean_of_one_minus_cosine():
+    prediction, target = 3 * vectors(2, 3, 4, 5), vectors(2, 3, 4, 5, seed=1)
+    valid = torch.rand(2, 4, 5) > 0.4
+    terms = [
+        1 - float(prediction[b, :, y, x] @ target[b, :, y, x]) / float(prediction[b, :, y, x].norm())
+        for b, y, x in valid.nonzero().tolist()
+    ]
+    assert float(CosineNormalLoss()(prediction, target, valid)) == pytest.approx(sum(terms) / len(terms), rel=1e-5)
+
+
+@pytest.mark.parametrize('scale', [0.0, 1e-30, 1.0])
+@pytest.mark.parametrize('labelled', [True, False])
+def test_no_direction_and_no_label_give_no_nan(scale, labelled):
+    prediction, valid = (scale * vectors(1, 3, 4, 5)).requires_grad_(), torch.full((1, 4, 5), labelled)
+    loss = CosineNormalLoss()(prediction, vectors(1, 3, 4, 5, seed=1), valid)
+    (gradient,) = torch.autograd.grad(loss, prediction)
+    assert loss.isfinite() and gradient.isfinite().all()
+    assert labelled or (loss == 0 and not gradient.any())
+
+
+def test_the_loss_of_boundaries_balances_both_kinds():
+    logits = torch.randn(2, 4, 5, generator=torch.Generator().manual_seed(0))
+    target = torch.tensor(np.random.default_rng(0).choice([0, 1, 255], (2, 4, 5), p=[0.7, 0.2, 0.1]).astype(np.uint8))
+    values = [(float(x), int(y)) for x, y in zip(logits.flatten(), target.flatten(), strict=True) if y != 255]
+    weight = sum(y == 0 for _, y in values) / len(values)
+    expected = 0.0
+    for x, y in values:
+        probability = 1 / (1 + math.exp(-x))
+        expected -= weight * math.log(probability) if y else (1 - weight) * math.log(1 - probability)
+    loss = BalancedBoundaryLoss()
+    assert float(loss(logits, target)) == pytest.approx(expected / len(values), rel=1e-5)
+    logits.requires_grad_()
+    nothing = loss(logits, torch.full_like(target, 255))
+    assert nothing == 0 and not torch.autograd.grad(nothing, logits)[0].any()
+
+
+def test_predictions_are_unit_vectors_and_probabilities():
+    prediction = torch.randn(2, 3, 4, 5)
+    prediction[0, :, 1, 1] = 0
+    normals = NormalsTask().predict(prediction, (4, 5))
+    torch.testing.assert_close(normals.norm(dim=1), torch.ones(2, 4, 5))
+    assert normals[0, :, 1, 1].tolist() == [0, 0, 1]
+    probabilities = BoundaryTask().predict(prediction[:, :1], (9, 11))
+    assert probabilities.shape == (2, 9, 11) and 0 < probabilities.min() < probabilities.max() < 1
+
+
+def test_a_mirrored_view_has_mirrored_normals():
+    """The normals of a mirrored image, mirrored back: every view of a scene that is its own mirror image agrees."""
+    task = NormalsTask()
+    view = vectors(1, 3, 4, 6)
+    own_mirror = view + view.flip(-1) * torch.tensor([-1.0, 1, 1]).view(1, 3, 1, 1)
+    torch.testing.assert_close(task.mirror(own_mirror), own_mirror)
+    torch.testing.assert_close(task.mirror(task.mirror(view)), view)
+    assert torch.equal(BoundaryTask().mirror(view[:, :1]), view[:, :1].flip(-1))
+
+
+@pytest.mark.parametrize('head', ['JointHead', 'BranchedHead', 'DistilledHead'])
+def test_four_tasks_train_predict_and_merge_views(head):
+    torch.manual_seed(0)
+    model = build_segmentor(head=head, tasks=FOUR)
+    data = model.data_preprocessor(four_labels())
+    assert data['targets']['normals'].shape == (2, 3, 33, 47)
+    total, logged = model.parse_losses(model(**data, mode='loss'))
+    total.backward()
+    assert {'normals/loss_cosine', 'boundary/loss_bce'} <= logged.keys()
+    assert not [name for name, parameter in model.named_parameters() if parameter.grad is None]
+    model.eval()
+    metainfo = [dict(ori_shape=(30, 41))] * 2
+    (sample, _) = model(data['inputs'], data['targets'], metainfo=metainfo, mode='predict')
+    assert sample.pred_normals.data.shape == sample.gt_normals.data.shape == (3, 30, 41)
+    assert sample.pred_boundary.data.shape == (1, 30, 41)
+
+    plain = model.predict_arrays(data['inputs'])
+    augmented = MODELS.build(dict(type='MultiTaskTTAModel', model=model, scales=(1.0,), flip=True))
+    merged = augmented.predict_arrays(data['inputs'])
+    assert {name: maps.shape for name, maps in merged.items()} == {name: maps.shape for name, maps in plain.items()}
+    # By hand: mirror the image, mirror the prediction back with x negated, take the direction of the mean.
+    mirrored = model.predict_arrays(data['inputs'].flip(-1))['normals'].flip(-1) * torch.tensor([-1.0, 1, 1]).view(1, 3, 1, 1)
+    expected = torch.nn.functional.normalize(plain['normals'] + mirrored, dim=1)
+    torch.testing.assert_close(merged['normals'], expected, atol=1e-3, rtol=1e-3)
+
+
+def test_a_task_learns_the_label_that_it_names():
+    model = build_segmentor(
+        tasks=dict(classes=dict(type='SemSegTask', label='semseg'), far=dict(type='DepthTask', label='depth'))
+    )
+    reference = build_segmentor()
+    reference.load_state_dict(model.state_dict())
+    data = model.data_preprocessor(four_labels())
+    renamed, plain = model(**data, mode='loss'), reference(**data, mode='loss')
+    assert renamed['classes/loss_ce'] == plain['semseg/loss_ce'] and renamed['far/loss_silog'] == plain['depth/loss_silog']
+    assert set(model.predict_arrays(data['inputs'])) == {'semseg', 'depth'}
+    (sample, _) = model.eval()(data['inputs'], data['targets'], mode='predict')
+    assert 'gt_sem_seg' in sample and 'pred_depth_map' in sample
+
+
+@pytest.mark.parametrize(('task', 'blank'), dict(semseg=255, depth=0, normals=0, boundary=255).items())
+def test_training_on_samples_without_a_label_is_training_on_the_others(task, blank):
+    torch.manual_seed(0)
+    # BatchNorm, which sees all images, labelled or not, takes its running statistics.
+    model = build_segmentor(tasks=FOUR).eval()
+    full = four_labels(batch=3)
+    lacking = {**full, 'targets': {name: maps.clone() for name, maps in full['targets'].items()}}
+    lacking['targets'][task][1] = blank
+    kept = torch.tensor([0, 2])
+    subset = dict(inputs=full['inputs'][kept], targets={name: maps[kept] for name, maps in full['targets'].items()})
+
+    def gradients(batch):
+        model.zero_grad()
+        losses = model(**model.data_preprocessor(batch), mode='loss')
+        loss = next(value for name, value in losses.items() if name.startswith(f'{task}/loss_'))
+        loss.backward()
+        return loss.detach(), [parameter.grad.clone() for parameter in model.decode_head.parameters()]
+
+    loss, found = gradients(lacking)
+    expected_loss, expected = gradients(subset)
+    torch.testing.assert_close(loss, expected_loss, rtol=1e-5, atol=1e-6)
+    for left, right in zip(found, expected, strict=True):
+        torch.testing.assert_close(left, right, rtol=1e-3, atol=1e-6)

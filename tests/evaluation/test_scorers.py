@@ -1,0 +1,255 @@
+"""Scores of classes, depth, normals and boundaries against the definitions, written out pixel by pixel."""
+
+import math
+
+import numpy as np
+import pytest
+
+from mtl_plugins.evaluation.functional.boundary_f import THRESHOLDS, BoundaryScorer, image_boundary_counts
+from mtl_plugins.evaluation.functional.confusion_matrix import (
+    class_iou,
+    mean_iou,
+    nan_mean_iou,
+    new_confusion_matrix,
+    update_confusion_matrix,
+)
+from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, DepthScorer, image_depth_errors
+from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer, image_normal_errors
+from mtl_plugins.evaluation.scores import multitask_scores
+from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
+from tests.references.metrics import NUM_CLASSES, reference_depth, reference_depth_image, reference_semseg
+
+
+def _confusion(labels, predictions):
+    confusion = new_confusion_matrix(NUM_CLASSES)
+    for label, prediction in zip(labels, predictions, strict=True):
+        update_confusion_matrix(confusion, label, prediction)
+    return confusion
+
+
+@pytest.mark.parametrize('seed', range(5))
+@pytest.mark.parametrize('classes', [range(19), range(17), (3,)], ids=['all', 'two absent', 'one only'])
+def test_equals_the_reference(seed, classes):
+    labels, predictions = random_semseg_maps(np.random.default_rng(seed), classes=classes)
+    confusion = _confusion(labels, predictions)
+    expected = reference_semseg(labels, predictions)
+    np.testing.assert_allclose(class_iou(confusion), [expected[k] for k in range(NUM_CLASSES)], rtol=0, atol=1e-9)
+    assert mean_iou(confusion) == pytest.approx(expected['mean_iou'], abs=1e-9)
+    assert nan_mean_iou(confusion) == pytest.approx(expected['nan_mean_iou'], abs=1e-9)
+
+
+def test_rows_are_labels_and_ignored_pixels_are_in_none():
+    confusion = _confusion([np.array([[2, 2, 255]], np.uint8)], [np.array([[1, 2, 1]], np.uint8)])
+    assert confusion[2, 1] == 1 and confusion[2, 2] == 1 and confusion.sum() == 2
+    assert math.isnan(nan_mean_iou(new_confusion_matrix(NUM_CLASSES)))
+
+
+@pytest.mark.parametrize(
+    ('label', 'prediction', 'message'),
+    [
+        ([[19]], [[0]], r'`label` should hold classes 0\.\.18 or 255\. Found 19\.'),
+        ([[254]], [[0]], r'`label` .* Found 254\.'),
+        ([[0]], [[19]], r'`prediction` should hold classes 0\.\.18\. Found 19\.'),
+        ([[255]], [[255]], r'`prediction` .* Found 255\.'),
+        ([[0, 1]], [[0]], r'same shape\. Found \(1, 2\) and \(1, 1\)\.'),
+    ],
+)
+def test_refuses_bad_maps_and_stays_unchanged(label, prediction, message):
+    confusion = new_confusion_matrix(NUM_CLASSES)
+    with pytest.raises(ValueError, match=message):
+        update_confusion_matrix(confusion, np.array(label, np.uint8), np.array(prediction, np.uint8))
+    assert not confusion.any()
+
+
+@pytest.mark.parametrize('seed', range(8))
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_equals_the_reference_over_a_split(seed, dtype):
+    labels, predictions = random_depth_maps(np.random.default_rng(seed))
+    errors = DepthScorer('depth')
+    for label, prediction in zip(labels, predictions, strict=True):
+        errors.add(errors.measure(label.astype(dtype), prediction.astype(dtype)))
+    assert errors.num_images == 4  # one of the five has no valid pixel
+    expected = reference_depth(labels, predictions)
+    scores = errors.scores()
+    assert set(expected) == set(DEPTH_METRICS)
+    for name, value in expected.items():
+        assert scores[f'metrics_task_depth/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+    assert scores['metrics_summary/depth'] == scores['metrics_task_depth/si_log_rmse']
+
+
+@pytest.mark.parametrize(('gt', 'pred'), [(5, 4), (4, 5), (25, 16), (16, 25), (125, 64), (64, 125), (6, 5), (1, 1)])
+def test_delta_thresholds_are_strict(gt, pred):
+    label, prediction = np.full((2, 2), gt, np.float32), np.full((2, 2), pred, np.float32)
+    errors = dict(zip(DEPTH_METRICS, image_depth_errors(label, prediction), strict=True))
+    expected = reference_depth_image(label, prediction)
+    for k in (1, 2, 3):
+        assert errors[f'delta{k}'] == expected[f'delta{k}']
+        assert errors[f'delta{k}'] == (100 if 4**k * max(gt, pred) < 5**k * min(gt, pred) else 0)
+
+
+def test_an_image_of_many_blocks_equals_the_reference():
+    rng = np.random.default_rng(0)
+    label = rng.choice(np.float32([0, 4, 7, 30, 200]), (150, 250))
+    label[60:140] = 0
+    prediction = (np.where(label > 0, label, 9) * np.exp(rng.normal(np.linspace(-1, 1, 250), 0.3))).astype(np.float32)
+    for name, value in zip(DEPTH_METRICS, image_depth_errors(label, prediction), strict=True):
+        assert value == pytest.approx(reference_depth_image(label, prediction)[name], rel=1e-12), name
+
+
+@pytest.mark.parametrize('factor', [1.0, 3.7, 1e-4])
+def test_a_constant_factor_costs_nothing(factor):
+    """mean(e^2) - mean(e)^2 loses all digits here: the plain form gives up to 1e-6, or NaN from a negative radicand."""
+    label = np.random.default_rng(0).uniform(200, 300, (64, 64))
+    assert image_depth_errors(label, label * factor)[0] == pytest.approx(0, abs=1e-11)
+
+
+def test_no_valid_pixel_gives_none_and_an_empty_split_nan():
+    nothing = np.zeros((3, 3), np.float32)
+    assert image_depth_errors(nothing, nothing + 1) is None
+    scores = DepthScorer('depth').scores()
+    assert np.isnan(list(scores.values())).all()
+    assert np.isnan(multitask_scores(scores | {'metrics_summary/semseg': 80.0})['metrics_summary/multitask'])
+
+
+ONES = np.ones((4, 4), np.float32)
+
+
+@pytest.mark.parametrize(
+    ('label', 'prediction', 'message'),
+    [
+        (ONES, ONES * np.nan, '`prediction` should be finite. Found nan.'),
+        (ONES * 0, ONES * -np.inf, '`prediction` should be finite. Found -inf.'),
+        (ONES * np.inf, ONES, '`label` should be finite. Found inf.'),
+        (ONES, ONES[:3], r'same shape. Found \(4, 4\) and \(3, 4\)'),
+        (ONES.astype(np.uint8), ONES, '`label` should be float32 or float64. Found uint8.'),
+    ],
+)
+def test_bad_maps_are_refused(label, prediction, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        image_depth_errors(label, prediction)
+
+
+@pytest.mark.parametrize(
+    ('mean_iou', 'si_log_rmse', 'expected'),
+    [(85.0, 20.0, 65.0), (40.0, 20.0, 30.0), (85.0, 60.0, 35.0), (10.0, 90.0, 0.0), (100.0, 0.0, 100.0)],
+)
+def test_multitask_score(mean_iou, si_log_rmse, expected):
+    scores = {'metrics_summary/semseg': mean_iou, 'metrics_summary/depth': si_log_rmse}
+    assert multitask_scores(scores) == {
+        'metrics_summary/multitask': expected,
+        'metrics_summary/multitask_unclipped': mean_iou - si_log_rmse,
+    }
+    for alone in ({'metrics_summary/semseg': mean_iou}, {'metrics_summary/depth': si_log_rmse}):
+        assert multitask_scores(alone) == {'metrics_summary/multitask': 0.0}
+
+
+def random_normals(rng, size=(9, 13)):
+    label = rng.normal(size=(*size, 3))
+    label /= np.linalg.norm(label, axis=-1, keepdims=True)
+    prediction = label + rng.normal(size=label.shape) * rng.choice([1e-4, 0.2, 2], size=(*size, 1))
+    label[rng.random(size) < 0.2] = 0
+    return label, prediction
+
+
+def reference_normals(label, prediction):
+    angles = []
+    for truth, guess in zip(label.reshape(-1, 3), prediction.reshape(-1, 3), strict=True):
+        if truth.any():
+            # The chord: exact for small angles too, and not the formula of the code.
+            guess = guess / math.sqrt(sum(guess**2))
+            truth = truth / math.sqrt(sum(truth**2))
+            angles.append(math.degrees(2 * math.asin(min(math.sqrt(sum((truth - guess) ** 2)) / 2, 1))))
+    angles = sorted(angles)
+    middle = len(angles) // 2
+    return dict(
+        mean_angle=sum(angles) / len(angles),
+        median_angle=angles[middle] if len(angles) % 2 else (angles[middle - 1] + angles[middle]) / 2,
+        rmse_angle=math.sqrt(sum(angle**2 for angle in angles) / len(angles)),
+        **{f'within_{limit:g}': 100 * sum(angle < limit for angle in angles) / len(angles) for limit in (11.25, 22.5, 30.0)},
+    )
+
+
+@pytest.mark.parametrize('dtype', [np.float32, np.float64])
+def test_angles_equal_the_reference_over_a_split(dtype):
+    rng, scorer = np.random.default_rng(0), NormalScorer('normals')
+    pairs = [random_normals(rng) for _ in range(4)]
+    pairs = [(label.astype(dtype), prediction.astype(dtype)) for label, prediction in pairs]
+    for label, prediction in [*pairs, (np.zeros((3, 4, 3), dtype), np.ones((3, 4, 3), dtype))]:
+        scorer.add(scorer.measure(label, prediction))
+    references = [reference_normals(label.astype(np.float64), prediction.astype(np.float64)) for label, prediction in pairs]
+    scores = scorer.scores()
+    assert scorer.num_images == 4 and set(references[0]) == set(NORMAL_METRICS)
+    for name in NORMAL_METRICS:
+        expected = sum(reference[name] for reference in references) / 4
+        assert scores[f'metrics_task_normals/{name}'] == pytest.approx(expected, rel=1e-9, abs=1e-9), name
+    assert scores['metrics_summary/normals'] == scores['metrics_task_normals/mean_angle']
+
+
+def test_bad_normals():
+    ones = np.ones((2, 2, 3))
+    assert image_normal_errors(ones * 0, ones) is None
+    assert np.isnan(list(NormalScorer('n').scores().values())).all() and NormalScorer('n').is_empty()
+    for label, prediction, message in (
+        (ones, ones[:1], 'should have one shape'),
+        (ones, ones * np.nan, '`prediction` should be finite'),
+        (ones, ones * 0, '`prediction` should hold vectors of any length but zero'),
+    ):
+        with pytest.raises(ValueError, match=message):
+            image_normal_errors(label, prediction)
+
+
+def random_boundaries(rng, size=(14, 17)):
+    label = rng.choice([0, 1, 255], size=size, p=[0.75, 0.15, 0.1]).astype(np.uint8)
+    # Some probabilities lie exactly on a threshold.
+    prediction = np.where(rng.random(size) < 0.3, rng.choice(THRESHOLDS, size), rng.random(size) ** 2)
+    return label, prediction
+
+
+def reference_counts(label, prediction, threshold, tolerance):
+    chosen = [p for p in np.ndindex(label.shape) if label[p] != 255 and prediction[p] >= threshold]
+    truth = [p for p in np.ndindex(label.shape) if label[p] == 1]
+
+    def near(pixel, others):
+        return any((pixel[0] - y) ** 2 + (pixel[1] - x) ** 2 <= tolerance**2 for y, x in others)
+
+    return len(chosen), sum(near(p, truth) for p in chosen), len(truth), sum(near(p, chosen) for p in truth)
+
+
+@pytest.mark.parametrize('tolerance', [0, 1, 2, 3])
+def test_counts_equal_the_reference(tolerance):
+    label, prediction = random_boundaries(np.random.default_rng(tolerance))
+    counts = image_boundary_counts(label, prediction, tolerance)
+    for index in (0, 1, 24, 49, 50, 80, 98):
+        assert tuple(counts[:, index]) == reference_counts(label, prediction, THRESHOLDS[index], tolerance), THRESHOLDS[index]
+
+
+def test_f_measure_at_the_best_threshold_of_the_split():
+    rng, scorer = np.random.default_rng(5), BoundaryScorer('boundary', 1)
+    pairs = [random_boundaries(rng, (9, 11)) for _ in range(3)]
+    for label, prediction in pairs:
+        scorer.add(scorer.measure(label, prediction))
+    found = []
+    for threshold in THRESHOLDS:
+        predicted, right, labelled, hit = np.sum([reference_counts(*pair, threshold, 1) for pair in pairs], axis=0)
+        precision, recall = right / predicted if predicted else 0.0, hit / labelled
+        f = 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+        found.append((f, precision, recall))
+    best = max(range(99), key=lambda index: (found[index][0], -index))
+    scores = scorer.scores()
+    expected = dict(zip(('f_best', 'precision_best', 'recall_best'), (100 * value for value in found[best]), strict=True))
+    expected |= {'threshold_best': THRESHOLDS[best], 'f_0.5': 100 * found[49][0]}
+    for name, value in expected.items():
+        assert scores[f'metrics_task_boundary/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9), name
+    assert scores['metrics_summary/boundary'] == scores['metrics_task_boundary/f_best']
+
+
+def test_perfect_boundaries_and_half_precision_of_thresholds():
+    label = np.zeros((8, 8), np.uint8)
+    label[3] = 1
+    scorer = BoundaryScorer('b', 2)
+    scorer.add(scorer.measure(label, label.astype(np.float32)))
+    assert scorer.scores()['metrics_summary/b'] == 100
+    with pytest.raises(ValueError, match=r'should be probabilities\. Found 0\.0'):
+        scorer.measure(label, label * 2.0)
+    with pytest.raises(TypeError, match='`label` should be uint8'):
+        scorer.measure(label.astype(int), label * 1.0)
