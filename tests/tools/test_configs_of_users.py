@@ -46,8 +46,7 @@ def test_averaged_weights_are_trained_resumed_and_tested(write, run_cli, data_ro
     common = ('--work-dir', tmp_path / 'test', '--data-root', data_root)
     for name in ('epoch_2.pth', 'best'):
         checkpoint = next((tmp_path / 'run').glob(f'{name}*'))
-        tested = run_cli('test', config, checkpoint, *common, '--json', tmp_path / f'{name}.json')
-        assert tested.code == 0, tested.err
+        run_cli('test', config, checkpoint, *common, '--json', tmp_path / f'{name}.json').check()
     # Validation saw the averaged weights, and so does the test.
     row, scores = read_metrics(tmp_path / 'run' / METRICS)[-1], json.loads((tmp_path / 'epoch_2.pth.json').read_text())
     assert float(row['metrics_summary/depth']) == pytest.approx(scores['metrics_summary/depth'], rel=1e-6)
@@ -84,8 +83,7 @@ def test_data_sets_of_data_sets_train_with_one_data_root(write, run_cli, data_ro
     assert {split: data['samples'] for split, data in record['data'].items()} == dict(train=length, val=11)
     assert len(read_metrics(tmp_path / 'run' / METRICS)) == 1
     arguments = (path, tmp_path / 'run/epoch_1.pth', '--out', tmp_path / 'errors', '--data-root', data_root)
-    found = run_cli('analysis_tools/analyse_errors', *arguments)
-    assert found.code == 0, found.err
+    run_cli('analysis_tools/analyse_errors', *arguments).check()
     document = json.loads(next((tmp_path / 'errors').glob('*.json')).read_text())
     assert document['data']['split'] == 'val, train' and document['data']['images'] == 11
 
@@ -139,8 +137,7 @@ def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
 def test_a_name_with_spaces_and_without_a_submission(write, run_cli, data_root, tmp_path):
     config = write('submission = None\n', 'my config (v2) ä.py')
     for more in ((), ('--no-submission',)):
-        run = run_cli('train', config, '--work-dir', tmp_path / f'run{len(more)}', '--data-root', data_root, *more)
-        assert run.code == 0, run.err
+        run_cli('train', config, '--work-dir', tmp_path / f'run{len(more)}', '--data-root', data_root, *more).check()
     assert '_my-config-v2_' in parse_json((tmp_path / 'run0/run.json').read_bytes())['run_name']
 
 
@@ -165,8 +162,7 @@ def test_what_other_projects_write_trains(write, data_root, tmp_path, text):
 
 def test_a_task_is_dropped_from_the_command_line(tiny_config_file, run_cli, data_root, tmp_path):
     options = ('--cfg-options', 'model.tasks.depth=None', 'train_cfg.max_epochs=1')
-    run = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, *options)
-    assert run.code == 0, run.err
+    run = run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, *options).check()
     record = parse_json((tmp_path / 'run/run.json').read_bytes())
     assert record['best']['monitor'] == 'metrics_summary/semseg'
     archive, scores = tmp_path / 'run' / record['archive'], tmp_path / 'scores.json'
@@ -354,6 +350,5 @@ def test_a_report_needs_neither_its_folder_nor_the_files_of_configs(finished_run
     (work / 'run.json').write_text(json.dumps(record))
     (tmp_path / 'elsewhere').mkdir()
     monkeypatch.chdir(tmp_path / 'elsewhere')
-    report = run_cli('report', '../moved', '--out', 'page', '--size', '32x64', *more)
-    assert report.code == 0, report.err
+    run_cli('report', '../moved', '--out', 'page', '--size', '32x64', *more).check()
     assert (tmp_path / 'elsewhere/page/index.html').is_file()

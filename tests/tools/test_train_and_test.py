@@ -41,8 +41,7 @@ def test_training_ends_with_an_archive_that_the_grader_takes(run_cli, trained, d
         assert 'mtl_plugins/engine/runner.py' in source.namelist()
         assert "type='TinyBackbone'" in source.read('cmd.txt').decode()
     scores = tmp_path / 'scores.json'
-    graded = run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'grader' / 'test', '--json', scores)
-    assert graded.code == 0, graded.err
+    run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'grader' / 'test', '--json', scores).check()
     assert 'metrics_summary/multitask' in json.loads(scores.read_text())
     # Only what a person would look for is left behind.
     assert [path.name for path in trained.iterdir() if path.name.startswith('.')] == [LOCK_NAME]
@@ -54,11 +53,9 @@ def test_the_graded_scores_are_those_of_the_test_tool(run_cli, trained, tiny_con
     result = run_cli(
         'test', tiny_config_file, find_latest_checkpoint(trained), '--submission', archive, '--json', validated,
         '--work-dir', work / 'test', '--data-root', data_root,
-    )  # fmt: skip
-    assert result.code == 0, result.err
+    ).check()  # fmt: skip
     assert 'metrics_task_semseg/road' in result.out
-    result = run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'val', '--json', graded)
-    assert result.code == 0, result.err
+    run_cli('submission_tools/grade_submission', archive, '--labels', data_root / 'val', '--json', graded).check()
     validated, graded = (json.loads(path.read_text()) for path in (validated, graded))
 
     # Numbers of depth are those of the predictions as they are stored, see tests/submission/test_grader.py.
@@ -102,8 +99,7 @@ def test_two_processes_do_not_train_in_one_work_dir(run_cli, tiny_config_file, d
 
 def test_paths_are_printed_as_a_person_would_type_them(run_cli, tiny_config_file, data_root, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run_cli('train', tiny_config_file, '--data-root', data_root, '--cfg-options', 'train_cfg.max_epochs=1')
-    assert result.code == 0, result.err
+    run_cli('train', tiny_config_file, '--data-root', data_root, '--cfg-options', 'train_cfg.max_epochs=1').check()
     (log,) = tmp_path.glob('work_dirs/tiny/*/*.log')
     messages = [line for line in log.read_text().splitlines() if ('INFO' in line and '.pth' in line) or 'submission' in line]
     assert any('Best checkpoint: work_dirs/tiny/best_' in line and 'submission: work_dirs/tiny/T00' in line for line in messages)
@@ -113,11 +109,10 @@ def test_paths_are_printed_as_a_person_would_type_them(run_cli, tiny_config_file
 def test_resuming_a_finished_run_for_longer_keeps_its_name_and_history(run_cli, trained, tiny_config_file, data_root):
     name = _archive(trained).name
     for argument in ([], [find_latest_checkpoint(trained)]):
-        result = run_cli(
+        run_cli(
             'train', tiny_config_file, '--work-dir', trained, '--data-root', data_root,
             '--cfg-options', f'train_cfg.max_epochs={3 + len(argument)}', '--resume', *argument,
-        )  # fmt: skip
-        assert result.code == 0, result.err
+        ).check()  # fmt: skip
     assert _archive(trained).name == name
     rows = list(csv.DictReader((trained / 'metrics.csv').open()))
     assert [row['epoch'] for row in rows] == ['1', '2', '3', '4']
@@ -130,8 +125,7 @@ def test_a_run_resumed_into_another_work_dir_without_its_best_checkpoint_leaves_
     next(trained.glob('best_*.pth')).unlink()
     before, other = {path: path.stat().st_mtime_ns for path in trained.iterdir()}, trained.parent / 'other'
     arguments = ('train', tiny_config_file, '--data-root', data_root, '--resume', find_latest_checkpoint(trained))
-    result = run_cli(*arguments, '--work-dir', other, '--cfg-options', 'train_cfg.max_epochs=3')
-    assert result.code == 0, result.err
+    run_cli(*arguments, '--work-dir', other, '--cfg-options', 'train_cfg.max_epochs=3').check()
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
     assert len(list(other.glob('*.zip'))) == 1
     # Nor is a third run continued in a folder that holds another.
@@ -143,11 +137,10 @@ def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_
     monkeypatch.setenv('MTL_DATA_ROOT', str(data_root))
     archive = trained.parent / 'again.zip'
     (best,) = trained.glob('best_*.pth')
-    result = run_cli(
+    run_cli(
         'test', tiny_config_file, best, '--split', 'test', '--submission', archive, '--include-checkpoint',
         '--work-dir', trained.parent / 'test',
-    )  # fmt: skip
-    assert result.code == 0, result.err
+    ).check()  # fmt: skip
     with zipfile.ZipFile(archive) as again, zipfile.ZipFile(_archive(trained)) as first:
         assert f'checkpoints/{best.name}' in again.namelist()
         for name in first.namelist():
@@ -159,8 +152,7 @@ def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):
     result = run_cli(
         'train', tiny_config_file, '--work-dir', tmp_path / 'run', '--data-root', data_root, '--no-submission', '--amp',
         '--cfg-options', 'train_cfg.max_epochs=1', 'optim_wrapper.accumulative_counts=2',
-    )  # fmt: skip
-    assert result.code == 0, result.err
+    ).check()  # fmt: skip
     assert not list((tmp_path / 'run').glob('*.zip'))
     (config,) = (tmp_path / 'run').glob('tiny.py')
     assert 'Bf16OptimWrapper' in config.read_text()
