@@ -1,8 +1,8 @@
 """A training job of SageMaker as a call of ``tools/train.py``.
 
-The container gives hyper-parameters in ``SM_HPS`` (JSON), the folder of each input channel in ``SM_CHANNEL_<NAME>``, and collects
-two folders at the end: ``SM_MODEL_DIR`` and ``SM_OUTPUT_DATA_DIR``. What lies in the checkpoint folder is kept while the job
-runs, and is there again when a job on spot instances starts anew.
+The container gives hyper-parameters in ``SM_HPS`` (JSON) and the folder of each input channel in ``SM_CHANNEL_<NAME>``, and packs
+``SM_MODEL_DIR`` into ``model.tar.gz`` at the end. What is in the checkpoint folder is kept while the job runs, and is there again
+when a job on spot instances starts anew.
 """
 
 import json
@@ -29,8 +29,7 @@ def train() -> int:
     work_dir = Path(_parameters(environment).get('checkpoint-dir', '/opt/ml/checkpoints'))
     code = run(training_command(environment, work_dir))
     if code == 0 and _node_rank(environment) == 0:
-        model_dir = environment.get('SM_MODEL_DIR', '/opt/ml/model')
-        collect(work_dir, Path(model_dir), Path(environment.get('SM_OUTPUT_DATA_DIR', '/opt/ml/output/data')))
+        collect(work_dir, Path(environment.get('SM_MODEL_DIR', '/opt/ml/model')))
     return code if code >= 0 else 128 - code
 
 
@@ -107,14 +106,35 @@ def resume_point(work_dir: Path) -> str | Path | None:
     return max(steps, key=steps.get) if steps else None
 
 
-def collect(work_dir: Path, model_dir: Path, output_dir: Path) -> None:
-    """Copy config and best checkpoints, or the newest, to ``model_dir``; archives and ``metrics.csv`` to ``output_dir``."""
+def collect(work_dir: Path, model_dir: Path) -> None:
+    """Copy a work dir to the folder that becomes ``model.tar.gz``: of its checkpoints the best, or else the newest, alone."""
+    from mtl_plugins.utils.checkpoint_io import POINTER_NAME
+
     best = sorted(work_dir.glob('best_*.pth')) or sorted(work_dir.glob('*.pth'), key=lambda path: path.stat().st_mtime)[-1:]
-    model, output = [*best, *work_dir.glob('*.py')], [*work_dir.glob('*.zip'), *work_dir.glob('*.csv')]
-    for folder, paths in ((model_dir, model), (output_dir, output)):
-        make_folder(folder)
-        for path in paths:
-            shutil.copy2(path, folder / path.name)
+
+    def left_out(folder: str, names: list[str]) -> list[str]:
+        others = [path for path in (Path(folder, name) for name in names) if path not in best]
+        unwanted = ('.pth', POINTER_NAME)
+        return [path.name for path in others if path.name.endswith(unwanted) or path.name.startswith('.') or path.is_symlink()]
+
+    make_folder(model_dir)
+    shutil.copytree(work_dir, model_dir, ignore=left_out, dirs_exist_ok=True)
+
+
+def stage_source(folder: Path) -> Path:
+    """Write the source folder of a job and return it: package, tools and configs without data, environment and keys.
+
+    The container installs ``requirements.txt``, which names the package. There is no ``setup.py``: with one the container runs
+    the entry point as an installed module, and does not find it.
+    """
+    from mtl_plugins.submission.archive import read_source
+
+    files = {**read_source(), 'requirements.txt': b'.[tracking]\n'}
+    del files['setup.py']
+    for name, data in files.items():
+        make_folder((folder / name).parent)
+        (folder / name).write_bytes(data)
+    return folder
 
 
 def _parameters(environment: Mapping[str, str]) -> dict:

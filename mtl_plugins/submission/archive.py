@@ -106,7 +106,7 @@ def check_names(place: str, found: set[str], expected: set[str]) -> None:
 
 
 _SOURCE_FOLDERS = ('mtl_plugins', 'tools', 'configs')
-_SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md')
+_SOURCE_FILES = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE')
 _SOURCE_SUFFIXES = ('.py', '.sh', '.md', '.toml', '.txt', '.yaml', '.html', '.css', '.js', '.ipynb')
 # A fixed time makes equal content an equal archive.
 _ZIP_TIME = (1980, 1, 1, 0, 0, 0)

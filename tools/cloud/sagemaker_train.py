@@ -11,7 +11,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='All is read from the variables that the container sets (SM_HPS, SM_CHANNEL_*, SM_NUM_GPUS, SM_HOSTS, '
-        'SM_CURRENT_HOST, SM_MODEL_DIR, SM_OUTPUT_DATA_DIR). The arguments are the hyper-parameters once more, and not looked '
+        'SM_CURRENT_HOST, SM_MODEL_DIR). The arguments are the hyper-parameters once more, and not looked '
         'at. docs/clusters.md lists the hyper-parameters.',
     )
     return parser.parse_known_args()[0]
