@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
 from torch.utils.data import DataLoader
 
-from mtl_plugins.deployment.parity import LIMITS, Row, compare, gate_images, refuse_failures
+from mtl_plugins.deployment.parity import LIMITS, check_parity, compare, gate_images
 from mtl_plugins.deployment.runtimes import INPUT, KEY, Description, Runtime, TorchRuntime, get_core, load_runtime
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.scores import title_of
@@ -49,17 +49,14 @@ class Calibration(NamedTuple):
     most_worse: float = 1.0
 
 
-def export(model: nn.Module, description: Description, out: Path, calibration: Calibration | None = None) -> list[Row]:
-    """Write a model to a file that passed the gate.
+def export(model: nn.Module, description: Description, out: Path, calibration: Calibration | None = None) -> None:
+    """Write a model to a file that passed the gate, which is printed.
 
     Args:
         model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
         description: See :func:`~mtl_plugins.deployment.runtimes.describe`.
         out: The file, whose suffix chooses the format. OpenVINO's has another one next to it, ``.bin``.
         calibration: For int8.
-
-    Returns:
-        The rows of the gate, all passed.
 
     Raises:
         ConfigError: If the model cannot be exported so; the message says why.
@@ -80,8 +77,7 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
             written = folder / out.name
             write(model, description, written, calibration.images if calibration else ())
             runtime = load_runtime(written)
-            rows = compare(model, runtime, gate_images(description), LIMITS[precision])
-            refuse_failures(rows, precision)
+            check_parity(compare(model, runtime, gate_images(description), LIMITS[precision]), precision)
             if calibration is not None:
                 refuse_losses(model, runtime, calibration)
             weights = written.with_suffix('.bin')
@@ -92,7 +88,6 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
             os.replace(written, out)
     except OSError as error:
         raise UserError(f'{describe_os_error(error, out)} Nothing was written; an earlier file is unchanged.') from error
-    return rows
 
 
 def provenance(config: Config, checkpoint: str) -> dict[str, Any]:

@@ -117,22 +117,8 @@ def _coloured_noise(rng: np.random.Generator, height: int, width: int) -> np.nda
     return cv2.normalize(picture, None, 0, 255, cv2.NORM_MINMAX, cv2.CV_8U)
 
 
-def refuse_failures(rows: Sequence[Row], precision: str) -> None:
-    """Print the gate and raise `UserError` if a row of it failed."""
-    failed = [row for row in rows if not row.passed]
-    if failed:
-        worst = min(failed, key=lambda row: row.share - row.limit)
-        what = 'the class' if worst.error is None else 'the value'
-        print_parity(rows)
-        raise UserError(
-            f'The file should compute what the model computes: in {precision}, {what} of `{worst.label}` should agree in '
-            f'{100 * worst.limit:g} % of the pixels. Found {100 * worst.share:.3f} % at {"x".join(map(str, worst.shape))}. '
-            'Nothing was written.'
-        )
-
-
-def print_parity(rows: Sequence[Row]) -> None:
-    """Print the gate as a table."""
+def check_parity(rows: Sequence[Row], precision: str) -> None:
+    """Print the gate as a table, and raise `UserError` if a row of it failed."""
     table = Table('images', 'output', 'agree (%)', 'at least (%)', 'decided by rounding (pixels)', 'largest difference')
     for row in rows:
         table.add_row(
@@ -144,3 +130,11 @@ def print_parity(rows: Sequence[Row]) -> None:
             '' if row.error is None else f'{row.error:.1e}',
         )
     Console().print(table)
+    worst = min((row for row in rows if not row.passed), key=lambda row: row.share - row.limit, default=None)
+    if worst is not None:
+        what = 'the class' if worst.error is None else 'the value'
+        raise UserError(
+            f'The file should compute what the model computes: in {precision}, {what} of `{worst.label}` should agree in '
+            f'{100 * worst.limit:g} % of the pixels. Found {100 * worst.share:.3f} % at {"x".join(map(str, worst.shape))}. '
+            'Nothing was written.'
+        )

@@ -40,7 +40,6 @@ def main() -> None:
     args = parse_args()
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.deployment.export import SUFFIXES, check_format, export, load_calibration, provenance
-    from mtl_plugins.deployment.parity import print_parity
     from mtl_plugins.deployment.runtimes import describe
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.loading import load_model
@@ -60,8 +59,7 @@ def main() -> None:
     calibration = None
     if args.precision == 'int8':
         calibration = load_calibration(config, model, args.calibration_images, args.max_loss)
-    rows = export(model, description, args.out, calibration)
-    print_parity(rows)
+    export(model, description, args.out, calibration)
     written = [args.out, *([args.out.with_suffix('.bin')] if args.format == 'openvino' else [])]
     print(f'Wrote {" and ".join(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written)}')
 
