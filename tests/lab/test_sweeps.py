@@ -318,19 +318,6 @@ def test_a_shipped_sweep_loads_and_its_rows_have_configs(path, monkeypatch, tmp_
                 assert MODELS.build(config.model) is not None
 
 
-def test_the_shipped_sweeps_vary_what_they_say():
-    for point in read_sweep(ROOT / 'sweeps/batch_size.py').points:
-        config = load_config(str(ROOT / point.config), point.options)
-        size = point.params['batch size']
-        assert config.train_dataloader.batch_size == size
-        # As many steps for each.
-        assert config.train_cfg.max_epochs / size == config.param_scheduler[0].end / size == 1
-
-    point = read_sweep(ROOT / 'sweeps/task_weights.py').point(0, '', (0,), {'semseg weight': 0.3})
-    weights = load_config(str(ROOT / point.config), point.options).model.task_balancing.weights
-    assert weights == dict(semseg=0.3, depth=0.7)
-
-
 @pytest.mark.parametrize('name', ['task_balancing', 'three_tasks'])
 def test_a_network_of_one_task_is_the_network_of_all_with_this_task_alone(name):
     pytest.importorskip('torchjd')
