@@ -190,19 +190,6 @@ def test_a_file_that_cannot_be_used_is_told(root, name, write, message):
     load_broken(root, root / 'train' / name, message)
 
 
-@pytest.mark.parametrize(
-    'colours, options', [(4, {}), (16, {}), (19, {}), (256, dict(transparency=3)), (19, dict(optimize=True))]
-)
-def test_palettes_of_any_size_are_read_as_indices(root, colours, options):
-    """PIL writes small palettes with fewer bits per pixel."""
-    label = np.random.default_rng(0).integers(0, min(colours, 19), (64, 96), dtype=np.uint8)
-    image = Image.fromarray(label)
-    image.putpalette(bytes(range(3 * 64))[: 3 * colours] if colours <= 64 else bytes(3 * 256))
-    image.save(root / 'train' / 'semseg' / '0.png', **options)
-    sample = MiniScapesDataset(root, 'train', pipeline=LOAD)[0]
-    np.testing.assert_array_equal(sample['gt_seg_map'], label)
-
-
 @pytest.mark.parametrize('encoding', ['utf-8', 'utf-8-sig', 'utf-16'])
 def test_descriptions_and_lists_have_any_mark_of_their_encoding(root, encoding):
     """A mark at the start was part of the first name, and no JSON; without one the locale chose the encoding."""

@@ -91,15 +91,17 @@ def test_every_reader_gets_the_same_pixels(tmp_path, size, task):
         np.testing.assert_array_equal(LABELS[task].decode(str(path)), values)
 
 
-@pytest.mark.parametrize('colours', [2, 4, 16, 19, 256])
-def test_accepts_palette_files_of_other_writers(colours):
+@pytest.mark.parametrize(
+    'colours, options', [(2, dict(optimize=True)), (4, {}), (16, {}), (19, dict(optimize=True)), (256, dict(transparency=3))]
+)
+def test_palette_files_of_other_writers_are_read_as_indices(tmp_path, colours, options):
     """PIL stores a palette of at most 16 colours with fewer bits per pixel."""
     values = np.random.default_rng(0).integers(0, min(colours, 19), (5, 7), dtype=np.uint8)
     image = Image.fromarray(values)
-    image.putpalette(bytes(3 * colours))
-    content = io.BytesIO()
-    image.save(content, 'PNG', optimize=True)
-    np.testing.assert_array_equal(LABELS['semseg'].from_png(content.getvalue(), (5, 7)), values)
+    image.putpalette(bytes(range(256)) * 3 if colours == 256 else bytes(range(3 * colours)))
+    image.save(tmp_path / 'map.png', **options)
+    np.testing.assert_array_equal(LABELS['semseg'].from_png((tmp_path / 'map.png').read_bytes(), (5, 7)), values)
+    np.testing.assert_array_equal(LABELS['semseg'].decode(str(tmp_path / 'map.png')), values)
 
 
 def _png(array, mode=None, format='PNG'):
