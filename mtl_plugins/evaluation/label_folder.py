@@ -26,9 +26,6 @@ class LabelFiles(NamedTuple):
     paths: Mapping[str, Path]
 
 
-Predict = Callable[[str, str, tuple[int, int]], np.ndarray]
-
-
 def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
     """Return the kind and the files of each label with a folder of its name in ``folder``.
 
@@ -70,13 +67,12 @@ def _list_labels(folder: Path, kind: LabelKind) -> dict[str, Path]:
     return {stem: paths[stem] for stem in sorted(paths, key=natural_order)}
 
 
-def score_predictions(labels: Mapping[str, LabelFiles], predict: Predict, num_threads: int = 2) -> dict[str, float]:
+def score_predictions(
+    labels: Mapping[str, LabelFiles], predict: Callable[[str, str, tuple[int, int]], np.ndarray], num_threads: int = 2
+) -> dict[str, float]:
     """Return all scores of validation for predictions in the form in which they are submitted, in constant memory.
 
-    Args:
-        labels: As :func:`find_labels` gives them.
-        predict: ``predict(name, stem, (height, width))`` gives the codes of a prediction of that size. Called from several
-            threads.
+    ``predict(name, stem, (height, width))`` gives the codes of a prediction of that size; several threads call it.
 
     Raises:
         DataError: If a label is broken, or none has a valid pixel for a task.

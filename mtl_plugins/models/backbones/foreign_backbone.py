@@ -57,13 +57,7 @@ class PyramidOrder:
     is taken; if the coarsest do not find room, those before them move to finer places. The coarsest of several always has the
     last place, where heads look for it: a ResNet dilated to output stride 8 has the strides ``(None, 4, 8, 8, 8)``, as
     :class:`DilatedResNet`. A single map stays at the place of its stride, for a neck such as :class:`PlainViTPyramid`.
-
-    Args:
-        widths: Channels of the network's maps, in its order.
-        strides: Their strides.
-
-    Attributes:
-        out_channels: Width of each place.
+    ``widths`` and ``strides`` are those of the network's maps, in its order; ``out_channels`` the widths of the places.
     """
 
     def __init__(self, widths: Sequence[int], strides: Sequence[float]) -> None:

@@ -96,9 +96,8 @@ def avoid_overrun(network: nn.Module) -> None:
 def fix_same_padding(network: nn.Module) -> None:
     """Pad by numbers, not by formulas of the image's size, for images whose sides the network's stride divides.
 
-    TensorFlow's networks pad a strided convolution as much as its input's size asks for, which is the same for all sizes that
-    the stride divides. A graph for any size would hold the formulas, one within the next, which torch did not finish
-    simplifying in 18 minutes.
+    TensorFlow's networks pad a strided convolution as much as its input's size asks for, the same for all that the stride
+    divides. A graph for any size would hold formulas within formulas, which torch does not simplify in any bearable time.
     """
     from timm.layers import Conv2dSame
 

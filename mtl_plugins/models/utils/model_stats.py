@@ -51,9 +51,8 @@ def parameters_by_kind(model: nn.Module) -> dict[str, int]:
 def count_flops(model: nn.Module, images: torch.Tensor) -> int:
     """Floating point operations of ``model(images)`` in evaluation mode, a multiply-add being two.
 
-    Convolutions, matrix products and attention count, as they are computed; normalisation, activations and interpolation do
-    not. mmengine's ``get_model_complexity_info`` takes a multiply-add for one and knows no attention (torch's fused one counts
-    as nothing), hence torch's own counter. The model stays as it is.
+    Convolutions, matrix products and attention (which mmengine's counter does not know) count, as they are computed;
+    normalisation, activations and interpolation do not. The model stays as it is.
     """
     frozen = _frozen_copy(model)
     with FlopCounterMode(display=False) as counter:
