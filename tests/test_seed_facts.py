@@ -1,6 +1,9 @@
 """Parameter counts that the course's reports print, to be met exactly by the configs."""
 
+import itertools
+
 import pytest
+import torch
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.models.backbones import DilatedResNet
@@ -13,8 +16,12 @@ def count(*modules) -> int:
     return sum(parameter.numel() for module in modules for parameter in module.parameters())
 
 
-def build(system: str, start: str = 'r18-d16_1xb16-32e'):
-    return MODELS.build(load_config(str(CONFIGS / system.split('-')[0] / f'{system}_{start}_miniscapes-256x256.py')).model)
+def build(system: str, start: str = 'r18-d16_1xb16-32e', **options):
+    """The model of a config; ``options`` are of the map head."""
+    path = CONFIGS / system.split('-')[0] / f'{system}_{start}_miniscapes-256x256.py'
+    overrides = {f'model.decode_head.head.{name}': value for name, value in options.items()}
+    with torch.device('meta'):
+        return MODELS.build(load_config(str(path), overrides).model)
 
 
 # Random and ImageNet weights.
@@ -80,6 +87,23 @@ def test_adaptive_depth_of_2025_in_its_other_forms():
         assert (count(head.head), count(head.query_conv)) == (decoder, queries)
         assert count(model) == total
     assert totals == {'encoder-latents': 16_846_465, 'width512': 23_934_593, 'aspp-latents': 23_216_001}
+
+
+def test_the_settings_that_the_report_of_2025_varies():
+    """Skip and convolutions of figure 3; heads, expansion, layers and embedding of figure 9."""
+    encoder, aspp = 11_176_512, 4_131_584
+    for skip, convs in itertools.product((16, 32, 48, 64), (1, 2, 3)):
+        model = build('deeplabv3plus-semseg', 'r18-d16_1xb16-32e_pretrained', skip_channels=skip, num_convs=convs)
+        first, others, predictor = 9 * (256 + skip) * 256 + 3 * 256, 9 * 256 * 256 + 3 * 256, 256 * 19 + 19
+        decoder = 64 * skip + skip + first + (convs - 1) * others + predictor
+        assert count(model) == encoder + aspp + decoder
+        assert (skip, convs) != (48, 2) or decoder == 1_299_779
+    for heads, expansion, layers, embedding in ((4, 4, 3, 'none'), (4, 8, 3, 'none'), (8, 8, 3, 'none'), (8, 4, 6, 'learned')):
+        form = dict(num_heads=heads, expansion=expansion, num_layers=layers, positional_embedding=embedding)
+        model = build('adaptive_depth', 'r18-d16_1xb16-32e_course2025-encoder-latents-pretrained', **form)
+        block = 4 * (256**2 + 256) + 4 * 256 + 2 * expansion * 256**2 + expansion * 256 + 256
+        rest = encoder + 2_579_008 + 590_080 + 257 + 512 * 256 + 256
+        assert count(model) == rest + layers * block + (256 * 256 if embedding == 'learned' else 0)
 
 
 def test_transformers_of_2025():
