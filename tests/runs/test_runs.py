@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 
 import numpy as np
 import pytest
@@ -65,7 +66,11 @@ def test_a_training_and_its_resume_are_one_record(trained):
     assert record['started'] == first['started'] and record['run_name'] == first['run_name']
     assert (record['note'], record['of_the_future']) == ('mine', [1])
     assert record['state'] == 'finished' and record['progress']['iter'] == record['progress']['max_iters'] == 8
-    assert (work_dir / record['archive']).is_file() and first['archive'] is None
+    assert first['archive'] is None
+    with zipfile.ZipFile(work_dir / record['archive']) as archive:
+        logs = [name for name in archive.namelist() if name.startswith('logs/')]
+    # One for each start.
+    assert logs == [f'logs/{path.name}' for path in sorted(work_dir.glob('*/*.log'))] and len(logs) == 2
     assert record['parameters'] == first['parameters'] > 0 and record['flops'] == first['flops'] > 0
     assert record['flops_size'] == [32, 32] and record['memory_mib'] > 100
     assert record['data']['train']['samples'] == 8 and record['data'] == first['data']

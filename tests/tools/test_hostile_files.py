@@ -148,7 +148,7 @@ def test_broken_and_hostile_records_are_listed_with_the_others(run_cli, tree):
         check_quiet(result.out)
     listed = run_cli('runs', 'list', tree).out
     assert listed.count('unreadable') == len(broken) and 'good' in listed and r'\x1b[31mred\x07$a_{$' in listed
-    console = Console(file=io.StringIO(), width=200)
+    console = Console(file=io.StringIO(), width=400)
     print_runs(list(runs.values()), None, None, True, console)
     console.print(live_table(list(runs.values())))
     check_quiet(console.file.getvalue())
