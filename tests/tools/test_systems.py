@@ -1,12 +1,22 @@
-"""Every system trains, validates, submits and resumes, tiny."""
+"""Every system trains, validates, submits and resumes, tiny; every config takes two steps."""
 
 import csv
+import itertools
+import re
 import zipfile
 
 import pytest
+import torch
 
 from mtl_plugins.apis.train import train
-from tests.tiny import CONFIGS, check_same_end, tiny_config
+from mtl_plugins.config.load import load_config
+from mtl_plugins.config.options import set_work_dir
+from mtl_plugins.registry import RUNNERS
+from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays
+from tests.fake_crops import write_fake_crops
+from tests.test_configs import DENSE, LEAVES, each_of, narrow
+from tests.tiny import CONFIGS, check_same_end, shrink_data, tiny_config
+from tests.tools.conftest import call_tool
 
 TASKS = ('semseg', 'depth')
 SYSTEMS = {
@@ -69,3 +79,50 @@ def test_a_system_resumes_exactly(run, tmp_path, system):
     run(system, 'resumed', 2, resume=True)
     check_same_end(tmp_path / 'straight', tmp_path / 'resumed', 'state_dict', 'optimizer')
     assert (tmp_path / 'straight' / 'metrics.csv').read_text() == (tmp_path / 'resumed' / 'metrics.csv').read_text()
+
+
+FOUR = {'train_dataloader.dataset.indices': 4, 'train_dataloader.num_workers': 0}
+
+
+@pytest.fixture(scope='module')
+def roots(tmp_path_factory):
+    """Tiny data for each data set that the names of configs end with, with four training samples or more."""
+    folder = tmp_path_factory.mktemp('roots')
+    scenes, coco, few = folder / 'scenes', folder / 'coco', ('--val', 2, '--workers', 1)
+    labels = ('--labels', 'semseg', 'depth', 'normals', 'boundary')
+    assert not call_tool('dataset_tools/make_dataset', scenes, '--train', 4, '--test', 1, '--size', '64x128', *few, *labels)
+    assert not call_tool('dataset_tools/make_coco', coco, '--train', 4, '--size', '64x96', *few)
+    write_fake_crops(coco, train=2, val=1)
+    (coco / 'crops/images').mkdir()
+    (coco / 'crops/images/256').symlink_to(coco / 'crops')
+    for place, split in itertools.product(('images/{}', '{}', 'annotations/instances_{}.json', 'crops/{}'), ('train', 'val')):
+        if (coco / place.format(split)).exists():
+            (coco / place.format(f'{split}2017')).symlink_to(coco / place.format(split))
+    roots = dict(cityscapes=write_cityscapes(folder / 'cityscapes'), nyuv2=write_nyuv2_arrays(folder / 'nyuv2'), synthetic=scenes)
+    return {**roots, 'miniscapes': scenes, **dict.fromkeys(('synthetic-coco', 'coco', 'coco-crops'), coco)}
+
+
+@pytest.mark.slow
+@each_of(LEAVES)
+def test_every_config_takes_two_training_steps(path, roots, tmp_path):
+    """The models of dense tasks on narrow heads; batches of two, small crops, no validation."""
+    plain = load_config(str(path))
+    by_epoch = {'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 2}
+    length = by_epoch if 'max_epochs' in plain.train_cfg else {'train_cfg.max_iters': 2}
+    data = roots[re.search(r'_([a-z0-9-]+)-\d+x\d+$', path.stem)[1]]
+    config = load_config(str(path), {**shrink_data(plain), **length, **FOUR}, str(data))
+    config.model = narrow(path) if path in DENSE else config.model
+    if 'segmentor' in config.model:
+        config.model.pretrained = False
+    config.default_hooks.features = None  # It needs more neighbours than there are samples.
+    for part in (config.model, config.model.get('backbone', {}), config.model.get('decode_head', {}).get('head', {})):
+        part.pop('init_cfg', None)
+    set_work_dir(config, str(tmp_path / 'run'))
+    runner = RUNNERS.build(config)
+    losses, take_step = [], runner.model.train_step
+    runner.model.train_step = lambda *arguments, **options: losses.append(take_step(*arguments, **options)) or losses[-1]
+    before = {name: value.detach().clone() for name, value in runner.model.named_parameters() if value.requires_grad}
+    runner.train()
+    assert runner.iter == len(losses) == 2 and all(torch.isfinite(step['loss']) for step in losses)
+    after = dict(runner.model.named_parameters())
+    assert any(not torch.equal(value, after[name]) for name, value in before.items())
