@@ -28,8 +28,8 @@ LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
 LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.registration'])
 DATASETS = _child(
     mmseg_registry.DATASETS,
-    'datasets.multitask.multitask_dataset',
-    'datasets.cityscapes',
+    'datasets.multitask.miniscapes',
+    'datasets.cityscapes.cityscapes',
     'datasets.nyuv2',
     'datasets.multitask.mmseg_dataset',
     'datasets.coco.datasets',

@@ -7,7 +7,7 @@ from mmengine.optim import OptimWrapper
 
 from benchmarks.scenes import render_arrays
 from mtl_plugins.config.load import load_config
-from mtl_plugins.labels.depth_map import encode_label
+from mtl_plugins.labels.depth_codec import encode_label
 from mtl_plugins.registry import MODELS
 from tests.fake_miniscapes import LABELS
 from tests.tiny import CONFIGS

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.class_map import ClassMap
-from mtl_plugins.labels.depth_map import DECODE_TABLE
+from mtl_plugins.labels.depth_codec import DECODE_TABLE
 from mtl_plugins.models.tasks.dense_task import DenseTask
 from mtl_plugins.registry import LABELS, MODELS
 

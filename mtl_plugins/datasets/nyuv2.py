@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
-from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.miniscapes import MultiTaskDataset
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import import_extra, refusing

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from mtl_plugins.datasets.cityscapes import SPLITS, CityscapesDataset, SynscapesDataset
+from mtl_plugins.datasets.cityscapes.cityscapes import SPLITS, CityscapesDataset, SynscapesDataset
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from tests.datasets.layouts import BASELINE, FOCAL, FRAMES, TRAIN_IDS, random_image, save_png, write_cityscapes
 

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.cityscapes import CityscapesDataset, SynscapesDataset
+from mtl_plugins.datasets.cityscapes.cityscapes import CityscapesDataset, SynscapesDataset
 from mtl_plugins.datasets.conversion import centre_window, convert, fit_sample, open_source
-from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.nyuv2 import NYUv2Dataset, NYUv2MatDataset
 from mtl_plugins.datasets.packing.packed import write_packed

@@ -15,7 +15,7 @@ from mtl_plugins.datasets.loading.collate import multitask_collate
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
 from mtl_plugins.datasets.loading.samplers import EpochSampler, IterationSampler
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import CorruptFileError
 from mtl_plugins.registry import DATA_SAMPLERS
 from tests.fake_miniscapes import LABELS, write_fake_miniscapes

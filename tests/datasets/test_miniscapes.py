@@ -9,7 +9,7 @@ from PIL import Image
 
 from mtl_plugins.apis.inference.sources import Frame, read_frames
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
-from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset, MultiTaskDataset
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset, MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.datasets.loading.labelled_dataset import SampleKey
-from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset, MultiTaskDataset
+from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset, MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing import packed, staging
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, open_packed, write_packed

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.miniscapes import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
 from mtl_plugins.datasets.packing.statistics import describe_labels

@@ -157,7 +157,7 @@ def test_iterations_resume_in_mid_epoch_without_replaying_the_loader(data_root, 
     straight = _run(config(tmp_path / 'straight'))
     killed = _run(config(tmp_path / 'resumed'), stop_at=8)
 
-    from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
+    from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 
     loaded = []
     getitem = MiniScapesDataset.__getitem__

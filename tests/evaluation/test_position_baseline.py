@@ -6,7 +6,7 @@ from PIL import Image
 
 from mtl_plugins.errors import DataError, DataNotFoundError
 from mtl_plugins.evaluation.label_folder import find_labels, fit_position_baseline, score_position_baseline
-from mtl_plugins.labels.depth_map import decode_depth
+from mtl_plugins.labels.depth_codec import decode_depth
 from tests.fake_miniscapes import save_label
 from tests.references.metrics import reference_depth, reference_semseg
 

@@ -12,7 +12,7 @@ from mtl_plugins.datasets.transforms.geometric import crop_to_image
 from mtl_plugins.errors import ConfigError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.depth_map import DECODE_TABLE, decode_depth, encode_depth, encode_label
+from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label, build_labels, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals, encode_normals

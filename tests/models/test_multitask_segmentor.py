@@ -5,7 +5,7 @@ import pytest
 import torch
 from mmengine.optim import OptimWrapper
 
-from mtl_plugins.labels.depth_map import decode_depth
+from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.models.data_preprocessors import MultiTaskDataPreprocessor
 from tests.models.builders import MEAN, STD, build_segmentor, make_batch
 

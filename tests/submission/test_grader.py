@@ -10,7 +10,7 @@ from PIL import Image
 
 from mtl_plugins.errors import DataError, UserError
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
-from mtl_plugins.labels.depth_map import decode_depth, encode_depth
+from mtl_plugins.labels.depth_codec import decode_depth, encode_depth
 from mtl_plugins.submission.grader import grade_submission
 
 

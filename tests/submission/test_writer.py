@@ -6,7 +6,8 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.errors import SubmissionError
-from mtl_plugins.labels.depth_map import DepthMap, encode_depth
+from mtl_plugins.labels.depth_codec import encode_depth
+from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.submission import SubmissionWriter
 from tests.fake_miniscapes import LABELS
 

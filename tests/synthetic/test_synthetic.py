@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
-from mtl_plugins.labels.depth_map import decode_depth, encode_label
+from mtl_plugins.labels.depth_codec import decode_depth, encode_label
 from mtl_plugins.synthetic.coco.scenes import render_picture
 from mtl_plugins.synthetic.streets.labels import CAR, ROAD, SIDEWALK, SKY
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes

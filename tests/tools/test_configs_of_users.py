@@ -118,7 +118,7 @@ custom_hooks = [dict(type=EMAHook, momentum=0.5), dict(type=EarlyStoppingHook, m
 def test_the_new_style_of_configs_trains(tiny_config_file, data_root, tmp_path):
     text = load_config(str(tiny_config_file)).pretty_text.replace("type='MiniScapesDataset'", 'type=MiniScapesDataset')
     (tmp_path / 'base.py').write_text(
-        'from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset\n'
+        'from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset\n'
         + text.replace('custom_imports =', '_unused =')
     )
     path = tmp_path / 'new_style.py'

@@ -13,7 +13,7 @@ from PIL import Image
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
-from mtl_plugins.labels.depth_map import decode_depth
+from mtl_plugins.labels.depth_codec import decode_depth
 from tests.tiny import ROOT
 
 EXAMPLE = ROOT / 'examples' / 'distance_zones'

@@ -27,7 +27,7 @@ def main() -> None:
 
     from tqdm import tqdm
 
-    from mtl_plugins.datasets.multitask.multitask_dataset import MiniScapesDataset
+    from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
     from mtl_plugins.datasets.packing.statistics import format_table, summarise
     from mtl_plugins.utils.files import replacing
     from mtl_plugins.utils.threads import map_in_order

@@ -17,7 +17,7 @@ from PIL import Image
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.cityscapes_classes import PALETTE
-from mtl_plugins.labels.depth_map import encode_label
+from mtl_plugins.labels.depth_codec import encode_label
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.synthetic.generation import encode_jpeg, generating

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.cityscapes_classes import CLASSES
-from mtl_plugins.labels.depth_map import DEPTH_MAX
+from mtl_plugins.labels.depth_codec import DEPTH_MAX
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 

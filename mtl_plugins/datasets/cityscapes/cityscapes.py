@@ -5,7 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from mtl_plugins.datasets.multitask.multitask_dataset import MultiTaskDataset
+from mtl_plugins.datasets.multitask.miniscapes import MultiTaskDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.cityscapes_classes import CATEGORIES, CATEGORY_OF, CATEGORY_PALETTE, CLASSES, LABEL_IDS, PALETTE

@@ -1,0 +1,1 @@
+"""Cityscapes, its arrays in the literature, and Synscapes."""
