@@ -16,7 +16,7 @@ from rich.text import Text
 from mtl_plugins.config.options import complete
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.evaluation.metrics import to_values
+from mtl_plugins.evaluation.metrics import MultiTaskMetric, to_values
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
 from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.labels.presets import build_labels
@@ -44,7 +44,7 @@ def test(
         split: ``'val'`` is evaluated, ``'test'`` only predicted.
         archive: If given, the predictions are packed into this submission.
         include_checkpoint: Put the checkpoint into the archive.
-        json_path: If given, the metrics are written there as a flat object.
+        json_path: If given, the metrics are written there as a flat object, with the ``protocol`` if it is not the courses'.
 
     Returns:
         The metrics by name; none for a split without labels.
@@ -65,9 +65,11 @@ def test(
         included = checkpoint if include_checkpoint else None
         metrics = predict_split(runner, archive, included, Path(checkpoint).parent)
     if metrics and is_main_process():
-        print_metrics(metrics)
+        protocol = next((each.protocol for each in runner.test_evaluator.metrics if isinstance(each, MultiTaskMetric)), 'courses')
+        print_metrics(metrics, protocol)
         if json_path is not None:
-            save_text(Path(json_path), json.dumps(metrics, indent=2) + '\n')
+            noted = {} if protocol == 'courses' else dict(protocol=protocol)
+            save_text(Path(json_path), json.dumps({**noted, **metrics}, indent=2) + '\n')
     return metrics
 
 
@@ -141,9 +143,9 @@ def predict_split(runner: MultiTaskRunner, archive: str | Path, checkpoint: str 
     return metrics
 
 
-def print_metrics(metrics: dict[str, float]) -> None:
+def print_metrics(metrics: dict[str, float], protocol: str = 'courses') -> None:
     """Print a table of all metrics, but for the multitask score of a single task."""
-    table = Table('metric', 'value')
+    table = Table('metric', 'value', title=None if protocol == 'courses' else f'protocol {protocol}')
     for name, value in metrics.items():
         if name != SUMMARY_MULTITASK or SUMMARY_UNCLIPPED in metrics:
             table.add_row(Text(name), f'{value:.3f}')

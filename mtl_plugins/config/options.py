@@ -113,6 +113,16 @@ def set_test_time_augmentation(config: Config) -> None:
     config.test_cfg.tta_model = config.tta_model
 
 
+def set_protocol(config: Config, protocol: str, alignment: str | None) -> None:
+    """Compare depth as ``protocol`` and ``alignment`` of :class:`MultiTaskMetric` say."""
+    evaluator = config.val_evaluator
+    metrics = [each for each in (evaluator if isinstance(evaluator, list) else [evaluator]) if each.type == 'MultiTaskMetric']
+    if not metrics:
+        raise ConfigError('`--protocol` needs `val_evaluator.type` MultiTaskMetric. Found another one.')
+    for metric in metrics:
+        metric.update(protocol=protocol, alignment=alignment)
+
+
 def supports_bf16() -> bool:
     """Return True if the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
     if torch.cuda.is_available():

@@ -1,5 +1,6 @@
 """Metrics of a validation, in constant memory and with one exact sum over processes."""
 
+import functools
 import logging
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from mmengine.evaluator import BaseMetric
 from mmengine.logging import print_log
 
 from mtl_plugins.errors import ArgumentError, EvaluationError
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.functional.on_device import start_measuring
 from mtl_plugins.evaluation.functional.scorer import Scorer
 from mtl_plugins.evaluation.scores import (
@@ -114,21 +116,27 @@ class MultiTaskMetric(StreamingMetric):
     Args:
         tasks: Names of the labels; by default all that the data set reads, ``load_config`` fills in those of the model. Without
             a data set the labels are MiniScapes'.
+        protocol: How depth is compared, of :class:`DepthScorer`: ``'courses'``, ``'mtan'`` or ``'eigen'``.
+        alignment: To what the predicted depth is fitted first, of the same: None, ``'median'``, ``'log'`` or ``'linear'``.
 
     Attributes:
+        protocol: The two in words.
         scorers: The counters by label; those of the last evaluation, summed over processes, until the next sample comes.
 
     Raises:
-        ArgumentError: If ``tasks`` is a string or empty.
+        ArgumentError: If ``tasks`` is a string or empty, or a protocol or an alignment is unknown.
         ConfigError: If the data set has no label of a name.
     """
 
     default_prefix = 'metrics_summary'
 
-    def __init__(self, tasks: Sequence[str] | None = None) -> None:
+    def __init__(self, tasks: Sequence[str] | None = None, protocol: str = 'courses', alignment: str | None = None) -> None:
         if isinstance(tasks, str) or (tasks is not None and not tasks):
             raise ArgumentError(f'`tasks` should be a sequence of names of labels. Found {tasks!r}.')
         self.tasks = None if tasks is None else tuple(tasks)
+        self.protocol = f'{protocol}, {alignment} alignment' if alignment else protocol
+        self._depth_scorer = functools.partial(DepthScorer, protocol=protocol, alignment=alignment)
+        self._depth_scorer('depth')  # Says now what is wrong.
         self.scorers: dict[str, Scorer] = {}
         self._measured: dict[tuple[int, str], Any] = {}
         super().__init__()
@@ -143,6 +151,9 @@ class MultiTaskMetric(StreamingMetric):
             if configs is None:
                 configs, names = MINISCAPES_LABELS, names or MINISCAPES_TASKS
             self.scorers = {name: kind.scorer() for name, kind in build_labels(configs, names).items()}
+            for name, scorer in self.scorers.items():
+                if type(scorer) is DepthScorer:
+                    self.scorers[name] = self._depth_scorer(name)
             self._is_new = False
 
     def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:

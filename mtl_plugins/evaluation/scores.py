@@ -68,15 +68,15 @@ def reaches(scores: Mapping[str, float], targets: Mapping[str, float], rules: Ma
 def find_score(name: str, known: Iterable[str]) -> str | None:
     """Return the one of the ``known`` scores that people mean by ``name``; None if there is none or several.
 
-    That is a full name, a title (``'mIoU'``), the name of a label (``'depth'``) or a last word (``'mean_iou'``); capitals,
-    hyphens and underscores do not matter.
+    That is a full name, a title (``'mIoU'``, ``'abs rel'``), the name of a label (``'depth'``) or a last word (``'mean_iou'``);
+    capitals, hyphens and underscores do not matter.
     """
     known = list(known)
     if name in known:
         return name
     word = _plain_word(name)
-    # Labels with names of their own: the last words of the scores that the titles of summaries stand for.
-    words = {_plain_word(scorer.listed[last].title): last for scorer in _SCORERS for last in list(scorer.listed)[:1]}
+    # Labels with names of their own: the last words of the scores that the titles stand for.
+    words = {_plain_word(score.title): last for scorer in _SCORERS for last, score in scorer.listed.items()}
     titled = [score for score, title in TITLED.items() if _plain_word(title) == word and score in known]
     summaries = [score for score in known if score.startswith(SUMMARY) and _plain_word(score.removeprefix(SUMMARY)) == word]
     last = _plain_word(words.get(word, word))

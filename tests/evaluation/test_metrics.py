@@ -48,7 +48,7 @@ def _evaluate(metric, samples):
 def _expected(semseg, depth):
     reference = reference_semseg(*semseg)
     expected = {f'metrics_task_semseg/{name}': reference[i] for i, name in enumerate(CLASSES)}
-    expected |= {f'metrics_task_semseg/{name}': reference[name] for name in ('mean_iou', 'nan_mean_iou')}
+    expected |= {f'metrics_task_semseg/{name}': value for name, value in reference.items() if isinstance(name, str)}
     expected |= {f'metrics_task_depth/{name}': value for name, value in reference_depth(*depth).items()}
     expected['metrics_summary/semseg'] = reference['mean_iou']
     expected['metrics_summary/depth'] = expected['metrics_task_depth/si_log_rmse']

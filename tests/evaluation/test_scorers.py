@@ -5,20 +5,22 @@ import math
 import numpy as np
 import pytest
 
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.boundary_f import THRESHOLDS, BoundaryScorer, image_boundary_counts
 from mtl_plugins.evaluation.functional.confusion_matrix import (
     ConfusionScorer,
+    accuracies,
     class_iou,
     mean_iou,
     nan_mean_iou,
     new_confusion_matrix,
     update_confusion_matrix,
 )
-from mtl_plugins.evaluation.functional.depth_errors import DEPTH_METRICS, DepthScorer, image_depth_errors
+from mtl_plugins.evaluation.functional.depth_errors import ALIGNMENTS, DEPTH_METRICS, PROTOCOLS, DepthScorer, image_depth_errors
 from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer, image_normal_errors
 from mtl_plugins.evaluation.scores import multitask_scores
 from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
-from tests.references.metrics import NUM_CLASSES, reference_depth, reference_depth_image, reference_semseg
+from tests.references.metrics import NUM_CLASSES, reference_align, reference_depth, reference_depth_image, reference_semseg
 
 
 def codes(*values):
@@ -41,13 +43,14 @@ def test_equals_the_reference(seed, classes):
     np.testing.assert_allclose(class_iou(confusion), [expected[k] for k in range(NUM_CLASSES)], rtol=0, atol=1e-9)
     assert mean_iou(confusion) == pytest.approx(expected['mean_iou'], abs=1e-9)
     assert nan_mean_iou(confusion) == pytest.approx(expected['nan_mean_iou'], abs=1e-9)
+    assert accuracies(confusion) == pytest.approx({name: expected[name] for name in accuracies(confusion)}, abs=1e-9)
 
 
 def test_rows_are_labels_and_ignored_pixels_are_in_none():
     confusion = _confusion([codes(2, 2, 255)], [codes(1, 2, 1)])
     assert confusion[2, 1] == 1 and confusion[2, 2] == 1 and confusion.sum() == 2
     nothing = new_confusion_matrix(NUM_CLASSES)
-    assert math.isnan(nan_mean_iou(nothing))
+    assert math.isnan(nan_mean_iou(nothing)) and math.isnan(accuracies(nothing)['pixel_accuracy'])
     with pytest.raises(ValueError, match=r'`label` should hold classes 0\.\.18 or 255\. Found 19\.'):
         update_confusion_matrix(nothing, codes(0, 19), codes(0, 0))
     assert not nothing.any()
@@ -101,6 +104,56 @@ def test_no_valid_pixel_gives_none_and_an_empty_split_nan():
     scores = DepthScorer('depth').scores()
     assert np.isnan(list(scores.values())).all()
     assert np.isnan(multitask_scores(scores | {'metrics_summary/semseg': 80.0})['metrics_summary/multitask'])
+
+
+def _nyu_maps(seed: int):
+    """Depth of two images like NYU's, with unknown pixels and some beyond 10 m."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(np.float32([0, 0.7, 2, 3, 5, 9.9, 12]), (2, 48, 64))
+    labels[1, :40] = 0
+    predictions = np.where(labels > 0, labels, 4) * np.exp(rng.normal(0.2, 0.4, labels.shape))
+    return labels, predictions.astype(np.float32)
+
+
+def _scores(labels, predictions, *protocol):
+    scorer = DepthScorer('depth', *protocol)
+    for label, prediction in zip(labels, predictions, strict=True):
+        scorer.add(scorer.measure(label, prediction))
+    return {name.rpartition('/')[2]: value for name, value in scorer.scores().items()}
+
+
+@pytest.mark.parametrize('alignment', [None, *ALIGNMENTS])
+@pytest.mark.parametrize('protocol', PROTOCOLS)
+def test_protocols_and_alignments_equal_the_reference(protocol, alignment):
+    labels, predictions = _nyu_maps(0)
+    expected = [], []
+    for label, prediction in zip(labels, predictions, strict=True):
+        counts = label > 0
+        if protocol == 'eigen':
+            counts &= (label > 1e-3) & (label < 10)
+            # 45..470 of 480 and 41..600 of 640, at a tenth of the size.
+            counts[:4] = counts[47:] = counts[:, :4] = counts[:, 60:] = False
+        gt, pred = label[counts], prediction[counts]
+        if alignment:
+            pred = reference_align(gt, pred, alignment)
+        expected[0].append(gt)
+        expected[1].append(pred.clip(1e-3, 10) if protocol == 'eigen' else pred)
+    if protocol == 'mtan':
+        expected = [np.concatenate(maps)[None] for maps in expected]
+    found = _scores(labels, predictions, protocol, alignment)
+    for name, value in reference_depth(*expected).items():
+        assert found[name] == pytest.approx(value, rel=1e-6), name
+
+
+def test_a_protocol_without_a_pixel_that_counts_gives_nan_and_an_unknown_one_is_refused():
+    label, prediction = np.full((2, 48, 64), 11, np.float32), np.ones((2, 48, 64), np.float32)
+    assert np.isnan(_scores(label, prediction, 'eigen', 'median')['rel'])
+    assert np.isnan(_scores(label * 0, prediction, 'mtan')['rel'])
+    # A constant has no slope: the fit is the mean.
+    assert _scores(label, prediction, 'courses', 'linear')['mae'] == pytest.approx(0)
+    for protocol in (['kitti'], ['eigen', 'scale']):
+        with pytest.raises(ArgumentError, match=f'should be .*{protocol[-1]}'):
+            DepthScorer('depth', *protocol)
 
 
 @pytest.mark.parametrize(

@@ -202,8 +202,9 @@ def test_the_metrics_are_all_with_a_direction_that_are_no_class(sweep):
     points = sweep(**{**GAINS, 'gain_metrics': {}})
     summaries, rules = read_gain_metrics(points.sweep)
     assert summaries == dict(semseg=SEMSEG, depth=DEPTH)
-    assert rules['semseg'] == {'metrics_task_semseg/mean_iou': 'greater', 'metrics_task_semseg/nan_mean_iou': 'greater'}
-    worse = ['si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse']
+    better = ['mean_iou', 'nan_mean_iou', 'pixel_accuracy', 'mean_accuracy', 'fw_iou']
+    assert rules['semseg'] == {f'metrics_task_semseg/{name}': 'greater' for name in better}
+    worse = ['si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse', 'sq_rel', 'log10']
     expected = dict.fromkeys(worse, 'less') | dict.fromkeys(['delta1', 'delta2', 'delta3'], 'greater')
     assert rules['depth'] == {f'metrics_task_depth/{name}': rule for name, rule in expected.items()}
     with pytest.raises(UserError, match="names 'normals', none of the tasks semseg, depth"):

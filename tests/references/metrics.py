@@ -9,7 +9,9 @@ NUM_CLASSES = 19
 
 def reference_semseg(labels, predictions) -> dict[str, float]:
     """IoU of each class (key: class id) over a list of maps, then ``mean_iou`` and ``nan_mean_iou``."""
-    iou, present = {}, []
+    iou, present, accuracies, weighted = {}, [], [], 0
+    labelled = sum(int((label != 255).sum()) for label in labels)
+    right = sum(int((label == prediction).sum()) for label, prediction in zip(labels, predictions, strict=True))
     for class_id in range(NUM_CLASSES):
         true_positive = false_positive = false_negative = 0
         for label, prediction in zip(labels, predictions, strict=True):
@@ -22,9 +24,15 @@ def reference_semseg(labels, predictions) -> dict[str, float]:
         iou[class_id] = 100 * true_positive / max(union, 1e-12)
         if union:
             present.append(iou[class_id])
+        if of_class := sum(int((label == class_id).sum()) for label in labels):
+            accuracies.append(100 * true_positive / of_class)
+            weighted += of_class * iou[class_id]
     return iou | {
         'mean_iou': sum(iou.values()) / NUM_CLASSES,
         'nan_mean_iou': sum(present) / len(present) if present else math.nan,
+        'pixel_accuracy': 100 * right / labelled,
+        'mean_accuracy': sum(accuracies) / len(accuracies),
+        'fw_iou': weighted / labelled,
     }
 
 
@@ -45,6 +53,8 @@ def reference_depth_image(label, prediction) -> dict[str, float]:
         rel_squared=np.mean(a**2 / gt**2),
         inv_mae=np.mean(np.abs(inverse)),
         inv_rmse=math.sqrt(np.mean(inverse**2)),
+        sq_rel=np.mean(a**2 / gt),
+        log10=np.mean(np.abs(np.log10(gt) - np.log10(pred))),
     )
     for k in (1, 2, 3):
         errors[f'delta{k}'] = 100 * np.mean((gt / pred > 1 / 1.25**k) & (gt / pred < 1.25**k))
@@ -55,3 +65,13 @@ def reference_depth(labels, predictions) -> dict[str, float]:
     """Mean over the images that have a valid pixel."""
     images = [reference_depth_image(g, p) for g, p in zip(labels, predictions, strict=True) if (g > 0).any()]
     return {name: math.fsum(image[name] for image in images) / len(images) for name in images[0]}
+
+
+def reference_align(gt, pred, alignment):
+    """The predicted pixels after the fit to the valid ones of an image."""
+    gt, pred = np.float64(gt), np.float64(pred)
+    if alignment == 'median':
+        return pred * np.median(gt) / np.median(pred)
+    if alignment == 'log':
+        return np.exp(np.polyval(np.polyfit(np.log(pred), np.log(gt), 1), np.log(pred)))
+    return np.polyval(np.polyfit(pred, gt, 1), pred)

@@ -64,6 +64,15 @@ def test_the_graded_scores_are_those_of_the_test_tool(run_cli, trained, tiny_con
         assert graded[name] == pytest.approx(validated[name], abs=1e-9), name
 
 
+def test_depth_is_compared_by_another_protocol(run_cli, trained, tiny_config_file, data_root):
+    out = trained / 'eigen.json'
+    arguments = ['test', tiny_config_file, find_latest_checkpoint(trained), '--data-root', data_root]
+    result = run_cli(*arguments, '--protocol', 'eigen', '--alignment', 'median', '--json', out)
+    assert result.code == 0 and 'protocol eigen, median alignment' in result.out
+    scores = json.loads(out.read_text())
+    assert scores['protocol'] == 'eigen, median alignment' and 'metrics_task_depth/rel' in scores
+
+
 def test_a_second_run_does_not_overwrite_the_first(run_cli, trained, tiny_config_file, data_root):
     before = {path: path.stat().st_mtime_ns for path in trained.iterdir()}
     result = run_cli('train', tiny_config_file, '--work-dir', trained, '--data-root', data_root)

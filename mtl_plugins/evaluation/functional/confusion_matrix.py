@@ -72,18 +72,40 @@ def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
     return np.where(label == IGNORE_LABEL, np.nan, 100.0 * (label != prediction))
 
 
+def accuracies(confusion: np.ndarray) -> dict[str, float]:
+    """Return ``pixel_accuracy``, ``mean_accuracy`` and ``fw_iou`` (arXiv 1411.4038), over the labelled pixels; NaN without any.
+
+    The mean is over the classes that are labelled; the IoU of each class weighs as its share of the labelled pixels.
+    """
+    labelled, right = confusion.sum(axis=1), np.diag(confusion)
+    if not labelled.any():
+        return dict.fromkeys(('pixel_accuracy', 'mean_accuracy', 'fw_iou'), np.nan)
+    occurs = labelled > 0
+    return dict(
+        pixel_accuracy=100 * float(right.sum() / labelled.sum()),
+        mean_accuracy=100 * float((right[occurs] / labelled[occurs]).mean()),
+        fw_iou=float(class_iou(confusion) @ labelled / labelled.sum()),
+    )
+
+
 def _union(confusion: np.ndarray) -> np.ndarray:
     return (confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)).astype(np.float64)
 
 
 class ConfusionScorer(Scorer):
-    """``<prefix>/<class name>`` (IoU), ``<prefix>/mean_iou``, ``<prefix>/nan_mean_iou``; the summary is the mean IoU.
+    """IoU of each class by its name, mean IoU, which is the summary, and :func:`accuracies`.
 
     Values are class ids, uint8; 255 in the label is left out.
     """
 
     empty = 'no pixel of any class'
-    listed: ClassVar = dict(mean_iou=Score('mIoU', '%', True), nan_mean_iou=Score('mIoU of classes that occur', '%', True))
+    listed: ClassVar = dict(
+        mean_iou=Score('mIoU', '%', True),
+        nan_mean_iou=Score('mIoU of classes that occur', '%', True),
+        pixel_accuracy=Score('pixel accuracy', '%', True),
+        mean_accuracy=Score('mean accuracy', '%', True),
+        fw_iou=Score('frequency-weighted IoU', '%', True),
+    )
 
     def __init__(self, name: str, classes: Sequence[str]) -> None:
         super().__init__(name)
@@ -103,7 +125,8 @@ class ConfusionScorer(Scorer):
 
     def results(self) -> dict[str, float]:
         scores = dict(zip(self.classes, class_iou(self.confusion), strict=True))
-        return scores | dict(mean_iou=mean_iou(self.confusion), nan_mean_iou=nan_mean_iou(self.confusion))
+        means = dict(mean_iou=mean_iou(self.confusion), nan_mean_iou=nan_mean_iou(self.confusion))
+        return {**scores, **means, **accuracies(self.confusion)}
 
     def is_empty(self) -> bool:
         return not self.confusion.any()

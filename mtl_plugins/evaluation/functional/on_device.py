@@ -3,6 +3,7 @@
 The functions return one float64 vector; the first number counts invalid pixels; the others mean nothing if there are any.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -28,7 +29,7 @@ def count_pairs(label: Tensor, prediction: Tensor, num_classes: int) -> Tensor:
 
 
 def depth_errors(label: Tensor, prediction: Tensor) -> Tensor:
-    """Return ``(14,)``: invalid pixels, valid labels, and the errors of :func:`image_depth_errors`."""
+    """Return ``(16,)``: invalid pixels, valid labels, and the errors of :func:`image_depth_errors`."""
     valid = label > 0
     invalid = (~prediction.isfinite()).sum() + (valid & ~label.isfinite()).sum()
     count = valid.sum()
@@ -50,7 +51,7 @@ def depth_errors(label: Tensor, prediction: Tensor) -> Tensor:
     errors = [
         100 * log_variance.sqrt(), (log_variance + log_mean.square()).sqrt(), mean(log_error.abs()), mean(error),
         mean(error.square()).sqrt(), mean(relative), mean(relative.square()), mean(inverse), mean(inverse.square()).sqrt(),
-        *(100 * share for share in shares),
+        *(100 * share for share in shares), mean(error * relative), mean(log_error.abs()) / math.log(10),
     ]  # fmt: skip
     return torch.stack([invalid.double(), count.double(), *errors])
 
@@ -60,7 +61,8 @@ def start_measuring(scorer: Scorer, label: Tensor, prediction: Tensor) -> tuple[
 
     None for a scorer that measures on the host, and for maps that :meth:`Scorer.measure` would refuse.
     """
-    dtypes = () if scorer.added else _DTYPES.get(type(scorer), ())
+    is_plain = not scorer.added and getattr(scorer, 'is_plain', True)
+    dtypes = _DTYPES.get(type(scorer), ()) if is_plain else ()
     if not {label.dtype, prediction.dtype} <= set(dtypes) or label.shape != prediction.shape or len(label) != 1:
         return None
     if type(scorer) is ConfusionScorer:

@@ -155,6 +155,12 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
     of a network of one task has the best mean change of its task against its first point, that of another row the best delta_m.
     """
     summaries, rules = metrics
+    # Results of an older version lack the scores that came after it.
+    runs = [scores for group in groups for scores in group.metrics.values()]
+    rules = {
+        task: {name: rule for name, rule in each.items() if all(name in scores for scores in runs if summaries[task] in scores)}
+        for task, each in rules.items()
+    }
     titles = {name: title_of(name, name.split('/')[-1]) for name in summaries.values()}
     first, *_ = others = [name for name in sweep.rows if name not in sweep.single_tasks.values()]
     points = {name: [group for group in groups if group.row == name and group.documents] for name in sweep.rows}
