@@ -83,3 +83,21 @@ def test_a_command_writes_every_figure_of_the_reports_to_its_letter_and_every_ta
                 numbers = range(int(first), int(last or first) + 1)
                 written[output[1]] |= {f'{number}{letter}' for number in numbers for letter in letters or ['']}
     assert written == dict(figure=figures, table=tables)
+
+
+def test_what_the_page_of_demands_names_exists():
+    """Classes, files and configs in the column that says where a demand is met."""
+    rows = re.findall(r'^\|(.+)\|$', (ROOT / 'docs/course_demands.md').read_text(), re.MULTILINE)
+    cells = [row.split('|')[1] for row in rows]
+    sources = ''.join(path.read_text() for path in (ROOT / 'mtl_plugins').rglob('*.py'))
+    configs = ' '.join(path.name for path in (ROOT / 'configs').rglob('*.py'))
+    named = [name for cell in cells for name in re.findall(r'`([^`]+)`', cell)]
+    assert len(rows) > 100 and len(named) > 100
+    for name in named:
+        first = name.split()[0]
+        if re.fullmatch(r'[A-Z][A-Za-z0-9]+', first):
+            assert f'class {first}' in sources, name
+        elif re.search(r'_r\d\d-|^course20|pretrained$', first):
+            assert first in configs, name
+        elif re.match(r'(configs|examples|sweeps|tests|tools)/', first):
+            assert (ROOT / first).exists(), name
