@@ -1,6 +1,7 @@
 """Fixtures for all tests."""
 
 import gc
+import logging
 import os
 from pathlib import Path
 
@@ -31,6 +32,8 @@ def fresh_mmengine_state(monkeypatch):
     yield
     for manager in (DefaultScope, MessageHub, MMLogger, MMEngineVisualizer, Visualizer):
         manager._instance_dict.clear()
+    # Whatever a test has silenced, `caplog` of the next one hears it.
+    logging.disable(logging.NOTSET)
 
 
 def pytest_collection_finish():

@@ -105,8 +105,9 @@ def make_config(work_dir, *, backbone: str = TinyBackbone.__name__, epochs: int 
     if epochs == 1:
         options['param_scheduler'] = []
     config.merge_from_dict(options)
-    # Noise has no classes to be told apart.
-    del config.default_hooks['features']
+    # Noise has no classes to be told apart, and no pipeline.
+    for name in ('features', 'training_scores'):
+        del config.default_hooks[name]
     return config
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import chain, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -258,7 +258,8 @@ class MultiTaskInferencer:
 
     def _pixels(self, height: int, width: int) -> int:
         """Return how many pixels the network computes for an image: of the largest view, with test-time augmentation."""
-        zoom = max(getattr(getattr(self.runtime, 'augmented', None), 'scales', (1.0,)))
+        augmented = getattr(self.runtime, 'augmented', None)
+        zoom = max(chain(*augmented.scales.values())) if augmented else 1.0
         return count_pixels(round(height * zoom), round(width * zoom))
 
     def _batch_of(self, height: int, width: int) -> int:
