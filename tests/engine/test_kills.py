@@ -169,7 +169,9 @@ def _facts(work_dir: Path) -> dict:
         facts[name] = (path.name, checkpoint)
     (archive,) = work_dir.glob('*.zip')
     with zipfile.ZipFile(archive) as content:
-        facts['archive'] = {name: content.read(name) for name in content.namelist() if name != 'source.zip' and not name.startswith('logs/')}
+        # A log for each start, with times.
+        names = [name for name in content.namelist() if name != 'source.zip' and not name.startswith('logs/')]
+        facts['archive'] = {name: content.read(name) for name in names}
     return facts
 
 
