@@ -32,8 +32,9 @@ def fresh_mmengine_state(monkeypatch):
     yield
     for manager in (DefaultScope, MessageHub, MMLogger, MMEngineVisualizer, Visualizer):
         manager._instance_dict.clear()
-    # Whatever a test has silenced, `caplog` of the next one hears it.
-    logging.disable(logging.NOTSET)
+    # Libraries set the level of all handlers of the root logger, pytest's among them, of which `caplog` is one.
+    for handler in logging.getLogger().handlers:
+        handler.setLevel(logging.NOTSET)
 
 
 def pytest_collection_finish():
