@@ -1,7 +1,6 @@
 """Fixtures for all tests."""
 
 import gc
-import logging
 import os
 from pathlib import Path
 
@@ -32,9 +31,6 @@ def fresh_mmengine_state(monkeypatch):
     yield
     for manager in (DefaultScope, MessageHub, MMLogger, MMEngineVisualizer, Visualizer):
         manager._instance_dict.clear()
-    # Libraries set the level of all handlers of the root logger, pytest's among them, of which `caplog` is one.
-    for handler in logging.getLogger().handlers:
-        handler.setLevel(logging.NOTSET)
 
 
 def pytest_collection_finish():

@@ -303,7 +303,8 @@ def quantise(model: Any, images: Sequence[np.ndarray]) -> Any:
     import nncf
     from openvino.passes import ConstantFolding, Manager
 
-    nncf.set_log_level(logging.ERROR)
+    # Not by `nncf.set_log_level`, which sets the handlers that NNCF shares with others, too.
+    logging.getLogger('nncf').setLevel(logging.ERROR)
     # NNCF takes the wrong axis for that of the channels where weights of a depthwise convolution are reshaped in the graph.
     passes = Manager()
     passes.register_pass(ConstantFolding())
