@@ -116,9 +116,11 @@ def set_test_time_augmentation(config: Config) -> None:
 def set_protocol(config: Config, protocol: str, alignment: str | None) -> None:
     """Compare depth as ``protocol`` and ``alignment`` of :class:`MultiTaskMetric` say."""
     evaluator = config.val_evaluator
-    metrics = [each for each in (evaluator if isinstance(evaluator, list) else [evaluator]) if each.type == 'MultiTaskMetric']
+    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    metrics = [each for each in evaluators if each.type == 'MultiTaskMetric']
     if not metrics:
-        raise ConfigError('`--protocol` needs `val_evaluator.type` MultiTaskMetric. Found another one.')
+        found = ', '.join(str(each.type) for each in evaluators)
+        raise ConfigError(f'`--protocol` and `--alignment` need a MultiTaskMetric in `val_evaluator`. It has {found}.')
     for metric in metrics:
         metric.update(protocol=protocol, alignment=alignment)
 

@@ -1,4 +1,4 @@
-"""What a model computes while a loop runs it: losses of the validation split, and histograms of a training."""
+"""Losses of the validation split and histograms of a training, taken from the model while a loop runs it."""
 
 import math
 from collections.abc import Callable
