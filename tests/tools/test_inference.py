@@ -157,7 +157,10 @@ def test_a_camera_until_ctrl_c(run_cli, checkpoint, tmp_path, monkeypatch):
 
     camera = SimpleNamespace(isOpened=lambda: True, get=lambda key: 0.0, read=read, release=lambda: None)
     monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', {3: camera}.__getitem__)
+    # A shell lets its background jobs ignore the signal.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
     result = run_cli('inference', checkpoint, 'camera:3', '--out', tmp_path / 'out', '--save', 'side-by-side')
+    signal.signal(signal.SIGINT, inherited)
     assert result.code == 0, result.err
     monkeypatch.undo()
     number = int(re.search(r'Predicted (\d+) images', result.out)[1])
