@@ -8,7 +8,7 @@ import numpy as np
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer, wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.decoding import read_ids
+from mtl_plugins.labels.decoding import read_ids, read_rgb
 from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row
 from mtl_plugins.labels.pictures import INVALID, Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_png
@@ -18,12 +18,17 @@ WRONG_CLASS = (0, 200, 220)
 MOST_IDS = 2**26
 # Classes whose shares a line names.
 SHOWN = 6
+OTHERS = 'others'
 
 
 def make_palette(num_classes: int) -> list[list[int]]:
     """RGB colours that differ: class 0 black, the bits of the others spread over the channels, as PASCAL VOC does."""
     bits = [[number >> bit & 1 for bit in range(8)] for number in range(num_classes)]
     return [[sum(row[k + channel] << (7 - k // 3) for k in range(0, 8 - channel, 3)) for channel in range(3)] for row in bits]
+
+
+def _is_colour(colour: Any) -> bool:
+    return isinstance(colour, (list, tuple)) and len(colour) == 3 and all(type(c) is int and 0 <= c <= 255 for c in colour)
 
 
 def _percent(share: float) -> str:
@@ -37,14 +42,16 @@ def _some(names: Sequence[str]) -> str:
 class ClassMap(LabelKind):
     """Semantic labels: uint8 class ids ``0..C-1``, 255 = ignored.
 
-    Files: palette or grey PNG of 8 or 16 bits, ``.npy`` or ``.npz``. Without ``mapping`` an id that is neither a class nor 255 is
-    an error (in arrays, negative ones are ignored); with it, what it does not name is ignored.
+    Files: palette or grey PNG of 8 or 16 bits, ``.npy`` or ``.npz``; with ``colours`` RGB PNG. An id or colour that is neither a
+    class nor ignored is an error (in arrays, negative ids are ignored); with ``mapping``, what it does not name is ignored.
 
     Args:
         classes: Names in the order of the ids, 2 to 255; one of them may be the background.
         palette: RGB per class; colours that differ by default.
         mapping: Class by id in the file; 255 or a negative number ignores it.
         reduce_zero_label: Whether id 0 is ignored and id ``k`` is class ``k - 1``, as in mmseg.
+        ignore: Ids, or with ``colours`` RGB colours, that are ignored; ``'others'`` ignores all that is no class. 255 always is.
+        colours: RGB colour in the files of each class, or a list of several. The first is the default of ``palette``.
     """
 
     invalid = IGNORE_LABEL
@@ -65,6 +72,8 @@ class ClassMap(LabelKind):
         path: str = '{split}/{name}/{stem}.png',
         mapping: Mapping[int, int] | None = None,
         reduce_zero_label: bool = False,
+        ignore: Sequence[int] | Sequence[Sequence[int]] | str = (),
+        colours: Sequence[Sequence] | None = None,
     ) -> None:
         super().__init__(name=name, path=path)
         # Tools print them.
@@ -81,11 +90,19 @@ class ClassMap(LabelKind):
                 '`mapping={0: 0, 255: 1}`.'
             )
         self.classes = tuple(classes)
+        if (mapping is not None or reduce_zero_label) and (colours is not None or len(ignore)):
+            raise ArgumentError(
+                f'`colours` and `ignore` of {name} should be left out with `mapping` or `reduce_zero_label`, which ignore every '
+                'id that they do not name.'
+            )
+        self.ignore = ignore if ignore == OTHERS else list(ignore) or None
+        if colours is None and self.ignore and self.ignore != OTHERS and not all(type(each) is int for each in self.ignore):
+            raise ArgumentError(f"`ignore` of {name} should be '{OTHERS}' or a list of ids. Found {shorten(ignore)}.")
+        self.colours = None if colours is None else self._build_colours(colours)
+        if palette is None and self.colours is not None:
+            palette = [several[0] for several in self.colours]
         self.palette = [list(colour) for colour in (palette or make_palette(len(classes)))]
-        are_colours = all(
-            len(colour) == 3 and all(isinstance(c, int) and 0 <= c <= 255 for c in colour) for colour in self.palette
-        )
-        if len(self.palette) != len(classes) or not are_colours:
+        if len(self.palette) != len(classes) or not all(map(_is_colour, self.palette)):
             raise ArgumentError(
                 f'`palette` of {name} should be {len(classes)} RGB colours of three numbers 0..255. Found {shorten(palette)}.'
             )
@@ -93,6 +110,8 @@ class ClassMap(LabelKind):
             raise ArgumentError(f'`mapping` of {name} should be None with `reduce_zero_label`, which it can say itself.')
         if reduce_zero_label:
             mapping = {number + 1: number for number in range(len(classes))}
+        if self.ignore == OTHERS and self.colours is None:
+            mapping = {number: number for number in range(len(classes))}
         # JSON knows no keys but strings.
         self.mapping = None if mapping is None else {int(old): int(new) for old, new in mapping.items()}
         unknown = [new for new in (self.mapping or {}).values() if new >= len(classes) and new != IGNORE_LABEL]
@@ -108,11 +127,34 @@ class ClassMap(LabelKind):
                 if old >= 0:
                     self._mapped[old] = new if new >= 0 else IGNORE_LABEL
 
+    def _build_colours(self, colours: Sequence[Sequence]) -> list[list[list[int]]]:
+        """Return the colours of each class, and note the codes of all colours in ascending order with their classes."""
+        try:
+            found = [[list(each) for each in ([several] if _is_colour(several) else several)] for several in colours]
+            ignored = [list(each) for each in self.ignore or () if self.ignore != OTHERS]
+        except TypeError:
+            found, ignored = [], []
+        listed = [colour for several in (*found, ignored) for colour in several]
+        codes = {r << 16 | g << 8 | b for r, g, b in filter(_is_colour, listed)}
+        if len(found) != len(self.classes) or not all(found) or len(codes) != len(listed):
+            raise ArgumentError(
+                f'`colours` of {self.name} should be {len(self.classes)} RGB colours of three numbers 0..255, or lists of them, '
+                f"and `ignore` '{OTHERS}' or such colours, all different. Found {shorten(colours)} and {shorten(self.ignore)}."
+            )
+        classes = [number for number, several in enumerate(found) for _ in several] + [IGNORE_LABEL] * len(ignored)
+        table = sorted(zip((r << 16 | g << 8 | b for r, g, b in listed), classes, strict=True))
+        self._codes, self._classes_of_codes = np.array([each[0] for each in table]), np.uint8([each[1] for each in table])
+        return found
+
     def decoding(self) -> dict[str, Any]:
         return {key: value for key, value in super().decoding().items() if key != 'palette'}
 
     def decode(self, path: str, *, size: tuple[int, int] | None = None) -> np.ndarray:
+        if self.colours is not None:
+            return self._decode_colours(path, size)
         ids = read_ids(path, size)
+        if self.ignore and self._mapped is None:
+            ids = np.where(np.isin(ids, self.ignore), IGNORE_LABEL, ids).astype(ids.dtype)
         if self._mapped is not None:
             if ids.dtype != np.uint8:
                 known = (ids >= 0) & (ids < len(self._mapped))
@@ -127,12 +169,29 @@ class ClassMap(LabelKind):
             self._check_ids(ids, path)
         return ids
 
+    def _decode_colours(self, path: str, size: tuple[int, int] | None) -> np.ndarray:
+        rgb = read_rgb(path, 'label', size)
+        codes = rgb[..., 0].astype(np.int64) << 16 | rgb[..., 1].astype(np.int64) << 8 | rgb[..., 2]
+        places = np.searchsorted(self._codes, codes).clip(max=len(self._codes) - 1)
+        classes, unknown = self._classes_of_codes[places], self._codes[places] != codes
+        if unknown.any():
+            if self.ignore != OTHERS:
+                found = np.unique(rgb[unknown], axis=0)
+                raise CorruptFileError(
+                    f"The label '{path}' should hold the colours in `colours` and `ignore` of {self.name}. Found "
+                    f'{", ".join(str(each.tolist()) for each in found[:SHOWN])}{", ..." * (len(found) > SHOWN)} in '
+                    f"{unknown.sum()} of {unknown.size} pixels. `ignore: '{OTHERS}'` ignores them."
+                )
+            classes[unknown] = IGNORE_LABEL
+        return classes
+
     def _check_ids(self, ids: np.ndarray, path: str) -> None:
         unknown = [int(value) for value in np.unique(ids) if len(self.classes) <= value != IGNORE_LABEL]
         if unknown:
             shown = f'{unknown[:8]}'[:-1] + (', ...]' if len(unknown) > 8 else ']')
             raise CorruptFileError(
-                f"The label '{path}' should hold class ids 0..{len(self.classes) - 1} and {IGNORE_LABEL}. Found {shown}."
+                f"The label '{path}' should hold class ids 0..{len(self.classes) - 1} and {IGNORE_LABEL}. Found {shown}. "
+                '`ignore` lists ids to ignore, `mapping` gives them classes.'
             )
 
     def encode(self, values: np.ndarray, rounding: str) -> np.ndarray:

@@ -47,6 +47,7 @@ class DepthMap(LabelKind):
             (clamped), and of the colours.
         within_range: Whether metres of labels beyond ``depth_range`` are unknown, as they always are in codes: for the skies of
             renderers and the far end of stereo.
+        ignore: Numbers in the file that mean unknown, besides 0: 65535 in 7-Scenes.
     """
 
     invalid = 0
@@ -68,6 +69,7 @@ class DepthMap(LabelKind):
         camera: str | None = None,
         depth_range: Sequence[float] = (DEPTH_MIN, DEPTH_MAX),
         within_range: bool = False,
+        ignore: Sequence[float] = (),
     ) -> None:
         super().__init__(name=name, path=path)
         if encoding not in ENCODINGS:
@@ -87,6 +89,7 @@ class DepthMap(LabelKind):
         if len(depth_range) != 2 or not 0 < depth_range[0] < depth_range[1] < np.inf:
             raise ArgumentError(f'`depth_range` of {name} should be two ascending positive numbers. Found {depth_range}.')
         self.encoding = encoding
+        self.ignore = list(ignore) or None
         self.scale = scale
         self.depth_range = (float(depth_range[0]), float(depth_range[1]))
         self._known_range = self.depth_range if within_range else (0.0, np.inf)
@@ -97,9 +100,11 @@ class DepthMap(LabelKind):
         self._table = decode_table(*self.depth_range).astype(np.float32)
 
     def decode(self, path: str, *others: str, size: tuple[int, int] | None = None) -> np.ndarray:
+        numbers = (read_grey if self.encoding == 'code' else read_numbers)(path, 'depth map', size)
+        if self.ignore:
+            numbers = np.where(np.isin(numbers, self.ignore), 0, numbers).astype(numbers.dtype)
         if self.encoding == 'code':
-            return read_grey(path, 'depth map', size)
-        numbers = read_numbers(path, 'depth map', size)
+            return numbers
         if self.encoding == 'disparity':
             disparity = (numbers.astype(np.float32) - 1) / 256
             known = disparity > 0

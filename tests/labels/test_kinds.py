@@ -107,9 +107,25 @@ METRES = dict(type='DepthMap', encoding='metres')
         ),
         (dict(CLASSES, mapping={24001: 1, 7: 0}), '.png', np.uint16([[24001, 7, 24002]]), [[1, 0, 255]]),
         (CLASSES, '.npy', np.array([[-1.0, 1.0, 0.0]]), [[255, 1, 0]]),
+        (dict(CLASSES, ignore=[11, 30]), '.png .npy', np.uint8([[2, 11, 255, 30]]), [[2, 255, 255, 255]]),
+        (dict(CLASSES, ignore='others'), '.png', np.uint16([[2, 11, 255, 3000]]), [[2, 255, 255, 255]]),
+        # Colours that differ in one channel, in any order; several are one class.
+        (
+            dict(CLASSES, colours=[[0, 0, 1], [[9, 0, 0], [0, 1, 0]], [[1, 0, 0]]], ignore=[[0, 0, 0]]),
+            '.png',
+            np.uint8([[[0, 1, 0], [0, 0, 0], [0, 0, 1], [1, 0, 0], [9, 0, 0]]]),
+            [[1, 255, 0, 2, 1]],
+        ),
+        (
+            dict(CLASSES, colours=[[0, 0, 1], [0, 1, 0], [1, 0, 0]], ignore='others'),
+            '.png',
+            np.uint8([[[0, 1, 0], [255, 255, 255], [0, 0, 0]]]),
+            [[1, 255, 255]],
+        ),
         # mmseg: 0 becomes 255, everything else one less, and 254 (that was 255) 255 again.
         (dict(CLASSES, reduce_zero_label=True), '.png', np.uint8([[0, 1, 2, 3, 255]]), [[255, 0, 1, 2, 255]]),
         (dict(METRES, scale=0.001), '.png .npy .npz .tiff', np.uint16([[0, 1, 1500, 65535]]), [[0, 0.001, 1.5, 65.535]]),
+        (dict(METRES, scale=0.001, ignore=[65535]), '.png', np.uint16([[0, 1500, 65534, 65535]]), [[0, 1.5, 65.534, 0]]),
         (METRES, '.npy .tiff .exr', np.float32([[2.5, np.inf, -1, np.nan, 0]]), [[2.5, 0, 0, 0, 0]]),
         # x right, y down, z forward, as computer vision has it.
         (
@@ -133,6 +149,13 @@ def test_files_are_read_as_their_label_says(tmp_path, config, suffixes, array, e
     ('config', 'name', 'array', 'words'),
     [
         (CLASSES, 'x.npy', np.array([[3, 1]]), r'should hold class ids 0\.\.2 and 255. Found \[3\]'),
+        (dict(CLASSES, ignore=[4]), 'x.png', np.uint8([[3, 4]]), r'should hold class ids 0\.\.2 and 255. Found \[3\]. `ignore`'),
+        (
+            dict(CLASSES, colours=[[0, 0, 1], [0, 1, 0], [1, 0, 0]]),
+            'x.png',
+            np.uint8([[[0, 0, 1], [0, 0, 2], [7, 8, 9], [0, 0, 2]]]),
+            r'should hold the colours .* Found \[0, 0, 2\], \[7, 8, 9\] in 3 of 4 pixels',
+        ),
         (dict(type='BoundaryMap'), 'x.png', np.uint8([[0, 2, 255]]), r'should hold 0, 1 and 255. Found \[2\]'),
     ],
 )
@@ -205,6 +228,13 @@ def test_a_folder_describes_its_own_labels(tmp_path):
         (dict(type='DepthMap', encoding='metres', scale=0), '`scale` of x should be positive'),
         (dict(type='ClassMap', classes=['a', 'b'], palette=[[0, 0, 0]]), '`palette` of x should be 2 RGB colours'),
         (dict(type='ClassMap', classes=['a', 'b'], mapping={3: 2}), r'`mapping` of x should give classes 0\.\.1 or 255. Found 2'),
+        (dict(type='ClassMap', classes=['a', 'b'], mapping={3: 1}, ignore=[4]), '`colours` and `ignore` of x should be left out'),
+        (dict(type='ClassMap', classes=['a', 'b'], ignore=['c']), "`ignore` of x should be 'others' or a list of ids"),
+        (dict(type='ClassMap', classes=['a', 'b'], colours=[[0, 0, 0]]), '`colours` of x should be 2 RGB colours'),
+        (
+            dict(type='ClassMap', classes=['a', 'b'], colours=[[0, 0, 0], [1, 1, 1]], ignore=[[1, 1, 1]]),
+            r'all different. Found \[\[0, 0, 0\], \[1, 1, 1\]\] and',
+        ),
         (dict(type='DepthMap', encoding='feet'), "`encoding` of x should be one of .* Found 'feet'"),
         (dict(type='DepthMap', encoding='disparity'), '`camera` of x should be given'),
         (dict(type='DepthMap', depth_range=(5, 4)), '`depth_range` of x should be two ascending'),
