@@ -75,7 +75,7 @@ def test_the_override_of_a_flag_arrives_and_builds(override, system):
 
 
 def test_a_flag_without_override_has_a_tool_option_a_config_or_a_reason():
-    tools = ''.join((ROOT / name).read_text() for name in ('tools/train.py', 'tools/test.py', 'mtl_plugins/utils/cli.py'))
+    tools = ''.join((ROOT / 'mtl_plugins' / name).read_text() for name in ('cli/train.py', 'cli/test.py', 'utils/cli.py'))
     for flag, _, here, _ in FLAGS:
         codes = re.findall('`([^`]+)`', here)
         assert codes or here.startswith('none: '), flag

@@ -1,63 +1,10 @@
-"""Evaluate a checkpoint on a labelled split, or predict the test split and pack a submission."""
+"""`mtl test` from a clone."""
 
-import argparse
+import sys
 from pathlib import Path
 
-
-def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import config_options, refuse_unused
-
-    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
-    parser.add_argument('--submission', metavar='OUT.zip', help='pack the predictions of the split into this archive')
-    parser.add_argument('--include-checkpoint', action='store_true', help='put the checkpoint into the archive')
-    parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
-    parser.add_argument(
-        '--protocol',
-        choices=['courses', 'mtan', 'eigen'],
-        help="how depth is scored: means over images (courses, the config's own) or over pixels (mtan), or Eigen's crop to 10 m",
-    )
-    parser.add_argument('--alignment', choices=['median', 'log', 'linear'], help='fit the depth of each image to its label first')
-    parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
-    parser.add_argument('--work-dir', help='folder for the log; work_dirs/<config name> by default')
-    args = parser.parse_args()
-    if args.split == 'test' and not args.submission:
-        parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')
-    refuse_unused(parser, args, args.submission, 'without --submission', 'include_checkpoint')
-    unscored = 'with --split test, which is not evaluated'
-    refuse_unused(parser, args, args.split == 'val', unscored, 'json', 'protocol', 'alignment')
-    return args
-
-
-def main() -> None:
-    args = parse_args()
-    from mtl_plugins.apis.test import test
-    from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.config.options import set_protocol, set_test_time_augmentation, set_work_dir
-
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    config.launcher = args.launcher
-    set_work_dir(config, args.work_dir)
-    if args.tta:
-        set_test_time_augmentation(config)
-    if args.protocol or args.alignment:
-        set_protocol(config, args.protocol or 'courses', args.alignment)
-    test(
-        config,
-        args.checkpoint,
-        split=args.split,
-        archive=args.submission,
-        include_checkpoint=args.include_checkpoint,
-        json_path=args.json,
-    )
-
-
 if __name__ == '__main__':
-    import sys
-
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from mtl_plugins.utils.cli import run_tool
+    from mtl_plugins.cli import main
 
-    run_tool(main)
+    main(['test', *sys.argv[1:]])

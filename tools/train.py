@@ -1,54 +1,10 @@
-"""Train a model, predict the test split with its best checkpoint and pack the submission."""
+"""`mtl train` from a clone."""
 
-import argparse
+import sys
 from pathlib import Path
 
-
-def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import config_options
-
-    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
-    parser.add_argument('config', help='config file, e.g. configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py')
-    parser.add_argument('--work-dir', help='folder for logs, checkpoints and the submission; work_dirs/<config name> by default')
-    parser.add_argument(
-        '--resume',
-        nargs='?',
-        const='auto',
-        metavar='CKPT',
-        help='continue from a checkpoint; "auto" (or nothing) takes the newest of the work dir',
-    )
-    parser.add_argument(
-        '--reschedule',
-        action='store_true',
-        help='with --resume: go on with the schedule and the optimizer settings of the config where these have changed, for '
-        'example to train longer; without it a change is refused',
-    )
-    parser.add_argument('--amp', action='store_true', help='mixed precision: bfloat16 where supported, float16 otherwise')
-    parser.add_argument('--no-submission', action='store_true', help='stop after training')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-    from mtl_plugins.apis.train import train
-    from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.config.options import set_mixed_precision, set_resume, set_work_dir
-
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    config.launcher = args.launcher
-    set_work_dir(config, args.work_dir)
-    set_resume(config, args.resume, args.reschedule)
-    if args.amp:
-        set_mixed_precision(config)
-    if args.no_submission:
-        config.submission = {**(config.get('submission') or {}), 'enabled': False}
-    train(config)
-
-
 if __name__ == '__main__':
-    import sys
-
     sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-    from mtl_plugins.utils.cli import run_tool
+    from mtl_plugins.cli import main
 
-    run_tool(main)
+    main(['train', *sys.argv[1:]])

@@ -1,12 +1,14 @@
-"""The page about the command-line tools: what each prints for ``--help``, and the headers of the shell scripts."""
+"""The page about the command line: what each command prints for ``--help``, and the headers of the shell scripts."""
 
 import argparse
-import importlib.util
 import os
+import runpy
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
+
+from mtl_plugins import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the text column of the site.
@@ -21,10 +23,9 @@ class Caught(BaseException):
 
 
 def tool_files() -> list[Path]:
-    """The files of ``tools/`` that are run from a shell."""
-    programs = [
-        path for path in (ROOT / 'tools').rglob('*.py') if "if __name__ == '__main__'" in path.read_text(encoding='utf-8')
-    ]
+    """The files of ``tools/`` that are run from a shell, and are more than a command under another name."""
+    texts = {path: path.read_text(encoding='utf-8') for path in (ROOT / 'tools').rglob('*.py')}
+    programs = [path for path, text in texts.items() if "if __name__ == '__main__'" in text and 'mtl_plugins.cli' not in text]
     return sorted([*programs, *(ROOT / 'tools').rglob('*.sh')], key=lambda path: (len(path.parts), path))
 
 
@@ -39,19 +40,18 @@ def find_parser(path: Path) -> argparse.ArgumentParser:
         raise Caught(parser)
 
     name = path.relative_to(ROOT).as_posix()
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
     with (
-        mock.patch.object(sys, 'path', list(sys.path)),
+        # Set, it is respected: the memory of this process stays as it is.
+        mock.patch.dict(os.environ, MALLOC_TRIM_THRESHOLD_='131072'),
+        mock.patch.object(sys, 'path', [str(path.parent), *sys.path]),
         mock.patch.object(sys, 'argv', [name, '--help']),
         mock.patch.multiple(argparse.ArgumentParser, parse_args=catch, parse_known_args=catch),
     ):
         try:
-            spec.loader.exec_module(module)
-            module.main()
+            runpy.run_path(str(path), run_name='__main__')
         except Caught as caught:
             return caught.parser
-    raise ValueError(f'{name} should parse its arguments first in `main`. Found nothing parsed.')
+    raise ValueError(f'{name} should parse its arguments first. Found nothing parsed.')
 
 
 def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -67,9 +67,14 @@ def parsers(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 def tool_page() -> str:
     """Markdown of the page."""
     parts = [
-        '# Tools\n\nWhat each tool prints for `--help`. Errors that the user can mend are one line on standard error and exit '
-        'status 1; `MTL_DEBUG=1` shows the stack trace behind it.\n'
+        '# Command line\n\nWhat each command prints for `--help`. In a clone the scripts in `tools/` are these commands under '
+        'their older names: `python tools/train.py` is `mtl train`. Errors that you can mend are one line on standard error and '
+        'exit status 1; `MTL_DEBUG=1` shows the stack trace behind it.\n'
     ]
+    with mock.patch.dict(os.environ, COLUMNS=str(WIDTH)):
+        for name in cli.COMMANDS:
+            parts.append(f'### mtl {name} {{ #mtl-{name.replace(" ", "-")} }}\n')
+            parts.append(_block([item.format_help() for item in parsers(cli.find_parser(name))]))
     folder = None
     for path in tool_files():
         if path.parent != folder:

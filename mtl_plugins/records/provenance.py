@@ -1,5 +1,6 @@
 """Where the numbers of a run come from: code, packages, computer."""
 
+import datetime
 import os
 import platform
 import shlex
@@ -24,6 +25,27 @@ def provenance() -> dict[str, Any]:
         command=shlex.join(sys.argv),
         code=code_state(),
         versions=package_versions(),
+    )
+
+
+def measured_here(device: str = 'cpu', packages: Iterable[str] = ()) -> dict[str, Any]:
+    """Return commit, date, versions, also of more ``packages``, and machine of a measurement, and how busy the machine was."""
+    import torch
+
+    code = code_state()
+    return dict(
+        commit=code['commit'],
+        uncommitted_changes=code['clean'] is False,
+        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        command=' '.join(sys.argv),
+        versions=package_versions(packages),
+        system=platform.platform(),
+        cpu=processor_name(),
+        cpu_cores=os.cpu_count(),
+        cpu_capability=torch.backends.cpu.get_cpu_capability(),
+        device=torch.cuda.get_device_name(device) if device.startswith('cuda') else 'cpu',
+        load_average=os.getloadavg()[0],
+        threads=torch.get_num_threads(),
     )
 
 

@@ -9,7 +9,9 @@ from urllib.parse import unquote, urlsplit
 import pytest
 
 import repository_pages
+from mtl_plugins.cli import COMMANDS, find_module
 from tests.tiny import ROOT
+from tool_reference import tool_files
 
 pytest.importorskip('mkdocs')
 
@@ -90,10 +92,10 @@ def test_every_registered_class_has_an_entry_with_its_arguments(site, pages):
 
 def test_every_tool_has_an_entry_with_its_flags(site, pages):
     page = (site / 'reference/tools.html').read_text()
-    tools = [path for path in (ROOT / 'tools').rglob('*') if path.suffix == '.sh' or "__name__ == '__main__'" in _text(path)]
-    assert len(tools) > 20
-    for path in tools:
-        anchor = path.relative_to(ROOT).as_posix().replace('/', '-')
+    tools = {path.relative_to(ROOT).as_posix().replace('/', '-'): path for path in tool_files()}
+    tools |= {f'mtl-{name.replace(" ", "-")}': Path(find_module(name).__file__) for name in COMMANDS}
+    assert len(tools) > 30
+    for anchor, path in tools.items():
         assert anchor in pages[site / 'reference/tools.html'].anchors
         entry = page.split(f'id="{anchor}"')[1].split('<h3')[0]
         hidden = re.findall(r"add_argument\('(--[\w-]+)'[^)]*SUPPRESS", _text(path))

@@ -1,6 +1,6 @@
 """Running the command-line tools inside the test process: importing torch anew costs seconds each time."""
 
-import importlib.util
+import runpy
 import shutil
 import sys
 from pathlib import Path
@@ -8,24 +8,19 @@ from typing import NamedTuple
 
 import pytest
 
-from mtl_plugins.utils.cli import run_tool
 from tests.tiny import CONFIGS, ROOT, tiny_config
 from tests.tools.photographs import save_weights
-
-
-def load_tool(name: str):
-    """The module of ``tools/<name>.py``."""
-    spec = importlib.util.spec_from_file_location(name.replace('/', '_'), ROOT / 'tools' / f'{name}.py')
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def call_tool(tool: str, *arguments: object) -> int:
     """Run ``tools/<tool>.py`` and give its exit code."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
-        patch.setattr(sys, 'argv', [f'tools/{tool}.py', *map(str, arguments)])
-        run_tool(load_tool(tool).main, keep_memory=False)
+        path = ROOT / 'tools' / f'{tool}.py'
+        patch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
+        patch.setattr(sys, 'path', [str(path.parent), *sys.path])
+        # Set, it is respected: the memory of the tests stays as it is.
+        patch.setenv('MALLOC_TRIM_THRESHOLD_', '131072')
+        runpy.run_path(str(path), run_name='__main__')
     return caught.value.code
 
 

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from mtl_plugins.cli import run
 from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.lab import sagemaker
 from mtl_plugins.lab.sagemaker import resume_point, training_command
-from tests.tools.conftest import load_tool
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -60,8 +60,7 @@ def test_a_job_trains_leaves_its_results_and_goes_on_on_another_machine(
 
     def run_here(command: list[str]) -> int:
         assert command[:2] == [sys.executable, str(ROOT / 'tools' / 'train.py')]
-        monkeypatch.setattr(sys, 'argv', command[1:])
-        load_tool('train').main()
+        run('train', command[2:])
         return 0
 
     monkeypatch.setattr(sagemaker, 'run', run_here)

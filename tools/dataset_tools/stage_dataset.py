@@ -1,32 +1,10 @@
-"""Copy the packed splits of a data set to a disk of this machine, and print the data root to train from."""
+"""`mtl data stage` from a clone."""
 
-import argparse
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-
-def parse_args() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        epilog='Everything but the packed folders is linked to the original. A complete copy is used again as long as neither it '
-        'nor the original has changed; several processes on a machine copy once. tools/slurm_train.sh does it on every node.',
-    )
-    parser.add_argument('root', metavar='ROOT', help='data root with splits packed by tools/dataset_tools/pack_dataset.py')
-    parser.add_argument('folder', metavar='FOLDER', help='folder on the disk of this machine, e.g. $TMPDIR')
-    return parser.parse_args()
-
-
-def main() -> None:
-    args = parse_args()
-
-    from mtl_plugins.datasets.packing.staging import stage
-
-    print(stage(args.root, args.folder))
-
-
 if __name__ == '__main__':
-    from mtl_plugins.utils.cli import run_tool
+    sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+    from mtl_plugins.cli import main
 
-    run_tool(main)
+    main(['data', 'stage', *sys.argv[1:]])

@@ -1,8 +1,6 @@
 """Results of a benchmark: raw numbers, ratios next to their targets, provenance; for terminal, JSON and Markdown."""
 
-import datetime
 import os
-import platform
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,7 +11,7 @@ import torch
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.tables import Table, to_markdown, to_plain
-from mtl_plugins.records.provenance import code_state, package_versions, processor_name
+from mtl_plugins.records.provenance import measured_here
 
 ROOT = Path(__file__).resolve().parents[3]
 _PEERS = ('segmentation-models-pytorch', 'opencv-python', 'pillow', 'onnxruntime', 'openvino', 'nncf')
@@ -106,25 +104,9 @@ class Result:
 
 
 def provenance(options: Options) -> dict:
-    """Return commit, date, versions, machine and options; ``load_average`` tells how busy the machine was before."""
-    code = code_state()
-    return dict(
-        commit=code['commit'],
-        uncommitted_changes=code['clean'] is False,
-        date=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
-        command=' '.join(sys.argv),
-        versions=package_versions(_PEERS),
-        system=platform.platform(),
-        cpu=processor_name(),
-        cpu_cores=os.cpu_count(),
-        cpu_capability=torch.backends.cpu.get_cpu_capability(),
-        device=torch.cuda.get_device_name(options.device) if options.device.startswith('cuda') else 'cpu',
-        load_average=os.getloadavg()[0],
-        threads=options.threads,
-        repeats=options.repeats,
-        quick=options.quick,
-        seed=options.seed,
-    )
+    """Return :func:`measured_here` and the options."""
+    settings = {name: getattr(options, name) for name in ('threads', 'repeats', 'quick', 'seed')}
+    return measured_here(options.device, _PEERS) | settings
 
 
 def provenance_in_words(made: dict, distributions: Sequence[str]) -> str:

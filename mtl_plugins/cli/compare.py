@@ -1,0 +1,92 @@
+"""Compare trained models on the same images: scores, IoU and errors by class, distance and place, confusion, and pictures."""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from mtl_plugins.utils.cli import config_options, positive, refuse_unused
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        parents=[config_options('with the data of all')],
+        epilog='All models see the images of the validation loader of the first config. The folder gets comparison.json and '
+        'comparison.md; for each label comparison_<label>.png, the same images through all models with their errors (signed '
+        'relative depth errors, wrong classes), and error_<label>_by_<distance, class or place>.png; for each class map '
+        'iou_<label>.png, confusion matrices, and their differences to that of the first model.',
+    )
+    parser.add_argument('models', nargs='+', metavar='CONFIG CKPT', help='config files, each followed by its checkpoint')
+    parser.add_argument(
+        '--names', nargs='+', metavar='NAME', help='headings; the folders of the configs, or their names, by default'
+    )
+    parser.add_argument('--split', help='split with labels; that of the validation by default')
+    parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
+    parser.add_argument('--num-examples', type=positive, default=6, metavar='N', help='rows of the pictures (default: 6)')
+    parser.add_argument('--indices', type=int, nargs='+', metavar='N', help='draw these images of the split instead')
+    return parser
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if len(args.models) % 2 or len(args.models) < 4:
+        parser.error(f'give CONFIG CKPT of at least two models. Found {len(args.models)} arguments')
+    if args.names and len(set(args.names)) != len(args.models) // 2:
+        parser.error(f'--names should name each of the {len(args.models) // 2} models differently. Found {args.names}')
+    refuse_unused(parser, args, args.out, 'without --out', 'num_examples')
+    refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_examples')
+
+
+def default_names(paths: list[Path]) -> list[str]:
+    for names in ([path.resolve().parent.name for path in paths], [path.stem for path in paths]):
+        if len(set(names)) == len(names):
+            return names
+    return [f'model {number}' for number, _ in enumerate(paths, start=1)]
+
+
+def main(args: argparse.Namespace) -> None:
+    import torch
+
+    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.lab.analysis.analysis import (
+        TrainedModel,
+        analyse,
+        check_indices,
+        choose_examples,
+        comparison_in_markdown,
+        make_document,
+        print_comparison,
+    )
+    from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
+    from mtl_plugins.loading import build_loader, labels_of, predict_samples
+    from mtl_plugins.records.provenance import measured_here
+    from mtl_plugins.utils.files import save_text
+    from mtl_plugins.visualization.plots import write_picture
+
+    paths, checkpoints = args.models[::2], args.models[1::2]
+    names = args.names or default_names([Path(path) for path in paths])
+    options = parse_options(args.cfg_options)
+    configs = [load_config(path, options, args.data_root) for path in paths]
+    models = [TrainedModel.load(*items) for items in zip(names, configs, checkpoints, strict=True)]
+    networks = [each.model for each in models]
+    loader = build_loader(networks, configs, args.split, args.labels)
+    check_indices(args.indices, len(loader.dataset))
+    made = measured_here('cuda' if torch.cuda.is_available() else 'cpu')
+    analyses, largest = analyse(models, loader, progress=sys.stderr.isatty())
+    document = make_document(analyses, loader, made)
+    print_comparison(document)
+    if args.out is None:
+        return
+    examples = list(predict_samples(networks, loader, args.indices or choose_examples(largest, args.num_examples)))
+    document['examples'] = [example.name for example in examples]
+    texts = {'comparison.json': json.dumps(document, indent=1) + '\n', 'comparison.md': comparison_in_markdown(document)}
+    for name, text in texts.items():
+        save_text(args.out / name, text)
+    height, width = examples[0].image.shape[:2]
+    splits = {analysis.trained.name: analysis.split for analysis in analyses}
+    pictures = draw_comparisons(examples, names, labels_of(loader), [largest[example.position] for example in examples])
+    pictures |= draw_confusions(splits) | draw_errors(splits, width / height)
+    for name, picture in pictures.items():
+        write_picture(args.out / f'{name}.png', picture)
+    print(f'{args.out}: {", ".join([*texts, *(f"{name}.png" for name in pictures)])}')

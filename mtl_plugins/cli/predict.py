@@ -1,0 +1,103 @@
+"""Predict one's own images with a trained model: what it knows of them as pictures, arrays, videos and points in space."""
+
+import argparse
+from pathlib import Path
+
+from mtl_plugins.utils.cli import refuse_unused
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
+    )
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, or an exported model')
+    parser.add_argument(
+        'inputs',
+        nargs='+',
+        metavar='INPUT',
+        help='image, folder, pattern such as "photos/*.jpg", list of paths (.txt), video, or camera:0',
+    )
+    parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
+    parser.add_argument(
+        '--save',
+        nargs='+',
+        choices=['pictures', 'side-by-side', 'png', 'npy', 'points'],
+        default=['pictures', 'side-by-side'],
+        help='pictures: a label over the image or in colours; png: class ids, depth in millimetres, ...; npy: the values; '
+        'points: PLY and a page in 3-D (default: pictures side-by-side)',
+    )
+    parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of --config')
+    parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
+    parser.add_argument(
+        '--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--backend',
+        choices=['torch', 'compile'],
+        default='torch',
+        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
+    )
+    parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
+    parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
+    parser.add_argument('--probabilities', action='store_true', help='those of classes, too, with --save npy')
+    parser.add_argument('--short-side', type=int, metavar='N', help='resize images first: N pixels on the shorter side')
+    parser.add_argument('--tile', type=int, metavar='N', help='predict larger images in tiles of N x N pixels')
+    parser.add_argument('--overlap', type=int, metavar='N', help='of tiles, a quarter by default')
+    parser.add_argument(
+        '--max-batch-megapixels',
+        type=float,
+        metavar='MP',
+        help='that the network gets at a time; larger images are skipped, batches become smaller (default: 4.2)',
+    )
+    parser.add_argument('--max-frames', type=int, metavar='N', help='of each video or camera')
+    parser.add_argument(
+        '--intrinsics', type=float, nargs=4, metavar=('FX', 'FY', 'CX', 'CY'), help='of the camera, in pixels, for points'
+    )
+    parser.add_argument(
+        '--fov', type=float, default=60.0, metavar='DEGREES', help='without: angle of view (default: %(default)g)'
+    )
+    parser.add_argument('--max-depth', type=float, default=80.0, metavar='M', help='farthest points (default: %(default)g)')
+    return parser
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    if args.cfg_options and not args.config:
+        parser.error('--cfg-options should come with --config')
+    if args.probabilities and 'npy' not in args.save:
+        parser.error('--probabilities should come with --save npy')
+    refuse_unused(parser, args, 'points' in args.save, 'without --save points', 'intrinsics', 'fov', 'max_depth')
+    refuse_unused(parser, args, args.intrinsics is None, 'with --intrinsics', 'fov')
+
+
+def main(args: argparse.Namespace) -> int:
+    from mtl_plugins.apis.inference import MultiTaskInferencer
+    from mtl_plugins.apis.inference.output import PredictionWriter, write_predictions
+    from mtl_plugins.config.load import parse_options
+    from mtl_plugins.visualization.point_cloud import Intrinsics
+
+    inferencer = MultiTaskInferencer(
+        args.model,
+        config=args.config,
+        cfg_options=parse_options(args.cfg_options),
+        device=args.device,
+        precision=args.precision,
+        backend=args.backend,
+        tta=args.tta,
+        probabilities=args.probabilities,
+        batch_size=args.batch_size,
+        tile=args.tile,
+        overlap=args.overlap,
+        short_side=args.short_side,
+        **({} if args.max_batch_megapixels is None else dict(max_pixels=int(args.max_batch_megapixels * 1e6))),
+    )
+    writer = PredictionWriter(
+        args.out,
+        inferencer.labels,
+        args.save,
+        intrinsics=Intrinsics(*args.intrinsics) if args.intrinsics else None,
+        angle=args.fov,
+        max_depth=args.max_depth,
+    )
+    return 1 if write_predictions(inferencer, writer, args.inputs, args.max_frames) else 0
