@@ -56,9 +56,10 @@ def open_source(
     description = read_folders(root, labels_file) if kind == FOLDERS else {}
     # Configs train on `train`, validate on `val` and predict `test`.
     usual, cls = dict(train='train', val='val', test='test'), DATASETS.get(KINDS[kind])
-    if kind == 'nyuv2' and (root / IMAGES).exists():
+    if kind == 'nyuv2':
         # The official test split has labels and is what models are compared on.
-        usual, cls = dict(train='train', val='test'), NYUv2MatDataset
+        usual = dict(train='train', val='test')
+        cls = NYUv2MatDataset if (root / IMAGES).exists() else cls
     arguments = dict(description)
     if num_classes is not None:
         if 'num_classes' not in accepted_arguments(cls):

@@ -13,6 +13,7 @@ from mtl_plugins.datasets.multitask.miniscapes import MultiTaskDataset
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import import_extra, refusing
+from mtl_plugins.labels.presets import DESCRIPTION, miniscapes_labels
 from mtl_plugins.registry import DATASETS
 
 # In the order of Gupta et al. (CVPR 2013, `classMapping40.mat`), whose numbers start at 1.
@@ -37,42 +38,103 @@ CLASS_13_OF_40 = (
 
 DEPTH_RANGE = (0.5, 10.0)
 NORMAL_AXES = ('x', '-y', 'z')
+# Of the colour camera, for 480x640 pixels, from the toolbox of the data set.
+CAMERA = dict(focal=(518.8579, 519.4696), centre=(325.5824, 253.7362))
+
+
+def _classes(num_classes: int) -> tuple[str, ...]:
+    if num_classes not in (40, 13):
+        raise ArgumentError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
+    return CLASSES_40 if num_classes == 40 else CLASSES_13
+
+
+def _fitted_normals(config: Mapping[str, Any], **depth: Any) -> dict[str, dict]:
+    return dict(normals=dict(type='NormalsFromDepth', **CAMERA, **depth)) if config.get('fit_normals') else {}
+
+
+def _find_split(root: str | Path, split: str) -> str:
+    """The name of the folder of a split: of ``val`` and ``test`` the one that exists."""
+    other = dict(val='test', test='val').get(split)
+    return other if other and not Path(root, split).is_dir() and Path(root, other).is_dir() else split
 
 
 @DATASETS.register_module()
 class NYUv2Dataset(MultiTaskDataset):
-    """Indoor scenes with 13 classes, depth and normals, 288x384, as MTAN (arXiv 1803.10704) prepared and LibMTL reads them.
+    """NYU Depth V2 (Silberman et al., ECCV 2012) in folders: indoor scenes with 13 or 40 classes, depth and normals.
 
-    Files: ``{split}/image/<index>.npy`` ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored, ``depth`` ``(H, W, 1)`` in
-    metres, ``normal`` ``(H, W, 3)``, zero where unknown. The order of the classes is that of ``class13Mapping.mat``.
+    Which form it is follows from the folders below ``{split}``:
 
-    The normals come from Eigen and Fergus (arXiv 1411.4734). That they point right, down and towards the camera follows from
-    MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with the right ``axes`` of ``labels`` floors are
-    drawn green and ceilings are not, walls to the left of the camera red, and what faces it blue. A wrong sign harms no score
+    * ``image/<index>.npy``: arrays, 288x384, as MTAN (arXiv 1803.10704) prepared and LibMTL reads them; 13 classes only. Images
+      ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored (``segmentation`` where ``unpack_parquet.py`` wrote them),
+      ``depth`` ``(H, W, 1)`` in metres, ``normal`` ``(H, W, 3)``, zero where unknown.
+    * ``rgb/<index>.jpg``: pictures, 480x640, with ``semseg13/<index>.png`` and ``semseg40/<index>.png`` (classes from 0, 255
+      ignored) and ``depth/<index>.png`` (16-bit millimetres).
+    * ``image/<index>.jpg``: pictures as ``unpack_parquet.py`` writes them, with ``label/<index>.png`` (40 classes from 1, 0
+      ignored) and ``depth/<index>.png`` as above.
+    * a folder of ``convert_dataset.py``, of any size, with the classes that its ``dataset.json`` names.
+
+    The normals of arrays come from Eigen and Fergus (arXiv 1411.4734). That they point right, down and towards the camera follows
+    from MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with the right ``axes`` of ``labels`` floors
+    are drawn green and ceilings are not, walls to the left of the camera red, and what faces it blue. A wrong sign harms no score
     without tilted views.
 
     Args:
         data_root: Folder that holds the splits.
-        split: ``'train'`` or ``'val'``.
-        tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
+        split: ``'train'``, or ``'val'`` or ``'test'`` for the test frames, whichever folder there is.
+        num_classes: 13 or 40.
+        fit_normals: Offer ``'normals'`` of pictures, fitted to their depth: coarse, see
+            :class:`~mtl_plugins.labels.normals_from_depth.NormalsFromDepth`.
+        tasks: Of ``'semseg'``, ``'depth'`` and, where there are any, ``'normals'``.
         **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
-    default_image = '{split}/image/{stem}.npy'
+    def __init__(
+        self, data_root: str | Path, split: str = 'train', num_classes: int = 13, fit_normals: bool = False, **kwargs: Any
+    ):
+        config = dict(kwargs, data_root=data_root, split=split, num_classes=num_classes, fit_normals=fit_normals)
+        kwargs['labels'] = self.offered_labels(config)
+        kwargs['image'] = kwargs.get('image') or self._find_layout(config)[0]
+        super().__init__(data_root, _find_split(data_root, split), **kwargs)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        return config.get('labels') or dict(
-            semseg=dict(type='ClassMap', classes=CLASSES_13, path='{split}/label/{stem}.npy'),
-            depth=dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy', depth_range=DEPTH_RANGE),
+        return config.get('labels') or cls._find_layout(config)[1]
+
+    @staticmethod
+    def _find_layout(config: Mapping[str, Any]) -> tuple[str, dict[str, dict]]:
+        """The template of the images and the labels of the form that the folders have; that of arrays without any folder."""
+        root, num_classes = config.get('data_root') or '', config.get('num_classes', 13)
+        classes, folder = _classes(num_classes), Path(root, _find_split(root, config.get('split', 'train')))
+        if (Path(root) / DESCRIPTION).exists():
+            labels = miniscapes_labels(root)
+            found = labels.get('semseg', {}).get('classes', classes)
+            if list(found) != list(classes):
+                raise ArgumentError(f"`num_classes` should be {len(found)} for '{root}', as converted. Found {num_classes}.")
+            return '{split}/rgb/{stem}.jpg', labels
+        depth = dict(type='DepthMap', encoding='metres', depth_range=DEPTH_RANGE)
+        if (folder / 'rgb').is_dir() or any((folder / 'label').glob('*.png')):
+            scaled = dict(encoding='metres', path='{split}/depth/{stem}.png', scale=0.001)
+            semseg, image = dict(path=f'{{split}}/semseg{num_classes}/{{stem}}.png'), '{split}/rgb/{stem}.jpg'
+            if not (folder / 'rgb').is_dir():
+                numbers = range(40) if num_classes == 40 else CLASS_13_OF_40
+                semseg = dict(path='{split}/label/{stem}.png', mapping={old + 1: new for old, new in enumerate(numbers)})
+                image = '{split}/image/{stem}.jpg'
+            labels = dict(semseg=dict(type='ClassMap', classes=classes, **semseg), depth=depth | scaled)
+            return image, labels | _fitted_normals(config, **scaled)
+        if num_classes != 13 and folder.is_dir():
+            raise ArgumentError(f"`num_classes` should be 13 for the arrays in '{folder}'. Found {num_classes}.")
+        name = 'segmentation' if (folder / 'segmentation').is_dir() else 'label'
+        return '{split}/image/{stem}.npy', dict(
+            semseg=dict(type='ClassMap', classes=classes, path=f'{{split}}/{name}/{{stem}}.npy'),
+            depth=dict(depth, path='{split}/depth/{stem}.npy'),
             normals=dict(type='SurfaceNormals', path='{split}/normal/{stem}.npy', axes=NORMAL_AXES),
         )
 
 
 IMAGES = 'nyu_depth_v2_labeled.mat'
-SPLITS = 'splits.mat'
+SPLITS_FILE = 'splits.mat'
 MAPPING = 'classMapping40.mat'
-SPLIT_KEYS = dict(train='trainNdxs', test='testNdxs')
+SPLIT_KEYS = dict(train='trainNdxs', val='testNdxs', test='testNdxs')
 
 MOST_BYTES = 2**30
 
@@ -133,10 +195,11 @@ class NYUv2MatDataset(LabelledDataset):
 
     Args:
         data_root: Folder that holds the files.
-        split: ``'train'`` or ``'test'``.
+        split: ``'train'``, or ``'val'`` or ``'test'`` for the test frames.
         num_classes: 40 or 13.
         raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
-        tasks: Of ``'semseg'`` and ``'depth'``.
+        fit_normals: Offer ``'normals'``, fitted to the depth, as :class:`NYUv2Dataset` does.
+        tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
         **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
     Raises:
@@ -146,39 +209,43 @@ class NYUv2MatDataset(LabelledDataset):
     """
 
     def __init__(
-        self, data_root: str | Path, split: str = 'train', num_classes: int = 40, raw_depth: bool = False, **kwargs: Any
+        self,
+        data_root: str | Path,
+        split: str = 'train',
+        num_classes: int = 40,
+        raw_depth: bool = False,
+        fit_normals: bool = False,
+        **kwargs: Any,
     ):
         check_choice('split', split, list(SPLIT_KEYS))
         self.split = split
         self.num_classes = num_classes
         self.depth_key = 'rawDepths' if raw_depth else 'depths'
-        super().__init__(self.offered_labels(dict(num_classes=num_classes)), data_root, **kwargs)
+        super().__init__(self.offered_labels(dict(num_classes=num_classes, fit_normals=fit_normals)), data_root, **kwargs)
         self.check_used('semseg', 'num_classes', num_classes != 40)
         self.check_used('depth', 'raw_depth', raw_depth)
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> Mapping[str, Mapping]:
-        num_classes = config.get('num_classes', 40)
-        if num_classes not in (40, 13):
-            raise ArgumentError(f'`num_classes` should be 40 or 13. Found {num_classes!r}.')
-        return dict(
-            semseg=dict(type='ClassMap', classes=CLASSES_40 if num_classes == 40 else CLASSES_13),
+        labels = dict(
+            semseg=dict(type='ClassMap', classes=_classes(config.get('num_classes', 40))),
             depth=dict(type='DepthMap', encoding='metres', depth_range=DEPTH_RANGE),
         )
+        return labels | _fitted_normals(config)
 
     def load_data_list(self) -> list[dict]:
         root = Path(self.data_root)
         self._file = Hdf5File(root / IMAGES)
-        sources = dict(semseg='labels', depth=self.depth_key)
+        sources = dict(semseg='labels', depth=self.depth_key, normals=self.depth_key)
         wanted = ['images', *(sources[name] for name in self.labels)]
         shapes = {name: self._file.shapes.get(name, ()) for name in wanted}
         total, size = shapes['images'][:1], shapes['images'][-2:]
         if any(shape != (*total, *([3] if name == 'images' else []), *size) or not shape for name, shape in shapes.items()):
             raise CorruptFileError(f"'{root / IMAGES}' should hold images (N, 3, W, H) and maps (N, W, H). Found {shapes}.")
-        numbers = read_mat(root / SPLITS, SPLIT_KEYS[self.split]).ravel().astype(int)
+        numbers = read_mat(root / SPLITS_FILE, SPLIT_KEYS[self.split]).ravel().astype(int)
         if not numbers.size or numbers.min() < 1 or numbers.max() > total[0]:
             raise CorruptFileError(
-                f"'{root / SPLITS}' should number frames 1..{total[0]} of '{IMAGES}'. Found {numbers[:8]} and on."
+                f"'{root / SPLITS_FILE}' should number frames 1..{total[0]} of '{IMAGES}'. Found {numbers[:8]} and on."
             )
         if 'semseg' in self.labels:
             self._class_of_id = self._read_classes(root / MAPPING)
@@ -204,9 +271,12 @@ class NYUv2MatDataset(LabelledDataset):
                     f'Found {ids.max()}.'
                 )
             results[self.labels['semseg'].key] = self._class_of_id[ids]
+        if {'depth', 'normals'} & self.labels.keys():
+            metres = np.ascontiguousarray(self._file.read(self.depth_key, frame).T)
         if 'depth' in self.labels:
-            kind = self.labels['depth']
-            results[kind.key] = np.ascontiguousarray(kind.known_metres(self._file.read(self.depth_key, frame).T))
+            results[self.labels['depth'].key] = self.labels['depth'].known_metres(metres)
+        if 'normals' in self.labels:
+            results[self.labels['normals'].key] = self.labels['normals'].from_metres(metres)
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:

@@ -12,10 +12,13 @@ from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.labels.normals_from_depth import NormalsFromDepth
 from mtl_plugins.labels.surface_normals import SurfaceNormals
 from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, is_text, read_json, shorten
 
-KINDS: dict[str, type[LabelKind]] = {kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, BoundaryMap)}
+KINDS: dict[str, type[LabelKind]] = {
+    kind.__name__: kind for kind in (ClassMap, DepthMap, SurfaceNormals, NormalsFromDepth, BoundaryMap)
+}
 DESCRIPTION = 'dataset.json'
 
 # Files: `<root>/<split>/<label>/<index>.png`.

@@ -118,3 +118,88 @@ def write_nyuv2_mat(root: Path, size: tuple[int, int] = (32, 48), frames: int = 
     content['mapClass'] = rng.permutation(np.arange(894) % 40 + 1)
     savemat(root / 'classMapping40.mat', dict(mapClass=content['mapClass'][None].astype(np.uint8)))
     return content
+
+
+# The published table of 13 classes, counted from 1, of each of the 40.
+CLASS_13_OF_40 = (
+    12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, *[7] * 6, 6, *[7] * 6, 6, 7
+)  # fmt: skip
+
+
+def nyuv2_frames(count: int, size: tuple[int, int], focal: float = 519) -> list[dict]:
+    """Frames whose depth is a plane: image, classes by their number with 255 ignored, depth, its normal."""
+    rng, normal = np.random.default_rng(0), np.array([0.0, 0.6, 0.8])
+    v = np.arange(size[0])[:, None] - 253.7
+    depth = np.broadcast_to(2 / (0.6 * v / focal + 0.8), size).astype(np.float32)
+    frames = []
+    for _ in range(count):
+        forty = rng.integers(0, 41, size)
+        image = np.full((*size, 3), rng.integers(60, 200, 3), np.uint8)
+        thirteen = np.append(CLASS_13_OF_40, 256)[forty] - 1
+        classes = {40: np.where(forty == 40, 255, forty).astype(np.uint8), 13: thirteen.astype(np.uint8)}
+        frames.append(dict(img=image, depth=depth, normal=normal) | classes)
+    return frames
+
+
+def write_nyuv2_pictures(root: Path, size: tuple[int, int] = (32, 48), **splits: int) -> list[dict]:
+    """Folders of pictures, both sets of classes, depth in millimetres; the frames in the order of the splits."""
+    frames = nyuv2_frames(sum(splits.values()), size)
+    rest = iter(frames)
+    for split, count in splits.items():
+        # Numbers are those of the whole data set, with gaps.
+        for number, frame in zip(range(2, 99, 3), [next(rest) for _ in range(count)], strict=False):
+            save_png(root / split / 'rgb' / f'{number}.jpg', frame['img'])
+            save_png(root / split / 'depth' / f'{number}.png', (frame['depth'] * 1000).round().astype(np.uint16))
+            for classes in (13, 40):
+                save_png(root / split / f'semseg{classes}' / f'{number}.png', frame[classes])
+    return frames
+
+
+def write_nyuv2_forms(root: Path) -> list[dict]:
+    """Two training frames and a test frame as official files, pictures, arrays, and the two kinds of Parquet files of the Hub."""
+    import h5py
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+    from scipy.io import savemat
+
+    frames = write_nyuv2_pictures(root / 'pictures', train=2, test=1)
+    official = root / 'mat'
+    official.mkdir()
+    with h5py.File(official / 'nyu_depth_v2_labeled.mat', 'w') as file:
+        file['images'] = np.stack([frame['img'] for frame in frames]).transpose(0, 3, 2, 1)
+        file['depths'] = np.stack([frame['depth'] for frame in frames]).transpose(0, 2, 1)
+        # 40 names, of which each is its own class, counted from 1.
+        ids = np.stack([np.where(frame[40] == 255, 0, frame[40].astype(int) + 1) for frame in frames])
+        file['labels'] = ids.transpose(0, 2, 1).astype(np.uint16)
+    savemat(official / 'splits.mat', dict(trainNdxs=np.array([[1.0], [2]]), testNdxs=np.array([[3.0]])))
+    savemat(official / 'classMapping40.mat', dict(mapClass=np.arange(1, 41)[None]))
+    places = [('train', 0), ('train', 1), ('val', 0)]
+    rows: dict[str, list] = dict(train=[], val=[])
+    for (split, index), frame in zip(places, frames, strict=True):
+        thirteen = np.where(frame[13] == 255, -1, frame[13].astype(int))
+        normal = np.broadcast_to(frame['normal'] * (1, -1, 1), (*frame['depth'].shape, 3)).astype(np.float32)
+        image = (frame['img'] / 255).astype(np.float32)
+        for name, array in dict(image=image, label=thirteen, depth=frame['depth'][..., None], normal=normal).items():
+            save_npy(root / 'arrays' / split / name / f'{index}.npy', array)
+        channels_first = [image.transpose(2, 0, 1), thirteen, frame['depth'][None], normal.transpose(2, 0, 1)]
+        names = ('image', 'segmentation', 'depth', 'normal')
+        rows[split].append({name: array.tolist() for name, array in zip(names, channels_first, strict=True)})
+    one, two, three = (pa.list_(pa.float32()), pa.list_(pa.list_(pa.int64())), pa.list_(pa.list_(pa.list_(pa.float32()))))
+    schema = pa.schema([('image', three), ('segmentation', two), ('depth', three), ('normal', three), ('accelData', one)])
+    (root / 'parquet_arrays/data').mkdir(parents=True)
+    for name, table in dict(train=rows['train'], val=rows['val']).items():
+        for shard, row in enumerate(table):
+            path = root / f'parquet_arrays/data/{name}-{shard:05d}-of-{len(table):05d}.parquet'
+            pq.write_table(pa.Table.from_pylist([row], schema=schema), path)
+    for split, some in dict(train=frames[:2], test=frames[2:]).items():
+        table = []
+        for frame in some:
+            label = np.where(frame[40] == 255, 0, frame[40] + 1).astype(np.uint8)
+            maps = dict(depth=(frame['depth'] * 1000).round().astype(np.uint16), label=label)
+            cells = {name: cv2.imencode('.png', array)[1].tobytes() for name, array in maps.items()}
+            cells['image'] = cv2.imencode('.jpg', frame['img'][..., ::-1])[1].tobytes()
+            table.append({name: dict(bytes=data, path=None) for name, data in cells.items()} | dict(scene='kitchen'))
+        path = root / f'parquet_pictures/default/{split}/0000.parquet'
+        path.parent.mkdir(parents=True)
+        pq.write_table(pa.Table.from_pylist(table), path)
+    return frames

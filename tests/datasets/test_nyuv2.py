@@ -16,11 +16,13 @@ import torch
 from scipy.io import savemat
 from torch.utils.data import DataLoader
 
+from mtl_plugins.datasets.conversion import convert, open_source
 from mtl_plugins.datasets.loading.collate import multitask_collate
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
-from mtl_plugins.datasets.nyuv2 import CLASSES_13, NYUv2Dataset, NYUv2MatDataset
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
-from tests.datasets.layouts import save_npy, write_nyuv2_arrays, write_nyuv2_mat
+from mtl_plugins.datasets.nyuv2 import CLASSES_13, CLASSES_40, NYUv2Dataset, NYUv2MatDataset
+from mtl_plugins.datasets.parquet import unpack_parquet
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
+from tests.datasets.layouts import save_npy, write_nyuv2_arrays, write_nyuv2_forms, write_nyuv2_mat
 
 # The published table, counted from 1: the class of 13 of each of the 40.
 PUBLISHED = [12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, *[7] * 6, 6, *[7] * 6, 6, 7]
@@ -166,7 +168,7 @@ def test_a_sample_of_the_arrays(root):
 @pytest.mark.parametrize(
     ('options', 'message'),
     [
-        (dict(split='val'), r"`split` should be one of ['train', 'test']. Found 'val'"),
+        (dict(split='all'), r"`split` should be one of ['train', 'val', 'test']. Found 'all'"),
         (dict(num_classes=37), '`num_classes` should be 40 or 13. Found 37'),
         (dict(tasks=('semseg',), raw_depth=True), '`raw_depth` should be left out where depth is not read'),
         (dict(tasks=('depth',), num_classes=13), '`num_classes` should be left out where semseg is not read'),
@@ -175,3 +177,66 @@ def test_a_sample_of_the_arrays(root):
 def test_arguments_that_do_not_suit(root, content, options, message):
     with pytest.raises((ValueError, ConfigError), match=re.escape(message)):
         NYUv2MatDataset(root, **options)
+
+
+@pytest.fixture(scope='module')
+def forms(tmp_path_factory):
+    """The same three frames in each form that there is, by how they are opened; two are for training."""
+    root = tmp_path_factory.mktemp('forms')
+    frames = write_nyuv2_forms(root)
+    unpacked = {name: root / f'{name}_unpacked' for name in ('parquet_arrays', 'parquet_pictures')}
+    for name, folder in unpacked.items():
+        unpack_parquet(root / name, folder)
+    # What a conversion keeps is compared in tests of its own: here classes and codes.
+    convert(open_source('nyuv2', root / 'mat', num_classes=40)[0], root / 'converted')
+    files = {name: root / name for name in ('pictures', 'arrays', 'converted')} | unpacked
+    return frames, {name: (NYUv2Dataset, path) for name, path in files.items()} | dict(mat=(NYUv2MatDataset, root / 'mat'))
+
+
+@pytest.mark.parametrize('num_classes', [40, 13])
+@pytest.mark.parametrize('split', ['train', 'val', 'test'])
+@pytest.mark.parametrize('form', ['mat', 'pictures', 'arrays', 'converted', 'parquet_arrays', 'parquet_pictures'])
+def test_all_forms_hold_the_same(forms, form, split, num_classes):
+    frames, opened = forms
+    cls, path = opened[form]
+    if (num_classes == 40) != (form == 'converted') and form in ('arrays', 'parquet_arrays', 'converted'):
+        with pytest.raises(
+            ArgumentError, match=rf'`num_classes` should be {40 if form == "converted" else 13} for .*{num_classes}'
+        ):
+            cls(path, split, num_classes=num_classes)
+        return
+    fitted = dict(fit_normals=True) if form in ('mat', 'pictures', 'parquet_pictures') else {}
+    dataset = cls(path, split, num_classes=num_classes, **fitted)
+    assert tuple(dataset.metainfo['classes']) == (CLASSES_40 if num_classes == 40 else CLASSES_13)
+    expected = frames[:2] if split == 'train' else frames[2:]
+    assert len(dataset) == len(expected)
+    for position, frame in enumerate(expected):
+        sample = dataset.read_sample(position)
+        # Pictures of the folders are JPEG.
+        is_lossy = form in ('pictures', 'converted', 'parquet_pictures')
+        assert np.abs(sample['img'].astype(int) - frame['img']).max() <= (20 if is_lossy else 0)
+        np.testing.assert_array_equal(sample['gt_seg_map'], frame[num_classes])
+        # Millimetres in pictures, half a step of the code, 0.4 % at 0.5 m of a range to 10 m, in converted folders.
+        atol = {'mat': 0, 'converted': 0.02}.get(form, 0.0005 if is_lossy else 0)
+        metres = dataset.labels['depth'].to_values(sample['gt_depth_map'])
+        np.testing.assert_allclose(metres, frame['depth'], rtol=0.01 if form == 'converted' else 1e-6, atol=atol)
+        if form == 'converted':
+            assert 'normals' not in dataset.labels
+            continue
+        normals = dataset.labels['normals'].to_values(sample['gt_normals_map'])
+        known = normals.any(-1)
+        assert known.mean() > 0.7 and (normals @ frame['normal'])[known].min() > 0.99
+
+
+def test_parquet_files_that_cannot_be_used(forms, tmp_path):
+    with pytest.raises(DataNotFoundError, match='should hold Parquet files, such as'):
+        unpack_parquet(tmp_path, tmp_path / 'out')
+    (tmp_path / 'train-00000-of-00001.parquet').write_bytes(b'PAR1' + bytes(100))
+    with pytest.raises(CorruptFileError, match=r'train-00000-of-00001\.parquet. cannot be read as a Parquet file'):
+        unpack_parquet(tmp_path, tmp_path / 'out')
+    source = forms[1]['pictures'][1].parent / 'parquet_pictures'
+    with pytest.raises(CorruptFileError, match=r'should hold columns of pictures or arrays.* Found .?scene'):
+        unpack_parquet(source, tmp_path / 'out', ['scene'])
+    assert not (tmp_path / 'out').exists()
+    assert unpack_parquet(source, tmp_path / 'out', ['label']) == dict(train=(2, ['label']), test=(1, ['label']))
+    assert [path.name for path in sorted((tmp_path / 'out/train').rglob('*.*'))] == ['0.png', '1.png']
