@@ -1,8 +1,4 @@
-"""Scores of predictions against folders of label files, for the grader, and of the best guess without looking at the image.
-
-The guess for a pixel position is what the training labels say most often there, learned one file at a time; the counters of
-MiniScapes take ``4 * H * W * (20 + 256)`` bytes, 145 MB for 256x512.
-"""
+"""Scores of predictions against folders of label files."""
 
 import logging
 from collections.abc import Callable, Mapping
@@ -94,37 +90,3 @@ def score_predictions(
                 raise DataError(f'The {name} labels have {scorer.empty}: there is nothing to score.')
             scores |= scorer.scores()
     return scores | multitask_scores(scores)
-
-
-def fit_position_baseline(labels: str | Path) -> dict[str, np.ndarray]:
-    """Return the guess for each label, as the codes of a submission; see :meth:`LabelKind.guess`.
-
-    Raises:
-        DataError: If the labels are missing, broken, of different sizes, or have no valid pixel.
-    """
-    found = find_labels(labels)
-
-    def fit(files: LabelFiles) -> np.ndarray:
-        return files.kind.guess(files.kind.decode(str(path)) for path in files.paths.values())
-
-    with ThreadPoolExecutor(len(found)) as pool:
-        return dict(zip(found, pool.map(fit, found.values()), strict=True))
-
-
-def score_position_baseline(baseline: Mapping[str, np.ndarray], labels: str | Path) -> dict[str, float]:
-    """Return all scores of validation for the guesses of :func:`fit_position_baseline` on a folder of labels.
-
-    Raises:
-        DataError: If the labels are missing, broken, of another size, or lack a task.
-    """
-
-    def predict(task: str, stem: str, size: tuple[int, int]) -> np.ndarray:
-        if baseline[task].shape[:2] != size:
-            raise DataError(f'The baseline is for labels of the size {baseline[task].shape[:2]}. {task}/{stem}.png has {size}.')
-        return baseline[task]
-
-    label_files = find_labels(labels)
-    missing = set(baseline) - set(label_files)
-    if missing:
-        raise DataError(f"The folder '{labels}' has no labels for {' and '.join(sorted(missing))}.")
-    return score_predictions({task: label_files[task] for task in baseline}, predict)

@@ -1,6 +1,5 @@
 """Binary boundaries per pixel."""
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -9,7 +8,7 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError
 from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer, probability_error
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_grey
-from mtl_plugins.labels.label_kind import LabelKind, count_values, guess_by_row
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.pictures import INVALID, colour_values
 
 MOST_TOLERANCE = 1000
@@ -61,11 +60,6 @@ class BoundaryMap(LabelKind):
 
     def scorer(self) -> BoundaryScorer:
         return BoundaryScorer(self.name, self.tolerance)
-
-    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """Return the share of maps that have a boundary, from 0 to 255, at each place."""
-        counts = count_values(maps, 3)[..., :2]
-        return guess_by_row(counts, lambda counts: (255 * (counts[:, 1] / np.maximum(counts.sum(1), 1))).round())
 
     def colour(self, values: np.ndarray) -> np.ndarray:
         """Black to white; grey: ignored."""

@@ -1,6 +1,6 @@
 """Class ids per pixel."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,7 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictio
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer, wrong_class
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_ids, read_rgb
-from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row
+from mtl_plugins.labels.label_kind import MANY, LabelKind
 from mtl_plugins.labels.pictures import INVALID, Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_png
 from mtl_plugins.utils.data_files import printable, shorten
@@ -221,10 +221,6 @@ class ClassMap(LabelKind):
 
     def scorer(self) -> ConfusionScorer:
         return ConfusionScorer(self.name, self.classes)
-
-    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The most frequent class."""
-        return guess_by_row(count_values(maps, len(self.classes) + 1)[..., :-1], lambda counts: counts.argmax(axis=1))
 
     def count(self, stored: np.ndarray) -> np.ndarray:
         return np.bincount(stored.ravel(), minlength=256)

@@ -1,7 +1,7 @@
 """Depth in metres per pixel."""
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -11,7 +11,7 @@ from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictio
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer, log_depth_error, relative_depth_error
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
-from mtl_plugins.labels.label_kind import MANY, LabelKind, count_values, guess_by_row, mean_and_std, median
+from mtl_plugins.labels.label_kind import MANY, LabelKind, mean_and_std
 from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
 from mtl_plugins.utils.data_files import parse_json
 
@@ -158,15 +158,6 @@ class DepthMap(LabelKind):
 
     def scorer(self) -> DepthScorer:
         return DepthScorer(self.name)
-
-    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The median code; of an even number the farther of the two middle ones. Metres beyond the range count as its ends."""
-        codes = (depth if depth.dtype == np.uint8 else self._nearest_codes(depth) for depth in maps)
-        return guess_by_row(count_values(codes, NUM_CODES)[..., 1:], median) + np.uint8(1)
-
-    def _nearest_codes(self, metres: np.ndarray) -> np.ndarray:
-        known = metres > 0
-        return np.where(known, encode_depth(np.where(known, metres, 1), depth_range=self.depth_range), 0).astype(np.uint8)
 
     def count(self, stored: np.ndarray) -> np.ndarray:
         """Count each code. Of metres, float64: unknown and known pixels, the sum of each quantity and of its square,

@@ -1,12 +1,12 @@
-"""Interface of a kind of label: files, values, and what has defaults: device, statistics, pictures; and counts of values."""
+"""Interface of a kind of label: files, values, and what has defaults: device, statistics, pictures."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from mtl_plugins.errors import ArgumentError, ConfigError, DataError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.labels.pictures import Pictures
 from mtl_plugins.labels.png_codec import decode_png, encode_png
 
@@ -231,53 +231,6 @@ class LabelKind(OnDevice, Statistics, Pictures, ABC):
     def to_label_png(self, stored: np.ndarray) -> bytes:
         """Return the file that holds a stored uint8 map in such a folder; decoding it gives the map back."""
         return self.to_png(stored)
-
-    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """Return the best guess for each pixel position without looking at the image, as codes, learned from stored maps.
-
-        Raises:
-            ConfigError: If the kind makes none.
-            DataError: If the maps differ in size or have no valid pixel.
-        """
-        raise ConfigError(f'There is no baseline for the label `{self.name}`: {type(self).__name__} makes no guesses.')
-
-
-def count_values(maps: Iterable[np.ndarray], num_values: int) -> np.ndarray:
-    """Return counts ``(H, W, num_values)`` over maps ``(H, W)`` uint8 of one size; larger values count as the last one."""
-    counts = None
-    for values in maps:
-        if counts is None:
-            counts = np.zeros((*values.shape, num_values), dtype=np.uint32)
-            first_of_position = np.arange(values.size) * num_values
-        check_size(values, counts)
-        counts.reshape(-1)[first_of_position + np.minimum(values, num_values - 1).ravel()] += 1
-    if counts is None:
-        raise DataError('There should be at least one label. Found none.')
-    return counts
-
-
-def check_size(values: np.ndarray, reference: np.ndarray) -> None:
-    """Raise `DataError` if a map has not the height and width of ``reference``."""
-    if values.shape[:2] != reference.shape[:2]:
-        raise DataError(f'All labels should have the size of the first, {reference.shape[:2]}. Found {values.shape[:2]}.')
-
-
-def guess_by_row(counts: np.ndarray, guess: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """``guess`` maps counts ``(N, values)`` to values ``(N,)``; applied row by row, since it needs a multiple of the memory.
-
-    A position without any count gets the guess of all positions together; without any at all it is a `DataError`.
-    """
-    overall = counts.sum(axis=(0, 1), dtype=np.int64)
-    if not overall.any():
-        raise DataError('The training labels have no valid pixel.')
-    fallback = guess(overall[None])[0]
-    return np.stack([np.where(row.any(axis=1), guess(row), fallback) for row in counts]).astype(np.uint8)
-
-
-def median(counts: np.ndarray) -> np.ndarray:
-    """The median; the larger one of two middle values."""
-    cumulated = counts.cumsum(axis=1, dtype=np.int64)
-    return (2 * cumulated >= cumulated[:, -1:]).argmax(axis=1)
 
 
 def mean_and_std(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:

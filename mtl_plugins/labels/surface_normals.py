@@ -1,14 +1,14 @@
 """Surface normals: a unit vector per pixel."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from mtl_plugins.errors import ArgumentError, DataError
+from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer, normal_angle
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
-from mtl_plugins.labels.label_kind import LabelKind, check_size
+from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.pictures import INVALID, colour_values
 
 if TYPE_CHECKING:
@@ -126,20 +126,6 @@ class SurfaceNormals(LabelKind):
 
     def scorer(self) -> NormalScorer:
         return NormalScorer(self.name)
-
-    def guess(self, maps: Iterable[np.ndarray]) -> np.ndarray:
-        """The direction of the mean vector."""
-        total = None
-        for codes in maps:
-            total = np.zeros(codes.shape) if total is None else total
-            check_size(codes, total)
-            total += decode_normals(codes)
-        if total is None or not total.any():
-            raise DataError('The training labels have no valid pixel.')
-        overall = total.sum((0, 1))
-        unknown = ~total.any(-1)
-        total[unknown] = overall
-        return encode_normals(total / np.linalg.norm(total, axis=-1, keepdims=True))
 
     def count(self, stored: np.ndarray) -> np.ndarray:
         """As of all kinds, and of the vectors that point away from the camera."""

@@ -9,12 +9,13 @@ from rich.console import Console
 from rich.table import Table
 
 from mtl_plugins.apis.train import TrainingResult
-from mtl_plugins.evaluation.label_folder import find_labels, fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, rule_of, title_of, with_ties_broken
 from mtl_plugins.labels.decoding import decode_image
 from mtl_plugins.labels.presets import MINISCAPES_TASKS
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.submission.grader import grade_submission
+from mtl_plugins.synthetic.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import locked, make_folder, remove_leftovers, replace_folder, scratch_folder, shorten_paths
 from mtl_plugins.visualization.plots import write_picture

@@ -97,13 +97,6 @@ def test_metres_are_counted_as_training_reads_them(tmp_path, monkeypatch, capsys
     assert summary['invalid_share'] == pytest.approx(96 / metres.size)
 
 
-def test_the_best_guess_of_metres_beyond_the_range_is_its_end():
-    """Half of the pixels are known to be near: they were left out, and the guess was that of the far ones."""
-    kind = build_label('depth', dict(type='DepthMap', encoding='metres', depth_range=[4, 300]))
-    maps = [np.full((2, 3), metres, np.float32) for metres in (1, 2, 3, 50, 200)]
-    assert kind.code_values(kind.guess(maps)) == pytest.approx(np.full((2, 3), 4.0))
-
-
 def described(root, **options):
     dataset = MultiTaskDataset(root, labels=miniscapes_labels(root), **options)
     return describe_labels(dataset)

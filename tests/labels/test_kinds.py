@@ -195,15 +195,6 @@ def test_boundaries_equal_those_of_a_loop(radius):
     np.testing.assert_array_equal(semantic_boundaries(label, radius), expected)
 
 
-def test_guesses_of_vectors_and_probabilities():
-    normals, boundary = KINDS['normals'], KINDS['boundary']
-    values = np.float32([[[[0, 0, 1], [0, 0, 0]]], [[[1, 0, 0], [0, 0, 0]]]])
-    guess = normals.code_values(normals.guess([encode_normals(maps) for maps in values]))
-    np.testing.assert_allclose(guess, np.full((1, 2, 3), [0.5**0.5, 0, 0.5**0.5]), atol=0.01)
-    maps = np.array([[[0, 1, 255]], [[1, 1, 255]]], np.uint8)
-    np.testing.assert_allclose(boundary.code_values(boundary.guess(maps)), [[0.5, 1, 0.75]], atol=0.003)
-
-
 def test_a_folder_describes_its_own_labels(tmp_path):
     labels = dict(semseg=dict(type='ClassMap', classes=['a', 'b']), depth=dict(type='DepthMap', depth_range=[0.5, 10]))
     (tmp_path / 'dataset.json').write_text(json.dumps(dict(labels=labels)))
@@ -282,8 +273,6 @@ def test_a_kind_without_pictures_and_statistics_has_those_of_all():
     assert kind.colour(values)[0, :, 0].tolist() == [0, 127, 255] and kind.titles == ('height', 'predicted height')
     assert kind.contents(kind.count(codes)) == '33.3 % ignored' and kind.doubts(kind.count(codes), True) == []
     assert kind.pixel_errors(values, values) == {} and kind.error_bar() is None
-    with pytest.raises(ConfigError, match='no baseline for the label `height`: Heights makes no guesses'):
-        kind.guess([codes])
 
 
 CODES = np.arange(1, 256, dtype=np.uint8)

@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import CorruptFileError, UserError
-from mtl_plugins.evaluation.label_folder import fit_position_baseline, score_position_baseline
 from mtl_plugins.lab.experiments.definition import Point, Sweep, content_hash
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.provenance import code_state, package_versions
 from mtl_plugins.records.record import read_record_file, seconds_per_iteration
+from mtl_plugins.synthetic.position_baseline import fit_position_baseline, score_position_baseline
 from mtl_plugins.utils.config_classes import suggest
 from mtl_plugins.utils.data_files import ANY, is_number, is_text, read_json
 from mtl_plugins.utils.files import replacing

@@ -5,8 +5,11 @@ import pytest
 from PIL import Image
 
 from mtl_plugins.errors import DataError, DataNotFoundError
-from mtl_plugins.evaluation.label_folder import find_labels, fit_position_baseline, score_position_baseline
+from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.labels.depth_codec import decode_depth
+from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label
+from mtl_plugins.labels.surface_normals import encode_normals
+from mtl_plugins.synthetic.position_baseline import fit_position_baseline, guess_codes, score_position_baseline
 from tests.fake_miniscapes import save_label
 from tests.references.metrics import reference_depth, reference_semseg
 
@@ -57,6 +60,25 @@ def test_guesses_and_scores_equal_the_reference(tmp_path):
     guesses = [decode_depth(baseline['depth'])] * 3
     for name, value in reference_depth([decode_depth(codes) for codes in val_depth], guesses).items():
         assert scores[f'metrics_task_depth/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9)
+
+
+METRES = dict(type='DepthMap', encoding='metres', depth_range=[4, 300])
+NORMALS = [encode_normals(np.float32([[x, [0, 0, 0]]])) for x in ([0, 0, 1], [1, 0, 0])]
+
+
+@pytest.mark.parametrize(
+    ('label', 'maps', 'expected'),
+    [
+        # Half of the pixels are known to be nearer than the range: they were left out, and the guess was that of the far ones.
+        (METRES, [np.full((1, 2), metres, np.float32) for metres in (1, 2, 3, 50, 200)], [[4, 4]]),
+        (MINISCAPES_LABELS['normals'], NORMALS, [[[0.5**0.5, 0, 0.5**0.5]] * 2]),
+        (MINISCAPES_LABELS['boundary'], np.uint8([[[0, 1, 255]], [[1, 1, 255]]]), [[0.5, 1, 0.75]]),
+    ],
+    ids=['metres', 'normals', 'boundary'],
+)
+def test_guesses_of_other_kinds(label, maps, expected):
+    kind = build_label('label', label)
+    np.testing.assert_allclose(kind.code_values(guess_codes(kind, maps)), expected, atol=0.01)
 
 
 def test_bad_labels(tmp_path):
