@@ -4,13 +4,10 @@ from importlib import metadata as _metadata
 
 __version__ = '0.1.0'
 
-# The originals share import names with the maintained forks that this package needs.
-_FORKS = {
-    'mmengine': 'onedl-mmengine',
-    'mmcv': 'onedl-mmcv',
-    'mmcv-lite': 'onedl-mmcv',
-    'mmcv-full': 'onedl-mmcv',
-    'mmsegmentation': 'onedl-mmsegmentation',
+# Two stacks share the import names mmengine, mmcv and mmseg: maintained forks, and OpenMMLab's own. Of each name, who offers it.
+_STACKS = {
+    'onedl': (('onedl-mmengine',), ('onedl-mmcv',), ('onedl-mmsegmentation',)),
+    'openmmlab': (('mmengine', 'mmengine-lite'), ('mmcv', 'mmcv-lite', 'mmcv-full'), ('mmsegmentation',)),
 }
 
 
@@ -22,17 +19,21 @@ def _is_installed(distribution: str) -> bool:
     return True
 
 
-def _check_forks() -> None:
-    originals = [name for name in _FORKS if _is_installed(name)]
-    if originals:
-        forks = sorted({_FORKS[name] for name in originals})
+def _check_stack() -> None:
+    found = {stack: [name for names in parts for name in names if _is_installed(name)] for stack, parts in _STACKS.items()}
+    present = [stack for stack, names in found.items() if names]
+    if len(present) == 2:
+        fork, original = found.values()
         raise ImportError(
-            f'Found the unmaintained package(s) {", ".join(originals)}; mtl_plugins needs the maintained fork(s) with the same '
-            f'import names. Run: pip uninstall -y {" ".join(originals)} {" ".join(forks)} && pip install {" ".join(forks)}'
+            f'{", ".join(original)} and {", ".join(fork)} share import names and are installed together. Run: pip uninstall -y '
+            f"{' '.join([*original, *fork])}; pip install 'mtl_plugins[onedl]' for the maintained forks, or [openmmlab]"
         )
-    missing = [fork for fork in sorted(set(_FORKS.values())) if not _is_installed(fork)]
-    if missing:
-        raise ImportError(f'Missing package(s) {", ".join(missing)}. Run: pip install {" ".join(missing)}')
+    lacking = [names[0] for names in _STACKS[present[0]] if not any(map(_is_installed, names))] if present else ['MMSegmentation']
+    if lacking:
+        raise ImportError(
+            f"{', '.join(lacking)} is not installed. Run: pip install 'mtl_plugins[{present[0] if present else 'onedl'}]'"
+            + ('' if present else " for maintained forks of OpenMMLab's packages, or [openmmlab] for these")
+        )
 
 
-_check_forks()
+_check_stack()

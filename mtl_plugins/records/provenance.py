@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 PACKAGE = Path(__file__).resolve().parents[1]
-_PACKAGES = ('mtl_plugins', 'torch', 'torchvision', 'onedl-mmengine', 'onedl-mmcv', 'onedl-mmsegmentation', 'numpy', 'timm')
+_OPENMMLAB = ('mmengine', 'mmcv', 'mmsegmentation')
+_PACKAGES = (
+    'mtl_plugins',
+    'torch',
+    'torchvision',
+    *(f'onedl-{name}' for name in _OPENMMLAB),
+    *_OPENMMLAB,
+    'mmcv-lite',
+    'numpy',
+    'timm',
+)
 _PATIENCE_SECONDS = 10
 
 

