@@ -19,10 +19,11 @@ RUNNERS = _child(mmseg_registry.RUNNERS, 'engine')
 LOOPS = _child(mmseg_registry.LOOPS, 'engine')
 HOOKS = _child(mmseg_registry.HOOKS, 'engine')
 OPTIM_WRAPPERS = _child(mmseg_registry.OPTIM_WRAPPERS, 'engine')
-# Nothing of ours is in the next three; without them mmengine warns that the scope is unknown.
-OPTIM_WRAPPER_CONSTRUCTORS = _child(mmseg_registry.OPTIM_WRAPPER_CONSTRUCTORS)
-PARAM_SCHEDULERS = _child(mmseg_registry.PARAM_SCHEDULERS)
-OPTIMIZERS = _child(mmseg_registry.OPTIMIZERS)
+# Nothing of ours is in the next three; without them mmengine warns that the scope is unknown, and without a location it looks for
+# a function that registers everything.
+OPTIM_WRAPPER_CONSTRUCTORS = _child(mmseg_registry.OPTIM_WRAPPER_CONSTRUCTORS, 'registry')
+PARAM_SCHEDULERS = _child(mmseg_registry.PARAM_SCHEDULERS, 'registry')
+OPTIMIZERS = _child(mmseg_registry.OPTIMIZERS, 'registry')
 LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
 # Kinds of label, see `mtl_plugins.labels`; mmseg knows none.
 LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.registration'])

@@ -19,7 +19,7 @@ COMMANDS = (
     *('data make', 'data make-coco', 'data convert', 'data pack', 'data statistics', 'data stage', 'data prepare-coco'),
     *('runs', 'report', 'dashboard', 'plot', 'sweep'),
     *('analyse', 'compare', 'bins', 'classes', 'affinity', 'features', 'neighbors'),
-    *('grade', 'hand-in'),
+    *('grade', 'hand-in', 'config', 'completion'),
 )
 
 

@@ -1,14 +1,20 @@
 """Train a model, predict the test split with its best checkpoint and pack the submission."""
 
 import argparse
+from pathlib import Path
 
-from mtl_plugins.utils.cli import config_options
+from mtl_plugins.utils.cli import TRAINING, config_options, hide_other_devices
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
-    parser.add_argument('config', help='config file, e.g. configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py')
-    parser.add_argument('--work-dir', help='folder for logs, checkpoints and the submission; work_dirs/<config name> by default')
+    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True, shared=(*TRAINING, 'device'))])
+    parser.add_argument('config', help='config file or name, e.g. joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py')
+    parser.add_argument(
+        '--work-dir',
+        '--out',
+        metavar='DIR',
+        help='folder for logs, checkpoints and the submission; work_dirs/<config name> by default',
+    )
     parser.add_argument(
         '--resume',
         nargs='?',
@@ -28,12 +34,19 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mtl_plugins.apis.train import train
-    from mtl_plugins.config.load import load_config, parse_options
-    from mtl_plugins.config.options import set_mixed_precision, set_resume, set_work_dir
+    hide_other_devices(args.device)
+    from mtl_plugins.config.load import check_inputs, load_config, parse_options
 
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    options = parse_options(args.cfg_options)
+    check_inputs(args.config, options, args.data_root)
+    if args.launcher == 'none':
+        print(f'Training {Path(args.config).stem}. Loading PyTorch ...', flush=True)
+    config = load_config(args.config, options, args.data_root)
+    from mtl_plugins.apis.train import train
+    from mtl_plugins.config.options import set_mixed_precision, set_resume, set_settings, set_work_dir
+
     config.launcher = args.launcher
+    set_settings(config, **{name: getattr(args, name) for name in TRAINING})
     set_work_dir(config, args.work_dir)
     set_resume(config, args.resume, args.reschedule)
     if args.amp:

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook, EarlyStoppingHook
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, TITLED, find_score, rule_of, title_of
@@ -173,6 +172,8 @@ def link_scores(config: Config) -> None:
     A config may call a score as the tables do, ``mIoU``, see :func:`find_score`. ``auto`` and a multitask score where there is
     none, as with a single task, is the summary of the first task.
     """
+    from mmengine.hooks import CheckpointHook, EarlyStoppingHook  # takes seconds
+
     rules, is_complete = score_rules(config)
     tasks = list((config.get('model') or {}).get('tasks') or ())
     classes = [own_class(str(metric.get('type'))) for metric in _metrics_of(config, 'val_evaluator')]

@@ -3,6 +3,7 @@
 import argparse
 import ast
 import copy
+import difflib
 import functools
 import os
 import traceback
@@ -13,6 +14,7 @@ from typing import Any
 import mmseg
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.lazy import LazyAttr, LazyObject
+from mmengine.config.utils import MODULE2PACKAGE
 
 from mtl_plugins.config.links import (
     drop_tasks,
@@ -21,7 +23,9 @@ from mtl_plugins.config.links import (
     place_task_balancing,
     set_data_root,
 )
+from mtl_plugins.datasets.multitask.split_listing import check_root
 from mtl_plugins.errors import ConfigError, UserError
+from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import SCOPE
 from mtl_plugins.utils.config_classes import (
@@ -48,9 +52,16 @@ ENTRIES: dict[str, tuple[Any, str]] = {
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 DEFAULTED = ('default_hooks', 'custom_hooks', 'env_cfg', 'randomness', 'log_level', 'log_processor', 'launcher', 'runner_type')
 
+PACKAGE = Path(__file__).resolve().parents[1]
+# Of the installed package; where links to folders are not supported, of the clone.
+CONFIGS = next((path for path in (PACKAGE / '.mim/configs', PACKAGE.parent / 'configs') if path.is_dir()), PACKAGE).resolve()
+# Configs of users have `mtl_plugins::joint/NAME.py` as a base.
+OWN = f'{SCOPE}::'
+MODULE2PACKAGE[SCOPE] = SCOPE
+
 MMSEG = 'mmseg::'
 # Data, metric and runtime of a config that is named on the command line.
-MMSEG_TEMPLATE = Path(__file__).resolve().parents[2] / 'configs/_base_/mmseg_miniscapes_256x256.py'
+MMSEG_TEMPLATE = CONFIGS / '_base_/mmseg_miniscapes_256x256.py'
 # What a config takes from mmseg's where it does not say otherwise.
 MMSEG_SCHEDULE = ('optim_wrapper', 'param_scheduler', 'train_cfg')
 
@@ -59,8 +70,8 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     """Read a config file, apply overrides and check the arguments of every class of this package in it.
 
     Args:
-        path: A config in mmengine's text style or in its new one (``read_base``, classes as types), or a whole config of mmseg,
-            ``mmseg::<folder>/<file>.py``.
+        path: A config in mmengine's text style or in its new one (``read_base``, classes as types), the name of a config of this
+            package, see :func:`find_config_file`, or a whole config of mmseg, ``mmseg::<folder>/<file>.py``.
         options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index. A task that is None,
             as ``{'model.tasks.depth': None}``, is dropped.
         data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
@@ -70,12 +81,7 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
             not take, a class of this package is given an argument it does not know, a score is watched that the validation does
             not have, or the config holds a password.
     """
-    config = _template_for(path) if path.startswith(MMSEG) else read_config(path)
-    check_entries(config)
-    _fill_in(config)
-    place_task_balancing(config)
-    _apply_options(config, options or {})
-    check_entries(config)
+    config = _read_with_options(path, options or {})
     if config.get('runner_type', 'Runner') == 'Runner':
         config.runner_type = 'MultiTaskRunner'
     if config.setdefault('default_scope', SCOPE) != SCOPE:
@@ -94,10 +100,56 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
     return config
 
 
+def check_inputs(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> None:
+    """Check what can be known of a config and its data within a second: imports neither torch nor the classes of the config.
+
+    Arguments and errors are those of :func:`load_config`; a data root that does not exist, or has a ``dataset.json`` that cannot
+    be used, is a DataError.
+    """
+    config = _read_with_options(path, options or {})
+    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    loaders = [config.get(name) for name in ('train_dataloader', 'val_dataloader', 'test_dataloader')]
+    for node in (node for _, node in typed_dicts(loaders) if isinstance(node.get('data_root'), str)):
+        root = check_root(data_root or node['data_root'])
+        if node['type'] == 'MiniScapesDataset':
+            build_labels(miniscapes_labels(root))
+
+
+def _read_with_options(path: str, options: dict[str, Any]) -> Config:
+    config = _template_for(path) if path.startswith(MMSEG) else read_config(path)
+    check_entries(config)
+    _fill_in(config)
+    place_task_balancing(config)
+    _apply_options(config, options)
+    check_entries(config)
+    return config
+
+
+def find_config_file(name: str) -> str:
+    """Return a path as it is, or the path of the config of this package that is meant.
+
+    ``joint/NAME.py``, ``configs/joint/NAME.py``, ``mtl_plugins::joint/NAME.py`` and the unique ``NAME`` mean the same file.
+    """
+    if Path(name).is_file():
+        return name
+    wanted = Path(name.removeprefix(OWN).removeprefix('configs/')).with_suffix('')
+    known = list_configs()
+    found = [path for path in known if path.with_suffix('') == wanted or (wanted.name == str(wanted) == path.stem)]
+    if len(found) == 1:
+        return str(CONFIGS / found[0])
+    close = difflib.get_close_matches(wanted.name, [path.stem for path in known], n=1)
+    nearest = f' Did you mean `{close[0]}`?' if close else ''
+    raise ConfigError(f'Config {name} does not exist.{nearest} `mtl config list` shows those of this package.')
+
+
+def list_configs() -> list[Path]:
+    """Return the configs of this package that are no bases, relative to their folder."""
+    return sorted(path.relative_to(CONFIGS) for path in CONFIGS.glob('[!_]*/*.py'))
+
+
 def read_config(path: str) -> Config:
     """Read a config file of either style as plain values, with classes by their names."""
-    if not Path(path).is_file():
-        raise ConfigError(f'Config {path} does not exist. configs/README.md lists what there is.')
+    path = find_config_file(path)
     try:
         config = Config.fromfile(path)
         # In the new style values are imported when they are looked at.
@@ -185,7 +237,9 @@ def _plain(node: Any, place: str, path: str) -> Any:
     if isinstance(node, (LazyObject, LazyAttr)):
         node = node.build()
     if isinstance(node, dict):
-        return {key: _plain(value, f'{place}.{key}', path) for key, value in node.items()}
+        # The default scope, which mmengine notes in all that comes from a base of a package, and passes on to functions.
+        items = ((key, value) for key, value in node.items() if (key, value) != ('_scope_', SCOPE))
+        return {key: _plain(value, f'{place}.{key}', path) for key, value in items}
     if isinstance(node, (list, tuple)):
         return type(node)(_plain(value, f'{place}.{index}', path) for index, value in enumerate(node))
     if node is None or isinstance(node, (bool, int, float, str)):

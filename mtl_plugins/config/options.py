@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.record import LOCK_NAME
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME, find_latest_checkpoint
+from mtl_plugins.utils.config_classes import typed_dicts
 from mtl_plugins.utils.files import hold_lock, make_folder, replacing
 
 # Names the launch that trains in a work dir: `torchrun` gives it, the same when it starts its processes again.
@@ -37,6 +38,57 @@ def complete(config: Config, *needed: str) -> None:
             config.update({f'{phase}_{name}': None for name in ('cfg', 'evaluator')})
         elif config.get(f'{phase}_cfg') is None:
             config[f'{phase}_cfg'] = dict(type=loop)
+
+
+def set_settings(
+    config: Config,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int | None = None,
+) -> None:
+    """Set what most trainings change: epochs with their schedule, batch size, learning rate, size of crops, and seed."""
+    complete(config, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    if epochs is not None:
+        _set_epochs(config, epochs)
+    if batch_size is not None:
+        config.train_dataloader.batch_size = batch_size
+    if lr is not None:
+        config.optim_wrapper.optimizer.lr = lr
+    if seed is not None:
+        config.randomness = {**(config.get('randomness') or {}), 'seed': seed}
+    if size is not None:
+        steps = [node for _, node in typed_dicts(config.train_dataloader) if 'crop_size' in node]
+        if not steps:
+            raise ConfigError('`--size` sets `crop_size` of transforms in the training pipeline. Found none.')
+        for step in steps:
+            step['crop_size'] = size
+
+
+def _set_epochs(config: Config, epochs: int) -> None:
+    """Set the number of epochs: schedulers that end with the last epoch still do, and milestones keep their proportion."""
+    before = config.train_cfg.get('max_epochs')
+    if not isinstance(before, int):
+        raise ConfigError(
+            f'`--epochs` needs a training that counts epochs, with `train_cfg.max_epochs`. {config.filename} counts iterations: '
+            'set `train_cfg.max_iters`.'
+        )
+    config.train_cfg.max_epochs = epochs
+    schedulers = config.get('param_scheduler') or []
+    for scheduler in schedulers if isinstance(schedulers, list) else [schedulers]:
+        begin, end = scheduler.get('begin', 0), scheduler.get('end')
+        if not scheduler.get('by_epoch', True):
+            continue
+        # A decay once per epoch may end one after the last, which then is not at zero.
+        if isinstance(end, int) and end >= before:
+            scheduler['end'] = end + epochs - before
+            if begin >= epochs:
+                raise ConfigError(f'`--epochs` should be more than {begin}, where {scheduler["type"]} begins. Found {epochs}.')
+        if isinstance(scheduler.get('T_max'), int) and begin + scheduler['T_max'] >= before:
+            scheduler['T_max'] += epochs - before
+        if scheduler.get('milestones'):
+            scheduler['milestones'] = [round(each * epochs / before) for each in scheduler['milestones']]
 
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:

@@ -175,7 +175,9 @@ def read_source(more: Iterable[Path] = ()) -> dict[str, bytes]:
     """
     root = Path(mtl_plugins.__file__).resolve().parents[1]
     files = {}
-    for place in [*(root / name for name in (*_SOURCE_FILES, *_SOURCE_FOLDERS)), *(path.resolve() for path in more)]:
+    # Next to an installed package are others.
+    names = (*_SOURCE_FILES, *_SOURCE_FOLDERS) if (root / 'pyproject.toml').is_file() else _SOURCE_FOLDERS[:1]
+    for place in [*(root / name for name in names), *(path.resolve() for path in more)]:
         base = root if place.is_relative_to(root) else place.parent
         for path in sorted(place.rglob('*')) if place.is_dir() else [place]:
             hidden = any(part.startswith('.') for part in path.relative_to(place).parts)

@@ -9,7 +9,7 @@ import re
 import sys
 import sysconfig
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from mtl_plugins.errors import UserError
@@ -29,6 +29,7 @@ _EXTRAS = dict(
     **dict.fromkeys(('onnx', 'onnxscript', 'onnxruntime', 'openvino', 'nncf'), 'deploy'),
     starlette='serve',
     uvicorn='serve',
+    shtab='completion',
     segmentation_models_pytorch='benchmark',
 )
 _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry')
@@ -56,9 +57,58 @@ def positive(text: str) -> int:
     return number
 
 
-def config_options(root: str = 'with train/, val/, test/ for all data sets', launcher: bool = False) -> argparse.ArgumentParser:
-    """The options of tools that read a config, for ``parents``: where the data are (``root``), overrides, the launcher."""
+def natural(text: str) -> int:
+    """A whole number from 0, as the ``type`` of an argument."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'should be at least 0. Found {number}')
+    return number
+
+
+def device(text: str) -> str:
+    """``cpu``, ``cuda`` or ``cuda:N``, as the ``type`` of an argument."""
+    if re.fullmatch(r'cpu|cuda(:\d+)?', text) is None:
+        raise argparse.ArgumentTypeError(f'a device is cpu, cuda or cuda:N. Found {text!r}.')
+    return text
+
+
+def hide_other_devices(name: str | None) -> None:
+    """Let torch see one device alone, as the runner has no choice of its own; before torch is imported. None changes nothing."""
+    if name is not None:
+        known = os.environ.get('CUDA_VISIBLE_DEVICES', '').split(',')
+        number = int(name.partition(':')[2] or 0)
+        visible = known[number] if number < len(known) and known[number] else str(number)
+        os.environ['CUDA_VISIBLE_DEVICES'] = '' if name == 'cpu' else visible
+
+
+# Options that mean the same wherever a command has them.
+_SHARED = dict(
+    epochs=dict(type=positive, metavar='N', help='epochs of the training; warm-up stays, and the decay ends with the last epoch'),
+    batch_size=dict(type=positive, metavar='N', help='images at a time, of each process'),
+    lr=dict(type=float, metavar='RATE', help='learning rate of the optimizer'),
+    size=dict(type=image_size, metavar='HxW', help='height and width of the training crops'),
+    seed=dict(type=natural, metavar='N', help='of weights, order and augmentation'),
+    device=dict(type=device, help='cpu, cuda or cuda:N; the first GPU by default, if there is one'),
+)
+
+# Those that change a training.
+TRAINING = ('epochs', 'batch_size', 'lr', 'size', 'seed')
+
+
+def config_options(
+    root: str = 'with train/, val/, test/ for all data sets', launcher: bool = False, shared: Sequence[str] = ()
+) -> argparse.ArgumentParser:
+    """The options of tools that read a config, for ``parents``.
+
+    Args:
+        root: What ``--data-root`` is.
+        launcher: Add the launcher of several processes.
+        shared: Names of options that mean the same in every command: ``epochs``, ``batch_size``, ``lr``, ``size``, ``seed``,
+            ``device``.
+    """
     parser = argparse.ArgumentParser(add_help=False)
+    for name in shared:
+        parser.add_argument(f'--{name.replace("_", "-")}', **_SHARED[name])
     parser.add_argument('--data-root', help=f'folder {root} (or set MTL_DATA_ROOT)')
     parser.add_argument(
         '--cfg-options',

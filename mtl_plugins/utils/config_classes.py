@@ -6,14 +6,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import mmengine.registry
-from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import FUNCTIONS, Registry
 from mmengine.utils import get_object_from_string
 
 from mtl_plugins import registry as registries
-
-# mmengine's builders take these out of a config before the class sees it.
-BUILDER_ARGUMENTS = {OptimWrapper: {'constructor', 'paramwise_cfg'}, _ParamScheduler: {'convert_to_iter_based'}}
 
 
 def accepted_arguments(cls: type | None) -> set[str] | None:
@@ -23,8 +19,12 @@ def accepted_arguments(cls: type | None) -> set[str] | None:
     """
     if cls is None:
         return None
+    from mmengine.optim import OptimWrapper, _ParamScheduler  # takes seconds
+
+    # mmengine's builders take these out of a config before the class sees it.
+    builder_arguments = {OptimWrapper: {'constructor', 'paramwise_cfg'}, _ParamScheduler: {'convert_to_iter_based'}}
     names: set[str] = set()
-    for base, builder_names in BUILDER_ARGUMENTS.items():
+    for base, builder_names in builder_arguments.items():
         if inspect.isclass(cls) and issubclass(cls, base):
             names |= builder_names
     for parent in inspect.getmro(cls) if inspect.isclass(cls) else (cls,):

@@ -1,7 +1,6 @@
 """COCO as label maps, crops and a smaller COCO, against other decoders and by hand, and one sentence for each bad input."""
 
 import json
-import runpy
 import sys
 
 import numpy as np
@@ -10,6 +9,7 @@ from PIL import Image
 from pycocotools import mask as pycocotools_mask
 from pycocotools.coco import COCO
 
+from mtl_plugins.cli import run
 from mtl_plugins.datasets.coco.annotations import CLASSES, decode_counts, pack_segmentation, read_instances, to_mask
 from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset, ObjectCropDataset, find_crops
 from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
@@ -21,7 +21,6 @@ from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.datasets.layouts import expect, orient, with_orientation
 from tests.fake_coco import annotation, square, write_fake_coco
-from tests.tiny import ROOT
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
@@ -145,7 +144,7 @@ def test_resize_to_cover(size, enlarge_only, expected):
         (dict(classes=['cat', 'cat']), ValueError, ('`classes` should be', 'Found', ['cat', 'cat'])),
         (dict(classes=['person', 'zebra']), ValueError, ('`classes` should be', 'bicycle, car, cat, chair', "Found 'zebra'")),
         (dict(classes=['cat', 'dog']), DataNotFoundError, ('instances_train.json', 'no object of the classes cat, dog')),
-        (dict(split='val'), DataNotFoundError, ('instances_val.json', 'do not exist', '--data-root', 'make_coco.py')),
+        (dict(split='val'), DataNotFoundError, ('instances_val.json', 'do not exist', '--data-root', 'mtl data make-coco')),
     ],
 )
 def test_arguments_that_do_not_suit(tmp_path, options, error, words):
@@ -331,9 +330,6 @@ def test_annotations_of_a_photograph_as_it_is_stored(objects, orientation):
         assert after.shape == expected.shape and np.abs(after - expected).mean() < 12
 
 
-TOOL = ROOT / 'tools' / 'dataset_tools' / 'prepare_coco.py'
-
-
 @pytest.fixture(scope='module')
 def coco(tmp_path_factory):
     return write_coco(tmp_path_factory.mktemp('coco') / 'data', 6, 2, size=(64, 64), seed=1, progress=False)
@@ -373,19 +369,15 @@ def test_images_without_the_classes_are_left_out_and_the_others_copied_on_reques
     assert [path.name for path in (tmp_path / 'out' / 'crops' / 'train' / 'cat').iterdir()] == ['000000000102.jpg']
 
 
-def run(monkeypatch, *arguments):
-    monkeypatch.setattr(sys, 'argv', [str(TOOL), *map(str, arguments)])
-    return runpy.run_path(str(TOOL))['main']()
-
-
-def test_the_tool_that_prepares(coco, tmp_path, monkeypatch, capsys):
-    assert run(monkeypatch, coco, tmp_path / 'out', '--classes', 'dog', '--min-size', '1', '--split', 'val') is None
+def test_the_command_that_prepares(coco, tmp_path, capsys):
+    arguments = [str(coco), str(tmp_path / 'out')]
+    assert run('data prepare-coco', [*arguments, '--classes', 'dog', '--min-size', '1', '--split', 'val']) is None
     num_images, num_crops = (int(word.split()[0]) for word in capsys.readouterr().out.split(', ')[1:])
     assert num_images == len(list((tmp_path / 'out' / 'val').iterdir())) > 0
     assert num_crops == len(list((tmp_path / 'out' / 'crops' / 'val' / 'dog').iterdir())) >= num_images
     assert not (tmp_path / 'out' / 'train').exists()
     with pytest.raises(DataError, match='is not an empty folder'):
-        run(monkeypatch, coco, tmp_path / 'out')
+        run('data prepare-coco', arguments)
 
 
 def test_what_cannot_be_prepared(coco, tmp_path):

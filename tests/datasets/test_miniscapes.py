@@ -49,8 +49,8 @@ def test_random_numbers_depend_on_the_key_alone(root):
 @pytest.mark.parametrize(
     ('gone', 'options', 'words'),
     [
-        (None, dict(data_root=''), ('data root', 'does not exist', '--data-root', 'MTL_DATA_ROOT', 'make_dataset.py')),
-        (None, dict(split='extra'), ("no split 'extra'", 'make_dataset.py')),
+        (None, dict(data_root=''), ('data root', 'does not exist', '--data-root', 'MTL_DATA_ROOT', 'mtl data make OUT')),
+        (None, dict(split='extra'), ("no split 'extra'", 'mtl data make OUT')),
         ('train/rgb/*', {}, ("split 'train' is empty", 'train/rgb')),
         ('train/depth/2.png', {}, ('train/depth/2.png', '1 of 4')),
         ('val/semseg/*', dict(split='val'), ('val/semseg',)),

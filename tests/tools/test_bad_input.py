@@ -76,7 +76,7 @@ def test_a_bad_file_is_named(own_data, train, file, damage, words, options):
 
 
 def test_a_missing_data_root_says_how_to_make_one(train, tmp_path):
-    train(tmp_path / 'nowhere', ('nowhere', 'make_dataset.py'))
+    train(tmp_path / 'nowhere', ('nowhere', 'mtl data make OUT'))
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])

@@ -144,7 +144,7 @@ def read_json(data_root: str | Path, split: str) -> dict:
     aggregated = find_aggregated(data_root, split)
     path = aggregated or annotation_path(data_root, split)
     if not path.is_file():
-        raise DataNotFoundError(f"The annotations '{path}' do not exist. {HOW_TO_MAKE}make_coco.py OUT")
+        raise DataNotFoundError(f"The annotations '{path}' do not exist. {HOW_TO_MAKE}")
     try:
         content = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:

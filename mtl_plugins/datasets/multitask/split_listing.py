@@ -17,8 +17,8 @@ from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscape
 from mtl_plugins.utils.files import natural_order, read_lines
 
 HOW_TO_MAKE = (
-    'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or make a synthetic set: '
-    'python tools/dataset_tools/'
+    'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or generate a data set: `mtl data make OUT` '
+    'draws street scenes, `mtl data make-coco OUT` objects.'
 )
 # What file managers leave behind.
 _OF_SYSTEMS = ('Thumbs.db', 'desktop.ini')
@@ -63,6 +63,14 @@ class SplitListing(NamedTuple):
         return [[(each.st_size, max(each.st_ctime_ns, each.st_mtime_ns)) for each in sample] for sample in found]
 
 
+def check_root(data_root: str | Path) -> Path:
+    """Return the path of a data root, or raise a DataNotFoundError."""
+    root = Path(data_root)
+    if not data_root or not root.is_dir():
+        raise DataNotFoundError(f"The data root '{data_root}' does not exist. {HOW_TO_MAKE}")
+    return root
+
+
 def list_split(
     data_root: str | Path,
     split: str,
@@ -88,9 +96,7 @@ def list_split(
     """
     if image.count('{stem}') != 1:
         raise ArgumentError(f'`image` should have one {{stem}}. Found {image!r}.')
-    root = Path(data_root)
-    if not data_root or not root.is_dir():
-        raise DataNotFoundError(f"The data root '{data_root}' does not exist. {HOW_TO_MAKE}make_dataset.py {data_root or 'OUT'}")
+    root = check_root(data_root)
     folders = _Folders(root)
     template = _fill(image, split, '')
     templates = {name: [_fill(each, split, name) for each in kind.templates] for name, kind in labels.items()}
@@ -238,8 +244,7 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
     folder, prefix = os.path.split(before)
     if not (root / folder).is_dir():
         raise DataNotFoundError(
-            f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. "
-            f'{HOW_TO_MAKE}make_dataset.py OUT'
+            f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. {HOW_TO_MAKE}"
         )
     end, suffix = split_suffix(after)
     pattern = re.compile(f'{re.escape(prefix)}({stem}){re.escape(end)}')
