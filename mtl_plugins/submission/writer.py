@@ -1,6 +1,6 @@
 """Predictions written to disk in the background of inference."""
 
-import threading
+from collections import deque
 from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -19,8 +19,8 @@ class SubmissionWriter:
     """Writes ``<out_dir>/predictions/<label>/<stem>.png``, each file whole or not at all.
 
     Encoding runs in threads (NumPy and zlib release the interpreter lock) behind a bounded queue: ``add`` waits when the
-    disk is slower than the model. An error in a thread is raised by the next ``add`` or by ``close``. Use as a context
-    manager, or call ``close``.
+    disk is slower than the model. An error in a thread is raised by a later ``add`` or by ``close``. Use as a context manager,
+    or call ``close``.
 
     Args:
         out_dir: Folder that gets ``predictions/``; made if missing, existing files of the same name are replaced.
@@ -40,8 +40,7 @@ class SubmissionWriter:
         for folder in self._folders.values():
             make_folder(folder, SubmissionError)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix='submission')
-        self._free_places = threading.BoundedSemaphore(_WAITING)
-        self._error: BaseException | None = None
+        self._pending: deque[Future] = deque()
 
     def add(self, stem: str, predictions: Mapping[str, np.ndarray]) -> None:
         """Queue the predictions of one image. The arrays are handed over: do not change them afterwards.
@@ -53,7 +52,6 @@ class SubmissionWriter:
         Raises:
             SubmissionError: If a task is missing, superfluous or of the wrong type or shape, or if an earlier image failed.
         """
-        self._raise_error()
         if set(predictions) != set(self.labels):
             raise SubmissionError(
                 f'Image {stem}: there should be predictions for {sorted(self.labels)}. Found {sorted(predictions)}.'
@@ -65,13 +63,16 @@ class SubmissionWriter:
             raise SubmissionError(f'Image {stem}: predictions should be maps of one size. Found {shapes}.')
         if not stem or Path(stem).name != stem:
             raise SubmissionError(f'Image {stem!r}: the name should have no folder.')
-        self._free_places.acquire()
-        self._pool.submit(self._write, stem, dict(predictions)).add_done_callback(self._on_done)
+        while len(self._pending) >= _WAITING or (self._pending and self._pending[0].done()):
+            self._pending[0].result()
+            self._pending.popleft()
+        self._pending.append(self._pool.submit(self._write, stem, dict(predictions)))
 
     def close(self) -> None:
         """Wait for all files; raise `SubmissionError` if an image failed."""
-        self._pool.shutdown(wait=True)
-        self._raise_error()
+        self._pool.shutdown()
+        for future in self._pending:
+            future.result()
 
     def __enter__(self) -> 'SubmissionWriter':
         return self
@@ -82,19 +83,7 @@ class SubmissionWriter:
         else:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def _on_done(self, future: Future) -> None:
-        self._free_places.release()
-        if not future.cancelled() and self._error is None:
-            self._error = future.exception()
-
-    def _raise_error(self) -> None:
-        if self._error is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            raise self._error
-
     def _write(self, stem: str, predictions: dict[str, np.ndarray]) -> None:
-        if self._error is not None:
-            return
         for name, values in predictions.items():
             kind = self.labels[name]
             try:
