@@ -9,12 +9,10 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +94,6 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         yield
         service.batcher.close()
-        service.headers.shutdown(wait=False, cancel_futures=True)
 
     async def no_such_page(request: Request, error: HTTPException) -> JSONResponse:
         place = f'{request.method} {request.url.path[:80]}'
@@ -124,7 +121,6 @@ class _Service:
         self.inferencer, self.limits = inferencer, limits
         self.batcher = Batcher(self._predict_batch, inferencer.batch_size, limits.queue, inferencer.max_pixels)
         self.uploads = Uploads(limits)
-        self.headers = ThreadPoolExecutor(1, thread_name_prefix='headers')
 
     async def page(self, request: Request) -> HTMLResponse:
         labels = html.escape(', '.join(self.inferencer.labels))
@@ -176,9 +172,8 @@ class _Service:
             upload.clear()
             return self.inferencer.prepare(image)
 
-        read_size = partial(read_photograph_size, upload, 'upload', self.limits.pixels)
         try:
-            size = await asyncio.get_running_loop().run_in_executor(self.headers, read_size)
+            size = await asyncio.to_thread(read_photograph_size, upload, 'upload', self.limits.pixels)
             pixels = count_pixels(*self.inferencer.check_size(*size))
             return await self.batcher.submit(pixels, prepare, encode, file_pixels=size[0] * size[1])
         except DataError as error:
@@ -213,53 +208,45 @@ class Uploads:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.most = max(limits.uploads, 2 * limits.body)
-        # In the order in which they began; of those that are still coming, what ends them.
-        self._bodies: dict[int, tuple[bytearray, asyncio.Future]] = {}
+        # By what reads them, in the order in which they began.
+        self._bodies: dict[asyncio.Future, bytearray] = {}
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytearray]:
         """Give the body of a request, which may be a form around a file; it counts until it is left or cleared."""
-        length, most = request.headers.get('content-length', '0'), self.limits.body + _FORM_BYTES
-        if length.isdecimal() and int(length) > most:
-            raise self.too_large()
-        body, dropped = bytearray(), asyncio.get_running_loop().create_future()
-        self._bodies[id(body)] = (body, dropped)
-
-        async def read() -> None:
-            async for chunk in request.stream():
-                body.extend(chunk)
-                if len(body) > most:
-                    raise self.too_large()
-                self._make_room(body)
-
-        reading = asyncio.ensure_future(read())
+        reading = asyncio.ensure_future(self._read(request, body := bytearray()))
+        self._bodies[reading] = body
         try:
-            await asyncio.wait({reading, dropped}, timeout=self.limits.seconds, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({reading}, timeout=self.limits.seconds)
             if not reading.done():
-                if dropped.done():
-                    raise HTTPException(503, 'Too many uploads come at a time. Try again later.')
                 raise HTTPException(408, f'An image should come within {self.limits.seconds:g} seconds.')
-            dropped.cancel()
+            if reading.cancelled():
+                raise HTTPException(503, 'Too many uploads come at a time. Try again later.')
             reading.result()
             yield body
         finally:
             reading.cancel()
-            dropped.cancel()
-            del self._bodies[id(body)]
+            del self._bodies[reading]
+
+    async def _read(self, request: Request, body: bytearray) -> None:
+        length, most = request.headers.get('content-length', '0'), self.limits.body + _FORM_BYTES
+        if length.isdecimal() and int(length) > most:
+            raise self.too_large()
+        async for chunk in request.stream():
+            body.extend(chunk)
+            if len(body) > most:
+                raise self.too_large()
+            total, room = sum(map(len, self._bodies.values())), max(self.limits.uploads, 2 * self.limits.body)
+            for reading, other in self._bodies.items():
+                if total > room and other is not body and not reading.done():
+                    reading.cancel()
+                    total -= len(other)
+                    other.clear()
+            if total > room:
+                raise HTTPException(503, _FULL)
 
     def too_large(self) -> HTTPException:
         return HTTPException(413, f'An image should have at most {self.limits.body} bytes.')
-
-    def _make_room(self, newest: bytearray) -> None:
-        coming = [item for item in self._bodies.values() if not item[1].done() or item[1].cancelled()]
-        total = sum(len(body) for body, _ in coming)
-        for body, dropped in coming:
-            if total > self.most and body is not newest and not dropped.done():
-                dropped.set_result(None)
-                total -= len(body)
-        if total > self.most:
-            raise HTTPException(503, _FULL)
 
 
 def _to_arrays(prediction: Prediction) -> bytes:
