@@ -13,7 +13,6 @@ from mtl_plugins.cli import run
 from mtl_plugins.datasets.coco.annotations import CLASSES, decode_counts, pack_segmentation, read_instances, to_mask
 from mtl_plugins.datasets.coco.datasets import COCOSubsetDataset, ObjectCropDataset, find_crops
 from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
-from mtl_plugins.datasets.transforms.formatting import LoadCOCOSubset
 from mtl_plugins.datasets.transforms.geometric import ResizeToCover
 from mtl_plugins.errors import CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
@@ -30,9 +29,7 @@ SIZE = (24, 32)
 
 
 def load_first(root, classes=CLASSES):
-    """What the dataset would give, without it: mmengine's data sets collect garbage when they are made, which takes long."""
-    image = read_instances(root, 'train', classes)[0]
-    return LoadCOCOSubset()(dict(img_path=image.path, img_size=image.size, objects=image.objects))
+    return COCOSubsetDataset(root, classes=classes, pipeline=LOAD)[0]
 
 
 def label_map(root, annotations):

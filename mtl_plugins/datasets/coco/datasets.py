@@ -33,9 +33,9 @@ class COCOSubsetDataset(KeyedDataset):
     by COCO's category id, and ``<data_root>/imgs/<split>2014/<file_name>``. ``metainfo['classes']`` is
     ``('background', *classes)``.
 
-    ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline, which starts with `LoadCOCOSubset`, on ``img_path``,
-    ``img_size`` (height, width), ``objects``, ``sample_idx`` and ``rng``. The annotations are read once and kept compact;
-    pixels are made of them per sample.
+    ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img`` ``(H, W, 3)`` uint8 RGB, ``gt_seg_map`` ``(H,
+    W)`` uint8 as :func:`rasterise` makes it, ``img_path``, ``img_size`` (height, width), ``sample_idx`` and ``rng``. The
+    annotations are read once and kept compact; pixels are made of them per sample.
 
     Args:
         data_root: Folder that holds ``annotations`` and the splits.
@@ -62,6 +62,12 @@ class COCOSubsetDataset(KeyedDataset):
     def load_data_list(self) -> list[dict]:
         images = read_instances(self.data_root, self.split, self.classes)
         return [dict(img_path=image.path, img_size=image.size, objects=image.objects) for image in images]
+
+    def load_sample(self, results: dict) -> None:
+        path, size = results['img_path'], results['img_size']
+        results['img'] = decode_image(path)
+        orientation = annotated_orientation(results['img'], size, path)
+        results['gt_seg_map'] = np.ascontiguousarray(turn(rasterise(results.pop('objects'), size, path), orientation))
 
     def read_labels(self, position: int) -> dict[str, np.ndarray]:
         """The label map of one sample by its name; the file of the image stays closed."""

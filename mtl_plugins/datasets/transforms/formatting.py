@@ -2,13 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from mmcv.transforms import BaseTransform
 
-from mtl_plugins.datasets.coco.annotations import annotated_orientation, rasterise
 from mtl_plugins.datasets.packing.packed import decode_sample
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.labels.decoding import decode_image, turn
 from mtl_plugins.registry import TRANSFORMS
 
 
@@ -37,24 +34,8 @@ class LoadMiniScapes(LoadLabelledImage):
 
 
 @TRANSFORMS.register_module()
-class LoadCOCOSubset(BaseTransform):
-    """Decode the image and draw its objects.
-
-    Reads ``img_path``, ``img_size`` and ``objects``. Adds ``img`` ``(H, W, 3)`` uint8 RGB, ``gt_seg_map`` ``(H, W)`` uint8 as
-    `rasterise` makes it, and ``ori_shape`` ``(H, W)``.
-
-    Raises:
-        DataError: If the image does not exist, is damaged or of another size, or an outline is damaged.
-    """
-
-    def transform(self, results: dict) -> dict:
-        path, size = results['img_path'], results['img_size']
-        results['img'] = decode_image(path)
-        orientation = annotated_orientation(results['img'], size, path)
-        label_map = rasterise(results.pop('objects'), size, path)
-        results['gt_seg_map'] = np.ascontiguousarray(turn(label_map, orientation))
-        results['ori_shape'] = results['img'].shape[:2]
-        return results
+class LoadCOCOSubset(LoadLabelledImage):
+    """:class:`LoadLabelledImage` by the name that configs of COCO know; the data set decodes the image."""
 
 
 @TRANSFORMS.register_module()
