@@ -35,10 +35,10 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.analysis import check_indices
+    from mtl_plugins.lab.plots.bins import render_bins
     from mtl_plugins.labels.decoding import decode_photograph, read_bytes
     from mtl_plugins.loading import build_loader, load_model, predict_samples
     from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
-    from mtl_plugins.visualization.bins import render_bins
     from mtl_plugins.visualization.plots import write_picture
 
     config = load_config(args.config, parse_options(args.cfg_options), args.data_root)

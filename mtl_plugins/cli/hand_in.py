@@ -26,11 +26,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import SubmissionError
+    from mtl_plugins.lab.hand_in import PARTS, pack_hand_in
     from mtl_plugins.lab.runs.tables import make_table, score_sheet
     from mtl_plugins.lab.runs.work_dirs import find_runs
     from mtl_plugins.lab.tables import to_csv
     from mtl_plugins.submission.archive import read_source
-    from mtl_plugins.submission.hand_in import PARTS, pack_hand_in
 
     runs = find_runs(args.folders)
     graded = [run for run in runs if run.data.get('graded')]

@@ -18,7 +18,6 @@ from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.registry import HOOKS, PICTURES
-from mtl_plugins.visualization.bins import render_bins
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.prediction_grid import (
@@ -198,9 +197,9 @@ class AttentionImages(ValidationImages):
 class ObservedSamples(Picture):
     """Whole samples of the training and the validation split, always the same, with labels, predictions and errors.
 
-    The pictures are ``observed/train`` and ``observed/val``. Where a head has bins, ``observed/bins`` shows those of the
-    validation samples under the distribution of the values, and the histogram ``bins`` has their metres. The network is the one
-    of the validation: averaged weights where there are any.
+    The pictures are ``observed/train`` and ``observed/val``. Where a head has bins, the histogram ``bins`` has their metres in
+    the validation samples; ``show_bins.py`` draws them. The network is the one of the validation: averaged weights where there
+    are any.
 
     Args:
         samples: Positions in the split; those beyond its end are left out.
@@ -229,16 +228,8 @@ class ObservedSamples(Picture):
         rows = [_predict(model, dataset.read_sample(position), labels, f'{split} {position}') for position in positions]
         yield f'observed/{split}', render_prediction_grid(rows, labels)
         bins = find_bins(model) if split == 'val' else None
-        if bins is None or bins.label not in labels:
-            return
-        kind, shown = labels[bins.label], []
-        for row in rows:
-            prediction, edges = bins.predict(row['image'])
-            shown.append(dict(image=row['image'], prediction=prediction, bins=edges))
-            if kind.name in row['labels']:
-                shown[-1]['label'] = row['labels'][kind.name]
-        yield 'observed/bins', render_bins(shown, kind, bins.head.scale.depth_range)
-        yield 'bins', Histogram.of(np.concatenate([row['bins'] for row in shown]))
+        if bins is not None:
+            yield 'bins', Histogram.of(np.concatenate([bins.predict(row['image'])[1] for row in rows]))
 
 
 @PICTURES.register_module()

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.plots import bins
 from mtl_plugins.lab.plots.analysis_pictures import (
     render_class_bars,
     render_confusion_difference,
@@ -13,6 +14,7 @@ from mtl_plugins.lab.plots.analysis_pictures import (
     render_error_by_range,
     render_label_comparison,
 )
+from mtl_plugins.lab.plots.bins import render_bins, shares
 from mtl_plugins.lab.plots.curves import Curve, average
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, best_trade_offs, render_score_against_cost
 from mtl_plugins.lab.report.resources import RunCost, resource_table
@@ -20,8 +22,6 @@ from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import WRONG_CLASS
 from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.visualization import bins
-from mtl_plugins.visualization.bins import render_bins, shares
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
