@@ -169,10 +169,6 @@ class Description:
                 raise ValueError(misfit)
             if found.pop('format') != FORMAT:
                 raise ValueError(f'another `format` than {FORMAT}')
-            # Of earlier files.
-            if found.pop('content', 'images') != 'images':
-                raise ValueError('a bare network')
-            found.pop('network_input', None)
             outputs = found.pop('outputs')
             # Objects of JSON keep their order, those of other writers may not.
             found['labels'] = {output['name']: dict(found['labels'][output['name']]) for output in outputs}

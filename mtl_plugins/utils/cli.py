@@ -7,13 +7,11 @@ import os
 import pickle
 import re
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 
 from mtl_plugins.errors import UserError
-from mtl_plugins.utils.data_files import printable, shorten
+from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.memory import keep_freed_memory
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
@@ -33,8 +31,6 @@ _EXTRAS = dict(
     segmentation_models_pytorch='benchmark',
 )
 _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry')
-PACKAGE = Path(__file__).resolve().parents[1]
-TOOLS = PACKAGE.parent / 'tools'
 # Functions of mmengine that build the entry `cfg`.
 BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 _SHOWN = 160
@@ -157,7 +153,7 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
     except KeyboardInterrupt:
         sys.exit('Interrupted.')
     except Exception as error:
-        sentence = explain(error) or explain_plugin_error(error)
+        sentence = explain(error)
         if sentence is None or os.environ.get(DEBUG_VARIABLE) == '1':
             raise
         # It may say what a file holds.
@@ -217,25 +213,6 @@ def explain_build_error(error: BaseException) -> str | None:
     shown = ', '.join(f'{key}={value!r}' for key, value in plain.items())
     shown = shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}...'
     return f'{what} cannot be built: dict({shown}). {type(error).__name__}: {reason}.'
-
-
-def explain_plugin_error(error: BaseException) -> str | None:
-    """Return one sentence if ``error`` was raised by code that is neither ours nor installed, as a plug-in's, else None."""
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if _is_plugin(frame.filename)]
-    if not frames:
-        return None
-    frame = frames[-1]
-    reason = f'{type(error).__name__}: {shorten(error, 300).rstrip(".")}'
-    return (
-        f'{frame.filename}, line {frame.lineno}, in `{frame.name}`: {reason}. This is not code of mtl_plugins; MTL_DEBUG=1 shows '
-        'the stack trace.'
-    )
-
-
-def _is_plugin(filename: str) -> bool:
-    path = Path(filename)
-    installed = (PACKAGE, TOOLS, sys.prefix, *map(sysconfig.get_path, ('stdlib', 'platstdlib', 'purelib', 'platlib')))
-    return path.is_absolute() and path.is_file() and not any(map(path.is_relative_to, installed))
 
 
 def _is_same(node: Mapping, built: Mapping) -> bool:

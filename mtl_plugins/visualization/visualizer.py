@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,8 +149,8 @@ class WandbVisBackend(BaseVisBackend):
         save_dir: Folder of the files of wandb.
         project: Name of the project; by default ``WANDB_PROJECT``, or else ``'mtl_plugins'``.
         name: Name of the run; by default ``WANDB_NAME``, or else that of the training.
-        group, entity, tags, notes, mode: As in ``wandb.init``. ``'offline'`` needs no account; ``wandb sync`` uploads it later.
-        init_kwargs: Further arguments of ``wandb.init``.
+        mode: As in ``wandb.init``. ``'offline'`` needs no account; ``wandb sync`` uploads it later.
+        init_kwargs: Further arguments of ``wandb.init``, such as ``dict(group='course', tags=['baseline'])``.
 
     Raises:
         ConfigError: If wandb is not installed; at the start, if it refuses to begin the run.
@@ -162,18 +162,13 @@ class WandbVisBackend(BaseVisBackend):
         *,
         project: str | None = None,
         name: str | None = None,
-        group: str | None = None,
-        entity: str | None = None,
-        tags: Sequence[str] | None = None,
-        notes: str | None = None,
         mode: str | None = None,
         init_kwargs: Mapping[str, Any] | None = None,
     ) -> None:
         _require(type(self), 'wandb')
         super().__init__(save_dir)
         self.project, self.name = project, name
-        self.settings = dict(group=group, entity=entity, tags=tags and list(tags), notes=notes, mode=mode)
-        self.init_kwargs = dict(init_kwargs or {})
+        self.init_kwargs = dict(mode=mode) | dict(init_kwargs or {})
         self._config: dict = {}
         self._run = None
 
@@ -200,7 +195,7 @@ class WandbVisBackend(BaseVisBackend):
             reinit='create_new',
         )
         try:
-            self._run = wandb.init(**{**settings, **self.settings, **self.init_kwargs})
+            self._run = wandb.init(**{**settings, **self.init_kwargs})
         except (wandb.Error, ValueError) as error:
             reason = str(error).strip().splitlines()[0].rstrip('.')
             raise ConfigError(

@@ -28,7 +28,7 @@ KEY = '0123456789abcdef' * 2 + 'deadbeef'
 SCALARS = ('loss', 'semseg/loss_ce', 'depth/loss_silog', 'grad_norm', 'lr', 'time', 'data_time', 'memory', 'epoch')
 SCORES = ('val/loss', 'val/semseg/loss_ce', 'metrics_summary/semseg', 'metrics_task_semseg/traffic light')
 ERRORS = ('si_log_rmse', 'log_rmse', 'log_mae', 'mae', 'rmse', 'rel', 'rel_squared', 'inv_mae', 'inv_rmse', 'delta1')
-PICTURES = ('training', 'observed/train', 'observed/val', 'observed/bins', 'confusion/semseg')
+PICTURES = ('training', 'observed/train', 'observed/val', 'confusion/semseg')
 DEPTHS = [f'depth/{map_}_{form}' for map_ in ('label', 'prediction') for form in ('metres', 'represented')]
 
 
@@ -77,7 +77,7 @@ def run(data_root, tmp_path_factory):
             default_hooks__pictures__observed__interval=1,
             default_hooks__pictures__observed__samples=[0, 5],
             default_hooks__pictures__confusion__interval=1,
-            visualizer__vis_backends__1__group='sweep',
+            visualizer__vis_backends__1__init_kwargs=dict(group='sweep'),
         )
         config.model.task_balancing = dict(type='LearnedWeights')
         config.visualizer.vis_backends.append(dict(type='TensorboardVisBackend'))
@@ -214,7 +214,7 @@ def test_the_key_is_the_only_word_of_a_file_that_git_ignores_unless_the_variable
     'options',
     [
         {'visualizer.vis_backends.1.init_kwargs': dict(api_key='secret')},
-        {'visualizer.vis_backends.1.notes': f'my key is {KEY}'},
+        {'visualizer.vis_backends.1.name': f'my key is {KEY}'},
         {'env_cfg.wandb_password': 'secret'},
     ],
 )
