@@ -32,6 +32,7 @@ DATASETS = _child(
     'datasets.multitask.miniscapes',
     'datasets.cityscapes.cityscapes',
     'datasets.nyuv2',
+    'datasets.camvid',
     'datasets.multitask.mmseg_dataset',
     'datasets.coco.datasets',
     'datasets.loading.labelled_dataset',

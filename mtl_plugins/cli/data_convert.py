@@ -1,4 +1,4 @@
-"""Convert Cityscapes, Synscapes, NYUv2 or plain folders to a folder in MiniScapes format, resized if asked."""
+"""Convert Cityscapes, Synscapes, NYUv2, CamVid or plain folders to a folder in MiniScapes format, resized if asked."""
 
 import argparse
 from pathlib import Path
@@ -33,7 +33,7 @@ for SOURCE/images/SPLIT/NAME.jpg (or .png), SOURCE/annotations/SPLIT/NAME.png an
 Another layout: "path" of a label, and "image", "stem" and "split_file" beside "labels", as MultiTaskDataset takes them.
 """,
     )
-    parser.add_argument('kind', metavar='KIND', help='cityscapes, synscapes, nyuv2 or folders')
+    parser.add_argument('kind', metavar='KIND', help='cityscapes, synscapes, nyuv2, camvid or folders')
     parser.add_argument('source', metavar='SOURCE', type=Path, help='folder of the data set')
     parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')
     parser.add_argument('--size', type=image_size, metavar='HxW', help='height and width in pixels (default: as they are)')
@@ -43,7 +43,7 @@ Another layout: "path" of a label, and "image", "stem" and "split_file" beside "
         type=parse_split,
         metavar='NAME',
         help='which splits; val=test converts the test split of the source to one named val '
-        '(default: those of train, val, test that exist; for nyuv2 from its .mat files train and val=test)',
+        '(default: those of train, val, test that exist; for nyuv2 train and val=test)',
     )
     parser.add_argument('--labels', nargs='+', metavar='NAME', help='which labels (default: all that the source offers)')
     parser.add_argument('--labels-file', type=Path, metavar='FILE', help='describes plain folders (default: SOURCE/dataset.json)')

@@ -24,7 +24,13 @@ from mtl_plugins.utils.data_files import ANY, is_text, read_json, shorten
 from mtl_plugins.utils.files import new_folder
 from mtl_plugins.utils.threads import map_in_order
 
-KINDS = dict(cityscapes='CityscapesDataset', synscapes='SynscapesDataset', nyuv2='NYUv2Dataset', folders='MultiTaskDataset')
+KINDS = dict(
+    cityscapes='CityscapesDataset',
+    synscapes='SynscapesDataset',
+    nyuv2='NYUv2Dataset',
+    camvid='CamVidDataset',
+    folders='MultiTaskDataset',
+)
 FOLDERS = 'folders'
 _IMAGES = 'images/{split}/{stem}.jpg'
 _FORM = dict(labels={ANY: {ANY: None}}, image=is_text, stem=is_text, split_file=is_text)

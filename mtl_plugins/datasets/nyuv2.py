@@ -65,13 +65,13 @@ class NYUv2Dataset(MultiTaskDataset):
     Which form it is follows from the folders below ``{split}``:
 
     * ``image/<index>.npy``: arrays, 288x384, as MTAN (arXiv 1803.10704) prepared and LibMTL reads them; 13 classes only. Images
-      ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored (``segmentation`` where ``unpack_parquet.py`` wrote them),
+      ``(H, W, 3)`` on 0..1, ``label`` ``(H, W)`` with -1 ignored (``segmentation`` where ``mtl data unpack-parquet`` wrote them),
       ``depth`` ``(H, W, 1)`` in metres, ``normal`` ``(H, W, 3)``, zero where unknown.
     * ``rgb/<index>.jpg``: pictures, 480x640, with ``semseg13/<index>.png`` and ``semseg40/<index>.png`` (classes from 0, 255
       ignored) and ``depth/<index>.png`` (16-bit millimetres).
-    * ``image/<index>.jpg``: pictures as ``unpack_parquet.py`` writes them, with ``label/<index>.png`` (40 classes from 1, 0
+    * ``image/<index>.jpg``: pictures as ``mtl data unpack-parquet`` writes them, with ``label/<index>.png`` (40 classes from 1, 0
       ignored) and ``depth/<index>.png`` as above.
-    * a folder of ``convert_dataset.py``, of any size, with the classes that its ``dataset.json`` names.
+    * a folder of ``mtl data convert``, of any size, with the classes that its ``dataset.json`` names.
 
     The normals of arrays come from Eigen and Fergus (arXiv 1411.4734). That they point right, down and towards the camera follows
     from MTAN's mirroring and from 2D-3D-S (arXiv 1702.01105), not from the files: with the right ``axes`` of ``labels`` floors

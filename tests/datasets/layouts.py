@@ -203,3 +203,44 @@ def write_nyuv2_forms(root: Path) -> list[dict]:
         path.parent.mkdir(parents=True)
         pq.write_table(pa.Table.from_pylist(table), path)
     return frames
+
+
+# `label_colors.txt` of CamVid: the 32 classes with the number of that of SegNet's eleven, 11 for void.
+CAMVID_COLOURS = """
+64 128 64 Animal 9|192 0 128 Archway 1|0 128 192 Bicyclist 10|0 128 64 Bridge 1|128 0 0 Building 1|64 0 128 Car 8
+64 0 192 CartLuggagePram 9|192 128 64 Child 9|192 192 128 Column_Pole 2|64 64 128 Fence 7|128 0 192 LaneMkgsDriv 3
+192 0 64 LaneMkgsNonDriv 3|128 128 64 Misc_Text 6|192 0 192 MotorcycleScooter 10|128 64 64 OtherMoving 8
+64 192 128 ParkingBlock 4|64 64 0 Pedestrian 9|128 64 128 Road 3|128 128 192 RoadShoulder 4|0 0 192 Sidewalk 4
+192 128 128 SignSymbol 6|128 128 128 Sky 0|64 128 192 SUVPickupTruck 8|0 0 64 TrafficCone 2|0 64 64 TrafficLight 6
+192 64 128 Train 8|128 128 0 Tree 5|192 128 192 Truck_Bus 8|64 0 64 Tunnel 1|192 192 0 VegetationMisc 5|0 0 0 Void 11
+64 192 0 Wall 1
+"""
+CAMVID_FRAMES = dict(
+    train=('0001TP_006690', '0001TP_008520', '0006R0_f00930', '0016E5_07920'),
+    val=('0016E5_07959', '0016E5_08159'),
+    test=('Seq05VD_f00000', '0001TP_008550'),
+)
+
+
+def write_camvid(root: Path, form: str = 'pictures', size: tuple[int, int] = (36, 48)) -> dict[str, np.ndarray]:
+    """Tiny frames as ``pictures``, as ``segnet`` offers them or as the ``original``; the classes of each, 11 for void."""
+    rng = np.random.default_rng(0)
+    rows = [row.split() for row in CAMVID_COLOURS.strip().replace('\n', '|').split('|')]
+    colours = np.uint8([row[:3] for row in rows])
+    classes = np.uint8([row[4] for row in rows])
+    frames = {}
+    for split, names in CAMVID_FRAMES.items():
+        for name in names:
+            detail, image = rng.integers(0, len(rows), size), random_image(rng, size)
+            frames[name] = classes[detail]
+            if form == 'original':
+                coloured = colours[detail]
+                # Edges in one of its files are mixed with others.
+                coloured[0, :2], frames[name][0, :2] = (26, 26, 26), 11
+                save_png(root / '701_StillsRaw_full' / f'{name}.png', image)
+                save_png(root / 'LabeledApproved_full' / f'{name}_L.png', coloured)
+                continue
+            has_folders = form == 'pictures'
+            save_png(root / split / (f'rgb/{name}.jpg' if has_folders else f'{name}.png'), image)
+            save_png(root / (f'{split}/semseg' if has_folders else f'{split}annot') / f'{name}.png', frames[name])
+    return frames

@@ -12,7 +12,7 @@ from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.registry import RUNNERS
-from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays
+from tests.datasets.layouts import write_camvid, write_cityscapes, write_nyuv2_pictures
 from tests.fake_crops import write_fake_crops
 from tests.test_configs import DENSE, LEAVES, each_of, narrow
 from tests.tiny import CONFIGS, check_same_end, shrink_data, tiny_config
@@ -98,7 +98,10 @@ def roots(tmp_path_factory):
     for place, split in itertools.product(('images/{}', '{}', 'annotations/instances_{}.json', 'crops/{}'), ('train', 'val')):
         if (coco / place.format(split)).exists():
             (coco / place.format(f'{split}2017')).symlink_to(coco / place.format(split))
-    roots = dict(cityscapes=write_cityscapes(folder / 'cityscapes'), nyuv2=write_nyuv2_arrays(folder / 'nyuv2'), synthetic=scenes)
+    write_nyuv2_pictures(folder / 'nyuv2', train=4, test=2)
+    write_camvid(folder / 'camvid')
+    roots = dict(cityscapes=write_cityscapes(folder / 'cityscapes'), synthetic=scenes)
+    roots |= dict(nyuv2=folder / 'nyuv2', camvid=folder / 'camvid')
     return {**roots, 'miniscapes': scenes, **dict.fromkeys(('synthetic-coco', 'coco', 'coco-crops'), coco)}
 
 

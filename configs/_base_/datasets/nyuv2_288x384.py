@@ -1,9 +1,11 @@
 # NYU Depth V2 in the arrays of the multi-task literature: whole frames, mirrored at random for training. There are two splits.
+# Of pictures the normals are fitted to the depth.
 # `--data-root` or MTL_DATA_ROOT replaces the three data roots.
 _base_ = ['miniscapes_256x256.py']
 train_dataloader = dict(
     dataset=dict(
         type='NYUv2Dataset',
+        fit_normals=True,
         data_root='data/nyuv2',
         pipeline=[
             dict(type='LoadLabelledImage'),
@@ -13,6 +15,8 @@ train_dataloader = dict(
     ),
 )
 whole_frames = [dict(type='LoadLabelledImage'), dict(type='PackMultiTaskInputs')]
-val_dataloader = dict(dataset=dict(type='NYUv2Dataset', data_root='data/nyuv2', pipeline=whole_frames))
-test_dataloader = dict(dataset=dict(type='NYUv2Dataset', data_root='data/nyuv2', split='val', pipeline=whole_frames))
+val_dataloader = dict(dataset=dict(type='NYUv2Dataset', fit_normals=True, data_root='data/nyuv2', pipeline=whole_frames))
+test_dataloader = dict(
+    dataset=dict(type='NYUv2Dataset', fit_normals=True, data_root='data/nyuv2', split='val', pipeline=whole_frames)
+)
 test_evaluator = [dict(type='MultiTaskMetric')]
