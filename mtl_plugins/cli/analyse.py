@@ -5,21 +5,21 @@ import json
 import sys
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, find_model, open_models
 from mtl_plugins.utils.cli import config_options, positive
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        parents=[config_options('of the data')],
+        parents=[config_options('of the data', shared=('device',))],
         epilog='The folder gets errors.json with all numbers; images.csv with the scores of each image alone; for each class map '
         'confusion_<label>.png (per cent of the label), confusion_<label>_counts.png and iou_<label>.png; '
         'error_<label>_by_<label or place>.png: the errors of each label by distance where there is depth, by class where there '
         'are classes, and over the places of the image; and a picture of the best, median and worst images for each --by. A '
         'depth error above 0 means predicted too far.',
     )
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=HELP)
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
@@ -34,10 +34,15 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    find_model(parser, args)
+
+
 def main(args: argparse.Namespace) -> None:
+    (model,) = open_models(args, ['val_dataloader'])
     import torch
 
-    from mtl_plugins.config.load import load_config, parse_options
+    from mtl_plugins.evaluation.scores import find_score
     from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, print_comparison, rank_images
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
@@ -46,13 +51,14 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    trained = TrainedModel.load('model', config, args.checkpoint)
-    loader = build_loader([trained.model], [config], args.split, args.labels)
+    trained = TrainedModel.load('model', *model)
+    loader = build_loader([trained.model], [model.config], args.split, args.labels)
     labels = labels_of(loader)
     made = measured_here('cuda' if torch.cuda.is_available() else 'cpu')
     (analysis,), _ = analyse([trained], loader, progress=sys.stderr.isatty())
-    scores = args.by or [f'{ERROR}{name}' for name in trained.model.label_names if labels[name].pixel_error_names]
+    known = {name for image in analysis.images for name in image}
+    given = [find_score(name, known) or name for name in args.by or ()]
+    scores = given or [f'{ERROR}{name}' for name in trained.model.label_names if labels[name].pixel_error_names]
     ranked = {score: rank_images(analysis, score, args.num_images) for score in scores}
     wanted = sorted({image['position'] for ranks in ranked.values() for some in ranks.values() for image in some})
     rows = {

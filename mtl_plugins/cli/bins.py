@@ -3,18 +3,17 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, open_models, split_models
 from mtl_plugins.utils.cli import config_options, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        parents=[config_options('of the data of the config, instead of images')],
+        parents=[config_options('of the data of the config, instead of images', shared=('device',))],
         epilog='Give images, or a data root: then samples are drawn with the histogram of their labels, too.',
     )
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
-    parser.add_argument('images', nargs='*', metavar='IMAGE', help='image files')
+    parser.add_argument('model', nargs='+', metavar=('MODEL', 'IMAGE'), help=f'{HELP}; then image files')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture to write, .png or .jpg')
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--indices', type=int, nargs='+', default=[0, 1, 2], help='samples of the split (default: 0 1 2)')
@@ -24,6 +23,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    args.models, args.images = split_models(parser, args.model, most=1)
     if bool(args.images) == bool(args.data_root):
         parser.error('give either images or --data-root')
     if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
@@ -32,7 +32,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mtl_plugins.config.load import load_config, parse_options
+    ((config, checkpoint, advice),) = open_models(args, ['val_dataloader'] if args.data_root else [])
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.analysis import check_indices
     from mtl_plugins.lab.plots.bins import render_bins
@@ -41,8 +41,7 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
     from mtl_plugins.visualization.plots import write_picture
 
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    model = load_model(config, args.checkpoint).eval()
+    model = load_model(config, checkpoint, advice).eval()
     model_bins = find_bins(model)
     if model_bins is None:
         raise ConfigError(

@@ -5,19 +5,20 @@ import json
 import sys
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, open_models, split_models
 from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
-        parents=[config_options('with the data of all')],
+        parents=[config_options('with the data of all', shared=('device',))],
         epilog='All models see the images of the validation loader of the first config. The folder gets comparison.json and '
         'comparison.md; for each label comparison_<label>.png, the same images through all models with their errors (signed '
         'relative depth errors, wrong classes), and error_<label>_by_<distance, class or place>.png; for each class map '
         'iou_<label>.png, confusion matrices, and their differences to that of the first model.',
     )
-    parser.add_argument('models', nargs='+', metavar='CONFIG CKPT', help='config files, each followed by its checkpoint')
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=f'each a {HELP}')
     parser.add_argument(
         '--names', nargs='+', metavar='NAME', help='headings; the folders of the configs, or their names, by default'
     )
@@ -30,10 +31,11 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
-    if len(args.models) % 2 or len(args.models) < 4:
-        parser.error(f'give CONFIG CKPT of at least two models. Found {len(args.models)} arguments')
-    if args.names and len(set(args.names)) != len(args.models) // 2:
-        parser.error(f'--names should name each of the {len(args.models) // 2} models differently. Found {args.names}')
+    args.models, others = split_models(parser, args.model)
+    if len(args.models) < 2 or others:
+        parser.error(f'give at least two models. Found {" ".join(args.model)}')
+    if args.names and len(set(args.names)) != len(args.models):
+        parser.error(f'--names should name each of the {len(args.models)} models differently. Found {args.names}')
     refuse_unused(parser, args, args.out, 'without --out', 'num_examples')
     refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_examples')
 
@@ -46,9 +48,9 @@ def default_names(paths: list[Path]) -> list[str]:
 
 
 def main(args: argparse.Namespace) -> None:
+    opened = open_models(args, ['val_dataloader'])
     import torch
 
-    from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.lab.analysis.analysis import (
         TrainedModel,
         analyse,
@@ -64,11 +66,9 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
-    paths, checkpoints = args.models[::2], args.models[1::2]
-    names = args.names or default_names([Path(path) for path in paths])
-    options = parse_options(args.cfg_options)
-    configs = [load_config(path, options, args.data_root) for path in paths]
-    models = [TrainedModel.load(*items) for items in zip(names, configs, checkpoints, strict=True)]
+    names = args.names or default_names([Path(config or checkpoint) for config, checkpoint in args.models])
+    configs = [each.config for each in opened]
+    models = [TrainedModel.load(name, *each) for name, each in zip(names, opened, strict=True)]
     networks = [each.model for each in models]
     loader = build_loader(networks, configs, args.split, args.labels)
     check_indices(args.indices, len(loader.dataset))

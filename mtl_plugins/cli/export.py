@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, find_model, open_models
 from mtl_plugins.utils.cli import config_options, image_size, positive, refuse_unused
 
 
@@ -13,8 +14,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog='By default a file takes uint8 RGB images (N, H, W, 3) of any number and size and gives the values of each label '
         'by name. It is written only if it agrees with the model on three batches of generated images.',
     )
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=HELP)
     parser.add_argument('--format', choices=['onnx', 'openvino'], required=True, help='what to write')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='the file: .onnx or .xml')
     parser.add_argument(
@@ -33,12 +33,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    find_model(parser, args)
     is_int8 = args.precision == 'int8'
+    if is_int8 and args.format == 'onnx':
+        parser.error('--precision int8 should come with --format openvino')
     refuse_unused(parser, args, is_int8, 'without --precision int8', 'calibration_images', 'max_loss', 'data_root')
 
 
 def main(args: argparse.Namespace) -> None:
-    from mtl_plugins.config.load import load_config, parse_options
+    is_int8 = args.precision == 'int8'
+    ((config, checkpoint, advice),) = open_models(args, ['val_dataloader'] if is_int8 else [])
     from mtl_plugins.deployment.export import SUFFIXES, check_format, export, load_calibration, provenance
     from mtl_plugins.deployment.runtimes import describe
     from mtl_plugins.errors import ConfigError
@@ -47,17 +51,16 @@ def main(args: argparse.Namespace) -> None:
     check_format(args.format, args.precision)
     if args.out.suffix != SUFFIXES[args.format]:
         raise ConfigError(f"`--out` of {args.format} should end with {SUFFIXES[args.format]}. Found '{args.out}'.")
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
-    model = load_model(config, args.checkpoint).eval()
+    model = load_model(config, checkpoint, advice).eval()
     description = describe(
         model,
         precision=args.precision,
         size=args.size,
         batch=args.batch_size,
-        made=provenance(config, args.checkpoint),
+        made=provenance(config, checkpoint),
     )
     calibration = None
-    if args.precision == 'int8':
+    if is_int8:
         calibration = load_calibration(config, model, args.calibration_images, args.max_loss)
     export(model, description, args.out, calibration)
     written = [args.out, *([args.out.with_suffix('.bin')] if args.format == 'openvino' else [])]

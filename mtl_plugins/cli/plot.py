@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
         '--metric',
         required=True,
         action='append',
-        help='column of metrics.csv, or what the training logs, such as loss; repeat it for several in one picture',
+        help='what tables call a score (mIoU), column of metrics.csv, or what the training logs (loss); may be repeated',
     )
     parser.add_argument('--x', choices=('iter', 'epoch', 'hours'), default='iter', help='what the axis shows (default: iter)')
     parser.add_argument('--out', type=Path, metavar='FILE', help='picture, .png, .jpg or .pdf; none without')
@@ -36,7 +36,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mtl_plugins.evaluation.scores import rule_of
+    from mtl_plugins.evaluation.scores import SUMMARIES, find_score, rule_of
     from mtl_plugins.lab.plots.curves import read_curve, render_curves
     from mtl_plugins.lab.tables import Table, print_table
     from mtl_plugins.utils.data_files import printable
@@ -50,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
         for metric in metrics
     ]
     title = ', '.join(metrics)
-    lower_is_better = args.lower_is_better or rule_of(metrics[0]) == 'less' or 'loss' in metrics[0]
+    lower_is_better = args.lower_is_better or rule_of(find_score(metrics[0], SUMMARIES)) == 'less' or 'loss' in metrics[0]
     reach = [] if args.reach is None else [f'iteration of {args.reach:g}']
     rows = []
     for curve in curves:

@@ -2,13 +2,15 @@
 
 import argparse
 
+from mtl_plugins.cli.trained import HELP, find_model, open_models
 from mtl_plugins.utils.cli import config_options, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(launcher=True)])
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', help='checkpoint file')
+    parser = argparse.ArgumentParser(
+        description=__doc__, parents=[config_options(launcher=True, shared=('batch_size', 'device'))]
+    )
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=HELP)
     parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
     parser.add_argument('--submission', metavar='OUT.zip', help='pack the predictions of the split into this archive')
     parser.add_argument('--include-checkpoint', action='store_true', help='put the checkpoint into the archive')
@@ -20,11 +22,12 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('--alignment', choices=['median', 'log', 'linear'], help='fit the depth of each image to its label first')
     parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
-    parser.add_argument('--work-dir', help='folder for the log; work_dirs/<config name> by default')
+    parser.add_argument('--work-dir', '--out', metavar='DIR', help='folder for the log; work_dirs/<config name> by default')
     return parser
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    find_model(parser, args)
     if args.split == 'test' and not args.submission:
         parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')
     refuse_unused(parser, args, args.submission, 'without --submission', 'include_checkpoint')
@@ -33,11 +36,12 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    ((config, checkpoint, _),) = open_models(args, [f'{args.split}_dataloader'])
     from mtl_plugins.apis.test import test
-    from mtl_plugins.config.load import load_config, parse_options
     from mtl_plugins.config.options import set_protocol, set_test_time_augmentation, set_work_dir
 
-    config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+    if args.batch_size:
+        config.merge_from_dict({f'{args.split}_dataloader.batch_size': args.batch_size})
     config.launcher = args.launcher
     set_work_dir(config, args.work_dir)
     if args.tta:
@@ -46,7 +50,7 @@ def main(args: argparse.Namespace) -> None:
         set_protocol(config, args.protocol or 'courses', args.alignment)
     test(
         config,
-        args.checkpoint,
+        checkpoint,
         split=args.split,
         archive=args.submission,
         include_checkpoint=args.include_checkpoint,

@@ -120,7 +120,7 @@ def _read_with_options(path: str, options: dict[str, Any]) -> Config:
     check_entries(config)
     _fill_in(config)
     place_task_balancing(config)
-    _apply_options(config, options)
+    apply_options(config, options)
     check_entries(config)
     return config
 
@@ -292,7 +292,8 @@ def check_arguments(config: Config) -> None:
                 raise ConfigError(f'Unknown key `{key}` of {node["type"]} at `{place}`.{suggest(key, accepted)}')
 
 
-def _apply_options(config: Config, options: dict[str, Any]) -> None:
+def apply_options(config: Config, options: dict[str, Any]) -> None:
+    """Override entries of a config by dotted key, or refuse a key that does not exist and that its class does not take."""
     # mmengine takes `_delete_` out of the values.
     options = copy.deepcopy(options)
     # Another class takes other arguments: types first.

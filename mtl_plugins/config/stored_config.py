@@ -4,17 +4,19 @@ What others send is not trusted. The text must consist of plain values, and what
 mmengine would import and call whatever a dotted ``type`` names, such as ``subprocess.run``. Only what is needed is kept.
 """
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
-from mtl_plugins.config.load import load_config
+from mtl_plugins.config.links import set_data_root
+from mtl_plugins.config.load import CONFIGS, DATA_ROOT_VARIABLE, apply_options, load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import read_config_text
 from mtl_plugins.records.record import RECORD_NAME, read_record_file
-from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, LOOPS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE, refuse_imports, shorten, take_part
 
@@ -24,21 +26,29 @@ _TASKS_TRAINING_ONLY = ('loss', 'sampler')
 _MODEL_TRAINING_ONLY = ('auxiliary_head', 'task_balancing')
 
 
-def find_config(checkpoint: str | Path, config: str | Path | None = None, options: Mapping[str, Any] | None = None) -> Config:
+def find_config(
+    checkpoint: str | Path,
+    config: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+    data_root: str | None = None,
+    loaders: Sequence[str] = (),
+) -> Config:
     """Return the config of a checkpoint.
 
     Args:
         checkpoint: File of the weights.
         config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of the record in
-            its folder, read as data.
-        options: Overrides of ``config`` by dotted key.
+            its folder, read as data: model, test pipeline and views of test-time augmentation.
+        options: Overrides by dotted key.
+        data_root: Replaces the data root of all data sets, as the environment variable ``MTL_DATA_ROOT`` does.
+        loaders: Names of data loaders that a stored config should have; with them come evaluators and loops.
 
     Raises:
         ConfigError: If there is none, or it holds more than plain values and registered classes.
         CheckpointError: If the checkpoint cannot be read.
     """
     if config is not None:
-        return load_config(str(config), dict(options or {}))
+        return load_config(str(config), dict(options or {}), data_root)
     checkpoint = Path(checkpoint)
     content = load_checkpoint_file(checkpoint, map_location='meta')
     meta = _mapping(content.get('meta'))
@@ -54,7 +64,25 @@ def find_config(checkpoint: str | Path, config: str | Path | None = None, option
         place, data = f'The config in {record}', read_record_file(checkpoint.parent).get('config')
     if data is None:
         raise ConfigError(f'{checkpoint} should hold the config it was trained with. Found none. {ADVICE}')
-    return restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))))
+    found = restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))))
+    if loaders:
+        runtime = Config.fromfile(CONFIGS / '_base_/default_runtime.py')
+        wanted = {*loaders, *(name for name in ('val_dataloader', 'test_dataloader') if data.get(name))}
+        parts = {name: take_loader(data, name, place, ADVICE) for name in sorted(wanted)}
+        for name, registry in dict(val_evaluator=METRICS, test_evaluator=METRICS, val_cfg=LOOPS, test_cfg=LOOPS).items():
+            parts[name] = take_part(data.get(name), place, registry, advice=ADVICE)
+        parts['submission'] = take_part(data.get('submission'), place, advice=ADVICE)
+        # Named as the run is: the folder of a test is that of its training.
+        name = f'{checkpoint.absolute().parent.name}.py'
+        # Its pipeline alone is no loader, and hooks are for training.
+        found.pop('test_dataloader')
+        runtime.pop('default_hooks')
+        found = Config({**runtime._cfg_dict, **found._cfg_dict, **parts}, cfg_text=' ', filename=name)
+    apply_options(found, dict(options or {}))
+    data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
+    if loaders and data_root:
+        set_data_root(found, data_root)
+    return found
 
 
 def _mapping(value: Any) -> Mapping[str, Any]:
@@ -91,6 +119,17 @@ def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -
             tta_model=take_part(data.get('tta_model') or None, place, MODELS, TRANSFORMS, advice=ADVICE),
         )
     )
+
+
+def take_loader(data: Mapping[str, Any], name: str, place: str, advice: str = PLUGINS_ADVICE) -> dict[str, Any]:
+    """Return a data loader of a config that is data, checked, with no more workers than there are cores."""
+    loader = data.get(name)
+    if not isinstance(loader, Mapping) or not isinstance(loader.get('dataset'), Mapping):
+        raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
+    part = take_part(loader, place, DATASETS, DATA_SAMPLERS, advice=advice, paths=True)
+    if isinstance(part.get('num_workers'), int):
+        part['num_workers'] = min(part['num_workers'], os.cpu_count() or 1)
+    return part
 
 
 def model_of(data: Mapping[str, Any], place: str, advice: str = '') -> Mapping[str, Any]:

@@ -154,7 +154,7 @@ def test_the_errors_of_a_run_are_those_of_its_validation(run_cli, finished_run, 
     ('more', 'words'),
     [
         (('--split', 'test'), ["'test'", 'should have labels: semseg, depth', 'Found none']),
-        (('--by', 'mIoU'), ['`--by`', 'error/depth', 'Found mIoU']),
+        (('--by', 'mIuO'), ['`--by`', 'error/depth', 'Found mIuO']),
         (('--labels', 'flow'), ['have the labels semseg, depth', 'Found flow']),
     ],
 )

@@ -25,7 +25,7 @@ def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_con
     values = runtime(np.zeros((1, 32, 64, 3), np.uint8))
     assert {name: each.shape for name, each in values.items()} == dict(semseg=(1, 32, 64), depth=(1, 32, 64))
     assert len(runtime.description.made['checkpoint_sha256']) == 64
-    run_cli('deployment/export', *arguments, '--precision', 'int8').check_refused('`--precision` of onnx should be one of')
+    run_cli('deployment/export', *arguments, '--precision', 'bfloat16').check_refused('`--precision` of onnx should be one of')
 
 
 def test_runtimes_are_compared_without_data(run_cli, tiny_config_file, checkpoint, tmp_path):

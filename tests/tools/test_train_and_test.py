@@ -64,6 +64,22 @@ def test_the_graded_scores_are_those_of_the_test_tool(run_cli, trained, tiny_con
         assert graded[name] == pytest.approx(validated[name], abs=1e-9), name
 
 
+def test_a_checkpoint_alone_is_tested_analysed_and_exported_by_its_own_config(run_cli, trained, tiny_config_file, data_root):
+    path, scores, out = find_latest_checkpoint(trained), [], trained.parent
+    for model in ([tiny_config_file, path], [path]):
+        json_path = out / f'{len(model)}.json'
+        options = ['--data-root', data_root, '--out', out / 'log', '--batch-size', '1', '--tta']
+        run_cli('test', *model, *options, '--json', json_path).check()
+        scores.append(json.loads(json_path.read_text()))
+    assert scores[0] == scores[1] and len(scores[0]) > 20
+    run_cli('analysis_tools/analyse_errors', path, '--by', 'mIoU', '--out', out / 'errors').check()
+    run_cli('analysis_tools/compare_models', path, tiny_config_file, path, '--names', 'a', 'b', *options[:2]).check()
+    assert run_cli('test', tiny_config_file).code == run_cli('test', path, path).code == 2
+    run_cli('test', path, '--cfg-options', 'val_dataloader.batch=2').check_refused('val_dataloader.batch')
+    run_cli('test', path, '--data-root', 'nowhere').check_refused("'nowhere' does not exist")
+    run_cli('test', out / 'none.pth').check_refused('none.pth does not exist')
+
+
 def test_depth_is_compared_by_another_protocol(run_cli, trained, tiny_config_file, data_root):
     out = trained / 'eigen.json'
     arguments = ['test', tiny_config_file, find_latest_checkpoint(trained), '--data-root', data_root]

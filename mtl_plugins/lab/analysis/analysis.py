@@ -143,8 +143,7 @@ def make_document(analyses: Sequence[Analysis], loader: DataLoader, provenance: 
     labels = {name: list(kind.classes) if kind.is_class_map else None for name, kind in labels_of(loader).items()}
     return dict(
         schema_version=2,
-        # The others are those of a benchmark.
-        provenance={key: value for key, value in provenance.items() if key not in ('repeats', 'quick', 'seed')},
+        provenance=dict(provenance),
         data=dict(root=str(dataset.data_root), split=dataset.split, images=len(dataset), labels=labels),
         models=[analysis.describe() for analysis in analyses],
     )

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
+from mtl_plugins.evaluation.scores import find_score
 from mtl_plugins.lab.plots.style import GREY, GRID, distinct_colours, new_figure, tidy
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
@@ -53,7 +54,8 @@ class Band:
 def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
     """Read a metric of a run: of the validations in its ``metrics.csv``, or else of the training in its log, such as ``loss``.
 
-    ``axis`` is one of ``AXES``. Epochs of the training's log are reckoned from those of the validations.
+    ``metric`` may be what tables call it, as for :func:`find_score`; ``axis`` is one of ``AXES``.
+    Epochs of the training's log are reckoned from those of the validations.
 
     Raises:
         DataNotFoundError: If the run has no validation and no log.
@@ -64,9 +66,10 @@ def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
     rows, logged = read_metrics(path), read_scalars(run)
     if not rows and not logged:
         raise DataNotFoundError(f"'{path}' does not exist or is empty: '{run}' is no work dir of a run that was validated.")
+    columns = dict.fromkeys(key for row in (*rows[:1], *logged[:1]) for key in row if key not in ('epoch', 'iter', 'step'))
+    metric = find_score(metric, columns) or metric
     known = [row for row in rows if row.get(metric)] or [row for row in logged if metric in row]
     if not known:
-        columns = dict.fromkeys(key for row in (*rows[:1], *logged[:1]) for key in row if key not in ('epoch', 'iter', 'step'))
         raise ConfigError(f"`--metric` should be one of those in '{path}' or the log: {', '.join(columns)}. Found {metric}.")
     try:
         iterations, values = ([kind(row[key]) for row in known] for kind, key in ((int, 'iter'), (float, metric)))

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from mtl_plugins.errors import ConfigError, DataNotFoundError, UserError
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file
-from mtl_plugins.utils.data_files import is_number, shorten, take_part
+from mtl_plugins.utils.data_files import is_number, take_part
 from mtl_plugins.utils.files import is_locked
 
 if TYPE_CHECKING:
@@ -147,8 +147,8 @@ def recorded_config(run: RunRecord, *loaders: str) -> 'Config':
     from mmengine.config import Config
     from mmengine.registry import init_default_scope
 
-    from mtl_plugins.config.stored_config import model_of
-    from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, MODELS, SCOPE, TASK_UTILS
+    from mtl_plugins.config.stored_config import model_of, take_loader
+    from mtl_plugins.registry import MODELS, SCOPE, TASK_UTILS
 
     place = f'The config of the work dir {run.path}'
     if not run.config and run.data.get('error'):
@@ -156,12 +156,7 @@ def recorded_config(run: RunRecord, *loaders: str) -> 'Config':
     model = model_of(run.config, place)
     parts = dict(default_scope=SCOPE, model=take_part(model, place, MODELS, TASK_UTILS))
     for name in loaders:
-        loader = run.config.get(name)
-        if not isinstance(loader, dict) or not isinstance(loader.get('dataset'), dict):
-            raise ConfigError(f'{place} should hold a `{name}`. Found {shorten(loader)}.')
-        parts[name] = take_part(loader, place, DATASETS, DATA_SAMPLERS, paths=True)
-        if isinstance(parts[name].get('num_workers'), int):
-            parts[name]['num_workers'] = min(parts[name]['num_workers'], os.cpu_count() or 1)
+        parts[name] = take_loader(run.config, name, place)
     init_default_scope(SCOPE)
     # Named for messages; with a text the file, which need not be here, is not read.
     return Config(parts, cfg_text=' ', filename=str(run.data.get('config_file') or run.path))

@@ -1,0 +1,83 @@
+"""The trained models of a command line: checkpoints, each alone or after the config to use instead of its own."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from mtl_plugins.utils.cli import hide_other_devices
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
+
+HELP = 'checkpoint, whose own config is used; or a config, which is run, and its checkpoint'
+
+
+class Trained(NamedTuple):
+    """A config, the checkpoint, and what to do if a config that is data is refused; None for one that was run."""
+
+    config: 'Config'
+    checkpoint: str
+    advice: str | None
+
+
+def split_models(
+    parser: argparse.ArgumentParser, items: Sequence[str], most: int | None = None
+) -> tuple[list[tuple[str | None, str]], list[str]]:
+    """Return config and checkpoint of each model of ``[CONFIG] CHECKPOINT ...``, and the items after them.
+
+    A config ends in ``.py``, is that of a package (``mmseg::``), or a name of this package's. A checkpoint ends in ``.pth``; the
+    first item, and one after a config, may have any name. There are at most ``most`` models.
+    """
+    from mtl_plugins.config.load import list_configs
+
+    names = {name for path in list_configs() for name in (path.stem, str(path.with_suffix('')))}
+    pairs: list[tuple[str | None, str]] = []
+    items = list(items)
+    while items and len(pairs) != most:
+        config = items.pop(0) if items[0].endswith('.py') or '::' in items[0] or items[0] in names else None
+        if config is not None and not items:
+            parser.error(f'a config should be followed by its checkpoint. Found {config} and no more')
+        if config is None and pairs and Path(items[0]).suffix != '.pth':
+            break
+        pairs.append((config, items.pop(0)))
+    return pairs, items
+
+
+def find_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Set ``models`` of the arguments to the one model that ``model`` names, for :func:`open_models`."""
+    args.models, others = split_models(parser, args.model, most=1)
+    if others:
+        parser.error(f'give one checkpoint, or a config and its checkpoint. Found {" ".join(args.model)}')
+
+
+def open_models(args: argparse.Namespace, loaders: Sequence[str] = ()) -> list[Trained]:
+    """Return the models with their configs; what can be known within a second is checked first.
+
+    Args:
+        args: With ``models`` of :func:`split_models`, ``cfg_options``, ``data_root`` and maybe ``device``.
+        loaders: Names of the data loaders that the command needs.
+    """
+    hide_other_devices(getattr(args, 'device', None))
+    from mtl_plugins.config.load import check_inputs, find_config_file, parse_options
+    from mtl_plugins.datasets.multitask.split_listing import check_root
+    from mtl_plugins.errors import CheckpointError
+
+    options = parse_options(args.cfg_options)
+    for config, checkpoint in args.models:
+        if config is not None and loaders:
+            check_inputs(config, options, args.data_root)
+        elif config is not None and '::' not in config:
+            find_config_file(config)
+        elif args.data_root:
+            check_root(args.data_root)
+        if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+            raise CheckpointError(
+                f'Checkpoint {checkpoint} does not exist. Check the path; `last_checkpoint` names the newest of a run.'
+            )
+    from mtl_plugins.config.stored_config import ADVICE, find_config
+
+    return [
+        Trained(find_config(checkpoint, config, options, args.data_root, loaders), checkpoint, None if config else ADVICE)
+        for config, checkpoint in args.models
+    ]
