@@ -13,7 +13,7 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[config_options('of the data of the config, instead of images', shared=('device',))],
         epilog='Give images, or a data root: then samples are drawn with the histogram of their labels, too.',
     )
-    parser.add_argument('model', nargs='+', metavar=('MODEL', 'IMAGE'), help=f'{HELP}; then image files')
+    parser.add_argument('model', nargs='+', metavar='MODEL|IMAGE', help=f'{HELP}; then image files')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture to write, .png or .jpg')
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--indices', type=int, nargs='+', default=[0, 1, 2], help='samples of the split (default: 0 1 2)')

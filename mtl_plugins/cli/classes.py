@@ -9,7 +9,7 @@ from mtl_plugins.utils.cli import config_options
 
 def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, parents=[config_options(shared=('device',))])
-    parser.add_argument('model', nargs='+', metavar=('MODEL', 'IMAGE'), help=f'{HELP}; then an image file')
+    parser.add_argument('model', nargs='+', metavar='MODEL|IMAGE', help=f'{HELP}; then an image file')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture to write, .png or .jpg')
     parser.add_argument('--classes', nargs='+', metavar='NAME', help='classes to draw (default: all)')
     # The image may follow the options, too.

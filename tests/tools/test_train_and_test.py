@@ -75,7 +75,7 @@ def test_a_checkpoint_alone_is_tested_analysed_and_exported_by_its_own_config(ru
     run_cli('analysis_tools/analyse_errors', path, '--by', 'mIoU', '--out', out / 'errors').check()
     run_cli('analysis_tools/compare_models', path, tiny_config_file, path, '--names', 'a', 'b', *options[:2]).check()
     assert run_cli('test', tiny_config_file).code == run_cli('test', path, path).code == 2
-    run_cli('test', path, '--cfg-options', 'val_dataloader.batch=2').check_refused('val_dataloader.batch')
+    run_cli('test', path, '--cfg-options', 'tta_model.scals=1').check_refused('Did you mean `scales`')
     run_cli('test', path, '--data-root', 'nowhere').check_refused("'nowhere' does not exist")
     run_cli('test', out / 'none.pth').check_refused('none.pth does not exist')
 
