@@ -19,8 +19,14 @@ from mtl_plugins.evaluation.functional.confusion_matrix import (
 from mtl_plugins.evaluation.functional.depth_errors import ALIGNMENTS, DEPTH_METRICS, PROTOCOLS, DepthScorer, image_depth_errors
 from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer, image_normal_errors
 from mtl_plugins.evaluation.scores import multitask_scores
-from tests.evaluation.random_maps import random_depth_maps, random_semseg_maps
-from tests.references.metrics import NUM_CLASSES, reference_align, reference_depth, reference_depth_image, reference_semseg
+from tests.evaluation.references import (
+    NUM_CLASSES,
+    random_semseg_maps,
+    reference_align,
+    reference_depth,
+    reference_depth_image,
+    reference_semseg,
+)
 
 
 def codes(*values):
@@ -54,22 +60,6 @@ def test_rows_are_labels_and_ignored_pixels_are_in_none():
     with pytest.raises(ValueError, match=r'`label` should hold classes 0\.\.18 or 255\. Found 19\.'):
         update_confusion_matrix(nothing, codes(0, 19), codes(0, 0))
     assert not nothing.any()
-
-
-@pytest.mark.parametrize('seed', range(8))
-@pytest.mark.parametrize('dtype', [np.float32, np.float64])
-def test_equals_the_reference_over_a_split(seed, dtype):
-    labels, predictions = random_depth_maps(np.random.default_rng(seed))
-    errors = DepthScorer('depth')
-    for label, prediction in zip(labels, predictions, strict=True):
-        errors.add(errors.measure(label.astype(dtype), prediction.astype(dtype)))
-    assert errors.num_images == 4  # one of the five has no valid pixel
-    expected = reference_depth(labels, predictions)
-    scores = errors.scores()
-    assert set(expected) == set(DEPTH_METRICS)
-    for name, value in expected.items():
-        assert scores[f'metrics_task_depth/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9), name
-    assert scores['metrics_summary/depth'] == scores['metrics_task_depth/si_log_rmse']
 
 
 @pytest.mark.parametrize(('gt', 'pred'), [(5, 4), (4, 5), (25, 16), (16, 25), (125, 64), (64, 125), (6, 5), (1, 1)])
@@ -261,14 +251,6 @@ def test_f_measure_at_the_best_threshold_of_the_split():
     for name, value in expected.items():
         assert scores[f'metrics_task_boundary/{name}'] == pytest.approx(value, rel=1e-9, abs=1e-9), name
     assert scores['metrics_summary/boundary'] == scores['metrics_task_boundary/f_best']
-
-
-def test_perfect_boundaries():
-    label = np.zeros((8, 8), np.uint8)
-    label[3] = 1
-    scorer = BoundaryScorer('b', 2)
-    scorer.add(scorer.measure(label, label.astype(np.float32)))
-    assert scorer.scores()['metrics_summary/b'] == 100
 
 
 CLASSES, DEPTH = ConfusionScorer('semseg', [str(number) for number in range(NUM_CLASSES)]), DepthScorer('depth')

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from mtl_plugins.registry import MODELS
+from tests.tiny import TinyBackbone
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)
 # Of the pyramid that `make_pyramid` gives.
@@ -29,7 +30,19 @@ def build_segmentor(*, head: str = 'JointHead', channels: int = 16, output_strid
     return MODELS.build({**config, **changes})
 
 
-def make_batch(size: tuple[int, int], *, batch: int = 2, tasks=('semseg', 'depth'), seed: int = 0) -> dict:
+def build_dino(backbone: dict | None = None, **changes):
+    """DINO with 24 outputs, always with the same weights."""
+    torch.manual_seed(0)
+    config = dict(
+        type='DINO',
+        backbone=backbone or dict(type=TinyBackbone),
+        projection_head=dict(type='DINOHead', hidden_channels=16, bottleneck_channels=12, out_channels=24),
+        data_preprocessor=dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD),
+    )
+    return MODELS.build({**config, **changes})
+
+
+def make_batch(size: tuple[int, int], *, batch: int = 2, tasks=('semseg', 'depth'), seed: int = 0, num_classes: int = 19) -> dict:
     """A batch as the loader's collate function gives it, with ignored labels and invalid depth."""
     generator = torch.Generator().manual_seed(seed)
     height, width = size
@@ -37,7 +50,7 @@ def make_batch(size: tuple[int, int], *, batch: int = 2, tasks=('semseg', 'depth
     def codes(low, high, *shape):
         return torch.randint(low, high, (batch, height, width, *shape), dtype=torch.uint8, generator=generator)
 
-    targets = dict(semseg=codes(0, 19), depth=codes(0, 256))
+    targets = dict(semseg=codes(0, num_classes), depth=codes(0, 256))
     targets['semseg'][:, :3] = 255
     return dict(
         inputs=codes(0, 256, 3),
@@ -76,3 +89,11 @@ def as_if_trained(module: nn.Module) -> nn.Module:
             norm.running_mean.normal_(std=0.1)
             norm.running_var.uniform_(0.5, 1.5)
     return module.eval()
+
+
+def value_and_gradients(function, *tensors):
+    """What a function gives for the tensors, and the gradient of a weighted sum of it for each of them."""
+    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
+    result = function(*leaves)
+    weight = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
+    return [result.detach(), *torch.autograd.grad((result * weight).sum(), leaves)]

@@ -14,8 +14,7 @@ from mtl_plugins.config.load import load_config
 from mtl_plugins.evaluation.metrics import DINOMetric
 from mtl_plugins.models.dino import dino_terms, sinkhorn_centre
 from mtl_plugins.registry import MODELS
-from tests.models.builders import MEAN, STD
-from tests.tiny import TinyBackbone
+from tests.models.builders import build_dino
 
 NUM_OUTPUTS = 24
 
@@ -44,17 +43,6 @@ def reference_terms(student, teacher, centre, student_temperature, teacher_tempe
             p = softmax((logits - centre) / teacher_temperature)
             entropy[image] -= (p * np.log(p)).sum() / len(teacher)
     return loss, entropy, kl
-
-
-def build(backbone: dict | None = None, **changes):
-    torch.manual_seed(0)
-    config = dict(
-        type='DINO',
-        backbone=backbone or dict(type=TinyBackbone.__name__),
-        projection_head=dict(type='DINOHead', hidden_channels=16, bottleneck_channels=12, out_channels=NUM_OUTPUTS),
-        data_preprocessor=dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD),
-    )
-    return MODELS.build({**config, **changes})
 
 
 def make_views(sizes=(32, 32, 16, 16, 16), batch: int = 3, seed: int = 0) -> list[torch.Tensor]:
@@ -105,7 +93,7 @@ def check_losses(losses, student, teacher, centre, rtol=1e-5):
 
 
 def test_the_loss_uses_the_centre_of_the_batches_before_which_is_a_moving_average_of_the_teachers_logits():
-    model = build(centre_momentum=0.8).train()
+    model = build_dino(centre_momentum=0.8).train()
     model.centre.uniform_(-0.2, 0.2)
     for seed in range(3):
         views, before = make_views(seed=seed), model.centre.clone()
@@ -115,7 +103,7 @@ def test_the_loss_uses_the_centre_of_the_batches_before_which_is_a_moving_averag
 
 
 def test_sinkhorn_centring_serves_its_own_batch_and_its_average_serves_validation():
-    model = build(centring='sinkhorn', centre_momentum=0.75).train()
+    model = build_dino(centring='sinkhorn', centre_momentum=0.75).train()
     model.centre.uniform_(-0.2, 0.2)
     before = model.centre.clone()
     views = make_views()
@@ -150,7 +138,7 @@ def test_the_head_is_torchs_weight_normalised_layer_on_unit_vectors():
 
 
 def test_views_of_one_size_share_a_pass_and_keep_their_order():
-    model = build().eval()
+    model = build_dino().eval()
     views = make_views()
     sizes = []
     model.student.backbone.register_forward_pre_hook(lambda module, inputs: sizes.append(tuple(inputs[0].shape)))
@@ -166,7 +154,7 @@ VIT = dict(type='TimmBackbone', name='vit_tiny_patch16_224', options=dict(depth=
 
 @pytest.mark.parametrize('backbone', [None, VIT], ids=['convolutions', 'transformer'])
 def test_the_student_learns_all_its_parameters_and_the_teacher_none(backbone):
-    model = build(backbone).train()
+    model = build_dino(backbone).train()
     student, teacher = model.student.state_dict(), model.teacher.state_dict()
     assert all(torch.equal(value, teacher[name]) for name, value in student.items())
     total, logged = model.parse_losses(model(make_views(), mode='loss'))
@@ -177,21 +165,8 @@ def test_the_student_learns_all_its_parameters_and_the_teacher_none(backbone):
     assert all(parameter.grad.abs().sum() > 0 for parameter in model.student.parameters() if parameter.ndim > 1)
 
 
-def test_the_teacher_approaches_a_resting_student_geometrically():
-    model = build()
-    start = copy.deepcopy(dict(model.teacher.named_parameters()))
-    with torch.no_grad():
-        for parameter in model.student.parameters():
-            parameter.add_(torch.randn_like(parameter))
-    for _ in range(5):
-        model.update_teacher(0.9)
-    student = dict(model.student.named_parameters())
-    for name, parameter in model.teacher.named_parameters():
-        torch.testing.assert_close(parameter, student[name] + 0.9**5 * (start[name] - student[name]), rtol=1e-5, atol=1e-5)
-
-
 def test_the_teachers_batchnorm_keeps_its_own_statistics_and_its_dropout_rests():
-    model = build(backbone=dict(type='TimmBackbone', name='resnet10t')).train()
+    model = build_dino(backbone=dict(type='TimmBackbone', name='resnet10t')).train()
     model.teacher.backbone.append = nn.Dropout(0.5)
     model.train()
     norms = [module for module in model.teacher.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -206,7 +181,7 @@ def test_the_teachers_batchnorm_keeps_its_own_statistics_and_its_dropout_rests()
 
 
 def test_validation_gives_the_terms_of_each_image_and_changes_nothing():
-    model = build().eval()
+    model = build_dino().eval()
     model.centre.uniform_(-0.2, 0.2)
     model.teacher_temperature.fill_(0.06)
     state = copy.deepcopy(model.state_dict())
@@ -233,7 +208,7 @@ def test_validation_gives_the_terms_of_each_image_and_changes_nothing():
 
 @pytest.mark.parametrize('backbone', [dict(type='DilatedResNet'), dict(type='TimmBackbone', name='convnext_atto')])
 def test_weights_of_the_teacher_start_any_backbone_elsewhere(backbone, tmp_path):
-    model = build(backbone=backbone)
+    model = build_dino(backbone=backbone)
     with torch.no_grad():
         for parameter in model.student.parameters():
             parameter.add_(0.01)
@@ -247,7 +222,7 @@ def test_weights_of_the_teacher_start_any_backbone_elsewhere(backbone, tmp_path)
         torch.testing.assert_close(model.eval()(images, mode='tensor'), expected)
         torch.testing.assert_close(model([images]), expected)
     # A pretrained student is copied into the teacher.
-    started = build(backbone={**backbone, 'init_cfg': start})
+    started = build_dino(backbone={**backbone, 'init_cfg': start})
     started.init_weights()
     states = [getattr(started, name).state_dict() for name in ('student', 'teacher')]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
@@ -258,13 +233,11 @@ CONFIGS = sorted((Path(__file__).resolve().parents[2] / 'configs' / 'dino').glob
 
 
 @pytest.mark.parametrize('path', CONFIGS, ids=lambda path: path.stem)
-def test_a_config_of_dino_learns_from_what_it_loads_and_is_named_after_it(path):
+def test_a_config_of_dino_learns_from_what_it_loads(path):
     config = load_config(str(path))
     (views,) = (step for step in config.train_dataloader.dataset.pipeline if step.type == 'MultiCrop')
-    name = f'dino_r{config.model.backbone.depth}-d{config.model.backbone.output_stride}_1xb{config.train_dataloader.batch_size}'
-    epochs, size = config.train_cfg.max_epochs, views.global_size
-    assert path.stem.startswith(f'{name}-{epochs}e_') and path.stem.endswith(f'-{size}x{size}')
-    assert config.param_scheduler[-1].end == epochs and config.default_hooks.dino_schedule.temperature_epochs <= epochs
+    assert path.stem.endswith(f'-{views.global_size}x{views.global_size}')
+    assert config.default_hooks.dino_schedule.temperature_epochs <= config.train_cfg.max_epochs
     assert not config.submission.enabled and 'test_dataloader' not in config
     assert config.val_dataloader.dataset.pipeline[0] == views
 

@@ -1,4 +1,4 @@
-"""Convolutions of the heads against torch's, written-out forms and segmentation-models-pytorch."""
+"""Convolutions of the heads and depthwise gradients against torch's, written-out forms and segmentation-models-pytorch."""
 
 import copy
 
@@ -17,16 +17,10 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
     upsampled_separable_conv3x3,
 )
 from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
+from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients, depthwise_conv2d
 from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.models.utils.inference import fold_batch_norm
-from tests.models.builders import as_if_trained, build_head, build_segmentor
-
-
-def value_and_gradients(function, *tensors):
-    leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
-    result = function(*leaves)
-    weight = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)
-    return [result.detach(), *torch.autograd.grad((result * weight).sum(), leaves)]
+from tests.models.builders import build_head, build_segmentor, make_batch, value_and_gradients
 
 
 @pytest.mark.parametrize(
@@ -130,51 +124,6 @@ def test_two_sources_need_no_concatenation(sizes):
         torch.testing.assert_close(a, b)
 
 
-def copy_convolution(ours: nn.Module, theirs: nn.Sequential) -> None:
-    """Weights of a convolution, separable or not, and its normalisation; theirs has no bias."""
-    conv, norm, _ = theirs
-    if isinstance(conv, nn.Sequential):
-        ours.depthwise.load_state_dict(conv[0].state_dict())
-        conv = conv[1]
-    ours.conv.weight.copy_(conv.weight)
-    if ours.conv.bias is not None:
-        ours.conv.bias.zero_()
-    ours.norm.load_state_dict(norm.state_dict())
-
-
-@torch.no_grad()
-def test_joint_head_is_made_of_the_layers_of_smp():
-    """What smp has besides, a normalised fusion and skip and a convolution before the upsampling, is left out of theirs.
-
-    It upsamples with aligned corners, which is left out, too.
-    """
-    smp = pytest.importorskip('segmentation_models_pytorch')
-    torch.manual_seed(0)
-    theirs = as_if_trained(smp.DeepLabV3Plus('resnet18', encoder_weights=None, classes=20, encoder_output_stride=16))
-    head = dict(type='DeepLabV3PlusHead', channels=256, rates=(12, 24, 36), num_convs=1, separable=True)
-    ours = build_segmentor(decode_head=dict(type='JointHead', head=head)).eval().decode_head
-    aspp, (decoder,), predictor = ours.head.aspp, ours.head.decoder, ours.head.predictor
-    their_aspp = theirs.decoder.aspp[0]
-    *branches, pooled = their_aspp.convs
-    for branch, their_branch in zip(aspp.branches, branches, strict=True):
-        copy_convolution(branch, their_branch)
-    copy_convolution(aspp.pooled_branch, list(pooled)[1:])
-    aspp.fuse.weight.copy_(their_aspp.project[0].weight)
-    aspp.fuse.bias.zero_()
-    decoder.skip.weight.copy_(theirs.decoder.block1[0].weight)
-    decoder.skip.bias.zero_()
-    copy_convolution(decoder.convs[0], theirs.decoder.block2)
-    predictor.load_state_dict(theirs.segmentation_head[0].state_dict())
-
-    features = theirs.encoder(torch.randn(2, 3, 96, 128))
-    context = their_aspp.project[0](torch.cat([conv(features[-1]) for conv in their_aspp.convs], dim=1))
-    skip = theirs.decoder.block1[0](features[2])
-    upsampled = F.interpolate(context, size=skip.shape[-2:], mode='bilinear', align_corners=False)
-    expected = theirs.segmentation_head[0](theirs.decoder.block2(torch.cat([upsampled, skip], dim=1)))
-    found = torch.cat([maps for (maps,) in ours(features[1:]).values()], dim=1)
-    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item())
-
-
 @pytest.mark.parametrize('config', [
     dict(type='ASPPHead', rates=(1, 2)),
     dict(type='DeepLabV3PlusHead', rates=(1, 2), skip_indices=(2, 1), num_convs=2),
@@ -184,6 +133,79 @@ def test_every_3x3_convolution_of_a_head_is_separable(config):
     head = build_head(**config, out_channels=5, channels=8, separable=True)
     convs = [module for module in head.modules() if isinstance(module, nn.Conv2d)]
     wide = [conv for conv in convs if conv.kernel_size == (3, 3)]
-    assert wide and all(conv.groups == conv.in_channels for conv in wide)
+    assert wide and all(conv.groups == conv.in_channels and conv.dilation == conv.padding for conv in wide)
+    assert {conv.dilation[0] for conv in wide} == {1, 2}
     plain = build_head(**config, out_channels=5, channels=8)
     assert len(convs) == len(wide) + sum(isinstance(module, nn.Conv2d) for module in plain.modules())
+
+
+GEOMETRIES = [
+    # kernel, stride, padding, dilation
+    ((3, 3), (1, 1), (1, 1), (1, 1)),
+    ((3, 3), (1, 1), (2, 2), (2, 2)),
+    ((5, 5), (1, 1), (4, 4), (2, 2)),
+    ((3, 3), (1, 1), (12, 12), (12, 12)),
+    ((5, 5), (2, 2), (0, 0), (1, 1)),
+    ((3, 3), (2, 2), (2, 2), (2, 2)),
+    ((3, 5), (2, 1), (1, 0), (1, 2)),
+    ((3, 3), (1, 1), (4, 4), (1, 1)),
+]
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES, ids=str)
+def test_the_gradients_are_those_of_torch(geometry):
+    torch.manual_seed(0)
+    kernel, *rest = geometry
+    inputs, weight = torch.randn(2, 6, 11, 13, dtype=torch.float64), torch.randn(6, 1, *kernel, dtype=torch.float64)
+    inputs = inputs.contiguous(memory_format=torch.channels_last)
+    expected = value_and_gradients(lambda x, w: F.conv2d(x, w, None, *rest, 6), inputs, weight)
+    found = value_and_gradients(lambda x, w: depthwise_conv2d(x, w, *rest), inputs, weight)
+    assert torch.equal(found[0], expected[0])
+    for a, b in zip(found[1:], expected[1:], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12 * b.abs().max().item())
+
+
+@pytest.mark.parametrize('geometry', GEOMETRIES[1:6:2], ids=str)
+def test_half_precision_is_no_less_exact_than_torch(geometry):
+    torch.manual_seed(0)
+    kernel, *rest = geometry
+    inputs, weight = torch.randn(2, 6, 11, 13), torch.randn(6, 1, *kernel)
+    exact = value_and_gradients(
+        lambda x, w: F.conv2d(x, w, None, *rest, 6), inputs.bfloat16().double(), weight.bfloat16().double()
+    )
+    with torch.autocast('cpu', torch.bfloat16):
+        found = value_and_gradients(lambda x, w: depthwise_conv2d(x, w, *rest).float(), inputs, weight)
+    assert found[1].dtype == found[2].dtype == torch.float32
+    for a, b in zip(found, exact, strict=True):
+        assert (a - b).abs().max() < 2e-2 * b.abs().max()
+
+
+def test_only_depthwise_convolutions_that_learn_are_concerned():
+    torch.manual_seed(0)
+    depthwise, plain = nn.Conv2d(4, 4, 3, padding='same', groups=4, bias=False), nn.Conv2d(4, 8, 3, groups=2)
+    features = torch.randn(1, 4, 9, 9)
+    with FastDepthwiseGradients():
+        names = [type(layer(features).grad_fn).__name__ for layer in (depthwise, plain)]
+        assert names == ['ConvolutionBackward0'] * 2
+        depthwise.padding = 1
+        assert 'DepthwiseConv' in type(depthwise(features).grad_fn).__name__
+        assert F.conv2d(features, weight=depthwise.weight, groups=4).grad_fn.name() == '_DepthwiseConvBackward'
+        with torch.no_grad():
+            assert depthwise(features).grad_fn is None
+
+
+def test_a_model_learns_the_same_with_them():
+    head = dict(type='DeepLabV3PlusHead', channels=8, rates=(1, 2), skip_channels=4, separable=True)
+    backbone = dict(type='TimmBackbone', name='mobilenetv3_small_050', output_stride=16)
+    gradients, losses = [], []
+    for fast in (False, True):
+        torch.manual_seed(0)
+        model = build_segmentor(decode_head=dict(type='JointHead', head=head), backbone=backbone, fast_depthwise=fast)
+        batch = model.data_preprocessor(make_batch((64, 96)))
+        total, _ = model.parse_losses(model(**batch, mode='loss'))
+        total.backward()
+        losses.append(total.detach())
+        gradients.append(torch.cat([parameter.grad.flatten() for parameter in model.parameters()]))
+    assert torch.equal(*losses)
+    assert not torch.equal(*gradients)
+    assert (gradients[1] - gradients[0]).norm() < 1e-4 * gradients[0].norm()

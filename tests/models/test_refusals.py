@@ -7,11 +7,12 @@ import torch
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.backbones import DilatedResNet
+from mtl_plugins.models.test_time_augs import MultiTaskTTAModel
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import MODELS, TASK_UTILS
-from tests.models.builders import BINS, MEAN, MIT, NARROW, PLAIN, SEGFORMER, STD, build_head, build_segmentor
-from tests.tiny import TinyBackbone
+from tests.models.builders import BINS, MIT, NARROW, PLAIN, SEGFORMER, STD, build_dino, build_head, build_segmentor
 
+SEMSEG = dict(type='SemSegTask', num_classes=5)
 VIT = dict(type='TimmBackbone', name='vit_tiny_patch16_224', options=dict(depth=1))
 
 
@@ -23,9 +24,7 @@ bins = partial(dict, BINS, out_channels=1)
 class_tokens = partial(dict, type='ClassTokenSegHead')
 distilled = partial(dict, type='DistilledHead', head=NARROW, out_channels=dict(semseg=19, depth=1))
 gradients = partial(dict, type='AggregatedGradients')
-VIEWS = dict(type='MultiViewDataPreprocessor', mean=MEAN, std=STD)
 DINO_HEAD = dict(type='DINOHead', out_channels=8)
-dino = partial(dict, type='DINO', backbone=dict(type=TinyBackbone), projection_head=DINO_HEAD, data_preprocessor=VIEWS)
 
 
 def semseg(**loss):
@@ -41,6 +40,25 @@ def whole_of_mmseg(head=None, **task):
     whole = dict(type='EncoderDecoder', backbone=dict(type='mmseg.ResNetV1c', depth=18), decode_head=head)
     tasks = dict(semseg=dict(type='SemSegTask', num_classes=2, **task))
     return dict(type='MMSegSegmentor', segmentor=whole, tasks=tasks, pretrained=False)
+
+
+def augmented(options):
+    return MultiTaskTTAModel(model=build_segmentor(), **options)
+
+
+def conditional(options, **attention):
+    """A model that is asked for classes."""
+    head = dict(type='ClassAttentionHead', channels=8, head=dict(type='ASPPHead', channels=8), **attention)
+    task = dict(type='ClassMaskTask', num_classes=6)
+    return dict(type='ClassConditionalSegmentor', decode_head=head, tasks=dict(semseg={**task, **options}))
+
+
+def scales(*values, **options):
+    return dict(type='ScaleAttentionSegmentor', scales=values or (1.0, 0.5), **options)
+
+
+def balance(config):
+    return TASK_UTILS.build({**config, 'tasks': ('semseg', 'depth', 'normals')})
 
 
 def depth_head(type):
@@ -68,6 +86,7 @@ PARTS = [
     (depth(statistics=dict(mean=0, std=1)), '`statistics` should be None'),
     (depth(depth_range=(0, 300)), '`depth_range` should be two ascending positive numbers'),
     (dict(type='DilatedResNet', output_stride=4), '`output_stride` should be 8, 16 or 32. Found 4.'),
+    (dict(type='DilatedResNet', num_tasks=2), '`num_tasks` above 1 needs `squeeze_excitation`. Found 2.'),
     (dict(type='DilatedResNet', depth=20), '`depth` should be 18, 34, 50, 101 or 152. Found 20.'),
     (timm(name='resnet5O'), "`name` should be a model of timm. Found 'resnet5O'. The nearest names are resnet5"),
     (timm(name='resnet18', output_stride=4), '`output_stride` should be 8, 16, 32 or None. Found 4.'),
@@ -78,9 +97,6 @@ PARTS = [
     (timm(name='crossvit_tiny_240'), "`name` should be a model that offers feature maps. Found 'crossvit_tiny_240'"),
     (neck(in_channels=(None, 64, 128, 256, 512)), r'`in_channels` should have one width, .* Found \(None, 64,'),
     (neck(in_channels=(None, None, None, 32, None), finest_index=0), '`finest_index` should be 1, 2 or 3. Found 0.'),
-    (dino(student_temperature=0.0), 'Temperatures should be positive'),
-    (dino(centre_momentum=1.0), '`centre_momentum` should be in'),
-    (dino(centring='ema'), "`centring` should be one of .* Found 'ema'"),
     ({**DINO_HEAD, 'in_channels': 8, 'out_channels': 1}, '`out_channels` should be at least 2. Found 1.'),
     ({**DINO_HEAD, 'in_channels': 8, 'num_layers': 0}, '`num_layers` should be at least 1. Found 0.'),
     (dict(type='MultiTaskDataPreprocessor', mean=[0.0], std=STD), '`mean` and `std` should have three entries each'),
@@ -142,6 +158,11 @@ HEADS = [
         '`head` should be a map head with an embedding, as DeepLabV3PlusHead. Found FixedBinsDepthHead.$',
     ),
 ]
+DINO = [
+    (dict(student_temperature=0.0), 'Temperatures should be positive'),
+    (dict(centre_momentum=1.0), '`centre_momentum` should be in'),
+    (dict(centring='ema'), "`centring` should be one of .* Found 'ema'"),
+]
 # Of whole models.
 SEGMENTORS = [
     (dict(tasks={}), '`tasks` should name at least one task'),
@@ -159,6 +180,7 @@ SEGMENTORS = [
     ),
     (depth_head('AdaptiveDepthHead'), "`representation` of DepthTask should be 'metres', .*AdaptiveDepthHead pred.* Found 'exp'"),
     (depth_head('FixedBinsDepthHead'), "`representation` of DepthTask should be 'metres', .*FixedBinsDepthHead pred"),
+    (dict(backbone=dict(type='DilatedResNet', squeeze_excitation=4, num_tasks=2)), '`backbone.num_tasks` should be 1, as Joint'),
     (dict(backbone=VIT), 'Map -1 of the feature pyramid should exist'),
     (
         dict(backbone=dict(type='mmseg.DDRNet', channels=8)),
@@ -177,10 +199,70 @@ SEGMENTORS = [
         dict(auxiliary_head=dict(type='LinearHead', tasks='edges')),
         r"`tasks` of an auxiliary head should be among \['semseg', 'depth'\]. Found \['edges'\].",
     ),
+    (scales(1.0), r'`scales` should be two or more different positive numbers. Found \(1.0,\).'),
+    (scales(task_balancing=dict(type='AggregatedGradients', aggregator='MGDA')), '.*`task_balancing` of losses. Found Aggreg.*'),
+    (scales(auxiliary_head=dict(type='LinearHead')), ".*Found FixedWeights and {'auxiliary_heads': 1, 'num_tasks': 1}."),
+    (conditional({}, attention='luong'), '`attention` should be one of'),
+    (conditional(dict(threshold=1.0)), '`threshold` should be in'),
+    (conditional(dict(absent_prob=1.5)), '`absent_prob` should be in'),
+    (conditional(dict(num_classes=1)), r'`num_classes` should be in 2\.\.255'),
+    (conditional(dict(loss=dict(type='UpsampledMaskLoss', dice_weight=-1.0))), '`dice_weight` should not be negative'),
+    ({**conditional({}), 'tasks': dict(semseg=SEMSEG)}, '`tasks` should hold one ClassMaskTask. Found SemSeg'),
+    ({**conditional({}), 'auxiliary_head': dict(type='LinearHead')}, '`auxiliary_head` should be None for a model that is asked'),
+]
+# Of test-time augmentation.
+AUGMENTED = [
+    (dict(scales=(1.0,), scale_compensation=True), '`scale_compensation` should come with other `scales` than 1'),
+    (dict(scales=(float('nan'),)), '`scales` should be .* Found'),
+    (dict(scales=1.0), '`scales` should be a list of one or more positive numbers. Found 1.0.'),
+    (dict(scales=['big']), '`scales` should be .* Found'),
+    (dict(scales=dict(semseg=(1.0,))), r"`scales` should have a list for each of the model's tasks, .*'depth'\]. Found {.*}."),
+    (dict(scales=dict(semseg=(1.0,), depth=(-1,))), '`scales` should be .* Found'),
+    (dict(merge=dict(normals='mean')), r"`merge` should name the model's tasks, \['semseg', 'depth'\]. Found 'normals'."),
+]
+# Of task balancing.
+BALANCING = [
+    (dict(type='UncertaintyWeights', classification=['edges']), "`classification` should name tasks .* Found .*'edges'"),
+    (dict(type='DynamicWeightAverage', interval=0), '`temperature` and `interval` should be positive. Found 2.0 and 0'),
+    (dict(type='DynamicTaskPriority', momentum=0), '`gamma` should be 0 or more and `momentum` in'),
+    (dict(type='ScheduledWeights', schedule=[]), '`schedule` should have entries'),
+    (
+        dict(type='ScheduledWeights', schedule=[dict(iteration=0, weights=dict(semseg=1.0))]),
+        '`weights` should have one entry',
+    ),
+    (gradients(aggregator='PCGradient'), "`aggregator` should be one of .*PCGrad.* Found 'PCGradient'"),
+    (gradients(aggregator='CAGrad'), '`arguments` should be those of CAGrad of TorchJD, for 3 tasks. Found {}'),
+    (gradients(aggregator='UPGrad', arguments=dict(pref_vector=dict(semseg=1.0))), '`arguments` should be those of UPGrad'),
+    (gradients(aggregator='UPGrad', place='heads'), "`place` should be one of .* Found 'heads'"),
+    (gradients(aggregator='ExcessMTL', place='features'), "`place` of ExcessMTL should be 'parameters'"),
+]
+CALLS = [
+    (lambda: build_segmentor()(torch.zeros(1, 3, 32, 32), mode='train'), "`mode` should be 'loss', 'predict' or 'tensor'."),
+    (lambda: augmented({})(torch.zeros(1, 3, 16, 16), mode='loss'), r"`mode` should be 'predict' with .* Found 'loss'"),
+    (lambda: build_dino()([torch.zeros(2, 3, 32, 32)], mode='loss'), '`student_VBK` should hold at least two views'),
+    (lambda: build_dino().data_preprocessor(dict(inputs=[torch.zeros(2, 3, 8, 8)])), 'A view in `inputs` should'),
+    (
+        lambda: build_segmentor().data_preprocessor(dict(inputs=torch.zeros(2, 3, 4, 4))),
+        r'`inputs` should have the shape \(B, H, W, 3\). Found \(2, 3, 4, 4\)',
+    ),
+    (
+        lambda: MODELS.build(semseg(type='torch.MultiMarginLoss')).loss(torch.zeros(1, 19, 4, 4), torch.zeros(1, 8, 8)),
+        r'`loss` should compare logits \(B, C, H, W\) with labels \(B, H, W\). Found torch.MultiMarginLoss \(Expected',
+    ),
+    (
+        lambda: MODELS.build(depth(loss=dict(type='torch.CrossEntropyLoss'))).loss(torch.ones(2, 1, 8, 8), torch.ones(2, 8, 8)),
+        '`loss` of depth should give a value per pixel or per image',
+    ),
+    (lambda: prepare_for_inference(torch.nn.Identity(), dtype=torch.float64), '`dtype` should be torch.float32'),
+    (lambda: DilatedResNet(init_cfg=dict(type='Kaiming')).init_weights(), '`init_cfg` of a backbone should have the type'),
 ]
 REFUSED = [
+    *((augmented, *case) for case in AUGMENTED),
     *((MODELS.build, *case) for case in PARTS),
+    *((balance, *case) for case in BALANCING),
+    *((lambda call: call(), *case) for case in CALLS),
     *((lambda config: build_head(**{'out_channels': 2, **config}), *case) for case in HEADS),
+    *((lambda changes: build_dino(**changes), *case) for case in DINO),
     *((lambda changes: build_segmentor(**changes), *case) for case in SEGMENTORS),
 ]
 
@@ -189,55 +271,3 @@ REFUSED = [
 def test_models_refuse(build, config, message):
     with pytest.raises(ArgumentError, match=f'^{message}'):
         build(config)
-
-
-@pytest.mark.parametrize(
-    ('config', 'message'),
-    [
-        (dict(type='UncertaintyWeights', classification=['edges']), "`classification` should name tasks .* Found .*'edges'"),
-        (dict(type='DynamicWeightAverage', interval=0), '`temperature` and `interval` should be positive. Found 2.0 and 0'),
-        (dict(type='DynamicTaskPriority', momentum=0), '`gamma` should be 0 or more and `momentum` in'),
-        (dict(type='ScheduledWeights', schedule=[]), '`schedule` should have entries'),
-        (
-            dict(type='ScheduledWeights', schedule=[dict(iteration=0, weights=dict(semseg=1.0))]),
-            '`weights` should have one entry',
-        ),
-        (gradients(aggregator='PCGradient'), "`aggregator` should be one of .*PCGrad.* Found 'PCGradient'"),
-        (gradients(aggregator='CAGrad'), '`arguments` should be those of CAGrad of TorchJD, for 3 tasks. Found {}'),
-        (gradients(aggregator='UPGrad', arguments=dict(pref_vector=dict(semseg=1.0))), '`arguments` should be those of UPGrad'),
-        (gradients(aggregator='UPGrad', place='heads'), "`place` should be one of .* Found 'heads'"),
-        (gradients(aggregator='ExcessMTL', place='features'), "`place` of ExcessMTL should be 'parameters'"),
-    ],
-)
-def test_task_balancing_refuses(config, message):
-    with pytest.raises(ArgumentError, match=f'^{message}'):
-        TASK_UTILS.build({**config, 'tasks': ('semseg', 'depth', 'normals')})
-
-
-@pytest.mark.parametrize(
-    ('call', 'message'),
-    [
-        (lambda: build_segmentor()(torch.zeros(1, 3, 32, 32), mode='train'), "`mode` should be 'loss', 'predict' or 'tensor'."),
-        (lambda: MODELS.build(dino())([torch.zeros(2, 3, 32, 32)], mode='loss'), '`student_VBK` should hold at least two views'),
-        (lambda: MODELS.build(dino()).data_preprocessor(dict(inputs=[torch.zeros(2, 3, 8, 8)])), 'A view in `inputs` should'),
-        (
-            lambda: build_segmentor().data_preprocessor(dict(inputs=torch.zeros(2, 3, 4, 4))),
-            r'`inputs` should have the shape \(B, H, W, 3\). Found \(2, 3, 4, 4\)',
-        ),
-        (
-            lambda: MODELS.build(semseg(type='torch.MultiMarginLoss')).loss(torch.zeros(1, 19, 4, 4), torch.zeros(1, 8, 8)),
-            r'`loss` should compare logits \(B, C, H, W\) with labels \(B, H, W\). Found torch.MultiMarginLoss \(Expected',
-        ),
-        (
-            lambda: MODELS.build(depth(loss=dict(type='torch.CrossEntropyLoss'))).loss(
-                torch.ones(2, 1, 8, 8), torch.ones(2, 8, 8)
-            ),
-            '`loss` of depth should give a value per pixel or per image',
-        ),
-        (lambda: prepare_for_inference(torch.nn.Identity(), dtype=torch.float64), '`dtype` should be torch.float32'),
-        (lambda: DilatedResNet(init_cfg=dict(type='Kaiming')).init_weights(), '`init_cfg` of a backbone should have the type'),
-    ],
-)
-def test_calls_are_refused(call, message):
-    with pytest.raises(ArgumentError, match=f'^{message}'):
-        call()

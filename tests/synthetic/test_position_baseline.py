@@ -10,8 +10,8 @@ from mtl_plugins.labels.depth_codec import decode_depth
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label
 from mtl_plugins.labels.surface_normals import encode_normals
 from mtl_plugins.synthetic.position_baseline import fit_position_baseline, guess_codes, score_position_baseline
+from tests.evaluation.references import reference_depth, reference_semseg
 from tests.fake_miniscapes import save_label
-from tests.references.metrics import reference_depth, reference_semseg
 
 
 def _write(folder, semseg, depth):
@@ -23,24 +23,13 @@ def _write(folder, semseg, depth):
     return folder
 
 
-def _mode_reference(stack, ignored):
-    """The value most frequent along axis 0 (the lower one on a tie), over all positions where all are ignored."""
+def _guess_reference(stack, ignored, choose):
+    """What ``choose`` makes of the values at each position, or of all where all of a position are ignored."""
     result = np.empty(stack.shape[1:], np.uint8)
-    everything = np.bincount(stack[stack != ignored]).argmax()
     for position in np.ndindex(result.shape):
         values = stack[(slice(None), *position)]
         values = values[values != ignored]
-        result[position] = np.bincount(values).argmax() if len(values) else everything
-    return result
-
-
-def _median_reference(stack):
-    result = np.empty(stack.shape[1:], np.uint8)
-    for position in np.ndindex(result.shape):
-        values = np.sort(stack[(slice(None), *position)])
-        values = values[values > 0]
-        values = values if len(values) else np.sort(stack[stack > 0])
-        result[position] = values[(len(values) - 1) // 2]
+        result[position] = choose(values if len(values) else stack[stack != ignored])
     return result
 
 
@@ -50,8 +39,10 @@ def test_guesses_and_scores_equal_the_reference(tmp_path):
     depth = rng.choice([0, 1, 40, 41, 255], size=(7, 9, 11)).astype(np.uint8)
     semseg[:, 2, 3], depth[:, 4, 5] = 255, 0
     baseline = fit_position_baseline(_write(tmp_path / 'train', semseg, depth))
-    np.testing.assert_array_equal(baseline['semseg'], _mode_reference(semseg, 255))
-    np.testing.assert_array_equal(baseline['depth'], _median_reference(depth))
+    np.testing.assert_array_equal(baseline['semseg'], _guess_reference(semseg, 255, lambda values: np.bincount(values).argmax()))
+    np.testing.assert_array_equal(
+        baseline['depth'], _guess_reference(depth, 0, lambda values: np.percentile(values, 50, method='lower'))
+    )
 
     val_semseg, val_depth = semseg[:3, ::-1].copy(), depth[:3, ::-1].copy()
     scores = score_position_baseline(baseline, _write(tmp_path / 'val', val_semseg, val_depth))
