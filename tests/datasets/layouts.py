@@ -71,7 +71,10 @@ def write_cityscapes(root: Path, size: tuple[int, int] = (32, 64)) -> Path:
             ids = rng.integers(0, 4 if split == 'test' else 34, size, dtype=np.uint8)
             save_png(root / f'gtFine/{split}/{stem}_gtFine_labelIds.png', ids)
             save_png(root / f'gtFine/{split}/{stem}_gtFine_instanceIds.png', ids.astype(np.uint16) * 1000)
-            save_png(root / f'disparity/{split}/{stem}_disparity.png', rng.integers(0, 32258, size, dtype=np.uint16))
+            disparity = rng.integers(0, 32258, size, dtype=np.uint16)
+            # None, infinitely far, 121 km, 474 m.
+            disparity[0, :4] = (0, 1, 2, 257)
+            save_png(root / f'disparity/{split}/{stem}_disparity.png', disparity)
             camera = root / f'camera/{split}/{stem}_camera.json'
             camera.parent.mkdir(parents=True, exist_ok=True)
             intrinsic = dict(fx=FOCAL, fy=2265.3, u0=1096.98, v0=513.137)
@@ -244,3 +247,13 @@ def write_camvid(root: Path, form: str = 'pictures', size: tuple[int, int] = (36
             save_png(root / split / (f'rgb/{name}.jpg' if has_folders else f'{name}.png'), image)
             save_png(root / (f'{split}/semseg' if has_folders else f'{split}annot') / f'{name}.png', frames[name])
     return frames
+
+
+def write_ade20k(root: Path, size: tuple[int, int] = (24, 32)) -> None:
+    """ADE20K's folders, with four training samples."""
+    rng = np.random.default_rng(0)
+    for number, split in enumerate(('training',) * 4 + ('validation',) * 2):
+        image = root / f'images/{split}/ADE_train_{number:08d}.jpg'
+        image.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random_image(rng, size)).save(image, quality=95)
+        save_png(root / f'annotations/{split}/ADE_train_{number:08d}.png', rng.integers(0, 151, size, dtype=np.uint8))

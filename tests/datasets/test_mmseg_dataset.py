@@ -11,7 +11,7 @@ from PIL import Image
 from mtl_plugins.config.load import load_config
 from mtl_plugins.datasets.multitask.mmseg_dataset import MMSegDataset
 from mtl_plugins.errors import ConfigError, DataNotFoundError
-from tests.datasets.layouts import TRAIN_IDS, save_png
+from tests.datasets.layouts import TRAIN_IDS, save_png, write_ade20k
 from tests.tiny import EPOCH_CONFIG
 
 # mmsegmentation 1.2 needs the compiled mmcv for them.
@@ -36,9 +36,7 @@ def random_ids(count, seed):
 
 
 def write_ade(root):
-    for k in range(3):
-        save_jpeg(root / f'images/training/ADE_train_{k:08d}.jpg', k)
-        save_png(root / f'annotations/training/ADE_train_{k:08d}.png', random_ids(151, k))
+    write_ade20k(root)
     prefix = dict(img_path='images/training', seg_map_path='annotations/training')
     return ADE20KDataset, dict(type='mmseg.ADE20KDataset', data_prefix=prefix), ['ADE_train_00000000', 'ADE_train_00000001']
 

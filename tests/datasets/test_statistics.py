@@ -102,49 +102,37 @@ def described(root, **options):
     return describe_labels(dataset)
 
 
+AB, ABC = dict(type='ClassMap', classes=['a', 'b']), dict(type='ClassMap', classes=['a', 'b', 'c'])
+FAR = [2000, 2400, 3000, 2400]
+
+
 @pytest.mark.parametrize(
     ('label', 'values', 'line', 'doubt'),
     [
-        (dict(classes=['a', 'b', 'c']), [0, 0, 1, 2], '3 of 3 classes, a 50 %, b 25 %, c 25 %; 0.0 % ignored', None),
-        (dict(classes=['a', 'b']), [0, 255, 255, 0], '1 of 2 classes, a 100 %; no b; 50.0 % ignored', '`mapping={0: 0, 255: 1}`'),
-        (dict(classes=['a', 'b'], mapping={'0': 0, '255': 1}), [0, 255, 255, 0], '2 of 2 classes', None),
-        (dict(classes=['a', 'b', 'c']), [0, 1, 1, 0], '2 of 3 classes', 'no pixel of c, which cannot be learned'),
-        (
-            dict(classes=['a', 'b'], reduce_zero_label=True),
-            [0, 1, 1, 0],
-            'no b; 50.0 % ignored',
-            '`reduce_zero_label` makes id 1',
-        ),
-        (dict(classes=['a', 'b']), [255] * 4, '0 of 2 classes, none; no a, b; 100.0 % ignored', 'every pixel is ignored.'),
-        (dict(classes=['a', 'b'], mapping={'7': 0, '8': 1}), [0, 1, 1, 0], '100.0 % ignored', 'that `mapping` does not name'),
-        (dict(classes=['a', 'b']), [1] * 4, '1 of 2 classes, b 100 %; no a; 0.0 % ignored', 'every pixel is b or ignored'),
+        (ABC, [0, 0, 1, 2], '3 of 3 classes, a 50 %, b 25 %, c 25 %; 0.0 % ignored', None),
+        (AB, [0, 255, 255, 0], '1 of 2 classes, a 100 %; no b; 50.0 % ignored', '`mapping={0: 0, 255: 1}`'),
+        (dict(AB, mapping={'0': 0, '255': 1}), [0, 255, 255, 0], '2 of 2 classes', None),
+        (ABC, [0, 1, 1, 0], '2 of 3 classes', 'no pixel of c, which cannot be learned'),
+        (dict(AB, reduce_zero_label=True), [0, 1, 1, 0], 'no b; 50.0 % ignored', '`reduce_zero_label` makes id 1'),
+        (AB, [255] * 4, '0 of 2 classes, none; no a, b; 100.0 % ignored', 'every pixel is ignored.'),
+        (dict(AB, mapping={'7': 0, '8': 1}), [0, 1, 1, 0], '100.0 % ignored', 'that `mapping` does not name'),
+        (AB, [1] * 4, '1 of 2 classes, b 100 %; no a; 0.0 % ignored', 'every pixel is b or ignored'),
+        (METRES, [5, 10, 20, 0], '5 .. 20 m, median 10 m; 25.0 % unknown', None),
+        (METRES, FAR, '2000 .. 3007 m, median 2392 m', '100 % of the known depth is beyond `depth_range`'),
+        (METRES, FAR, 'median', '`scale`, 1, is the metres per unit of the files, 0.001 for millimetres'),
+        (dict(METRES, scale=0.001, depth_range=[0.5, 10]), FAR, '2 .. 3 m, median 2.4 m', None),
+        (METRES, [0.2, 0.5, 0.9, 1], 'median', 'beyond `depth_range`, 4 .. 300 m'),
+        (METRES, [0, 0, np.nan, 0], '100.0 % unknown', 'no pixel has a known depth'),
+        (dict(METRES, within_range=True), FAR, '100.0 % unknown', 'no pixel has a known depth. `scale`, 1'),
+        (METRES, [7, 7, 7, 7], 'median', 'every known pixel has the same depth'),
     ],
 )
-def test_what_classes_a_split_holds(tmp_path, label, values, line, doubt):
+def test_what_a_split_holds(tmp_path, label, values, line, doubt):
     """Such labels trained without a word."""
-    maps = np.uint8(values).repeat(64).reshape(1, 16, 16)
-    lines, doubts = described(write_split(tmp_path, dict(semseg=dict(type='ClassMap', **label)), semseg=maps))
-    assert len(lines) == 1 and lines[0].startswith('semseg, in 1 training samples: ') and line in lines[0]
-    assert len(doubts) == bool(doubt) and (not doubt or doubt in doubts[0])
-
-
-@pytest.mark.parametrize(
-    ('options', 'values', 'line', 'doubt'),
-    [
-        ({}, [5, 10, 20, 0], '5 .. 20 m, median 10 m; 25.0 % unknown', None),
-        ({}, [2000, 2400, 3000, 2400], '2000 .. 3007 m, median 2392 m', '100 % of the known depth is beyond `depth_range`'),
-        ({}, [2000, 2400, 3000, 2400], 'median', '`scale`, 1, is the metres per unit of the files, 0.001 for millimetres'),
-        (dict(scale=0.001, depth_range=[0.5, 10]), [2000, 2400, 3000, 2400], '2 .. 3 m, median 2.4 m', None),
-        ({}, [0.2, 0.5, 0.9, 1], 'median', 'beyond `depth_range`, 4 .. 300 m'),
-        ({}, [0, 0, np.nan, 0], '100.0 % unknown', 'no pixel has a known depth'),
-        (dict(within_range=True), [2000, 2400, 3000, 2400], '100.0 % unknown', 'no pixel has a known depth. `scale`, 1'),
-        ({}, [7, 7, 7, 7], 'median', 'every known pixel has the same depth'),
-    ],
-)
-def test_what_depth_a_split_holds(tmp_path, options, values, line, doubt):
-    maps = np.float32(values).repeat(64).reshape(1, 16, 16)
-    lines, doubts = described(write_split(tmp_path, dict(depth=dict(METRES, **options)), depth=maps))
-    assert len(lines) == 1 and line in lines[0]
+    name, dtype = ('semseg', np.uint8) if label['type'] == 'ClassMap' else ('depth', np.float32)
+    maps = np.array(values, dtype).repeat(64).reshape(1, 16, 16)
+    lines, doubts = described(write_split(tmp_path, {name: label}, **{name: maps}))
+    assert len(lines) == 1 and lines[0].startswith(f'{name}, in 1 training samples: ') and line in lines[0]
     assert len(doubts) == bool(doubt) and (not doubt or doubt in doubts[0])
 
 

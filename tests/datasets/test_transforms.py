@@ -1,7 +1,6 @@
 """Transforms of a sample against coordinates by hand, PIL and closed forms; those of other libraries on label maps."""
 
 import random
-import re
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -47,29 +46,20 @@ def source_positions(crop_size, offset, zoom, tilt_deg, wiggle, flip):
     targets = centre + (moved - (width / 2, height / 2)) / zoom @ rotation.T
     if flip:
         corners = corners * (-1, 1) + (width, 0)
-    rows = []
-    for (x, y), (u, v) in zip(corners, targets, strict=True):
-        rows.append([x, y, 1, 0, 0, 0, -u * x, -u * y, -u])
-        rows.append([0, 0, 0, x, y, 1, -v * x, -v * y, -v])
-    homography = np.linalg.svd(np.array(rows))[2][-1].reshape(3, 3)
+    homography = cv2.getPerspectiveTransform(np.float32(corners), np.float32(targets))
     y, x = np.mgrid[:height, :width] + 0.5
     u, v, w = np.einsum('ij,jhw->ihw', homography, np.stack([x, y, np.ones_like(x)]))
     return u / w - 0.5, v / w - 0.5
 
 
+WIGGLE = np.array([[0.1, 0.05], [-0.2, 0.1], [0.02, -0.13], [-0.06, 0.2]])
 VIEWS = {
     'crop': dict(offset=(30, 20), zoom=1.0, tilt_deg=0.0, wiggle=None, flip=False),
     'mirrored crop': dict(offset=(30, 20), zoom=1.0, tilt_deg=0.0, wiggle=None, flip=True),
     'zoom in': dict(offset=(30.3, 20.7), zoom=1.7, tilt_deg=0.0, wiggle=None, flip=False),
     'zoom out': dict(offset=(-7.2, 3.1), zoom=0.6, tilt_deg=0.0, wiggle=None, flip=True),
     'tilt': dict(offset=(60.0, 20.0), zoom=1.1, tilt_deg=25.0, wiggle=None, flip=False),
-    'all': dict(
-        offset=(50.5, 10.0),
-        zoom=0.9,
-        tilt_deg=-10.0,
-        wiggle=np.array([[0.1, 0.05], [-0.2, 0.1], [0.02, -0.13], [-0.06, 0.2]]),
-        flip=True,
-    ),
+    'all': dict(offset=(50.5, 10.0), zoom=0.9, tilt_deg=-10.0, wiggle=WIGGLE, flip=True),
 }
 
 
@@ -155,9 +145,8 @@ def test_depth_is_divided_by_the_zoom_on_request():
         zooms.append(transform.sample_view(np.random.default_rng(seed), (HEIGHT, WIDTH))['zoom'])
         assert transform(results(seed))['length_scale'] == pytest.approx(1 / zooms[-1])
     assert 0.5 <= min(zooms) < 0.8 < 1.5 < max(zooms) <= 2
-    # A label that the sample lacks is left out.
-    unlabelled = {key: value for key, value in results().items() if key != 'gt_depth_map'}
-    assert RandomHomography(32, scale=(0.5, 2))(unlabelled)['length_scale'] == 1.0
+    unscaled = RandomHomography(32, scale=(0.5, 2))({key: value for key, value in results().items() if key != 'gt_depth_map'})
+    assert unscaled['length_scale'] == 1.0 and 'gt_depth_map' not in unscaled
 
 
 def test_any_wiggle_below_one_half_gives_a_view_without_a_fold():
@@ -167,26 +156,6 @@ def test_any_wiggle_below_one_half_gives_a_view_without_a_fold():
     for wiggle in [*rng.uniform(-0.499, 0.499, (500, 4, 2)), 0.499 * np.sign(rng.uniform(-1, 1, (4, 2)))]:
         depths = (crop_to_image((32, 32), (5, 5), wiggle=wiggle) @ pixels)[2]
         assert (depths > 0).all()
-
-
-@pytest.mark.parametrize(
-    'options, name',
-    [
-        (dict(crop_size=0), 'crop_size'),
-        (dict(crop_size=(32, 32, 3)), 'crop_size'),
-        (dict(crop_size=32.5), 'crop_size'),
-        (dict(crop_size=32, scale=(2, 1)), 'scale'),
-        (dict(crop_size=32, scale=(0, 1)), 'scale'),
-        (dict(crop_size=32, scale=1.5), 'scale'),
-        (dict(crop_size=32, max_tilt_deg=-1), 'max_tilt_deg'),
-        (dict(crop_size=32, max_wiggle=0.5), 'max_wiggle'),
-        (dict(crop_size=32, flip_prob=1.1), 'flip_prob'),
-        (dict(crop_size=32, rescale_depth=True), 'rescale_depth'),
-    ],
-)
-def test_bad_arguments_of_a_homography(options, name):
-    with pytest.raises(ValueError, match=re.escape(f'`{name}` should be') + '.*Found'):
-        RandomHomography(**options)
 
 
 NO_COLOUR = dict(colour_jitter=(0.0, 0.0, 0.0, 0.0), jitter_prob=0.0, grey_prob=0.0, blur=(0, 0, 0), solarise=(0, 0, 0))
@@ -281,27 +250,6 @@ def test_strength_of_the_colours(position, most):
     assert 1 - most - 0.02 < min(factors) < 1 - 0.8 * most and 1 + 0.8 * most < max(factors) < 1 + most + 0.02
 
 
-@pytest.mark.parametrize(
-    'options',
-    [
-        dict(global_size=0),
-        dict(num_local=-1),
-        dict(global_scale=(0.5, 1.2)),
-        dict(local_scale=(0.4, 0.1)),
-        dict(ratio=(0, 1)),
-        dict(blur_sigma=1.0),
-        dict(blur=(1, 1)),
-        dict(solarise=(0, 2, 0)),
-        dict(flip_prob=1.5),
-        dict(colour_jitter=(0.1, 0.1, 0.1)),
-        dict(colour_jitter=(0.1, 0.1, 0.1, 0.6)),
-    ],
-)
-def test_bad_arguments_of_views(options):
-    with pytest.raises(ValueError, match=rf'`{next(iter(options))}`.* Found '):
-        MultiCrop(**options)
-
-
 @pytest.mark.parametrize('height, width', [(48, 60), (60, 48), (32, 32), (10, 14)])
 def test_resize_crop_is_the_middle_square(height, width):
     image = picture(height, width)
@@ -310,8 +258,27 @@ def test_resize_crop_is_the_middle_square(height, width):
     top, left = (height - side) // 2, (width - side) // 2
     expected = Image.fromarray(image[top : top + side, left : left + side]).resize((24, 24), Image.Resampling.BILINEAR)
     assert np.abs(view.astype(int) - np.array(expected)).max() <= 2
-    with pytest.raises(ValueError, match=re.escape('`size` should be positive. Found 0')):
-        ResizeCrop(size=0)
+
+
+REFUSED = {
+    RandomHomography: dict(
+        crop_size=[0, (32, 32, 3), 32.5], scale=[(2, 1), (0, 1), 1.5], max_tilt_deg=[-1], max_wiggle=[0.5], flip_prob=[1.1],
+        rescale_depth=[True],
+    ),
+    MultiCrop: dict(
+        global_size=[0], num_local=[-1], global_scale=[(0.5, 1.2)], local_scale=[(0.4, 0.1)], ratio=[(0, 1)], blur_sigma=[1.0],
+        blur=[(1, 1)], solarise=[(0, 2, 0)], flip_prob=[1.5], colour_jitter=[(0.1, 0.1, 0.1), (0.1, 0.1, 0.1, 0.6)],
+    ),
+    ResizeCrop: dict(size=[0]),
+    PackViews: dict(meta_keys=['img_path']),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(('kind', 'name'), [(kind, name) for kind, arguments in REFUSED.items() for name in arguments])
+def test_bad_arguments(kind, name):
+    for value in REFUSED[kind][name]:
+        with pytest.raises(ValueError, match=f'`{name}`.* Found '):
+            kind(**{**(dict(crop_size=32) if kind is RandomHomography else {}), name: value})
 
 
 def item(number, views=((8, 8, 3), (4, 4, 3)), **entries):
@@ -328,11 +295,8 @@ def test_batches_have_a_tensor_per_view():
     assert batch['metainfo'][1] == dict(img_path='7.jpg', sample_idx=7)
     training = PackViews(meta_keys=())(dict(views=[np.zeros((2, 2, 3), np.uint8)], sample_idx=0))
     assert 'metainfo' not in view_collate([training])
-    with pytest.raises(ValueError, match=r"should be a sequence of names. Found 'img_path'"):
-        PackViews(meta_keys='img_path')
     for views in (((8, 8, 3),), ((8, 8, 3), (5, 4, 3))):
-        words = '`items` should have views of the same sizes. Found [(8, 8, 3), (4, 4, 3)]'
-        with pytest.raises(ValueError, match=re.escape(words)):
+        with pytest.raises(ValueError, match=r'`items` should have views of the same sizes. Found \[\(8, 8, 3\), \(4, 4, 3\)\]'):
             view_collate([item(0), item(1, views)])
 
 
@@ -351,10 +315,6 @@ STEPS = [
 MOVING = [step for step in STEPS if step['type'].split('.')[1] in ('RandomRotate', 'RandomCutOut', 'Pad', 'RandomAffine')]
 
 
-def by_name(step):
-    return step['type']
-
-
 def make_sample(seed=0, **more):
     """Large patches of colour; depth says the same as the classes."""
     rng = np.random.default_rng(0)
@@ -370,8 +330,9 @@ def global_states():
     return np.random.get_state()[1].tobytes(), random.getstate(), torch.get_rng_state().numpy().tobytes()  # noqa: NPY002
 
 
-@pytest.mark.parametrize('step', STEPS, ids=by_name)
-def test_threads_give_what_one_gives_and_no_global_generator_moves(step):
+@pytest.mark.parametrize('step', STEPS, ids=lambda step: step['type'])
+def test_labels_go_with_the_image_beyond_whose_border_they_are_invalid_and_threads_give_what_one_gives(step):
+    # mmseg and mmcv fill depth with 255 m or leave it where it was, and draw from global generators.
     transform = build_transform(step)
     before = global_states()
     alone = [transform(make_sample(seed)) for seed in range(8)]
@@ -383,20 +344,15 @@ def test_threads_give_what_one_gives_and_no_global_generator_moves(step):
     assert global_states() == before
     if step['type'] != 'mmcv.Pad':
         assert len({sample['img'].tobytes() for sample in alone}) > 1
-
-
-@pytest.mark.parametrize('step', STEPS, ids=by_name)
-def test_all_labels_go_with_the_image_and_beyond_its_border_they_are_invalid(step):
-    # mmseg and mmcv fill depth with 255 m or leave it where it was.
-    transform, borders = build_transform(step), []
-    for seed in range(4):
-        sample = transform(make_sample(seed))
+    for sample in alone:
         classes, depth = sample['gt_seg_map'], sample['gt_depth_map']
         assert sample['img'].dtype == classes.dtype == np.uint8 and depth.dtype == np.float32
         assert sample['img'].shape[:2] == classes.shape == depth.shape
         assert np.array_equal(depth, np.where(classes == 255, 0, (classes.astype(np.float32) + 1) * 3))
-        borders.append((classes == 255).any())
-    assert any(borders) == (step in MOVING)
+    assert any((sample['gt_seg_map'] == 255).any() for sample in alone) == (step in MOVING)
+    if step not in STEPS[4:7]:
+        unlabelled = {key: value for key, value in make_sample().items() if not key.startswith('gt_')}
+        assert transform(unlabelled)['img'].shape == (64, 128, 3)
 
 
 def test_images_reach_mmseg_as_bgr_and_a_flip_is_a_flip():
@@ -414,21 +370,13 @@ def test_images_reach_mmseg_as_bgr_and_a_flip_is_a_flip():
 
 def test_kinds_of_labels_say_what_is_invalid():
     normals = np.ones((64, 128, 3), np.float32)
-    kinds = dict(semseg=SimpleNamespace(key='gt_seg_map', invalid=255, is_class_map=True),
-                 edges=SimpleNamespace(key='gt_edges', invalid=7, is_class_map=False),
-                 normals=SimpleNamespace(key='gt_normals', invalid=0, is_class_map=False))  # fmt: skip
+    invalid = dict(gt_seg_map=255, gt_edges=7, gt_normals=0)
+    kinds = {key: SimpleNamespace(key=key, invalid=value, is_class_map=value == 255) for key, value in invalid.items()}
     sample = make_sample(labels=kinds, gt_edges=np.ones((64, 128), np.uint8), gt_normals=normals)
     cut = build_transform(MOVING[1])(sample)
     assert set(np.unique(cut['gt_edges'])) == {1, 7} and set(np.unique(cut['gt_normals'])) == {0, 1}
     with pytest.raises(ValueError, match=r'`mmseg.RandomFlip` should not move the pixels of gt_normals'):
         build_transform(dict(type='mmseg.RandomFlip', prob=1.0))(make_sample(labels=kinds, gt_normals=normals))
-
-
-def test_images_without_labels_pass():
-    for step in STEPS[:4] + STEPS[7:9]:
-        sample = {key: value for key, value in make_sample().items() if not key.startswith('gt_')}
-        result = build_transform(step)(sample)
-        assert result['img'].shape == (64, 128, 3) and not any(key.startswith('gt_') for key in result)
 
 
 @pytest.mark.parametrize(

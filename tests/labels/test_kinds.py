@@ -16,7 +16,6 @@ from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_de
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_label, build_labels, miniscapes_labels
 from mtl_plugins.labels.surface_normals import decode_normals, encode_normals
-from mtl_plugins.registry import LABELS
 from mtl_plugins.synthetic.streets.miniscapes_writer import semantic_boundaries
 
 KINDS = build_labels(MINISCAPES_LABELS)
@@ -236,10 +235,6 @@ def test_a_folder_describes_its_own_labels(tmp_path):
 def test_wrong_configs_are_one_sentence(config, message):
     with pytest.raises(ConfigError, match=message):
         build_label('x', config)
-
-
-def test_the_kinds_of_the_package_are_registered():
-    assert all(LABELS.get(config['type']).__name__ == config['type'] for config in MINISCAPES_LABELS.values())
 
 
 @pytest.mark.parametrize('size', [(40, 40), None])
