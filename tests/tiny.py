@@ -82,16 +82,31 @@ def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **
     return resolved
 
 
+def with_preset(folder: Path, preset: str, leaf: Path = EPOCH_CONFIG) -> Path:
+    """A config that is a leaf and a preset below ``_base_``, as the README says."""
+    path = folder / f'with_{Path(preset).name}.py'
+    path.write_text(f"_base_ = ['{leaf}', '{CONFIGS}/_base_/{preset}.py']\n")
+    return path
+
+
 def check_same_end(one: Path, other: Path, *keys: str) -> None:
     """Fail unless these entries of the newest checkpoints of two work dirs are equal bit for bit."""
     ends = [load_checkpoint_file(find_latest_checkpoint(work_dir)) for work_dir in (one, other)]
     for key in keys:
-        assert ends[0][key] and _same(*(end[key] for end in ends)), key
+        assert ends[0][key], key
+        assert_same(*(end[key] for end in ends), key)
 
 
-def _same(left, right) -> bool:
-    if isinstance(left, Tensor):
-        return equal(left, right)
+def assert_same(left, right, place: str) -> None:
+    """Fail unless two entries of a checkpoint are equal bit for bit, and say where."""
+    assert type(left) is type(right), place
     if isinstance(left, dict):
-        return left.keys() == right.keys() and all(_same(left[key], right[key]) for key in left)
-    return len(left) == len(right) and all(map(_same, left, right)) if isinstance(left, (list, tuple)) else left == right
+        assert left.keys() == right.keys(), place
+        for key, value in left.items():
+            assert_same(value, right[key], f'{place}.{key}')
+    elif isinstance(left, (list, tuple)):
+        assert len(left) == len(right), place
+        for index, pair in enumerate(zip(left, right, strict=True)):
+            assert_same(*pair, f'{place}.{index}')
+    else:
+        assert equal(left, right) if isinstance(left, Tensor) else left == right, place

@@ -1,4 +1,4 @@
-"""What a run tells its log back ends: the same in local files, TensorBoard and Weights & Biases."""
+"""What a run tells its log back ends, the same in all, and the scores of its training split, which are those of a validation."""
 
 import io
 import json
@@ -17,11 +17,13 @@ from mtl_plugins.config.load import load_config
 from mtl_plugins.engine.prediction_tap import spread_values
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import KEY_FILE, wandb_key
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
+from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.visualization.visualizer import Histogram
-from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT, tiny_config
+from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT, tiny_config, with_preset
 
 BINS_CONFIG = CONFIGS / 'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py'
 KEY = '0123456789abcdef' * 2 + 'deadbeef'
@@ -44,13 +46,6 @@ class LearnedWeights(FixedWeights):
         return sum(loss * (-s).exp() + s for loss, s in zip(task_losses.values(), self.log_variance, strict=True))
 
 
-def with_preset(folder: Path, preset: str, leaf: Path = EPOCH_CONFIG) -> Path:
-    """A config that is a leaf and a preset of log back ends, as the README says."""
-    path = folder / f'with_{preset}.py'
-    path.write_text(f"_base_ = ['{leaf}', '{CONFIGS}/_base_/visualization/{preset}.py']\n")
-    return path
-
-
 @pytest.fixture(scope='module')
 def run(data_root, tmp_path_factory):
     """The work dir of a finished run with all back ends and a key in every place where it may be."""
@@ -66,7 +61,7 @@ def run(data_root, tmp_path_factory):
         config = tiny_config(
             data_root,
             folder / 'run',
-            with_preset(folder, 'wandb-offline', BINS_CONFIG),
+            with_preset(folder, 'visualization/wandb-offline', BINS_CONFIG),
             train_cfg__max_epochs=2,
             name='watched',
             team=46,
@@ -220,7 +215,7 @@ def test_the_key_is_the_only_word_of_a_file_that_git_ignores_unless_the_variable
 )
 def test_a_key_in_a_config_is_refused_and_not_repeated(tmp_path, monkeypatch, options):
     monkeypatch.setenv('WANDB_API_KEY', KEY)
-    path = with_preset(tmp_path, 'wandb')
+    path = with_preset(tmp_path, 'visualization/wandb')
     with pytest.raises(ConfigError, match=r'should not be in a config.*wandb login') as caught:
         config = load_config(str(path), {key: value for key, value in options.items() if not key.startswith('env')})
         config.merge_from_dict({**options, 'work_dir': str(tmp_path / 'run')})
@@ -233,7 +228,7 @@ def test_a_key_in_a_config_is_refused_and_not_repeated(tmp_path, monkeypatch, op
 def test_a_preset_is_a_further_base_of_any_config_and_says_what_to_install(tmp_path, monkeypatch, preset, package):
     dino = next((CONFIGS / 'dino').glob('*.py'))
     for leaf in (EPOCH_CONFIG, dino):
-        config = load_config(str(with_preset(tmp_path, preset, leaf)))
+        config = load_config(str(with_preset(tmp_path, f'visualization/{preset}', leaf)))
         assert config.visualizer.vis_backends[0].type == 'LocalVisBackend'
     monkeypatch.setattr('mtl_plugins.visualization.visualizer.find_spec', lambda name: None)
     backend = {**config.visualizer.vis_backends[1], 'save_dir': str(tmp_path)}
@@ -285,3 +280,27 @@ def test_a_picture_from_outside_the_package_is_a_class_and_a_line_of_the_config(
     RUNNERS.build(tiny_config(data_root, tmp_path, leaf, train_cfg__max_epochs=1)).train()
     (picture,) = tmp_path.glob('*/vis_data/vis_image/depth_scatter_4.png')
     assert cv2.imread(str(picture)).std() > 5
+
+
+def scored(data_root, work_dir, **hook) -> tuple[list[dict], dict]:
+    """Metrics and weights of two epochs, validated on the images of the training."""
+    config = tiny_config(data_root, work_dir, train_cfg__max_epochs=2, val_dataloader__dataset__split='train')
+    config.default_hooks.training_scores = dict(type='TrainingScoresHook', **hook) if hook else None
+    RUNNERS.build(config).train()
+    return read_metrics(work_dir / 'metrics.csv'), load_checkpoint_file(work_dir / 'epoch_2.pth')['state_dict']
+
+
+def test_the_training_split_is_scored_as_the_validation_is_and_the_training_does_not_notice_it(data_root, tmp_path):
+    rows, weights = scored(data_root, tmp_path / 'with', num_images=None)
+    assert len(rows) == 2
+    for row in rows:
+        scores = {key.removeprefix('train/'): value for key, value in row.items() if key.startswith('train/')}
+        expected = {key.removeprefix('val/'): value for key, value in row.items() if not key.startswith('train/')}
+        assert {'loss', 'metrics_summary/semseg'} <= scores.keys() == expected.keys() - {'epoch', 'iter'}
+        assert scores == {key: expected[key] for key in scores}
+    plain, same = scored(data_root, tmp_path / 'without')
+    assert [key for key in plain[0] if key.startswith('train/')] == [] and plain[1]['val/loss'] == rows[1]['val/loss']
+    assert all(torch.equal(value, same[key]) for key, value in weights.items())
+    rows, _ = scored(data_root, tmp_path / 'part', num_images=1, interval=2)
+    assert rows[0]['train/loss'] == '' and float(rows[1]['train/loss']) > 0
+    assert rows[1]['train/loss'] != rows[1]['val/loss']

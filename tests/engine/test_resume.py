@@ -1,19 +1,22 @@
-"""A run that is interrupted and resumed is the run that was not."""
+"""A run that is killed, or ended by a signal, and resumed is the run that was not."""
 
 import contextlib
 import csv
+import os
 import re
 import shutil
+import signal
+import threading
 from pathlib import Path
 
 import pytest
-import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
-from mtl_plugins.errors import CheckpointError
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.errors import CheckpointError, TrainingInterrupted
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
-from tests.tiny import ITER_CONFIG, tiny_config
+from tests.tiny import ITER_CONFIG, assert_same, tiny_config
 
 
 class Killed(BaseException):
@@ -57,28 +60,10 @@ def _rates(config) -> list[float]:
     return _steps(config, lambda runner, data: runner.optim_wrapper.get_lr()['lr'][0])
 
 
-def _assert_equal(left, right, place: str = 'checkpoint') -> None:
-    assert type(left) is type(right), place
-    if isinstance(left, torch.Tensor):
-        assert torch.equal(left, right), place
-    elif isinstance(left, dict):
-        assert left.keys() == right.keys(), place
-        for key in left:
-            _assert_equal(left[key], right[key], f'{place}.{key}')
-    elif isinstance(left, (list, tuple)):
-        assert len(left) == len(right), place
-        for index, (a, b) in enumerate(zip(left, right, strict=True)):
-            _assert_equal(a, b, f'{place}.{index}')
-    else:
-        assert left == right, place
-
-
 def _compare(straight: Path, resumed: Path) -> None:
-    checkpoints = [load_checkpoint_file(find_latest_checkpoint(path)) for path in (straight, resumed)]
-    for key in ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict'):
-        assert (key in checkpoints[0]) == (key in checkpoints[1])
-        if key in checkpoints[0]:
-            _assert_equal(checkpoints[0][key], checkpoints[1][key], key)
+    ends = [load_checkpoint_file(find_latest_checkpoint(path)) for path in (straight, resumed)]
+    keys = ('state_dict', 'optimizer', 'param_schedulers', 'ema_state_dict')
+    assert_same(*({key: end.get(key) for key in keys} for end in ends), 'checkpoint')
     rows = [list(csv.reader(open(path / 'metrics.csv'))) for path in (straight, resumed)]
     assert len(rows[0]) > 2
     assert rows[0] == rows[1]
@@ -153,6 +138,7 @@ def test_iterations_resume_in_mid_epoch_without_replaying_the_loader(data_root, 
         options = dict(default_hooks__checkpoint__interval=3, train_dataloader__num_workers=2, **overrides)
         cfg = _iterations(data_root, work_dir, 10, 3, **options)
         cfg.train_dataloader.dataset.pipeline[1] = _HOMOGRAPHY
+        cfg.model.task_balancing = dict(type='AggregatedGradients', aggregator='GradVac')
         return cfg
 
     straight = _run(config(tmp_path / 'straight'))
@@ -287,7 +273,11 @@ def test_iterations_are_trained_for_longer(data_root, tmp_path):
 )
 def test_what_is_pending_at_a_checkpoint_is_resumed(data_root, tmp_path, schedule, accumulated):
     def config(work_dir, epochs, **overrides):
-        return _scheduled(data_root, work_dir, epochs, schedule, optim_wrapper__accumulative_counts=accumulated, **overrides)
+        options = dict(optim_wrapper__accumulative_counts=accumulated, **overrides)
+        config = _scheduled(data_root, work_dir, epochs, schedule, **options)
+        config.model.task_balancing = dict(type='GradNorm')
+        config.custom_hooks = [dict(type='EMAHook', momentum=0.1)]
+        return config
 
     _run(config(tmp_path / 'straight', 3))
     # Killed in the second epoch, and once more in the third.
@@ -313,3 +303,73 @@ def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(
     assert rows[:3] == list(csv.reader(open(two_epochs / 'metrics.csv'))) and len(rows) == 4
     assert (tmp_path / best.name).read_bytes() == best.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in two_epochs.iterdir()} == before
+
+
+def _signalled(config, signal_in: int | None = None, number: int = signal.SIGUSR1) -> list:
+    """Train; during step ``signal_in`` the process gets a signal. The (iteration, samples, sum of pixels) of each step."""
+
+    def act(runner) -> None:
+        if runner.iter == signal_in:
+            os.kill(os.getpid(), number)
+
+    return _steps(config, act=act, ends_with=None if signal_in is None else TrainingInterrupted)
+
+
+def test_epochs_go_on_in_mid_epoch(data_root, tmp_path):
+    # Eight images in batches of two: four steps an epoch. The first signal falls into the second step of the first epoch, the
+    # second into the last of it: the validation that follows is finished.
+    before = signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)
+    straight = _signalled(_epochs(data_root, tmp_path / 'straight', 2))
+    folder = tmp_path / 'resumed'
+    first = _signalled(_epochs(data_root, folder, 2), signal_in=1)
+    assert [path.name for path in folder.glob('*.pth')] == ['interrupted.pth']
+    folder = folder.rename(tmp_path / 'moved')
+    with pytest.raises(CheckpointError, match=r'after 2 of 4 batches of an epoch, and this run has 2 batches an epoch'):
+        RUNNERS.build(_epochs(data_root, folder, 2, resume=True, train_dataloader__batch_size=4)).train()
+    second = _signalled(_epochs(data_root, folder, 2, resume=True), signal_in=3, number=signal.SIGTERM)
+    assert find_latest_checkpoint(folder) == str(folder / 'interrupted.pth')
+    third = _signalled(_epochs(data_root, folder, 2, resume=True))
+
+    assert [len(part) for part in (first, second, third)] == [2, 2, 4]
+    assert first + second + third == straight
+    _compare(tmp_path / 'straight', folder)
+    assert sorted(path.name for path in (tmp_path / 'straight').glob('*.pth')) == sorted(
+        path.name for path in folder.glob('*.pth')
+    )
+    assert (signal.getsignal(signal.SIGUSR1), signal.getsignal(signal.SIGTERM)) == before
+
+
+def test_iterations_stop_between_optimizer_steps_and_after_a_validation_that_is_due(data_root, tmp_path):
+    def config(work_dir, **overrides):
+        options = dict(default_hooks__checkpoint__interval=4, optim_wrapper__accumulative_counts=2, **overrides)
+        return _iterations(data_root, work_dir, 6, 2, **options)
+
+    straight = _signalled(config(tmp_path / 'straight'))
+    first = _signalled(config(tmp_path / 'resumed'), signal_in=0)
+    second = _signalled(config(tmp_path / 'resumed', resume=True))
+    assert len(first) == 2 and first + second == straight
+    _compare(tmp_path / 'straight', tmp_path / 'resumed')
+
+
+def test_under_torchrun_sigterm_is_the_launchers(monkeypatch):
+    assert PreemptionHook().signals == ('SIGUSR1', 'SIGTERM')
+    monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'any')
+    assert PreemptionHook().signals == ('SIGUSR1',)
+
+
+def test_a_forked_worker_dies_of_the_signal_that_the_training_catches():
+    # Pools of processes end their workers by SIGTERM, and used to wait for one that caught it for ever.
+    hook, previous = PreemptionHook(), signal.getsignal(signal.SIGTERM)
+    hook.before_train(None)
+    pid = os.fork()
+    if pid == 0:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os._exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGTERM
+    hook.release()
+    assert signal.getsignal(signal.SIGTERM) is previous
+    # In a thread there are no handlers to set.
+    thread = threading.Thread(target=PreemptionHook().before_train, args=(None,))
+    thread.start()
+    thread.join()
+    assert signal.getsignal(signal.SIGTERM) is previous

@@ -1,6 +1,7 @@
 """Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends, the best checkpoint."""
 
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import mmengine.runner.runner
@@ -8,14 +9,23 @@ import numpy as np
 import pytest
 import torch
 
-from mtl_plugins.engine.hooks import AtomicCheckpointHook, EarlyStoppingHook, runtime_info_hook
-from mtl_plugins.errors import ConfigError, NonFiniteGradientError, NonFiniteLossError
+from mtl_plugins.engine.hooks import (
+    AtomicCheckpointHook,
+    DINOScheduleHook,
+    EarlyStoppingHook,
+    TrainingScoresHook,
+    runtime_info_hook,
+)
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError, UserError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
 from mtl_plugins.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.engine.test_monitoring import read_scalars
-from tests.tiny import ITER_CONFIG, tiny_config
+from tests.tiny import CONFIGS, ITER_CONFIG, tiny_config
+
+DEPTH_CONFIG = CONFIGS / 'deeplabv3plus/deeplabv3plus-depth_r18-d16_1xb16-32e_miniscapes-256x256.py'
 
 MULTITASK, UNCLIPPED = 'metrics_summary/multitask', 'metrics_summary/multitask_unclipped'
 
@@ -174,15 +184,11 @@ def test_gradient_accumulation_equals_the_larger_batch(data_root, tmp_path):
     # Batch normalisation is frozen, since its statistics depend on the batch, and the loss is a mean over images, which is the
     # same for one batch of four and two of two.
     def weights(name, batch_size, accumulation):
-        config = tiny_config(data_root, tmp_path / name, train_cfg__max_epochs=1, train_dataloader__batch_size=batch_size)
-        config.model.tasks = {'depth': dict(type='DepthTask', loss=dict(type='SILogLoss', reduction='image'))}
-        config.model.task_balancing.weights = {'depth': 1.0}
-        config.val_evaluator.tasks = ['depth']
-        config.default_hooks.checkpoint.update(save_best='metrics_summary/depth', rule='less')
-        sgd = dict(type='SGD', lr=0.1)
-        config.optim_wrapper = dict(
-            type='OptimWrapper', optimizer=sgd, accumulative_counts=accumulation, clip_grad=dict(max_norm=1.0)
-        )
+        options = dict(train_cfg__max_epochs=1, train_dataloader__batch_size=batch_size)
+        config = tiny_config(data_root, tmp_path / name, DEPTH_CONFIG, **options)
+        config.model.tasks.depth.loss = dict(type='SILogLoss', reduction='image')
+        config.optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.1), accumulative_counts=accumulation)
+        config.optim_wrapper.clip_grad = dict(max_norm=1.0)
         # A decaying rate would be another one at the step of the larger batch.
         config.param_scheduler = []
         runner = RUNNERS.build(config)
@@ -287,7 +293,23 @@ def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
     assert [stops_after(iteration) for iteration in (0, 15, 20, 30, 40)] == [5] * 5
 
 
-@pytest.mark.parametrize(('monitor', 'rule'), [('metrics_task_semseg/road', None), (MULTITASK, 'more')])
-def test_a_rule_that_nothing_tells_is_asked_for(monitor, rule):
-    with pytest.raises(ConfigError, match=f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}"):
-        EarlyStoppingHook(monitor=monitor, rule=rule)
+@pytest.mark.parametrize(
+    ('hook', 'words'),
+    [
+        (
+            partial(EarlyStoppingHook, monitor='metrics_task_semseg/road', rule=None),
+            '`rule` .* for metrics_task_semseg/road',
+        ),
+        (partial(EarlyStoppingHook, monitor=MULTITASK, rule='more'), f"`rule` .* 'greater' or 'less' for {MULTITASK}"),
+        (partial(PreemptionHook, interval=0), '`interval` should be positive. Found 0'),
+        (partial(TrainingScoresHook, num_images=0), '`num_images` of TrainingScoresHook should be at least 1. Found 0'),
+        (partial(TrainingScoresHook, interval=0), '`interval` of TrainingScoresHook should be at least 1. Found 0'),
+        (partial(DINOScheduleHook, momentum=(0.9, 1.1)), 'momentum'),
+        (partial(DINOScheduleHook, teacher_temperature=(0.0, 0.07)), 'teacher_temperature'),
+        (partial(DINOScheduleHook, temperature_epochs=-1), 'temperature_epochs'),
+        (partial(DINOScheduleHook, frozen_epochs=-1), 'frozen_epochs'),
+    ],
+)
+def test_hooks_refuse(hook, words):
+    with pytest.raises(UserError, match=words):
+        hook()

@@ -1,10 +1,14 @@
-"""Strategies by loss against NumPy, with absent tasks, states and evaluation."""
+"""Strategies by loss against NumPy, with absent tasks, states and evaluation; the presets as a further base of a config."""
 
 import numpy as np
 import pytest
 import torch
+from mmengine.optim import OptimWrapper
 
-from mtl_plugins.registry import TASK_UTILS
+from mtl_plugins.config.load import load_config
+from mtl_plugins.registry import RUNNERS, TASK_UTILS
+from tests.models.builders import build_segmentor, make_batch
+from tests.tiny import CONFIGS, tiny_config, with_preset
 
 TASKS = ('semseg', 'depth', 'normals')
 LOSSES = (2.0, 0.5, 0.25)
@@ -166,3 +170,43 @@ def test_the_state_dict_continues_a_run_bit_for_bit_and_evaluation_leaves_it_alo
     resumed = build(kind, **STRATEGIES[kind])
     resumed.load_state_dict(stopped.state_dict())
     assert [total_and_slopes(resumed, row) for row in rows[5:]] == expected[5:]
+
+
+PRESETS = sorted((CONFIGS / '_base_/task_balancing').glob('*.py'))
+# By loss, learned or not; by gradient, of rows or products, on parameters or features; with another package.
+ONE_OF_EACH = ('equal', 'uncertainty', 'dwa', 'gradnorm', 'graddrop', 'pcgrad', 'nash_mtl', 'upgrad_features')
+README = (CONFIGS / '_base_/task_balancing/README.md').read_text()
+
+
+def test_there_are_presets_and_the_readme_lists_them():
+    assert len(PRESETS) >= 18
+    assert [path.name for path in PRESETS if f'`{path.name}`' not in README] == []
+
+
+@pytest.mark.parametrize(
+    'preset',
+    [path if path.stem in ONE_OF_EACH else pytest.param(path, marks=pytest.mark.slow) for path in PRESETS],
+    ids=lambda path: path.stem,
+)
+def test_a_preset_is_a_further_base_of_a_leaf_and_trains(preset, tmp_path):
+    config = load_config(str(with_preset(tmp_path, f'task_balancing/{preset.stem}')))
+    assert 'task_balancing' not in config
+    balancing = config.model.task_balancing
+    model = build_segmentor(backbone=dict(type='TinyBackbone'), channels=8, task_balancing=balancing).train()
+    wrapper = OptimWrapper(torch.optim.SGD(model.parameters(), lr=0.01))
+    before = {name: value.clone() for name, value in model.named_parameters() if name.endswith('weight')}
+    log = model.train_step(make_batch((32, 32)), wrapper)
+    assert all(value.isfinite() for value in log.values())
+    assert balancing.type == 'FixedWeights' or any(name.startswith('balance/') for name in log)
+    assert [name for name, value in before.items() if torch.equal(value, model.get_parameter(name))] == []
+
+
+def test_learned_weights_have_a_learning_rate_of_their_own_and_no_decay(data_root, tmp_path):
+    config = tiny_config(
+        data_root, tmp_path, with_preset(tmp_path, 'task_balancing/uncertainty'), optim_wrapper__optimizer__weight_decay=0.1
+    )
+    runner = RUNNERS.build(config)
+    wrapper = runner.build_optim_wrapper(config.optim_wrapper)
+    groups = [(group['lr'], group['weight_decay'], len(group['params'])) for group in wrapper.optimizer.param_groups]
+    assert sorted(groups)[1][:2] == (pytest.approx(1e-3), 0.0) and sorted(groups)[1][2] == 1
+    assert len(groups) == 2 and sorted(groups)[0][:2] == (1e-4, 0.1)
