@@ -22,10 +22,8 @@ from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.datasets.nyuv2 import CLASSES_13, CLASSES_40, NYUv2Dataset, NYUv2MatDataset
 from mtl_plugins.datasets.parquet import unpack_parquet
 from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, DataNotFoundError
-from tests.datasets.layouts import save_npy, write_nyuv2_arrays, write_nyuv2_forms, write_nyuv2_mat
+from tests.datasets.layouts import CLASS_13_OF_40, save_npy, write_nyuv2_arrays, write_nyuv2_forms, write_nyuv2_mat
 
-# The published table, counted from 1: the class of 13 of each of the 40.
-PUBLISHED = [12, 5, 6, 1, 4, 9, 10, 12, 13, 6, 8, 6, 13, 10, 6, 13, 6, 7, 7, 5, 7, 3, 2, 6, 11, *[7] * 6, 6, *[7] * 6, 6, 7]
 MAT = 'nyu_depth_v2_labeled.mat'
 
 
@@ -54,7 +52,7 @@ def test_a_frame_of_the_official_files(root, content, split, frames, num_classes
         for place, number_of_894 in np.ndenumerate(content['labels'][number - 1]):
             if number_of_894:
                 forty = content['mapClass'][number_of_894 - 1]
-                expected[place] = (forty if num_classes == 40 else PUBLISHED[forty - 1]) - 1
+                expected[place] = (forty if num_classes == 40 else CLASS_13_OF_40[forty - 1]) - 1
         np.testing.assert_array_equal(sample['gt_seg_map'], expected)
         assert sample['gt_seg_map'].dtype == np.uint8 and sample['img'].flags.c_contiguous
 

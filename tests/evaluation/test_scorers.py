@@ -17,7 +17,7 @@ from mtl_plugins.evaluation.functional.confusion_matrix import (
     update_confusion_matrix,
 )
 from mtl_plugins.evaluation.functional.depth_errors import ALIGNMENTS, DEPTH_METRICS, PROTOCOLS, DepthScorer, image_depth_errors
-from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer, image_normal_errors
+from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer
 from mtl_plugins.evaluation.scores import multitask_scores
 from tests.evaluation.references import (
     NUM_CLASSES,
@@ -86,14 +86,6 @@ def test_a_constant_factor_costs_nothing(factor):
     """mean(e^2) - mean(e)^2 loses all digits here: the plain form gives up to 1e-6, or NaN from a negative radicand."""
     label = np.random.default_rng(0).uniform(200, 300, (64, 64))
     assert image_depth_errors(label, label * factor)[0] == pytest.approx(0, abs=1e-11)
-
-
-def test_no_valid_pixel_gives_none_and_an_empty_split_nan():
-    nothing = np.zeros((3, 3), np.float32)
-    assert image_depth_errors(nothing, nothing + 1) is None
-    scores = DepthScorer('depth').scores()
-    assert np.isnan(list(scores.values())).all()
-    assert np.isnan(multitask_scores(scores | {'metrics_summary/semseg': 80.0})['metrics_summary/multitask'])
 
 
 def _nyu_maps(seed: int):
@@ -200,12 +192,6 @@ def test_angles_equal_the_reference_over_a_split(dtype):
         expected = sum(reference[name] for reference in references) / 4
         assert scores[f'metrics_task_normals/{name}'] == pytest.approx(expected, rel=1e-9, abs=1e-9), name
     assert scores['metrics_summary/normals'] == scores['metrics_task_normals/mean_angle']
-
-
-def test_no_normals_give_none_and_an_empty_split_nan():
-    ones = np.ones((2, 2, 3))
-    assert image_normal_errors(ones * 0, ones) is None
-    assert np.isnan(list(NormalScorer('n').scores().values())).all() and NormalScorer('n').is_empty()
 
 
 def random_boundaries(rng, size=(14, 17)):
