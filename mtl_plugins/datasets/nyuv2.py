@@ -49,7 +49,8 @@ def _classes(num_classes: int) -> tuple[str, ...]:
 
 
 def _fitted_normals(config: Mapping[str, Any], **depth: Any) -> dict[str, dict]:
-    return dict(normals=dict(type='NormalsFromDepth', **CAMERA, **depth)) if config.get('fit_normals') else {}
+    window = config.get('fit_normals')
+    return dict(normals=dict(type='NormalsFromDepth', window=window, **CAMERA, **depth)) if window else {}
 
 
 def _find_split(root: str | Path, split: str) -> str:
@@ -82,15 +83,14 @@ class NYUv2Dataset(MultiTaskDataset):
         data_root: Folder that holds the splits.
         split: ``'train'``, or ``'val'`` or ``'test'`` for the test frames, whichever folder there is.
         num_classes: 13 or 40.
-        fit_normals: Offer ``'normals'`` of pictures, fitted to their depth: coarse, see
-            :class:`~mtl_plugins.labels.normals_from_depth.NormalsFromDepth`.
+        fit_normals: Side of the window for ``'normals'`` of pictures, which are planes fitted to their depth: coarse, see
+            :class:`~mtl_plugins.labels.normals_from_depth.NormalsFromDepth`. 9, or 25 for copies whose depth was 8-bit; 0 offers
+            none.
         tasks: Of ``'semseg'``, ``'depth'`` and, where there are any, ``'normals'``.
         **kwargs: As :class:`MultiTaskDataset`, whose errors it raises.
     """
 
-    def __init__(
-        self, data_root: str | Path, split: str = 'train', num_classes: int = 13, fit_normals: bool = False, **kwargs: Any
-    ):
+    def __init__(self, data_root: str | Path, split: str = 'train', num_classes: int = 13, fit_normals: int = 0, **kwargs: Any):
         config = dict(kwargs, data_root=data_root, split=split, num_classes=num_classes, fit_normals=fit_normals)
         kwargs['labels'] = self.offered_labels(config)
         kwargs['image'] = kwargs.get('image') or self._find_layout(config)[0]
@@ -198,7 +198,7 @@ class NYUv2MatDataset(LabelledDataset):
         split: ``'train'``, or ``'val'`` or ``'test'`` for the test frames.
         num_classes: 40 or 13.
         raw_depth: Whether depth is what the Kinect measured (``rawDepths``, 0 = unknown) instead of the in-painted ``depths``.
-        fit_normals: Offer ``'normals'``, fitted to the depth, as :class:`NYUv2Dataset` does.
+        fit_normals: Side of the window for ``'normals'``, as in :class:`NYUv2Dataset`.
         tasks: Of ``'semseg'``, ``'depth'`` and ``'normals'``.
         **kwargs: Of the parent: ``pipeline``, ``metainfo``, ``indices``, ``test_mode`` and ``lazy_init``.
 
@@ -214,7 +214,7 @@ class NYUv2MatDataset(LabelledDataset):
         split: str = 'train',
         num_classes: int = 40,
         raw_depth: bool = False,
-        fit_normals: bool = False,
+        fit_normals: int = 0,
         **kwargs: Any,
     ):
         check_choice('split', split, list(SPLIT_KEYS))

@@ -20,9 +20,10 @@ from mtl_plugins.labels.cityscapes_classes import CLASSES as CITYSCAPES
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.labels.surface_normals import encode_normals
-from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
+from tests.datasets.layouts import save_png, write_cityscapes, write_nyuv2_arrays, write_nyuv2_mat
 from tests.datasets.test_cityscapes import DEPTH, write_synscapes
 from tests.fake_folders import CLASSES, LABELS, write_fake_folders
+from tests.tiny import ROOT
 
 NEAR, FAR = 0.5, 10.0
 
@@ -206,6 +207,37 @@ def test_sources_that_cannot_be_opened(root, options, error, message):
             (root / 'dataset.json').write_text(content)
     with pytest.raises(error, match=message):
         open_source(**arguments)
+
+
+def test_the_labels_in_colours_of_the_document_are_converted_packed_and_read(tmp_path):
+    root = tmp_path / 'data'
+    document = (ROOT / 'docs/data_format.md').read_text()
+    description = json.loads(re.search(r'```json\n(.*?)```', document, re.DOTALL)[1])
+    assert len(description['labels']['semseg']['colours']) == 3
+    colours = np.uint8([[128, 128, 128], [128, 0, 0], [64, 192, 0], [128, 64, 128], [0, 0, 0], [64, 0, 64]])
+    picked = np.random.default_rng(0).integers(0, 6, (16, 24))
+    expected = np.uint8([0, 1, 1, 2, 255, 255])[picked]
+    millimetres = np.where(picked == 5, 65535, 1000 + 100 * picked).astype(np.uint16)
+    for name, array in dict(semseg=colours[picked], depth=millimetres).items():
+        save_png(root / f'train/{name}/0.png', array)
+    save_png(root / 'train/rgb/0.jpg', np.zeros((16, 24, 3), np.uint8))
+    (root / 'dataset.json').write_text(json.dumps(description))
+    write_packed(list_miniscapes(root, 'train'))
+    for config in description['labels'].values():
+        config['path'] = '{split}/{name}/{stem}.png'
+    (tmp_path / 'folders.json').write_text(json.dumps(dict(description, image='{split}/rgb/{stem}.jpg')))
+    convert(open_source('folders', root, labels_file=tmp_path / 'folders.json')[0], tmp_path / 'out')
+    places = ((root, False), (root, True), (tmp_path / 'out', False))
+    files, packed, converted = (MiniScapesDataset(place, 'train', use_packed=use) for place, use in places)
+    assert packed.packed is not None
+    for dataset in (files, packed, converted):
+        sample = dataset.read_sample(0)
+        np.testing.assert_array_equal(sample['gt_seg_map'], expected)
+        metres = dataset.labels['depth'].to_values(sample['gt_depth_map'])
+        np.testing.assert_allclose(metres, np.where(picked == 5, 0, 1 + 0.1 * picked), rtol=0.02)
+    save_png(root / 'train/semseg/0.png', colours[picked] + np.uint8(1))
+    with pytest.raises(CorruptFileError, match='should hold the colours in `colours` and `ignore` of semseg'):
+        MiniScapesDataset(root, 'train', use_packed=False).read_sample(0)
 
 
 def convert_kind(kind, root, out, splits=None, labels=None, num_classes=None, **options):

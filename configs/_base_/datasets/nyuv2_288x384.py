@@ -5,7 +5,7 @@ _base_ = ['miniscapes_256x256.py']
 train_dataloader = dict(
     dataset=dict(
         type='NYUv2Dataset',
-        fit_normals=True,
+        fit_normals=9,
         data_root='data/nyuv2',
         pipeline=[
             dict(type='LoadLabelledImage'),
@@ -15,8 +15,8 @@ train_dataloader = dict(
     ),
 )
 whole_frames = [dict(type='LoadLabelledImage'), dict(type='PackMultiTaskInputs')]
-val_dataloader = dict(dataset=dict(type='NYUv2Dataset', fit_normals=True, data_root='data/nyuv2', pipeline=whole_frames))
+val_dataloader = dict(dataset=dict(type='NYUv2Dataset', fit_normals=9, data_root='data/nyuv2', pipeline=whole_frames))
 test_dataloader = dict(
-    dataset=dict(type='NYUv2Dataset', fit_normals=True, data_root='data/nyuv2', split='val', pipeline=whole_frames)
+    dataset=dict(type='NYUv2Dataset', fit_normals=9, data_root='data/nyuv2', split='val', pipeline=whole_frames)
 )
 test_evaluator = [dict(type='MultiTaskMetric')]
