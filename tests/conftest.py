@@ -12,6 +12,9 @@ import pytest
 import torch
 
 from tests.fake_miniscapes import write_fake_miniscapes
+from tests.tools.conftest import run_cli, tiny_config_file
+
+__all__ = ['run_cli', 'tiny_config_file']
 
 ROOT = Path(__file__).resolve().parents[1]
 # A fork that is made while OpenCV's own threads hold its lock would wait for it for ever.

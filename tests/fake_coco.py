@@ -11,12 +11,10 @@ CATEGORIES = {1: 'person', 2: 'bicycle', 3: 'car', 17: 'cat', 18: 'dog', 62: 'ch
 
 
 def square(x: float, y: float, side: float) -> list[list[float]]:
-    """The outline of a square as COCO's list of polygons."""
     return [[x, y, x + side, y, x + side, y + side, x, y + side]]
 
 
 def annotation(category_id: int, segmentation, image_id: int = 1, iscrowd: int = 0, bbox=(0, 0, 8, 8), **entries) -> dict:
-    """An annotation without its id."""
     return dict(
         image_id=image_id, category_id=category_id, segmentation=segmentation, iscrowd=iscrowd, bbox=list(bbox), area=1, **entries
     )

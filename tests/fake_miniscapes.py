@@ -29,11 +29,7 @@ def save_label(path: Path, label: np.ndarray, mode: str = 'P') -> None:
 
 
 def write_fake_miniscapes(
-    root: str | Path,
-    splits: Mapping[str, int] | None = None,
-    size: tuple[int, int] = (64, 96),
-    seed: int = 0,
-    grader_labels: bool = True,
+    root: str | Path, splits: Mapping[str, int] | None = None, size: tuple[int, int] = (64, 96), seed: int = 0
 ) -> Path:
     """Write random images, labels (even indices as 'P', odd ones as 'L') and depth codes; return ``root``.
 
@@ -44,8 +40,7 @@ def write_fake_miniscapes(
     for split_id, (split, count) in enumerate(splits.items()):
         label_root = root / 'grader' / split if split == 'test' else root / split
         (root / split / 'rgb').mkdir(parents=True, exist_ok=True)
-        has_labels = split != 'test' or grader_labels
-        for folder in ('semseg', 'depth') if has_labels else ():
+        for folder in ('semseg', 'depth'):
             (label_root / folder).mkdir(parents=True, exist_ok=True)
         for index in range(count):
             rng = np.random.default_rng([seed, split_id, index])
@@ -55,7 +50,6 @@ def write_fake_miniscapes(
             noise = rng.integers(0, 40, size=(*size, 3))
             image = (colours[label] * 0.8 + noise).astype(np.uint8)
             Image.fromarray(image).save(root / split / 'rgb' / f'{index}.jpg', quality=90)
-            if has_labels:
-                save_label(label_root / 'semseg' / f'{index}.png', label, 'L' if index % 2 else 'P')
-                Image.fromarray(depth).save(label_root / 'depth' / f'{index}.png')
+            save_label(label_root / 'semseg' / f'{index}.png', label, 'L' if index % 2 else 'P')
+            Image.fromarray(depth).save(label_root / 'depth' / f'{index}.png')
     return root

@@ -27,21 +27,18 @@ _WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
 class Outcome(NamedTuple):
-    """How a process ended: by ``code`` 1 with an error in a sentence, by 2 with a stack trace, by less than 0 with a signal.
+    """How a process ended, the number of file-changing operations that it began, and its sentence or trace."""
 
-    ``operations`` are the file-changing ones that it began, ``text`` is the sentence or the trace.
-    """
-
+    # 1 with an error in a sentence, 2 with a stack trace, less than 0 with a signal.
     code: int
     operations: int
     text: str
 
 
 def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None = None, full_at: int | None = None) -> Outcome:
-    """Call a function in a fork of this process, which has its imports already; threads of it count too, child processes do not.
+    """Call a function in a fork of this process, which has its imports already, and disturb it at operations below ``folder``.
 
-    Operations on paths below ``folder`` count, from 1. Before that of the number ``kill_at`` the process is killed by SIGKILL;
-    from ``full_at`` on nothing can be created or opened for writing: the disk is full.
+    Before the operation ``kill_at``, from 1, it is killed by SIGKILL; from ``full_at`` on the disk is full.
     """
     # OpenCV's threads can be ended here only.
     cv2.setNumThreads(0)
@@ -80,9 +77,9 @@ def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, ful
 
 
 def disturb(folder: str, note: Callable[[int], Any], kill_at: int | None = None, full_at: int | None = None) -> None:
-    """Disturb this process as :func:`run_forked` does, from now on; files that it is writing are cut in half before it is killed.
+    """Disturb this process as :func:`run_forked` does; files that it is writing are cut in half before it is killed.
 
-    ``note`` gets the number of each file-changing operation below the folder before it takes place.
+    ``note`` gets the number of each file-changing operation of this process, in any thread, before it takes place.
     """
     # Counts for several threads.
     counter, process = itertools.count(1), os.getpid()
@@ -122,7 +119,6 @@ def sampled(number: int, most: int) -> Iterator[int]:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """The files below a folder by relative path, and its folders, which have no content."""
     return {
         path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None for path in sorted(folder.rglob('*'))
     }

@@ -1,15 +1,18 @@
 """Every config follows one grammar and builds a model that trains and predicts; the README files are true."""
 
+import copy
 import re
 from functools import cache
 
 import pytest
 import torch
+from yapf.yapflib import yapf_api
 
 from mtl_plugins.config.load import load_config
+from mtl_plugins.engine.runner import RunConfig
 from mtl_plugins.models.decode_heads.bins_depth_heads import BinsDepthHead
 from mtl_plugins.registry import MODELS
-from tests.tiny import CONFIGS, shrink_head
+from tests.tiny import CONFIGS, EPOCH_CONFIG, shrink_head
 
 LEAVES = sorted(path for path in CONFIGS.rglob('*.py') if '_base_' not in path.parts)
 FOLDERS = sorted(path.name for path in CONFIGS.iterdir() if path.is_dir() and path.name != '_base_')
@@ -214,3 +217,22 @@ def test_the_statistics_of_a_config_are_those_that_the_readme_prints(name):
     mean, std = re.search(rf'depth, {name} +mean (\S+) +std (\S+)', README).groups()
     depth = load_config(str(path)).model.tasks.depth
     assert depth.representation == name and depth.statistics == dict(mean=float(mean), std=float(std))
+
+
+def test_the_text_of_a_run_is_mmengines_and_formatted_once(monkeypatch):
+    config = load_config(str(EPOCH_CONFIG))
+    run = copy.deepcopy(RunConfig.of(config))
+    assert run.pretty_text == config.pretty_text and len(run.pretty_text.splitlines()) > 100
+    with monkeypatch.context() as patch:
+        patch.setattr(yapf_api, 'FormatCode', lambda *arguments, **options: pytest.fail('formatted again'))
+        assert run.pretty_text
+    run.train_dataloader.batch_size = 77
+    assert 'batch_size=77' in run.pretty_text
+
+
+def test_data_root_reaches_all_loaders_and_the_option_beats_the_variable(monkeypatch):
+    monkeypatch.setenv('MTL_DATA_ROOT', 'from-variable')
+    for given, expected in ((None, 'from-variable'), ('given', 'given')):
+        config = load_config(str(EPOCH_CONFIG), data_root=given)
+        loaders = (config.train_dataloader, config.val_dataloader, config.test_dataloader)
+        assert {loader.dataset.data_root for loader in loaders} == {expected}

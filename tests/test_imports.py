@@ -15,12 +15,6 @@ PACKAGE = ROOT / 'mtl_plugins'
 CONFIG = PACKAGE.parent / 'configs/quickstart/joint_r18-d16_1xb4-3e_synthetic-128x256.py'
 
 
-def _imports(path: Path) -> set[str]:
-    tree = ast.parse(path.read_text())
-    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level}
-    return modules | {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-
-
 # From the ground up. Parts of one floor do not know each other, and none imports from a floor above.
 FLOORS = (
     ('errors', 'registry'),
@@ -53,7 +47,20 @@ def _part(module: str) -> str | None:
     return max((part for part in PARTS if f'{module}.'.startswith(f'{part}.')), key=len, default=None)
 
 
-def test_no_part_imports_what_is_built_on_it():
+def _imports(tree: ast.Module) -> set[str]:
+    """Modules that are imported, and those that the registries load that are built from."""
+    froms = [node for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module and not node.level]
+    registries = {alias.name for node in froms if node.module == 'mtl_plugins.registry' for alias in node.names}
+    found = {node.module for node in froms}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.Attribute) and node.attr in ('build', 'get') and isinstance(node.value, ast.Name):
+            found |= set(getattr(registry, node.value.id)._locations) if node.value.id in registries else set()
+    return found
+
+
+def test_no_part_imports_or_loads_what_is_built_on_it():
     seen = set()
     for path in PACKAGE.rglob('*.py'):
         part = _part('.'.join(path.relative_to(PACKAGE).with_suffix('').parts))
@@ -61,31 +68,10 @@ def test_no_part_imports_what_is_built_on_it():
             assert path == PACKAGE / '__init__.py', f'{path} is on no floor'
             continue
         seen.add(part)
-        for module in _imports(path):
+        for module in _imports(ast.parse(path.read_text())):
             imported = _part(module.removeprefix('mtl_plugins.')) if module.startswith('mtl_plugins.') else part
-            assert imported == part or PARTS[imported] < PARTS[part], f'{path} imports {module}'
+            assert imported == part or PARTS[imported] < PARTS[part], f'{path} imports or loads {module}'
     assert seen == set(PARTS)
-
-
-def test_registries_load_nothing_from_a_floor_above_either():
-    seen = set()
-    for path in PACKAGE.rglob('*.py'):
-        tree = ast.parse(path.read_text())
-        part = _part('.'.join(path.relative_to(PACKAGE).with_suffix('').parts))
-        names = {
-            alias.name
-            for node in ast.walk(tree)
-            if isinstance(node, ast.ImportFrom) and node.module == 'mtl_plugins.registry'
-            for alias in node.names
-        }
-        for node in ast.walk(tree):
-            if not (isinstance(node, ast.Attribute) and node.attr in ('build', 'get') and isinstance(node.value, ast.Name)):
-                continue
-            for location in getattr(registry, node.value.id)._locations if node.value.id in names else ():
-                loaded = _part(location.removeprefix('mtl_plugins.'))
-                assert loaded == part or PARTS[loaded] < PARTS[part], f'{path} loads {location}'
-                seen.add(loaded)
-    assert {'models', 'datasets', 'engine', 'evaluation'} <= seen
 
 
 def test_the_core_trains_without_the_wings_and_their_packages(data_root, tmp_path):
@@ -138,7 +124,6 @@ def test_help_is_quick_because_arguments_are_parsed_before_the_heavy_imports():
 
 
 def test_a_model_of_this_package_imports_no_other_models():
-    # All models of mmseg came along for one base class, and took as long as everything else.
     code = (
         'import sys; from mtl_plugins.config.load import load_config; from mtl_plugins.registry import MODELS\n'
         'import mtl_plugins.apis.train\n'
@@ -150,7 +135,6 @@ def test_a_model_of_this_package_imports_no_other_models():
 
 
 def test_every_text_file_has_an_encoding_of_its_own():
-    # Without one it is that of the locale: class names of a `dataset.json` were wrong on Windows, and an error in the locale C.
     found, seen = [], 0
     for path in [file for name in ('mtl_plugins', 'tools', 'examples', 'docs/hooks') for file in (ROOT / name).rglob('*.py')]:
         for call in (node for node in ast.walk(ast.parse(path.read_text(encoding='utf-8'))) if isinstance(node, ast.Call)):

@@ -1,9 +1,6 @@
 """Tools that are killed at a file-changing operation, or find the disk full, end as the undisturbed run when started again."""
 
-import csv
 import json
-import math
-import os
 import re
 import shutil
 from collections.abc import Callable
@@ -34,10 +31,11 @@ from mtl_plugins.lab.report.write import write_report
 from mtl_plugins.synthetic import demo
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES
 from mtl_plugins.synthetic.coco.writer import write_coco
-from mtl_plugins.utils.files import replacing
+from tests.apis.test_inferencer import Local
 from tests.fake_folders import write_fake_folders
-from tests.fake_miniscapes import LABELS, write_fake_miniscapes
+from tests.fake_miniscapes import write_fake_miniscapes
 from tests.killing import contents, run_forked, sampled
+from tests.lab.test_sweeps import Trained
 from tests.tiny import EPOCH_CONFIG
 
 NO_ROOM = r'disk is full|has [\d.]+ GiB left. Choose another folder'
@@ -50,20 +48,15 @@ SLOW = ('predict', 'drawn sweep', 'rows', 'report')
 
 @dataclass
 class Case:
-    """A tool on a folder.
-
-    Attributes:
-        act: Runs the tool on it.
-        make: Makes what the tool needs below a folder.
-        result: What is compared, of the folder afterwards; the content of its files by default.
-        grows: Files that grow in place, by a pattern of their relative paths: logs, journals, locks.
-        starts_anew: Whether a second start may ask for an empty folder instead of going on; its name.
-    """
+    """A tool on a folder: what runs it there, and what makes what it needs there."""
 
     act: Callable[[Path], Any]
     make: Callable[[Path], None] = id
+    # What is compared, of the folder afterwards.
     result: Callable[[Path], Any] = contents
+    # Files that grow in place, by a pattern of their relative paths: logs, journals, locks.
     grows: str = r'(?!)'
+    # The folder for which a second start may ask to be empty, instead of going on.
     starts_anew: str | None = None
 
     def check(self, folder: Path, most: int, both: bool) -> None:
@@ -118,7 +111,6 @@ def pack_case(templates: Path, monkeypatch: pytest.MonkeyPatch, anew: bool = Fal
     def result(folder):
         found = contents(folder)
         index = json.loads(found.pop('data/train/packed/index.json'))
-        # When it was made.
         del index['compared_ns']
         return found, index
 
@@ -153,16 +145,6 @@ def convert_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case(act, starts_anew='out')
 
 
-class Grey:
-    """A runtime whose predictions follow from the grey of the image."""
-
-    labels = LABELS
-
-    def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        grey = images.mean(-1)
-        return dict(semseg=(grey % 19).astype(np.uint8), depth=(1 + grey / 10).astype(np.float32))
-
-
 def predict_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     photos = templates / 'photos'
     photos.mkdir()
@@ -175,7 +157,7 @@ def predict_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     writer.release()
 
     def act(folder):
-        inferencer = MultiTaskInferencer(Grey())
+        inferencer = MultiTaskInferencer(Local())
         save = [kind for kind in KINDS if kind != 'points']
         write_predictions(inferencer, PredictionWriter(folder / 'out', inferencer.labels, save), [str(photos)])
 
@@ -201,39 +183,13 @@ def export_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     return Case(act, make)
 
 
-RECORD = dict(
-    parameters=7, memory_mib=1.5, memory_of='gpu', seconds=3.0, started='2026-01-01', code=dict(commit='0123456789'),
-    device=dict(name='test'), versions=dict(torch='2'), progress=dict(max_iters=20),
-)  # fmt: skip
-
-
-class Trained:
-    """A training that has ended when it begins."""
-
-    returncode = 0
-    stdin = open(os.devnull)
-
-    def __init__(self, folder: Path, environment: dict) -> None:
-        options = json.loads((folder / 'order.json').read_bytes())['options']
-        score = -abs(math.log10(options['optim_wrapper.optimizer.lr']) + 3) + options['randomness.seed'] / 1000
-        for name, text in (
-            ('metrics.csv', f'epoch,iter,metrics_summary/semseg\n2,20,{score}\n'),
-            ('run.json', json.dumps(RECORD)),
-        ):
-            with replacing(folder / name) as temporary:
-                temporary.write_text(text)
-
-    def poll(self) -> int:
-        return 0
-
-
 def sweep_case(templates: Path, monkeypatch: pytest.MonkeyPatch, **entries: Any) -> Case:
     monkeypatch.setattr(workers, 'start_process', Trained)
     monkeypatch.setattr(workers, 'POLL_SECONDS', 0)
     monkeypatch.setattr('mtl_plugins.lab.experiments.report.write_picture', lambda path, picture: None)
     root = write_fake_miniscapes(templates / 'data of rows', dict(train=2, val=1), size=(16, 32)) if 'rows' in entries else None
     path = templates / 'sweep.py'
-    entries = dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='mIoU', **entries)
+    entries = dict(config=str(EPOCH_CONFIG), options={'train_cfg.max_epochs': 2}, metric='multitask_unclipped', **entries)
     path.write_text(''.join(f'{key} = {value!r}\n' for key, value in entries.items()))
 
     def act(folder):
@@ -270,23 +226,16 @@ def report_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
     for number, name in enumerate('ab'):
         (runs / name).mkdir(parents=True)
         scores = {'metrics_summary/semseg': 20.0 + number, 'metrics_summary/depth': 30.0 - number}
-        record = dict(
-            state='finished',
-            started=f'2026-01-0{number + 1}',
-            seed=0,
-            # Without a config whose network would be built to count its operations.
-            config={},
-            scores=scores,
-            last_scores=scores,
-            best=dict(monitor='metrics_summary/semseg', rule='greater', epoch=1, iter=8, value=20.0 + number),
-            validations=[dict(epoch=1, iter=8, seconds=1.0, train_seconds=1.0, train_cpu_seconds=1.0, value=20.0 + number)],
-        )
+        # Without a config whose network would be built to count its operations.
+        record = dict(state='finished', started=f'2026-01-0{number + 1}', seed=0, config={}, scores=scores, last_scores=scores)
+        record['best'] = dict(monitor='metrics_summary/semseg', rule='greater', epoch=1, iter=8, value=20.0 + number)
+        times = dict.fromkeys(('seconds', 'train_seconds', 'train_cpu_seconds'), 1.0)
+        record['validations'] = [dict(epoch=1, iter=8, value=20.0 + number, **times)]
         (runs / name / 'run.json').write_text(json.dumps(record))
-        with (runs / name / 'metrics.csv').open('w', newline='') as file:
-            csv.writer(file).writerows([['epoch', 'iter', *scores], [1, 8, *scores.values()]])
+        rows = ['epoch', 'iter', *scores], [1, 8, *scores.values()]
+        (runs / name / 'metrics.csv').write_text('\n'.join(','.join(map(str, row)) for row in rows))
 
     def result(folder):
-        # Pages say when they were made.
         return {name: content for name, content in contents(folder).items() if not name.endswith(('.html', '.pdf'))}
 
     return Case(lambda folder: write_report([runs], folder / 'page'), result=result, grows=r'\.html$|\.pdf$')

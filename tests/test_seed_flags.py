@@ -1,4 +1,4 @@
-"""The tables of configs/README.md: every flag of the course, every batch size, and the schedules they lead to."""
+"""The tables of configs/README.md: overrides, every flag of the course, every batch size, and the schedules they lead to."""
 
 import math
 import re
@@ -74,6 +74,20 @@ def test_the_override_of_a_flag_arrives_and_builds(override, system):
         TRANSFORMS.build(config.train_dataloader.dataset.pipeline[1])
 
 
+def test_every_other_override_is_accepted():
+    tried = 0
+    for _, key in table('| to change | key |'):
+        prefix = ''
+        for code in re.findall('`([^`]+)`', key):
+            if options := [option for option in code.split() if '=' in option]:
+                # `.scale=...` continues the item named before it.
+                options = [prefix + option if option.startswith('.') else option for option in options]
+                prefix = options[0].split('=')[0].rpartition('.')[0]
+                load(' '.join(options))
+                tried += 1
+    assert tried >= 20
+
+
 def test_a_flag_without_override_has_a_tool_option_a_config_or_a_reason():
     tools = ''.join((ROOT / 'mtl_plugins' / name).read_text() for name in ('cli/train.py', 'cli/test.py', 'utils/cli.py'))
     for flag, _, here, _ in FLAGS:
@@ -97,11 +111,8 @@ def test_epochs_are_proportional_to_the_batch(row):
     batch, from_4, from_16 = map(int, row[:3])
     assert from_4 * 4 == batch * 16 and from_16 * 16 == batch * 32
     config = load(row[3].strip('`'))
-    assert (config.train_dataloader.batch_size, config.train_cfg.max_epochs, config.param_scheduler[0].end) == (
-        batch,
-        from_16,
-        from_16,
-    )
+    found = config.train_dataloader.batch_size, config.train_cfg.max_epochs, config.param_scheduler[0].end
+    assert found == (batch, from_16, from_16)
 
 
 # Nothing is optimised here, only the learning rate is read.

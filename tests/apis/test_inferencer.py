@@ -61,8 +61,6 @@ def test_memory_is_that_of_a_batch():
     alive, made = weakref.WeakSet(), 0
 
     class Counted(np.ndarray):
-        """An array that can be looked up in a set."""
-
         __hash__ = object.__hash__
 
     def images():
@@ -139,9 +137,6 @@ def test_images_are_resized_as_asked_for_and_as_the_config_tests(tmp_path):
     assert prediction.values['semseg'].shape == (32, 48) and prediction.original_size == (40, 60)
 
 
-# Tiles
-
-
 @pytest.mark.parametrize('size', [(64, 64), (65, 64), (63, 500), (301, 97), (257, 258)])
 def test_tiles_of_what_sees_a_quarter_of_the_overlap_are_exact(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
@@ -172,9 +167,6 @@ def test_between_tiles_numbers_pass_evenly_and_classes_change_in_the_middle():
     np.testing.assert_allclose(
         np.arctan2(found['normals'][0, :, 2], found['normals'][0, :, 0]), np.arctan2(share, 1 - share), atol=1e-6
     )
-
-
-# Points
 
 
 def test_points_are_where_the_camera_saw_them(tmp_path):

@@ -33,7 +33,6 @@ def _built(system: str, data_root: Path) -> nn.Module:
 
 
 def pair(model: nn.Module, device: torch.device) -> tuple[nn.Module, nn.Module]:
-    """The model and its copy on the device."""
     return model, copy.deepcopy(model).to(device)
 
 
@@ -47,7 +46,6 @@ def sgd(model: nn.Module) -> OptimWrapper:
 
 
 def train_steps(model: nn.Module, wrapper: OptimWrapper, steps: int = 2) -> list[dict[str, float]]:
-    """What each step logs."""
     logs = []
     for step in range(steps):
         torch.manual_seed(step)
@@ -77,7 +75,6 @@ def assert_trains_as_on_cpu(
 
 
 def predict(model: nn.Module, seed: int = 9) -> dict[str, Tensor]:
-    """By label, on the CPU."""
     model.eval()
     with torch.no_grad():
         inputs = model.data_preprocessor(batch_for(model, seed))['inputs']

@@ -1,10 +1,14 @@
 """The real Runner on a GPU: what is exact, what waits for the device, and where batches lie."""
 
+import csv
+
 import pytest
 import torch
 from mmengine.hooks import Hook
 
+from mtl_plugins.apis.train import train
 from mtl_plugins.registry import RUNNERS
+from mtl_plugins.submission.grader import grade_submission
 from tests.cuda.conftest import DEVICE
 from tests.cuda.systems import pair, sgd, train_steps
 from tests.engine import test_resume as resuming
@@ -40,6 +44,17 @@ def test_a_killed_run_resumes_to_the_last_bit(data_root, tmp_path, precision):
     resuming._compare(tmp_path / 'straight', tmp_path / 'resumed')
 
 
+def test_a_run_from_data_to_archive(data_root, tmp_path):
+    """The default settings, with every hook."""
+    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__pictures__observed__interval=1)
+    config.default_hooks.histograms.interval = config.default_hooks.pictures.training.interval = 2
+    result = train(config)
+    (row, *_) = csv.DictReader((tmp_path / 'run' / 'metrics.csv').open())
+    assert float(row['metrics_summary/depth']) > 0 and float(row['val/loss']) > 0
+    graded = grade_submission(result.archive, data_root / 'grader' / 'test')
+    assert set(graded) == {name for name in row if name.startswith('metrics_')}
+
+
 def test_deterministic_steps_of_a_resnet_repeat_to_the_last_bit(device):
     torch.use_deterministic_algorithms(True)
     torch.backends.cudnn.deterministic = True
@@ -49,26 +64,6 @@ def test_deterministic_steps_of_a_resnet_repeat_to_the_last_bit(device):
     assert logs[0] == logs[1]
     states = [model.state_dict() for model in models]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
-
-
-class _Begin(Hook):
-    priority = 0
-
-    def before_train_iter(self, runner, batch_idx, data_batch=None):
-        if runner.iter in WATCHED:
-            torch.cuda.set_sync_debug_mode('error')
-
-
-class _End(Hook):
-    priority = 100
-
-    def __init__(self):
-        self.watched = []
-
-    def after_train_iter(self, runner, batch_idx, data_batch=None, outputs=None):
-        if torch.cuda.get_sync_debug_mode():
-            self.watched.append(runner.iter)
-        torch.cuda.set_sync_debug_mode('default')
 
 
 # Of eight iterations; the first ones build caches, and the last one of each epoch logs.
@@ -84,14 +79,24 @@ def test_no_step_waits_for_the_device(data_root, tmp_path, precision, balancing)
     if balancing:
         config.model.task_balancing = balancing
     config.val_dataloader = config.val_cfg = config.val_evaluator = None
-    runner, end = RUNNERS.build(config), _End()
-    runner.register_hook(_Begin())
-    runner.register_hook(end)
+    runner, first, last, watched = RUNNERS.build(config), Hook(), Hook(), []
+
+    def begin(runner, **_):
+        if runner.iter in WATCHED:
+            torch.cuda.set_sync_debug_mode('error')
+
+    def end(runner, **_):
+        watched.extend([runner.iter] if torch.cuda.get_sync_debug_mode() else [])
+        torch.cuda.set_sync_debug_mode('default')
+
+    first.before_train_iter, last.after_train_iter = begin, end
+    runner.register_hook(first, 0)
+    runner.register_hook(last, 100)
     try:
         runner.train()
     finally:
         torch.cuda.set_sync_debug_mode('default')
-    assert end.watched == list(WATCHED)
+    assert watched == list(WATCHED)
 
 
 def test_the_optimizer_is_fused_and_tf32_on_unless_the_config_says_otherwise(data_root, tmp_path):

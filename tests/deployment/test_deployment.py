@@ -1,5 +1,6 @@
 """Exported files compute what the models compute, say what they hold, and are refused where they do not."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -11,21 +12,8 @@ import pytest
 import torch
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
+from mtl_plugins.deployment import export as exporting
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.export import (
-    SUFFIXES,
-    Calibration,
-    ExportedModel,
-    export,
-    quantise,
-    refuse_losses,
-    to_onnx,
-    to_openvino,
-    trace,
-    write,
-    write_onnx,
-    write_openvino,
-)
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.runtimes import Description, ExportedRuntime, describe
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
@@ -57,7 +45,6 @@ EXPORTED = sorted(
 
 
 def make_images(shape, seed=0):
-    """Smooth noise, uint8 ``(N, H, W, 3)``."""
     number, height, width = shape
     coarse = torch.rand(number, 3, 5, 7, generator=torch.Generator().manual_seed(seed)) * 255
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode='bicubic', align_corners=False)
@@ -83,10 +70,10 @@ def files(model, tmp_path_factory):
     """The model in each format, of one trace for images of any number and size."""
     pytest.importorskip('onnxscript')
     folder = tmp_path_factory.mktemp('files')
-    program, description = trace(ExportedModel(model)), describe(model, made=dict(config='tiny.py'))
-    graph = to_onnx(program, description)
-    write_onnx(graph, description, folder / 'model.onnx')
-    write_openvino(to_openvino(graph), description, folder / 'model.xml')
+    program, description = exporting.trace(exporting.ExportedModel(model)), describe(model, made=dict(config='tiny.py'))
+    graph = exporting.to_onnx(program, description)
+    exporting.write_onnx(graph, description, folder / 'model.onnx')
+    exporting.write_openvino(exporting.to_openvino(graph), description, folder / 'model.xml')
     return folder
 
 
@@ -107,7 +94,7 @@ def test_openvino_smooths_what_it_makes_smaller(mode, by):
         [helper.make_tensor_value_info('resized', onnx.TensorProto.FLOAT, (1, 2, 4, 28))],
         [onnx.numpy_helper.from_array(target, 'target')],
     )
-    model = to_openvino(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10))
+    model = exporting.to_openvino(helper.make_model(graph, opset_imports=[helper.make_opsetid('', 18)], ir_version=10))
     (found,) = openvino.compile_model(model, 'CPU', dict(INFERENCE_PRECISION_HINT='f32'))(values.numpy()).values()
     expected = torch.nn.functional.interpolate(values, (4, 28), mode=mode, antialias=True)
     torch.testing.assert_close(torch.from_numpy(found), expected, rtol=1e-5, atol=1e-5)
@@ -134,7 +121,6 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
     assert (found['depth'] == before).all() and found['depth'].flags.writeable
     assert runtime.labels['semseg'].classes[0] == 'road' and runtime.labels['depth'].unit == 'm'
     assert runtime.description.made == dict(config='tiny.py')
-    # The inferencer runs it, too.
     for number, prediction in enumerate(MultiTaskInferencer(path)(list(make_images((2, 33, 50))))):
         for name, values in prediction.values.items():
             np.testing.assert_array_equal(values, found[name][number])
@@ -143,7 +129,6 @@ def test_files_compute_what_the_model_computes(model, files, suffix, package):
 
 
 def test_signals_are_heard_after_openvino_runtimes_ended_in_any_order(files):
-    """The stack for signals was one that OpenVINO had unmapped: the death of a loader's worker killed the training."""
     pytest.importorskip('openvino')
     code = f"""
 import gc, signal
@@ -187,7 +172,7 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
     path = tmp_path / 'model.onnx'
     path.write_bytes(b'an earlier file')
 
-    class Other(ExportedModel):
+    class Other(exporting.ExportedModel):
         def forward(self, images):
             values = super().forward(images)
             return {**values, 'depth': values['depth'] * 1.001}
@@ -196,13 +181,11 @@ def test_a_file_that_computes_something_else_is_not_written(model, tmp_path, mon
     with pytest.raises(
         UserError, match=r'`depth` should agree in 100 % of the pixels. Found 0.000 % at 1x48x64. Nothing was written'
     ):
-        export(model, describe(model, size=(48, 64), batch=1), path)
+        exporting.export(model, describe(model, size=(48, 64), batch=1), path)
     assert path.read_bytes() == b'an earlier file' and list(tmp_path.iterdir()) == [path]
 
 
 class Answers(ExportedRuntime):
-    """A runtime whose outputs are those of a function of the images."""
-
     def __init__(self, description, function):
         self.description, self.function = description, function
 
@@ -214,9 +197,10 @@ def test_only_pixels_that_rounding_decides_may_differ(model):
     images = make_images((1, 32, 48))
     raw = model(prepared(model, images))['semseg']
     best, second = raw[0].topk(2, dim=0).values
+    tied = copy.deepcopy(model)
 
     def flip(images):
-        values = {name: to_arrays(maps) for name, maps in model.predict_arrays(prepared(model, images)).items()}
+        values = {name: to_arrays(maps) for name, maps in tied.predict_arrays(prepared(tied, images)).items()}
         values['semseg'][0, 3, 4] = (values['semseg'][0, 3, 4] + 1) % 19
         return values
 
@@ -225,17 +209,11 @@ def test_only_pixels_that_rounding_decides_may_differ(model):
     assert best[3, 4] - second[3, 4] > 1e-3 * raw.abs().max() and not row.passed and row.ties == 0
     assert row.share == pytest.approx(1 - 1 / (32 * 48))
     # Two classes that are alike everywhere are tied everywhere.
-    predictor = model.decode_head.head.predictor
-    weight, bias = predictor.weight.detach().clone(), predictor.bias.detach().clone()
-    try:
-        with torch.no_grad():
-            predictor.weight[1:19], predictor.bias[1:19] = weight[0], bias[0]
-        (row,) = [row for row in compare(model, flipped, [images], LIMITS['float32']) if row.error is None]
-        assert row.passed and row.ties == 1
-    finally:
-        with torch.no_grad():
-            predictor.weight.copy_(weight)
-            predictor.bias.copy_(bias)
+    predictor = tied.decode_head.head.predictor
+    with torch.no_grad():
+        predictor.weight[1:19], predictor.bias[1:19] = predictor.weight[0].clone(), predictor.bias[0].clone()
+    (row,) = [row for row in compare(tied, flipped, [images], LIMITS['float32']) if row.error is None]
+    assert row.passed and row.ties == 1
 
 
 def test_differences():
@@ -280,9 +258,9 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
         'mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Answers(description, lambda images: right)
     )
     worse = Answers(description, lambda images: wrong)
-    refuse_losses(model, worse, Calibration([], loader, most_worse=loss + 0.01))
+    exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=loss + 0.01))
     with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
-        refuse_losses(model, worse, Calibration([], loader, most_worse=4.7))
+        exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=4.7))
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
@@ -292,7 +270,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
         ('.pth', {}, r'should be a file with the suffix .onnx, .xml. Found '),
     ):
         with pytest.raises(ConfigError, match=message):
-            export(model, describe(model, **attributes), tmp_path / f'model{suffix}')
+            exporting.export(model, describe(model, **attributes), tmp_path / f'model{suffix}')
     runtime = Answers(describe(model), None)
     with pytest.raises(ConfigError, match=r'`images` should be uint8 \(N, H, W, 3\), RGB. Found float32 \(1, 3, 8, 8\)'):
         runtime(np.zeros((1, 3, 8, 8), np.float32))
@@ -307,16 +285,16 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
     with pytest.raises(CorruptFileError, match=r'should be written by tools/deployment/export.py'):
         Description.from_json(None, 'model.onnx')
 
-    class Untraceable(ExportedModel):
+    class Untraceable(exporting.ExportedModel):
         def forward(self, images):
             return {'depth': images.float() if images.sum() > 0 else images}
 
     with pytest.raises(ConfigError, match=r'cannot be traced for images of any size: .* A fixed size may work'):
-        trace(Untraceable(model))
+        exporting.trace(Untraceable(model))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('suffix', SUFFIXES.values())
+@pytest.mark.parametrize('suffix', exporting.SUFFIXES.values())
 @each_of(EXPORTED)
 def test_every_system_and_backbone_exports_in_every_format(path, suffix, tmp_path):
     pytest.importorskip('openvino')
@@ -325,7 +303,7 @@ def test_every_system_and_backbone_exports_in_every_format(path, suffix, tmp_pat
     with torch.no_grad():
         # Fresh statistics would let each BatchNorm pass what it gets.
         model.train().encode(prepared(model, make_images((2, 224, 224))))
-    export(model.eval(), describe(model), tmp_path / f'model{suffix}')
+    exporting.export(model.eval(), describe(model), tmp_path / f'model{suffix}')
 
 
 @pytest.mark.slow
@@ -333,7 +311,7 @@ def test_int8_agrees_in_most_pixels_and_is_int8(model, tmp_path):
     pytest.importorskip('nncf')
     path = tmp_path / 'model.xml'
     images = [make_images((1, 32, 48), seed) for seed in range(8)]
-    write(model, describe(model, precision='int8'), path, images)
+    exporting.write(model, describe(model, precision='int8'), path, images)
     rows = compare(model, load_runtime(path), [make_images((1, 49, 50), 20)], Limits(0.8, 0.9, tolerance=0.2))
     assert all(row.passed for row in rows), rows
     assert any(row.share < 1 or (row.error or 0) > 1e-4 for row in rows)
@@ -356,7 +334,7 @@ def test_int8_is_for_convolutions_and_products_alone():
     sizes, axes = (operations.constant(np.array(pair)) for pair in ((32, 48), (2, 3)))
     depth = operations.exp(operations.interpolate(mixed, sizes, 'linear_onnx', 'sizes', pads_begin=[0] * 4, axes=axes))
     batches = [generator.standard_normal((1, 8, 16, 24)).astype(np.float32) for _ in range(4)]
-    quantised = quantise(openvino.Model([depth], [images]), batches)
+    quantised = exporting.quantise(openvino.Model([depth], [images]), batches)
 
     nodes = quantised.get_ordered_ops()
     kinds = [node.get_type_name() for node in nodes]

@@ -1,11 +1,8 @@
-"""Sweep files; the tools run as in tests/tools."""
+"""Sweep files."""
 
 import pytest
 
 from tests.tiny import EPOCH_CONFIG
-from tests.tools.conftest import run_cli, tiny_config_file
-
-__all__ = ['run_cli', 'tiny_config_file']
 
 
 @pytest.fixture

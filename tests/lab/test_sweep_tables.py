@@ -33,7 +33,6 @@ GAINS = dict(
 
 @pytest.fixture
 def sweep(write_sweep, tmp_path):
-    """``sweep(rows=..., ...)`` gives the points of such a file."""
     return lambda **entries: Points(read_sweep(write_sweep(**entries)), tmp_path / 'work', tmp_path / 'results')
 
 
@@ -92,7 +91,6 @@ def test_the_table_gives_mean_and_spread_and_only_scores_that_mean_something(swe
 
 
 def test_the_baseline_is_a_row_and_no_trial_and_each_table_has_its_rows(sweep):
-    # Its file was counted as one, and its device named among those of the trainings.
     points = sweep(rows={'one': dict(table='First'), 'two': dict(table='Second'), 'three': dict(table='Third')}, baseline=True)
     document = dict(row='per-position baseline', data=None, metrics={DEPTH: 48.0}, device='elsewhere')
     (points.results / 'per-position-baseline.json').write_text(json.dumps(document))
@@ -153,9 +151,8 @@ def test_each_seed_is_compared_with_networks_of_one_task_of_its_own(sweep):
     for seed, (semseg, depth) in enumerate([(48.0, 20.0), (65.0, 25.0), (22.0, 40.0)]):
         put(points, 'geometric', seed, semseg=semseg, depth=depth)
     rows = rows_of(points)
-    assert rows['equal']['delta_m %']['mean'] == pytest.approx(3) and rows['equal']['delta_m %']['spread'] == pytest.approx(
-        0, abs=1e-9
-    )
+    equal = rows['equal']['delta_m %']
+    assert equal['mean'] == pytest.approx(3) and equal['spread'] == pytest.approx(0, abs=1e-9)
     assert rows['equal']['depth %']['mean'] == pytest.approx(-4) and rows['equal']['mIoU']['mean'] == pytest.approx(1.1 * 110 / 3)
     assert rows['geometric']['delta_m %']['mean'] == pytest.approx(np.mean(gains) / 2)
     # 4.303 is the quantile of t for two degrees of freedom.
@@ -213,9 +210,8 @@ def test_the_metrics_are_all_with_a_direction_that_are_no_class(sweep):
 
 def test_task_balancing_of_a_row_is_a_dict_or_a_config_file(sweep, tmp_path):
     (tmp_path / 'rlw.py').write_text("task_balancing = dict(type='RandomWeights')\n")
-    points = sweep(
-        rows={'file': dict(task_balancing=str(tmp_path / 'rlw.py')), 'dict': dict(task_balancing=dict(type='GeometricMean'))}
-    )
+    found = dict(file=str(tmp_path / 'rlw.py'), dict=dict(type='GeometricMean'))
+    points = sweep(rows={name: dict(task_balancing=balancing) for name, balancing in found.items()})
     balancing = [load_config(point.config, point.options).model.task_balancing for point in points.sweep.points]
     assert balancing == [dict(type='RandomWeights'), dict(type='GeometricMean')]
 
@@ -254,14 +250,10 @@ def test_ranks_are_those_of_a_table_written_by_hand():
     assert mean_ranks(scores, {task: RULES[task] for task in ('semseg', 'depth')}) == pytest.approx(expected)
 
 
-@pytest.mark.parametrize(
-    ('baseline', 'rules', 'words'),
-    [
-        ({**SINGLE, 'iou': 0.0}, RULES, '`baseline` .* iou'),
-        (SINGLE, {**RULES, 'depth': {}}, '`rules` .* depth'),
-        (SINGLE, {**RULES, 'depth': {'rel': 'lower'}}, "`rules` .*'lower' for rel"),
-    ],
-)
-def test_gains_that_have_no_meaning_are_refused(baseline, rules, words):
-    with pytest.raises(ValueError, match=words):
-        delta_m(JOINT, baseline, rules)
+def test_gains_that_have_no_meaning_are_refused():
+    wrong = {**RULES, 'depth': {'rel': 'lower'}}
+    refused = {'`baseline` .* iou': ({**SINGLE, 'iou': 0.0}, RULES), "`rules` .*'lower' for rel": (SINGLE, wrong)}
+    refused['`rules` .* depth'] = SINGLE, {**RULES, 'depth': {}}
+    for words, arguments in refused.items():
+        with pytest.raises(ValueError, match=words):
+            delta_m(JOINT, *arguments)

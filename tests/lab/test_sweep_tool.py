@@ -170,13 +170,38 @@ def test_a_sweep_that_cannot_be_used_is_one_sentence(run_cli, tmp_path, name):
     assert not (tmp_path / 'work').exists() or not os.listdir(tmp_path / 'work')
 
 
-def test_a_report_without_trials_a_baseline_without_data_and_broken_files_are_one_sentence(run_cli, write_sweep, tmp_path):
+def test_a_report_without_trials_and_a_baseline_without_data_are_one_sentence(run_cli, write_sweep, tmp_path):
     arguments = ('sweep', write_sweep(rows={'a': {}}, baseline=True), '--work-dir', tmp_path / 'work')
     run_cli(*arguments).check_refused('needs data')
     run_cli(*arguments, '--report-only').check_refused('No trial of the sweep')
     run_cli('sweep', tmp_path / 'none.py').check_refused('There is no sweep file')
-    whole = dict(seed=0, parameters=1, metrics=dict(a='b'), date='', device='', versions={})
-    texts = {'{': 'read as JSON', '[]': 'an object', '{"seed": 0}': 'no `metrics`', json.dumps(whole): 'a number'}
-    for text, words in texts.items():
-        (tmp_path / 'work/results/a_seed0.json').write_text(text)
-        run_cli(*arguments, '--report-only').check_refused(words)
+
+
+# Contents, and what is said of a result.
+BROKEN = {
+    'cut': (b'{', 'read as JSON'),
+    'deep': (b'[' * 100_000, 'levels deep'),
+    'list': (b'[]', 'an object'),
+    'not finite': (b'{"seed": 0, "metrics": {"a": NaN}}', 'NaN'),
+    'text': (b'{"seed": 0, "metrics": {"a": "b"}}', 'a number'),
+    'nothing': (b'{"seed": 0}', 'no `metrics`'),
+    'numbers': (b'{"seed": 0, "metrics": {}, "date": 3}', 'date'),
+}
+
+
+@pytest.mark.parametrize('name', BROKEN)
+@pytest.mark.parametrize('file', ['results/a_seed0.json', 'points/a_seed0', 'results/per-position-baseline.json'])
+def test_a_broken_file_of_a_sweep_is_one_sentence(run_cli, write_sweep, tmp_path, name, file):
+    content, words = BROKEN[name]
+    whole = dict(seed=0, parameters=1, metrics={}, date='', device='', versions=dict(torch=''), commit='')
+    for path, data in (('results/a_seed0.json', json.dumps(whole).encode()), (file, content)):
+        (tmp_path / path).parent.mkdir(exist_ok=True)
+        (tmp_path / path).write_bytes(data)
+    result = run_cli('sweep', write_sweep(rows={'a': {}}, baseline=True), '--work-dir', tmp_path, '--report-only')
+    # A note says nothing of its own, and a baseline nothing but scores.
+    if file == 'results/a_seed0.json':
+        result.check_refused('a_seed0.json', words)
+    elif name in list(BROKEN)[:4] or (name == 'text' and 'baseline' in file):
+        result.check_refused(file.rpartition('/')[2])
+    else:
+        result.check()

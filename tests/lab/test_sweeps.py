@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -9,7 +10,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import time
 
 import numpy as np
 import optuna
@@ -26,6 +26,7 @@ from mtl_plugins.lab.experiments.results import ensure_baseline
 from mtl_plugins.lab.experiments.workers import run_points, slots
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.registry import MODELS, TASK_UTILS
+from mtl_plugins.utils.files import replacing
 from tests.tiny import EPOCH_CONFIG, ROOT
 
 SHIPPED = sorted((ROOT / 'sweeps').glob('*.py'))
@@ -34,48 +35,45 @@ LR, SKIP = 'optim_wrapper.optimizer.lr', 'model.decode_head.head.skip_channels'
 METRIC = 'metrics_summary/multitask_unclipped'
 RANGE = {LR: dict(low=1e-5, high=1e-1, log=True)}
 
-# A training whose score is `-|log10(lr) + 3| + epoch / 100 + seed / 1000`, and which fails at rates of 1 to 3. It waits while a
-# file `wait` lies two folders above its own, and ends when its standard input does, as the real one.
-TRAINING = """
-import json, math, os, pathlib, select, sys
-folder = pathlib.Path(sys.argv[1])
-with (folder / 'attempts').open('a') as file:
-    file.write('.')
-options = json.loads((folder / 'order.json').read_text())['options']
-while (folder.parents[1] / 'wait').exists():
-    (folder.parents[1] / 'waits').touch()
-    if select.select([0], [], [], 0.01)[0] and not os.read(0, 1):
-        sys.exit(1)
-rate, record = options.get('optim_wrapper.optimizer.lr', 1e-4), dict(
+RECORD = dict(
     parameters=7, memory_mib=1.5, memory_of='gpu', seconds=3.0, started='2026-01-01', code=dict(commit='0123456789'),
     device=dict(name='test'), versions=dict(torch='2'), progress=dict(max_iters=20),
-)
-(folder / 'run.json').write_text(json.dumps(record))
-if rate == 2:
-    (folder / 'metrics.csv').write_text('epoch,iter,metrics_summary/multitask_unclipped\\n2,20,nan\\n')
-    sys.exit(0)
-if rate == 3:
-    os.kill(os.getpid(), 9)
-if rate == 1:
-    sys.exit('error: The loss is not finite.')
-rows = []
-for epoch in range(1, options['train_cfg.max_epochs'] + 1):
-    score = -abs(math.log10(rate) + 3) + epoch / 100 + options['randomness.seed'] / 1000
-    rows.append(f'{epoch},{epoch * 10},{score}')
-    (folder / 'metrics.csv').write_text('epoch,iter,metrics_summary/multitask_unclipped\\n' + '\\n'.join(rows) + '\\n')
-"""
+)  # fmt: skip
+
+
+class Trained:
+    """A training that ends at once, with a score of `-|log10(lr) + 3| + epoch / 100 + seed / 1000`; rates of 1 to 3 fail."""
+
+    stdin = open(os.devnull)
+
+    def __init__(self, folder, environment):
+        options = json.loads((folder / 'order.json').read_bytes())['options']
+        rate, rows = options.get(LR, 1e-4), [f'epoch,iter,{METRIC}']
+        for epoch in range(1, options['train_cfg.max_epochs'] + 1):
+            score = -abs(math.log10(rate) + 3) + epoch / 100 + options['randomness.seed'] / 1000
+            rows.append(f'{epoch},{epoch * 10},{math.nan if rate == 2 else score}')
+        attempts = (folder / 'attempts').read_text() if (folder / 'attempts').exists() else ''
+        texts = {'attempts': f'{attempts}.', 'metrics.csv': '\n'.join(rows), 'run.json': json.dumps(RECORD)}
+        texts['output.txt'] = 'error: The loss is not finite.' if rate == 1 else ''
+        for name, text in texts.items():
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text)
+        self.returncode, self.ended = {1: 1, 3: -signal.SIGKILL}.get(rate, 0), False
+
+    def poll(self):
+        # Others have their turn before it is known to have ended.
+        ended, self.ended = self.ended, True
+        return self.returncode if ended else None
 
 
 @pytest.fixture
 def trainings(monkeypatch):
-    """Makes trainings of the lines above; their folders and environments in the order in which they were started."""
+    """Makes trainings of those; their folders and environments in the order in which they were started."""
     started = []
 
     def start(folder, environment):
         started.append((folder, dict(environment)))
-        with (folder / 'output.txt').open('a') as output:
-            command = [sys.executable, '-S', '-c', TRAINING, str(folder)]
-            return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True)
+        return Trained(folder, environment)
 
     monkeypatch.setattr(workers, 'start_process', start)
     monkeypatch.setattr(workers, 'POLL_SECONDS', 0.01)
@@ -90,7 +88,6 @@ def sweep_file(write_sweep):
 
 
 def run(path, work_dir, retry=False, environments=None):
-    """All points of a sweep file as a start of the tool works on them."""
     points = Points(read_sweep(path), work_dir, work_dir / 'results')
     if retry:
         points.retry()
@@ -100,10 +97,6 @@ def run(path, work_dir, retry=False, environments=None):
 
 def score(rate, seed=0):
     return -abs(np.log10(rate) + 3) + 0.02 + seed / 1000
-
-
-def attempts(work_dir):
-    return {path.parent.name: len(path.read_text()) for path in sorted((work_dir / 'trials').glob('*/attempts'))}
 
 
 def test_a_grid_tries_every_point_once_and_a_failure_stops_nothing(trainings, sweep_file, tmp_path):
@@ -153,15 +146,13 @@ def test_the_mean_over_seeds_counts_for_a_drawn_point_and_draws_depend_on_the_nu
 
 
 def test_draws_and_pruning_are_those_of_a_study_that_lasts(trainings, sweep_file, tmp_path):
-    """A study is made anew for each draw and each report."""
     more, halving = dict(n_startup_trials=4, multivariate=True), dict(min_resource=50, reduction_factor=2)
     sampler, pruner = dict(type='TPESampler', seed=5, **more), dict(type='SuccessiveHalvingPruner', **halving)
     space = {**RANGE, 'train_dataloader.batch_size': [2, 4]}
     path = sweep_file(space, sampler=sampler, pruner=pruner, trials=12)
     records = run(path, tmp_path / 'work').records()
-    study = optuna.create_study(
-        direction='maximize', pruner=optuna.pruners.SuccessiveHalvingPruner(**halving), study_name='sweep'
-    )
+    study_pruner = optuna.pruners.SuccessiveHalvingPruner(**halving)
+    study = optuna.create_study(direction='maximize', pruner=study_pruner, study_name='sweep')
     states = []
     for number in range(12):
         seed = np.random.SeedSequence([5, number]).generate_state(1)[0]
@@ -181,35 +172,22 @@ def test_draws_and_pruning_are_those_of_a_study_that_lasts(trainings, sweep_file
 
 
 @pytest.mark.parametrize('drawn', [False, True])
-def test_a_killed_point_is_taken_up_and_two_processes_share_the_rest(trainings, sweep_file, tmp_path, drawn):
-    work_dir = tmp_path / 'work'
+def test_two_processes_share_the_points(trainings, sweep_file, tmp_path, drawn):
+    work_dir, rates = tmp_path / 'work', [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     work_dir.mkdir()
-    (work_dir / 'wait').touch()
-    rates = [1e-2, 1e-3, 1e-4, 1e-5, 1e-6]
     path = sweep_file(RANGE, sampler=dict(type='RandomSampler'), trials=5) if drawn else sweep_file({LR: rates})
-
-    def start():
-        process = multiprocessing.get_context('fork').Process(target=run, args=(path, work_dir))
+    processes = [multiprocessing.get_context('fork').Process(target=run, args=(path, work_dir)) for _ in range(2)]
+    for process in processes:
         process.start()
-        return process
-
-    killed = start()
-    deadline = time.monotonic() + 60
-    while not (work_dir / 'waits').exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.join()
-    (work_dir / 'wait').unlink()
-
-    for process in [start(), start()]:
+    for process in processes:
         process.join()
         assert process.exitcode == 0
     records = Points(read_sweep(path), work_dir, work_dir / 'results').records()
     tried = [record['params'][LR] for record in records]
     assert [record['state'] for record in records] == ['complete'] * 5 and (drawn or tried == rates)
     assert [record['score'] for record in records] == pytest.approx([score(rate) for rate in tried])
-    # Nothing was trained twice but the one that was killed.
-    assert list(attempts(work_dir).values()) == [2, 1, 1, 1, 1] if drawn else sorted(attempts(work_dir).values()) == [1] * 4 + [2]
+    # Nothing was trained twice; tests/test_kills.py kills them.
+    assert [len(path.read_text()) for path in (work_dir / 'trials').glob('*/attempts')] == [1] * 5
 
 
 def test_the_budget_is_kept_by_several_workers_and_gpus_are_told_apart(trainings, sweep_file, tmp_path):
@@ -231,7 +209,6 @@ def test_the_spaces_of_the_readme_are_read(sweep_file):
 
 
 def test_draws_go_on_only_with_the_sweep_that_began_them(trainings, sweep_file, tmp_path):
-    """The trials that had ended kept the scores of the old config, beside those of the new one."""
     base = tmp_path / 'base.py'
     base.write_text(f"_base_ = ['{EPOCH_CONFIG}']\n")
     drawn = dict(config=str(base), sampler=dict(type='RandomSampler'), trials=1)
@@ -248,7 +225,6 @@ def test_draws_go_on_only_with_the_sweep_that_began_them(trainings, sweep_file, 
 
 
 def test_a_result_that_was_made_otherwise_is_made_again(trainings, sweep_file, tmp_path, capsys):
-    """Any file of the name of a row was taken for its result: a changed file showed the scores of the old one."""
     config, rows = tmp_path / 'config.py', {'a': {}, 'b': {}}
     config.write_text(f"_base_ = ['{EPOCH_CONFIG}']\n")
     entries = dict(config=str(config), metric=None, rows=rows)

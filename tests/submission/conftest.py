@@ -11,8 +11,6 @@ SIZE = (24, 40)
 
 
 class Submission:
-    """Paths and contents of one submission of both tasks."""
-
     def __init__(self, folder):
         root = write_fake_miniscapes(folder / 'data', splits=dict(test=11), size=SIZE)
         self.labels = root / 'grader' / 'test'

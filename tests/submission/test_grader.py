@@ -15,7 +15,6 @@ from mtl_plugins.submission.grader import grade_submission
 
 
 def _validation(submission, tasks):
-    """The metric of the training, fed with the predictions after quantisation."""
     evaluator = Evaluator(MultiTaskMetric(tasks))
     for index, stem in enumerate(submission.image_sizes):
         label = {task: np.asarray(Image.open(submission.labels / task / f'{stem}.png')) for task in ('semseg', 'depth')}
@@ -121,43 +120,37 @@ def test_bad_archives_get_one_sentence(submission, change, message):
 
 
 def _patch_entry(archive, name, offset, value):
-    """Overwrites a field of an entry in the central directory."""
     data = bytearray(archive.read_bytes())
     at = data.rindex(name.encode()) - 46 + offset
     data[at : at + len(value)] = value
     archive.write_bytes(data)
 
 
-def test_a_bomb_that_lies_about_its_size_is_cut_off(submission):
-    archive = submission.write().pack()
+def _patch_end(archive, value):
+    archive.write_bytes(archive.read_bytes()[:-10] + value + archive.read_bytes()[-6:])
+
+
+def _lying_bomb(archive):
     _rewrite(archive, _replace(DEPTH_3, BOMB, compression=zipfile.ZIP_DEFLATED))
     _patch_entry(archive, DEPTH_3, 24, struct.pack('<I', 1000))
-    with pytest.raises(UserError, match=r"'predictions/depth/3\.png' is damaged: Bad CRC-32"):
-        grade_submission(archive, submission.labels)
 
 
-def test_encrypted_entry(submission):
-    archive = submission.write().pack()
-    _patch_entry(archive, DEPTH_3, 8, struct.pack('<H', 1))
-    with pytest.raises(UserError, match='is encrypted'):
-        grade_submission(archive, submission.labels)
-
-
-def test_too_large_a_directory_is_not_loaded(submission):
-    archive = submission.write().pack()
-    data = bytearray(archive.read_bytes())
-    data[-10:-6] = struct.pack('<I', 2**30)
-    archive.write_bytes(data)
-    with pytest.raises(UserError, match='has too many entries'):
-        grade_submission(archive, submission.labels)
-
-
-@pytest.mark.parametrize('cut', [0, 10, 1000, -30, -1])
-def test_truncated_archive(submission, cut):
-    archive = submission.write().pack()
-    archive.write_bytes(archive.read_bytes()[:cut])
-    with pytest.raises(UserError, match='is not a zip archive, or is truncated'):
-        grade_submission(archive, submission.labels)
+@pytest.mark.parametrize(
+    ('damage', 'message'),
+    [
+        (_lying_bomb, r"'predictions/depth/3\.png' is damaged: Bad CRC-32"),
+        (lambda archive: _patch_entry(archive, DEPTH_3, 8, struct.pack('<H', 1)), 'is encrypted'),
+        (lambda archive: _patch_end(archive, struct.pack('<I', 2**30)), 'has too many entries'),
+        *(
+            (lambda archive, cut=cut: archive.write_bytes(archive.read_bytes()[:cut]), 'is not a zip archive, or is truncated')
+            for cut in (0, 10, 1000, -30, -1)
+        ),
+    ],
+)
+def test_damaged_archives_get_one_sentence(submission, damage, message):
+    damage(submission.write().pack())
+    with pytest.raises(UserError, match=message):
+        grade_submission(submission.archive, submission.labels)
 
 
 def test_random_damage_never_escapes_as_another_error(submission):

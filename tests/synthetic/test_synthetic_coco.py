@@ -10,7 +10,7 @@ from pycocotools.coco import COCO
 
 from mtl_plugins.synthetic.coco.scenes import CATEGORIES, OVERSAMPLING, render_picture
 from mtl_plugins.synthetic.coco.writer import write_coco
-from tests.synthetic.test_synthetic import contents
+from tests.killing import contents
 
 SIZE = (64, 80)
 CLASSES = ('person', 'bicycle', 'car', 'cat', 'dog')

@@ -9,11 +9,10 @@ from typing import NamedTuple
 import pytest
 
 from tests.tiny import CONFIGS, ROOT, tiny_config
-from tests.tools.photographs import save_weights
+from tests.tools.photographs import save_checkpoint
 
 
 def call_tool(tool: str, *arguments: object) -> int:
-    """Run ``tools/<tool>.py`` and give its exit code."""
     with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as caught:
         path = ROOT / 'tools' / f'{tool}.py'
         patch.setattr(sys, 'argv', [str(path), *map(str, arguments)])
@@ -32,15 +31,15 @@ class Ended(NamedTuple):
     err: str
 
     def check(self) -> 'Ended':
-        """Fail unless the tool ended well."""
         assert self.code == 0, self.err
         return self
 
-    def check_refused(self, *words: str) -> None:
-        """Fail unless the tool ended with one sentence that has these words."""
+    def check_refused(self, *words: str) -> str:
+        """Fail unless the tool ended with one sentence that has these words; return all that it printed."""
         errors = [line for line in self.err.splitlines() if line.startswith('error: ')]
         assert self.code == 1 and errors == self.err.splitlines()[-1:] and 'Traceback' not in self.err, self.err
         assert all(word in errors[0] for word in words), errors
+        return self.out + self.err
 
 
 @pytest.fixture
@@ -59,20 +58,11 @@ def write_tiny_config(path: Path) -> Path:
     path.write_text(
         f"""_base_ = ['{ROOT}/configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
 custom_imports = dict(imports=['tests.tiny'])
-model = dict(
-    backbone=dict(_delete_=True, type='TinyBackbone'),
-    decode_head=dict(head=dict(channels=16, skip_channels=8)),
-)
-train_dataloader = dict(
-    batch_size=2,
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadMiniScapes'),
-            dict(type='RandomHomography', crop_size=32),
-            dict(type='PackMultiTaskInputs', meta_keys=()),
-        ]
-    ),
-)
+model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), decode_head=dict(head=dict(channels=16, skip_channels=8)))
+pipeline = [
+    dict(type='LoadMiniScapes'), dict(type='RandomHomography', crop_size=32), dict(type='PackMultiTaskInputs', meta_keys=())
+]
+train_dataloader = dict(batch_size=2, dataset=dict(pipeline=pipeline))
 val_dataloader = dict(batch_size=2)
 test_dataloader = dict(batch_size=2)
 train_cfg = dict(max_epochs=2)
@@ -86,12 +76,11 @@ def save_tiny(folder: Path, name: str, data_root: Path) -> tuple[Path, Path]:
     (path,) = CONFIGS.glob(f'*/{name}.py')
     config = folder / path.name
     tiny_config(data_root, folder / 'run', path).dump(config)
-    return config, save_weights(config.with_suffix('.pth'), config)
+    return config, save_checkpoint(config.with_suffix('.pth'), config, whole=True)
 
 
 @pytest.fixture
 def tiny_config_file(tmp_path) -> Path:
-    """:func:`write_tiny_config` for one test."""
     return write_tiny_config(tmp_path / 'tiny.py')
 
 
@@ -106,7 +95,6 @@ def finished_run(data_root, tmp_path_factory) -> Path:
 
 @pytest.fixture(scope='session')
 def browser():
-    """Chromium without a window."""
     program = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
     if program is None:
         pytest.skip('needs Chromium: apt-get install chromium')

@@ -96,31 +96,20 @@ def write_photographs(folder: Path) -> dict[str, np.ndarray]:
     return images
 
 
-def write_video(path: Path, size: tuple[int, int] = (48, 64), number: int = 9, fps: float = 10.0) -> Path:
-    """A video of so many different frames."""
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), fps, size[::-1])
-    for seed in range(number):
-        writer.write(picture(size, seed))
+def write_video(path: Path) -> Path:
+    """Nine different frames of 48x64 pixels, ten a second."""
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*'MJPG'), 10.0, (64, 48))
+    for seed in range(9):
+        writer.write(picture((48, 64), seed))
     writer.release()
     return path
 
 
-def save_weights(path: Path, config: Path) -> Path:
-    """Random weights of a config, alone."""
-    torch.manual_seed(0)
-    torch.save(dict(state_dict=MODELS.build(load_config(str(config)).model).state_dict()), path)
-    return path
-
-
-def save_checkpoint(path: Path, config: Path = JOINT, *, tiny: bool = True) -> Path:
-    """Random weights of a config with a small head, with the text of the config as mmengine's runner stores it.
-
-    ``tiny``: with a backbone that is registered in this process alone.
-    """
-    plain = load_config(str(config))
-    options = shrink_head(plain.model.decode_head, 'model.decode_head')
-    resolved = load_config(str(config), options)
-    if tiny:
+def save_checkpoint(path: Path, config: Path = JOINT, *, whole: bool = False) -> Path:
+    """Random weights of a config, whose network is small unless ``whole``, and its text as mmengine's runner stores it."""
+    resolved = load_config(str(config))
+    if not whole:
+        resolved = load_config(str(config), shrink_head(resolved.model.decode_head, 'model.decode_head'))
         resolved.model.backbone = dict(type='TinyBackbone')
     torch.manual_seed(0)
     model = MODELS.build(resolved.model)

@@ -3,19 +3,22 @@
 import shutil
 import sys
 
-import cv2
-import numpy as np
 import pytest
 from PIL import Image
 
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
-from tests.tiny import tiny_config
+from tests.fake_crops import write_fake_crops
+from tests.fake_folders import write_fake_folders
+from tests.tiny import CONFIGS, tiny_config
+from tests.tools.conftest import save_tiny
+from tests.tools.photographs import picture, save_checkpoint
+from tests.tools.test_feature_tools import write_config
+from tests.tools.test_inference import FOUR_TASKS
 
 
 @pytest.fixture
 def own_data(data_root, tmp_path):
-    """A copy of the data set that a test may damage."""
     shutil.copytree(data_root, tmp_path / 'data')
     return tmp_path / 'data'
 
@@ -32,51 +35,17 @@ def train(run_cli, tiny_config_file, tmp_path):
     return run
 
 
-def _cut(path):
+# PyTorch wraps the error of a worker process into a text with its whole traceback. Other damages: tests/datasets.
+@pytest.mark.parametrize('options', [(), ('--cfg-options', 'train_dataloader.worker_type=process')])
+def test_a_bad_file_is_named(own_data, train, options):
+    path = own_data / 'train/rgb/3.jpg'
     path.write_bytes(path.read_bytes()[:-40])
+    train(own_data, (str(path), 'truncated'), *options)
 
 
-def _bad_id(path):
-    label = np.array(Image.open(path))
-    label[0, 0] = 77
-    Image.fromarray(label).save(path)
-
-
-def _other_size(path):
-    Image.fromarray(np.zeros((16, 16), np.uint8)).save(path)
-
-
-def _sixteen_bit(path):
-    cv2.imwrite(str(path), np.full((32, 64), 1000, np.uint16))
-
-
-def _rgb(path):
-    cv2.imwrite(str(path), np.zeros((32, 64, 3), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ('file', 'damage', 'words', 'options'),
-    [
-        ('rgb/3.jpg', _cut, ['truncated'], []),
-        # PyTorch wraps the error of a worker process into a text with its whole traceback.
-        ('rgb/3.jpg', _cut, [], ['--cfg-options', 'train_dataloader.worker_type=process']),
-        ('rgb/3.jpg', lambda path: path.write_bytes(b'no image'), [], []),
-        ('semseg/3.png', _cut, [], []),
-        ('semseg/3.png', _bad_id, ['77'], []),
-        ('semseg/3.png', _other_size, ['16', '32'], []),
-        ('depth/3.png', _sixteen_bit, ['16'], []),
-        ('depth/3.png', _rgb, [], []),
-        ('depth/3.png', lambda path: path.unlink(), [], []),
-    ],
-)
-def test_a_bad_file_is_named(own_data, train, file, damage, words, options):
-    path = own_data / 'train' / file
-    damage(path)
-    train(own_data, (str(path), *words), *options)
-
-
-def test_a_missing_data_root_says_how_to_make_one(train, tmp_path):
-    train(tmp_path / 'nowhere', ('nowhere', 'mtl data make OUT'))
+def test_a_missing_label_is_named(own_data, train):
+    (own_data / 'train/depth/3.png').unlink()
+    train(own_data, [str(own_data / 'train/depth/3.png')])
 
 
 @pytest.mark.parametrize('split', ['train', 'val', 'test'])
@@ -85,36 +54,6 @@ def test_a_missing_or_empty_split_is_named_before_training_starts(own_data, trai
     train(own_data, [split])
     (own_data / split / 'rgb').mkdir(parents=True)
     train(own_data, [split])
-
-
-@pytest.mark.parametrize(
-    ('option', 'words'),
-    [
-        ('model.decode_head.head.chanels=8', ['DeepLabV3PlusHead', '`channels`']),
-        ('train_dataloader.dataset.pipeline.1.crop=8', ['RandomHomography', '`crop_size`']),
-        ('optim_wrapper.optimizer.learning_rate=1', ['Adam', ' lr,']),
-        ('trian_cfg.max_epochs=1', ['`train_cfg`']),
-        ('train_dataloader.dataset.pipeline.9.crop_size=8', ['list of 3 items']),
-        ('max_epochs', ['KEY=VALUE']),
-        ('model.backbone.type=TinyBackbon', ['TinyBackbon']),
-        ('train_dataloader.dataset.pipeline.1.crop_size=-3', ['crop_size', '-3']),
-        ('train_dataloader.batch_size=abc', ['`batch_size`', "'abc'"]),
-        ('train_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
-        ('val_dataloader.batch_size=0', ['`batch_size`', 'Found 0']),
-        ('train_dataloader.worker_type=fiber', ['`worker_type` should be one of', "'fiber'"]),
-        ('train_dataloader.num_workers=-2', ['`num_workers`', '-2']),
-        ('train_dataloader.batch_size=9', ['`batch_size` should be at most 8', 'Found 9']),
-        ('train_cfg.max_epochs=0', ['`train_cfg.max_epochs`', 'Found 0']),
-        ('optim_wrapper.optimizer.lr=-1', ['`optim_wrapper.optimizer`', 'lr=-1', 'Invalid learning rate']),
-        ('model.tasks.semseg.num_classes=7', ['`model.tasks.semseg.num_classes` should be 19', 'Found 7']),
-        ('model.decode_head.head.rates=[0,0,0]', ['`rates`', '(0, 0, 0)']),
-        ('model.decode_head.head.num_convs=abc', ['`model.decode_head.head`', "num_convs='abc'", 'TypeError']),
-        ('param_scheduler.0.end=-1', ['`param_scheduler.0`', 'end=-1']),
-        ('val_evaluator.tasks=[flow]', ["'flow'"]),
-    ],
-)
-def test_a_mistyped_override_is_refused_with_the_nearest_key(train, data_root, option, words):
-    train(data_root, words, '--cfg-options', option)
 
 
 def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_root, tmp_path):
@@ -147,3 +86,130 @@ def test_a_package_that_is_not_installed_is_named_with_its_extra(run_cli, monkey
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
     run_cli(tool, *arguments).check_refused(f"error: This needs the package {package}. Install it: pip install -e '.[{extra}]'.")
+
+
+@pytest.fixture(scope='session')
+def folder(tmp_path_factory, data_root):
+    """An image, the checkpoint of a model of four labels, a tiny model with bins, a config of DINO, and rooms."""
+    folder = tmp_path_factory.mktemp('refused')
+    Image.fromarray(picture((32, 48))).save(folder / 'photo.png')
+    save_checkpoint(folder / 'four.pth', FOUR_TASKS)
+    for path in save_tiny(folder, 'fixed_bins_r18-d16_1xb16-32e_miniscapes-256x256', data_root):
+        path.rename(folder / f'bins{path.suffix}')
+    write_config(folder / 'dino', write_fake_crops(folder, train=6, val=4))
+    write_fake_folders(folder / 'rooms')
+    return folder
+
+
+MODEL, BINS = '{run}/tiny.py {run}/epoch_2.pth --data-root {data}', '{folder}/bins.py {folder}/bins.pth'
+ANALYSE, TEST = f'analysis_tools/analyse_errors {MODEL} --out out', f'test {MODEL} --work-dir work --tta --cfg-options'
+SHOW, INFER, PHOTO = 'analysis_tools/show_bins', 'inference --out out {folder}/four.pth', '{folder}/photo.png'
+TRAIN = 'train {run}/../tiny.py --work-dir work --data-root {data} --cfg-options'
+REFUSED = [
+    ('train {run}/../tiny.py --work-dir work --data-root nowhere', 'nowhere', 'make_dataset.py'),
+    (f'{TRAIN} model.decode_head.head.chanels=8', 'DeepLabV3PlusHead', '`channels`'),
+    (f'{TRAIN} train_dataloader.dataset.pipeline.1.crop=8', 'RandomHomography', '`crop_size`'),
+    (f'{TRAIN} optim_wrapper.optimizer.learning_rate=1', 'Adam', ' lr,'),
+    (f'{TRAIN} trian_cfg.max_epochs=1', '`train_cfg`'),
+    (f'{TRAIN} train_dataloader.dataset.pipeline.9.crop_size=8', 'list of 3 items'),
+    (f'{TRAIN} max_epochs', 'KEY=VALUE'),
+    (f'{TRAIN} model.backbone.type=TinyBackbon', 'TinyBackbon'),
+    (f'{TRAIN} train_dataloader.dataset.pipeline.1.crop_size=-3', 'crop_size', '-3'),
+    (f'{TRAIN} train_dataloader.batch_size=abc', '`batch_size`', "'abc'"),
+    (f'{TRAIN} train_dataloader.batch_size=0', '`batch_size`', 'Found 0'),
+    (f'{TRAIN} val_dataloader.batch_size=0', '`batch_size`', 'Found 0'),
+    (f'{TRAIN} train_dataloader.worker_type=fiber', '`worker_type` should be one of', "'fiber'"),
+    (f'{TRAIN} train_dataloader.num_workers=-2', '`num_workers`', '-2'),
+    (f'{TRAIN} train_dataloader.batch_size=9', '`batch_size` should be at most 8', 'Found 9'),
+    (f'{TRAIN} train_cfg.max_epochs=0', '`train_cfg.max_epochs`', 'Found 0'),
+    (f'{TRAIN} optim_wrapper.optimizer.lr=-1', '`optim_wrapper.optimizer`', 'lr=-1', 'Invalid learning rate'),
+    (f'{TRAIN} model.tasks.semseg.num_classes=7', '`model.tasks.semseg.num_classes` should be 19', 'Found 7'),
+    (f'{TRAIN} model.decode_head.head.rates=[0,0,0]', '`rates`', '(0, 0, 0)'),
+    (f'{TRAIN} model.decode_head.head.num_convs=abc', '`model.decode_head.head`', "num_convs='abc'", 'TypeError'),
+    (f'{TRAIN} param_scheduler.0.end=-1', '`param_scheduler.0`', 'end=-1'),
+    (f'{TRAIN} val_evaluator.tasks=[flow]', "'flow'"),
+    (f'{ANALYSE} --split test', "'test'", 'should have labels: semseg, depth', 'Found none'),
+    (f'{ANALYSE} --by mIuO', '`--by`', 'error/depth', 'Found mIuO'),
+    (f'{ANALYSE} --labels flow', 'have the labels semseg, depth', 'Found flow'),
+    ('analysis_tools/compare_models a.py a.pth', 'give at least two models'),
+    ('analysis_tools/compare_models a.py a.pth b.py b.pth --names x x', '--names should name each'),
+    ('analysis_tools/benchmark', 'benchmark'),
+    ('analysis_tools/benchmark eval --repeats 0', 'at least 1'),
+    ('analysis_tools/benchmark eval --compile', '--compile has no effect'),
+    ('analysis_tools/benchmark eval --device tpu', '--device', 'tpu'),
+    (
+        f'analysis_tools/model_table {CONFIGS}/_base_/schedules/schedule_adam_32e.py --skip-speed --out-dir out',
+        'schedule_adam_32e.py should have a `model`.',
+    ),
+    ('analysis_tools/benchmark eval --json no/such/folder/out.json', '--json', 'no/such/folder'),
+    ('analysis_tools/plot_metrics {run} --metric mIuO', 'metrics_summary/semseg', 'Found mIuO'),
+    ('analysis_tools/plot_metrics {run} {run} --metric loss --names one', 'each of the 2 runs'),
+    ('analysis_tools/plot_metrics {run} --metric loss --out curves.svg', '.png', 'curves.svg'),
+    ('analysis_tools/plot_metrics nowhere --metric loss', 'nowhere/metrics.csv'),
+    ('analysis_tools/evaluate_features {folder}/dino/config.py none.pth', 'none.pth'),
+    ('analysis_tools/evaluate_features {folder}/dino/config.py --num-val -1', '--num-val', 'Found -1'),
+    ('analysis_tools/evaluate_features {run}/tiny.py --data-config {run}/tiny.py', '--image-size'),
+    ('analysis_tools/evaluate_features {folder}/dino/config.py --device gpu', '--device', 'Found gpu'),
+    ('analysis_tools/nearest_neighbors {folder}/dino/config.py --out x.png --indices 12', '--indices', '0..11', 'Found 12'),
+    (f'{SHOW} {MODEL} --out out.png', 'bins', 'AdaptiveDepthHead', 'JointHead'),
+    (f'{SHOW} {BINS} --data-root {{data}} --indices 3 --out out.png', '--indices', '0..2', 'Found 3'),
+    (f'{SHOW} {BINS} no_such_image.jpg --out out.png', 'no_such_image.jpg', 'does not exist'),
+    (f'{SHOW} {BINS} {{run}}/tiny.py --out out.png', 'tiny.py', 'should be a JPEG'),
+    (f'{SHOW} {BINS} --out out.png', 'give either images or --data-root'),
+    (f'{SHOW} {BINS} a.jpg --data-root d --out out.png', 'either'),
+    (f'{SHOW} {BINS} a.jpg --out x.gif', '.png'),
+    ('analysis_tools/task_affinity .', '*.pth'),
+    ('analysis_tools/task_affinity {run}/tiny.py', 'checkpoint'),
+    ('report . --out out', 'should be a work dir with run.json'),
+    ('report {run} --names one two --out out', '`--names` should name each of the 1 row', 'Found 2.'),
+    ('report {run} --data-root nowhere --out out', 'Found nothing there: give --data-root, or --no-predictions'),
+    (
+        'dataset_tools/convert_dataset folders {folder}/rooms out --labels semseg --depth-range 1 5',
+        '`depth_range` should be left out where no label has it.',
+    ),
+    ('dataset_tools/convert_dataset folders {data} out --splits =test', 'a split is NAME'),
+    ('dataset_tools/convert_dataset folders {data} out --splits a/b', 'a split is NAME'),
+    ('dataset_tools/convert_dataset folders {data} out --splits val val=test', 'should be different names'),
+    ('train mmseg::segformer/nothing.py', 'There is no config mmseg::segformer/nothing.py in the installed mmseg'),
+    (
+        'train mmseg::pidnet/pidnet-s_2xb6-120k_1024x1024-cityscapes.py --data-root {data} --work-dir work',
+        'should learn from label maps alone. Found PIDHead',
+    ),
+    ('train {run}/tiny.py --data-root {data} --work-dir work --launcher pytorch', 'torchrun', 'RANK'),
+    (f'{TEST} tta_model.scale=[1.0]', 'MultiTaskTTAModel', '`scales`'),
+    (f'{TEST} test_cfg.type=TestLoop', '`--tta`', 'InferenceTestLoop', 'TestLoop'),
+    (f'{TEST} tta_model=None', '`--tta`', 'default_runtime.py'),
+    (f'{INFER} no/such/folder', "'no/such/folder' does not exist"),
+    (f'{INFER} none*.jpg', 'Found no file'),
+    (f'{INFER} {PHOTO} --tile 100', '`tile` should be a multiple of 32', 'Found 100'),
+    (f'{INFER} {PHOTO} --overlap 32', '`overlap` should be given with `tile`'),
+    (f'{INFER} {PHOTO} --max-batch-megapixels 0.009 --tile 96', '`tile` should be smaller'),
+    (f'{INFER} {PHOTO} --tile 128 --overlap 96', '`overlap` should be', 'Found 96, tile 128'),
+    (f'{INFER} {PHOTO} --device cuda:77', '`device` should be one', "'cuda:77'"),
+    (f'{INFER} {PHOTO} --batch-size 0', '`batch_size` should be at least 1'),
+    (f'{INFER} {PHOTO} --fov 180 --save points', 'between 0 and 180 degrees'),
+    (f'{INFER} {PHOTO} --intrinsics 0 1 1 1 --save points', '`intrinsics` should be finite'),
+    (f'{INFER} {PHOTO} --tta --probabilities --save npy', '`probabilities` should be False'),
+    (f'{INFER} camera:99', 'The camera 99 cannot be opened'),
+    ('runs list nowhere', 'nowhere', 'does not exist'),
+    ('runs list {run} --where lr?', 'KEY OP VALUE'),
+    ('runs list {run} --sort optim_wrapper.optimizer.lt', 'optim_wrapper.optimizer.lr'),
+    ('runs list {run} --watch', 'terminal'),
+    ('runs show .', 'no work dir'),
+    ('runs note . text', 'run.json', 'does not exist'),
+    ('runs note {run} --graded {run}/run.json', 'grade_submission.py'),
+    ('runs export {run} --out table.pdf', '.tex', 'table.pdf'),
+]
+
+
+@pytest.mark.parametrize('case', REFUSED, ids=lambda case: case[0])
+def test_what_cannot_be_done_leaves_no_file(run_cli, folder, finished_run, data_root, tmp_path, monkeypatch, case):
+    monkeypatch.chdir(tmp_path)
+    command, *words = case
+    result = run_cli(*(word.format(folder=folder, run=finished_run, data=data_root) for word in command.split()))
+    if result.code == 2:
+        assert 'usage: ' in result.err and all(word in result.err for word in words)
+    else:
+        result.check_refused(*words)
+    files = [path for path in tmp_path.rglob('*') if path.is_file()]
+    assert not [path for path in files if 'work' not in path.parts or path.suffix == '.pth']

@@ -1,6 +1,5 @@
 """Trainings of several processes, under SLURM and over several nodes; interrupted, they end as if they had not been."""
 
-import csv
 import json
 import os
 import shutil
@@ -18,6 +17,7 @@ import torch
 from mtl_plugins.config.options import LAUNCH_NAME
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
 from mtl_plugins.datasets.packing.packed import write_packed
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ROOT, check_same_end
 
@@ -94,10 +94,11 @@ def slurm(tmp_path):
     """
     folder = tmp_path / 'slurm'
     folder.mkdir()
-    for name, script in (('sbatch', _SBATCH), ('srun', _SRUN), ('scontrol', _SCONTROL)):
+    for name, script in (('sbatch', _SBATCH), ('srun', _SRUN), ('scontrol', _SCONTROL), ('interpreter', FAKE_PYTHON)):
         (folder / name).write_text(script)
         (folder / name).chmod(0o755)
-    return dict(FAKE_SLURM=str(folder), PATH=f'{folder}{os.pathsep}{os.environ["PATH"]}', REAL_PYTHON=sys.executable)
+    path = f'{folder}{os.pathsep}{os.environ["PATH"]}'
+    return dict(FAKE_SLURM=str(folder), PATH=path, REAL_PYTHON=sys.executable, PYTHON=f'{folder}/interpreter')
 
 
 def _wait_for(*paths: Path) -> None:
@@ -122,14 +123,12 @@ def _submit(slurm, *arguments, **environment) -> subprocess.Popen:
 
 
 def test_a_job_stages_its_data_on_each_node_and_is_requeued_when_its_time_is_up(slurm, data_root, tmp_path):
-    folder, python = Path(slurm['FAKE_SLURM']), tmp_path / 'python'
-    python.write_text(FAKE_PYTHON)
-    python.chmod(0o755)
+    folder = Path(slurm['FAKE_SLURM'])
     root = shutil.copytree(data_root, tmp_path / 'data')
     write_packed(list_miniscapes(root, 'train'))
     job = _submit(
         slurm, 'config.py', '--data-root', root, '--amp',
-        PYTHON=str(python), GPUS='4', GPUS_PER_NODE='2', NOTICE='100', SLURM_TMPDIR=str(tmp_path / 'disk'),
+        GPUS='4', GPUS_PER_NODE='2', NOTICE='100', SLURM_TMPDIR=str(tmp_path / 'disk'),
     )  # fmt: skip
     _wait_for(folder / 'trains_0', folder / 'trains_1', folder / 'batch_pid')
     # What --signal=B:USR1@100 has SLURM do, to the batch script alone.
@@ -156,10 +155,8 @@ def test_a_job_stages_its_data_on_each_node_and_is_requeued_when_its_time_is_up(
 
 
 def test_a_cancelled_job_stays_cancelled_and_data_that_are_not_packed_are_read_where_they_lie(slurm, data_root, tmp_path):
-    python = tmp_path / 'python'
-    python.write_text(FAKE_PYTHON.replace('trap', 'exit 75; trap'))
-    python.chmod(0o755)
-    environment = dict(PYTHON=str(python), GPUS='1', STAGE_DIR=str(tmp_path / 'disk'), MTL_DATA_ROOT=str(data_root))
+    Path(slurm['PYTHON']).write_text(FAKE_PYTHON.replace('trap', 'exit 75; trap'))
+    environment = dict(GPUS='1', STAGE_DIR=str(tmp_path / 'disk'), MTL_DATA_ROOT=str(data_root))
     output, _ = _submit(slurm, 'config.py', FAKE_JOB_STATE='CANCELLED', **environment).communicate(timeout=60)
     assert 'has no packed split to copy to the node' in output and f'training from {data_root}' in output
     assert not [call for call in _calls(slurm) if call[:2] == ['scontrol', 'requeue']]
@@ -195,7 +192,7 @@ def test_processes_that_torchrun_starts_again_continue_their_own_run_only(
     run_cli(*arguments, '--cfg-options', 'train_cfg.max_epochs=1').check()
     assert (tmp_path / 'run' / LAUNCH_NAME).read_text() == 'first'
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'second')
-    run_cli(*arguments).check_refused('already holds a run')
+    run_cli(*arguments).check_refused('already holds a run. Pass --resume')
     monkeypatch.setenv('TORCHELASTIC_RUN_ID', 'first')
     run_cli(*arguments).check()
     assert load_checkpoint_file(find_latest_checkpoint(tmp_path / 'run'))['meta']['epoch'] == 2
@@ -206,11 +203,6 @@ def test_processes_that_torchrun_starts_again_continue_their_own_run_only(
     run_cli(*arguments).check()
 
 
-def _hurt(config_file: Path, **hook) -> None:
-    with config_file.open('a') as file:
-        file.write(f"custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [dict(type='HurtOnceHook', **{hook})]\n")
-
-
 def _assert_same_runs(one: Path, other: Path) -> None:
     check_same_end(one, other, 'state_dict')
     assert (one / 'metrics.csv').read_text() == (other / 'metrics.csv').read_text()
@@ -219,73 +211,41 @@ def _assert_same_runs(one: Path, other: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.dist
 def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny_config_file, data_root, tmp_path):
-    def train(work_dir: str, config: Path, expected: int = 0, run_id: str = '', **options) -> list[str]:
+    def train(work_dir: str, config: Path, *options: str, expected: int = 0) -> None:
         arguments = [config, 1, '--work-dir', tmp_path / work_dir, '--data-root', data_root, '--no-submission']
-        arguments += ['--cfg-options', 'train_dataloader.batch_size=1', *options.get('options', ())]
-        shared = dict(NNODES='2', PORT=_free_port(), RUN_ID=run_id or work_dir, MAX_RESTARTS='1')
+        arguments += ['--cfg-options', 'train_dataloader.batch_size=1', *options]
+        shared = dict(NNODES='2', PORT=_free_port(), RUN_ID=work_dir, MAX_RESTARTS='1')
         nodes = [_start('dist_train.sh', *arguments, NODE_RANK=str(rank), **shared) for rank in range(2)]
         outputs = [node.communicate(timeout=300)[0] for node in nodes]
         assert [node.returncode for node in nodes] == [expected] * 2, '\n'.join(output[-3000:] for output in outputs)
-        return outputs
 
     train('straight', tiny_config_file)
     # Eight samples on two nodes: four iterations an epoch; the worker dies in the second epoch.
     killed, asked = tmp_path / 'killed.py', tmp_path / 'asked.py'
     for path, hook in ((killed, dict(iteration=5, name='SIGKILL', rank=1)), (asked, dict(iteration=1, name='SIGUSR1', rank=1))):
-        shutil.copy(tiny_config_file, path)
-        _hurt(path, marker=str(path.with_suffix('.marker')), **hook)
+        hook = dict(hook, type='HurtOnceHook', marker=str(path.with_suffix('.marker')))
+        path.write_text(
+            f"{tiny_config_file.read_text()}custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [{hook}]\n"
+        )
     train('killed', killed)
     assert (tmp_path / 'killed.marker').exists()
     _assert_same_runs(tmp_path / 'straight', tmp_path / 'killed')
 
     # One node is asked, both stop in mid-epoch with statistics of BatchNorm of their own, and go on in another launch.
-    options = ['default_hooks.preemption.interval=1']
-    train('asked', asked, expected=75, options=options)
+    often = 'default_hooks.preemption.interval=1'
+    train('asked', asked, often, expected=75)
     saved = load_checkpoint_file(tmp_path / 'asked' / 'interrupted.pth')
     assert saved['meta']['iter'] % 4 and len(saved['rank_buffers']) == 2
-    train('asked', asked, options=options)
+    train('asked', asked, often)
     _assert_same_runs(tmp_path / 'straight', tmp_path / 'asked')
 
 
-@pytest.mark.slow
-@pytest.mark.dist
-def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm, tiny_config_file, data_root, tmp_path):
-    root = shutil.copytree(data_root, tmp_path / 'data')
-    write_packed(list_miniscapes(root, 'train'))
-
-    def train(work_dir: str) -> str:
-        job = _submit(
-            slurm, tiny_config_file, '--work-dir', tmp_path / work_dir, '--data-root', root, '--no-submission',
-            GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
-        )  # fmt: skip
-        output, _ = job.communicate(timeout=300)
-        assert job.returncode == 0, output[-3000:]
-        assert 'Not using' not in output, 'the packed copy counts as stale'
-        return output
-
-    assert 'Interrupted' not in train('straight')
-    batch = f'{slurm["FAKE_SLURM"]}/batch_pid'
-    _hurt(tiny_config_file, marker=str(tmp_path / 'marker'), iteration=5, name='SIGUSR1', pid_file=batch)
-    output = train('requeued')
-    assert 'Interrupted: back into the queue.' in output and 'after iteration 5. The state is in' in output
-    _assert_same_runs(tmp_path / 'straight', tmp_path / 'requeued')
-
-
-ONE_STEP = """
-optim_wrapper = dict(optimizer=dict(_delete_=True, type='SGD', lr=0.1))
-train_cfg = dict(max_epochs=1)
-train_dataloader = dict(
-    batch_size=2,
-    sampler=dict(shuffle=False),
-    dataset=dict(
-        pipeline=[
-            dict(type='LoadMiniScapes'),
-            dict(type='RandomHomography', crop_size=(32, 64), flip_prob=0.0),
-            dict(type='PackMultiTaskInputs', meta_keys=()),
-        ]
-    ),
-)
-"""
+# A step of plain gradients on whole images.
+ONE_STEP = (
+    '--cfg-options', 'train_cfg.max_epochs=1', 'optim_wrapper.optimizer.type=SGD', 'optim_wrapper.optimizer.lr=0.1',
+    'train_dataloader.sampler.shuffle=False', 'train_dataloader.dataset.pipeline.1.crop_size=[32,64]',
+    'train_dataloader.dataset.pipeline.1.flip_prob=0.0',
+)  # fmt: skip
 
 
 def _free_port() -> str:
@@ -294,39 +254,26 @@ def _free_port() -> str:
         return str(server.getsockname()[1])
 
 
-def _select(source: Path, target: Path, indices: list[int]) -> Path:
-    """A copy of a data set whose training split holds the given samples under new numbers."""
-    shutil.copytree(source, target, ignore=lambda folder, names: names if Path(folder).parent.name == 'train' else [])
-    for modality, suffix in (('rgb', 'jpg'), ('semseg', 'png'), ('depth', 'png')):
-        for position, index in enumerate(indices):
-            shutil.copy(source / 'train' / modality / f'{index}.{suffix}', target / 'train' / modality / f'{position}.{suffix}')
-    return target
-
-
 @pytest.mark.dist
 def test_two_processes_train_validate_and_submit_as_one_does(run_cli, tiny_config_file, data_root, tmp_path):
     # Each process gets samples 0 and 1, so that the averaged gradient is that of one process with the batch (0, 1).
-    twice = _select(data_root, tmp_path / 'twice', [0, 0, 1, 1])
-    once = _select(data_root, tmp_path / 'once', [0, 1])
-    with tiny_config_file.open('a') as file:
-        file.write(ONE_STEP)
-    arguments = (tiny_config_file, 2, '--work-dir', tmp_path / 'two', '--data-root', twice)
-    run = _start('dist_train.sh', *arguments, PORT=_free_port())
+    common = (tiny_config_file, '--data-root', data_root, *ONE_STEP)
+    twice, once = ('train_dataloader.dataset.indices=' + indices for indices in ('[0,0,1,1]', '[0,1]'))
+    run = _start('dist_train.sh', tiny_config_file, 2, *common[1:], twice, '--work-dir', tmp_path / 'two', PORT=_free_port())
     output, _ = run.communicate(timeout=300)
     assert run.returncode == 0, output[-3000:]
-    run_cli('train', tiny_config_file, '--work-dir', tmp_path / 'one', '--data-root', once, '--no-submission').check()
+    run_cli('train', *common, once, '--work-dir', tmp_path / 'one', '--no-submission').check()
 
     checkpoints = [find_latest_checkpoint(tmp_path / name) for name in ('two', 'one')]
     two, one = (load_checkpoint_file(path)['state_dict'] for path in checkpoints)
-    start = load_checkpoint_file(checkpoints[1])['meta']['iter']
-    assert start == 1
+    assert load_checkpoint_file(checkpoints[1])['meta']['iter'] == 1
     for name, value in one.items():
         torch.testing.assert_close(two[name], value, rtol=1e-4, atol=1e-6, msg=name)
 
     # Three validation images on two processes: the sampler repeats one, which must count once.
-    arguments = ('--json', tmp_path / 'single.json', '--work-dir', tmp_path / 'test', '--data-root', twice)
+    arguments = ('--json', tmp_path / 'single.json', '--work-dir', tmp_path / 'test', '--data-root', data_root)
     run_cli('test', tiny_config_file, checkpoints[0], *arguments).check()
-    (row,) = csv.DictReader((tmp_path / 'two' / 'metrics.csv').open())
+    (row,) = read_metrics(tmp_path / 'two' / 'metrics.csv')
     for name, value in json.loads((tmp_path / 'single.json').read_text()).items():
         assert float(row[name]) == pytest.approx(value, rel=1e-6, abs=1e-6), name
 

@@ -1,6 +1,5 @@
 """Features of a small DINO run: what the hook writes beside the training, and what the tools make of it."""
 
-import csv
 import dataclasses
 import json
 import shutil
@@ -15,6 +14,7 @@ from mtl_plugins.config.load import load_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.features.feature_hook import FeatureHook
 from mtl_plugins.lab.features.pictures import read_records
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
 from tests.fake_crops import CLASSES, write_fake_crops
@@ -44,13 +44,8 @@ default_hooks = dict(
     dino_schedule=dict(temperature_epochs=1),
     checkpoint=dict(save_best='knn_accuracy', rule='greater'),
     features=dict(
-        type='FeatureHook',
+        type='FeatureHook', num_train=15, num_val=8, k=3, linear=True, num_workers=0,
         pipeline=[dict(type='ResizeCrop', size=32), dict(type='PackViews')],
-        num_train=15,
-        num_val=8,
-        k=3,
-        linear=True,
-        num_workers=0,
     ),
 )
 """
@@ -65,7 +60,6 @@ def write_config(folder: Path, data: Path) -> Path:
 
 @pytest.fixture(scope='module')
 def run(tmp_path_factory):
-    """Two epochs of three steps on crops of textures."""
     root = tmp_path_factory.mktemp('features')
     data = write_fake_crops(root, train=6, val=4)
     config = write_config(root / 'with', data)
@@ -75,13 +69,8 @@ def run(tmp_path_factory):
     return SimpleNamespace(**paths, checkpoint=find_latest_checkpoint(work_dir))
 
 
-def read_csv(work_dir: Path) -> list[dict]:
-    with open(work_dir / 'metrics.csv') as file:
-        return list(csv.DictReader(file))
-
-
 def test_scores_are_metrics_that_choose_the_best_checkpoint(run):
-    rows = read_csv(run.work_dir)
+    rows = read_metrics(run.work_dir / 'metrics.csv')
     assert [row['epoch'] for row in rows] == ['1', '2']
     for name in ('knn_accuracy', 'linear_accuracy_per_class', 'dino/loss'):
         assert all(0 <= float(row[name]) <= 100 for row in rows)
@@ -94,7 +83,7 @@ def test_scores_are_metrics_that_choose_the_best_checkpoint(run):
 def test_files_hold_the_features_of_every_validation_and_of_the_start(run):
     records = read_records(run.folder)
     assert [(record.name, record.iteration) for record in records] == [('start', 0), ('epoch 1', 3), ('epoch 2', 6)]
-    for record, row in zip(records[1:], read_csv(run.work_dir), strict=True):
+    for record, row in zip(records[1:], read_metrics(run.work_dir / 'metrics.csv'), strict=True):
         assert record.accuracy == pytest.approx(float(row['knn_accuracy']))
     assert records[0].features.shape == (8, 8) and records[0].classes == CLASSES
     assert not np.array_equal(records[0].features, records[2].features)
@@ -135,7 +124,7 @@ def test_a_checkpoint_is_judged_beside_random_weights_as_in_the_run(run, run_cli
     assert {'commit', 'versions', 'seed', 'date'} <= document['provenance'].keys() and document['checkpoint'] == run.checkpoint
     names = list(document['rows'])
     assert names[0] == 'epoch_2.pth' and len(names) == 4 and 'random weights' in names
-    row = read_csv(run.work_dir)[-1]
+    row = read_metrics(run.work_dir / 'metrics.csv')[-1]
     for name, value in document['rows']['epoch_2.pth'].items():
         assert value == pytest.approx(float(row[name])), name
     assert f'| epoch_2.pth | {float(row["knn_accuracy"]):.1f} |' in result.out
@@ -150,30 +139,13 @@ def test_neighbours_of_chosen_images_become_a_picture(run, run_cli, tmp_path):
     assert '2 queries, 3 neighbours of 15 images' in result.out
     with Image.open(out) as picture:
         assert picture.format == 'JPEG'
-    # mmengine used to print every parameter that it initialised.
     assert run_cli(*arguments, '--num-queries', 2, '--image-size', 16).check().out.count('\n') == 1
 
 
-@pytest.mark.parametrize(
-    ('tool', 'arguments', 'words'),
-    [
-        ('evaluate_features', ['{config}', 'none.pth'], ['none.pth']),
-        ('evaluate_features', ['{config}', '--num-val', '-1'], ['--num-val', 'Found -1']),
-        ('evaluate_features', ['{joint}', '--data-config', '{joint}'], ['--image-size']),
-        ('evaluate_features', ['{config}', '--device', 'gpu'], ['--device', 'Found gpu']),
-        ('nearest_neighbors', ['{config}', '--out', 'x.png', '--indices', '12'], ['--indices', '0..11', 'Found 12']),
-    ],
-)
-def test_what_cannot_be_done_is_one_sentence(run, run_cli, tool, arguments, words):
-    joint = ROOT / 'configs/joint/joint_r18-d16_1xb16-32e_miniscapes-256x256.py'
-    places = dict(config=run.config, joint=joint)
-    run_cli(f'analysis_tools/{tool}', *(argument.format(**places) for argument in arguments)).check_refused(*words)
-
-
-@pytest.mark.parametrize('arguments', [dict(k=0), dict(num_val=0), dict(interval=-1)])
-def test_impossible_settings_of_the_hook_are_refused(arguments):
-    with pytest.raises(ValueError, match=next(iter(arguments))):
-        FeatureHook(**arguments)
+def test_impossible_settings_of_the_hook_are_refused():
+    for arguments in (dict(k=0), dict(num_val=0), dict(interval=-1)):
+        with pytest.raises(ValueError, match=next(iter(arguments))):
+            FeatureHook(**arguments)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,6 @@ FOUR_TASKS = CONFIGS / 'joint/joint_r18-d16_1xb16-32e_normals-boundary_miniscape
 
 @pytest.fixture(scope='module')
 def checkpoint(tmp_path_factory):
-    """Four kinds of label."""
     return save_checkpoint(tmp_path_factory.mktemp('weights') / 'four.pth', FOUR_TASKS)
 
 
@@ -138,9 +137,7 @@ def test_a_video_becomes_a_video(run_cli, checkpoint, tmp_path):
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 7 and capture.get(cv2.CAP_PROP_FPS) == pytest.approx(10)
     found, frame = capture.read()
     assert found and frame.std() > 10
-    # Nothing is left of the temporary file.
     assert [path.name for path in (out / 'side-by-side').iterdir()] == ['street.mp4']
-    # The frame is the one of the file.
     first = cv2.cvtColor(cv2.VideoCapture(str(video)).read()[1], cv2.COLOR_BGR2RGB)
     (alone,) = MultiTaskInferencer(checkpoint)(first)
     np.testing.assert_allclose(np.load(out / 'npy/depth/street_000000.npy'), alone.values['depth'], rtol=1e-4)
@@ -176,7 +173,6 @@ def test_lists_patterns_names_that_occur_twice_and_the_list_of_all_results(run_c
     arguments = ['--out', tmp_path / 'out', '--save', 'png']
     result = run_cli('inference', checkpoint, tmp_path / 'list.txt', tmp_path / '[ab]' / 'x.png', *arguments)
     assert result.code == 1 and result.err.count('skipped') == 1 and "no/such.png' does not exist" in result.err
-    # What is given twice has two results; a number was once added to whatever had a name that was used.
     assert files_below(tmp_path / 'out/png/depth') == {'a/x.png', 'b/x.png', 'a/x (2).png', 'b/x (2).png'}
     # Rows of earlier runs stay.
     assert run_cli('inference', checkpoint, tmp_path / 'later', *arguments).code == 0
@@ -189,10 +185,8 @@ def test_lists_patterns_names_that_occur_twice_and_the_list_of_all_results(run_c
 @pytest.mark.parametrize(
     ('files', 'inputs', 'names'),
     [
-        # The result called a_2 was that of a.png.
         (['a.jpg', 'a.png', 'a_2.jpg'], ['.'], ['a.jpg', 'a.png', 'a_2']),
         (['a.jpg', 'a.png', 'a.png.jpg'], ['.'], ['a.jpg', 'a.png', 'a.png.jpg']),
-        # The second became 1_2.
         (['camA/1.jpg', 'camB/1.jpg'], ['.'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/1.jpg'], ['camA', 'camB'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/1.jpg'], ['camA/1.jpg', 'camB/1.jpg'], ['camA/1', 'camB/1']),
@@ -224,7 +218,6 @@ def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, in
 @pytest.mark.parametrize(
     ('size', 'options', 'words'),
     [
-        # 77 bytes of 1x300 took 22 seconds and 3 GiB: the size of a resized image was not looked at.
         ((1, 300), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 300x1']),
         ((300, 1), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 1x300']),
         ((2100, 2100), [], ['a.png', 'at most 4,194,304 pixels', 'Found 2100x2100']),
@@ -263,38 +256,10 @@ def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tm
 
 
 @pytest.mark.parametrize(
-    ('arguments', 'words'),
-    [
-        (['no/such/folder'], ["'no/such/folder' does not exist"]),
-        (['none*.jpg'], ['Found no file']),
-        (['{photo}', '--tile', '100'], ['`tile` should be a multiple of 32', 'Found 100']),
-        (['{photo}', '--overlap', '32'], ['`overlap` should be given with `tile`']),
-        (['{photo}', '--max-batch-megapixels', '0.009', '--tile', '96'], ['`tile` should be smaller']),
-        (['{photo}', '--tile', '128', '--overlap', '96'], ['`overlap` should be', 'Found 96, tile 128']),
-        (['{photo}', '--device', 'cuda:77'], ['`device` should be one', "'cuda:77'"]),
-        (['{photo}', '--batch-size', '0'], ['`batch_size` should be at least 1']),
-        (['{photo}', '--fov', '180', '--save', 'points'], ['between 0 and 180 degrees']),
-        (['{photo}', '--intrinsics', '0', '1', '1', '1', '--save', 'points'], ['`intrinsics` should be finite']),
-        (['{photo}', '--tta', '--probabilities', '--save', 'npy'], ['`probabilities` should be False']),
-        (['camera:99'], ['The camera 99 cannot be opened']),
-    ],
-)
-def test_what_cannot_be_done_is_one_sentence(run_cli, checkpoint, tmp_path, arguments, words):
-    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
-    arguments = [argument.format(photo=tmp_path / 'photo.png') for argument in arguments]
-    run_cli('inference', checkpoint, *arguments, '--out', tmp_path / 'out').check_refused(*words)
-
-
-# The config that comes with a checkpoint
-
-
-@pytest.mark.parametrize(
     ('change', 'words'),
     [
         (lambda text: 'import os\nos.system("touch {trace}")\n' + text, ['plain values only', 'is not run']),
         (lambda text: text + '\nx = __import__("os").system("touch {trace}")\n', ['plain values only']),
-        (lambda text: text.replace("type='TinyBackbone'", "type='os.system', command='touch {trace}'"), ["'os.system'"]),
-        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', a='x.pkl'"), ['no files', "'x.pkl'"]),
         (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', unknown=1"), ['cannot be built', 'unknown']),
         (lambda text: text + "\ncustom_imports = dict(imports=['antigravity'])\n", ['antigravity', 'not imported yet']),
         (lambda text: 'model = 3\n', ['should hold the config of a model']),
@@ -346,9 +311,6 @@ def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_
     torch.save(dict(weights, meta=dict(cfg=older)), tmp_path / 'x.pth')
     result = run_cli('inference', tmp_path / 'x.pth', data_root / 'test/rgb/0.jpg', '--out', tmp_path / 'out')
     assert result.code == 1 and 'in which order its tasks depth, semseg have their channels' in result.err
-
-
-# The view in space
 
 
 def test_points_in_a_browser(visit, run_cli, checkpoint, tmp_path):

@@ -87,8 +87,6 @@ def test_the_examples_start_a_job_whose_source_folder_has_all_that_it_needs_and_
     jobs = []
 
     class PyTorch:
-        """The estimator, up to the call that needs AWS."""
-
         def __init__(self, **arguments):
             self.arguments = arguments
 

@@ -1,6 +1,5 @@
 """Every system trains, validates, submits and resumes, tiny; every config takes two steps."""
 
-import csv
 import itertools
 import re
 import zipfile
@@ -11,6 +10,7 @@ import torch
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.config.options import set_work_dir
+from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
 from tests.datasets.layouts import write_camvid, write_cityscapes, write_nyuv2_pictures
 from tests.fake_crops import write_fake_crops
@@ -60,7 +60,7 @@ def run(data_root, tmp_path):
 
 
 def check_scores_and_archive(result, tasks) -> None:
-    rows = list(csv.DictReader((result.archive.parent / 'metrics.csv').open()))
+    rows = read_metrics(result.archive.parent / 'metrics.csv')
     assert rows and all({task for task in TASKS if row.get(f'metrics_summary/{task}')} == set(tasks) for row in rows)
     with zipfile.ZipFile(result.archive) as archive:
         predictions = {name for name in archive.namelist() if name.startswith('predictions/')}

@@ -44,7 +44,6 @@ def imported(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize('kind', HOSTILE_TYPES, ids=str)
 def test_a_type_in_a_file_is_a_registered_class_whoever_reads_it(kind, imported, tmp_path, monkeypatch):
-    # `build_label` handed it to `LABELS.get`, records to `MODELS.build`: a library was loaded, a command was run.
     monkeypatch.setattr(os, 'system', lambda command: pytest.fail(command))
     known = set(sys.modules)
     roots = [item for item in vars(registry).values() if isinstance(item, registry.Registry)]
@@ -58,27 +57,26 @@ def test_a_type_in_a_file_is_a_registered_class_whoever_reads_it(kind, imported,
     with pytest.raises(ConfigError):
         Description.from_json(json.dumps(text), tmp_path).build_labels()
     for model in (dict(type=kind, command='true'), dict(type='MultiTaskSegmentor', backbone=dict(type=kind))):
-        with pytest.raises(ConfigError):
-            recorded_config(RunRecord(tmp_path, {}, dict(model=json.dumps(model)), 'finished'))
-        with pytest.raises(ConfigError):
-            restrict(dict(model=model), 'The config')
+        refuse_config(tmp_path, '', model=model)
     assert imported() == [] and {'antigravity', 'hostile_module'}.isdisjoint(set(sys.modules) - known)
 
 
-@pytest.mark.parametrize(
-    ('name', 'root'),
-    [
-        ('DilatedResNet', 'MODELS'),
-        ('mtl_plugins.DilatedResNet', 'MODELS'),
-        ('mmseg.ASPPHead', 'MODELS'),
-        ('mmcv.Pad', 'TRANSFORMS'),
-        ('mmengine.Pad', 'TRANSFORMS'),
-        ('torch.SmoothL1Loss', 'MODELS'),
-        ('torchvision.ColorJitter', 'TRANSFORMS'),
-        ('ClassMap', 'LABELS'),
-        ('BN', 'MODELS'),
-    ],
+def refuse_config(folder, words, **config):
+    sections = {key: json.dumps(value) for key, value in config.items()}
+    with pytest.raises(ConfigError, match=words):
+        recorded_config(RunRecord(folder, {}, sections, 'finished'))
+    with pytest.raises(ConfigError, match=words):
+        restrict(config, 'The config')
+
+
+NAMES = dict(
+    MODELS='DilatedResNet mtl_plugins.DilatedResNet mmseg.ASPPHead torch.SmoothL1Loss BN',
+    TRANSFORMS='mmcv.Pad mmengine.Pad torchvision.ColorJitter',
+    LABELS='ClassMap',
 )
+
+
+@pytest.mark.parametrize(('name', 'root'), [(name, root) for root, names in NAMES.items() for name in names.split()])
 def test_what_configs_call_classes_is_found_and_is_what_would_be_built(name, root):
     found = find_registered(name, getattr(registry, root))
     assert found is not None
@@ -127,12 +125,7 @@ def test_classes_of_plug_ins_are_known_once_the_user_asks_for_them(imported, tmp
 )
 def test_nothing_is_imported_or_fetched_from_a_config_that_is_data(part, found, imported, tmp_path):
     model = dict(type='MultiTaskSegmentor', backbone=dict(type='DilatedResNet'))
-    config = {**part, 'model': {**model, **part.get('model', {})}}
-    sections = {key: json.dumps(value) for key, value in config.items()}
-    with pytest.raises(ConfigError, match=found):
-        recorded_config(RunRecord(tmp_path, {}, sections, 'finished'))
-    with pytest.raises(ConfigError, match=found):
-        restrict(config, 'The config')
+    refuse_config(tmp_path, found, **{**part, 'model': {**model, **part.get('model', {})}})
     assert imported() == []
 
 
@@ -158,13 +151,10 @@ def test_a_loader_collates_by_a_registered_function_only():
 @pytest.mark.parametrize(
     'text', ['[' * 100_000, '[' * 65 + ']' * 65, 'NaN', '[-Infinity]', '1e999', '9' * 5000, '1' * 21, '{', '\xff']
 )
-def test_numbers_and_depth_of_json_are_bounded(text):
+def test_files_and_numbers_and_depth_of_json_are_bounded(text, tmp_path):
     with pytest.raises(ValueError):
         parse_json(text.encode('latin-1'))
     assert parse_json('{"a": [1, -2.5, 18446744073709551615, true, null]}') == dict(a=[1, -2.5, 2**64 - 1, True, None])
-
-
-def test_a_large_file_is_not_read(tmp_path):
     (tmp_path / 'large').write_bytes(bytes(11))
     with pytest.raises(OSError, match='larger than'):
         read_bytes(tmp_path / 'large', most=10)

@@ -10,19 +10,6 @@ from matplotlib.figure import Figure
 
 from mtl_plugins.lab.features import pictures
 from mtl_plugins.lab.features.extraction import FeatureSet
-from mtl_plugins.lab.features.pictures import (
-    FRAME,
-    OTHER,
-    SAME,
-    TILE,
-    UNKNOWN,
-    UNKNOWN_COLOUR,
-    FeatureRecord,
-    choose_queries,
-    draw_embedding,
-    draw_neighbours,
-    draw_strip,
-)
 from mtl_plugins.lab.plots.style import COLOURS, distinct_colours
 from mtl_plugins.lab.plots.sweep_plots import render_losses, render_scores, running_mean
 from mtl_plugins.visualization.plots import to_array, write_picture
@@ -32,7 +19,7 @@ def make_record(labels=(0, 1) * 6, iteration=1, embedding=None, seed=0, classes=
     rng, labels = np.random.default_rng(seed), np.asarray(labels)
     features, indices = rng.normal(size=(len(labels), 4)).astype(np.float32) + iteration, np.arange(len(labels)) + seed
     embedding = rng.normal(size=(len(labels), 2)) if embedding is None else embedding
-    return FeatureRecord(features, labels, indices, classes, f'epoch {iteration}', iteration, 50.0, embedding)
+    return pictures.FeatureRecord(features, labels, indices, classes, f'epoch {iteration}', iteration, 50.0, embedding)
 
 
 def has_colour(picture: np.ndarray, colour) -> bool:
@@ -42,16 +29,16 @@ def has_colour(picture: np.ndarray, colour) -> bool:
 
 
 def test_each_class_has_its_colour_and_only_unknown_ones_are_grey():
-    known, unknown = (draw_embedding(make_record(labels)) for labels in ([0, 0, 1, 1], [0, 0, -1, -1]))
+    known, unknown = (pictures.draw_embedding(make_record(labels)) for labels in ([0, 0, 1, 1], [0, 0, -1, -1]))
     assert has_colour(known, COLOURS[0]) and has_colour(known, COLOURS[1])
-    assert has_colour(unknown, UNKNOWN_COLOUR) and not has_colour(known, UNKNOWN_COLOUR)
+    assert has_colour(unknown, pictures.UNKNOWN_COLOUR) and not has_colour(known, pictures.UNKNOWN_COLOUR)
     assert len({tuple(np.round(to_rgb(colour), 3)) for count in (8, 30) for colour in distinct_colours(count)}) == 38
 
 
 def test_dots_lie_where_the_embedding_says(monkeypatch):
     monkeypatch.setattr(pictures, '_draw_legend', lambda *args, **kwargs: None)
     embedding = np.array([[0.0, 0.0], [4.0, 0.0], [0.0, 2.0]])
-    picture = draw_embedding(make_record([0, 1, 2], embedding=embedding, classes=('a', 'b', 'c')))
+    picture = pictures.draw_embedding(make_record([0, 1, 2], embedding=embedding, classes=('a', 'b', 'c')))
     centres = []
     for colour in COLOURS[:3]:
         shade = 0.8 * 255 * np.array(to_rgb(colour)) + 0.2 * 255
@@ -63,11 +50,11 @@ def test_dots_lie_where_the_embedding_says(monkeypatch):
 
 def test_a_strip_grows_by_panels_up_to_ten_and_a_collapsed_one_can_be_drawn(monkeypatch):
     point = make_record([0] * 4, embedding=np.zeros((4, 2)))
-    one, three, seven = (draw_strip([make_record([0, 1, 0, 1])] * count + [point]) for count in (0, 2, 6))
+    one, three, seven = (pictures.draw_strip([make_record([0, 1, 0, 1])] * count + [point]) for count in (0, 2, 6))
     assert three.shape[1] > 1.5 * one.shape[1] and seven.shape[0] > 1.7 * three.shape[0]
     seen = []
     monkeypatch.setattr(pictures, '_draw_scatter', lambda axis, record, size: seen.append(record.title))
-    draw_strip([make_record(iteration=iteration) for iteration in range(31)])
+    pictures.draw_strip([make_record(iteration=iteration) for iteration in range(31)])
     assert len(seen) == 10 and (seen[0], seen[-1]) == ('epoch 0: k-NN 50.0 %', 'epoch 30: k-NN 50.0 %')
 
 
@@ -80,21 +67,22 @@ def test_frames_tell_whether_classes_agree():
 
     bank = FeatureSet(Images(), np.arange(3), np.array([[1.0, 0.0], [0.8, 0.6], [0.6, 0.8]]), np.array([0, 1, -1]))
     queries = FeatureSet(Images(), np.arange(2), np.array([[1.0, 0.0]] * 2), np.array([0, -1]))
-    picture = draw_neighbours(bank, queries, np.arange(2), 8, 'title')
-    found = [line for line in picture if (line == SAME).all(-1).any() and (line == OTHER).all(-1).any()]
-    line = found[FRAME + 2]
+    picture = pictures.draw_neighbours(bank, queries, np.arange(2), 8, 'title')
+    found = [line for line in picture if (line == pictures.SAME).all(-1).any() and (line == pictures.OTHER).all(-1).any()]
+    line = found[pictures.FRAME + 2]
     frames = [tuple(int(value) for value in line[i]) for i in np.flatnonzero((line[1:] != line[:-1]).any(-1)) + 1]
-    assert [frame for frame in frames if frame in (SAME, OTHER, UNKNOWN)] == [SAME, SAME, OTHER, OTHER, UNKNOWN, UNKNOWN]
-    assert (line == 77).all(-1).sum() == 4 * TILE
+    same, other, unknown = pictures.SAME, pictures.OTHER, pictures.UNKNOWN
+    assert [frame for frame in frames if frame in (same, other, unknown)] == [same, same, other, other, unknown, unknown]
+    assert (line == 77).all(-1).sum() == 4 * pictures.TILE
     # Nothing is said of a query of unknown class: one green and one red frame in all, beside the legend's.
-    assert (picture == UNKNOWN).all(-1).sum() > 4 * (picture == SAME).all(-1).sum() * 0.8
+    assert (picture == pictures.UNKNOWN).all(-1).sum() > 4 * (picture == pictures.SAME).all(-1).sum() * 0.8
 
 
 def test_classes_take_turns_as_queries():
     labels = np.array([0, 0, 0, 0, 2, 1, 2, 2])
-    assert choose_queries(labels, 3).tolist() == [0, 5, 4]
-    assert choose_queries(labels, 5).tolist() == [0, 1, 5, 4, 6]
-    assert choose_queries(labels, 99).tolist() == [0, 1, 2, 3, 5, 4, 6, 7]
+    assert pictures.choose_queries(labels, 3).tolist() == [0, 5, 4]
+    assert pictures.choose_queries(labels, 5).tolist() == [0, 1, 5, 4, 6]
+    assert pictures.choose_queries(labels, 99).tolist() == [0, 1, 2, 3, 5, 4, 6, 7]
 
 
 def test_pictures_are_png_jpeg_or_pdf(tmp_path):
@@ -116,7 +104,6 @@ ONCE, NEVER = (np.array([8]), np.array([1.8])), (np.array([]), np.array([]))
 
 
 def where(image, colour):
-    """Pixels of exactly this colour."""
     return (image == np.round(np.array(to_rgb(colour)) * 255)).all(-1)
 
 
@@ -162,9 +149,8 @@ def test_losses_are_named_or_coloured_by_score_and_one_that_was_logged_once_is_a
     assert (count(image, COLOURS[0]) > 0) == (number <= 8)
     once, never = (to_array(render_losses([('short', *each)], np.ones(1), metric='score')) for each in (ONCE, NEVER))
     assert count(once, COLOURS[0]) > count(never, COLOURS[0])
-
-
-def test_the_running_mean_of_the_beginning_is_of_fewer():
+    # The running mean of the beginning is of fewer.
     values = np.random.default_rng(0).normal(size=20)
-    expected = [values[max(0, end - 4) : end + 1].mean() for end in range(20)]
-    np.testing.assert_allclose(running_mean(values, 5), expected, rtol=1e-12)
+    np.testing.assert_allclose(
+        running_mean(values, 5), [values[max(0, end - 4) : end + 1].mean() for end in range(20)], rtol=1e-12
+    )

@@ -1,9 +1,12 @@
-"""Pictures of predictions, errors, bins and costs mean what their legends say."""
+"""Pictures of predictions, errors, bins and costs mean what their legends say, in any script."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
+from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.plots import bins
@@ -22,6 +25,7 @@ from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import WRONG_CLASS
 from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
+from mtl_plugins.visualization import plots as fonts
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
 from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
@@ -45,8 +49,10 @@ def test_a_depth_that_is_too_near_is_blue_too_far_red_and_unknown_grey():
     np.testing.assert_allclose(farther, [255, 153, 153], atol=3)
 
 
-def test_wrong_classes_show_what_was_predicted():
+def test_classes_have_the_colours_of_cityscapes_and_wrong_ones_show_what_was_predicted():
     kind = LABELS['semseg']
+    picture = kind.colour(np.array([[0, 13, 255]], np.uint8))
+    assert [tuple(pixel) for pixel in picture[0]] == [PALETTE[0], PALETTE[13], (0, 0, 0)]
     picture = kind.colour_errors(np.array([[3, 3, 255]], np.uint8), np.array([[3, 13, 4]], np.uint8))
     assert [tuple(pixel) for pixel in picture[0]] == [(255, 255, 255), tuple(kind.palette[13]), INVALID]
 
@@ -88,10 +94,7 @@ def test_bars_are_as_high_as_their_values():
     # Bars are equally wide; the legend has a patch of each colour.
     patch = area(to_array(render_class_bars({'IoU (%)': dict(one=[0.0] * 3, two=[0.0] * 3)}, ['a', 'b', 'c'])), FIRST)
     assert (area(picture, FIRST) - patch) / (area(picture, SECOND) - patch) == pytest.approx(2, rel=0.1)
-
-
-def test_a_class_without_a_value_has_no_bar_of_height_zero():
-    """No bar read as no error at all."""
+    # A class without a value has none; no bar read as no error at all.
     figure = render_class_bars({'relative error (%)': dict(one=[3.0, np.nan, 0.0], two=[np.nan, 1.0, 2.0])}, ['a', 'b', 'c'])
     places = sorted(round(text.get_position()[0], 3) for text in figure.axes[0].texts if text.get_text().strip() == 'none')
     assert places == [0.2, 0.8]
@@ -163,49 +166,34 @@ def test_a_larger_share_is_drawn_darker_and_an_empty_row_grey():
     areas = [(np.abs(picture - colour).max(-1) <= 6).sum() for colour in (full, half, (226, 228, 230))]
     # One cell of 100 % (beside the end of the colour bar), two of 50 %, three of a label without pixels.
     assert areas[0] > 300 and 1.5 < areas[1] / areas[0] < 2.6 and 2.2 < areas[2] / areas[0] < 4
-
-
-def test_any_number_of_classes_is_drawn():
-    generator = np.random.default_rng(0)
     for classes in (CLASSES, [f'class {index}' for index in range(40)], ['one']):
-        matrix = generator.integers(0, 10**6, (len(classes), len(classes)))
+        matrix = np.random.default_rng(0).integers(0, 10**6, (len(classes), len(classes)))
         picture = to_array(render_confusion_matrix(matrix, classes, title='validation'))
         assert picture.dtype == np.uint8 and picture.std() > 10
-
-
-@pytest.mark.parametrize('matrix', [np.zeros((2, 3), int), np.zeros((2, 2), int), np.full((3, 3), -1)])
-def test_what_is_no_confusion_matrix_is_refused(matrix):
-    with pytest.raises(ValueError, match='`matrix` should'):
-        render_confusion_matrix(matrix, ['road', 'sky', 'car'])
+    for matrix in (np.zeros((2, 3), int), np.zeros((2, 2), int), np.full((3, 3), -1)):
+        with pytest.raises(ValueError, match='`matrix` should'):
+            render_confusion_matrix(matrix, ['road', 'sky', 'car'])
 
 
 BINS = np.array([5.0, 6.0, 40.0, 200.0])
 
 
-def test_shares_are_per_cent_and_outer_cells_take_what_lies_beyond():
+def test_histograms_are_shares_of_labelled_pixels_in_per_cent(monkeypatch):
+    # Outer cells take what lies beyond.
     np.testing.assert_allclose(shares(np.array([0.5, 2.0, 50.0, 1000.0]), np.array([1.0, 10.0, 100.0])), [50, 50])
-
-
-def test_unlabelled_pixels_count_in_no_histogram(monkeypatch):
     seen = []
     monkeypatch.setattr(bins, 'shares', lambda values, edges: seen.append(np.sort(values)) or shares(values, edges))
     label, predicted = np.array([[0.0, 8.0]]), np.array([[70.0, 9.0]])
     row = dict(image=np.zeros((1, 2, 3), np.uint8), label=label, prediction=predicted, bins=BINS)
     render_bins([row], LABELS['depth'], (4.0, 300.0))
-    np.testing.assert_array_equal(seen[0], [8.0])
-    np.testing.assert_array_equal(seen[1], [9.0])
-    np.testing.assert_array_equal(seen[2], BINS)
+    for found, expected in zip(seen, ([8.0], [9.0], BINS), strict=True):
+        np.testing.assert_array_equal(found, expected)
 
 
 def test_samples_lie_beside_each_other_and_wrap_after_three():
     row = dict(image=np.zeros((16, 32, 3), np.uint8), prediction=np.full((16, 32), 9.0), bins=BINS)
     one, four = (render_bins([row] * count, LABELS['depth'], (4.0, 300.0)).shape for count in (1, 4))
     assert four[:2] == (2 * one[0], 3 * one[1])
-
-
-def test_labels_have_the_colours_of_cityscapes_and_ignored_pixels_are_black():
-    picture = LABELS['semseg'].colour(np.array([[0, 13, 255]], np.uint8))
-    assert [tuple(pixel) for pixel in picture[0]] == [PALETTE[0], PALETTE[13], (0, 0, 0)]
 
 
 def test_nearer_is_brighter_on_a_logarithmic_scale_and_unknown_depth_is_grey():
@@ -238,3 +226,45 @@ def test_the_grid_has_the_columns_of_its_tasks_and_one_row_per_sample(tasks):
     assert one.shape[1] == 4 + columns * 104 and one.dtype == np.uint8
     assert two.shape[0] - one.shape[0] == 54
     assert tuple(one[40, 50]) == (200, 200, 200)
+
+
+# Of those of matplotlib's own fonts, letters that only STIX has.
+STIX = '\u1d81\u1d84\u1d8a'
+NOWHERE = '\u9053\u8def'
+
+
+@pytest.fixture
+def own_fonts(monkeypatch):
+    """matplotlib's own fonts alone, and no memory of warnings; what is logged."""
+    said = []
+    monkeypatch.setattr(fonts, 'print_log', lambda *arguments: said.append(arguments))
+    own = [font for font in font_manager.fontManager.ttflist if 'mpl-data' in font.fname]
+    monkeypatch.setattr(font_manager.fontManager, 'ttflist', own)
+    fonts._font_for.cache_clear()
+    fonts._warn_once.cache_clear()
+    yield said
+    fonts._font_for.cache_clear()
+    fonts._warn_once.cache_clear()
+
+
+def draw(text: str) -> np.ndarray:
+    figure = Figure(figsize=(2, 1))
+    figure.text(0.1, 0.5, text, fontsize=20)
+    return to_array(figure)
+
+
+def test_a_font_that_has_the_letters_is_found(own_fonts):
+    assert fonts.families_for('road') == fonts.families_for('Stra\u00dfe') == ['DejaVu Sans']
+    assert fonts.families_for(f'a {STIX}') == ['DejaVu Sans', 'STIXGeneral']
+    assert fonts.pil_font(STIX, 12).getname()[0] == 'STIXGeneral' and fonts.pil_font('road', 12).getname()[0] != 'STIXGeneral'
+    # Different letters are different pixels, which boxes are not.
+    assert not np.array_equal(draw(STIX), draw(STIX[::-1])) and not own_fonts
+
+
+def test_letters_that_no_font_has_cost_one_warning(own_fonts):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        for _ in range(2):
+            draw(NOWHERE)
+            fonts.pil_font(NOWHERE + 'x', 12)
+    assert len(own_fonts) == 1 and 'fonts-noto-cjk' in own_fonts[0][0]

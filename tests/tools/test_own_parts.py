@@ -1,6 +1,5 @@
-"""The plug-in of docs/add_your_own.md trains, validates, draws, submits and is graded; it stays within a hundred lines."""
+"""A user's own parts and those of mmseg in runs: trained, validated, drawn, resumed bit by bit, submitted and graded."""
 
-import csv
 import json
 import runpy
 import zipfile
@@ -10,11 +9,18 @@ import pytest
 import torch
 from PIL import Image
 
-from mtl_plugins.errors import ArgumentError
+from mtl_plugins.apis.train import train
+from mtl_plugins.config.load import load_config
+from mtl_plugins.config.options import set_work_dir
+from mtl_plugins.errors import ArgumentError, CheckpointError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.labels.depth_codec import decode_depth
-from tests.tiny import ROOT
+from mtl_plugins.models.segmentors import MMSegSegmentor
+from mtl_plugins.records.metrics_file import read_metrics
+from mtl_plugins.registry import MODELS
+from tests.fake_miniscapes import write_fake_miniscapes
+from tests.tiny import EPOCH_CONFIG, ROOT, check_same_end
 
 EXAMPLE = ROOT / 'examples' / 'distance_zones'
 
@@ -22,19 +28,16 @@ EXAMPLE = ROOT / 'examples' / 'distance_zones'
 def test_the_example_runs_from_training_to_grade(run_cli, data_root, tmp_path):
     assert sum(len(path.read_text().splitlines()) for path in EXAMPLE.glob('*.py')) <= 100
     config = tmp_path / 'tiny_zones.py'
-    config.write_text(
-        f"""_base_ = ['{EXAMPLE}/joint_zones.py']
+    config.write_text(f"""_base_ = ['{EXAMPLE}/joint_zones.py']
 custom_imports = dict(imports=['tests.tiny', 'examples.distance_zones.distance_zones'])
 model = dict(backbone=dict(_delete_=True, type='TinyBackbone'), decode_head=dict(head=dict(channels=16, skip_channels=8)))
 train_dataloader = dict(batch_size=2)
 train_cfg = dict(max_epochs=1)
-"""
-    )
+""")
     crop = 'train_dataloader.dataset.pipeline.1.crop_size=32'
     work_dir = tmp_path / 'run'
     run_cli('train', config, '--work-dir', work_dir, '--data-root', data_root, '--cfg-options', crop).check()
-    (row,) = csv.DictReader((work_dir / 'metrics.csv').open())
-    # Drawn: the pictures of the local back end.
+    (row,) = read_metrics(work_dir / 'metrics.csv')
     (picture,) = work_dir.rglob('predictions_*.png')
     assert np.asarray(Image.open(picture)).std() > 10
 
@@ -86,3 +89,66 @@ def test_a_metric_is_one_function_and_one_line(monkeypatch):
     assert np.isnan(metric(*images[2]))
     with pytest.raises(ArgumentError, match="has a score 'rel' already"):
         DepthScorer.register('rel', higher_is_better=False)(metric)
+
+
+SEGFORMER = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
+
+
+@pytest.fixture(scope='module')
+def two_images(tmp_path_factory):
+    root = tmp_path_factory.mktemp('two') / 'miniscapes'
+    write_fake_miniscapes(root, splits=dict(train=2, val=2, test=2), size=(64, 64))
+    return root
+
+
+def parts(data_root, epochs):
+    """A joint model with a backbone, a head, losses and transforms of other libraries."""
+    config = load_config(str(EPOCH_CONFIG), {'train_cfg.max_epochs': epochs}, str(data_root))
+    strides = dict(strides=(1, 2, 1, 1), dilations=(1, 1, 2, 4))
+    config.model.backbone = dict(type='mmseg.ResNetV1c', depth=18, base_channels=8, stem_channels=8, **strides)
+    config.model.decode_head = dict(type='mmseg.SegformerHead', channels=16)
+    dice = dict(type='mmseg.DiceLoss', use_sigmoid=False, loss_weight=0.5)
+    config.model.tasks.semseg.loss = [dict(type='mmseg.CrossEntropyLoss'), dice]
+    config.train_dataloader.dataset.pipeline[2:2] = [
+        dict(type='mmseg.PhotoMetricDistortion'),
+        dict(type='mmseg.RandomRotate', prob=1.0, degree=20),
+        dict(type='torchvision.ColorJitter', brightness=0.4, saturation=0.4),
+    ]
+    return config
+
+
+def whole(data_root, iterations):
+    config = load_config(SEGFORMER, {'model.pretrained': False}, str(data_root))
+    config.model.segmentor.backbone.update(embed_dims=8, num_layers=[1, 1, 1, 1], num_heads=[1, 2, 2, 4])
+    config.model.segmentor.decode_head.update(in_channels=[8, 16, 16, 32], channels=16)
+    config.train_cfg.update(max_iters=iterations, val_interval=1)
+    config.default_hooks.checkpoint.interval = 1
+    return config
+
+
+@pytest.mark.parametrize('make', [parts, whole])
+def test_a_run_resumed_is_the_run_that_was_not_interrupted(make, two_images, tmp_path):
+    for folder, length in (('straight', 2), ('resumed', 1), ('resumed', 2)):
+        config = make(two_images, length)
+        config.resume = folder == 'resumed' and length == 2
+        set_work_dir(config, str(tmp_path / folder))
+        config.default_hooks.pop('pictures', None)
+        for split in ('train', 'val', 'test'):
+            config[f'{split}_dataloader'].batch_size = 2
+        config.train_dataloader.dataset.pipeline[1].crop_size = 64
+        assert train(config).archive.is_file()
+    check_same_end(tmp_path / 'straight', tmp_path / 'resumed', 'state_dict', 'optimizer', 'param_schedulers')
+
+
+def test_the_number_of_classes_and_the_weights_of_a_whole_config(tmp_path):
+    config = load_config(SEGFORMER, {'model.pretrained': False})
+    assert config.train_cfg.max_iters == 160000 and config.optim_wrapper.optimizer.type == 'AdamW'
+    assert config.model.tasks.semseg.num_classes == 19
+    config.model.tasks.semseg.num_classes = 5
+    model = MODELS.build(config.model)
+    assert isinstance(model, MMSegSegmentor) and model.decode_head.num_classes == 5
+    assert model.backbone.init_cfg is None
+    config.model.pretrained = str(tmp_path / 'missing.pth')
+    model = MODELS.build(config.model)
+    with pytest.raises(CheckpointError, match=r'missing.pth.* cannot be had .*`model.pretrained=False`'):
+        model.init_weights()

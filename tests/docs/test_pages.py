@@ -1,4 +1,4 @@
-"""The commands of docs/course.md: a shell runs each block with a `python` that only notes its arguments."""
+"""What the pages say holds: commands, examples, numbers and names."""
 
 import itertools
 import os
@@ -18,7 +18,6 @@ PAGE = (ROOT / 'docs/course.md').read_text()
 
 
 def noted_commands(page: str, folder: Path) -> list[list[str]]:
-    """Tool and arguments of each command of a page's blocks."""
     noted, program = folder / 'noted', folder / 'python'
     program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {noted}\nprintf "\\n" >> {noted}\n')
     program.chmod(0o755)
@@ -46,7 +45,6 @@ def test_every_training_loads_its_config_with_its_overrides_and_builds_its_model
     trainings = [parser.parse_args(arguments) for name, *arguments in commands if name == 'tools/train.py']
     # Two trainings never go to one work dir.
     assert len({args.work_dir or args.config for args in trainings}) == len(trainings)
-    # One of those that differ in values only.
     different = {(args.config, *sorted(parse_options(args.cfg_options))): args for args in trainings}.values()
     built = set()
     for args in different:
@@ -101,3 +99,38 @@ def test_what_the_page_of_demands_names_exists():
             assert first in configs, name
         elif re.match(r'(configs|examples|sweeps|tests|tools)/', first):
             assert (ROOT / first).exists(), name
+
+
+# Those of add_your_own.md are excerpts; tests/datasets/test_other_data_train.py trains those of datasets.md.
+PAGES = ('data_format', 'metrics', 'questions')
+EXAMPLES = [
+    pytest.param(code, id=f'{page}-{number}')
+    for page in PAGES
+    for number, code in enumerate(re.findall(r'^```python\n(.*?)^```$', (ROOT / f'docs/{page}.md').read_text(), re.M | re.S))
+]
+
+
+@pytest.mark.parametrize('code', EXAMPLES)
+def test_an_example_runs_and_what_it_asserts_holds(code, tmp_path, monkeypatch):
+    (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    monkeypatch.chdir(tmp_path)
+    assert 'assert ' in code
+    exec(compile(code, 'example', 'exec'), {})
+
+
+def test_each_page_has_an_example():
+    assert {example.id.rsplit('-', 1)[0] for example in EXAMPLES} == set(PAGES)
+
+
+def test_parameters_are_those_of_a_config_of_the_row():
+    rows = re.findall(r'^\| (\[`.*?) \| .* \| ([\d., M]*) ?\|$', (ROOT / 'README.md').read_text(), re.MULTILINE)
+    folders = {path.parent.name for path in ROOT.glob('configs/[!_]*/README.md')}
+    named = set()
+    for links, stated in rows:
+        inside = re.findall(r'\(configs/(\w+)/README.md\)', links)
+        named |= set(inside)
+        texts = [(ROOT / f'configs/{folder}/README.md').read_text() for folder in inside]
+        counted = {int(count.replace(',', '')) for text in texts for count in re.findall(r' \| ([\d,]+) \|$', text, re.MULTILINE)}
+        for number in re.findall(r'[\d.]+', stated):
+            assert float(number) in {round(count / 1e6, 2) for count in counted}, links
+    assert named == folders - {'quickstart'}
