@@ -106,7 +106,7 @@ ANALYSE, TEST = f'analysis_tools/analyse_errors {MODEL} --out out', f'test {MODE
 SHOW, INFER, PHOTO = 'analysis_tools/show_bins', 'inference --out out {folder}/four.pth', '{folder}/photo.png'
 TRAIN = 'train {run}/../tiny.py --work-dir work --data-root {data} --cfg-options'
 REFUSED = [
-    ('train {run}/../tiny.py --work-dir work --data-root nowhere', 'nowhere', 'make_dataset.py'),
+    ('train {run}/../tiny.py --work-dir work --data-root nowhere', 'nowhere', 'mtl data make'),
     (f'{TRAIN} model.decode_head.head.chanels=8', 'DeepLabV3PlusHead', '`channels`'),
     (f'{TRAIN} train_dataloader.dataset.pipeline.1.crop=8', 'RandomHomography', '`crop_size`'),
     (f'{TRAIN} optim_wrapper.optimizer.learning_rate=1', 'Adam', ' lr,'),
