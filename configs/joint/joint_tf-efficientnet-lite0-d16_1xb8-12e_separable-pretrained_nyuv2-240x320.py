@@ -5,5 +5,12 @@ _base_ = [
     '../_base_/datasets/nyuv2_240x320.py',
     '../_base_/default_runtime.py',
 ]
-model = dict(tasks=dict(depth=dict(depth_range=(0.3, 12.0))))
+# By mtl data statistics.
+class_weight = [1.49, 1.99, 1.8, 1.51, 0.99, 0.8, 1.08, 1.71, 1.65, 1.55, 1.98, 0.6, 1.35]
+model = dict(
+    tasks=dict(
+        semseg=dict(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=class_weight)),
+        depth=dict(depth_range=(0.3, 12.0)),
+    )
+)
 submission = dict(enabled=False)

@@ -3,6 +3,7 @@
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py']
 pipeline = [
     dict(type='LoadLabelledImage'),
+    dict(type='torchvision.ColorJitter', **_base_.jitter),
     dict(type='RandomHomography', crop_size=(272, 352), scale=_base_.scale, flip_prob=_base_.flip_prob, rescale_depth=True),
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]

@@ -22,8 +22,8 @@ OTHERS = 'others'
 
 
 def make_palette(num_classes: int) -> list[list[int]]:
-    """RGB colours that differ: class 0 black, the bits of the others spread over the channels, as PASCAL VOC does."""
-    bits = [[number >> bit & 1 for bit in range(8)] for number in range(num_classes)]
+    """RGB colours that differ: those of PASCAL VOC without its black, in which pictures show what is ignored."""
+    bits = [[number >> bit & 1 for bit in range(8)] for number in range(1, num_classes + 1)]
     return [[sum(row[k + channel] << (7 - k // 3) for k in range(0, 8 - channel, 3)) for channel in range(3)] for row in bits]
 
 
