@@ -44,6 +44,7 @@ def main(args: argparse.Namespace) -> None:
 
     from mtl_plugins.evaluation.scores import find_score
     from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, print_comparison, rank_images
+    from mtl_plugins.lab.analysis.pixel_errors import errors_of
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
@@ -58,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
     (analysis,), _ = analyse([trained], loader, progress=sys.stderr.isatty())
     known = {name for image in analysis.images for name in image}
     given = [find_score(name, known) or name for name in args.by or ()]
-    scores = given or [f'{ERROR}{name}' for name in trained.model.label_names if labels[name].pixel_error_names]
+    scores = given or [f'{ERROR}{name}' for name in trained.model.label_names if errors_of(labels[name]).names]
     ranked = {score: rank_images(analysis, score, args.num_images) for score in scores}
     wanted = sorted({image['position'] for ranks in ranked.values() for some in ranks.values() for image in some})
     rows = {

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError
-from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer, probability_error
+from mtl_plugins.evaluation.functional.boundary_f import BoundaryScorer
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.label_kind import LabelKind
@@ -25,8 +25,6 @@ class BoundaryMap(LabelKind):
 
     invalid = IGNORE_LABEL
     titles = ('boundaries', 'predicted boundaries')
-    pixel_error_names = ('error of the probability (%)',)
-    error_scale = ('error of the probability of a boundary (%)', 100)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', tolerance: int = 2) -> None:
         super().__init__(name=name, path=path)
@@ -67,6 +65,3 @@ class BoundaryMap(LabelKind):
         picture = colour_values(np.where(valid, values, 0), valid, 'gray')
         picture[~valid] = INVALID
         return picture
-
-    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.pixel_error_names[0]: probability_error(values, prediction)}

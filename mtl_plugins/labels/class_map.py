@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
-from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer, wrong_class
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_ids, read_rgb
 from mtl_plugins.labels.label_kind import MANY, LabelKind
-from mtl_plugins.labels.pictures import INVALID, Entry
+from mtl_plugins.labels.pictures import Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_png
 from mtl_plugins.utils.data_files import printable, shorten
 
@@ -59,9 +59,6 @@ class ClassMap(LabelKind):
     titles = ('label', 'prediction')
     error_note = 'cyan wrong class'
     error_rank = 0
-    pixel_error_names = ('wrong pixels (%)',)
-    colour_errors_note = 'errors: the predicted class where it is wrong, white where it is right, grey without a label'
-    group_title = 'class'
 
     def __init__(
         self,
@@ -291,18 +288,3 @@ class ClassMap(LabelKind):
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         picture[(values != IGNORE_LABEL) & (values != prediction)] = WRONG_CLASS
-
-    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.pixel_error_names[0]: wrong_class(values, prediction)}
-
-    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """The predicted colours where they are wrong, white where they are right."""
-        picture = np.where((values == prediction)[..., None], np.uint8(255), self.colour(prediction))
-        picture[values == IGNORE_LABEL] = INVALID
-        return picture
-
-    def group_names(self) -> list[str]:
-        return list(self.classes)
-
-    def groups(self, values: np.ndarray) -> np.ndarray:
-        return values

@@ -1,6 +1,5 @@
 """Depth in metres per pixel."""
 
-import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,11 +7,11 @@ import cv2
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError, CorruptFileError, InvalidPredictionError
-from mtl_plugins.evaluation.functional.depth_errors import DepthScorer, log_depth_error, relative_depth_error
+from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import MANY, LabelKind, mean_and_std
-from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
+from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values
 from mtl_plugins.utils.data_files import parse_json
 
 if TYPE_CHECKING:
@@ -23,8 +22,6 @@ ENCODINGS = ('code', 'metres', 'disparity')
 FIRST_BIN, BIN_WIDTH, NUM_BINS = 1e-4, np.log(1.01), 2315
 QUANTITIES = dict(metres=lambda depth: depth, log=np.log, inverse=np.reciprocal)
 MAX_LOG_ERROR = np.log(2.0)
-MAX_RELATIVE_ERROR = 50.0
-NUM_DISTANCES = 12
 _TICKS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
@@ -56,8 +53,6 @@ class DepthMap(LabelKind):
     unit = 'm'
     error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
-    pixel_error_names = ('absolute relative error (%)', 'log error (above 0: predicted too far)')
-    group_title = 'distance (m)'
 
     def __init__(
         self,
@@ -255,33 +250,6 @@ class DepthMap(LabelKind):
         error = np.abs(np.log(np.maximum(prediction, 0.01)) - np.log(np.maximum(values, 0.01)))
         picture[valid] = colour_values(error / MAX_LOG_ERROR, valid, 'inferno')[valid]
         picture[~valid] = INVALID
-
-    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-        errors = (np.abs(relative_depth_error(values, prediction)), log_depth_error(values, prediction))
-        return dict(zip(self.pixel_error_names, errors, strict=True))
-
-    def colour_errors(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        """The signed relative error from blue (too near) over white to red (too far)."""
-        position = 0.5 + relative_depth_error(values, prediction) / (2 * MAX_RELATIVE_ERROR)
-        return colour_values(np.nan_to_num(position), values > 0, 'bwr')
-
-    def error_bar(self) -> ColourBar:
-        limit = MAX_RELATIVE_ERROR
-        title = 'relative depth error (%): blue predicted too near, red too far'
-        return even_bar(title, 'bwr', (-limit, -limit / 2, 0, limit / 2, limit))
-
-    def group_edges(self) -> np.ndarray:
-        """Metres between the groups, which are equally wide on a logarithmic scale over ``depth_range``."""
-        return np.geomspace(*self.depth_range, NUM_DISTANCES + 1)
-
-    def group_names(self) -> list[str]:
-        edges = self.group_edges()
-        return [f'{near:.3g} - {far:.3g}' for near, far in itertools.pairwise(edges)]
-
-    def groups(self, values: np.ndarray) -> np.ndarray:
-        """Group by distance; values beyond the range are in the outer groups."""
-        nearer = np.searchsorted(self.group_edges()[1:-1], values, side='right')
-        return np.where(values > 0, nearer, -1)
 
 
 def _rounded(metres: float) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.normal_errors import NormalScorer, normal_angle
+from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.pictures import INVALID, colour_values
@@ -59,8 +59,6 @@ class SurfaceNormals(LabelKind):
     titles = ('normals', 'predicted normals')
     error_rank = -2
     error_note = f'dark .. yellow: normal off by 0 .. {MAX_ANGLE:g} degrees'
-    pixel_error_names = ('angle (degrees)',)
-    error_scale = ('angle between true and predicted normal (degrees)', MAX_ANGLE)
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', axes: Sequence[str] = ('x', 'y', 'z')) -> None:
         super().__init__(name=name, path=path)
@@ -149,6 +147,3 @@ class SurfaceNormals(LabelKind):
         valid = values.any(-1)
         angle = np.rad2deg(np.arccos((values * prediction).sum(-1).clip(-1, 1)))
         picture[valid] = colour_values(angle / MAX_ANGLE, valid, 'inferno')[valid]
-
-    def pixel_errors(self, values: np.ndarray, prediction: np.ndarray) -> dict[str, np.ndarray]:
-        return {self.pixel_error_names[0]: normal_angle(values, prediction)}

@@ -12,11 +12,8 @@ from mmseg.structures import SegDataSample
 
 from mtl_plugins.errors import ConfigError, EvaluationError
 from mtl_plugins.evaluation import metrics
-from mtl_plugins.evaluation.functional.boundary_f import probability_error
-from mtl_plugins.evaluation.functional.confusion_matrix import wrong_class
-from mtl_plugins.evaluation.functional.depth_errors import log_depth_error, relative_depth_error
-from mtl_plugins.evaluation.functional.normal_errors import normal_angle
 from mtl_plugins.evaluation.metrics import IoUMetric, MultiTaskMetric
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, choose_best_median_worst
 from mtl_plugins.labels.cityscapes_classes import CLASSES
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
@@ -158,7 +155,8 @@ def test_a_batch_on_the_device_has_the_scores_of_the_host_and_its_invalid_maps_a
 
 
 LABELS = build_labels(MINISCAPES_LABELS)
-ABSOLUTE, LOG = LABELS['depth'].pixel_error_names
+ERRORS = {name: errors_of(kind) for name, kind in LABELS.items()}
+ABSOLUTE, LOG = ERRORS['depth'].names
 
 
 def depth_reference(label, prediction):
@@ -171,27 +169,28 @@ def depth_reference(label, prediction):
 
 def test_errors_of_single_pixels():
     truth, guess = np.array([[10.0, 10.0, 0.0, 4.0]], np.float32), np.array([[15.0, 5.0, 7.0, -1.0]], np.float32)
-    np.testing.assert_allclose(relative_depth_error(truth, guess), [[50, -50, np.nan, 100 * (0.01 - 4) / 4]], rtol=1e-15)
-    np.testing.assert_allclose(log_depth_error(truth, guess)[0, :2], [math.log(1.5), -math.log(2)], rtol=1e-15)
+    relative, logarithmic = ERRORS['depth'].measure(truth, guess).values()
+    np.testing.assert_allclose(relative, [[50, 50, np.nan, 100 * (4 - 0.01) / 4]], rtol=1e-15)
+    np.testing.assert_allclose(logarithmic[0, :2], [math.log(1.5), -math.log(2)], rtol=1e-15)
     classes, others = np.array([[3, 3, 255]], np.uint8), np.array([[3, 4, 4]], np.uint8)
-    np.testing.assert_array_equal(wrong_class(classes, others), [[0, 100, np.nan]])
+    np.testing.assert_array_equal(*ERRORS['semseg'].measure(classes, others).values(), [[0, 100, np.nan]])
     boundary, probability = np.array([[1, 0, 255]], np.uint8), np.array([[0.75, 0.25, 0.5]], np.float32)
-    np.testing.assert_array_equal(probability_error(boundary, probability), [[25, 25, np.nan]])
+    np.testing.assert_array_equal(*ERRORS['boundary'].measure(boundary, probability).values(), [[25, 25, np.nan]])
     normals, vectors = np.array([[[0, 0, 1.0], [0, 0, 0], [1, 0, 0]]]), np.array([[[0, 2.0, 2.0], [1, 0, 0], [3, 0, 0]]])
-    np.testing.assert_allclose(normal_angle(normals, vectors), [[45, np.nan, 0]], atol=1e-12)
+    np.testing.assert_allclose(*ERRORS['normals'].measure(normals, vectors).values(), [[45, np.nan, 0]], atol=1e-12)
 
 
-@pytest.mark.parametrize('function', [wrong_class, relative_depth_error, log_depth_error, normal_angle, probability_error])
-def test_maps_of_different_shapes_are_refused(function):
+@pytest.mark.parametrize('name', ERRORS)
+def test_maps_of_different_shapes_are_refused(name):
     with pytest.raises(ValueError, match='same shape'):
-        function(np.ones((2, 3, 3)), np.ones((3, 2, 3)))
+        ERRORS[name].measure(np.ones((2, 3, 3)), np.ones((3, 2, 3)))
 
 
 def test_groups_by_distance_are_as_wide_in_the_logarithm_and_lose_no_pixel():
-    edges = LABELS['depth'].group_edges()
+    edges = ERRORS['depth'].group_edges()
     np.testing.assert_allclose(np.diff(np.log(edges)), math.log(300 / 4) / 12, rtol=1e-12)
     values = np.array([0.0, 1.0, 4.0, edges[1], np.nextafter(edges[1], 0), 299.9, 300.0, 5000.0])
-    assert LABELS['depth'].groups(values).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
+    assert ERRORS['depth'].groups(values).tolist() == [-1, 0, 0, 1, 0, 11, 11, 11]
 
 
 @pytest.fixture(scope='module')
@@ -211,7 +210,7 @@ def analysed(maps):
 
 
 def test_depth_errors_by_distance_class_and_place_equal_loops_over_all_pixels(maps, analysed):
-    edges = LABELS['depth'].group_edges()
+    edges = ERRORS['depth'].group_edges()
     pixels = {by: {} for by in ('depth', 'semseg', PLACE)}
     for depth, predicted, classes, _ in maps:
         for (row, column), metres in np.ndenumerate(depth):

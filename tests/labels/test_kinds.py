@@ -11,6 +11,7 @@ import torch
 from mtl_plugins.datasets.transforms.geometric import crop_to_image
 from mtl_plugins.errors import ConfigError, CorruptFileError, InvalidPredictionError
 from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.labels.decoding import read_grey
 from mtl_plugins.labels.depth_codec import DECODE_TABLE, decode_depth, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import LabelKind
@@ -265,7 +266,7 @@ def test_a_kind_without_pictures_and_statistics_has_those_of_all():
     np.testing.assert_array_equal(kind.from_png(kind.to_png(codes), (1, 3)), codes)
     assert kind.colour(values)[0, :, 0].tolist() == [0, 127, 255] and kind.titles == ('height', 'predicted height')
     assert kind.contents(kind.count(codes)) == '33.3 % ignored' and kind.doubts(kind.count(codes), True) == []
-    assert kind.pixel_errors(values, values) == {} and kind.error_bar() is None
+    assert errors_of(kind).measure(values, values) == {} and errors_of(kind).bar() is None
 
 
 CODES = np.arange(1, 256, dtype=np.uint8)

@@ -9,6 +9,7 @@ from matplotlib import font_manager
 from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.plots import bins
 from mtl_plugins.lab.plots.analysis_pictures import (
     render_class_bars,
@@ -41,7 +42,7 @@ def area(picture, colour):
 
 def test_a_depth_that_is_too_near_is_blue_too_far_red_and_unknown_grey():
     truth, guess = np.array([[10.0, 10.0, 10.0, 10.0, 10.0, 0.0]]), np.array([[1.0, 8.0, 10.0, 12.0, 90.0, 5.0]])
-    near, nearer, exact, farther, far, unknown = LABELS['depth'].colour_errors(truth, guess)[0].astype(int)
+    near, nearer, exact, farther, far, unknown = errors_of(LABELS['depth']).colour(truth, guess)[0].astype(int)
     assert near.tolist() == [0, 0, 255] and far.tolist() == [255, 0, 0] and tuple(unknown) == INVALID
     assert exact.min() >= 253
     # 20 % of an error that ends at 50 %: two fifths of the way from white.
@@ -53,7 +54,7 @@ def test_classes_have_the_colours_of_cityscapes_and_wrong_ones_show_what_was_pre
     kind = LABELS['semseg']
     picture = kind.colour(np.array([[0, 13, 255]], np.uint8))
     assert [tuple(pixel) for pixel in picture[0]] == [PALETTE[0], PALETTE[13], (0, 0, 0)]
-    picture = kind.colour_errors(np.array([[3, 3, 255]], np.uint8), np.array([[3, 13, 4]], np.uint8))
+    picture = errors_of(kind).colour(np.array([[3, 3, 255]], np.uint8), np.array([[3, 13, 4]], np.uint8))
     assert [tuple(pixel) for pixel in picture[0]] == [(255, 255, 255), tuple(kind.palette[13]), INVALID]
 
 
@@ -67,12 +68,13 @@ def test_every_kind_with_errors_gives_and_colours_them(name):
     prediction = np.zeros_like(values) + values[::-1]
     prediction[prediction == 255] = 0
     prediction[-1, 0] = values[1, 1]
-    errors = kind.pixel_errors(values, prediction)
-    assert tuple(errors) == kind.pixel_error_names != ()
-    for error in errors.values():
+    errors = errors_of(kind)
+    measured = errors.measure(values, prediction)
+    assert tuple(measured) == errors.names != ()
+    for error in measured.values():
         assert error.dtype == np.float64 and error.shape == (6, 8) and np.isnan(error).sum() == 1 and np.isnan(error[0, 0])
-    assert tuple(kind.colour_errors(values, prediction)[0, 0]) == INVALID
-    assert (kind.error_bar() is None) == (kind.colour_errors_note is not None)
+    assert tuple(errors.colour(values, prediction)[0, 0]) == INVALID
+    assert (errors.bar() is None) == (errors.note is not None)
 
 
 def test_where_the_second_model_predicts_more_is_red_and_a_label_without_pixels_grey():

@@ -16,7 +16,7 @@ import cv2
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer, check_shapes
+from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL, Score, Scorer
 
 NUM_THRESHOLDS = 99
 THRESHOLDS = np.arange(1, NUM_THRESHOLDS + 1) / (NUM_THRESHOLDS + 1)
@@ -63,12 +63,6 @@ def _at_least(passed: np.ndarray) -> np.ndarray:
     """Return how many pixels pass each threshold."""
     counts = np.bincount(passed, minlength=NUM_THRESHOLDS + 1)
     return counts[::-1].cumsum()[::-1][1:].astype(np.int64)
-
-
-def probability_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return ``100 |p - label|`` of a probability and a label of 0 or 1; 255 in the label does not count."""
-    check_shapes(label, prediction)
-    return np.where(label == IGNORE_LABEL, np.nan, 100 * np.abs(prediction.astype(np.float64) - label))
 
 
 class BoundaryScorer(Scorer):

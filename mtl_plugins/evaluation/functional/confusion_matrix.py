@@ -66,12 +66,6 @@ def nan_mean_iou(confusion: np.ndarray) -> float:
     return float(class_iou(confusion)[occurs].mean()) if occurs.any() else float('nan')
 
 
-def wrong_class(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return 100 where the classes differ and 0 where they agree; 255 in the label does not count."""
-    check_shapes(label, prediction)
-    return np.where(label == IGNORE_LABEL, np.nan, 100.0 * (label != prediction))
-
-
 def accuracies(confusion: np.ndarray) -> dict[str, float]:
     """Return ``pixel_accuracy``, ``mean_accuracy`` and ``fw_iou`` (arXiv 1411.4038), over the labelled pixels; NaN without any.
 

@@ -125,25 +125,6 @@ def _to_clamped_float64(values: np.ndarray) -> np.ndarray:
     return np.maximum(clamped, DEPTH_FLOOR, out=clamped) if clamped.min() < DEPTH_FLOOR else clamped
 
 
-def relative_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return ``100 (pred - gt) / gt`` of metres clamped to at least 0.01; 0 in the label is unknown."""
-    valid, gt, pred = _clamped_depths(label, prediction)
-    return np.where(valid, 100 * (pred - gt) / gt, np.nan)
-
-
-def log_depth_error(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return ``log(pred) - log(gt)`` of metres clamped to at least 0.01; 0 in the label is unknown."""
-    valid, gt, pred = _clamped_depths(label, prediction)
-    return np.where(valid, np.log(pred) - np.log(gt), np.nan)
-
-
-def _clamped_depths(label: np.ndarray, prediction: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    check_shapes(label, prediction)
-    if not np.isfinite(prediction).all():
-        raise ArgumentError('`prediction` should be finite. Found NaN or infinity.')
-    return label > 0, np.maximum(label.astype(np.float64), DEPTH_FLOOR), np.maximum(prediction.astype(np.float64), DEPTH_FLOOR)
-
-
 class DepthProtocol(NamedTuple):
     """A way to compare depth.
 

@@ -15,7 +15,7 @@ from typing import ClassVar
 import numpy as np
 
 from mtl_plugins.errors import ArgumentError
-from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score, check_shapes
+from mtl_plugins.evaluation.functional.scorer import ImageMeanScorer, Score
 
 _LIMITS = (11.25, 22.5, 30.0)
 
@@ -53,15 +53,6 @@ def angles_between(truth: np.ndarray, guess: np.ndarray) -> np.ndarray:
     # Exact for small angles, where the arc cosine of a dot product loses half the digits.
     across = np.linalg.norm(np.cross(truth, guess), axis=-1)
     return np.rad2deg(np.arctan2(across, (truth * guess).sum(-1)))
-
-
-def normal_angle(label: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-    """Return degrees ``(H, W)`` between vectors ``(H, W, 3)``; a zero in the label is unknown."""
-    check_shapes(label, prediction)
-    angles = np.full(label.shape[:2], np.nan)
-    valid = label.any(-1)
-    angles[valid] = angles_between(label[valid].astype(np.float64), prediction[valid].astype(np.float64))
-    return angles
 
 
 class NormalScorer(ImageMeanScorer):

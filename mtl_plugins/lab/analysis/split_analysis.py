@@ -6,6 +6,7 @@ import numpy as np
 
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.scores import TASK_SUMMARIES, multitask_scores, rule_of, rules_of, scores_of
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.labels.label_kind import LabelKind
 
 # Rows and columns into which images of any size are divided.
@@ -14,7 +15,7 @@ PLACE = 'place'
 
 
 class ErrorTable:
-    """Running sums of one of the :attr:`LabelKind.pixel_error_names` of a label, in the groups of a label ``by`` or by place."""
+    """Running sums of one of the errors of a label, see :class:`PixelErrors`, in the groups of a label ``by`` or by place."""
 
     def __init__(self, label: str, error: str, by: str, names: Sequence[str]) -> None:
         self.label, self.error, self.by, self.names = label, error, by, tuple(names)
@@ -49,7 +50,7 @@ class ErrorTable:
 class SplitAnalysis:
     """Adds up images one by one in constant memory.
 
-    ``labels`` are the kinds of the data by name, of which those with a :attr:`LabelKind.group_title` group errors;
+    ``labels`` are the kinds of the data by name, of which those with a :attr:`PixelErrors.group_title` group errors;
     ``predicted`` the names of those that the model predicts. ``tables`` has an :class:`ErrorTable` for each error of each label
     and each grouping.
     """
@@ -58,12 +59,13 @@ class SplitAnalysis:
         self.labels = dict(labels)
         self.predicted = [name for name in labels if name in predicted]
         self.scorers = {name: labels[name].scorer() for name in self.predicted}
-        names = {name: kind.group_names() for name, kind in labels.items() if kind.group_title is not None}
+        self.errors = {name: errors_of(kind) for name, kind in labels.items()}
+        names = {name: errors.group_names() for name, errors in self.errors.items() if errors.group_title is not None}
         names[PLACE] = [f'row {row}, column {column}' for row in range(PLACES[0]) for column in range(PLACES[1])]
         self.tables = [
             ErrorTable(label, error, by, groups)
             for label in self.predicted
-            for error in labels[label].pixel_error_names
+            for error in self.errors[label].names
             for by, groups in names.items()
         ]
 
@@ -75,7 +77,7 @@ class SplitAnalysis:
             label's pixel errors. NaN where nothing counts.
         """
         own: dict[str, float] = {}
-        groups = {name: self.labels[name].groups(values[name]) for name in values if self.labels[name].group_title is not None}
+        groups = {name: self.errors[name].groups(values[name]) for name in values if self.errors[name].group_title is not None}
         for name in self.predicted:
             if name not in values:
                 continue
@@ -84,14 +86,14 @@ class SplitAnalysis:
             alone.add(measured)
             self.scorers[name].add(measured)
             own |= scores_of([alone])
-            errors = kind.pixel_errors(values[name], prediction)
+            errors = self.errors[name].measure(values[name], prediction)
             rows, columns = (np.arange(side) * cells // side for side, cells in zip(values[name].shape[:2], PLACES, strict=True))
             groups[PLACE] = rows[:, None] * PLACES[1] + columns[None, :]
             for table in self.tables:
                 if table.label == name and table.by in groups:
                     table.add(errors[table.error], groups[table.by])
             if errors:
-                first = errors[kind.pixel_error_names[0]]
+                first = errors[self.errors[name].names[0]]
                 counted = ~np.isnan(first)
                 own[f'error/{name}'] = float(first[counted].mean()) if counted.any() else float('nan')
         return own | _in_common(own)

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, NullLocator
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.lab.plots.style import GREY, distinct_colours, new_figure, tidy
 from mtl_plugins.labels.label_kind import LabelKind
@@ -57,10 +58,10 @@ def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
     ``splits`` are by the name of the model; ``aspect`` is the width of the images over their height.
     """
     pictures: Figures = {}
-    labels = next(iter(splits.values())).labels
-    for by in (*labels, PLACE):
+    errors = next(iter(splits.values())).errors
+    for by in (*errors, PLACE):
         tables = [(model, table) for model, split in splits.items() for table in split.tables_by(by)]
-        for label in labels:
+        for label in errors:
             chosen = [(model, table) for model, table in tables if table.label == label and table.counts.any()]
             if not chosen:
                 continue
@@ -70,11 +71,11 @@ def draw_errors(splits: Mapping[str, SplitAnalysis], aspect: float) -> Figures:
             sums, title = chosen[0][1], f'Errors of {label} by'
             if by == PLACE:
                 picture = render_error_by_place(panels, PLACES, aspect, f'{title} place in the image')
-            elif (edges := labels[by].group_edges()) is not None:
-                unit = labels[by].group_title
+            elif (edges := errors[by].group_edges()) is not None:
+                unit = errors[by].group_title
                 picture = render_error_by_range(panels, edges, sums.counts, unit, f'{title} {unit.split(" (")[0]}')
             else:
-                picture = render_class_bars(panels, sums.names, f'{title} {labels[by].group_title}')
+                picture = render_class_bars(panels, sums.names, f'{title} {errors[by].group_title}')
             pictures[f'error_{label}_by_{by}'] = picture
     return pictures
 
@@ -98,7 +99,7 @@ def draw_ranked(
         dict(image=row['image'], values=row['labels'][label], predictions=[row['predictions'][label]], caption=caption)
         for row, caption in zip(chosen, captions, strict=True)
     ]
-    ranking = labels[label].pixel_error_names[0] if group == 'error' else score
+    ranking = errors_of(labels[label]).names[0] if group == 'error' else score
     note = f'Numbers: {ranking} of the image alone.'
     return render_label_comparison(tiles, [labels[label].titles[1]], labels[label], note)
 
@@ -136,14 +137,14 @@ def render_label_comparison(
     Rows have ``image`` ``(H, W, 3)`` uint8 RGB, ``values``, ``predictions``: of each model values or None, and ``caption``;
     optionally ``attention``: of each model ``(h, w)`` or None, and ``frame``, the colour of its frame.
     """
-    tiles, attended = [], set()
+    errors, tiles, attended = errors_of(kind), [], set()
     for row in rows:
         tile = {'image': row['image'], kind.titles[0]: kind.colour(row['values'])}
         for name, prediction in zip(names, row['predictions'], strict=True):
             if prediction is not None:
                 tile[name] = kind.colour(prediction)
-                if kind.pixel_error_names:
-                    tile[_errors_of(name, names)] = kind.colour_errors(row['values'], prediction)
+                if errors.names:
+                    tile[_errors_of(name, names)] = errors.colour(row['values'], prediction)
         for name, attention in zip(names, row.get('attention', ()), strict=False):
             if attention is not None:
                 heading = f'attention of {name}'
@@ -153,7 +154,7 @@ def render_label_comparison(
     headings = itertools.chain(names, (_errors_of(name, names) for name in names), sorted(attended))
     columns = [name for name in ('image', kind.titles[0], *headings) if any(name in tile for tile in tiles)]
     attention_note = f'{NOTE}, for the class of the frame, which has the most pixels in the label'
-    notes = [kind.note(), kind.colour_errors_note, attention_note if attended else None, note]
+    notes = [kind.note(), errors.note, attention_note if attended else None, note]
     return render_tiles(
         tiles,
         columns,
@@ -162,7 +163,7 @@ def render_label_comparison(
         notes=[each for each in notes if each],
         smooth=('image', *attended),
         captions=[row['caption'] for row in rows],
-        bars=[bar for bar in (kind.colour_bar(), kind.error_bar()) if bar],
+        bars=[bar for bar in (kind.colour_bar(), errors.bar()) if bar],
     )
 
 

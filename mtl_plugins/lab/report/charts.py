@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.colors import to_hex
 
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
+from mtl_plugins.lab.analysis.pixel_errors import PixelErrors
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, ErrorTable, SplitAnalysis, confusions_by_label
 from mtl_plugins.lab.plots.style import COLOURS, distinct_colours
 from mtl_plugins.lab.report.groups import RunGroup, has_metric, lower_is_better, metrics_of
-from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import normalise_rows
 
 if TYPE_CHECKING:
@@ -167,18 +167,18 @@ def _confusion_chart(name: str, by_model: Mapping[str, np.ndarray], classes: lis
 def error_charts(splits: Mapping[str, SplitAnalysis], colours: Mapping[str, str]) -> dict[str, list[Chart]]:
     """Draw the errors of each label by distance, by class and the like, and over the places of the image."""
     charts: dict[str, list[Chart]] = {}
-    labels = next(iter(splits.values())).labels
-    for label, by in itertools.product(labels, (*labels, PLACE)):
+    errors = next(iter(splits.values())).errors
+    for label, by in itertools.product(errors, (*errors, PLACE)):
         tables = {model: [table for table in split.tables_by(by) if table.label == label] for model, split in splits.items()}
         tables = {model: own for model, own in tables.items() if any(table.counts.any() for table in own)}
         if tables:
             name = f'error-{label}-by-{by}'
-            chart = _place_chart(name, tables) if by == PLACE else _group_chart(name, tables, labels[by], colours)
+            chart = _place_chart(name, tables) if by == PLACE else _group_chart(name, tables, errors[by], colours)
             charts.setdefault(label, []).append(chart)
     return charts
 
 
-def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: LabelKind, colours: Mapping[str, str]) -> Chart:
+def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: PixelErrors, colours: Mapping[str, str]) -> Chart:
     edges = by.group_edges()
     axis = dict(title=by.group_title, tickangle=-60)
     if edges is not None:

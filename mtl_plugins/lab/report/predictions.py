@@ -13,6 +13,7 @@ from PIL import Image
 from mtl_plugins.config.links import datasets_of, set_data_root
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.analysis.analysis import ERROR, Analysis, TrainedModel, analyse, choose_examples, rank_images
+from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.work_dirs import recorded_config
@@ -90,7 +91,7 @@ def predict(
         found.ranked_of = best
         network = analyses[best].trained.model
         for name in network.label_names:
-            if labels[name].pixel_error_names:
+            if errors_of(labels[name]).names:
                 ranks = rank_images(analyses[best], f'{ERROR}{name}', 2)
                 wanted = [image['position'] for some in ranks.values() for image in some]
                 rows = {
@@ -129,9 +130,10 @@ def gallery_of(found: Predictions) -> dict:
     for label, kind in found.labels.items():
         if not any(label in sample.values for sample in found.samples):
             continue
+        errors = errors_of(kind)
         layers.append(dict(id=f'{label}/true', title=kind.titles[0], label=label, group=None))
         legends[label] = _legend(kind.legend(), kind.colour_bar(), kind.note())
-        legends[f'{label}/errors'] = _legend([], kind.error_bar(), kind.colour_errors_note)
+        legends[f'{label}/errors'] = _legend([], errors.bar(), errors.note)
         for place, name in enumerate(names):
             shown = [sample.predictions[place].get(label) for sample in found.samples]
             if all(prediction is None for prediction in shown):
@@ -139,12 +141,12 @@ def gallery_of(found: Predictions) -> dict:
             layers.append(dict(id=f'{label}/{place}', title=kind.titles[1], label=label, group=name))
             for example, prediction in zip(examples, shown, strict=True):
                 example['pictures'][f'{label}/{place}'] = encode(kind.colour(prediction))
-            if kind.pixel_error_names:
+            if errors.names:
                 layers.append(dict(id=f'{label}/{place}/errors', title='errors', label=f'{label}/errors', group=name))
                 for example, sample, prediction in zip(examples, found.samples, shown, strict=True):
                     if label in sample.values:
-                        errors = kind.colour_errors(sample.values[label], prediction)
-                        example['pictures'][f'{label}/{place}/errors'] = encode(errors)
+                        picture = errors.colour(sample.values[label], prediction)
+                        example['pictures'][f'{label}/{place}/errors'] = encode(picture)
         for example, sample in zip(examples, found.samples, strict=True):
             if label in sample.values:
                 example['pictures'][f'{label}/true'] = encode(kind.colour(sample.values[label]))
