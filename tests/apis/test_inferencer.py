@@ -194,11 +194,12 @@ def test_intrinsics_follow_the_image():
     assert (small.fx, small.fy, small.cx, small.cy) == pytest.approx((12.5, 30, 24.5, 24.5))
 
 
-def test_runtimes_must_say_what_they_predict():
-    with pytest.raises(ConfigError, match='`labels` should hold the config of each label'):
-        MultiTaskInferencer(lambda images: {})
-    inferencer = MultiTaskInferencer(lambda images: dict(x=images[:, :2]), labels=dict(x=dict(type='DepthMap')))
+def test_runtimes_must_predict_what_they_say():
+    def halved(images):
+        return dict(x=images[:, :2])
+
+    halved.labels = dict(x=dict(type='DepthMap'))
     with pytest.raises(ConfigError, match=r'should predict `x` of shape \(1, 8, 8\)'):
-        inferencer(picture((8, 8)))
+        MultiTaskInferencer(halved)(picture((8, 8)))
     with pytest.raises(ConfigError, match='`config` should be left out'):
         MultiTaskInferencer(Local(), config='x.py')

@@ -88,7 +88,6 @@ class MultiTaskInferencer:
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
         overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
-        labels: Configs or kinds of the predictions of a runtime by name, if it has no ``labels``.
         max_pixels: At a time in the network: of an image, whose sides are rounded up to multiples of 32, of a batch, which
             becomes smaller than ``batch_size``, and of a tile. By default four GiB of memory are enough for the models with
             ResNet-18. None is no limit.
@@ -113,7 +112,6 @@ class MultiTaskInferencer:
         tile: int | None = None,
         overlap: int | None = None,
         short_side: int | None = None,
-        labels: Mapping[str, Any] | None = None,
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         for name, value in dict(batch_size=batch_size, short_side=short_side, max_pixels=max_pixels).items():
@@ -147,14 +145,9 @@ class MultiTaskInferencer:
             )
         if short_side is not None:
             self.steps.append(ResizeToCover(short_side))
-        labels = labels or getattr(self.runtime, 'labels', None)
-        if not labels:
-            raise ConfigError(
-                f'`labels` should hold the config of each label that {type(self.runtime).__name__} predicts, as '
-                "dict(zones=dict(type='ClassMap', classes=['near', 'far'])). Found none."
-            )
         self.labels: dict[str, LabelKind] = {
-            name: label if isinstance(label, LabelKind) else build_label(name, label) for name, label in labels.items()
+            name: label if isinstance(label, LabelKind) else build_label(name, label)
+            for name, label in self.runtime.labels.items()
         }
 
     def _load(
