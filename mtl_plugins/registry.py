@@ -26,7 +26,7 @@ PARAM_SCHEDULERS = _child(mmseg_registry.PARAM_SCHEDULERS, 'registry')
 OPTIMIZERS = _child(mmseg_registry.OPTIMIZERS, 'registry')
 LOG_PROCESSORS = _child(mmseg_registry.LOG_PROCESSORS, 'engine')
 # Kinds of label, see `mtl_plugins.labels`; mmseg knows none.
-LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.registration'])
+LABELS = Registry('label', scope=SCOPE, locations=[f'{SCOPE}.labels.presets'])
 DATASETS = _child(
     mmseg_registry.DATASETS,
     'datasets.multitask.miniscapes',

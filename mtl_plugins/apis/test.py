@@ -9,15 +9,12 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 from mmengine.hooks import Hook
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from mtl_plugins.config.options import complete
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.evaluation.metrics import MultiTaskMetric, to_values
-from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED
+from mtl_plugins.evaluation.scores import print_metrics
 from mtl_plugins.labels.label_kind import sample_field
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
@@ -141,12 +138,3 @@ def predict_split(runner: MultiTaskRunner, archive: str | Path, checkpoint: str 
         if is_main_process():
             shutil.rmtree(out_dir, ignore_errors=True)
     return metrics
-
-
-def print_metrics(metrics: dict[str, float], protocol: str = 'courses') -> None:
-    """Print a table of all metrics, but for the multitask score of a single task."""
-    table = Table('metric', 'value', title=None if protocol == 'courses' else f'protocol {protocol}')
-    for name, value in metrics.items():
-        if name != SUMMARY_MULTITASK or SUMMARY_UNCLIPPED in metrics:
-            table.add_row(Text(name), f'{value:.3f}')
-    Console().print(table)

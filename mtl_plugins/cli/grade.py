@@ -23,15 +23,16 @@ def make_parser() -> argparse.ArgumentParser:
 
 def main(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import UserError
+    from mtl_plugins.evaluation.scores import print_metrics
     from mtl_plugins.records.record import read_record_file
     from mtl_plugins.records.recording import change_record
-    from mtl_plugins.submission.grader import format_score_table, grade_submission
+    from mtl_plugins.submission.grader import grade_submission
     from mtl_plugins.utils.files import save_text
 
     scores = grade_submission(args.archive, args.labels)
     if args.json:
         save_text(Path(args.json), json.dumps(scores, indent=2, allow_nan=False) + '\n')
-    print(format_score_table(scores))
+    print_metrics(scores)
     archive = Path(args.archive)
     try:
         is_of_run = read_record_file(archive.parent).get('archive') == archive.name

@@ -4,6 +4,10 @@ import math
 import re
 from collections.abc import Iterable, Mapping
 
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
 from mtl_plugins.evaluation.functional.scorer import Score, Scorer
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, MINISCAPES_TASKS, build_labels
 
@@ -109,3 +113,12 @@ def with_ties_broken(scores: Mapping[str, float]) -> dict[str, float]:
     if scores.get(SUMMARY_MULTITASK) == 0 and SUMMARY_UNCLIPPED in scores:
         return {**scores, SUMMARY_MULTITASK: scores[SUMMARY_UNCLIPPED]}
     return dict(scores)
+
+
+def print_metrics(metrics: Mapping[str, float], protocol: str = 'courses') -> None:
+    """Print a table of all metrics, but for the multitask score of a single task."""
+    table = Table('metric', 'value', title=None if protocol == 'courses' else f'protocol {protocol}')
+    for name, value in metrics.items():
+        if name != SUMMARY_MULTITASK or SUMMARY_UNCLIPPED in metrics:
+            table.add_row(Text(name), f'{value:.3f}')
+    Console().print(table)

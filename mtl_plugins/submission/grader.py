@@ -1,34 +1,14 @@
 """Scores of a submission archive against labels: the numbers that validation gives on the same (quantised) predictions."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-from prettytable import PrettyTable
 
 from mtl_plugins.errors import InvalidPredictionError, SubmissionError
 from mtl_plugins.evaluation.label_folder import find_labels, score_predictions
 from mtl_plugins.labels.presets import miniscapes_labels
 from mtl_plugins.submission.archive import PREDICTIONS, check_names
 from mtl_plugins.submission.zip_reader import SubmissionZip
-from mtl_plugins.utils.data_files import printable
-
-SUMMARY = 'metrics_summary'
-TASK_PREFIX = 'metrics_task_'
-
-
-def format_score_table(scores: Mapping[str, float]) -> str:
-    """Two columns, name and score, in one block per group of names; the summary stands last, where one looks first."""
-    table = PrettyTable(['metric', 'score'], align='l')
-    table.align['score'] = 'r'
-    groups = list(dict.fromkeys(name.split('/', 1)[0] for name in scores))
-    for group in sorted(groups, key=lambda group: group == SUMMARY):
-        title = 'summary' if group == SUMMARY else group.removeprefix(TASK_PREFIX)
-        rows = [(name.split('/', 1)[1], score) for name, score in scores.items() if name.startswith(f'{group}/')]
-        for number, (name, score) in enumerate(rows, start=1):
-            table.add_row([printable(f'{title} {name}'), f'{score:.4f}'], divider=number == len(rows))
-    return table.get_string()
-
 
 # A PNG of noise is hardly larger than its pixels; the rest is room for metadata.
 _SPARE_BYTES = 2**16
