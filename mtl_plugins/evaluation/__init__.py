@@ -1,1 +1,1 @@
-"""Scores: pure functions, metrics on them, label folders and the per-position baseline. Light, for the grader."""
+"""Scores: pure functions, metrics on them, and label folders. Light, for the grader."""

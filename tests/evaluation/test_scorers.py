@@ -7,15 +7,7 @@ import pytest
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.boundary_f import THRESHOLDS, BoundaryScorer, image_boundary_counts
-from mtl_plugins.evaluation.functional.confusion_matrix import (
-    ConfusionScorer,
-    accuracies,
-    class_iou,
-    mean_iou,
-    nan_mean_iou,
-    new_confusion_matrix,
-    update_confusion_matrix,
-)
+from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.depth_errors import ALIGNMENTS, DEPTH_METRICS, PROTOCOLS, DepthScorer, image_depth_errors
 from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer
 from mtl_plugins.evaluation.scores import multitask_scores
@@ -33,33 +25,29 @@ def codes(*values):
     return np.array([values], np.uint8)
 
 
-def _confusion(labels, predictions):
-    confusion = new_confusion_matrix(NUM_CLASSES)
+def _scorer(labels, predictions):
+    scorer = ConfusionScorer('semseg', [str(number) for number in range(NUM_CLASSES)])
     for label, prediction in zip(labels, predictions, strict=True):
-        update_confusion_matrix(confusion, label, prediction)
-    return confusion
+        scorer.add(scorer.measure(label, prediction))
+    return scorer
 
 
 @pytest.mark.parametrize('seed', range(5))
 @pytest.mark.parametrize('classes', [range(19), range(17), (3,)], ids=['all', 'two absent', 'one only'])
 def test_equals_the_reference(seed, classes):
     labels, predictions = random_semseg_maps(np.random.default_rng(seed), classes=classes)
-    confusion = _confusion(labels, predictions)
-    expected = reference_semseg(labels, predictions)
-    np.testing.assert_allclose(class_iou(confusion), [expected[k] for k in range(NUM_CLASSES)], rtol=0, atol=1e-9)
-    assert mean_iou(confusion) == pytest.approx(expected['mean_iou'], abs=1e-9)
-    assert nan_mean_iou(confusion) == pytest.approx(expected['nan_mean_iou'], abs=1e-9)
-    assert accuracies(confusion) == pytest.approx({name: expected[name] for name in accuracies(confusion)}, abs=1e-9)
+    expected = {str(name): value for name, value in reference_semseg(labels, predictions).items()}
+    assert _scorer(labels, predictions).results() == pytest.approx(expected, abs=1e-9)
 
 
 def test_rows_are_labels_and_ignored_pixels_are_in_none():
-    confusion = _confusion([codes(2, 2, 255)], [codes(1, 2, 1)])
+    confusion = _scorer([codes(2, 2, 255)], [codes(1, 2, 1)]).confusion
     assert confusion[2, 1] == 1 and confusion[2, 2] == 1 and confusion.sum() == 2
-    nothing = new_confusion_matrix(NUM_CLASSES)
-    assert math.isnan(nan_mean_iou(nothing)) and math.isnan(accuracies(nothing)['pixel_accuracy'])
+    nothing = _scorer([], [])
+    assert math.isnan(nothing.results()['nan_mean_iou']) and math.isnan(nothing.results()['pixel_accuracy'])
     with pytest.raises(ValueError, match=r'`label` should hold classes 0\.\.18 or 255\. Found 19\.'):
-        update_confusion_matrix(nothing, codes(0, 19), codes(0, 0))
-    assert not nothing.any()
+        nothing.measure(codes(0, 19), codes(0, 0))
+    assert nothing.is_empty()
 
 
 @pytest.mark.parametrize(('gt', 'pred'), [(5, 4), (4, 5), (25, 16), (16, 25), (125, 64), (64, 125), (6, 5), (1, 1)])

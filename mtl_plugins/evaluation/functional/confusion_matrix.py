@@ -12,11 +12,6 @@ _NUM_VALUES = 256
 _EPSILON = 1e-12
 
 
-def new_confusion_matrix(num_classes: int) -> np.ndarray:
-    """Return an empty ``(num_classes, num_classes)`` int64 matrix; rows are labels, columns predictions."""
-    return np.zeros((num_classes, num_classes), dtype=np.int64)
-
-
 def update_confusion_matrix(confusion: np.ndarray, label: np.ndarray, prediction: np.ndarray) -> None:
     """Add the pixels of one image (or batch) to ``confusion``, in place. Pixels with label 255 are left out.
 
@@ -55,40 +50,15 @@ def class_iou(confusion: np.ndarray) -> np.ndarray:
     return 100 * true_positive / np.maximum(_union(confusion), _EPSILON)
 
 
-def mean_iou(confusion: np.ndarray) -> float:
-    """Return the mean of :func:`class_iou` over all classes."""
-    return float(class_iou(confusion).mean())
-
-
-def nan_mean_iou(confusion: np.ndarray) -> float:
-    """Return the mean of :func:`class_iou` over the classes found in labels or predictions; NaN without any labelled pixel."""
-    occurs = _union(confusion) > 0
-    return float(class_iou(confusion)[occurs].mean()) if occurs.any() else float('nan')
-
-
-def accuracies(confusion: np.ndarray) -> dict[str, float]:
-    """Return ``pixel_accuracy``, ``mean_accuracy`` and ``fw_iou`` (arXiv 1411.4038), over the labelled pixels; NaN without any.
-
-    The mean is over the classes that are labelled; the IoU of each class weighs as its share of the labelled pixels.
-    """
-    labelled, right = confusion.sum(axis=1), np.diag(confusion)
-    if not labelled.any():
-        return dict.fromkeys(('pixel_accuracy', 'mean_accuracy', 'fw_iou'), np.nan)
-    occurs = labelled > 0
-    return dict(
-        pixel_accuracy=100 * float(right.sum() / labelled.sum()),
-        mean_accuracy=100 * float((right[occurs] / labelled[occurs]).mean()),
-        fw_iou=float(class_iou(confusion) @ labelled / labelled.sum()),
-    )
-
-
 def _union(confusion: np.ndarray) -> np.ndarray:
     return (confusion.sum(axis=0) + confusion.sum(axis=1) - np.diag(confusion)).astype(np.float64)
 
 
 class ConfusionScorer(Scorer):
-    """IoU of each class by its name, mean IoU, which is the summary, and :func:`accuracies`.
+    """IoU of each class by its name, mean IoU, which is the summary, and accuracies (arXiv 1411.4038).
 
+    ``nan_mean_iou`` is over the classes found in labels or predictions, ``mean_accuracy`` over those that are labelled; in
+    ``fw_iou`` the IoU of each class weighs as its share of the labelled pixels. Without a labelled pixel these are NaN.
     Values are class ids, uint8; 255 in the label is left out.
     """
 
@@ -104,10 +74,10 @@ class ConfusionScorer(Scorer):
     def __init__(self, name: str, classes: Sequence[str]) -> None:
         super().__init__(name)
         self.classes = tuple(classes)
-        self.confusion = new_confusion_matrix(len(self.classes))
+        self.confusion = np.zeros((len(classes), len(classes)), np.int64)
 
     def compare(self, values: np.ndarray, prediction: np.ndarray) -> np.ndarray:
-        confusion = new_confusion_matrix(len(self.classes))
+        confusion = np.zeros_like(self.confusion)
         update_confusion_matrix(confusion, values, prediction)
         return confusion
 
@@ -118,9 +88,17 @@ class ConfusionScorer(Scorer):
         return [self.confusion]
 
     def results(self) -> dict[str, float]:
-        scores = dict(zip(self.classes, class_iou(self.confusion), strict=True))
-        means = dict(mean_iou=mean_iou(self.confusion), nan_mean_iou=nan_mean_iou(self.confusion))
-        return {**scores, **means, **accuracies(self.confusion)}
+        iou, labelled, right = class_iou(self.confusion), self.confusion.sum(axis=1), np.diag(self.confusion)
+        scores = dict(zip(self.classes, iou, strict=True)) | dict(mean_iou=iou.mean())
+        if not labelled.any():
+            return scores | dict.fromkeys(('nan_mean_iou', 'pixel_accuracy', 'mean_accuracy', 'fw_iou'), np.nan)
+        known = labelled > 0
+        return scores | dict(
+            nan_mean_iou=iou[_union(self.confusion) > 0].mean(),
+            pixel_accuracy=100 * float(right.sum() / labelled.sum()),
+            mean_accuracy=100 * float((right[known] / labelled[known]).mean()),
+            fw_iou=float(iou @ labelled / labelled.sum()),
+        )
 
     def is_empty(self) -> bool:
         return not self.confusion.any()
