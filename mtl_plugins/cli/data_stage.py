@@ -9,7 +9,7 @@ def make_parser() -> argparse.ArgumentParser:
         epilog='Everything but the packed folders is linked to the original. A complete copy is used again as long as neither it '
         'nor the original has changed; several processes on a machine copy once. tools/slurm_train.sh does it on every node.',
     )
-    parser.add_argument('root', metavar='ROOT', help='data root with splits packed by tools/dataset_tools/pack_dataset.py')
+    parser.add_argument('root', metavar='ROOT', help='data root with splits packed by `mtl data pack`')
     parser.add_argument('folder', metavar='FOLDER', help='folder on the disk of this machine, e.g. $TMPDIR')
     return parser
 

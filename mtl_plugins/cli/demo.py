@@ -4,6 +4,8 @@ import argparse
 import time
 from pathlib import Path
 
+from mtl_plugins.utils.cli import image_size
+
 CONFIG = 'configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-6e_separable-pretrained_synthetic-128x256.py'
 
 
@@ -14,9 +16,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--train', type=int, default=800, help='training images')
     parser.add_argument('--val', type=int, default=100, help='validation images')
     parser.add_argument('--test', type=int, default=100, help='test images')
-    parser.add_argument('--size', type=int, nargs=2, default=(128, 256), metavar=('H', 'W'), help='size of the images')
+    parser.add_argument('--size', type=image_size, default='128x256', metavar='HxW', help='size of the images')
     parser.add_argument('--seed', type=int, default=0, help='seed of the scenes')
-    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries, as in tools/train.py')
+    parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override config entries, as in `mtl train`')
     return parser
 
 
@@ -27,7 +29,7 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.config.options import set_mixed_precision, set_work_dir, supports_bf16
     from mtl_plugins.synthetic.demo import ensure_data, report
 
-    data_root = ensure_data(args.out, args.train, args.val, args.test, tuple(args.size), args.seed)
+    data_root = ensure_data(args.out, args.train, args.val, args.test, args.size, args.seed)
     config = load_config(args.config, parse_options(args.cfg_options), str(data_root))
     set_work_dir(config, str(args.out / time.strftime('run_%Y%m%d-%H%M%S')))
     if supports_bf16():

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.trained import check_file
 from mtl_plugins.utils.cli import refuse_unused
 
 
@@ -72,6 +73,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    check_file(args.model)
     from mtl_plugins.apis.inference import MultiTaskInferencer
     from mtl_plugins.apis.inference.output import PredictionWriter, write_predictions
     from mtl_plugins.config.load import parse_options

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from mtl_plugins.cli.trained import check_file
 from mtl_plugins.utils.cli import positive
 
 
@@ -62,6 +63,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    check_file(args.model)
     from mtl_plugins.apis.inference import MultiTaskInferencer
     from mtl_plugins.deployment.server.app import ANY_ADDRESS, LOOPBACK, Limits, make_app
     from mtl_plugins.deployment.server.connections import make_server

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mtl_plugins.errors import CheckpointError
 from mtl_plugins.utils.cli import hide_other_devices
 
 if TYPE_CHECKING:
@@ -19,6 +20,14 @@ class Trained(NamedTuple):
     config: 'Config'
     checkpoint: str
     advice: str | None
+
+
+def check_file(checkpoint: str) -> None:
+    """Raise a CheckpointError if a checkpoint, or another file of a model, is not there; an address may be."""
+    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+        raise CheckpointError(
+            f'Checkpoint {checkpoint} does not exist. Check the path; `last_checkpoint` names the newest of a run.'
+        )
 
 
 def split_models(
@@ -61,7 +70,6 @@ def open_models(args: argparse.Namespace, loaders: Sequence[str] = ()) -> list[T
     hide_other_devices(getattr(args, 'device', None))
     from mtl_plugins.config.load import check_inputs, find_config_file, parse_options
     from mtl_plugins.datasets.multitask.split_listing import check_root
-    from mtl_plugins.errors import CheckpointError
 
     options = parse_options(args.cfg_options)
     for config, checkpoint in args.models:
@@ -71,10 +79,7 @@ def open_models(args: argparse.Namespace, loaders: Sequence[str] = ()) -> list[T
             find_config_file(config)
         elif args.data_root:
             check_root(args.data_root)
-        if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
-            raise CheckpointError(
-                f'Checkpoint {checkpoint} does not exist. Check the path; `last_checkpoint` names the newest of a run.'
-            )
+        check_file(checkpoint)
     from mtl_plugins.config.stored_config import ADVICE, find_config
 
     return [

@@ -24,7 +24,7 @@ def loaders_of(config: Config) -> Iterator[tuple[str, dict]]:
             raise ConfigError(
                 f'`{name}` should be one data loader, with the dict of one data set as `{name}.dataset`. Found '
                 f"{shorten(dataset or loader)}. Several data sets are `dict(type='ConcatDataset', datasets=[...])`, which are "
-                'scored as one; to score each, run tools/test.py with each.'
+                'scored as one; to score each, run `mtl test` with each.'
             )
         yield name, loader
 

@@ -61,7 +61,7 @@ class Runtime(Protocol):
 
 
 class TorchRuntime(Runtime):
-    """A trained model in PyTorch, its BatchNorm folded, as ``tools/test.py`` runs it.
+    """A trained model in PyTorch, its BatchNorm folded, as ``mtl test`` runs it.
 
     Args:
         model: Built and loaded; it stays as it is.
@@ -178,7 +178,7 @@ class Description:
                 raise ValueError('unknown precision, or no outputs')
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
-                f"'{path}' should be written by tools/deployment/export.py, whose files describe themselves. Found no such "
+                f"'{path}' should be written by `mtl export`, whose files describe themselves. Found no such "
                 f'description ({type(error).__name__}: {shorten(error)}).'
             ) from error
         return description
@@ -347,7 +347,7 @@ def load_runtime(path: str | Path, *, device: str = 'cpu', threads: int | None =
     Raises:
         DataNotFoundError: If there is no such file.
         ConfigError: If the suffix is another one, or the device is not there.
-        CorruptFileError: If the file is damaged, or not written by ``tools/deployment/export.py``.
+        CorruptFileError: If the file is damaged, or not written by ``mtl export``.
     """
     path = Path(path)
     if path.suffix.lower() not in RUNTIMES:

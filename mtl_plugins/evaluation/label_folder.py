@@ -47,7 +47,7 @@ def _list_labels(folder: Path, kind: LabelKind) -> dict[str, Path]:
     if len(kind.templates) > 1:
         raise DataError(
             f'Labels in a folder should be one file each. The label `{kind.name}` needs {kind.templates[1]} as well: convert the '
-            'data with tools/dataset_tools/convert_dataset.py.'
+            'data with `mtl data convert`.'
         )
     suffixes = ('.png', Path(kind.templates[0]).suffix.lower())
     # Of two files of one name the one with the described suffix counts.

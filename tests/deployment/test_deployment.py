@@ -282,7 +282,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
     (tmp_path / 'model.onnx').write_bytes(b'no graph')
     with pytest.raises(CorruptFileError, match='cannot be loaded by ONNX Runtime'):
         load_runtime(tmp_path / 'model.onnx')
-    with pytest.raises(CorruptFileError, match=r'should be written by tools/deployment/export.py'):
+    with pytest.raises(CorruptFileError, match=r'should be written by `mtl export`'):
         Description.from_json(None, 'model.onnx')
 
     class Untraceable(exporting.ExportedModel):

@@ -66,7 +66,7 @@ class MultiTaskInferencer:
 
     :meth:`stream` takes and gives one image after the other. Images of one size that follow one another are predicted together;
     none is padded to the size of another one, so that predictions depend on the image alone. They equal those of
-    ``tools/test.py`` for batches of one size.
+    ``mtl test`` for batches of one size.
 
     .. code-block:: python
 

@@ -112,7 +112,7 @@ class ObjectCropDataset(KeyedDataset):
 
     By default the boxes of a COCO split (see `COCOSubsetDataset`), crowds left out. With ``folder`` the images in
     ``<folder>/<split>/<class>``, or, if there are no sub-folders, those in ``<folder>/<split>``, whose class is unknown.
-    Without a folder each crop costs the decoding of its whole image; ``tools/dataset_tools/prepare_coco.py`` makes one.
+    Without a folder each crop costs the decoding of its whole image; ``mtl data prepare-coco`` makes one.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img`` ``(H, W, 3)`` uint8 RGB, ``label`` (position
     in ``metainfo['classes']``, -1 = unknown), ``img_path``, ``sample_idx`` and ``rng``.
@@ -173,9 +173,7 @@ class ObjectCropDataset(KeyedDataset):
 
 def _sub_folders(folder: Path) -> list[str]:
     if not folder.is_dir():
-        raise DataNotFoundError(
-            f"The folder of crops '{folder}' does not exist. tools/dataset_tools/prepare_coco.py makes one from COCO."
-        )
+        raise DataNotFoundError(f"The folder of crops '{folder}' does not exist. `mtl data prepare-coco` makes one from COCO.")
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith('.'))
 
 

@@ -16,7 +16,7 @@ from mtl_plugins.registry import DATASETS
 class MultiTaskDataset(LabelledDataset):
     """Images and their label maps: ``<data_root>/<template>`` with ``{split}`` and ``{stem}``, any number and size.
 
-    A folder ``<split>/packed`` (``tools/dataset_tools/pack_dataset.py``) is used instead of the files as long as it matches them
+    A folder ``<split>/packed`` (``mtl data pack``) is used instead of the files as long as it matches them
     and the labels' configs.
 
     ``dataset[key]`` takes an int or a `SampleKey` and runs the pipeline on ``img_path``, ``label_paths`` (by label; a label that

@@ -152,7 +152,7 @@ def warn_unused(folder: Path, reason: str) -> None:
     """Say that a packed folder is not used."""
     reason = ' '.join(reason.split())
     print_log(
-        f"Not using '{folder}': {reason}. Reading the files instead; renew it with tools/dataset_tools/pack_dataset.py, which "
+        f"Not using '{folder}': {reason}. Reading the files instead; renew it with `mtl data pack`, which "
         'packs the labels as dataset.json describes them.',
         logger='current',
         level=logging.WARNING,

@@ -35,8 +35,7 @@ def stage(data_root: str | os.PathLike, target: str | os.PathLike) -> Path:
     packed = sorted(path.parent for path in source.glob(f'*/{FOLDER_NAME}/{_INDEX_NAME}'))
     if not packed:
         raise DataNotFoundError(
-            f"The data root '{data_root}' has no packed split to copy to the node. Run tools/dataset_tools/pack_dataset.py "
-            f'{data_root}'
+            f"The data root '{data_root}' has no packed split to copy to the node. Run `mtl data pack` {data_root}"
         )
     folder = Path(target).absolute() / f'mtl_{source.name}_{hashlib.sha256(str(source).encode()).hexdigest()[:8]}'
     make_folder(folder.parent, DataError)

@@ -70,7 +70,7 @@ class Dashboard:
         running = sum(run.state == 'running' for run in runs)
         shown = runs[:MOST_RUNS]
         groups = group_runs(shown)[:MOST_CURVES]
-        note = f'The newest {MOST_RUNS} of {len(runs)} runs; tools/runs.py lists all.' if len(runs) > MOST_RUNS else ''
+        note = f'The newest {MOST_RUNS} of {len(runs)} runs; `mtl runs list` has all.' if len(runs) > MOST_RUNS else ''
         monitor = next(reversed(metrics_of(groups)), 'loss')
         table = make_table(shown) if shown else None
         latest: list[tuple[str, list[dict[str, Any]]]] = []
