@@ -254,7 +254,7 @@ def test_folder_with_a_sub_folder_per_class(tmp_path):
 
 
 def test_flat_missing_and_empty_folders(tmp_path):
-    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'does not exist', 'prepare_coco.py'):
+    with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'does not exist', 'mtl data prepare-coco'):
         ObjectCropDataset(tmp_path, folder='crops')
     write_folder(tmp_path / 'crops' / 'train', 'cat/1.gif')
     with expect(DataNotFoundError, tmp_path / 'crops' / 'train', 'no images'):

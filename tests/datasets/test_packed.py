@@ -264,7 +264,7 @@ def test_a_stale_or_broken_folder_is_never_used(root, change, reason, warnings):
         change(root / 'train')
     stale = dataset(root)
     assert stale.packed is None
-    assert len(warnings) == 1 and reason in warnings[0] and 'pack_dataset.py' in warnings[0] and '\n' not in warnings[0]
+    assert len(warnings) == 1 and reason in warnings[0] and 'mtl data pack' in warnings[0] and '\n' not in warnings[0]
     assert_same_items(stale[1], dataset(root, use_packed=False)[1])
     pack(root)
     assert dataset(root).packed is not None and len(warnings) == 1
@@ -352,5 +352,5 @@ def test_of_several_processes_one_copies(packed_root, tmp_path, monkeypatch):
 def test_what_cannot_be_staged_is_said_in_a_sentence(data_root, tmp_path):
     with pytest.raises(DataNotFoundError, match=r"'.*nowhere' does not exist. Set it with `--data-root`"):
         stage(tmp_path / 'nowhere', tmp_path / 'node')
-    with pytest.raises(DataNotFoundError, match=r'has no packed split to copy to the node. Run .*/pack_dataset.py'):
+    with pytest.raises(DataNotFoundError, match=r'has no packed split to copy to the node. Run `mtl data pack`'):
         stage(data_root, tmp_path / 'node')
