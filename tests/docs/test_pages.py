@@ -101,6 +101,14 @@ def test_what_the_page_of_demands_names_exists():
             assert (ROOT / first).exists(), name
 
 
+def test_files_that_pages_name_exist():
+    pages = [*ROOT.glob('*.md'), *(page for folder in ('docs', 'configs', 'sweeps') for page in (ROOT / folder).rglob('*.md'))]
+    name = r'\b(?:mtl_plugins|tests|tools|docs|sweeps|examples)/[\w./-]+\.(?:py|sh|json)\b'
+    named = {(page, found) for page in pages for found in re.findall(name, page.read_text())}
+    assert len(named) > 50
+    assert not [f'{found} in {page}' for page, found in named if not (ROOT / found).exists()]
+
+
 # Those of add_your_own.md are excerpts; tests/datasets/test_other_data_train.py trains those of datasets.md.
 PAGES = ('data_format', 'metrics', 'questions')
 EXAMPLES = [
