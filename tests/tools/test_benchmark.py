@@ -17,6 +17,7 @@ from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import held_mib, interleave, peak_mib
 from mtl_plugins.models.utils.model_stats import count_flops, parameters_by_kind
 from mtl_plugins.registry import MODELS
+from tests.tiny import ROOT
 
 PROVENANCE = set(
     'commit uncommitted_changes date command versions system cpu cpu_cores cpu_capability device load_average threads repeats '
@@ -46,6 +47,19 @@ def test_quick_run_prints_tables_and_writes_the_document(run_cli, tmp_path):
 def test_a_missing_peer_is_named_with_its_remedy(run_cli, monkeypatch):
     monkeypatch.setitem(sys.modules, 'segmentation_models_pytorch', None)
     run_cli('analysis_tools/benchmark', 'infer', '--quick').check_refused("pip install -e '.[benchmark]'")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('peer', ['smp', 'libmtl'])
+def test_a_peer_learns_and_is_scored_after_each_epoch(run_cli, data_root, tmp_path, peer):
+    pytest.importorskip('segmentation_models_pytorch')
+    out = tmp_path / 'scores.json'
+    config = ROOT / 'configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-3e_separable-pretrained_synthetic-128x256.py'
+    run_cli('analysis_tools/train_peer', peer, config, '--data-root', data_root, '--epochs', 3, '--out', out).check()
+    curve = json.loads(out.read_text())['curve']
+    assert [row['epoch'] for row in curve] == [1, 2, 3] and curve[-1]['loss'] < curve[0]['loss']
+    assert {'metrics_summary/semseg', 'metrics_summary/depth'} <= curve[0].keys()
+    assert 0 < curve[0]['processor_seconds'] < curve[-1]['processor_seconds']
 
 
 def test_contenders_take_turns_and_waiting_is_no_processor_time():
