@@ -51,7 +51,7 @@ class Sample:
 def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
     """Build the model of a config on the CPU and load the weights of a checkpoint.
 
-    ``advice`` is for a config that is data, which may have as many weights as the file has room for: what to do if it is refused.
+    ``advice``, of a config that is data, says what to do if it is refused; such a model is no larger than the file.
 
     Raises:
         ConfigError: If the model predicts no labels, or one that is data cannot be built.

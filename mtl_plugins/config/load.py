@@ -3,7 +3,6 @@
 import argparse
 import ast
 import copy
-import difflib
 import functools
 import os
 import traceback
@@ -137,8 +136,7 @@ def find_config_file(name: str) -> str:
     found = [path for path in known if path.with_suffix('') == wanted or (wanted.name == str(wanted) == path.stem)]
     if len(found) == 1:
         return str(CONFIGS / found[0])
-    close = difflib.get_close_matches(wanted.name, [path.stem for path in known], n=1)
-    nearest = f' Did you mean `{close[0]}`?' if close else ''
+    nearest = suggest(wanted.name, [path.stem for path in known], most=0)
     raise ConfigError(f'Config {name} does not exist.{nearest} `mtl config list` shows those of this package.')
 
 
@@ -154,7 +152,8 @@ def read_config(path: str) -> Config:
         config = Config.fromfile(path)
         # In the new style values are imported when they are looked at.
         imported = getattr(config, '_imported_names', ())
-        entries = {key: value for key, value in config._cfg_dict.items() if key not in imported and not _is_helper(value)}
+        helpers = (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, functools.partial)
+        entries = {key: each for key, each in config._cfg_dict.items() if key not in imported and not isinstance(each, helpers)}
     except UserError:
         raise
     except (Exception, SystemExit) as error:
@@ -226,10 +225,6 @@ def check_entries(config: Config) -> None:
         raise ConfigError(f'`randomness.seed` should be a whole number from 0. Found {seed!r}.')
     if isinstance(level, str) and level not in LEVELS:
         raise ConfigError(f'`log_level` should be one of {", ".join(LEVELS)}. Found {level!r}.')
-
-
-def _is_helper(value: Any) -> bool:
-    return isinstance(value, (type, types.ModuleType, types.FunctionType, types.BuiltinFunctionType, functools.partial))
 
 
 def _plain(node: Any, place: str, path: str) -> Any:

@@ -17,10 +17,7 @@ LAUNCH_NAME = '.launch'
 
 
 def complete(config: Config, *needed: str) -> None:
-    """Fill in the loops of the loaders that a config has, and refuse one that lacks what is ``needed``.
-
-    A config may leave out validation or test as a whole.
-    """
+    """Fill in the loops of the loaders that a config has, and refuse one that lacks what is ``needed``."""
     if config.get('test_dataloader') is not None:
         config.test_evaluator = [] if config.get('test_evaluator') is None else config.test_evaluator
     if config.get('val_dataloader') is not None and config.get('val_evaluator') is None:
@@ -97,10 +94,7 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
 
 
 def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:
-    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is.
-
-    With ``reschedule``, take schedule and optimizer settings of the config where they differ from the run's.
-    """
+    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is."""
     if resume is not None:
         config.resume = True
         config.load_from = None if resume == 'auto' else resume
@@ -115,9 +109,6 @@ def claim_work_dir(config: Config) -> None:
 
     In a distributed run the main process does it for all. When SLURM requeued the job, or ``torchrun`` started its processes
     again, the newest checkpoint that the run has saved in the work dir is resumed.
-
-    Raises:
-        ConfigError: If another process trains there, or if the work dir holds a run that is not the one to be continued.
     """
     if not is_first_process(config):
         return

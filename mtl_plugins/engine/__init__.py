@@ -1,5 +1,3 @@
 """Runner, loops, hooks and pictures, which importing this registers."""
 
 from mtl_plugins.engine import hooks, log_processor, loops, optim_wrapper, pictures, runner
-
-__all__ = ['hooks', 'log_processor', 'loops', 'optim_wrapper', 'pictures', 'runner']

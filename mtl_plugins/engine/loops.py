@@ -70,7 +70,6 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         return super().run()
 
     def has_reached(self, metrics: Mapping[str, float]) -> bool:
-        """Return True if a validation ends the training by ``stop_at``."""
         return bool(self.stop_at) and reaches(metrics, self.stop_at, self._rules)
 
     @cached_property
@@ -90,7 +89,6 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         return {name: known[name] for name in self.stop_at}
 
     def run_epoch(self) -> None:
-        """Iterate one epoch, or what is left of it."""
         self.runner.call_hook('before_train_epoch')
         self.runner.model.train()
         first, self.first_batch = self.first_batch, 0
@@ -121,27 +119,23 @@ class _InferenceCopy:
         check_choice('dtype', dtype, ('float32', 'bfloat16', 'float16'))
         refuse_endless(self.dataloader, type(self).__name__, '`EpochSampler(shuffle=False)`')
         self.dtype = getattr(torch, dtype)
-        self._copy: torch.nn.Module | None = None
-
-    @property
-    def inference_model(self) -> torch.nn.Module | None:
-        """The copy, from the first batch to the end of the hooks after the last one."""
-        return self._copy
+        # The copy, from the first batch to the end of the hooks after the last one.
+        self.inference_model: torch.nn.Module | None = None
 
     def run(self) -> dict:
         try:
             return super().run()
         finally:
-            self._copy = None
+            self.inference_model = None
 
     def make_copy(self, model: torch.nn.Module) -> torch.nn.Module:
         return prepare_for_inference(model, dtype=self.dtype)
 
     def run_iter(self, idx: int, data_batch: dict) -> None:
         model = self.runner.model
-        if self._copy is None:
-            self._copy = self.make_copy(unwrap(model))
-        self.runner.model = self._copy
+        if self.inference_model is None:
+            self.inference_model = self.make_copy(unwrap(model))
+        self.runner.model = self.inference_model
         try:
             super().run_iter(idx, data_batch)
         finally:
@@ -182,7 +176,7 @@ class InferenceValLoop(_InferenceCopy, ValLoop):
             runner.call_hook('after_val')
             return metrics
         finally:
-            self._copy = self._losses = None
+            self.inference_model = self._losses = None
 
 
 @LOOPS.register_module()

@@ -165,7 +165,6 @@ class ValidationImages(Picture):
             yield self.name, self.render(rows, build_labels(runner.val_dataloader.dataset.metainfo['labels']))
 
     def render(self, rows: Sequence[dict], labels: Mapping[str, LabelKind]) -> np.ndarray:
-        """Return the picture ``(H, W, 3)`` of the collected images."""
         return render_prediction_grid(rows, labels)
 
 
@@ -255,13 +254,7 @@ class ClassMaps(ObservedSamples):
 
 @torch.no_grad()
 def draw_class_maps(model: torch.nn.Module, image: np.ndarray, classes: Sequence[str] | None = None) -> np.ndarray:
-    """Draw similarity and probability of classes, all by default, in an image ``(H, W, 3)`` uint8 RGB.
-
-    The model is in evaluation mode; its first task with classes decides.
-
-    Raises:
-        ConfigError: If the model has no such task, or the task has no class of a name.
-    """
+    """Draw what the first task with classes of a model in evaluation mode gives for an image ``(H, W, 3)`` uint8 RGB."""
     name = next((name for name, task in model.tasks.items() if isinstance(task, SemSegTask)), None)
     if name is None:
         raise ConfigError(f'The model should have a task with classes, a SemSegTask. Found {", ".join(model.tasks)}.')
@@ -289,7 +282,6 @@ class ConfusionMatrices(Picture):
 
 @torch.no_grad()
 def _predict(model: torch.nn.Module, sample: Mapping, labels: Mapping[str, LabelKind], caption: str) -> dict:
-    """Return a sample and its predictions as a row of :func:`render_prediction_grid`."""
     image = np.ascontiguousarray(sample['img'])
     row = dict(image=image, caption=caption, predictions={})
     row['labels'] = {name: kind.to_values(sample[kind.key]) for name, kind in labels.items() if kind.key in sample}

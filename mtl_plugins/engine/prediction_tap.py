@@ -31,10 +31,7 @@ def compares_predictions(model: torch.nn.Module) -> bool:
 def tap_predictions(
     model: torch.nn.Module, receive: Callable[[str, DenseTask, list[Tensor], Tensor], None]
 ) -> list[RemovableHandle]:
-    """Call ``receive(name, task, predictions, target)`` for each task of a model that :func:`compares_predictions`.
-
-    After each forward pass with a target of the task, until the handles are removed; predictions are those of the decode head.
-    """
+    """Call ``receive(name, task, predictions, target)`` after each forward pass with a target, until the handles are removed."""
     model, latest = unwrap(model), {}
 
     def keep(head: torch.nn.Module, arguments: tuple, predictions: dict[str, list[Tensor]]) -> None:
@@ -73,10 +70,7 @@ class ValidationLosses:
 
     @torch.no_grad()
     def means(self) -> dict[str, float]:
-        """Return ``val/<task>/loss_<name>`` and the total ``val/loss`` of all processes, and end the counting.
-
-        Without a labelled image of any task there is none.
-        """
+        """Return ``val/<task>/loss_<name>`` and the total ``val/loss`` of all processes, where a task has labels, and stop."""
         for handle in self._handles:
             handle.remove()
         pairs = torch.stack([*self._totals.values()]).tolist() if self._totals else []

@@ -7,11 +7,10 @@ from typing import Any
 
 from mmengine.dist import broadcast_object_list, get_world_size, is_main_process
 from mmengine.hooks import EMAHook
-from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import EpochBasedTrainLoop
 
 from mtl_plugins.engine import loops
-from mtl_plugins.errors import CheckpointError
+from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.metrics_file import FILE_NAME, read_row, rows_up_to
 from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 
@@ -19,16 +18,6 @@ from mtl_plugins.utils.checkpoint_io import POINTER_NAME
 _STATE = ('last_step', '_global_step', '_last_value', 'base_values', 'verbose', 'best', 'num_bad_epochs', 'cooldown_counter')
 _NO_SETTINGS = ('params', 'fused', 'foreach', 'capturable', 'differentiable')
 _SHOWN = 3
-
-
-def _optimizers(runner) -> dict[str, OptimWrapper]:
-    wrapper = runner.optim_wrapper
-    return dict(wrapper.items()) if isinstance(wrapper, OptimWrapperDict) else {'': wrapper}
-
-
-def _schedulers(runner) -> dict[str, list]:
-    schedulers = runner.param_schedulers or []
-    return schedulers if isinstance(schedulers, dict) else {'': schedulers}
 
 
 def _settings(state: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, Any]:
@@ -46,19 +35,12 @@ def _settings(state: Mapping[str, Any], left_out: Sequence[str]) -> dict[str, An
 
 def describe_recipe(runner) -> dict[str, Any]:
     """Return the settings of optimizers and schedules of a training that has not begun, and what an epoch is."""
-    loop = runner.train_loop
+    loop, wrapper = runner.train_loop, runner.optim_wrapper
+    if not hasattr(wrapper, 'optimizer'):
+        raise ConfigError(f'`optim_wrapper` should have one optimizer for the whole model. Found {type(wrapper).__name__}.')
     by_epoch = isinstance(loop, EpochBasedTrainLoop)
-    optimizers = {
-        name: dict(
-            type=type(wrapper.optimizer).__name__, groups=[_settings(group, _NO_SETTINGS) for group in wrapper.param_groups]
-        )
-        for name, wrapper in _optimizers(runner).items()
-    }
-    schedulers = {
-        name: [dict(type=type(each).__name__, **_settings(vars(each), _STATE)) for each in schedulers]
-        for name, schedulers in _schedulers(runner).items()
-    }
-    wrapper = next(iter(_optimizers(runner).values()))
+    groups = [_settings(group, _NO_SETTINGS) for group in wrapper.param_groups]
+    schedulers = [dict(type=type(each).__name__, **_settings(vars(each), _STATE)) for each in runner.param_schedulers or ()]
     conditions = {
         '`batch_size`': runner.train_dataloader.batch_size,
         'the number of processes': get_world_size(),
@@ -66,8 +48,9 @@ def describe_recipe(runner) -> dict[str, Any]:
         '`optim_wrapper.type`': type(wrapper).__name__,
     }
     return dict(
-        optimizers=optimizers,
-        schedulers=schedulers,
+        # By name: checkpoints of before are compared with it.
+        optimizers={'': dict(type=type(wrapper.optimizer).__name__, groups=groups)},
+        schedulers={'': schedulers},
         unit='epochs' if by_epoch else 'iterations',
         length=loop.max_epochs if by_epoch else loop.max_iters,
         batches=len(loop.dataloader) if by_epoch else None,
@@ -76,11 +59,9 @@ def describe_recipe(runner) -> dict[str, Any]:
 
 
 def check_resumable(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
-    """Compare a checkpoint with the config of the run that resumes it, and go to its place within an epoch.
+    """Refuse a checkpoint that the config does not continue, and go to its place within an epoch.
 
-    Raises:
-        CheckpointError: If it holds weights only, or averaged ones that the run would not average further, or epochs, optimizer
-            or schedule are others. ``reschedule`` in the config allows other settings of the latter two.
+    ``reschedule`` in the config allows other settings of optimizer and schedule.
     """
     lacking = [key for key in ('meta', 'optimizer', 'param_schedulers', 'message_hub') if key not in checkpoint]
     if lacking:
@@ -117,7 +98,7 @@ def check_resumable(runner, checkpoint: Mapping[str, Any], filename: str) -> Non
 def _check_recipe(runner, stored: Mapping[str, Any], filename: str) -> None:
     found = runner.recipe
     differences = _differences(stored, found)
-    by_batch = any(not each['by_epoch'] for schedulers in found['schedulers'].values() for each in schedulers)
+    by_batch = any(not each['by_epoch'] for each in found['schedulers'][''])
     if stored['batches'] != found['batches'] and by_batch:
         differences.insert(0, f'an epoch had {stored["batches"]} batches and has {found["batches"]}')
     if differences:
@@ -138,32 +119,27 @@ def _check_recipe(runner, stored: Mapping[str, Any], filename: str) -> None:
 
 
 def _check_optimizers(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
-    states = checkpoint['optimizer']
     known = (checkpoint['meta'].get('recipe') or {}).get('optimizers', {})
-    for name, wrapper in _optimizers(runner).items():
-        state = states if name == '' else states.get(name, {})
-        groups = state.get('param_groups', []), wrapper.optimizer.param_groups
-        shapes = [[len(group['params']) for group in each] for each in groups]
-        kind = type(wrapper.optimizer).__name__
-        kinds = [known.get(name, {}).get('type', kind), kind]
-        if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
-            told = [f'{each} with {len(shape)} groups of parameters' for each, shape in zip(kinds, shapes, strict=True)]
-            raise CheckpointError(
-                f'{filename} holds the state of another optimizer than the config: it was {told[0]} and is {told[1]}. Use the '
-                'optimizer of the run, or start a new run from its weights: `load_from` instead of --resume.'
-            )
+    optimizer = runner.optim_wrapper.optimizer
+    groups = checkpoint['optimizer'].get('param_groups', []), optimizer.param_groups
+    shapes = [[len(group['params']) for group in each] for each in groups]
+    kind = type(optimizer).__name__
+    kinds = [known.get('', {}).get('type', kind), kind]
+    if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
+        told = [f'{each} with {len(shape)} groups of parameters' for each, shape in zip(kinds, shapes, strict=True)]
+        raise CheckpointError(
+            f'{filename} holds the state of another optimizer than the config: it was {told[0]} and is {told[1]}. Use the '
+            'optimizer of the run, or start a new run from its weights: `load_from` instead of --resume.'
+        )
 
 
 def _differences(stored: Mapping[str, Any], found: Mapping[str, Any]) -> list[str]:
-    pairs, seen = [], {}
-    for name, optimizer in found['optimizers'].items():
-        groups = stored['optimizers'].get(name, {}).get('groups', [])
-        pairs += [(optimizer['type'], *pair) for pair in zip(groups, optimizer['groups'], strict=False)]
-    for name, schedulers in found['schedulers'].items():
-        earlier = stored['schedulers'].get(name, [])
-        if len(earlier) != len(schedulers):
-            seen[f'there were {len(earlier)} schedulers and are {len(schedulers)}'] = None
-        pairs += [(now['type'], before, now) for before, now in zip(earlier, schedulers, strict=False)]
+    seen, optimizer, schedulers = {}, found['optimizers'][''], found['schedulers']['']
+    groups, earlier = stored['optimizers'].get('', {}).get('groups', []), stored['schedulers'].get('', [])
+    pairs = [(optimizer['type'], *pair) for pair in zip(groups, optimizer['groups'], strict=False)]
+    if len(earlier) != len(schedulers):
+        seen[f'there were {len(earlier)} schedulers and are {len(schedulers)}'] = None
+    pairs += [(now['type'], before, now) for before, now in zip(earlier, schedulers, strict=False)]
     for owner, before, now in pairs:
         if before.get('type') != now.get('type'):
             seen[f'{before["type"]} became {owner}'] = None
@@ -189,8 +165,7 @@ def go_on(runner) -> None:
         reschedule(runner)
     elif runner.resumed_validation is not None and runner.message_hub.runtime_info.get('validated_iter') != runner.iter:
         # The checkpoint is older than the validation at its iteration.
-        for schedulers in _schedulers(runner).values():
-            step_by_scores(schedulers, runner.resumed_validation)
+        step_by_scores(runner.param_schedulers or (), runner.resumed_validation)
     loop = runner.train_loop
     if isinstance(loop, loops.EpochBasedTrainLoop):
         # Earlier epochs may have had another number of batches.
@@ -202,34 +177,31 @@ def go_on(runner) -> None:
 def reschedule(runner) -> None:
     """Give a resumed training the optimizer settings and the schedules of its config, at the point that it has reached in them.
 
-    That point is the number of epochs, or of iterations for a loop that counts these: a schedule that counts the batches of
-    epochs stands where it would stand if all epochs so far had had as many batches as the next ones.
+    A schedule by iterations is where it would be if all epochs so far had had as many batches as the next ones.
     """
-    for name, wrapper in _optimizers(runner).items():
-        for group, settings in zip(wrapper.param_groups, runner.recipe['optimizers'][name]['groups'], strict=True):
-            for key, value in settings.items():
-                group[key] = tuple(value) if isinstance(value, list) else value
-                if f'initial_{key}' in group:
-                    group[f'initial_{key}'] = group[key]
+    for group, settings in zip(runner.optim_wrapper.param_groups, runner.recipe['optimizers']['']['groups'], strict=True):
+        for key, value in settings.items():
+            group[key] = tuple(value) if isinstance(value, list) else value
+            if f'initial_{key}' in group:
+                group[f'initial_{key}'] = group[key]
     if runner.param_schedulers is None:
         return
-    runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
+    schedulers = runner.param_schedulers = runner.build_param_scheduler(runner.cfg.param_scheduler)
     loop, rows = runner.train_loop, {int(row['epoch']): read_row(row) for row in runner.earlier_validations}
     with warnings.catch_warnings():
         # Of steps of a schedule without one of the optimizer.
         warnings.simplefilter('ignore')
-        for schedulers in _schedulers(runner).values():
-            if not isinstance(loop, EpochBasedTrainLoop):
-                _step(schedulers, loop.iter)
-                continue
-            for epoch in range(1, loop.epoch + 1):
-                _step(schedulers, len(loop.dataloader))
-                for scheduler in schedulers:
-                    if scheduler.by_epoch:
-                        scheduler.step()
-                if epoch in rows:
-                    step_by_scores(schedulers, rows[epoch])
-            _step(schedulers, getattr(loop, 'first_batch', 0))
+        if not isinstance(loop, EpochBasedTrainLoop):
+            _step(schedulers, loop.iter)
+            return
+        for epoch in range(1, loop.epoch + 1):
+            _step(schedulers, len(loop.dataloader))
+            for scheduler in schedulers:
+                if scheduler.by_epoch:
+                    scheduler.step()
+            if epoch in rows:
+                step_by_scores(schedulers, rows[epoch])
+        _step(schedulers, getattr(loop, 'first_batch', 0))
 
 
 def _step(schedulers: Sequence, iterations: int) -> None:
@@ -250,19 +222,15 @@ def step_by_scores(schedulers: Sequence, metrics: Mapping[str, float]) -> None:
 
 
 def check_remaining(runner) -> None:
-    """Tell if nothing is left to train.
-
-    Raises:
-        CheckpointError: If the training was made longer than its schedule, so that it would go on with a learning rate of 0.
-    """
+    """Tell if nothing is left to train; refuse a training that was made longer than its schedule, which ends at the rate 0."""
     loop, filename, planned = runner.train_loop, runner._load_from, runner.planned_length
     unit, length = runner.recipe['unit'], runner.recipe['length']
     done = loop.epoch if unit == 'epochs' else loop.iter
     if done >= length:
         runner.logger.info(f'{filename} has {done} of {length} {unit}: nothing is left to train.')
         return
-    rates = [group['lr'] for wrapper in _optimizers(runner).values() for group in wrapper.param_groups]
-    over = all(each._global_step + 1 >= each.end for schedulers in _schedulers(runner).values() for each in schedulers)
+    rates = [group['lr'] for group in runner.optim_wrapper.param_groups]
+    over = all(each._global_step + 1 >= each.end for each in runner.param_schedulers or ())
     if planned is not None and length > planned and over and not any(map(float, rates)):
         raise CheckpointError(
             f'The schedule of the config ends with the learning rate 0 after the {done} {unit} that {filename} has: training up '

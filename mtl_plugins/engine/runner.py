@@ -49,7 +49,6 @@ class RunConfig(Config):
 
     @classmethod
     def of(cls, config: Config) -> 'RunConfig':
-        """Return the same config; entries are shared with the given one."""
         made = cls.__new__(cls)
         made.__dict__.update(config.__dict__)
         return made
@@ -178,9 +177,6 @@ class MultiTaskRunner(Runner):
 
         Its learning rate is multiplied by its ``lr_mult``. A constructor of another library, and a ``paramwise_cfg`` that says
         something of ``task_balancing``, stay as they are.
-
-        Raises:
-            ConfigError: If there is no such optimizer.
         """
         if not isinstance(optim_wrapper, dict):
             return super().build_optim_wrapper(optim_wrapper)
@@ -211,12 +207,7 @@ class MultiTaskRunner(Runner):
 
     @staticmethod
     def build_dataloader(dataloader: DataLoader | dict, seed: int | None = None, diff_rank_seed: bool = False) -> DataLoader:
-        """Build a loader; ``worker_type='thread'`` asks for workers that share memory with the training process.
-
-        Raises:
-            ConfigError: If ``worker_type`` is neither ``'process'`` nor ``'thread'``, a number is out of its range, or there is
-                no whole batch.
-        """
+        """Build a loader; ``worker_type='thread'`` asks for workers that share memory with the training process."""
         if isinstance(dataloader, DataLoader):
             return dataloader
         config = {'pin_memory': torch.cuda.is_available(), **dataloader}
@@ -252,12 +243,7 @@ class MultiTaskRunner(Runner):
         return loader
 
     def train(self) -> torch.nn.Module:
-        """Train; the log back ends are closed however it ends.
-
-        Raises:
-            ConfigError: If the training has no epoch or iteration.
-            TrainingInterrupted: If a signal ended it, see :class:`PreemptionHook`.
-        """
+        """Train; the log back ends are closed however it ends. A signal ends it as :class:`PreemptionHook` says."""
         for name in ('max_epochs', 'max_iters'):
             value = self.cfg.train_cfg.get(name)
             if value is not None and (not isinstance(value, int) or value < 1):
@@ -273,7 +259,6 @@ class MultiTaskRunner(Runner):
                     hook.release()
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile the network where the model can; mmengine compiles the step."""
         options = self.cfg.get('compile')
         model = unwrap(self.model)
         if not options or not hasattr(model, 'compile_network'):
@@ -302,11 +287,7 @@ class MultiTaskRunner(Runner):
             finish_validation(self)
 
     def load_or_resume(self) -> None:
-        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer.
-
-        Raises:
-            CheckpointError: If the checkpoint cannot be loaded, or its schedule is not that of the config.
-        """
+        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""
         first = not self._has_loaded
         if first:
             if self._resume and self._load_from is None:
@@ -344,26 +325,17 @@ class MultiTaskRunner(Runner):
                 hook.before_run(self)
         self.load_checkpoint(str(checkpoint))
 
-    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True, revise_keys: Any = None) -> dict:
-        """Load the weights of a checkpoint that fits the model exactly.
-
-        Args:
-            filename: A path, or a name with a scheme that mmengine knows.
-            strict: Only ``True``.
-            revise_keys: ``(pattern, replacement)`` pairs for weight names; strips ``module.`` by default.
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu') -> dict:
+        """Load the weights of a checkpoint, by path or a name with a scheme that mmengine knows, that fits the model exactly.
 
         Raises:
             CheckpointError: If the file is missing, corrupt or unsafe, belongs to another architecture, or cannot be resumed.
         """
-        if not strict:
-            raise ConfigError('`strict` should be True: a checkpoint fits the model exactly. Use `init_cfg` to load parts.')
         checkpoint = CheckpointLoader.load_checkpoint(filename, map_location)
         if 'state_dict' not in checkpoint:
             checkpoint = {'state_dict': checkpoint}
-        for pattern, replacement in [(r'^module\.', '')] if revise_keys is None else revise_keys:
-            checkpoint['state_dict'] = {
-                re.sub(pattern, replacement, name): value for name, value in checkpoint['state_dict'].items()
-            }
+        weights = checkpoint['state_dict']
+        checkpoint['state_dict'] = {name.removeprefix('module.'): value for name, value in weights.items()}
         model = unwrap(self.model)
         mismatch = find_mismatch(model.state_dict(), checkpoint['state_dict'])
         if mismatch:

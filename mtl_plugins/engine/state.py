@@ -5,10 +5,8 @@ from torch import nn
 
 
 def is_training(runner) -> bool:
-    """Return True if the runner trains, False in a validation or test without training.
-
-    mmengine builds the training loop when the training begins; before, it is the loop's config.
-    """
+    """Return True if the runner trains, False in a validation or test without training."""
+    # mmengine builds the loop when the training begins; before, it is its config.
     loop = runner._train_loop
     return loop is not None and not isinstance(loop, dict)
 

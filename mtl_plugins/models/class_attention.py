@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from mmengine.model import BaseModule, ModuleDict
+from mmengine.model import BaseModule
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, check_choice
@@ -64,11 +64,7 @@ class ClassAttention(nn.Module):
         return scores_BNP.float().softmax(-1).to(features_BPC.dtype)
 
     def forward(self, features: Tensor, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend from ``classes`` ``(B, N)`` to ``features`` ``(B, C, H, W)``.
-
-        Returns:
-            Attention ``(B, N, H, W)``; queries ``(B, N, D)``; and the mean of the values under the attention, ``(B, N, D)``.
-        """
+        """Attention ``(B, N, H, W)`` of ``classes`` ``(B, N)``, their queries and attended values, each ``(B, N, D)``."""
         features_BPC = features.flatten(2).transpose(1, 2)
         query_BND = self.query(F.one_hot(classes, self.num_classes).to(self.query.weight.dtype))
         attention_BNP = self.weigh(query_BND, features_BPC)
@@ -142,7 +138,6 @@ class ClassAttentionHead(BaseModule):
 
     @staticmethod
     def repeat(features: Tensor | None, times: int) -> Tensor | None:
-        """Each image's map ``times`` times in a row."""
         return features if features is None or times == 1 else features.repeat_interleave(times, dim=0)
 
 
@@ -286,11 +281,9 @@ class ClassMaskTask(DenseTask):
         return torch.where(largest > least, torch.minimum(threshold, best - second), threshold)
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Probabilities ``(out_channels, H, W)``."""
         return output.sigmoid()
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """uint8 labels."""
         return self.merge(total, self.threshold * (num_views if merging == 'mean' else 1)).to(torch.uint8)
 
 
@@ -305,20 +298,14 @@ class ClassConditionalSegmentor(MultiTaskSegmentor):
     ``auxiliary_head``.
     """
 
+    only_task = ClassMaskTask
+
     def build_network(self, backbone: dict, neck: dict | None, decode_head: dict, auxiliary_head: object) -> None:
         if auxiliary_head:
             raise ArgumentError(f'`auxiliary_head` should be None for a model that is asked for classes. Found {auxiliary_head}.')
         super().build_network(backbone, neck, decode_head, None)
 
-    def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
-        built = super().build_tasks(tasks)
-        if [type(task) for task in built.values()] != [ClassMaskTask]:
-            found = ', '.join(type(task).__name__ for task in built.values())
-            raise ArgumentError(f'`tasks` should hold one ClassMaskTask. Found {found}.')
-        return built
-
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the loss of the mask of one class per image; 0 without labels."""
         ((name, task),) = self.tasks.items()
         label = self.labels[name]
         labels = targets.get(label)

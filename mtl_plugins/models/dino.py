@@ -33,9 +33,6 @@ class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
     Args:
         mean: Per channel, on 0..255.
         std: Per channel, on 0..255.
-
-    Raises:
-        ArgumentError: On a batch whose views are not ``(B, H, W, 3)``.
     """
 
     def __init__(self, *, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -44,9 +41,6 @@ class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
     def forward(self, data: dict, training: bool = False) -> dict:
         data = self.cast_data(data)
         views = [data['inputs']] if isinstance(data['inputs'], Tensor) else data['inputs']
-        for view in views:
-            if view.ndim != 4 or view.shape[-1] != 3:
-                raise ArgumentError(f'A view in `inputs` should have the shape (B, H, W, 3). Found {tuple(view.shape)}.')
         others = {key: data[key] for key in ('labels', 'sample_idx', 'metainfo') if key in data}
         return dict(inputs=[self.to_inputs(view) for view in views], **others)
 
@@ -107,7 +101,6 @@ class DINOHead(BaseModule):
         self.out_channels = out_channels
 
     def forward(self, features: Tensor) -> Tensor:
-        """Logits ``(N, out_channels)`` of features ``(N, in_channels)``."""
         return self.last_layer(self.mlp(features))
 
 
@@ -191,7 +184,6 @@ class ProjectedBackbone(BaseModule):
         self.head = MODELS.build({'in_channels': width, **head})
 
     def pool(self, images: Tensor) -> Tensor:
-        """Features ``(B, C)`` of images ``(B, 3, H, W)``."""
         *_, coarsest = (feature for feature in self.backbone(images) if feature is not None)
         return coarsest.mean((2, 3))
 
@@ -261,7 +253,6 @@ class DINO(BaseModel):
         self.to(memory_format=self.memory_format)
 
     def init_weights(self) -> None:
-        """Initialise the student, from a file if its ``init_cfg`` says so, and copy it into the teacher."""
         super().init_weights()
         self.teacher.load_state_dict(self.student.state_dict())
 
@@ -301,7 +292,6 @@ class DINO(BaseModel):
         raise ArgumentError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
     def compare_views(self, views: Sequence[Tensor]) -> DINOTerms:
-        """The terms of the loss; in training, the centre moves on."""
         with torch.no_grad():
             teacher_GBK = self.teacher(views[:NUM_GLOBAL])
         batch_centre_K = self.find_centre(teacher_GBK) if self.training else self.centre
@@ -327,7 +317,6 @@ class DINO(BaseModel):
         return mean_K
 
     def loss(self, views: Sequence[Tensor]) -> dict[str, Tensor]:
-        """``loss_dino`` and what is only logged, means over the batch."""
         terms = self.compare_views(views)
         return dict(
             loss_dino=terms.loss.mean(),

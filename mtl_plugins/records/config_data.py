@@ -81,11 +81,7 @@ def wandb_key() -> str | None:
 
 
 def refuse_secrets(config: Mapping[str, Any]) -> None:
-    """Refuse a config with an entry that is named as a key or password, or whose text holds the key of Weights & Biases.
-
-    Raises:
-        ConfigError: If there is one; the sentence names the entry and not its value.
-    """
+    """Refuse a config with an entry that is named as a key or password, or whose text holds the key of Weights & Biases."""
     known = wandb_key()
     for place, value in flatten(as_data(config)):
         is_named = value and isinstance(value, str) and _SECRET.search(place.rpartition('.')[2])
@@ -97,11 +93,7 @@ def refuse_secrets(config: Mapping[str, Any]) -> None:
 
 
 def read_config_text(text: str, name: str) -> dict[str, Any]:
-    """Return the text of a resolved config, called ``name`` in errors, as data, read without running it.
-
-    Raises:
-        ArgumentError: If it holds something else than assignments of plain values and calls of ``dict``.
-    """
+    """Return a resolved config, called ``name`` in errors, as data; an ArgumentError if it is more than plain values."""
     if len(text) > MOST_TEXT:
         raise ArgumentError(f'`{name}` should be a config of at most {MOST_TEXT} letters. Found {len(text)}.')
     config = {}

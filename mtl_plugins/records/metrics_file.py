@@ -18,11 +18,7 @@ MOST_BYTES = 2**28
 
 
 def read_metrics(path: str | Path) -> list[dict[str, str]]:
-    """Return the rows of a ``metrics.csv``; none if the file does not exist.
-
-    Raises:
-        CorruptFileError: If it is no such table.
-    """
+    """Return the rows of a ``metrics.csv``; none if the file does not exist. Raise CorruptFileError if it is no such table."""
     try:
         # A spreadsheet program that saves the file puts a byte order mark before the first name.
         rows = list(csv.DictReader(io.StringIO(read_bytes(path, MOST_BYTES).decode('utf-8-sig'), newline='')))

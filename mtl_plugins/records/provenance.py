@@ -89,7 +89,6 @@ def package_versions(more: Iterable[str] = ()) -> dict[str, str]:
 
 
 def processor_name() -> str:
-    """Return the name of the CPU."""
     try:
         lines = Path('/proc/cpuinfo').read_text(encoding='utf-8').splitlines()
     except OSError:

@@ -113,12 +113,7 @@ def training_time(sessions: Sequence[Mapping[str, Any]], name: str = 'train_seco
 
 
 def read_record_file(work_dir: Path) -> dict[str, Any]:
-    """Return the fields of ``run.json``.
-
-    Raises:
-        DataNotFoundError: If there is none.
-        CorruptFileError: If it is something else than such a record.
-    """
+    """Return the fields of ``run.json``; raise DataNotFoundError if there is none, CorruptFileError if it is no record."""
     path = work_dir / RECORD_NAME
     if not os.path.exists(path):
         raise DataNotFoundError(f"'{path}' does not exist: '{work_dir}' is no work dir of a recorded run.")

@@ -26,11 +26,7 @@ class Terminated(SystemExit):
 
 
 def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None], missing_ok: bool = False) -> None:
-    """Read ``run.json``, let ``change`` change it, and put it in its place; what ``change`` leaves alone stays, known or not.
-
-    Raises:
-        UserError: If there is none (unless ``missing_ok``), or it is broken or cannot be written; then it is as before.
-    """
+    """Let ``change`` change the fields of ``run.json``; a UserError if there is none (unless ``missing_ok``) or it is broken."""
     work_dir = Path(work_dir)
     # A training and a person with a note take turns.
     with locked(work_dir):

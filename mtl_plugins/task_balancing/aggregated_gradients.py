@@ -148,7 +148,6 @@ class AggregatedGradients(GradientBalancing):
             return torch.linalg.lstsq(rows.T, aggregator(rows)[:, None], driver='gelsd').solution[:, 0], None
 
     def get_extra_state(self) -> Tensor:
-        """Return what the aggregators remember, as bytes."""
         if len(self.tasks) < 2:
             return self.iteration.new_zeros(0)
         stored = {

@@ -54,7 +54,6 @@ class GradientBalancing(TaskBalancing):
         return {**self.__dict__, '_shared': [], '_rows': {}, '_cut': []}
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:
-        """The mean of the losses."""
         return sum(task_losses.values()) / len(task_losses)
 
     @abstractmethod
@@ -70,7 +69,6 @@ class GradientBalancing(TaskBalancing):
         return None
 
     def logged_names(self) -> list[str]:
-        """The keys of :attr:`logged`."""
         return [
             *(f'balance/{what}/{task}' for what in ('weight', 'norm') for task in self.tasks),
             *(f'balance/cosine/{a}-{b}' for a, b in combinations(self.tasks, 2)),
@@ -224,12 +222,10 @@ class GradientBalancing(TaskBalancing):
         return [] if weights is None else weights.tolist(), combined
 
     def log(self, values: dict[str, float]) -> None:
-        """Replace all of :attr:`logged`."""
         device = self.iteration.device
         self.logged = dict(zip(values, torch.tensor(list(values.values())).to(device, non_blocking=True), strict=True))
 
     def _finish(self, optim_wrapper: OptimWrapper) -> None:
-        """Fill ``grad`` of all parameters of the optimizer."""
         distributed = get_world_size() > 1
         if distributed:
             average([p.grad for p in _parameters_of(optim_wrapper) if p.grad is not None])

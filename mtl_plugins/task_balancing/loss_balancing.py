@@ -28,7 +28,6 @@ class FixedWeights(nn.Module):
         self.weights = _check_weights(weights, tasks)
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:
-        """The total of the losses, one scalar per task."""
         return sum(self.weights[task] * loss for task, loss in task_losses.items())
 
 
@@ -84,7 +83,6 @@ class LossBalancing(TaskBalancing):
         """
 
     def forward(self, task_losses: dict[str, Tensor]) -> Tensor:
-        """The total of the losses, one scalar per task; a task may be left out."""
         some = next(iter(task_losses.values()))
         losses = torch.stack([task_losses[task] if task in task_losses else torch.zeros_like(some) for task in self.tasks])
         means = losses.detach().to(torch.promote_types(losses.dtype, torch.float32), copy=True)
@@ -303,7 +301,6 @@ class ScheduledWeights(LossBalancing):
         self.schedule = [(i, [float(of[task]) for task in self.tasks]) for i, of in zip(iterations, weights, strict=True)]
 
     def weights_at(self, iteration: int) -> list[float]:
-        """The weights in the order of the tasks."""
         for (first, start), (second, end) in pairwise(self.schedule):
             if first <= iteration < second:
                 part = (iteration - first) / (second - first)

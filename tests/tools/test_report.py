@@ -12,7 +12,7 @@ import pytest
 
 from mtl_plugins.config.load import load_config
 from mtl_plugins.lab.report.dashboard import Dashboard, make_server
-from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
+from mtl_plugins.models.utils.model_stats import count_flops, count_parameters
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import RECORD_NAME
@@ -105,7 +105,7 @@ def test_costs_are_those_of_the_record_and_of_the_model(report, runs, finished_r
     record = json.loads((runs / 'first_seed0' / RECORD_NAME).read_text())
     model = MODELS.build(load_config(str(finished_run.parent / 'tiny.py')).model)
     assert cost['parameters'] == count_parameters(model) / 1e6 == pytest.approx(sum(cost['parts'].values()))
-    assert cost['gflops'] == count_flops_of_size(model, (32, 64)) / 1e9
+    assert cost['gflops'] == count_flops(model, (32, 64)) / 1e9
     assert (cost['epoch'], cost['memory']) == (record['epoch_seconds'], record['memory_mib'])
     assert cost['hours'] == record['validations'][-1]['seconds'] / 3600 and cost['scores'] == record['scores']
     assert '| first |' in (report / 'tables/resources.md').read_text()

@@ -13,7 +13,7 @@ import torch
 from mmengine.dist import all_gather_object, barrier, get_rank, get_world_size, is_distributed, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.hooks import EarlyStoppingHook as MMEngineEarlyStoppingHook
-from mmengine.optim import BaseOptimWrapper, OptimWrapper, OptimWrapperDict
+from mmengine.optim import BaseOptimWrapper, OptimWrapper
 
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
@@ -42,10 +42,7 @@ def best_checkpoint(runner) -> str | None:
 
 
 def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
-    """Return the buffers of each process, such as BatchNorm's running statistics, by name; None if all have the same.
-
-    Within an epoch every process has its own, which :class:`SyncBuffersHook` averages at the end.
-    """
+    """Return the buffers of each process, which mmengine averages after an epoch, by name; None if all have the same."""
     if not is_distributed():
         return None
     model = unwrap(model)
@@ -59,7 +56,7 @@ def gather_buffers(model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | No
 
 def gather_gradients(wrapper: BaseOptimWrapper, model: torch.nn.Module) -> list[dict[str, torch.Tensor]] | None:
     """Return the gradients that each process has accumulated for a step to come, by parameter; None between accumulations."""
-    if not isinstance(wrapper, OptimWrapper) or isinstance(wrapper, OptimWrapperDict) or wrapper.should_update():
+    if not isinstance(wrapper, OptimWrapper) or wrapper.should_update():
         return None
     return all_gather_object(
         {name: value.grad.cpu() for name, value in unwrap(model).named_parameters() if value.grad is not None}

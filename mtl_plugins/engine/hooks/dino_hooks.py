@@ -13,7 +13,6 @@ from mtl_plugins.registry import HOOKS
 
 
 def _cosine(start: float, end: float, progress: float) -> float:
-    """Return half a cosine wave from ``start`` at progress 0 to ``end`` at 1."""
     return end + (start - end) * (1 + math.cos(math.pi * progress)) / 2
 
 

@@ -68,7 +68,6 @@ class PreemptionHook(Hook):
         os.kill(os.getpid(), getattr(signal, name))
 
     def release(self) -> None:
-        """Give the signals back to who had them."""
         while self._previous:
             signal.signal(*self._previous.popitem())
 

@@ -15,10 +15,10 @@ from mtl_plugins.datasets.loading.labelled_dataset import fingerprint
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.engine.state import is_training, unwrap
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.models.utils.model_stats import count_flops_of_size, count_parameters
+from mtl_plugins.models.utils.model_stats import count_flops, count_parameters
 from mtl_plugins.records.metrics_file import FILE_NAME, best_validation, format_metrics, read_metrics, read_row, rows_up_to
 from mtl_plugins.records.provenance import processor_name
-from mtl_plugins.records.record import LOCK_NAME, read_record_file, training_time
+from mtl_plugins.records.record import LOCK_NAME, read_record_file, seconds_per_iteration, training_time
 from mtl_plugins.records.recording import elapsed_seconds, end_session, is_session_open, start_session, update_session
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.files import hold_lock, replacing
@@ -182,10 +182,11 @@ class RunRecordHook(Hook):
             max_iters=runner.max_iters,
             loss=float(loss.current()) if loss is not None and len(loss.data[0]) else None,
         )
+        per_iteration = seconds_per_iteration(dict(sessions=[*self._earlier_sessions, self._session]))
         fields.update(
             progress=progress,
             checkpoints={which: Path(name).name for which, name in names.items() if name},
-            epoch_seconds=self._epoch_seconds(len(runner.train_dataloader)),
+            epoch_seconds=None if per_iteration is None else round(per_iteration * len(runner.train_dataloader), 3),
             memory_mib=self._peak_memory(),
             memory_of='gpu' if torch.cuda.is_available() else 'process',
             power_watts=self._mean_power(),
@@ -203,12 +204,6 @@ class RunRecordHook(Hook):
             if not self._warned:
                 runner.logger.warning(f'The record of this run is not kept up to date: {error}')
                 self._warned = True
-
-    def _epoch_seconds(self, iterations_per_epoch: int) -> float | None:
-        sessions = [*self._earlier_sessions, self._session]
-        iterations = sum(session.get('iterations') or 0 for session in sessions)
-        seconds = sum(session.get('train_seconds') or 0.0 for session in sessions)
-        return round(seconds / iterations * iterations_per_epoch, 3) if iterations else None
 
     def _look_at_power(self) -> None:
         """Add a sample of what the GPU draws to the mean of the session, where the driver and the package of NVML tell it."""
@@ -297,5 +292,5 @@ def _count_flops(model: torch.nn.Module, batch: Any) -> dict[str, Any]:
         if isinstance(inputs, torch.Tensor) and inputs.ndim == 4:
             # Images wait for the data preprocessor with their channels last, or as mmseg has them.
             size = tuple(inputs.shape[1:3] if inputs.shape[-1] == 3 else inputs.shape[2:])
-            return dict(flops=count_flops_of_size(unwrap(model), size), flops_size=size)
+            return dict(flops=count_flops(unwrap(model), size), flops_size=size)
     return dict(flops=None, flops_size=None)

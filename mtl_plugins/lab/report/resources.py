@@ -13,7 +13,7 @@ from mtl_plugins.lab.runs.training_log import wall_hours
 from mtl_plugins.lab.runs.work_dirs import RunRecord, recorded_config
 from mtl_plugins.lab.tables import Table
 from mtl_plugins.models.utils.build import build_from_data
-from mtl_plugins.models.utils.model_stats import KINDS, count_flops_of_size, count_parameters, parameters_by_kind
+from mtl_plugins.models.utils.model_stats import KINDS, count_flops, count_parameters, parameters_by_kind
 from mtl_plugins.utils.data_files import printable
 
 # Headings of the costs that a score may be plotted against.
@@ -79,7 +79,7 @@ def read_cost(name: str, run: RunRecord, size: tuple[int, int]) -> RunCost:
         path=run.path.name,
         parts=None if parts is None else {kind: parts[kind] / 1e6 for kind in KINDS},
         parameters=count_parameters(model) / 1e6,
-        gflops=count_flops_of_size(model, size) / 1e9,
+        gflops=count_flops(model, size) / 1e9,
         memory=run.number('memory_mib'),
         power=run.number('power_watts'),
         epoch=run.number('epoch_seconds'),

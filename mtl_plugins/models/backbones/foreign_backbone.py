@@ -32,10 +32,7 @@ def _without_memory(module: nn.Module) -> nn.Module:
 
 @torch.no_grad()
 def try_out(module: nn.Module, call: Callable[[nn.Module, torch.device], Any], training: bool = False) -> Any:
-    """Return ``call(module, device)`` for a copy on the meta device, or, where that fails, for one that computes.
-
-    The module, its mode and torch's generator stay as they are. Errors of both are raised.
-    """
+    """Return ``call(module, device)`` for a copy on the meta device, or, where that fails, for one that computes."""
     try:
         twin = _without_memory(module)
         twin.train(training)  # returns None in some libraries

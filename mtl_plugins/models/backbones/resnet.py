@@ -38,11 +38,7 @@ class _ReluMaxPool(torch.autograd.Function):
 
 
 def relu_max_pool(features: Tensor) -> Tensor:
-    """``max_pool2d(relu(features), 3, stride=2, padding=1)``, the same in value and gradient.
-
-    The maximum commutes with the monotone ReLU, so the ReLU runs on a quarter of the values, and the backward pass needs the
-    result and the winners' positions only: neither the ReLU's output at full size nor 64-bit positions are kept.
-    """
+    """``max_pool2d(relu(features), 3, stride=2, padding=1)`` that keeps neither the ReLU's output nor 64-bit positions."""
     if torch.is_grad_enabled() and features.requires_grad:
         return _ReluMaxPool.apply(features)
     return F.max_pool2d(features, **POOLING).relu_()

@@ -27,8 +27,7 @@ INVERTED = dict(
 def to_timm_weights(weights: Weights, whole: nn.Module, name: str) -> Weights:
     """Rename efficientnet-pytorch's weights to those of timm's network ``whole`` of that name; no value changes.
 
-    It numbers all blocks in one row, timm those of each stage. A name that has no counterpart stays, for the caller to refuse. Of
-    other EfficientNets than those with TensorFlow's padding and epsilon, which have the same names and shapes, a CheckpointError.
+    It numbers all blocks in one row, timm those of each stage. EfficientNets without TensorFlow's padding have the same names.
     """
     if not name.startswith('tf_efficientnet_'):
         raise CheckpointError(
@@ -170,7 +169,6 @@ class TimmBackbone(PretrainedBackbone):
         return network
 
     def convert_weights(self, weights: Weights) -> Weights:
-        """Rename the weights of a whole model; those of a run fit as they are."""
         if weights and all(key.startswith('network.') for key in weights):
             return weights
         weights = to_feature_weights(weights, self.network, self.build_whole(), self.name)

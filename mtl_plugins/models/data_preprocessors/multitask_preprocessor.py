@@ -69,16 +69,15 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
                 f'Found a {type(data.get("inputs")).__name__} of them.'
             )
         data = self.cast_data(data)
-        images = data['inputs']
-        if images.ndim != 4 or images.shape[-1] != 3:
-            raise ArgumentError(f'`inputs` should have the shape (B, H, W, 3). Found {tuple(images.shape)}.')
         targets = data.get('targets') or {}
         targets = {name: self.to_target(name, stored, data.get('length_scale')) for name, stored in targets.items()}
         others = {key: data[key] for key in ('sample_idx', 'metainfo') if key in data}
-        return dict(inputs=self.to_inputs(images), targets=targets, **others)
+        return dict(inputs=self.to_inputs(data['inputs']), targets=targets, **others)
 
     def to_inputs(self, images: Tensor) -> Tensor:
         """Return images ``(B, H, W, 3)`` uint8 padded and normalised, ``(B, 3, H, W)`` float32; a part of exported models."""
+        if images.ndim != 4 or images.shape[-1] != 3:
+            raise ArgumentError(f'`inputs` should have the shape (B, H, W, 3). Found {tuple(images.shape)}.')
         if self.size_divisor is not None:
             images = pad_to_multiple(images, self.size_divisor, 0)
         if torch.compiler.is_compiling():
@@ -90,7 +89,6 @@ class MultiTaskDataPreprocessor(BaseDataPreprocessor):
         return rows.view(images.shape).permute(0, 3, 1, 2)
 
     def to_target(self, name: str, stored: Tensor, length_scale: Tensor | None) -> Tensor:
-        """Return the padded target of a batch of stored maps."""
         if name not in self.labels:
             raise ArgumentError(
                 f'`labels` of the data preprocessor should name {name!r}, as the batch does. Found {list(self.labels)}.'

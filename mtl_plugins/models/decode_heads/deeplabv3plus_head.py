@@ -170,8 +170,7 @@ def upsampled_separable_conv3x3(
 ) -> Tensor:
     """Do the same by a depthwise ``(C + S, 1, 3, 3)`` and a pointwise ``(O, C + S, 1, 1)`` weight, without concatenation.
 
-    To mix channels on the coarse grid, as in :func:`factored_upsampled_conv3x3`, would not pay: it takes nine products with a
-    ``(C, O)`` matrix there, and one on the fine grid is as cheap.
+    To mix channels on the coarse grid would not pay: nine products there cost as much as one on the fine grid.
     """
     channels = features.shape[1]
     upsampled = F.interpolate(features, size=skip.shape[-2:], mode='bilinear', align_corners=False)
@@ -328,7 +327,6 @@ class DeepLabV3PlusHead(MapHead):
         self.predictor = nn.Conv2d(self.channels, out_channels, kernel_size, padding=kernel_size // 2)
 
     def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` names; a CheckpointError if the file cannot be had or does not fit."""
         if (self.init_cfg or {}).get('type') != 'Pretrained':
             return super().init_weights()
         self._is_init = True

@@ -123,10 +123,7 @@ class AttentiveHead(JointHead):
 
 
 class AuxiliaryHead(JointHead):
-    """A map head that predicts some tasks from an earlier map of the pyramid, in training only.
-
-    ``config`` has, besides the arguments of the head, ``tasks`` and ``loss_weight``, see :class:`MultiTaskSegmentor`.
-    """
+    """A map head that predicts some tasks in training only; for its config see :class:`MultiTaskSegmentor`."""
 
     def __init__(self, config: dict, in_channels: Sequence[int | None], out_channels: dict[str, int]) -> None:
         head = dict(config)

@@ -63,7 +63,6 @@ class MMSegHead(MapHead):
 
     @staticmethod
     def build(kind: type, head: dict, in_channels: Sequence[int | None], out_channels: int) -> nn.Module:
-        """Build the head with its inputs and classes."""
         widths = [width for width in in_channels if width is not None]
         defaults = dict(num_classes=out_channels, out_channels=out_channels, loss_decode=dict(type='mmseg.CrossEntropyLoss'))
         defaults['loss_decode']['avg_non_ignore'] = True  # never used; says that no warning is needed
@@ -108,7 +107,6 @@ class MMSegHead(MapHead):
         return embeddings[0].shape[1]
 
     def predictor(self, embedding: Tensor) -> Tensor:
-        """The head's own dropout and classifier."""
         return type(self.head).cls_seg(self.head, embedding)
 
     def embed(self, features: Sequence[Tensor | None]) -> tuple[Tensor, Tensor]:

@@ -35,10 +35,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(channels, channels)
 
     def forward(self, tokens: Tensor, context: Tensor | None = None, position: Tensor | None = None) -> Tensor:
-        """Attend from ``tokens`` ``(B, Q, C)`` to ``context`` ``(B, K, C)``, by default to themselves.
-
-        ``position``, ``(Q, C)`` or ``(B, Q, C)``, is added to the projected queries.
-        """
+        """Attend from ``tokens`` ``(B, Q, C)``, with ``position`` added to their queries, to ``context`` ``(B, K, C)``."""
         context = tokens if context is None else context
         query = self.query(tokens)
         if position is not None:
@@ -78,10 +75,7 @@ class TransformerBlock(nn.Module):
         position: Tensor | None = None,
         input_position: Tensor | None = None,
     ) -> Tensor:
-        """``(B, Q, C)`` refined; ``context`` ``(B, K, C)`` is for a cross block, ``position`` as in :class:`Attention`.
-
-        ``input_position`` is added to the normalised tokens before the attention projects them.
-        """
+        """``(B, Q, C)`` refined; ``input_position`` is added before the attention projects the normalised tokens."""
         if self.context_norm is not None:
             context = self.context_norm(context)
         normalised = self.norm(tokens)

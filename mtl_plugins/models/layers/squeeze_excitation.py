@@ -16,11 +16,7 @@ class PerTask(nn.ModuleList):
 
 
 def squeeze_excitation(channels: int, factor: int | None, num_tasks: int = 1, name: str = 'squeeze_excitation') -> nn.Module:
-    """Build a squeeze-and-excitation narrowed by ``factor``, :class:`PerTask` for several; None is the identity.
-
-    Raises:
-        ArgumentError: If ``factor``, called ``name``, is less than 1.
-    """
+    """Build a squeeze-and-excitation narrowed by ``factor``, :class:`PerTask` for several; None is the identity."""
     if factor is None:
         return nn.Identity()
     if factor < 1:

@@ -84,14 +84,12 @@ class LabelLoss(nn.Module):
 
     The logits are upsampled to the label's size (bilinear, corners not aligned), for the whole batch; computed in float32. Pixels
     with label 255 do not count: a loss that takes ``ignore_index`` gets 255, and mmseg's cross-entropy divides by the number of
-    valid pixels (``avg_non_ignore=True``, unless the config says otherwise). Nothing valid: exactly 0 with gradient 0. An
-    ArgumentError where the loss fails or gives no number.
+    valid pixels (``avg_non_ignore=True``, unless the config says otherwise). mmseg's DiceLoss and FocalLoss get the valid pixels
+    of each image alone, and the mean is over the images that have one. Nothing valid: exactly 0 with gradient 0. An ArgumentError
+    where the loss fails or gives no number.
 
     Args:
-        config: Of the loss, with ``call`` for one that lets ignored pixels count all the same: ``'images'``, the default for
-            mmseg's DiceLoss, gives it the valid pixels ``(1, C, n, 1)`` of each image and takes the mean over the images that
-            have one; ``'one_hot'``, the default for mmseg's FocalLoss, does so with one-hot labels. All others get the
-            ``'batch'``: logits ``(B, C, H, W)`` and labels ``(B, H, W)``.
+        config: Of the loss.
         sampler: Config of a pixel sampler of mmseg, such as ``dict(type='OHEMPixelSampler', thresh=0.7, min_kept=100000)``, or
             None; for losses of whole batches that take weights of pixels.
     """
@@ -103,8 +101,7 @@ class LabelLoss(nn.Module):
         scope, _, kind = self.kind.rpartition('.')
         if scope != 'torch' and kind in REFUSED:
             raise ArgumentError(f'`loss` should compare logits with labels. Found {self.kind}, which wants {REFUSED[kind]}.')
-        self.call = config.pop('call', CALLS.get(kind, 'batch'))
-        check_choice('call', self.call, ('batch', 'images', 'one_hot'))
+        self.call = CALLS.get(kind, 'batch')
         self.loss_decode, self.name, self.weight = _build(
             config, avg_non_ignore=True, ignore_index=IGNORE_LABEL, ignore_label=IGNORE_LABEL
         )

@@ -45,6 +45,8 @@ class MMSegSegmentor(MultiTaskSegmentor):
             classes.
     """
 
+    only_task = SemSegTask
+
     def __init__(
         self,
         *,
@@ -85,10 +87,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
     def build_network(self, backbone: ConfigDict, neck: None, decode_head: dict, auxiliary_head: None) -> None:
         """Build the model of mmseg, whose whole config is given as the backbone's."""
         whole = backbone
-        if [type(task) for task in self.tasks.values()] != [SemSegTask]:
-            raise ArgumentError(
-                f'`tasks` should hold one SemSegTask. Found {[type(task).__name__ for task in self.tasks.values()]}.'
-            )
         kind = whole.type.removeprefix('mmseg.')
         if kind not in KINDS:
             raise ArgumentError(f'`segmentor.type` should be {" or ".join(KINDS)}. Found {whole.type}.')
@@ -150,7 +148,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
         return self.segmentor.extract_feat(self.to_network(inputs))
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
-        """Logits at the size of the inputs."""
         size = inputs.shape[-2:]
         meta = dict(ori_shape=size, img_shape=size, pad_shape=size, padding_size=[0] * 4)
         # A graph for batches of any size does not count their images; all of them have the same entry.
@@ -158,7 +155,6 @@ class MMSegSegmentor(MultiTaskSegmentor):
         return {self.task_name: [self.segmentor.inference(self.to_network(inputs), metas)]}
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return mmseg's own losses; 0 without labels."""
         labels = targets.get(self.labels[self.task_name])
         share = self.shares_of_labels(targets).get(self.task_name, 1.0)
         if labels is None:

@@ -60,6 +60,9 @@ class MultiTaskSegmentor(BaseModel):
             from the tasks', or a task would misread the head's output.
     """
 
+    # The kind of the one task, of models that have no other.
+    only_task: type | None = None
+
     def __init__(
         self,
         *,
@@ -179,10 +182,14 @@ class MultiTaskSegmentor(BaseModel):
         raise ArgumentError(f"`mode` should be 'loss', 'predict' or 'tensor'. Found {mode!r}.")
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
-        """Build the tasks."""
         if not tasks:
             raise ArgumentError('`tasks` should name at least one task. Found none.')
-        return ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        built = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
+        kinds = [type(task) for task in built.values()]
+        if self.only_task and kinds != [self.only_task]:
+            found = ', '.join(kind.__name__ for kind in kinds)
+            raise ArgumentError(f'`tasks` should hold one {self.only_task.__name__}. Found {found}.')
+        return built
 
     def compile_network(self, **options) -> None:
         """Compile backbone, neck and decode head for training, in place and under the same names of weights; copies are not.
@@ -236,7 +243,6 @@ class MultiTaskSegmentor(BaseModel):
         return losses
 
     def losses_of(self, predictions: dict[str, list[Tensor]], targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the losses of predictions of :meth:`decode`."""
         losses = {}
         shares = self.shares_of_labels(targets)
         for name, task in self.tasks.items():

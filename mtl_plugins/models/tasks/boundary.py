@@ -28,14 +28,11 @@ class BoundaryTask(DenseTask):
             return criterion(self.upsample(prediction.float(), target.shape[-2:]).squeeze(1), target)
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """float32 probabilities ``(B, *size)``."""
         with torch.autocast(prediction.device.type, enabled=False):
             return self.upsample(prediction.float(), size).squeeze(1).sigmoid()
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Probabilities ``(H, W)``."""
         return output.squeeze(0).sigmoid()
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """float32 probabilities ``(H, W)``."""
         return total / num_views if merging == 'mean' else total

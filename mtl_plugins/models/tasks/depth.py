@@ -98,7 +98,6 @@ class DepthTask(DenseTask):
         self.depth_range = tuple(depth_range)
 
     def check_head(self, head: nn.Module) -> None:
-        """Refuse a head whose output is another representation."""
         for module in head.modules():
             given = getattr(module, 'depth_representation', self.representation.name)
             if given != self.representation.name:
@@ -126,7 +125,6 @@ class DepthTask(DenseTask):
         return target > 0
 
     def distributions(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Label and prediction in metres and as they are represented."""
         output = self.upsample(prediction.float(), target.shape[-2:]).squeeze(1)
         return dict(
             label_metres=target,
@@ -136,17 +134,14 @@ class DepthTask(DenseTask):
         )
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """float32 metres."""
         with torch.autocast(prediction.device.type, enabled=False):
             return self.representation.to_metres(self.upsample(prediction.float(), size).squeeze(1))
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Metres ``(H, W)``, times the zoom, or their logarithm; ``(1, H, W)`` for ``'median'``."""
         metres = self.representation.to_metres(output if merging == 'median' else output.squeeze(0)) * zoom
         return metres.log() if merging == 'log' else metres
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """float32 metres within the range, which a zoom may leave."""
         if merging == 'median':
             # Of an even number, the mean of the middle two.
             ordered = total.sort(0).values

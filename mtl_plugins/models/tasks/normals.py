@@ -31,7 +31,6 @@ class NormalsTask(DenseTask):
             return criterion(self.upsample(prediction.float(), target.shape[-2:]), target, self.valid_mask(target))
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """float32 unit vectors ``(B, 3, *size)``."""
         with torch.autocast(prediction.device.type, enabled=False):
             return to_unit(self.upsample(prediction.float(), size))
 
@@ -40,11 +39,9 @@ class NormalsTask(DenseTask):
         return torch.stack([-x, y, z], dim=-3)
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Unit vectors ``(3, H, W)``."""
         return to_unit(output)
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """float32 unit vectors ``(3, H, W)``."""
         return to_unit(total)
 
 

@@ -75,12 +75,10 @@ class SemSegTask(DenseTask):
         return labels
 
     def margin(self, output: Tensor) -> Tensor:
-        """Between the two largest logits."""
         best, second = output.topk(2, dim=1).values.unbind(1)
         return best - second
 
     def view_values(self, output: Tensor, merging: str, zoom: float) -> Tensor:
-        """Probabilities ``(num_classes, H, W)``."""
         return output.softmax(0)
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:

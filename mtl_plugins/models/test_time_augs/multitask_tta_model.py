@@ -74,7 +74,6 @@ class MultiTaskTTAModel(BaseModel):
         self.scale_compensation = scale_compensation
 
     def describe(self) -> str:
-        """One line for the log."""
         views = len(set(itertools.chain(*self.scales.values()))) * len(self.flips)
         lists = {name: ', '.join(f'{scale:g}' for scale in scales) for name, scales in self.scales.items()}
         alike = len(set(lists.values())) == 1
@@ -92,7 +91,6 @@ class MultiTaskTTAModel(BaseModel):
         metainfo: list[dict] | None = None,
         mode: str = 'predict',
     ) -> list[SegDataSample]:
-        """Return a data sample per image, cropped to ``ori_shape``, beyond which an image is padding."""
         if mode != 'predict':
             raise ArgumentError(f"`mode` should be 'predict' with test-time augmentation. Found {mode!r}.")
         height, width = inputs.shape[-2:]

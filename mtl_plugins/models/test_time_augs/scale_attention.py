@@ -68,7 +68,6 @@ class ScaleAttentionSegmentor(MultiTaskSegmentor):
         return self
 
     def init_weights(self) -> None:
-        """Load the weights of the model without attention that ``init_cfg`` names, or initialise as every module does."""
         if not self.init_cfg:
             super().init_weights()
             return
@@ -77,7 +76,6 @@ class ScaleAttentionSegmentor(MultiTaskSegmentor):
         self._is_init = True
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
-        """Return the merged prediction of each task, after those of the scales in a training of all."""
         maps, predictions, resize = [], [], DenseTask.upsample
         divisor = getattr(self.data_preprocessor, 'size_divisor', None) or 1
         for scale in self.scales:
@@ -97,5 +95,4 @@ class ScaleAttentionSegmentor(MultiTaskSegmentor):
         return merged
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the losses of the merged predictions, and in a training of all the mean with those of the scales."""
         return self.losses_of(self.decode(inputs), targets)

@@ -48,31 +48,18 @@ def parameters_by_kind(model: nn.Module) -> dict[str, int]:
     return dict(counts)
 
 
-def count_flops(model: nn.Module, images: torch.Tensor) -> int:
-    """Floating point operations of ``model(images)`` in evaluation mode, a multiply-add being two.
+def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
+    """Floating point operations of one RGB image of a height and width in evaluation mode, a multiply-add being two.
 
     Convolutions, matrix products and attention (which mmengine's counter does not know) count, as they are computed;
-    normalisation, activations and interpolation do not. The model stays as it is.
+    normalisation, activations and interpolation do not. Tensors have no values: nothing is computed.
     """
-    frozen = _frozen_copy(model)
-    with FlopCounterMode(display=False) as counter:
-        frozen(images)
-    return counter.get_total_flops()
-
-
-def count_flops_of_size(model: nn.Module, size: tuple[int, int]) -> int:
-    """As :func:`count_flops` for one RGB image of a height and width, without computing anything: tensors without values."""
-    frozen = _frozen_copy(model)
+    frozen = copy.deepcopy(model)
+    frozen.eval()
+    # Not chained: what `eval` returns may be a wrapper's original. The counter's hooks trip over a module whose input is a view
+    # of a parameter that is trained.
+    frozen.requires_grad_(False)
     device = next((parameter.device for parameter in model.parameters()), 'cpu')
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         frozen(torch.empty(1, 3, *size, device=device))
     return counter.get_total_flops()
-
-
-def _frozen_copy(model: nn.Module) -> nn.Module:
-    """In evaluation mode, and not trainable: the counter's hooks trip over a module whose input is a view of a parameter."""
-    frozen = copy.deepcopy(model)
-    frozen.eval()
-    # Not chained: what `eval` returns may be a wrapper's original.
-    frozen.requires_grad_(False)
-    return frozen

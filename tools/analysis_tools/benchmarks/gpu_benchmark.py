@@ -174,7 +174,7 @@ def _run_all(recorder: Recorder, contenders: dict[tuple[str, str], tuple[str, Ca
             call, model = build()
             # cuDNN need not look for the fastest kernels of one image.
             with torch.backends.cudnn.flags(enabled=True, benchmark=False):
-                flops = count_flops(model, batch.images[:1])
+                flops = count_flops(model, tuple(batch.images.shape[2:]))
             # A backward pass costs two forward ones.
             recorder.measure(kind, name, precision, call, 3 * flops if is_training else flops, len(batch.images))
 

@@ -95,7 +95,7 @@ def _measure_alone(step: TrainingStep, device: str) -> dict:
     return dict(
         parameters=count_parameters(model),
         parameters_by_kind=parameters_by_kind(model),
-        flops=count_flops(model, step.images[:1]),
+        flops=count_flops(model, tuple(step.images.shape[2:])),
         peak_training_mib=held + peak_mib(step, device),
         held_mib=held,
     )
