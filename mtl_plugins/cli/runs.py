@@ -11,7 +11,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog='mtl runs',
         description=__doc__,
-        epilog='Keys are those of the record (state, seed, epoch_seconds, scores.metrics_summary/depth, or depth for short) or '
+        epilog='Keys are those of the record (state, seed, epoch_seconds, scores.metrics_summary/semseg, or mIoU for short) or '
         'of the config (optim_wrapper.optimizer.lr). Conditions: '
         'KEY OP VALUE with <, <=, >, >=, =, !=, ~ (contains), joined by and.',
     )

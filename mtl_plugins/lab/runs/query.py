@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, rule_of
+from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, find_score, rule_of
 from mtl_plugins.lab.runs.work_dirs import MISSING, RunRecord
 from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.utils.data_files import is_number
@@ -154,7 +154,7 @@ def select(runs: Sequence[RunRecord], texts: Sequence[str], sort: str | None = N
     if not sort:
         return chosen
     name = sort.removeprefix('scores.')
-    rule = rule_for(runs, name) or rule_for(runs, f'metrics_summary/{name}')
+    rule = rule_for(runs, find_score(name, SUMMARIES) or name)
     having = [run for run in chosen if run.get(sort) is not None]
     numbers = all(isinstance(run.get(sort), (int, float)) for run in having)
     having.sort(key=lambda run: run.get(sort) if numbers else str(run.get(sort)), reverse=rule == 'greater')

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mtl_plugins.errors import ConfigError, DataNotFoundError, UserError
+from mtl_plugins.evaluation.scores import find_score
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file
 from mtl_plugins.utils.data_files import is_number, take_part
 from mtl_plugins.utils.files import is_locked
@@ -57,8 +58,8 @@ class RunRecord:
     def get(self, key: str, default: Any = None) -> Any:
         """Return the value at a dotted key of the record, else of the config, such as ``'optim_wrapper.optimizer.lr'``.
 
-        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. The summary of
-        a score may be called by its last word: ``'multitask'``.
+        ``'config.name'`` is the config's where both have one; ``'path'`` and ``'state'`` are those of this object. A score may
+        be called as tables call it, or by its last word: ``'mIoU'``, ``'multitask'``.
         """
         if key in ('path', 'state'):
             return str(getattr(self, key))
@@ -68,7 +69,7 @@ class RunRecord:
             text = self.config_sections.get(section)
             found = MISSING if text is None else look_up(_parse(text), rest) if rest else _parse(text)
         if found is MISSING:
-            found = self.scores.get(key, self.scores.get(f'metrics_summary/{key}', MISSING))
+            found = self.scores.get(find_score(key, self.scores), MISSING)
         return default if found is MISSING else found
 
     def number(self, key: str) -> float | None:
