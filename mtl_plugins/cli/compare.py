@@ -20,7 +20,10 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('model', nargs='+', metavar='MODEL', help=f'each a {HELP}')
     parser.add_argument(
-        '--names', nargs='+', metavar='NAME', help='headings; the folders of the configs, or their names, by default'
+        '--names',
+        nargs='+',
+        metavar='NAME',
+        help='headings; by default what tells the names of the configs, or of their folders, apart',
     )
     parser.add_argument('--split', help='split with labels; that of the validation by default')
     parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
@@ -40,11 +43,22 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_examples')
 
 
-def default_names(paths: list[Path]) -> list[str]:
-    for names in ([path.resolve().parent.name for path in paths], [path.stem for path in paths]):
-        if len(set(names)) == len(names):
-            return names
-    return [f'model {number}' for number, _ in enumerate(paths, start=1)]
+def default_names(configs: list[Path], checkpoints: list[Path]) -> list[str]:
+    """Return the shortest names that differ: folders or files of the configs, or folders of the checkpoints."""
+    for paths in (configs, checkpoints):
+        for names in ([path.resolve().parent.name for path in paths], [path.stem for path in paths]):
+            if len(set(names)) == len(names):
+                return _without_common_ends(names)
+    return [f'model {number}' for number, _ in enumerate(configs, start=1)]
+
+
+def _without_common_ends(names: list[str]) -> list[str]:
+    """Leave out what all names begin or end with, in whole words between underscores."""
+    words = [name.split('_') for name in names]
+    for end in (0, -1):
+        while min(map(len, words)) > 1 and len({each[end] for each in words}) == 1:
+            words = [each[:-1] if end else each[1:] for each in words]
+    return ['_'.join(each) for each in words]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -66,7 +80,8 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.utils.files import save_text
     from mtl_plugins.visualization.plots import write_picture
 
-    names = args.names or default_names([Path(config or checkpoint) for config, checkpoint in args.models])
+    paths = [Path(config or checkpoint) for config, checkpoint in args.models]
+    names = args.names or default_names(paths, [Path(checkpoint) for _, checkpoint in args.models])
     configs = [each.config for each in opened]
     models = [TrainedModel.load(name, *each) for name, each in zip(names, opened, strict=True)]
     networks = [each.model for each in models]

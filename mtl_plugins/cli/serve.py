@@ -3,9 +3,14 @@
 import argparse
 import os
 import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl_plugins.cli.trained import check_file
 from mtl_plugins.utils.cli import positive
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -62,6 +67,13 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error(f'--port should be in 0..65535. Found {args.port}')
 
 
+def sample_image() -> 'np.ndarray':
+    """Return a generated street, for those who have no photograph at hand."""
+    from mtl_plugins.synthetic.streets.street_scenes import render_sample
+
+    return render_sample(0, 'test', 0, (256, 512)).image
+
+
 def main(args: argparse.Namespace) -> None:
     check_file(args.model)
     from mtl_plugins.apis.inference import MultiTaskInferencer
@@ -83,7 +95,11 @@ def main(args: argparse.Namespace) -> None:
     )
     hosts = {*LOOPBACK, args.host, *args.allow_host, *([ANY_ADDRESS] if args.host in ('0.0.0.0', '::') else [])}
     try:
-        make_server(make_app(inferencer, limits, hosts), args.host, args.port).run()
+        make_server(
+            make_app(inferencer, limits, hosts, '/'.join(Path(args.model).resolve().parts[-2:]), sample_image),
+            args.host,
+            args.port,
+        ).run()
     except KeyboardInterrupt:
         pass
     # Nothing can stop the batch at work, and Python would wait for its thread.

@@ -56,7 +56,11 @@ def main(args: argparse.Namespace) -> None:
     if not args.report_only:
         if sweep.baseline:
             ensure_baseline(sweep, points.results / BASELINE_FILE, data_root)
-        run_points(points, data_root, slots(args.jobs, args.gpus))
+        try:
+            run_points(points, data_root, slots(args.jobs, args.gpus))
+        except KeyboardInterrupt as error:
+            kept = 'What has ended is kept. Start the same command again to continue the other trainings.'
+            raise KeyboardInterrupt(f'Interrupted. {kept}') from error
     if not args.worker:
         for path in write_report(points, data_root):
             print(path)

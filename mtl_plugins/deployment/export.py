@@ -25,6 +25,7 @@ from mtl_plugins.loading import build_loader, checkpoint_digest, labels_of, pred
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.records.provenance import package_versions
+from mtl_plugins.utils.cli import progress_bar
 from mtl_plugins.utils.files import describe_os_error, make_folder, scratch_folder
 
 # NNCF sends telemetry otherwise. Read when it is imported.
@@ -73,11 +74,14 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
         )
     make_folder(out.parent)
     try:
-        with scratch_folder(out) as folder:
+        with scratch_folder(out) as folder, progress_bar() as bar:
+            steps = bar.add_task(f'Writing {out.name}', total=3)
             written = folder / out.name
             write(model, description, written, calibration.images if calibration else ())
+            bar.update(steps, advance=1, description='Comparing with the model')
             runtime = load_runtime(written)
             check_parity(compare(model, runtime, gate_images(description), LIMITS[precision]), precision)
+            bar.update(steps, advance=1, description='Scoring on the validation split' if calibration else 'Moving')
             if calibration is not None:
                 refuse_losses(model, runtime, calibration)
             weights = written.with_suffix('.bin')

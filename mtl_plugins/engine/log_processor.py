@@ -1,12 +1,18 @@
 """The log of a run: one readable line per validation, how far it is, and what the labels hold."""
 
+import logging
+import re
+import sys
+import time
 from collections.abc import Mapping
+from typing import Any
 
 from mmengine.dist import is_main_process, master_only
 from mmengine.hooks import Hook
-from mmengine.runner import LogProcessor
+from mmengine.runner import EpochBasedTrainLoop, LogProcessor
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from mtl_plugins.datasets.packing.statistics import describe_labels
 from mtl_plugins.engine.state import is_training
@@ -67,40 +73,122 @@ def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
     return f'{title_of(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'
 
 
+# Of a terminal's lines: what the bar shows, and what mmengine tells of itself.
+_LEFT_OUT = re.compile(
+    r'^(Epoch|Iter)\((train|val|test)\)|^(Exp name:|Distributed training is|Saving checkpoint|The best checkpoint|Loads )'
+)
+
+
+class TerminalFormatter(logging.Formatter):
+    """Messages alone, the line of a validation without what is in brackets; warnings with their level."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        message = record.getMessage()
+        if message.startswith(('Epoch ', 'Iteration ')):
+            message = re.sub(r' \([^)]*\)', '', message)
+        return message if record.levelno < logging.WARNING else f'{record.levelname.lower()}: {message}'
+
+
+def adapt_to_terminal(handler: logging.StreamHandler) -> None:
+    """Let a handler write short lines for people, which a progress bar completes, if it writes to a terminal."""
+    if handler.stream.isatty():
+        handler.setFormatter(TerminalFormatter())
+        handler.addFilter(lambda record: _LEFT_OUT.search(record.getMessage()) is None)
+
+
 @HOOKS.register_module()
 class ProgressBarHook(Hook):
-    """Show the progress of validation and test in the terminal of the main process."""
+    """Show the progress of training, validation and test in the terminal of the main process.
+
+    The bar of a training tells epoch, iterations, their rate, the time left, losses and learning rate.
+    """
 
     # Gone before any other hook writes the scores: removing the bar would take their line with it.
     priority = 'VERY_HIGH'
+    # Seconds between two looks at the losses, which wait for a GPU.
+    every = 0.5
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
+        self._tasks: dict[str, TaskID] = {}
+        self._looked = 0.0
+        self._streams: list[tuple[logging.StreamHandler, Any]] = []
+
+    def before_train(self, runner) -> None:
+        self._start(runner, 'Training', runner.max_iters, runner.iter)
+        if self._progress is not None:
+            self._progress.console.print('Ctrl-C stops the training; --resume continues it from its last checkpoint.')
 
     def before_val_epoch(self, runner) -> None:
-        self._start('Validating', runner.val_dataloader)
+        self._start(runner, 'Validating', len(runner.val_dataloader))
 
     def before_test_epoch(self, runner) -> None:
-        self._start('Predicting', runner.test_dataloader)
+        self._start(runner, 'Predicting', len(runner.test_dataloader))
 
-    def _start(self, title: str, loader) -> None:
-        console = Console(stderr=True)
-        if console.is_terminal and is_main_process():
-            columns = (TextColumn('{task.description}'), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            self._progress = Progress(*columns, console=console, transient=True)
-            self._progress.add_task(title, total=len(loader))
+    def _start(self, runner, title: str, total: int, completed: int = 0) -> None:
+        if self._progress is None:
+            console = Console(stderr=True)
+            if not (console.is_terminal and is_main_process()):
+                return
+            rest = TextColumn('{task.fields[facts]}', table_column=Column(ratio=1, no_wrap=True, overflow='ellipsis'))
+            columns = (
+                TextColumn('{task.description}'),
+                BarColumn(12),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                rest,
+            )
+            both = sys.stdout.isatty()
+            self._progress = Progress(*columns, console=console, transient=True, expand=True, redirect_stdout=both)
+            before = sys.stdout
             self._progress.start()
+            # Lines of the log go above the bar.
+            for handler in runner.logger.handlers:
+                if getattr(handler, 'stream', None) is before:
+                    self._streams.append((handler, before))
+                    handler.setStream(sys.stdout)
+        self._tasks[title] = self._progress.add_task(title, total=total, completed=completed, facts='')
+
+    def after_train_iter(self, runner, batch_idx: int, data_batch=None, outputs: dict | None = None) -> None:
+        if 'Training' not in self._tasks:
+            return
+        fields = {}
+        if time.monotonic() - self._looked > self.every:
+            self._looked = time.monotonic()
+            losses = [
+                f'{name.replace("loss_", "")} {float(value):.3f}' for name, value in (outputs or {}).items() if 'loss' in name
+            ]
+            rate = next(iter(runner.optim_wrapper.get_lr().values()), [0.0])
+            speed = self._progress.tasks[0].speed
+            facts = [f'{speed:.2g} it/s'] if speed else []
+            fields = dict(facts='  '.join([*facts, *losses, f'lr {rate[0]:.1e}']))
+        loop = runner.train_loop
+        title = f'Epoch {runner.epoch + 1}/{loop.max_epochs}' if isinstance(loop, EpochBasedTrainLoop) else 'Training'
+        self._progress.update(self._tasks['Training'], advance=1, description=title, **fields)
 
     def after_val_iter(self, runner, batch_idx: int, data_batch=None, outputs=None) -> None:
-        if self._progress is not None:
-            self._progress.advance(self._progress.task_ids[0])
+        if self._tasks:
+            self._progress.advance(next(reversed(self._tasks.values())))
 
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
-        if self._progress is not None:
-            self._progress.stop()
-            self._progress = None
+        if self._tasks:
+            self._progress.remove_task(self._tasks.popitem()[1])
+        if not self._tasks:
+            self.stop()
 
     after_test_iter, after_test_epoch = after_val_iter, after_val_epoch
+
+    def after_train(self, runner) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Remove the bar and give the terminal back, however the run ends."""
+        while self._streams:
+            handler, stream = self._streams.pop()
+            handler.setStream(stream)
+        if self._progress is not None:
+            self._progress.stop()
+        self._progress, self._tasks = None, {}
 
 
 @HOOKS.register_module()

@@ -1,6 +1,7 @@
 """Pictures in the log back ends while a model trains: the hook, and what it draws."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -297,6 +298,8 @@ def sample_arrays(image: np.ndarray, sample: SegDataSample, names: Iterable[str]
     """Return an image ``(H, W, 3)``, padding included, and its labels and predictions as a row of `render_prediction_grid`."""
     height, width = sample.ori_shape[:2]
     row = {'image': image[:height, :width], 'labels': {}, 'predictions': {}}
+    if path := sample.get('img_path'):
+        row['caption'] = Path(path).name
     for part, prefix in (('labels', 'gt'), ('predictions', 'pred')):
         for name in names:
             field = f'{prefix}_{sample_field(name)}'

@@ -3,8 +3,6 @@
 import datetime
 import logging
 import os
-import re
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,6 +25,7 @@ from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's fun
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook
+from mtl_plugins.engine.log_processor import ProgressBarHook, adapt_to_terminal
 from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
@@ -106,16 +105,16 @@ class MultiTaskRunner(Runner):
     resumed_validation: dict[str, float] | None = None
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
-        """Build a logger that writes only single lines to a terminal, and none within a validation: there is a progress bar."""
+        """Build a logger that writes only single lines to the terminal, short ones where there is a progress bar."""
         logger = super().build_logger(*args, **kwargs)
         logger.addFilter(_shorten_paths)
-        left_out = r'\n|^(Epoch|Iter)\((val|test)\)' if sys.stdout.isatty() else r'\n'
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 # mmengine opens it in the encoding of the locale, which may lack the names of classes.
                 handler.stream.reconfigure(encoding='utf-8')
             else:
-                handler.addFilter(lambda record: re.search(left_out, record.getMessage()) is None)
+                handler.addFilter(lambda record: '\n' not in record.getMessage())
+                adapt_to_terminal(handler)
         return logger
 
     @classmethod
@@ -250,6 +249,11 @@ class MultiTaskRunner(Runner):
                 raise ConfigError(f'`train_cfg.{name}` should be a positive integer. Found {value!r}.')
         try:
             return super().train()
+        except KeyboardInterrupt as error:
+            self.visualizer.close()
+            last = self.message_hub.runtime_info.get('last_ckpt')
+            kept = f'--resume continues from {Path(last).name}' if last else 'there is no checkpoint yet to resume from'
+            raise KeyboardInterrupt(f'Interrupted after iteration {self.iter}: {kept}.') from error
         except BaseException:
             self.visualizer.close()
             raise
@@ -257,6 +261,8 @@ class MultiTaskRunner(Runner):
             for hook in self.hooks:
                 if isinstance(hook, PreemptionHook):
                     hook.release()
+                if isinstance(hook, ProgressBarHook):
+                    hook.stop()
 
     def _maybe_compile(self, target: str) -> None:
         options = self.cfg.get('compile')

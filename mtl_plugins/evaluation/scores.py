@@ -32,6 +32,14 @@ def title_of(name: str, default: str | None = None) -> str:
     return TITLED.get(name, default or name)
 
 
+def axis_title(name: str) -> str:
+    """Return what the axis of a plot calls a score or a loss: its title with its unit, or its name in words."""
+    score = SUMMARIES.get(find_score(name, SUMMARIES) or name)
+    if score is None:
+        return name.removeprefix('metrics_task_').removeprefix(SUMMARY).replace('/', ' ').replace('_', ' ')
+    return f'{score.title} ({score.unit})' if score.unit else score.title
+
+
 def rule_of(name: str | None) -> str | None:
     """Return ``'greater'`` or ``'less'``, whichever is better, for a summary of MiniScapes' labels; None for others."""
     return SUMMARIES[name].rule if name in SUMMARIES else None

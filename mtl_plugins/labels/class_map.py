@@ -58,7 +58,6 @@ class ClassMap(LabelKind):
     is_class_map = True
     titles = ('label', 'prediction')
     error_note = 'cyan wrong class'
-    error_rank = 0
 
     def __init__(
         self,

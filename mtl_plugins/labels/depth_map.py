@@ -51,7 +51,6 @@ class DepthMap(LabelKind):
     is_depth = True
     titles = ('depth', 'predicted depth')
     unit = 'm'
-    error_rank = -1
     error_note = 'dark .. yellow: depth off by a factor of 1 .. 2'
 
     def __init__(

@@ -1,5 +1,6 @@
 """Colours of labels and of numbers, and pictures of a kind of label: values in, colours ``(H, W, 3)`` uint8 out."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -30,6 +31,17 @@ class ColourBar(NamedTuple):
     ticks: list[tuple[float, str]]
 
 
+def describe_legend(entries: Sequence[Entry], bar: ColourBar | None, note: str | None) -> dict:
+    """Return a legend for the script of a page: ``entries`` and ``bar`` with colours of CSS, and ``note``."""
+    shown = None
+    if bar is not None:
+        chosen = np.linspace(0, len(bar.colours) - 1, 24).round().astype(int)
+        colours = [f'rgb({red},{green},{blue})' for red, green, blue in np.asarray(bar.colours)[chosen].tolist()]
+        shown = dict(title=bar.title, colours=colours, ticks=[[round(place, 4), text] for place, text in bar.ticks])
+    named = [[name, None if colour is None else f'rgb({",".join(map(str, colour))})'] for name, colour in entries]
+    return dict(entries=named, bar=shown, note=note)
+
+
 class Pictures:
     """Colours of a label and of its errors. By default grey, without errors."""
 
@@ -38,9 +50,6 @@ class Pictures:
 
     error_note: str | None = None
     """A sentence on the colours of :meth:`draw_error`; None draws nothing."""
-
-    error_rank = 0
-    """Of the kinds that draw errors, the one of the highest rank below 0 draws all pixels, then those from 0 draw over it."""
 
     @property
     def titles(self) -> tuple[str, str]:

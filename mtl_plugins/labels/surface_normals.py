@@ -57,7 +57,6 @@ class SurfaceNormals(LabelKind):
 
     invalid = 0
     titles = ('normals', 'predicted normals')
-    error_rank = -2
     error_note = f'dark .. yellow: normal off by 0 .. {MAX_ANGLE:g} degrees'
 
     def __init__(self, *, name: str, path: str = '{split}/{name}/{stem}.png', axes: Sequence[str] = ('x', 'y', 'z')) -> None:

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.data_preprocessors.multitask_preprocessor import MultiTaskDataPreprocessor
+from mtl_plugins.models.utils.build import QuietInit
 from mtl_plugins.registry import MODELS
 
 NUM_GLOBAL = 2
@@ -195,7 +196,7 @@ class ProjectedBackbone(BaseModule):
 
 
 @MODELS.register_module()
-class DINO(BaseModel):
+class DINO(QuietInit, BaseModel):
     """A student learns to predict, from any view of an image, what its own slow average predicts from another.
 
     Student and teacher are a backbone and a projection head each. The teacher sees the two global views, which are first, the

@@ -105,7 +105,8 @@ def end_session(work_dir: str | Path, state: str, error: str | None = None, **fi
 def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_file: str | None) -> Iterator[None]:
     """Hold a session until the block ends: ``finished``, ``interrupted`` by Ctrl-C or a signal, or ``failed`` with a sentence.
 
-    A record that cannot be written never ends a training; its own errors do, as without this.
+    A mistake of the user before the first step of a new run, such as a wrong path, leaves no record. A record that cannot be
+    written never ends a training; its own errors do, as without this.
 
     Raises:
         Terminated: On SIGTERM, in the main thread.
@@ -113,7 +114,7 @@ def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_fil
     with contextlib.suppress(UserError):
         start_session(work_dir, config, config_file)
     with _sigterm_raises():
-        state, sentence = 'failed', None
+        state, sentence, mistake = 'failed', None, None
         try:
             yield
             state = 'finished'
@@ -122,11 +123,15 @@ def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_fil
             raise
         except BaseException as error:
             text = (str(error).strip().splitlines() or [''])[0]
-            sentence = explain(error) or f'{type(error).__name__}: {text}'
+            mistake = explain(error)
+            sentence = mistake or f'{type(error).__name__}: {text}'
             raise
         finally:
             with contextlib.suppress(UserError):
                 end_session(work_dir, state, sentence)
+                record = read_record_file(Path(work_dir))
+                if mistake and len(record['sessions']) == 1 and 'progress' not in record:
+                    (Path(work_dir) / RECORD_NAME).unlink()
 
 
 @contextlib.contextmanager

@@ -9,10 +9,14 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.memory import keep_freed_memory
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
 
@@ -130,6 +134,16 @@ def refuse_unused(parser: argparse.ArgumentParser, args: argparse.Namespace, is_
             parser.error(f'--{name.replace("_", "-")} has no effect {without}')
 
 
+def progress_bar() -> 'Progress':
+    """Return a bar of steps, with the time so far, on standard error; it is silent where that is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (TextColumn('{task.description}'), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
 def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> None:
     """Run ``main`` and leave the process: 0 or its return value, 1 with one line on stderr when the user must act.
 
@@ -150,8 +164,8 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
         sys.exit(main() or 0)
-    except KeyboardInterrupt:
-        sys.exit('Interrupted.')
+    except KeyboardInterrupt as error:
+        sys.exit(str(error) or 'Interrupted.')
     except Exception as error:
         sentence = explain(error)
         if sentence is None or os.environ.get(DEBUG_VARIABLE) == '1':

@@ -1,5 +1,6 @@
 """A confusion matrix as a picture."""
 
+import textwrap
 from collections.abc import Sequence
 
 import matplotlib
@@ -55,7 +56,9 @@ def draw_cells(
     written = number <= MAX_WRITTEN
     side = max(number * (_CELL if written else _CELL / 2), 1.8)
     # Inches. A layout engine would measure hundreds of texts, and take longer than the drawing.
-    margin, right, top = 0.072 * max(map(len, classes)) + 0.42, 1.1, 0.45 if title else 0.15
+    margin, right = 0.072 * max(map(len, classes)) + 0.42, 1.1
+    title = '\n'.join(textwrap.fill(line, int((margin + side + right) / 0.1)) for line in (title or '').splitlines())
+    top = 0.25 + 0.2 * (title.count('\n') + 1) if title else 0.15
     width, height = margin + side + right, margin + side + top
     figure = Figure(figsize=(width, height), dpi=110)
     axis = figure.add_axes((margin / width, margin / height, side / width, side / height))
@@ -82,5 +85,5 @@ def draw_cells(
     bar.set_label(unit)
     bar.outline.set_visible(False)
     if title:
-        axis.set_title(title, fontsize=12, pad=10)
+        figure.suptitle(title, fontsize=12, y=1 - 0.1 / height, va='top')
     return figure

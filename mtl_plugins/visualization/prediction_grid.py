@@ -1,6 +1,7 @@
-"""Pictures of predictions: image | label | prediction | ... | error, predictions alone, attention and similarity of classes."""
+"""Pictures of predictions: image | label | prediction | errors | ..., predictions alone, attention and similarity of classes."""
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
 
 import cv2
 import numpy as np
@@ -26,25 +27,26 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
             and, if it has a name, ``caption``.
         labels: The kinds by name, in the order of the columns.
     """
-    tiles = []
-    for row in rows:
-        tiles.append(label_tiles(row, labels))
-        error = error_picture(row, labels)
-        if error is not None:
-            tiles[-1]['error'] = error
-    heads = [title for name, kind in labels.items() for title in titles_of(name, kind, labels)]
-    columns = [name for name in ('image', *heads, 'error') if any(name in row for row in tiles)]
-    shown = [name for name in labels if any(name in row['labels'] or name in row['predictions'] for row in rows)]
-    notes = [labels[name].note() for name in shown]
-    if 'error' in columns:
-        drawn = {labels[name] for row in rows for name in drawn_errors(row, labels)}
-        words = [kind.error_note for kind in sorted(drawn, key=lambda kind: -kind.error_rank)]
-        notes.append('error: ' + '; '.join(dict.fromkeys(words)))
-    legend = [entry for name in shown for entry in labels[name].legend()]
-    bars = [bar for name in shown if (bar := labels[name].colour_bar())]
-    captions = [row.get('caption', '') for row in rows] if any('caption' in row for row in rows) else ()
-    notes = [note for note in notes if note]
-    return render_tiles(tiles, columns, tile_width=tile_width, legend=legend, notes=notes, bars=bars, captions=captions)
+    tiles = [label_tiles(row, labels) for row in rows]
+    wrong = {name: f'errors of {name}' for name, kind in labels.items() if kind.error_note}
+    for tile, row in zip(tiles, rows, strict=True):
+        for name in wrong.keys() & row['labels'].keys() & row['predictions'].keys():
+            tile[wrong[name]] = np.full((*row['labels'][name].shape[:2], 3), INVALID, np.uint8)
+            labels[name].draw_error(tile[wrong[name]], row['labels'][name], row['predictions'][name])
+    heads = [(*titles_of(name, kind, labels), wrong.get(name, '')) for name, kind in labels.items()]
+    columns = [head for head in ('image', *chain.from_iterable(heads)) if any(head in tile for tile in tiles)]
+    shown = [labels[name] for name in labels if any(name in row['labels'] or name in row['predictions'] for row in rows)]
+    errors = [labels[name].error_note for name, head in wrong.items() if head in columns]
+    notes = [kind.note() for kind in shown] + ([f'errors: {"; ".join(dict.fromkeys(errors))}; grey unknown'] if errors else [])
+    return render_tiles(
+        tiles,
+        columns,
+        tile_width=tile_width,
+        legend=[entry for kind in shown for entry in kind.legend()],
+        notes=[note for note in notes if note],
+        bars=[bar for kind in shown if (bar := kind.colour_bar())],
+        captions=[row.get('caption', '') for row in rows] if any('caption' in row for row in rows) else (),
+    )
 
 
 def titles_of(name: str, kind: LabelKind, labels: Mapping[str, LabelKind]) -> tuple[str, str]:
@@ -61,25 +63,6 @@ def label_tiles(row: Mapping, labels: Mapping[str, LabelKind]) -> dict[str, np.n
             if name in values:
                 tiles[title] = kind.colour(values[name])
     return tiles
-
-
-def drawn_errors(row: Mapping, labels: Mapping[str, LabelKind]) -> list[str]:
-    """Return the labels whose errors a row shows, in the order in which they are drawn."""
-    known = [name for name, kind in labels.items() if kind.error_note and name in row['labels'] and name in row['predictions']]
-    known.sort(key=lambda name: labels[name].error_rank)
-    below = [name for name in known if labels[name].error_rank < 0]
-    return below[-1:] + known[len(below) :]
-
-
-def error_picture(row: Mapping, labels: Mapping[str, LabelKind]) -> np.ndarray | None:
-    """Draw where predictions differ from labels ``(H, W, 3)``, grey without a label; None if no kind of the row draws."""
-    names = drawn_errors(row, labels)
-    if not names:
-        return None
-    picture = np.full((*row['labels'][names[0]].shape[:2], 3), INVALID, np.uint8)
-    for name in names:
-        labels[name].draw_error(picture, row['labels'][name], row['predictions'][name])
-    return picture
 
 
 def colour_over(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.ndarray:

@@ -1,5 +1,7 @@
 """Hooks and wrappers of a run: logging, NaN, mixed precision, accumulation, averaging, back ends, the best checkpoint."""
 
+import re
+import sys
 import time
 from functools import partial
 from types import SimpleNamespace
@@ -17,6 +19,7 @@ from mtl_plugins.engine.hooks import (
     runtime_info_hook,
 )
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
+from mtl_plugins.engine.log_processor import ProgressBarHook
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError, UserError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
@@ -229,6 +232,40 @@ def test_the_progress_bar_goes_before_the_scores_are_written(data_root, tmp_path
     # Its removal erased the line with the scores from the terminal.
     names = [type(hook).__name__ for hook in RUNNERS.build(tiny_config(data_root, tmp_path)).hooks]
     assert names.index('ProgressBarHook') < names.index('LoggerHook')
+
+
+def test_the_progress_bar_of_a_training(data_root, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv('TTY_COMPATIBLE', '1')
+    monkeypatch.setenv('COLUMNS', '80')
+    monkeypatch.setattr(ProgressBarHook, 'every', 0.0)
+    monkeypatch.setattr('sys.stdout.isatty', lambda: True)
+    stream = sys.stdout
+    runner = RUNNERS.build(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
+    runner.train()
+    written = capsys.readouterr()
+    lines = [line.rstrip() for line in re.sub(r'\x1b\[[0-9;?]*[a-zA-Z]', '\n', written.out + written.err).splitlines()]
+    assert any(line.startswith('Epoch 2/2 | mIoU') for line in lines) and max(map(len, lines)) <= 80
+    text = '\n'.join(lines)
+    for words in ('Ctrl-C stops the training', 'Validating', 'Epoch 1/2', '4/8', 'semseg/ce'):
+        assert words in text, words
+    assert not re.search(r'Exp name|SyncBatchNorm|Epoch\(', text) and 'mmengine' not in text
+    # The file has them all, and the terminal is as it was.
+    log = next(tmp_path.glob('*/*.log')).read_text()
+    assert 'Exp name' in log and 'Epoch(train)' in log and sys.stdout is stream
+
+
+def test_an_interrupted_training_says_how_it_goes_on(data_root, tmp_path, monkeypatch):
+    runner = RUNNERS.build(tiny_config(data_root, tmp_path, train_cfg__max_epochs=2))
+    train_step = runner.model.train_step
+
+    def interrupted(*arguments, **options):
+        if runner.iter == 5:
+            raise KeyboardInterrupt
+        return train_step(*arguments, **options)
+
+    runner.model.train_step = interrupted
+    with pytest.raises(KeyboardInterrupt, match=r'after iteration 5: --resume continues from epoch_1\.pth'):
+        runner.train()
 
 
 def test_a_validation_without_training_saves_nothing(data_root, tmp_path):

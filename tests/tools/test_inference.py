@@ -330,6 +330,11 @@ def test_points_in_a_browser(visit, run_cli, checkpoint, tmp_path):
         return len(np.unique(shot[100:-100].reshape(-1, 3), axis=0))
 
     assert colours() > 500
+    # It opens from the side; the camera's view is the photograph.
+    before = page.screenshot()
+    page.click('#reset')
+    page.wait_for_timeout(200)
+    assert page.screenshot() != before
     box = page.locator('#view').bounding_box()
     centre = (box['x'] + box['width'] / 2, box['y'] + box['height'] / 2)
     page.mouse.move(*centre)

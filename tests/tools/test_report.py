@@ -193,9 +193,11 @@ def test_the_report_in_a_browser(visit, report):
     page.click('#reset')
     page.wait_for_function('whole => document.querySelector("#curve-chart .plot").layout.xaxis.range[0] === whole[0]', arg=whole)
 
+    # All charts are drawn, wherever they are on the page; those with choices change. What no pixel has is said.
+    assert page.evaluate('[...document.querySelectorAll(".chart .plot")].every(node => node.data?.length)')
+    bars = page.locator('[data-chart="error-semseg-by-semseg"] .plot').evaluate('node => [node.data[0].y, node.data[0].text]')
+    assert all((text == 'none') <= (value == 0) for value, text in zip(*bars, strict=True)) and len(bars[1]) == 19
     matrix = page.locator('[data-chart="confusion-semseg"]')
-    matrix.scroll_into_view_if_needed()
-    page.wait_for_function('() => document.querySelector(\'[data-chart="confusion-semseg"] .plot\').data?.length === 1')
     matrix.locator('[data-choice="1"]').select_option('1')
     assert matrix.locator('.plot').evaluate('node => node.data[0].zmid ?? node.data[0].zmin') == -1
 
@@ -256,6 +258,13 @@ def test_the_page_of_running_trainings_refreshes_itself(served, visit):
     change_run(folder / 'first_seed0', lambda record: record['scores'].update({MIOU: 77.25}))
     page.wait_for_function('() => document.querySelector("#runs-table").textContent.includes("77.25")')
     assert first_cells(page, 'runs-table') == ['first_seed1', 'second_seed0', 'first_seed0']
+    # It opens with a score that moves, under its title, and says why a run failed.
+    chosen = page.locator('#metric').evaluate('node => node.selectedOptions[0].textContent')
+    moving = page.locator('#curve-chart .plot').evaluate('node => node.data.some(line => new Set(line.y).size > 1)')
+    assert moving and '/' not in chosen and page.locator('#curve-chart .ytitle').text_content() == chosen
+    change_run(folder / 'first_seed1', lambda record: record.update(state='failed', error='The disk is <full>.'))
+    page.locator('details', has_text='first_seed1 failed: The disk is <full>.').wait_for()
+    assert 'Best checkpoint:' in page.inner_text('details pre')
 
 
 def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(run_cli, served):

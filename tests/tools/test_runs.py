@@ -23,7 +23,7 @@ from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
 from mtl_plugins.lab.runs.query import differing_keys, headings, select
 from mtl_plugins.lab.runs.tables import make_table, score_sheet
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
-from mtl_plugins.lab.runs.work_dirs import read_run
+from mtl_plugins.lab.runs.work_dirs import find_runs, read_run
 from mtl_plugins.lab.tables import to_csv, to_latex, to_markdown, to_plain
 from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.records.metrics_file import read_metrics
@@ -98,11 +98,11 @@ def test_power_is_the_mean_of_the_samples_of_all_sessions_where_the_device_tells
 
 def test_errors_and_signals_end_in_the_record(tmp_path):
     config = dict(randomness=dict(seed=3))
-    with pytest.raises(ConfigError), recorded_session(tmp_path, config, None):
-        assert read_run(tmp_path).data['state'] == 'running'
-        raise ConfigError('The sentence.')
     with pytest.raises(ZeroDivisionError), recorded_session(tmp_path, config, None):
+        assert read_run(tmp_path).data['state'] == 'running'
         raise ZeroDivisionError('division')
+    with pytest.raises(ConfigError), recorded_session(tmp_path, config, None):
+        raise ConfigError('The sentence.')
     with pytest.raises(KeyboardInterrupt), recorded_session(tmp_path, config, None):
         raise KeyboardInterrupt
     with pytest.raises(Terminated), recorded_session(tmp_path, config, None):
@@ -111,8 +111,14 @@ def test_errors_and_signals_end_in_the_record(tmp_path):
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     sessions = [(session['state'], session['error']) for session in read_record_file(tmp_path)['sessions']]
     assert sessions == [
-        ('failed', 'The sentence.'), ('failed', 'ZeroDivisionError: division'), ('interrupted', None), ('interrupted', None),
+        ('failed', 'ZeroDivisionError: division'), ('failed', 'The sentence.'), ('interrupted', None), ('interrupted', None),
     ]  # fmt: skip
+
+
+def test_a_mistake_before_the_first_step_leaves_no_run(tmp_path):
+    with pytest.raises(ConfigError), recorded_session(tmp_path, {}, None):
+        raise ConfigError('The path is wrong.')
+    assert find_runs([tmp_path]) == []
 
 
 def test_a_killed_run_is_found_by_its_lock(tmp_path):
@@ -190,13 +196,24 @@ def test_a_condition_that_cannot_be_read_is_refused():
 
 def test_only_what_differs_is_a_column(tmp_path):
     configs = (
-        dict(model=dict(head=dict(type='A', width=1, bins=3), depth=18), work_dir='a', optim_wrapper=dict(lr=1)),
-        dict(model=dict(head=dict(type='B', width=2), depth=18), work_dir='b', optim_wrapper=dict(lr=2)),
+        dict(
+            model=dict(head=dict(type='A', width=1, bins=3), depth=18),
+            work_dir='a',
+            optim_wrapper=dict(lr=1),
+            param_scheduler=[dict(type='PolyLR', end=9)],
+        ),
+        dict(
+            model=dict(head=dict(type='B', width=2), depth=18),
+            work_dir='b',
+            optim_wrapper=dict(lr=2),
+            param_scheduler=[dict(type='LinearLR', end=2)],
+        ),
     )
     runs = [read_run(_write(tmp_path / str(index), config=config)) for index, config in enumerate(configs)]
     keys = differing_keys(runs)
-    assert keys == ['model.head.type', 'model.head.width', 'optim_wrapper.lr']
-    assert headings(keys) == ['head.type', 'width', 'lr']
+    # Ends of different schedules are not one quantity.
+    assert keys == ['model.head.type', 'model.head.width', 'optim_wrapper.lr', 'param_scheduler.0.type']
+    assert headings(keys, runs) == ['head.type', 'width', 'lr', 'param_scheduler.0.type']
     assert headings(['a.x.lr', 'b.x.lr', 'p.1']) == ['a.x.lr', 'b.x.lr', 'p.1']
 
 

@@ -39,10 +39,10 @@ class Bright:
 
 
 @contextmanager
-def serving(runtime, batch_size=4, options=None, hosts=app.LOOPBACK, **limits):
+def serving(runtime, batch_size=4, options=None, hosts=app.LOOPBACK, name='A model', **limits):
     """Address and port of a server in a thread."""
     inferencer = MultiTaskInferencer(runtime, batch_size=batch_size, **(options or {}))
-    application = app.make_app(inferencer, app.Limits(**limits), hosts)
+    application = app.make_app(inferencer, app.Limits(**limits), hosts, name, lambda: picture((20, 60)))
     runtime.server = server = connections.make_server(application, port=0, log_level='error')
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -355,21 +355,37 @@ def test_an_end_that_waits_for_nobody(monkeypatch):
         assert [wait_for_end(connection) for connection in slow] == [b'', b'']
 
 
-def test_the_page_in_a_browser(visit, tmp_path):
-    Image.fromarray(picture((30, 40))).save(tmp_path / 'photo.png')
-    with serving(Bright()) as (host, port):
-        page = visit(f'http://{host}:{port}/')
+@pytest.mark.parametrize(('width', 'scheme'), [(1280, 'light'), (390, 'dark')])
+def test_the_page_in_a_browser(visit, tmp_path, width, scheme):
+    Image.fromarray(image := picture((30, 40))).save(tmp_path / 'photo.png')
+    (tmp_path / 'notes.md').write_text('No picture.')
+    with serving(Bright(), name='<b>model') as (host, port):
+        page = visit(f'http://{host}:{port}/', width, scheme)
+        assert page.inner_text('#about').startswith('<b>model predicts bright.')
         page.set_input_files('#file', tmp_path / 'photo.png')
-        page.wait_for_selector('#result:not([hidden])')
         # Playwright's waiting for functions needs eval, which the page forbids.
-        page.locator('#state', has_text='photo.png, ').wait_for()
-        picture_of = 'node => node.decode().then(() => node.naturalWidth)'
-        assert page.locator('#result').evaluate(picture_of) > 900
+        page.locator('#state', has_text='photo.png: 40 x 30 pixels').wait_for()
+        assert page.locator('#layer').evaluate('node => node.decode().then(() => node.naturalWidth)') == 40
+        # The value under the pointer, how much of it covers the image, and files.
+        box = page.locator('#view').bounding_box()
+        page.locator('#view').hover(position=dict(x=10.5 / 40 * box['width'], y=20.5 / 30 * box['height']))
+        assert page.inner_text('#here') == f'x 10, y 20 · bright {min(image[20, 10, 0], 249)}'
+        page.locator('#opacity').fill('0.25')
+        assert page.locator('#layer').evaluate('node => getComputedStyle(node).opacity') == '0.25'
+        with page.expect_download() as download:
+            page.click('text=Download the values')
+        assert download.value.suggested_filename == 'photo.npz'
+        assert np.load(download.value.path())['bright'].shape == (30, 40)
+        # A sample, a dropped image, and what is none.
+        page.click('#sample')
+        page.locator('#state', has_text='sample.png: 60 x 20 pixels').wait_for()
         data = page.evaluate_handle(
             'bytes => { const data = new DataTransfer();'
             ' data.items.add(new File([new Uint8Array(bytes)], "b.png", { type: "image/png" })); return data; }',
             list(png(picture((20, 40)))),
         )
         page.dispatch_event('#drop', 'drop', dict(dataTransfer=data))
-        page.locator('#state', has_text='b.png, ').wait_for()
-        assert page.locator('#result').evaluate(picture_of) > 900
+        page.locator('#state', has_text='b.png: 40 x 20 pixels').wait_for()
+        assert page.evaluate('document.documentElement.scrollWidth') == width
+        page.set_input_files('#file', tmp_path / 'notes.md')
+        page.locator('#state.bad', has_text='notes.md is not a picture. Choose a JPEG').wait_for()

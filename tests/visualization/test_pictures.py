@@ -29,7 +29,7 @@ from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization import plots as fonts
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
 from mtl_plugins.visualization.plots import to_array
-from mtl_plugins.visualization.prediction_grid import error_picture, render_prediction_grid
+from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
 LABELS = build_labels(MINISCAPES_LABELS)
 FIRST, SECOND = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)
@@ -207,14 +207,16 @@ def test_nearer_is_brighter_on_a_logarithmic_scale_and_unknown_depth_is_grey():
     np.testing.assert_array_equal(brightness[1], LABELS['depth'].colour(np.sqrt([[4.0 * 300.0]]))[0, 0])
 
 
-def test_errors_show_wrong_classes_over_depth_and_nothing_where_there_is_no_label():
+def test_errors_of_each_label_have_a_column():
     labels, predicted = np.array([[3, 3, 255, 255]], np.uint8), np.array([[3, 4, 4, 4]], np.uint8)
     depth, predicted_depth = np.array([[10.0, 10.0, 10.0, 0.0]]), np.array([[10.0, 10.0, 20.0, 5.0]])
-    row = dict(labels=dict(semseg=labels, depth=depth), predictions=dict(semseg=predicted, depth=predicted_depth))
-    picture = error_picture(row, LABELS)[0]
-    assert tuple(picture[1]) == WRONG_CLASS
-    assert tuple(picture[3]) == INVALID
-    assert picture[0].sum() < 20 < 600 < picture[2].sum()
+    row = dict(image=np.zeros((1, 4, 3), np.uint8), labels=dict(semseg=labels, depth=depth))
+    row |= dict(predictions=dict(semseg=predicted, depth=predicted_depth))
+    picture = render_prediction_grid([row], LABELS, tile_width=100)
+    # The tiles from left to right, each with four pixels of 25 x 25.
+    pixels = [picture[38, [4 + 104 * column + 12 + 25 * place for place in range(4)]].astype(int) for column in range(7)]
+    assert [tuple(pixel) == WRONG_CLASS for pixel in pixels[3]] == [False, True, False, False]
+    assert tuple(pixels[6][3]) == INVALID and pixels[6][0].sum() < 20 < 600 < pixels[6][2].sum()
 
 
 @pytest.mark.parametrize('tasks', [('semseg', 'depth'), ('semseg',), ('depth',), ()])
@@ -224,7 +226,8 @@ def test_the_grid_has_the_columns_of_its_tasks_and_one_row_per_sample(tasks):
     row = dict(image=np.full((32, 64, 3), 200, np.uint8))
     row |= dict(labels={task: labels[task] for task in tasks}, predictions={task: predictions[task] for task in tasks})
     one, two = (render_prediction_grid(rows, LABELS, tile_width=100) for rows in ([row], [row, row]))
-    columns = 1 + 2 * len(tasks) + bool(tasks)
+    # Label, prediction and errors of each.
+    columns = 1 + 3 * len(tasks)
     assert one.shape[1] == 4 + columns * 104 and one.dtype == np.uint8
     assert two.shape[0] - one.shape[0] == 54
     assert tuple(one[40, 50]) == (200, 200, 200)

@@ -1,9 +1,10 @@
 """The web application: one model, images in, pictures and arrays out."""
 
 import asyncio
-import html
+import base64
 import io
 import ipaddress
+import json
 import logging
 import os
 import re
@@ -32,6 +33,7 @@ from mtl_plugins.apis.inference.sources import Frame
 from mtl_plugins.deployment.server.batcher import Batcher, QueueFull
 from mtl_plugins.errors import DataError
 from mtl_plugins.labels.decoding import decode_photograph, read_photograph_size
+from mtl_plugins.labels.pictures import describe_legend
 from mtl_plugins.utils.cli import DEBUG_VARIABLE, explain
 
 LOOPBACK = ('localhost', '127.0.0.1', '::1')
@@ -48,6 +50,8 @@ _HOST = re.compile(r'(?:\[([0-9a-f:.]+)\]|([^\s:/?#@\[\]]+))(?::\d+)?')
 _FORM_BYTES = 2**16
 _LOG = logging.getLogger('uvicorn.error')
 _FULL = 'Too many images wait. Try again later.'
+# The page shows no more pixels on a side.
+_LARGEST_LAYER = 1024
 
 
 @dataclass(frozen=True)
@@ -75,20 +79,28 @@ class Limits:
     connections: int = 256
 
 
-def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, hosts: Collection[str] = LOOPBACK) -> Starlette:
+def make_app(
+    inferencer: MultiTaskInferencer,
+    limits: Limits | None = None,
+    hosts: Collection[str] = LOOPBACK,
+    name: str = 'A model',
+    sample: Callable[[], np.ndarray] | None = None,
+) -> Starlette:
     """Make the application, to be served by :func:`~mtl_plugins.deployment.server.connections.make_server`.
 
     ``POST /predict`` takes an image file as its body or as the file of a form and gives the side-by-side picture (PNG), or with
-    ``?output=arrays`` the values by label (``.npz``). ``GET /`` is a page to drop an image on, ``/health`` says that the model is
-    there.
+    ``?output=arrays`` the values by label (``.npz``). ``GET /`` is a page to drop an image on, ``/sample`` an image to try it
+    with, ``/health`` says that the model is there.
 
     Args:
         inferencer: The model; its ``batch_size`` is the largest batch, its ``max_pixels`` that of a batch.
         limits: Of requests.
         hosts: Names by which the server may be called; :data:`ANY_ADDRESS` is every address. Requests for other names, and those
             of pages of other names, are refused: pages of other sites may let their name point here.
+        name: Of the model, on the page.
+        sample: Gives the image of ``/sample``, uint8 RGB; None leaves it out.
     """
-    service = _Service(inferencer, limits or Limits())
+    service = _Service(inferencer, limits or Limits(), name, sample)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -103,6 +115,7 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
     app = Starlette(
         routes=[
             Route('/', service.page),
+            *([Route('/sample', service.sample_image)] if sample else []),
             Route('/health', service.health),
             Route('/predict', service.predict, methods=['POST']),
         ],
@@ -117,15 +130,26 @@ def make_app(inferencer: MultiTaskInferencer, limits: Limits | None = None, host
 class _Service:
     """Answers of the application."""
 
-    def __init__(self, inferencer: MultiTaskInferencer, limits: Limits) -> None:
-        self.inferencer, self.limits = inferencer, limits
+    def __init__(self, inferencer: MultiTaskInferencer, limits: Limits, name: str, sample: Callable | None) -> None:
+        self.inferencer, self.limits, self.name, self.sample = inferencer, limits, name, sample
         self.batcher = Batcher(self._predict_batch, inferencer.batch_size, limits.queue, inferencer.max_pixels)
         self.uploads = Uploads(limits)
 
     async def page(self, request: Request) -> HTMLResponse:
-        labels = html.escape(', '.join(self.inferencer.labels))
-        text = _PAGE.read_text(encoding='utf-8').replace('{{ labels }}', labels)
+        facts = dict(
+            name=self.name,
+            labels=list(self.inferencer.labels),
+            sample=self.sample is not None,
+            megabytes=self.limits.body / 2**20,
+            megapixels=self.limits.pixels / 1e6,
+        )
+        # Nothing in it can end the element: JSON within HTML.
+        packed = json.dumps(facts).replace('<', '\\u003c')
+        text = _PAGE.read_text(encoding='utf-8').replace('{{ facts }}', packed)
         return HTMLResponse(text, headers={'Content-Security-Policy': _POLICY, 'X-Content-Type-Options': 'nosniff'})
+
+    async def sample_image(self, request: Request) -> Response:
+        return Response(await asyncio.to_thread(lambda: encode_png(self.sample())), media_type='image/png')
 
     async def health(self, request: Request) -> JSONResponse:
         return JSONResponse(dict(status='ok', labels=list(self.inferencer.labels), waiting=self.batcher.waiting))
@@ -255,10 +279,37 @@ def _to_arrays(prediction: Prediction) -> bytes:
     return buffer.getvalue()
 
 
+def _to_layers(prediction: Prediction) -> bytes:
+    """Return what the page shows, as JSON: image, and of each label colours, values of the pixels and legend."""
+    step = -(-max(prediction.image.shape[:2]) // _LARGEST_LAYER)
+    image = prediction.image[::step, ::step]
+    layers = []
+    for name, full in prediction.values.items():
+        kind, values = prediction.labels[name], full[::step, ::step]
+        numbers = np.ascontiguousarray(values, np.uint8 if kind.is_class_map else '<f4')
+        layers.append(
+            dict(
+                name=name,
+                picture=_data_uri(kind.colour(values)),
+                classes=list(kind.classes) if kind.is_class_map else None,
+                unit=kind.unit or '',
+                values=base64.b64encode(numbers.tobytes()).decode(),
+                legend=describe_legend(kind.legend(), kind.colour_bar(), kind.note()),
+            )
+        )
+    size = dict(width=image.shape[1], height=image.shape[0])
+    return json.dumps(dict(size, image=_data_uri(image), layers=layers)).encode()
+
+
+def _data_uri(picture: np.ndarray) -> str:
+    return f'data:image/png;base64,{base64.b64encode(encode_png(picture)).decode()}'
+
+
 # Of `output`, what makes the content of an answer, and its type.
 _ENCODERS = dict(
     picture=(lambda prediction: encode_png(prediction.side_by_side()), 'image/png'),
     arrays=(_to_arrays, 'application/x-npz'),
+    layers=(_to_layers, 'application/json'),
 )
 
 

@@ -34,6 +34,8 @@ class Points:
         self._threads = threading.Lock()
         self._taken: set[int] = set()
         self._known: dict[Path, dict[str, Any] | None] = {}
+        # By number of the point, the share that this process has done.
+        self.done: dict[int, float] = {}
         if not sweep.is_listed:
             self._check_definition()
 

@@ -24,7 +24,7 @@ from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
 from mtl_plugins.synthetic.demo import ensure_data
-from mtl_plugins.utils.cli import explain
+from mtl_plugins.utils.cli import explain, progress_bar
 from mtl_plugins.utils.data_files import parse_json, printable, read_bytes
 from mtl_plugins.utils.files import make_folder, shorten_paths
 
@@ -77,7 +77,10 @@ def run_points(points: Points, data_root: Path | None, environments: Sequence[Ma
     with ThreadPoolExecutor(len(environments)) as pool:
         futures = [pool.submit(work, environment) for environment in environments]
         try:
-            wait(futures)
+            with progress_bar() as bar:
+                bar.add_task('Trainings', total=len(points.sweep.points))
+                while wait(futures, timeout=POLL_SECONDS).not_done:
+                    bar.update(bar.task_ids[0], completed=round(sum(points.done.values()), 2))
         finally:
             stop.set()
     for future in futures:
@@ -90,8 +93,8 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
 
     def progress(share: float, scores: Mapping[str, float]) -> bool:
         # Of the whole point, so that trainings of other lengths compare.
-        step = round(100 * (point.seeds.index(seed) + share) / len(point.seeds))
-        return metric is not None and points.report(point, step, pick(scores, metric))
+        points.done[point.number] = (point.seeds.index(seed) + share) / len(point.seeds)
+        return metric is not None and points.report(point, round(100 * points.done[point.number]), pick(scores, metric))
 
     try:
         for seed in point.seeds:
@@ -117,6 +120,8 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
         points.end(point, 'fail', sentence)
         log = shorten_paths(str(points.folder(point, seed) / OUTPUT_NAME))
         print(printable(f'{label} failed: {sentence} (see {log})'), flush=True)
+    finally:
+        points.done[point.number] = 1.0
 
 
 def _run(folder: Path, environment: Mapping[str, str], progress: Callable, stop: threading.Event) -> None:

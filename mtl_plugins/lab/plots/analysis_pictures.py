@@ -188,7 +188,9 @@ def render_class_bars(panels: Panels, classes: Sequence[str], title: str | None 
                     axis.text(place, 0, ' none', rotation=90, ha='center', va='bottom', color=GREY, fontsize=8)
         axis.axhline(0, color=GREY, linewidth=0.8)
         tidy(axis, y=_in_two_lines(measure), grid='y')
-    axes[-1].set_xticks(range(len(classes)), labels=classes, rotation=90 if len(classes) > 8 else 0)
+    axes[-1].set_xticks(
+        range(len(classes)), labels=classes, rotation=90 if 0.1 * max(map(len, classes)) > (size[0] - 1.6) / len(classes) else 0
+    )
     axes[-1].set_xlim(-0.6, len(classes) - 0.4)
     _finish(figure, axes[0], names, title)
     return figure
@@ -246,7 +248,7 @@ def render_error_by_place(panels: Panels, grid: tuple[int, int], aspect: float, 
             axis.set_axis_off()
             if name in cells:
                 if len(names) > 1:
-                    axis.set_title(textwrap.fill(name, 44), fontsize=10, pad=3)
+                    axis.set_title(textwrap.fill(name, 40), fontsize=10, pad=3)
                 axis.imshow(np.ones((1, 1, 3)) * 0.75, extent=(0, aspect, 0, 1))
                 drawn = axis.imshow(cells[name], extent=(0, aspect, 0, 1), interpolation='nearest', **colours)
         bar = figure.colorbar(drawn, ax=list(row), pad=0.01, fraction=0.05)
@@ -272,7 +274,8 @@ def _finish(figure: Figure, axis, names: Mapping[str, str], title: str | None) -
         figure.suptitle(title, fontsize=12)
     if len(names) > 1:
         handles, labels = axis.get_legend_handles_labels()
-        figure.legend(handles, labels, frameon=False, loc='outside lower center', ncols=min(len(names), 4))
+        columns = max(1, min(len(names), 4, int(figure.get_figwidth() / (0.09 * max(map(len, names)) + 0.6))))
+        figure.legend(handles, labels, frameon=False, loc='outside lower center', ncols=columns)
 
 
 def render_confusion_difference(
@@ -288,5 +291,5 @@ def render_confusion_difference(
     difference = shares[1] - shares[0]
     largest = np.nanmax(np.abs(difference), initial=1.0)
     texts = [[f'{cell:+.0f}' if abs(cell) >= 0.5 else '' for cell in row] for row in difference]
-    title = f'{names[1]} minus {names[0]}' if names else None
+    title = f'{names[1]}\nminus {names[0]}' if names else None
     return draw_cells(difference, classes, 'bwr', (-largest, largest), 'points of per cent of the label', texts, title)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError
-from mtl_plugins.evaluation.scores import find_score
+from mtl_plugins.evaluation.scores import axis_title, find_score
 from mtl_plugins.lab.plots.style import GREY, GRID, distinct_colours, new_figure, tidy
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics
@@ -119,7 +119,7 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
             chart.fill_between(band.places, band.lowest, band.highest, color=colour, alpha=0.2, linewidth=0)
     if value is not None:
         chart.axhline(value, color=GREY, linestyle='--', linewidth=1)
-    tidy(chart, AXES[axis], metric)
+    tidy(chart, AXES[axis], axis_title(metric))
     chart.set_xlim(left=0)
     chart.legend(frameon=False)
     return figure

@@ -54,9 +54,7 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
     figures = {}
     for place, (metric, title) in enumerate(metrics.items()):
         shown = [group for group in groups if has_metric(group, metric)]
-        means = dict(
-            x=[group.mean(metric) for group in shown], y=[group.name for group in shown], mode='lines+markers', name='mean'
-        )
+        means = dict(x=[group.mean(metric) for group in shown], y=[group.name for group in shown], mode='markers', name='mean')
         bars = dict(size=13, symbol='line-ns-open', color=COLOURS[0], line=dict(width=3))
         points = [(group.name, run) for group in shown for run in group.runs if run.scores.get(metric) is not None]
         single = dict(x=[run.scores[metric] for _, run in points], y=[name for name, _ in points], mode='markers', name='a run')
@@ -65,7 +63,7 @@ def ladder_chart(groups: Sequence[RunGroup]) -> Chart:
         direction = 'lower' if lower_is_better(groups, metric) else 'higher'
         figures[str(place)] = dict(
             data=[
-                dict(type='scatter', **means, line=dict(color=_GREY, width=1), marker=bars),
+                dict(type='scatter', **means, marker=bars),
                 dict(type='scatter', **single, marker=dict(size=8, color=COLOURS[0], opacity=0.65)),
             ],
             layout=dict(xaxis=dict(title=f'{title} ({direction} is better)'), yaxis=dict(autorange='reversed', type='category')),
@@ -123,8 +121,10 @@ def _iou_chart(name: str, by_model: Mapping[str, np.ndarray], classes: list[str]
     bars = []
     for model, matrix in by_model.items():
         iou = class_iou(matrix)
-        values = dict(x=[*classes, 'mean'], y=_numbers([*iou, iou.mean()]), hovertemplate='%{x}: %{y:.1f} %')
-        bars.append(dict(type='bar', name=model, marker=dict(color=colours[model]), **values))
+        # A class that no pixel has, and none is taken for, counts as 0 in the mean.
+        shown = np.where(matrix.sum(axis=0) + matrix.sum(axis=1) == 0, np.nan, iou)
+        values = dict(_bars([*classes, 'mean'], [*shown, iou.mean()]), hovertemplate='%{x}: %{y:.1f} %')
+        bars.append(dict(name=model, marker=dict(color=colours[model]), **values))
     axes = dict(yaxis=dict(title='IoU (%)', rangemode='tozero'), xaxis=dict(tickangle=-60))
     return Chart(
         name, [], {'': dict(data=bars, layout=dict(axes, barmode='group', showlegend=len(bars) > 1))}, title='IoU by class'
@@ -190,13 +190,22 @@ def _group_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]], by: Pixe
         data = []
         for model, own in tables.items():
             sums = own[place]
-            trace = dict(name=model, y=_numbers(sums.means), customdata=sums.counts.tolist())
+            trace = dict(name=model, customdata=sums.counts.tolist())
             trace['hovertemplate'] = '%{x}: %{y:.3g} (%{customdata:,} pixels)'
             if edges is None:
-                data.append(dict(trace, type='bar', x=list(sums.names), marker=dict(color=colours[model])))
+                data.append(dict(trace, **_bars(sums.names, sums.means), marker=dict(color=colours[model])))
             else:
                 middles = _numbers(np.sqrt(np.multiply(edges[:-1], edges[1:])))
-                data.append(dict(trace, type='scatter', mode='lines+markers', x=middles, line=dict(color=colours[model])))
+                data.append(
+                    dict(
+                        trace,
+                        type='scatter',
+                        mode='lines+markers',
+                        x=middles,
+                        y=_numbers(sums.means),
+                        line=dict(color=colours[model]),
+                    )
+                )
         layout = dict(xaxis=axis, yaxis=dict(title=error, rangemode='tozero'), barmode='group', showlegend=len(data) > 1)
         figures[str(place)] = dict(data=data, layout=layout)
     return Chart(name, [('error', errors)], figures, title=f'Error by {by.group_title.split(" (")[0]}')
@@ -220,6 +229,13 @@ def _place_chart(name: str, tables: Mapping[str, Sequence[ErrorTable]]) -> Chart
             cells = [_numbers(row) for row in np.reshape(values, PLACES)]
             figures[f'{model},{place}'] = dict(data=[dict(heat, z=cells)], layout=layout)
     return Chart(name, [('model', list(tables)), ('error', errors)], figures, height=300, title='Error by place in the image')
+
+
+def _bars(names: Sequence[str], values: Sequence[float]) -> dict:
+    """Return bars by name, with the word none in the place of NaN: no bar at all would read as no error."""
+    absent = np.isnan(values)
+    texts = dict(text=['none' if each else '' for each in absent], textposition='outside', textangle=-90, cliponaxis=False)
+    return dict(type='bar', x=list(names), y=_numbers(np.where(absent, 0, values)), **texts)
 
 
 def _scale(name: str) -> list[list]:

@@ -14,6 +14,7 @@ import numpy as np
 from plotly.offline import get_plotlyjs
 
 from mtl_plugins.errors import DataError
+from mtl_plugins.evaluation.scores import axis_title
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics, read_row
@@ -51,8 +52,9 @@ _COUNTERS = ('iter', 'epoch', 'step')
 
 
 def curves_of(groups: Sequence[RunGroup]) -> dict:
-    """Return names of ``groups``, and ``runs``, each with ``group`` (position), ``seed``, ``validation`` and ``training``.
+    """Return names of ``groups``, ``titles`` of the metrics, and ``runs``.
 
+    Each run has ``group`` (position), ``seed``, ``validation`` and ``training``.
     The last two have ``iter``, ``epoch``, ``hours`` and ``values`` by metric, or are None; so are epochs and hours that the run
     does not know. A damaged file counts as none: the list of runs says what is wrong with a run.
     """
@@ -73,7 +75,9 @@ def curves_of(groups: Sequence[RunGroup]) -> dict:
                 rate = epochs / iterations if epochs and iterations else None
             series = {name: _series(run.path, part, rate) for name, part in (('validation', rows), ('training', logged))}
             runs.append(dict(group=place, seed=run.get('seed'), **series))
-    return dict(groups=[group.name for group in groups], runs=runs)
+    known = [name for run in runs for part in ('validation', 'training') for name in (run[part] or {}).get('values', ())]
+    titles = {name: axis_title(name) for name in dict.fromkeys(known)}
+    return dict(groups=[group.name for group in groups], runs=runs, titles=titles)
 
 
 def _series(path, rows: Sequence[Mapping], epochs_per_iteration: float | None) -> dict | None:

@@ -19,10 +19,12 @@ from mtl_plugins.lab.report.groups import group_runs, metrics_of
 from mtl_plugins.lab.runs.tables import make_table, progress_table, run_names
 from mtl_plugins.lab.runs.work_dirs import RunRecord, find_runs
 from mtl_plugins.records.config_data import as_data
+from mtl_plugins.utils.data_files import printable
 
 LOOPBACK = '127.0.0.1'
 # A page with more of them is slow, and nobody looks at them.
-MOST_RUNS, MOST_CURVES, MOST_PICTURED, MOST_PICTURES = 300, 10, 3, 8
+MOST_RUNS, MOST_CURVES, MOST_PICTURED, MOST_PICTURES, MOST_FAILURES = 300, 10, 3, 8, 5
+LOG_BYTES, LOG_LINES = 8192, 12
 _PICTURE = re.compile(r'(.+)_(\d+)\.png')
 
 
@@ -84,10 +86,29 @@ class Dashboard:
         )
         return dict(
             summary=f'{len(runs)} run{"s" * (len(runs) != 1)}, {running} running.',
-            table=render('state_table.html', progress=progress_table(shown), runs=table, note=note),
+            table=render('state_table.html', progress=progress_table(shown), runs=table, note=note, failures=_failures(shown)),
             pictures=render('state_pictures.html', latest=latest),
             data=as_data(data),
         )
+
+
+def _failures(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
+    """Return name, state, reason and the end of the log of the newest runs that ended badly."""
+    failures = []
+    for run, name in zip(runs, run_names(runs), strict=True):
+        if run.state in ('failed', 'killed', 'unreadable') and len(failures) < MOST_FAILURES:
+            reason = run.data.get('error') or 'The process ended without a word: it was killed, or ran out of memory.'
+            failures.append(dict(name=name, state=run.state, reason=printable(str(reason)), log=_log_tail(run.path)))
+    return failures
+
+
+def _log_tail(work_dir: Path) -> str:
+    """Return the last lines of the newest log; '' without one."""
+    inside = [path for path in sorted(work_dir.glob('*/*.log')) if path.resolve().is_relative_to(work_dir.resolve())]
+    with contextlib.suppress(OSError, IndexError), inside[-1].open('rb') as file:
+        file.seek(max(inside[-1].stat().st_size - LOG_BYTES, 0))
+        return printable('\n'.join(file.read().decode(errors='replace').splitlines()[-LOG_LINES:]), kept='\n')
+    return ''
 
 
 def _latest_pictures(run: RunRecord, found: dict[str, Path]) -> list[dict[str, Any]]:

@@ -117,7 +117,7 @@ def config_table(groups: Sequence[RunGroup]) -> Table:
     """Tabulate the config keys in which the first runs of the groups differ, a column for each group."""
     runs = [group.runs[0] for group in groups]
     keys = differing_keys(runs)
-    cells = [[heading, *(_text(run.get(key)) for run in runs)] for key, heading in zip(keys, headings(keys), strict=True)]
+    cells = [[heading, *(_text(run.get(key)) for run in runs)] for key, heading in zip(keys, headings(keys, runs), strict=True)]
     return Table(['key', *(group.name for group in groups)], cells)
 
 

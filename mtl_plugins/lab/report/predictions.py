@@ -18,7 +18,7 @@ from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.work_dirs import recorded_config
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.pictures import ColourBar
+from mtl_plugins.labels.pictures import describe_legend
 from mtl_plugins.loading import Sample, build_loader, labels_of, predict_samples
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 
@@ -132,8 +132,8 @@ def gallery_of(found: Predictions) -> dict:
             continue
         errors = errors_of(kind)
         layers.append(dict(id=f'{label}/true', title=kind.titles[0], label=label, group=None))
-        legends[label] = _legend(kind.legend(), kind.colour_bar(), kind.note())
-        legends[f'{label}/errors'] = _legend([], errors.bar(), errors.note)
+        legends[label] = describe_legend(kind.legend(), kind.colour_bar(), kind.note())
+        legends[f'{label}/errors'] = describe_legend([], errors.bar(), errors.note)
         for place, name in enumerate(names):
             shown = [sample.predictions[place].get(label) for sample in found.samples]
             if all(prediction is None for prediction in shown):
@@ -151,16 +151,6 @@ def gallery_of(found: Predictions) -> dict:
             if label in sample.values:
                 example['pictures'][f'{label}/true'] = encode(kind.colour(sample.values[label]))
     return dict(layers=layers, legends=legends, examples=examples)
-
-
-def _legend(entries: Sequence, bar: ColourBar | None, note: str | None) -> dict:
-    shown = None
-    if bar is not None:
-        chosen = np.linspace(0, len(bar.colours) - 1, 24).round().astype(int)
-        colours = [f'rgb({red},{green},{blue})' for red, green, blue in np.asarray(bar.colours)[chosen].tolist()]
-        shown = dict(title=bar.title, colours=colours, ticks=[[round(place, 4), text] for place, text in bar.ticks])
-    named = [[name, None if colour is None else f'rgb({",".join(map(str, colour))})'] for name, colour in entries]
-    return dict(entries=named, bar=shown, note=note)
 
 
 def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:

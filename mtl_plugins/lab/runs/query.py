@@ -85,7 +85,8 @@ def _flat(section: str, text: str) -> dict[str, Any]:
 def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
     """Return the dotted keys of the config in which the runs differ, without names, places and default hooks.
 
-    Where the class of something differs, its ``type`` stands for the arguments that only one of the classes has.
+    Where the class of something differs, its ``type`` stands for the arguments that only one of the classes has, and in a list
+    for all of them: one position holds different things.
     """
     known = [run for run in runs if run.config_sections]
     keys: list[str] = []
@@ -103,18 +104,22 @@ def differing_keys(runs: Sequence[RunRecord]) -> list[str]:
                 partial |= {key} if MISSING in values else set()
     types = [key.removesuffix('type') for key in keys if key.endswith('.type')]
     order = {key: place for place, key in enumerate(known[0].config_sections)} if known else {}
-    shown = [key for key in keys if key not in partial or not any(key.startswith(t) and key != f'{t}type' for t in types)]
+    lists = tuple(each for each in types if each.rstrip('.').rpartition('.')[2].isdecimal())
+    shown = [key for key in keys if key.endswith('.type') or not key.startswith(tuple(types) if key in partial else lists)]
     return sorted(shown, key=lambda key: order.get(key.partition('.')[0], len(order)))
 
 
-def headings(keys: Sequence[str]) -> list[str]:
-    """Return the shortest ending of each key that no other key has, and that says something."""
+def headings(keys: Sequence[str], runs: Sequence[RunRecord] = ()) -> list[str]:
+    """Return the shortest ending of each key that no other key, of the configs of ``runs`` either, has, and says something."""
     shortest = []
+    sections = {(name, text) for run in runs for name, text in run.config_sections.items()}
+    known = {*keys, *(key for name, text in sections for key in _flat(name, text))}
     for key in keys:
         parts = key.split('.')
-        first = 2 if parts[-1] == 'type' or parts[-1].isdecimal() else 1
+        # A position alone says nothing: the name of its list is shown.
+        first = next(n for n in range(1 + (parts[-1] == 'type'), len(parts) + 1) if n == len(parts) or not parts[-n].isdecimal())
         endings = ['.'.join(parts[-count:]) for count in range(first, len(parts) + 1)]
-        shortest.append(next((e for e in endings if sum(f'.{other}'.endswith(f'.{e}') for other in keys) == 1), key))
+        shortest.append(next((e for e in endings if sum(f'.{other}'.endswith(f'.{e}') for other in known) == 1), key))
     return shortest
 
 

@@ -16,7 +16,8 @@ from mtl_plugins.utils.data_files import printable
 _SHEET = {name.removeprefix('metrics_summary/'): name for name in (SUMMARY_MULTITASK, *TASK_SUMMARIES)}
 _STYLES = dict(running='cyan', finished='green', failed='red', killed='red', unreadable='red', interrupted='yellow')
 _WIDEST_NAME = 40
-# Columns of what some runs have.
+# Columns of what most runs have, whether it differs or not, and of what some have.
+_SETTINGS = {'optim_wrapper.optimizer.lr': 'lr', 'train_dataloader.batch_size': 'batch', 'seconds': 'time'}
 _OTHERS = dict(tags='tags', note='note', memory_mib='memory (MiB)', power_watts='power (W)', run_name='run name')
 
 
@@ -27,12 +28,14 @@ def run_names(runs: Sequence[RunRecord]) -> list[str]:
 
 
 def make_table(runs: Sequence[RunRecord], keys: Sequence[str] | None = None) -> Table:
-    """Tabulate name, state, progress, scores, the config keys that differ, costs and note; or name and the keys given."""
+    """Tabulate name, state, progress, scores, settings, config keys that differ, and note; or name and the keys given."""
     if keys is None:
         summaries, differing = summary_keys(runs), differing_keys(runs)
         others = {key: title for key, title in _OTHERS.items() if any(run.get(key) for run in runs)}
-        keys = ['state', 'progress.epoch', *summaries, *differing, 'seconds', *others]
-        titles = ['state', 'epoch', *summaries.values(), *headings(differing), 'time', *others.values()]
+        settings = {key: title for key, title in _SETTINGS.items() if any(run.get(key) is not None for run in runs)}
+        differing = [key for key in differing if key not in settings]
+        keys = ['state', 'progress.epoch', *summaries, *settings, *differing, *others]
+        titles = ['state', 'epoch', *summaries.values(), *settings.values(), *headings(differing, runs), *others.values()]
     else:
         titles = headings(keys)
     keys, titles = ['run', *keys], ['run', *map(printable, titles)]

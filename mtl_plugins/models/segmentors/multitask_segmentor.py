@@ -17,12 +17,12 @@ from mtl_plugins.models.backbones.foreign_backbone import build_neck, find_pyram
 from mtl_plugins.models.decode_heads.heads import AuxiliaryHead, check_reads_pyramid, is_map_head
 from mtl_plugins.models.decode_heads.mmseg_head import MMSegHead
 from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients
-from mtl_plugins.models.utils.build import build_part
+from mtl_plugins.models.utils.build import QuietInit, build_part
 from mtl_plugins.registry import MODELS, TASK_UTILS
 
 
 @MODELS.register_module()
-class MultiTaskSegmentor(BaseModel):
+class MultiTaskSegmentor(QuietInit, BaseModel):
     """Predicts several maps of one image.
 
     ``backbone`` (an image to a feature pyramid) -> ``neck`` (pyramid to pyramid) -> ``decode_head`` (pyramid to ``{task:

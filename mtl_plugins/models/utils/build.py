@@ -1,7 +1,9 @@
 """Building parts of other libraries, which look for their own parts among their own."""
 
+import logging
 from typing import Any
 
+from mmengine.logging import MMLogger
 from torch import nn
 from torch.nn.modules.module import register_module_module_registration_hook, register_module_parameter_registration_hook
 
@@ -10,6 +12,15 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.data_files import shorten
 
 MOST_PARAMETERS, MOST_MODULES = 2**29, 2**15
+
+
+class QuietInit:
+    """Mixin for models: what initialised each weight goes into the log file of a run, and nowhere without one."""
+
+    def _dump_init_info(self) -> None:
+        # mmengine logs two lines for each weight otherwise, as in a notebook.
+        if any(isinstance(handler, logging.FileHandler) for handler in MMLogger.get_current_instance().handlers):
+            super()._dump_init_info()
 
 
 def build_part(config: dict, **arguments: Any) -> Any:

@@ -68,22 +68,18 @@ function repaint(printing) {
 function showChart(figure) {
   const chart = data.charts[figure.dataset.chart];
   const key = [...figure.querySelectorAll('[data-choice]')].map(each => each.value).join(',');
-  draw(figure.querySelector('.plot'), chart.figures[key]);
+  return draw(figure.querySelector('.plot'), chart.figures[key]);
 }
-function startCharts() {
-  const watcher = new IntersectionObserver(entries => {
-    for (const entry of entries) if (entry.isIntersecting) { watcher.unobserve(entry.target); showChart(entry.target); }
-  }, {rootMargin: '600px'});
-  for (const figure of document.querySelectorAll('figure.chart')) {
-    figure.addEventListener('change', () => showChart(figure));
-    watcher.observe(figure);
-  }
-  addEventListener('beforeprint', () => {
-    for (const figure of document.querySelectorAll('figure.chart')) if (!drawn.has(figure.querySelector('.plot'))) showChart(figure);
-    repaint(true);
-  });
+async function startCharts() {
+  addEventListener('beforeprint', () => repaint(true));
   addEventListener('afterprint', () => repaint(false));
   dark.addEventListener('change', () => repaint(false));
+  for (const figure of document.querySelectorAll('figure.chart')) {
+    figure.addEventListener('change', () => showChart(figure));
+    await showChart(figure);
+    // The page answers while its charts are drawn, one after another.
+    await new Promise(resolve => setTimeout(resolve));
+  }
 }
 
 // Curves
@@ -97,13 +93,19 @@ function fillMetrics() {
   const select = byId('metric'), chosen = select.value, groups = [];
   const names = metricNames(data.curves);
   for (const part of ['validation', 'training']) {
-    const options = [...names[part]].map(name => element('option', {value: `${part}:${name}`, textContent: name}));
+    const options = [...names[part]].map(name => element('option', {value: `${part}:${name}`, textContent: data.curves.titles[name]}));
     if (options.length) groups.push(element('optgroup', {label: part}, ...options));
   }
   select.replaceChildren(...groups);
-  const several = data.curves.runs.some(run => run.validation?.iter.length > 1);
-  const wanted = [chosen, ...(several ? [`validation:${data.monitor}`] : ['training:loss']), ...[...names.validation].map(name => `validation:${name}`)];
-  select.value = wanted.find(value => [...select.options].some(option => option.value === value)) ?? select.options[0]?.value ?? '';
+  // The first one that shows something: two values or more.
+  const moves = value => {
+    const [part, name] = value.split(/:(.*)/s);
+    return data.curves.runs.some(run => new Set((run[part]?.values[name] ?? []).filter(each => each !== null)).size > 1);
+  };
+  const known = [...select.options].map(option => option.value);
+  const summaries = known.filter(value => value.startsWith('validation:metrics_summary/'));
+  const wanted = [`validation:${data.monitor}`, ...summaries, 'training:loss', ...known].filter(value => known.includes(value));
+  select.value = known.includes(chosen) ? chosen : wanted.find(moves) ?? wanted[0] ?? '';
 }
 const rgba = (hex, alpha) => `rgba(${[1, 3, 5].map(place => parseInt(hex.slice(place, place + 2), 16)).join(',')},${alpha})`;
 function pointsOf(run, part, name, axis) {
@@ -142,7 +144,7 @@ function showCurves() {
   const [part, name] = byId('metric').value.split(/:(.*)/s), axis = byId('axis').value;
   const node = byId('curve-chart').querySelector('.plot');
   const zoom = `${name}|${axis}|${byId('log').checked}`;
-  const layout = {uirevision: zoom, xaxis: {title: AXES[axis]}, yaxis: {title: name, type: byId('log').checked ? 'log' : 'linear'}, hovermode: 'closest'};
+  const layout = {uirevision: zoom, xaxis: {title: AXES[axis]}, yaxis: {title: data.curves.titles[name], type: byId('log').checked ? 'log' : 'linear'}, hovermode: 'closest'};
   return draw(node, {data: curveTraces(part, name, axis, byId('seeds').checked), layout});
 }
 function fillLegend() {
@@ -230,7 +232,7 @@ async function start() {
   document.body.append(element('script', {textContent: await unpack(byId('plotly').textContent)}));
   byId('plotly').remove();
   await startCurves();
-  startCharts();
+  await startCharts();
   if (data.refresh) startRefreshing();
   document.documentElement.dataset.ready = 'yes';
 }
