@@ -4,6 +4,7 @@ import logging
 import re
 import sys
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
@@ -133,7 +134,7 @@ class ProgressBarHook(Hook):
             rest = TextColumn('{task.fields[facts]}', table_column=Column(ratio=1, no_wrap=True, overflow='ellipsis'))
             columns = (
                 TextColumn('{task.description}'),
-                BarColumn(12),
+                BarColumn(8),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 rest,
@@ -155,13 +156,14 @@ class ProgressBarHook(Hook):
         fields = {}
         if time.monotonic() - self._looked > self.every:
             self._looked = time.monotonic()
-            losses = [
-                f'{name.replace("loss_", "")} {float(value):.3f}' for name, value in (outputs or {}).items() if 'loss' in name
-            ]
+            known = {name: float(value) for name, value in (outputs or {}).items() if 'loss' in name}
+            tasks = Counter(name.partition('/')[0] for name in known)
+            short = {name: task for name in known if tasks[task := name.partition('/')[0]] == 1}
+            losses = [f'{short.get(name, name.replace("loss_", ""))} {value:.2f}' for name, value in known.items()]
             rate = next(iter(runner.optim_wrapper.get_lr().values()), [0.0])
             speed = self._progress.tasks[0].speed
-            facts = [f'{speed:.2g} it/s'] if speed else []
-            fields = dict(facts='  '.join([*facts, *losses, f'lr {rate[0]:.1e}']))
+            facts = [*losses, *([f'{speed:.2g} it/s'] if speed else []), f'lr {rate[0]:.1e}']
+            fields = dict(facts=' '.join(facts))
         loop = runner.train_loop
         title = f'Epoch {runner.epoch + 1}/{loop.max_epochs}' if isinstance(loop, EpochBasedTrainLoop) else 'Training'
         self._progress.update(self._tasks['Training'], advance=1, description=title, **fields)
