@@ -299,7 +299,7 @@ def work_dirs(tmp_path):
 def test_list_note_export_and_sheet(run_cli, work_dirs, tmp_path):
     result = run_cli('runs', 'list', work_dirs, '--sort', 'mIoU', '--where', 'mIoU > 1').check()
     header, *rows = (line.split() for line in result.out.splitlines())
-    assert header == ['run', 'state', 'epoch', 'mIoU', 'SI-logRMSE', 'multitask', 'lr', 'time']
+    assert header == ['run', 'state', 'epoch', 'mIoU', 'SI-logRMSE', 'multitask', 'lr']
     assert rows == [['two', 'finished', '80.00', '25.00', '30.00', '0.01'], ['one', 'finished', '53.00', '25.00', '3.00', '0.1']]
     graded = tmp_path / 'graded.json'
     graded.write_text(json.dumps({'metrics_summary/multitask': 28.5}))
