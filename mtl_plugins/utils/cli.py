@@ -6,10 +6,11 @@ import io
 import os
 import pickle
 import re
+import select
 import sys
 import traceback
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.utils.data_files import printable
@@ -163,16 +164,28 @@ def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> Non
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors='backslashreplace')
     try:
-        sys.exit(main() or 0)
+        status = main() or 0
+        sys.stdout.flush()
+        sys.exit(status)
     except KeyboardInterrupt as error:
         sys.exit(str(error) or 'Interrupted.')
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _is_unread(sys.stdout):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes what is left at its end.
+            sys.exit(0)
         sentence = explain(error)
         if sentence is None or os.environ.get(DEBUG_VARIABLE) == '1':
             raise
         # It may say what a file holds.
         print(f'error: {printable(sentence)}', file=sys.stderr)
         sys.exit(1)
+
+
+def _is_unread(pipe: TextIO) -> bool:
+    """True if whoever read the pipe has left, as ``head`` does."""
+    poll = select.poll()
+    poll.register(pipe, 0)
+    return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def explain(error: BaseException) -> str | None:

@@ -1,5 +1,6 @@
 """The command `mtl`: what it answers before anything slow is imported, its words, and its wheel in another environment."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -54,6 +55,15 @@ for line, _, _ in {WRONG}:
     assert run.returncode == 0, run.stdout
     for (line, status, words), printed in zip(WRONG, run.stdout.split('##')[1:], strict=True):
         assert printed.rstrip().endswith(f'exit {status}') and words in printed, f'{line}: {printed}'
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_whoever_reads_may_leave(unbuffered):
+    command = f'set -o pipefail; {sys.executable} -m mtl_plugins config list | head -1'
+    ran = subprocess.run(
+        ['bash', '-c', command], capture_output=True, text=True, env={**os.environ, 'PYTHONUNBUFFERED': unbuffered}
+    )
+    assert (ran.returncode, ran.stderr) == (0, '') and ran.stdout.count('\n') == 1
 
 
 @pytest.mark.parametrize('name', [NAME, f'joint/{NAME}', f'configs/joint/{NAME}.py', f'mtl_plugins::joint/{NAME}.py'])
