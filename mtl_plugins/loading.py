@@ -20,8 +20,9 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.models.utils.build import build_from_data
-from mtl_plugins.models.utils.weights import load_pretrained
+from mtl_plugins.models.utils.weights import Weights, load_pretrained
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.zoo import locate_checkpoint
 from mtl_plugins.visualization.prediction_grid import crop_attention
 
 Predictor = Callable[[np.ndarray], Mapping[str, np.ndarray]]
@@ -49,7 +50,7 @@ class Sample:
 
 
 def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn.Module:
-    """Build the model of a config on the CPU and load the weights of a checkpoint.
+    """Build the model of a config on the CPU and load the weights of a checkpoint, or of a model of the zoo.
 
     ``advice``, of a config that is data, says what to do if it is refused; such a model is no larger than the file.
 
@@ -61,16 +62,21 @@ def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn
     if advice is None:
         model = MODELS.build(config.model)
     else:
-        most = 2**22 + os.path.getsize(checkpoint)
+        most = 2**22 + os.path.getsize(locate_checkpoint(checkpoint))
         model = build_from_data(config.model, f'The model of {checkpoint}', most, advice)
     if not hasattr(model, 'label_names'):
         raise ConfigError(f'The model of {config.filename or checkpoint} should predict labels. Found {type(model).__name__}.')
-    load_pretrained(model, checkpoint)
+    # Stored configs lack what only trainings need.
+    load_pretrained(model, checkpoint, convert=_without_training_parts if advice is not None else None)
     return model
 
 
+def _without_training_parts(weights: Weights) -> Weights:
+    return {name: value for name, value in weights.items() if not name.startswith(('task_balancing.', 'auxiliary_heads.'))}
+
+
 def checkpoint_digest(checkpoint: str) -> str:
-    with open(checkpoint, 'rb') as file:
+    with open(locate_checkpoint(checkpoint), 'rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
 
 

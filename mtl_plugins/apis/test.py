@@ -23,6 +23,7 @@ from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import SubmissionWriter, build_archive, find_image_sizes
 from mtl_plugins.submission.archive import find_logs
 from mtl_plugins.utils.files import make_folder, save_text, temporary_beside
+from mtl_plugins.utils.zoo import locate_checkpoint
 
 
 def test(
@@ -37,7 +38,7 @@ def test(
 
     Args:
         config: Resolved config with ``work_dir``.
-        checkpoint: Path of the weights.
+        checkpoint: Path of the weights, or a model of the zoo.
         split: ``'val'`` is evaluated, ``'test'`` only predicted.
         archive: If given, the predictions are packed into this submission.
         include_checkpoint: Put the checkpoint into the archive.
@@ -59,8 +60,8 @@ def test(
     if archive is None:
         metrics = runner.test()
     else:
-        included = checkpoint if include_checkpoint else None
-        metrics = predict_split(runner, archive, included, Path(checkpoint).parent)
+        weights = locate_checkpoint(checkpoint)
+        metrics = predict_split(runner, archive, weights if include_checkpoint else None, weights.parent)
     if metrics and is_main_process():
         protocol = next((each.protocol for each in runner.test_evaluator.metrics if isinstance(each, MultiTaskMetric)), 'courses')
         print_metrics(metrics, protocol)

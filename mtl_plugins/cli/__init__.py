@@ -15,7 +15,7 @@ from mtl_plugins import __version__
 from mtl_plugins.utils.cli import run_tool
 
 COMMANDS = (
-    *('train', 'test', 'predict', 'export', 'serve', 'demo'),
+    *('train', 'test', 'predict', 'export', 'serve', 'demo', 'zoo'),
     *('data make', 'data make-coco', 'data convert', 'data pack', 'data statistics', 'data stage', 'data prepare-coco'),
     'data unpack-parquet',
     *('runs', 'report', 'dashboard', 'plot', 'sweep'),

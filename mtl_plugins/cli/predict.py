@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, or an exported model')
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, model of the zoo, or exported model')
     parser.add_argument(
         'inputs',
         nargs='+',

@@ -18,7 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog='curl -F file=@photo.jpg -o out.png localhost:8000/predict',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, or an exported model')
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, model of the zoo, or exported model')
     parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on; this machine alone by default')
     parser.add_argument('--port', type=int, default=8000, help='port (default: %(default)s)')

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.utils.cli import hide_other_devices
+from mtl_plugins.utils.zoo import describe_missing, is_pretrained, locate_checkpoint
 
 if TYPE_CHECKING:
     from mmengine.config import Config
 
-HELP = 'checkpoint, whose own config is used; or a config, which is run, and its checkpoint'
+HELP = 'checkpoint or model of the zoo, whose own config is used; or a config, which is run, and its checkpoint'
 
 
 class Trained(NamedTuple):
@@ -24,9 +25,9 @@ class Trained(NamedTuple):
 
 def check_file(checkpoint: str) -> None:
     """Raise a CheckpointError if a checkpoint, or another file of a model, is not there; an address may be."""
-    if '://' not in checkpoint and not Path(checkpoint).expanduser().is_file():
+    if '://' not in checkpoint and not locate_checkpoint(checkpoint).is_file():
         raise CheckpointError(
-            f'Checkpoint {checkpoint} does not exist. Check the path; `last_checkpoint` names the newest of a run.'
+            f'Checkpoint {checkpoint}{describe_missing(checkpoint)} Check the path; `last_checkpoint` names the newest of a run.'
         )
 
 
@@ -35,7 +36,8 @@ def split_models(
 ) -> tuple[list[tuple[str | None, str]], list[str]]:
     """Return config and checkpoint of each model of ``[CONFIG] CHECKPOINT ...``, and the items after them.
 
-    A config ends in ``.py``, is that of a package (``mmseg::``), or a name of this package's. A checkpoint ends in ``.pth``; the
+    A config ends in ``.py``, is that of a package (``mmseg::``), or a name of this package's. A checkpoint ends in ``.pth``, or
+    is a model of the zoo; the
     first item, and one after a config, may have any name. There are at most ``most`` models.
     """
     from mtl_plugins.config.load import list_configs
@@ -47,7 +49,7 @@ def split_models(
         config = items.pop(0) if items[0].endswith('.py') or '::' in items[0] or items[0] in names else None
         if config is not None and not items:
             parser.error(f'a config should be followed by its checkpoint. Found {config} and no more')
-        if config is None and pairs and Path(items[0]).suffix != '.pth':
+        if config is None and pairs and Path(items[0]).suffix != '.pth' and not is_pretrained(items[0]):
             break
         pairs.append((config, items.pop(0)))
     return pairs, items

@@ -19,6 +19,7 @@ from mtl_plugins.records.record import RECORD_NAME, read_record_file
 from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, LOOPS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE, refuse_imports, shorten, take_part
+from mtl_plugins.utils.zoo import CONFIG_NAME, WEIGHTS_NAME, locate_checkpoint, read_description
 
 ADVICE = 'Pass the config it was trained with by `--config` (`config=` in Python), if you trust that file: it is run.'
 # Predictions do not need it.
@@ -36,9 +37,9 @@ def find_config(
     """Return the config of a checkpoint.
 
     Args:
-        checkpoint: File of the weights.
-        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of the record in
-            its folder, read as data: model, test pipeline and views of test-time augmentation.
+        checkpoint: File of the weights, or a model of the zoo.
+        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of ``config.json``
+            or of the record in its folder, read as data: model, test pipeline and views of test-time augmentation.
         options: Overrides by dotted key.
         data_root: Replaces the data root of all data sets, as the environment variable ``MTL_DATA_ROOT`` does.
         loaders: Names of data loaders that a stored config should have; with them come evaluators and loops.
@@ -49,11 +50,14 @@ def find_config(
     """
     if config is not None:
         return load_config(str(config), dict(options or {}), data_root)
-    checkpoint = Path(checkpoint)
-    content = load_checkpoint_file(checkpoint, map_location='meta')
+    checkpoint = locate_checkpoint(checkpoint)
+    described = read_description(checkpoint.parent).get('config') if checkpoint.name == WEIGHTS_NAME else None
+    content = load_checkpoint_file(checkpoint, map_location='meta') if described is None else {}
     meta = _mapping(content.get('meta'))
-    place, data = f'The config inside {checkpoint}', None
-    if isinstance(meta.get('cfg'), str) and meta['cfg'].strip():
+    place, data = f'The config inside {checkpoint}', described
+    if data is not None:
+        place = f'The config in {checkpoint.with_name(CONFIG_NAME)}'
+    elif isinstance(meta.get('cfg'), str) and meta['cfg'].strip():
         try:
             data = read_config_text(meta['cfg'], place)
         except (ValueError, SyntaxError, RecursionError, MemoryError) as error:

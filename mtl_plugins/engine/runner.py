@@ -35,6 +35,7 @@ from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatc
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.zoo import is_pretrained
 
 WORKER_TYPES = ('process', 'thread')
 # Of torch's optimizers, those with a kernel for the whole step, and what in their configs chooses another one.
@@ -311,6 +312,8 @@ class MultiTaskRunner(Runner):
             if isinstance(self._train_loop, BaseLoop):
                 self.recipe = describe_recipe(self)
         try:
+            if first and not self._resume and is_pretrained(self._load_from):
+                self.load_checkpoint(self._load_from, strict=False)
             super().load_or_resume()
         except (AttributeError, IndexError, KeyError, TypeError) as error:
             if not self._resume:
@@ -331,8 +334,10 @@ class MultiTaskRunner(Runner):
                 hook.before_run(self)
         self.load_checkpoint(str(checkpoint))
 
-    def load_checkpoint(self, filename: str, map_location: Any = 'cpu') -> dict:
-        """Load the weights of a checkpoint, by path or a name with a scheme that mmengine knows, that fits the model exactly.
+    def load_checkpoint(self, filename: str, map_location: Any = 'cpu', strict: bool = True) -> dict:
+        """Load the weights of a checkpoint: a path, a model of the zoo, or a name with a scheme that mmengine knows.
+
+        Unless ``strict``, when it must fit the model exactly, the weights that fit are loaded, and the log says what is left out.
 
         Raises:
             CheckpointError: If the file is missing, corrupt or unsafe, belongs to another architecture, or cannot be resumed.
@@ -343,6 +348,8 @@ class MultiTaskRunner(Runner):
         weights = checkpoint['state_dict']
         checkpoint['state_dict'] = {name.removeprefix('module.'): value for name, value in weights.items()}
         model = unwrap(self.model)
+        if not strict:
+            checkpoint['state_dict'] = self._select_fitting(model.state_dict(), checkpoint['state_dict'], filename)
         mismatch = find_mismatch(model.state_dict(), checkpoint['state_dict'])
         if mismatch:
             raise CheckpointError(
@@ -356,6 +363,19 @@ class MultiTaskRunner(Runner):
         self._has_loaded = True
         self.logger.info(f'Loaded {filename}')
         return checkpoint
+
+    def _select_fitting(self, own: dict[str, Tensor], found: dict[str, Tensor], filename: str) -> dict[str, Tensor]:
+        """Return a model's own weights, replaced by those of a checkpoint with the same name and shape."""
+        fitting = {name: value for name, value in found.items() if name in own and own[name].shape == value.shape}
+        if not any(name.startswith('backbone.') for name in fitting):
+            raise CheckpointError(f'{filename} should have weights for the backbone of the config. None fits.')
+        left = [name for name in found if name not in fitting]
+        new = [name for name in own if name not in fitting and not name.endswith('num_batches_tracked')]
+        self.logger.info(
+            f'{len(fitting)} of the {len(found)} weights of {filename} fit. Left out: {", ".join(left) or "none"}. '
+            f'New: {", ".join(new) or "none"}.'
+        )
+        return {**own, **fitting}
 
     @master_only
     def save_checkpoint(self, out_dir: str, filename: str, file_client_args: dict | None = None, **kwargs) -> None:

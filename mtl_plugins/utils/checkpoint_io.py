@@ -17,14 +17,17 @@ from typing import Any
 from urllib.parse import urlparse
 
 import numpy as np
+import safetensors.torch
 import torch
 from mmengine.logging.history_buffer import HistoryBuffer
 from mmengine.runner import checkpoint as mmengine_checkpoint
 from mmengine.runner.checkpoint import CheckpointLoader
+from safetensors import SafetensorError
 
 from mtl_plugins.errors import CheckpointError
 from mtl_plugins.utils.data_files import read_bytes, shorten
 from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.zoo import CONFIG_NAME, describe_missing, locate_checkpoint, read_description
 
 POINTER_NAME = 'last_checkpoint'
 MOST_POINTER = 2**16
@@ -45,15 +48,21 @@ torch.serialization.add_safe_globals(
 
 
 def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> dict:
-    """Return the content of a file that ``torch.save`` wrote, without executing anything in it.
+    """Return the content of a file that ``torch.save`` or safetensors wrote, without executing anything in it.
+
+    ``path`` may be the name of a model of the zoo, or a folder that holds one, whose weights must have the SHA-256 of its config.
 
     Raises:
         CheckpointError: If the file is missing or corrupt, or holds objects other than tensors, plain values and mmengine's log
             history, or weights that are not finite.
     """
-    path = Path(path).expanduser()
+    path = locate_checkpoint(path)
     if not path.is_file():
-        raise CheckpointError(f'Checkpoint {path} does not exist. Check the path; `last_checkpoint` names the newest of a run.')
+        raise CheckpointError(
+            f'Checkpoint {path}{describe_missing(path)} Check the path; `last_checkpoint` names the newest of a run.'
+        )
+    if path.suffix == '.safetensors':
+        return _load_safetensors(path)
     damage = find_damage(path)
     if damage:
         raise CheckpointError(f'Checkpoint {path} is corrupt: {damage}. Use an older one, or copy it again.')
@@ -79,6 +88,21 @@ def load_checkpoint_file(path: str | os.PathLike, map_location: Any = None) -> d
         raise CheckpointError(f'Checkpoint {path} should hold weights by name. Found {shorten(weights)}.')
     check_finite(next((checkpoint[key] for key in ('state_dict', 'model') if key in checkpoint), checkpoint), path)
     return checkpoint
+
+
+def _load_safetensors(path: Path) -> dict:
+    data, expected = path.read_bytes(), read_description(path.parent).get('sha256')
+    if expected not in (None, found := hashlib.sha256(data).hexdigest()):
+        raise CheckpointError(
+            f'{path} should have the SHA-256 {expected} that {CONFIG_NAME} beside it names. Found {found}: the file was changed '
+            'or is damaged. Copy the folder again.'
+        )
+    try:
+        weights = safetensors.torch.load(data)
+    except SafetensorError as error:
+        raise CheckpointError(f'{path} is corrupt or truncated ({error}).') from error
+    check_finite(weights, path)
+    return dict(state_dict=weights)
 
 
 def find_damage(path: str | os.PathLike) -> str | None:

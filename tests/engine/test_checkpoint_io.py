@@ -16,7 +16,6 @@ from mmengine.fileio.backends import LocalBackend
 from mmengine.runner.checkpoint import CheckpointLoader, load_checkpoint
 
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.models.utils.weights import load_weights
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import tiny_config
@@ -80,7 +79,7 @@ def test_weights_that_are_not_finite_are_refused(tmp_path, value, wrap):
 
     save_file(weights, tmp_path / 'bad.safetensors')
     with pytest.raises(CheckpointError, match='finite weights'):
-        load_weights(tmp_path / 'bad.safetensors')
+        load_checkpoint_file(tmp_path / 'bad.safetensors')
 
 
 def test_an_archive_that_unpacks_to_more_than_itself_is_no_checkpoint(tmp_path):

@@ -11,6 +11,7 @@ import torch
 from mmengine.config import Config
 from torch import nn
 
+from mtl_plugins.apis.inference.pretrained import save_pretrained
 from mtl_plugins.apis.inference.sources import DECODERS, Frame, read_frames
 from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
@@ -20,6 +21,7 @@ from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.loading import load_model
+from mtl_plugins.records.config_data import as_data
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.visualization.prediction_grid import render_prediction, render_side_by_side
 
@@ -75,7 +77,7 @@ class MultiTaskInferencer:
             metres = prediction.values['depth']
 
     Args:
-        model: A checkpoint; an exported model (``.onnx``, ``.xml``); or a :class:`Runtime`.
+        model: A checkpoint; a model of the zoo or its folder; an exported model (``.onnx``, ``.xml``); or a :class:`Runtime`.
         config: The config of the checkpoint, a file which is run. By default the one stored inside or beside the checkpoint,
             which is only read, see :func:`find_config`.
         cfg_options: Overrides of ``config`` by dotted key.
@@ -126,6 +128,7 @@ class MultiTaskInferencer:
                 f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
             )
         self.steps: list[Callable[[dict], dict]] = []
+        self._loaded: tuple[Config, str, str | None] | None = None
         if not isinstance(model, (str, Path)) or Path(model).suffix.lower() in RUNTIMES:
             built_in = dict(tta=tta, probabilities=probabilities, config=config, cfg_options=cfg_options)
             built_in |= dict(precision=precision != 'float32', backend=backend != 'torch')
@@ -154,8 +157,9 @@ class MultiTaskInferencer:
         self, checkpoint: str | Path, config: str | Path | None, cfg_options: Mapping[str, Any] | None
     ) -> tuple[nn.Module, Config]:
         found = find_config(checkpoint, config, cfg_options)
+        self._loaded = found, str(checkpoint), None if config else ADVICE
         try:
-            model = load_model(found, str(checkpoint), None if config else ADVICE)
+            model = load_model(*self._loaded)
             dataset = (found.get('test_dataloader') or {}).get('dataset') or {}
             # Between reading and packing.
             self.steps += [build_transform(dict(step)) for step in (dataset.get('pipeline') or ())[1:-1]]
@@ -169,6 +173,27 @@ class MultiTaskInferencer:
                 f'The steps of {checkpoint} cannot be built from the config stored with it ({shorten(error, 300)}). {ADVICE}'
             ) from error
         return model, found
+
+    @classmethod
+    def from_pretrained(cls, model: str | Path, **options: Any) -> 'MultiTaskInferencer':
+        """Return the inferencer of a model of the zoo or a folder of :meth:`save_pretrained`; options are those of the class."""
+        return cls(model, **options)
+
+    def save_pretrained(self, folder: str | Path, half: bool = True) -> None:
+        """Write weights, config and a card into a folder that stands for a checkpoint anywhere.
+
+        Args:
+            folder: Made if it is missing.
+            half: Round the weights to float16, which halves the file. Otherwise predictions of the folder are these to the bit.
+
+        Raises:
+            ConfigError: If the model was exported, or is a runtime.
+        """
+        if self._loaded is None:
+            raise ConfigError(
+                '`save_pretrained` needs a model that was loaded from a checkpoint. This one has no PyTorch weights.'
+            )
+        save_pretrained(folder, load_model(*self._loaded), as_data(self._loaded[0]._cfg_dict), half=half)
 
     def __call__(self, inputs: Any, **options: Any) -> list[Prediction]:
         """Return the predictions of all images; arguments and errors are those of :meth:`stream`."""

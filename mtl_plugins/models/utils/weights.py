@@ -21,8 +21,9 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
 from mtl_plugins.utils import checkpoint_io
-from mtl_plugins.utils.checkpoint_io import find_mismatch
+from mtl_plugins.utils.checkpoint_io import find_mismatch, load_checkpoint_file
 from mtl_plugins.utils.files import temporary_beside
+from mtl_plugins.utils.zoo import locate_checkpoint
 
 Weights = dict[str, Tensor]
 HUB_FILE_NAME = 'model.safetensors'
@@ -109,12 +110,12 @@ def locate_package(name: str) -> Path:
 def find_weights(checkpoint: str | os.PathLike) -> Path:
     """Return the local file of ``checkpoint``, downloaded if need be, or raise a CheckpointError.
 
-    ``checkpoint`` is a path, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://`` address or
-    ``package://NAME``, the file of weights in the installed package of that name.
+    ``checkpoint`` is a path, a model of the zoo, ``torchvision://resnet18``, ``timm://resnet50.a1_in1k``, an ``http(s)://``
+    address or ``package://NAME``, the file of weights in the installed package of that name.
     """
     scheme, separator, name = str(checkpoint).partition('://')
     if not separator:
-        return Path(checkpoint)
+        return locate_checkpoint(checkpoint)
     if scheme == 'package':
         return locate_package(name)
     if scheme == 'torchvision':
@@ -137,25 +138,6 @@ def find_weights(checkpoint: str | os.PathLike) -> Path:
                 f'{path.name}{owner} into {path.parent}, or give its path as `checkpoint`.'
             ) from error
     return path
-
-
-def load_weights(path: Path) -> dict:
-    """Return the content of a file of ``torch.save`` or safetensors, loaded without executing anything in it, all finite."""
-    if path.suffix != '.safetensors' or not path.is_file():
-        return checkpoint_io.load_checkpoint_file(path, map_location='cpu')
-    try:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-    except ImportError as error:
-        raise CheckpointError(
-            f'{path} needs the package safetensors, which comes with timm. Install the extra `timm`.'
-        ) from error
-    try:
-        weights = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f'{path} is corrupt or truncated ({error}).') from error
-    checkpoint_io.check_finite(weights, path)
-    return weights
 
 
 def select_weights(checkpoint: Mapping, prefix: str | None) -> Weights:
@@ -182,7 +164,7 @@ def load_pretrained(
     names and shapes of the module's, and leaves out what it does not need. The error calls the module by its ``description``.
     """
     path = find_weights(checkpoint)
-    weights = select_weights(load_weights(path), prefix)
+    weights = select_weights(load_checkpoint_file(path, map_location='cpu'), prefix)
     if convert is not None:
         weights = convert(weights)
     mismatch = find_mismatch(module.state_dict(), weights)
