@@ -38,8 +38,8 @@ def find_config(
 
     Args:
         checkpoint: File of the weights, or a model of the zoo.
-        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of ``config.json``
-            or of the record in its folder, read as data: model, test pipeline and views of test-time augmentation.
+        config: A config to use, which is executed. By default it is the one inside the checkpoint, or else that of
+            ``config.json`` or of the record in its folder, read as data: model, test pipeline and test-time augmentation.
         options: Overrides by dotted key.
         data_root: Replaces the data root of all data sets, as the environment variable ``MTL_DATA_ROOT`` does.
         loaders: Names of data loaders that a stored config should have; with them come evaluators and loops.

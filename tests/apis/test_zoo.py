@@ -9,6 +9,7 @@ import torch
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.apis.zoo import index_text, page_text, probe, probe_images
+from mtl_plugins.cli.trained import check_file
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils import zoo
@@ -81,8 +82,8 @@ def test_names_stand_for_folders_and_unknown_ones_are_listed(folders, tmp_path, 
     _check_equal(_predict('half'), _predict(folders / 'half'))
     with pytest.raises(CheckpointError, match=r'Checkpoint hlaf does not exist, nor a model of that name .*: full, half\.'):
         MultiTaskInferencer('hlaf')
-    with pytest.raises(ConfigError, match=r'Config hlaf does not exist, nor a model of that name in the zoo: full, half\.'):
-        load_config('hlaf')
+    with pytest.raises(CheckpointError, match=r'nor a model of that name in the zoo: full, half\.'):
+        check_file('hlaf')
     with pytest.raises(CheckpointError, match=r'Checkpoint some/hlaf does not exist\.'):
         MultiTaskInferencer('some/hlaf')
 
