@@ -13,6 +13,7 @@ from mmengine.config import Config
 
 from mtl_plugins.config.links import set_data_root
 from mtl_plugins.config.load import CONFIGS, DATA_ROOT_VARIABLE, apply_options, load_config
+from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's function registry has no locations.
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import read_config_text
 from mtl_plugins.records.record import RECORD_NAME, read_record_file
