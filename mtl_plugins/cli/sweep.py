@@ -36,7 +36,14 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 def main(args: argparse.Namespace) -> None:
     # A scheduler's signal, as the terminal's: trainings end, and are continued later.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    earlier = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        run_sweep(args)
+    finally:
+        signal.signal(signal.SIGTERM, earlier)
+
+
+def run_sweep(args: argparse.Namespace) -> None:
     from mtl_plugins.lab.experiments.definition import read_sweep
 
     sweep = read_sweep(args.sweep)

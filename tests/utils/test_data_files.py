@@ -101,7 +101,7 @@ def test_classes_of_plug_ins_are_known_once_the_user_asks_for_them(imported, tmp
         monkeypatch.setenv('MTL_PLUGINS', 'zones_plugin, no_such_module')
         data_files.import_plugins.cache_clear()
         with pytest.raises(ConfigError, match=r'`MTL_PLUGINS` should name modules that can be imported\. Found no_such_module'):
-            build_label('x', config)
+            find_registered('Zones', registry.LABELS)
     finally:
         registry.LABELS.module_dict.pop('Zones', None)
         data_files.import_plugins.cache_clear()

@@ -18,6 +18,7 @@ from mtl_plugins.datasets.coco.annotations import (
 from mtl_plugins.datasets.loading.labelled_dataset import KeyedDataset, class_names
 from mtl_plugins.datasets.multitask.split_listing import tell_left_out, walk_files
 from mtl_plugins.errors import ArgumentError, DataNotFoundError
+from mtl_plugins.labels.class_map import make_palette
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, decode_image, turn, turn_back
 from mtl_plugins.labels.presets import build_labels
 from mtl_plugins.registry import DATASETS
@@ -57,7 +58,9 @@ class COCOSubsetDataset(KeyedDataset):
 
     @classmethod
     def offered_labels(cls, config: Mapping[str, Any]) -> dict[str, dict]:
-        return dict(semseg=dict(type='ClassMap', classes=('background', *check_classes(config.get('classes', CLASSES)))))
+        classes = check_classes(config.get('classes', CLASSES))
+        palette = [[0, 0, 0], *make_palette(len(classes))]
+        return dict(semseg=dict(type='ClassMap', classes=('background', *classes), palette=palette))
 
     def load_data_list(self) -> list[dict]:
         images = read_instances(self.data_root, self.split, self.classes)
