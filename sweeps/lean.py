@@ -1,4 +1,4 @@
-# Separable heads and light backbones. Results: docs/ablation/lean; what they say: docs/speed.md.
+# Separable heads and light backbones. Results: docs/ablation/lean; what they say: docs/benchmarks/measured.md.
 # python tools/sweep.py sweeps/lean.py --jobs 2
 _base_ = ['_base_/ablation_budget.py']
 about = 'Lean models on generated scenes: separable heads and light backbones, every row with the same data and budget.'

@@ -1,4 +1,4 @@
-# Training time to 30 mIoU and 36 SI-logRMSE. Results: docs/time_to_score; what they say: docs/speed.md.
+# Training time to 30 mIoU and 36 SI-logRMSE. Results: docs/time_to_score; what they say: docs/benchmarks/measured.md.
 # python tools/sweep.py sweeps/time_to_score.py --jobs 2
 about = "Training time to 30 mIoU and 36 SI-logRMSE on the demo's data: the demo's recipe beside that of the courses."
 data = dict(train=800, val=100, test=0, size=[128, 256], seed=0)

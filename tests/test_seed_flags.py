@@ -1,4 +1,4 @@
-"""The tables of configs/README.md: overrides, every flag of the course, every batch size, and the schedules they lead to."""
+"""The tables of configs/README.md and docs/course_flags.md: overrides, flags, batch sizes, and the schedules they lead to."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.registry import MODELS, PARAM_SCHEDULERS, TRANSFORMS
 from tests.tiny import ROOT
 
-README = (ROOT / 'configs/README.md').read_text()
+README = ''.join((ROOT / page).read_text() for page in ('configs/README.md', 'docs/course_flags.md'))
 NETWORK = 'r18-d16_1xb16-32e_miniscapes-256x256.py'
 
 

@@ -40,6 +40,9 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    # Search finds what everybody needs before what the courses' students or a few readers do.
+    if any(section.title in ('Courses', 'Reference', 'Results', 'Project') for section in getattr(page, 'ancestors', ())):
+        page.meta['search'] = dict(boost=0.2)
     uri = page.file.src_uri
     source = uri if uri in repository_markdown() else f'docs/{uri}'
     pages = {file.src_uri for file in files}

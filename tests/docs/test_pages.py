@@ -21,7 +21,7 @@ def noted_commands(page: str, folder: Path) -> list[list[str]]:
     noted, program = folder / 'noted', folder / 'python'
     program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {noted}\nprintf "\\n" >> {noted}\n')
     program.chmod(0o755)
-    for block in re.findall(r'^```\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
+    for block in re.findall(r'^```bash\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
         environment = dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}')
         ran = subprocess.run(['bash', '-eu', '-c', block], cwd=folder, env=environment, capture_output=True, text=True)
         assert ran.returncode == 0 and not ran.stderr, block + ran.stderr

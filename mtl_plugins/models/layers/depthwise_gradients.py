@@ -1,7 +1,8 @@
 """Depthwise convolutions whose gradients take a fast way on CPUs.
 
-oneDNN computes a depthwise convolution fast, and some of its gradients slowly (docs/speed.md): those of dilated ones, that by the
-weights of large kernels in half precision, and that by the input of strided ones in half precision. The same sums are made so:
+oneDNN computes a depthwise convolution fast, and some of its gradients slowly (docs/benchmarks/measured.md): those of dilated
+ones, that by the weights of large kernels in half precision, and that by the input of strided ones in half precision. The same
+sums are made so:
 
 * by the input, with stride 1: a convolution of the output's gradient with the mirrored kernel;
 * by the weights, with dilation: for each tap the product of the output's gradient and the input it saw, summed;
