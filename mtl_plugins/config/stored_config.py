@@ -70,6 +70,9 @@ def find_config(
     if data is None:
         raise ConfigError(f'{checkpoint} should hold the config it was trained with. Found none. {ADVICE}')
     found = restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))))
+    # Named as the run is: the folder of a test is that of its training.
+    name = f'{checkpoint.absolute().parent.name}.py'
+    runtime, parts = Config(), {}
     if loaders:
         runtime = Config.fromfile(CONFIGS / '_base_/default_runtime.py')
         wanted = {*loaders, *(name for name in ('val_dataloader', 'test_dataloader') if data.get(name))}
@@ -77,12 +80,10 @@ def find_config(
         for name, registry in dict(val_evaluator=METRICS, test_evaluator=METRICS, val_cfg=LOOPS, test_cfg=LOOPS).items():
             parts[name] = take_part(data.get(name), place, registry, advice=ADVICE)
         parts['submission'] = take_part(data.get('submission'), place, advice=ADVICE)
-        # Named as the run is: the folder of a test is that of its training.
-        name = f'{checkpoint.absolute().parent.name}.py'
         # Its pipeline alone is no loader, and hooks are for training.
         found.pop('test_dataloader')
         runtime.pop('default_hooks')
-        found = Config({**runtime._cfg_dict, **found._cfg_dict, **parts}, cfg_text=' ', filename=name)
+    found = Config({**runtime._cfg_dict, **found._cfg_dict, **parts}, cfg_text=' ', filename=name)
     apply_options(found, dict(options or {}))
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if loaders and data_root:

@@ -25,10 +25,10 @@ def checkpoint(tiny_config_file):
     return save_checkpoint(tiny_config_file.with_name('weights.pth'), tiny_config_file, whole=True)
 
 
-def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, tiny_config_file, checkpoint, tmp_path):
+def test_export_prints_the_gate_and_writes_a_graph_of_one_size(run_cli, checkpoint, tmp_path):
     pytest.importorskip('onnxscript')
     out = tmp_path / 'new/model.onnx'
-    arguments = (tiny_config_file, checkpoint, '--format', 'onnx', '--out', out)
+    arguments = (checkpoint, '--format', 'onnx', '--out', out)
     result = run_cli('deployment/export', *arguments, '--size', '32x64', '--batch-size', 1).check()
     assert result.out.count('1x32x64') == 6 and f'Wrote {out}' in result.out.replace('\n', '')
     assert [path.name for path in out.parent.iterdir()] == [out.name]
