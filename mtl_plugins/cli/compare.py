@@ -78,10 +78,12 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.loading import build_loader, labels_of, predict_samples
     from mtl_plugins.records.provenance import measured_here
     from mtl_plugins.utils.files import save_text
+    from mtl_plugins.utils.zoo import locate_checkpoint
     from mtl_plugins.visualization.plots import write_picture
 
-    paths = [Path(config or checkpoint) for config, checkpoint in args.models]
-    names = args.names or default_names(paths, [Path(checkpoint) for _, checkpoint in args.models])
+    checkpoints = [locate_checkpoint(checkpoint) for _, checkpoint in args.models]
+    paths = [Path(config or checkpoint) for (config, _), checkpoint in zip(args.models, checkpoints, strict=True)]
+    names = args.names or default_names(paths, checkpoints)
     configs = [each.config for each in opened]
     models = [TrainedModel.load(name, *each) for name, each in zip(names, opened, strict=True)]
     networks = [each.model for each in models]
