@@ -1,5 +1,6 @@
 """The site as `make docs` builds it: strict, whole, without a network; and that its hooks refuse what is wrong."""
 
+import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -101,6 +102,15 @@ def test_every_tool_has_an_entry_with_its_flags(site, pages):
         hidden = re.findall(r"add_argument\('(--[\w-]+)'[^)]*SUPPRESS", _text(path))
         for flag in set(re.findall(r"add_argument\(\s*'(--[\w-]+)'", _text(path))) - set(hidden):
             assert flag in entry, f'{path}: {flag}'
+
+
+@pytest.mark.parametrize('words', ['custom data set', 'RGB labels', 'batch size', 'out of memory', 'notebook'])
+def test_the_search_index_leads_a_newcomer_to_troubleshooting(site, words):
+    index = json.loads((site / 'search/search_index.js').read_text().removeprefix('var __index = '))
+    sections = [
+        f'{entry["title"]} {entry["text"]}'.lower() for entry in index['docs'] if entry['location'].startswith('questions.html#')
+    ]
+    assert any(words.lower() in section for section in sections)
 
 
 def _text(path: Path) -> str:
