@@ -49,6 +49,10 @@ class DataNotFoundError(DataError):
     """A data root, split or file does not exist."""
 
 
+class SplitNotFoundError(DataNotFoundError):
+    """A data root has no folder, or no list, for a split."""
+
+
 class CorruptFileError(DataError):
     """A file exists but cannot be decoded, or decodes to something the format does not allow."""
 

@@ -11,7 +11,7 @@ from mtl_plugins.apis.test import predict_split
 from mtl_plugins.config.options import claim_work_dir, complete, is_first_process
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
 from mtl_plugins.engine.runner import MultiTaskRunner
-from mtl_plugins.errors import UserError
+from mtl_plugins.errors import SplitNotFoundError, UserError
 from mtl_plugins.records.recording import recorded_session, update_session
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name, name_of_file
@@ -53,7 +53,11 @@ def _train(config: Config) -> TrainingResult:
     wanted = submission.get('enabled', False) and config.get('test_dataloader') is not None
     if wanted:
         # Built now: a missing test split should not show after hours of training.
-        _ = runner.test_loop
+        try:
+            _ = runner.test_loop
+        except SplitNotFoundError as error:
+            wanted = False
+            runner.logger.warning(f'No submission after the training: {str(error).partition(": ")[0]}.')
     name = config.get('name') or name_of_file(config.filename or 'run')
     # Every process takes the main one's name; a resumed run gets its own back with the checkpoint.
     names = [make_run_name(team=config.get('team') or 0, name=str(name), prefix=config.get('team_prefix', 'T'))]

@@ -2,12 +2,15 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.logging import print_log
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, TITLED, find_score, rule_of, title_of
+from mtl_plugins.labels.presets import DESCRIPTION
 from mtl_plugins.registry import METRICS, SCOPE
 from mtl_plugins.utils.config_classes import accepted_arguments, any_class, own_class, suggest, suggest_class
 from mtl_plugins.utils.data_files import shorten
@@ -55,6 +58,23 @@ def set_data_root(config: Config, data_root: str) -> None:
     """Give all data sets this root."""
     for dataset in _all_datasets(config):
         dataset['data_root'] = data_root
+
+
+def set_missing_tasks(config: Config) -> None:
+    """Set the tasks to None whose label ``dataset.json`` of the data root does not describe, if it describes that of another."""
+    datasets = _all_datasets(config)
+    tasks = (config.get('model') or {}).get('tasks')
+    if not datasets or not isinstance(tasks, Mapping) or datasets[0]['type'] != 'MiniScapesDataset' or datasets[0].get('labels'):
+        return
+    offered = offered_labels(datasets[0]) or {}
+    missing = [
+        name for name, task in tasks.items() if isinstance(task, Mapping) and not task.get('label') and name not in offered
+    ]
+    kept = [name for name, task in tasks.items() if task is not None and name not in missing]
+    if missing and kept and (Path(str(datasets[0].get('data_root'))) / DESCRIPTION).is_file():
+        print_log(f'{DESCRIPTION} describes {", ".join(offered)}: the model learns {", ".join(kept)}.', logger='current')
+        for name in missing:
+            tasks[name] = None
 
 
 def drop_tasks(config: Config) -> None:

@@ -21,6 +21,7 @@ from mtl_plugins.config.links import (
     link_scores,
     place_task_balancing,
     set_data_root,
+    set_missing_tasks,
 )
 from mtl_plugins.datasets.multitask.split_listing import check_root
 from mtl_plugins.errors import ConfigError, UserError
@@ -88,10 +89,11 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
             f'`default_scope` should be {SCOPE!r}, which finds the classes of mmseg and mmengine, too. '
             f'Found {config.default_scope!r}.'
         )
-    drop_tasks(config)
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:
         set_data_root(config, data_root)
+    set_missing_tasks(config)
+    drop_tasks(config)
     refuse_secrets(config._cfg_dict)
     check_arguments(config)
     link_labels(config)

@@ -17,10 +17,10 @@ from mtl_plugins.datasets.nyuv2 import IMAGES, NYUv2MatDataset
 from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError, DataNotFoundError, check_choice
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import DESCRIPTION, build_label, build_labels
+from mtl_plugins.labels.presets import ANY_STEM, DESCRIPTION, FOLDERS_IMAGE, FORM, build_label, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.config_classes import accepted_arguments
-from mtl_plugins.utils.data_files import ANY, is_text, read_json, shorten
+from mtl_plugins.utils.data_files import ANY, read_json, shorten
 from mtl_plugins.utils.files import new_folder
 from mtl_plugins.utils.threads import map_in_order
 
@@ -32,8 +32,8 @@ KINDS = dict(
     folders='MultiTaskDataset',
 )
 FOLDERS = 'folders'
-_IMAGES = 'images/{split}/{stem}.jpg'
-_FORM = dict(labels={ANY: {ANY: None}}, image=is_text, stem=is_text, split_file=is_text)
+# Keys of a description that a conversion does not need: `--splits` names the splits.
+_TRAINING_ONLY = ('missing_labels', 'splits', 'val_every')
 
 
 def open_source(
@@ -81,7 +81,7 @@ def open_source(
             if splits is not None:
                 raise
             left_out[name] = str(error)
-    if splits is None and description.get('image') == _IMAGES:
+    if splits is None and description.get('image') == FOLDERS_IMAGE:
         others = [path.name for path in (root / 'images').iterdir() if path.is_dir() and path.name not in wanted.values()]
         left_out |= {name: f'Name it with `--splits {name}`.' for name in others if not name.startswith('.')}
     if not opened:
@@ -122,9 +122,10 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
             f"'{path}' should describe the labels, as in "
             '{"labels": {"semseg": {"type": "ClassMap", "classes": ["road", "car"]}}}. It does not exist.'
         )
-    content = read_json(path, 'description', _FORM)
+    content = read_json(path, 'description', dict(FORM, labels={ANY: {ANY: None}}))
+    content = {key: value for key, value in content.items() if key not in _TRAINING_ONLY}
     labels = {name: dict(config or {}) for name, config in (content.get('labels') or {}).items()}
-    unknown = [key for key in content if key not in _FORM]
+    unknown = [key for key in content if key not in FORM]
     if unknown or not labels:
         found = f'{unknown[0]!r}' if unknown else 'no label'
         raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
@@ -136,8 +137,8 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
         ) from error
     for name, config in labels.items():
         config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
-    stem = {} if 'split_file' in content else dict(stem='[^/]+(?:/[^/]+)*')
-    return dict(image=_IMAGES) | stem | content | dict(labels=labels)
+    stem = {} if 'split_file' in content else dict(stem=ANY_STEM)
+    return dict(image=FOLDERS_IMAGE) | stem | content | dict(labels=labels)
 
 
 def centre_window(shape: tuple[int, int], size: tuple[int, int]) -> tuple[slice, slice]:

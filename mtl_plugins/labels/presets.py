@@ -2,11 +2,12 @@
 
 import inspect
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, UserError
+from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError, SplitNotFoundError, UserError
 from mtl_plugins.labels.boundary_map import BoundaryMap
 from mtl_plugins.labels.cityscapes_classes import CLASSES, PALETTE
 from mtl_plugins.labels.class_map import ClassMap
@@ -15,11 +16,21 @@ from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.normals_from_depth import NormalsFromDepth
 from mtl_plugins.labels.surface_normals import SurfaceNormals
 from mtl_plugins.registry import LABELS
-from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, is_text, read_json, shorten
+from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, is_number, is_text, read_json, shorten
 
 for _kind in (ClassMap, DepthMap, SurfaceNormals, NormalsFromDepth, BoundaryMap):
     LABELS.register_module(module=_kind)
 DESCRIPTION = 'dataset.json'
+FORM = dict(
+    labels={ANY: {}},
+    missing_labels=[is_text],
+    **dict.fromkeys(('image', 'stem', 'split_file'), is_text),
+    splits={ANY: is_text},
+    val_every=is_number,
+)
+# Of plain folders, as mmseg has them; images may be in subfolders.
+FOLDERS_IMAGE, ANY_STEM = 'images/{split}/{stem}.jpg', '[^/]+(?:/[^/]+)*'
+VAL_EVERY = 10
 
 # Files: `<root>/<split>/<label>/<index>.png`.
 MINISCAPES_LABELS: dict[str, dict] = dict(
@@ -70,12 +81,13 @@ def read_description(root: str | Path) -> dict:
     """The content of ``dataset.json`` in a data root, ``{}`` without one; something else is a `CorruptFileError`.
 
     ``labels`` holds a config per label, which replaces MiniScapes' own: other classes, another range of depth. ``missing_labels``
-    may list the names of those that samples may lack.
+    may list the names of those that samples may lack. ``image``, ``stem`` and ``split_file`` describe another layout, ``splits``
+    what the splits are called there, and ``val_every`` takes the validation images from those of training.
     """
     path = Path(root) / DESCRIPTION
     if not os.path.lexists(path):
         return {}
-    description = read_json(path, 'description', dict(labels={ANY: {}}, missing_labels=[is_text]))
+    description = read_json(path, 'description', FORM)
     if description.get('labels') is None:
         raise CorruptFileError(f"'{path}' has no `labels`: it should be a JSON object in which `labels` is an object of objects.")
     return description
@@ -87,9 +99,42 @@ def miniscapes_labels(folder: str | Path | None = None) -> dict[str, dict]:
     return dict(description['labels']) if description else MINISCAPES_LABELS
 
 
-def miniscapes_missing_labels(folder: str | Path | None = None) -> tuple[str, ...]:
-    """Names of the labels that samples may lack, by the same description; without one none."""
-    return tuple(_find_description(folder).get('missing_labels') or ())
+def described_layout(root: str | Path, split: str) -> dict[str, Any]:
+    """Arguments of `list_split` for a split of a data root, by its description; without one ``{}``.
+
+    Without ``val_every``, every tenth training image is for validation where another layout has no folder or file for ``val``.
+    """
+    description = _find_description(root)
+    if not Path(root, DESCRIPTION).is_file():
+        # One in a folder above describes what was made of the data there.
+        return dict(missing_labels=tuple(description['missing_labels'])) if description.get('missing_labels') else {}
+    layout = {key: description[key] for key in ('image', 'stem', 'split_file') if description.get(key)}
+    if 'image' in layout and 'split_file' not in layout:
+        layout.setdefault('stem', ANY_STEM)
+    try:
+        re.compile(layout.get('stem', ''))
+    except re.error as error:
+        raise ConfigError(
+            f"`stem` in '{DESCRIPTION}' should be a regular expression. Found {shorten(layout['stem'])} ({error})."
+        ) from error
+    every, splits = description.get('val_every'), description.get('splits') or {}
+    if every is not None and (every != int(every) or every < 2):
+        raise ConfigError(f"`val_every` in '{DESCRIPTION}' should be a whole number from 2. Found {every}.")
+    template = layout.get('split_file') or layout.get('image') or '{split}/rgb'
+    if '{split}' not in template and split not in ('train', 'val'):
+        raise SplitNotFoundError(f"The data root '{root}' has no split '{split}': `image` in '{DESCRIPTION}' has no {{split}}.")
+    if layout and every is None and 'val' not in splits:
+        place = '/'.join(template.split('/')[: template[: template.find('{split}')].count('/') + 1])
+        train = place.replace('{split}', splits.get('train', 'train'))
+        is_apart = '{split}' in template and Path(root, place.replace('{split}', 'val')).exists()
+        every = VAL_EVERY if not is_apart and ('{split}' not in template or Path(root, train).exists()) else None
+    if every is not None and split in ('train', 'val'):
+        layout.update(val_every=int(every), source=splits.get('train', 'train'))
+    elif split in splits:
+        layout['source'] = splits[split]
+    if description.get('missing_labels'):
+        layout['missing_labels'] = tuple(description['missing_labels'])
+    return layout
 
 
 def _find_description(folder: str | Path | None) -> dict:
@@ -98,5 +143,14 @@ def _find_description(folder: str | Path | None) -> dict:
         for place in (absolute, *absolute.parents[:2]):
             description = read_description(place)
             if description:
-                return description
+                return _fill_in_layout(place, description)
     return {}
+
+
+def _fill_in_layout(root: Path, description: dict) -> dict:
+    """Add the layout of mmseg, ``images/<split>`` and ``annotations/<split>``, if the folders are so and nothing else is said."""
+    if description.get('image') or not (root / 'images').is_dir() or any(root.glob('*/rgb')):
+        return description
+    paths = {name: ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png' for name in description['labels']}
+    labels = {name: dict(path=paths[name]) | dict(config or {}) for name, config in description['labels'].items()}
+    return dict(description, labels=labels, image=FOLDERS_IMAGE)

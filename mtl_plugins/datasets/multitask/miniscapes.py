@@ -8,7 +8,7 @@ from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.split_listing import SplitListing, list_split
 from mtl_plugins.datasets.packing.packed import FOLDER_NAME, open_packed, warn_unused
 from mtl_plugins.errors import ArgumentError, CorruptFileError
-from mtl_plugins.labels.presets import MINISCAPES_TASKS, miniscapes_labels, miniscapes_missing_labels
+from mtl_plugins.labels.presets import MINISCAPES_TASKS, described_layout, miniscapes_labels
 from mtl_plugins.registry import DATASETS
 
 
@@ -93,7 +93,8 @@ class MiniScapesDataset(MultiTaskDataset):
 
     Files: ``<data_root>/<split>/{rgb/<index>.jpg, semseg/<index>.png, depth/<index>.png}``; on request (``tasks``) also
     ``normals/<index>.png`` and ``boundary/<index>.png``. A file ``<data_root>/dataset.json``, as ``convert_dataset.py``
-    writes it, may replace the labels (other classes, another range of depth) and say which of them samples may lack.
+    writes it, may replace the labels (other classes, another range of depth), say which of them samples may lack, and describe
+    another layout, names of splits and a rule that makes a validation split.
 
     Arguments and errors are those of :class:`MultiTaskDataset`; ``tasks`` are ``('semseg', 'depth')`` by default.
     """
@@ -105,5 +106,12 @@ class MiniScapesDataset(MultiTaskDataset):
         return config.get('labels') or miniscapes_labels(config.get('data_root'))
 
     def list_files(self) -> SplitListing:
-        missing = (*self.layout['missing_labels'], *miniscapes_missing_labels(self.data_root))
-        return list_split(self.data_root, self.split, self.labels, **{**self.layout, 'missing_labels': missing})
+        described = described_layout(self.data_root, self.split)
+        # Arguments win.
+        given = {
+            key: value for key, value in self.layout.items() if value and value not in (self.default_image, self.default_stem)
+        }
+        if 'split_file' in given:
+            described.pop('stem', None)
+        missing = (*self.layout['missing_labels'], *described.get('missing_labels', ()))
+        return list_split(self.data_root, self.split, self.labels, **{**described, **given, 'missing_labels': missing})

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 from mmengine.logging import print_log
 
-from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError
+from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError, SplitNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import MINISCAPES_TASKS, build_labels, miniscapes_labels, miniscapes_missing_labels
+from mtl_plugins.labels.presets import DESCRIPTION, MINISCAPES_TASKS, build_labels, described_layout, miniscapes_labels
 from mtl_plugins.utils.files import natural_order, read_lines
 
 HOW_TO_MAKE = (
@@ -80,6 +80,8 @@ def list_split(
     split_file: str | None = None,
     missing_labels: Sequence[str] = (),
     keep: Callable[[str], bool] | None = None,
+    source: str | None = None,
+    val_every: int | None = None,
 ) -> SplitListing:
     """List the images of a split and check that each has its labels.
 
@@ -88,7 +90,8 @@ def list_split(
     if others have one. Folders may be links. A warning counts images and labels that are not taken; hidden files do not count.
 
     Arguments are those of `MultiTaskDataset`, and ``keep``: which of the stems found in the folder belong to the split, where the
-    folder does not say; all by default.
+    folder does not say; all by default. ``source`` is the name of the split in the folder, if it is another one there; with
+    ``val_every`` the first of so many, in the order of their names, belongs to ``val`` and the others to ``train``.
 
     Raises:
         ArgumentError: If the template of the images has not one ``{stem}``.
@@ -98,16 +101,19 @@ def list_split(
         raise ArgumentError(f'`image` should have one {{stem}}. Found {image!r}.')
     root = check_root(data_root)
     folders = _Folders(root)
-    template = _fill(image, split, '')
-    templates = {name: [_fill(each, split, name) for each in kind.templates] for name, kind in labels.items()}
+    source = source or split
+    template = _fill(image, source, '')
+    templates = {name: [_fill(each, source, name) for each in kind.templates] for name, kind in labels.items()}
     unread: list[str] = []
     if split_file is None:
-        images, unread = _find_images(root, split, template, stem, [each for some in templates.values() for each in some])
+        images, unread = _find_images(root, source, template, stem, [each for some in templates.values() for each in some])
         stems = sorted((name for name in images if keep is None or keep(name)), key=natural_order)
         if not stems:
             raise DataNotFoundError(f"The split '{split}' is empty: none of the {len(images)} images of '{root}' belongs to it.")
     else:
-        path = root / split_file.replace('{split}', split)
+        path = root / split_file.replace('{split}', source)
+        if not path.exists():
+            raise SplitNotFoundError(f"The data root '{root}' has no split '{split}': the split file '{path}' does not exist.")
         stems = read_lines(path, 'split file')
         doubled = next((name for name, count in Counter(stems).items() if count > 1), None)
         if doubled is not None:
@@ -131,6 +137,20 @@ def list_split(
         lacking = [name for name in stems if images[name] is None]
         path = template.replace('{stem}', lacking[0])
         raise DataNotFoundError(f"The image '{root}/{path}' does not exist ({len(lacking)} of {len(stems)} are missing).")
+    everything = stems
+    if val_every is not None:
+        kept = [position for position in range(len(stems)) if (position % val_every == 0) == (split == 'val')]
+        if not kept:
+            raise DataNotFoundError(
+                f"The split '{split}' is empty: `val_every` {val_every} leaves it none of {len(stems)} images."
+            )
+        print_log(
+            f"{root}: one image of {val_every}, in the order of names, is for validation. The split '{split}' has {len(kept)} of "
+            f'{len(stems)} images. `val_every` in {DESCRIPTION} sets another number.',
+            logger='current',
+        )
+        stems = [stems[position] for position in kept]
+        files = {name: [each[position] for position in kept] for name, each in files.items()}
     present = {}
     for name, kind in labels.items():
         optional = name in missing_labels
@@ -151,7 +171,7 @@ def list_split(
         left = {'files': unread}
         for name in present:
             if '{split}' in labels[name].templates[0]:
-                left[f'labels of {name} without an image'] = folders.spare(templates[name][0], stems)
+                left[f'labels of {name} without an image'] = folders.spare(templates[name][0], everything)
         tell_left_out(f"The split '{split}'", len(stems), left)
     # A template may be an absolute path.
     paths = dict(rgb=[(os.path.join(root, images[name]),) for name in stems])
@@ -164,7 +184,7 @@ def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MI
     """:func:`list_split` of a folder in MiniScapes format, with the labels that its ``dataset.json`` may describe."""
     offered = miniscapes_labels(data_root)
     labels = build_labels(offered, [name for name in tasks if name in offered])
-    return list_split(data_root, split, labels, missing_labels=miniscapes_missing_labels(data_root))
+    return list_split(data_root, split, labels, **described_layout(data_root, split))
 
 
 def walk_files(folder: Path, deep: bool = True, parents: tuple[str, ...] = ()) -> Iterator[str]:
@@ -243,7 +263,7 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
     before, after = image.split('{stem}')
     folder, prefix = os.path.split(before)
     if not (root / folder).is_dir():
-        raise DataNotFoundError(
+        raise SplitNotFoundError(
             f"The data root '{root}' has no split '{split}': the folder '{root / folder}' does not exist. {HOW_TO_MAKE}"
         )
     end, suffix = split_suffix(after)
