@@ -368,7 +368,7 @@ def test_images_reach_mmseg_as_bgr_and_a_flip_is_a_flip():
         assert np.array_equal(result[key], plain[key][:, ::-1])
 
 
-def test_kinds_of_labels_say_what_is_invalid():
+def test_kinds_of_labels_tell_mmseg_what_is_invalid():
     normals = np.ones((64, 128, 3), np.float32)
     invalid = dict(gt_seg_map=255, gt_edges=7, gt_normals=0)
     kinds = {key: SimpleNamespace(key=key, invalid=value, is_class_map=value == 255) for key, value in invalid.items()}
