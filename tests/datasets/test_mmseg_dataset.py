@@ -5,7 +5,6 @@ import re
 import numpy as np
 import pytest
 from mmengine.dataset import Compose
-from mmseg.utils import register_all_modules
 from PIL import Image
 
 from mtl_plugins.config.load import load_config
@@ -17,6 +16,7 @@ from tests.tiny import EPOCH_CONFIG
 # mmsegmentation 1.2 needs the compiled mmcv for them.
 pytest.importorskip('mmseg.datasets', exc_type=ModuleNotFoundError)
 from mmseg.datasets import ADE20KDataset, CityscapesDataset, PascalVOCDataset
+from mmseg.utils import register_all_modules
 
 SIZE = (24, 32)
 
