@@ -52,7 +52,7 @@ def add_model(name: str, run: Path, data_root: str, about: Mapping[str, Any]) ->
         raise ArgumentError(f'`name` should be lower-case words and numbers joined by hyphens, as camvid-semseg. Found {name!r}.')
     checkpoint = find_latest_checkpoint(run) if run.is_dir() else str(run)
     if checkpoint is None:
-        raise CheckpointError(f'{run} should be a work dir with a checkpoint. Found none.')
+        raise CheckpointError(f'{run} has no checkpoint. Give the work dir of a training that has saved one.')
     record = read_record_file(Path(checkpoint).parent)
     kept = {key: _without_places(record['config'][key]) for key in _KEPT if record['config'].get(key)}
     model = load_model(find_config(checkpoint), checkpoint, ADVICE)

@@ -53,9 +53,7 @@ def main(args: argparse.Namespace) -> None:
             curves[item] = read_affinity_curves(run, re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name))
             tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
         elif not items or Path(items[0]).suffix != '.pth':
-            raise ConfigError(
-                f'{item} should be the folder of a run, or a config followed by a checkpoint, *.pth. Found neither.'
-            )
+            raise ConfigError(f'{item} is no folder of a run. Give one, or a config followed by a checkpoint, *.pth.')
         else:
             tasks.append((load_config(item, parse_options(args.cfg_options), data_root), Path(items.pop(0))))
     measured = {str(path): measure_layers(config, path, args.batches, args.level, args.seed) for config, path in tasks}

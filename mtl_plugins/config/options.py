@@ -58,7 +58,7 @@ def set_settings(
     if size is not None:
         steps = [node for _, node in typed_dicts(config.train_dataloader) if 'crop_size' in node]
         if not steps:
-            raise ConfigError('`--size` sets `crop_size` of transforms in the training pipeline. Found none.')
+            raise ConfigError('`--size` sets `crop_size` of a transform, and no transform of this training pipeline has one.')
         for step in steps:
             step['crop_size'] = size
 

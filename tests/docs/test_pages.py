@@ -1,4 +1,4 @@
-"""What the pages say holds: commands, examples, numbers and names."""
+"""Commands, examples, numbers and names in the pages are true."""
 
 import itertools
 import os

@@ -1,4 +1,4 @@
-"""What a run tells its log back ends, the same in all, and the scores of its training split, which are those of a validation."""
+"""All log back ends get the same from a run. Scores of its training split are computed as those of a validation."""
 
 import io
 import json

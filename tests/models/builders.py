@@ -92,7 +92,7 @@ def as_if_trained(module: nn.Module) -> nn.Module:
 
 
 def value_and_gradients(function, *tensors):
-    """What a function gives for the tensors, and the gradient of a weighted sum of it for each of them."""
+    """Return the value of a function of the tensors, and the gradient of a weighted sum of it for each of them."""
     leaves = [tensor.detach().clone().requires_grad_() for tensor in tensors]
     result = function(*leaves)
     weight = torch.linspace(-1, 1, result.numel(), dtype=result.dtype).view(result.shape)

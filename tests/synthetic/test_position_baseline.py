@@ -24,7 +24,7 @@ def _write(folder, semseg, depth):
 
 
 def _guess_reference(stack, ignored, choose):
-    """What ``choose`` makes of the values at each position, or of all where all of a position are ignored."""
+    """Return what ``choose`` makes of the values at each position, or of all where all of a position are ignored."""
     result = np.empty(stack.shape[1:], np.uint8)
     for position in np.ndindex(result.shape):
         values = stack[(slice(None), *position)]
