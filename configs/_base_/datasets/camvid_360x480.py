@@ -6,6 +6,7 @@ _base_ = ['miniscapes_256x256.py']
 crop_size = (320, 416)
 scale = (0.75, 1.5)
 flip_prob = 0.5
+jitter = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.08)
 batch_size = 8
 epochs = 12
 warmup_iters = 50
@@ -20,6 +21,7 @@ train_dataloader = dict(
         **data,
         pipeline=[
             dict(type='LoadLabelledImage'),
+            dict(type='torchvision.ColorJitter', **jitter),
             dict(type='RandomHomography', crop_size=crop_size, scale=scale, flip_prob=flip_prob),
             dict(type='PackMultiTaskInputs', meta_keys=()),
         ],
