@@ -19,8 +19,9 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         '--results',
         type=Path,
-        help='folder of a JSON file per training, next to which the report is written; WORK_DIR/results by default',
+        help='folder of a JSON file per training; WORK_DIR/results by default',
     )
+    parser.add_argument('--out', type=Path, metavar='DIR', help='folder of table.md and plots; next to the results by default')
     where = parser.add_mutually_exclusive_group()
     where.add_argument('--jobs', type=positive, default=1, help='trainings at a time, which share the cores; 1 by default')
     where.add_argument('--gpus', nargs='+', default=[], metavar='ID', help='GPUs, each with a training at a time')
@@ -69,7 +70,7 @@ def run_sweep(args: argparse.Namespace) -> None:
             kept = 'What has ended is kept. Start the same command again to continue the other trainings.'
             raise KeyboardInterrupt(f'Interrupted. {kept}') from error
     if not args.worker:
-        for path in write_report(points, data_root):
+        for path in write_report(points, data_root, args.out):
             print(path)
     failed = [record for record in points.records() if record['row'] and record['state'] == 'fail']
     if failed and not args.report_only:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from mtl_plugins.errors import UserError
+from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.experiments.definition import Sweep
 from mtl_plugins.lab.experiments.points import Points
@@ -24,19 +24,19 @@ from mtl_plugins.lab.plots.sweep_plots import (
 from mtl_plugins.lab.runs.training_log import read_scalars
 from mtl_plugins.lab.tables import to_markdown
 from mtl_plugins.utils.data_files import ANY, is_number
-from mtl_plugins.utils.files import replacing
+from mtl_plugins.utils.files import make_folder, replacing
 from mtl_plugins.visualization.plots import write_picture
 
 Record = Mapping[str, Any]
 
 
-def write_report(points: Points, data_root: Path | None = None) -> list[Path]:
-    """Write ``trials.json`` into the work dir, and ``table.md`` and plots next to the results; return the files.
+def write_report(points: Points, data_root: Path | None = None, folder: Path | None = None) -> list[Path]:
+    """Write ``trials.json`` into the work dir, and ``table.md`` and plots into a folder or next to the results; return the files.
 
     Raises:
         UserError: If no trial has ended, or a result was made otherwise than the sweep states.
     """
-    sweep, folder = points.sweep, points.results.parent
+    sweep, folder = points.sweep, folder or points.results.parent
     records = [record for record in points.records(strict=True) if record['state'] != 'waiting']
     ended = [record for record in records if record['state'] != 'running']
     if not ended:
@@ -46,6 +46,7 @@ def write_report(points: Points, data_root: Path | None = None) -> list[Path]:
     rows = [row for table in tables.values() for row in table]
     trials = [_trial(record, points.work_dir) for record in records]
     about = dict(sweep=sweep.name, about=sweep.about, metric=sweep.metric or 'score')
+    make_folder(folder, ConfigError)
     written = [points.work_dir / 'trials.json', folder / 'table.md']
     write_json(written[0], dict(**about, rows=rows, trials=trials))
     with replacing(written[1]) as temporary:
