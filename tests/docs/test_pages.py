@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from mtl_plugins import cli
 from mtl_plugins.config.load import load_config, parse_options
+from mtl_plugins.config.options import set_settings
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.cli import TRAINING
 from tests.tiny import ROOT
 from tool_reference import find_parser
 
@@ -18,9 +21,10 @@ PAGE = (ROOT / 'docs/course.md').read_text()
 
 
 def noted_commands(page: str, folder: Path) -> list[list[str]]:
-    noted, program = folder / 'noted', folder / 'python'
-    program.write_text(f'#!/bin/sh\nprintf "%s\\0" "$@" >> {noted}\nprintf "\\n" >> {noted}\n')
-    program.chmod(0o755)
+    noted = folder / 'noted'
+    for program in (folder / 'mtl', folder / 'python'):
+        program.write_text(f'#!/bin/sh\nprintf "%s\\0" {program.name} "$@" >> {noted}\nprintf "\\n" >> {noted}\n')
+        program.chmod(0o755)
     for block in re.findall(r'^```bash\n(.*?)^```$', page, re.DOTALL | re.MULTILINE):
         environment = dict(os.environ, PATH=f'{folder}:{os.environ["PATH"]}')
         ran = subprocess.run(['bash', '-eu', '-c', block], cwd=folder, env=environment, capture_output=True, text=True)
@@ -34,22 +38,28 @@ def commands(tmp_path_factory) -> list[list[str]]:
 
 
 def test_every_command_names_a_tool_and_its_options(commands):
-    assert len(commands) > len(re.findall(r'^ *python ', PAGE, re.MULTILINE)) > 40
-    parsers = {name: find_parser(ROOT / name) for name in {command[0] for command in commands}}
-    for name, *arguments in commands:
-        parsers[name].parse_args(arguments)
+    assert len(commands) > len(re.findall(r'^ *(?:mtl|python) ', PAGE, re.MULTILINE)) > 40
+    for program, *words in commands:
+        if program == 'python':
+            find_parser(ROOT / words[0]).parse_args(words[1:])
+        else:
+            name = next(name for name in (' '.join(words[:2]), words[0]) if name in cli.COMMANDS)
+            cli.find_parser(name).parse_args(words[len(name.split()) :])
 
 
 def test_every_training_loads_its_config_with_its_overrides_and_builds_its_model(commands):
-    parser = find_parser(ROOT / 'tools/train.py')
-    trainings = [parser.parse_args(arguments) for name, *arguments in commands if name == 'tools/train.py']
+    parser = cli.find_parser('train')
+    trainings = [parser.parse_args(words) for program, name, *words in commands if (program, name) == ('mtl', 'train')]
+    assert len(trainings) > 80
     # Two trainings never go to one work dir.
     assert len({args.work_dir or args.config for args in trainings}) == len(trainings)
     different = {(args.config, *sorted(parse_options(args.cfg_options))): args for args in trainings}.values()
     built = set()
     for args in different:
         options = parse_options(args.cfg_options)
-        config = load_config(str(ROOT / args.config), options)
+        config = load_config(args.config, options)
+        set_settings(config, **{name: getattr(args, name) for name in TRAINING})
+        assert args.epochs in (None, config.train_cfg.max_epochs)
         for key, value in options.items():
             node = config
             for part in key.split('.'):
