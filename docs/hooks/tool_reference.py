@@ -12,7 +12,7 @@ from mtl_plugins import cli
 
 ROOT = Path(__file__).resolve().parents[2]
 # Of the text column of the site.
-WIDTH = 90
+WIDTH = 86
 
 
 class Caught(BaseException):
