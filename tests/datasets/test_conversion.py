@@ -194,6 +194,8 @@ def test_a_broken_file_and_wrong_options_are_one_sentence_and_leave_nothing(root
         (dict(description='{"labels": {}}'), ConfigError, 'should hold `labels`, not empty.* Found no label'),
         (dict(description='{"labels": {"a": {}}, "images": "x"}'), ConfigError, "Found 'images'"),
         (dict(description='{"labels": {"a": {}}, "stem": "("}'), ConfigError, '`stem` in .* should be a regular expression'),
+        (dict(description='{"labels": {"a": {}}, "stem": "(a+)+b"}'), ConfigError, '`stem` in .* should be a simple regular'),
+        (dict(description='{"labels": {"a": {}}, "stem": "a{99999999999}"}'), ConfigError, '`stem` in .* should be a regular'),
         (dict(description='[]'), CorruptFileError, 'It should be an object'),
         (dict(description=None), DataNotFoundError, r'should describe the labels, as in .*"classes"'),
     ],
