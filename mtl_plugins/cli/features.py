@@ -53,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         train, val = (subject.extract(model, split) for split in ('train', 'val'))
         rows[name] = score_features(train, val, k=k)
         if not rows[name]:
-            raise DataError('Features can be judged by labelled images only. Found no image of a known class.')
+            raise DataError('Features are judged by labelled images, and no image here has a known class.')
         return train, val
 
     train, val = judge(subject.weights, subject.build_model())

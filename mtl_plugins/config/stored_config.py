@@ -70,7 +70,7 @@ def find_config(
     elif (record := checkpoint.with_name(RECORD_NAME)).is_file():
         place, data = f'The config in {record}', read_record_file(checkpoint.parent).get('config')
     if data is None:
-        raise ConfigError(f'{checkpoint} should hold the config it was trained with. Found none. {ADVICE}')
+        raise ConfigError(f'{checkpoint} does not hold the config it was trained with. {ADVICE}')
     found = restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))), training)
     # Named as the run is: the folder of a test is that of its training.
     name = f'{checkpoint.absolute().parent.name}.py'

@@ -223,8 +223,8 @@ def convert(
         if not present[name] and name != 'test':
             templates = [kind.templates[0].replace('{name}', label) for label, kind in dataset.labels.items()]
             raise DataError(
-                f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none "
-                f'for any of its {len(dataset)} images.'
+                f"The split '{dataset.split}' of '{dataset.data_root}' has no label for any of its "
+                f'{len(dataset)} images. They should be in {", ".join(templates)}.'
             )
     # Samples run in parallel already.
     cv2.setNumThreads(0)

@@ -132,7 +132,7 @@ def test_labels_that_samples_or_splits_lack_are_left_out(root, tmp_path):
     write_packed(list_miniscapes(tmp_path / 'out', 'train'))
     assert not MiniScapesDataset(tmp_path / 'out', 'train').read_sample(1)['gt_depth_map'].any()
     shutil.rmtree(root / 'depth' / 'val')
-    with pytest.raises(DataError, match=r"split 'val' of .* should have labels, in annotations/\{split\}/\{stem\}.png, .* none"):
+    with pytest.raises(DataError, match=r"split 'val' of .* has no label for any .* in annotations/\{split\}/\{stem\}.png"):
         run(root, tmp_path / 'other')
 
 
