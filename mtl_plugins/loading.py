@@ -148,8 +148,8 @@ def predict_samples(
     for batch in batches:
         if not batch['targets']:
             raise ConfigError(
-                f'The split {loader.dataset.split!r} of {loader.dataset.data_root} should have labels: {", ".join(labels)}. '
-                'Found none.'
+                f'The split {loader.dataset.split!r} of {loader.dataset.data_root} has none of the labels '
+                f'{", ".join(labels)}. Choose a labelled one with `--split`.'
             )
         answers = [_predict(model, batch) for model in models]
         for index, meta in enumerate(batch['metainfo']):

@@ -2,6 +2,7 @@
 
 import gc
 import os
+import shutil
 from pathlib import Path
 
 # As in the tools, and before torch is imported: spinning threads make the tests several times slower on busy cores.
@@ -58,3 +59,17 @@ def data_root(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp('data') / 'miniscapes'
     write_fake_miniscapes(root, splits=dict(train=8, val=3, test=3), size=(32, 64))
     return root
+
+
+@pytest.fixture(scope='session')
+def browser():
+    program = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
+    if program is None:
+        pytest.skip('needs Chromium: apt-get install chromium')
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
+        started = playwright.chromium.launch(executable_path=program, args=arguments)
+        yield started
+        started.close()

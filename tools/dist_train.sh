@@ -13,7 +13,7 @@ MASTER_ADDR=${MASTER_ADDR:-127.0.0.1}
 if [ "$NNODES" = 1 ]; then
     RUN_ID=${RUN_ID:-$(uname -n)-$$-$(date +%s)}
 elif [ "${MAX_RESTARTS:-0}" != 0 ] && [ -z "${RUN_ID:-}" ]; then
-    echo "error: \`MAX_RESTARTS\` on several nodes needs \`RUN_ID\`, a name of this launch, the same on every node and new each time. Found none." >&2
+    echo "error: \`MAX_RESTARTS\` on several nodes needs \`RUN_ID\`, a name of this launch, the same on every node and new each time." >&2
     exit 2
 fi
 IS_HOST=0

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Evaluate or predict under SLURM, one task per GPU.
-# Usage: tools/slurm_test.sh PARTITION JOB_NAME CONFIG CHECKPOINT [test.py arguments]
+# Usage: tools/slurm_test.sh PARTITION JOB_NAME [CONFIG] CHECKPOINT [test.py arguments]
 # Environment: GPUS (8), GPUS_PER_NODE (8), CPUS_PER_TASK (5), SRUN_ARGS; PYTHON chooses the interpreter.
 set -euo pipefail
-if [ $# -lt 4 ]; then
+if [ $# -lt 3 ]; then
     sed -n '2,4s/^# //p' "$0" >&2
     exit 2
 fi

@@ -50,10 +50,10 @@ def test(
     Raises:
         UserError: If data, checkpoint or disk fail; an older archive is intact.
     """
-    complete(config, f'{split}_dataloader')
     if split == 'val':
-        config.test_dataloader, config.test_evaluator = config.val_dataloader, config.val_evaluator
-        complete(config)
+        # Before the test loop of a config without a test split is left out.
+        config.test_dataloader, config.test_evaluator = config.get('val_dataloader'), config.get('val_evaluator')
+    complete(config, f'{split}_dataloader')
     config.load_from, config.resume = None, False
     runner: MultiTaskRunner = RUNNERS.build(config)
     runner.start_from(checkpoint)

@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, open_models, split_models
 from mtl_plugins.utils.cli import config_options, positive
 
 
@@ -21,8 +22,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         'items',
         nargs='+',
-        metavar='RUN | CONFIG CKPT',
-        help='work dirs, with all of their checkpoints, and configs, each before a checkpoint',
+        metavar='RUN | MODEL',
+        help=f'each a work dir, with all of its checkpoints; or a {HELP}',
     )
     parser.add_argument('--batches', type=positive, default=8, metavar='N', help='batches of a checkpoint (default: 8)')
     parser.add_argument('--level', type=positive, default=3, metavar='N', help='words of a name that make a group (default: 3)')
@@ -31,31 +32,37 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    args.runs, args.models, items = [], [], list(args.items)
+    while items:
+        if Path(items[0]).is_dir():
+            args.runs.append(items.pop(0))
+        else:
+            (pair,), items = split_models(parser, items, most=1)
+            args.models.append(pair)
+
+
 def main(args: argparse.Namespace) -> None:
     import os
 
-    from mtl_plugins.config.load import DATA_ROOT_VARIABLE, load_config, parse_options
-    from mtl_plugins.errors import ConfigError
+    opened = open_models(args, ['train_dataloader'], training=True)
+    from mtl_plugins.config.load import DATA_ROOT_VARIABLE
     from mtl_plugins.lab.analysis.task_affinity import checkpoints_of_run, config_of_run, measure_layers, read_affinity_curves
     from mtl_plugins.lab.plots.curves import render_affinity_by_layer, render_affinity_over_training
     from mtl_plugins.lab.tables import Table, print_table
     from mtl_plugins.records.provenance import provenance
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.files import save_text
+    from mtl_plugins.utils.zoo import locate_checkpoint
     from mtl_plugins.visualization.plots import write_picture
 
     data_root = args.data_root or os.environ.get(DATA_ROOT_VARIABLE)
-    curves, tasks, items = {}, [], list(args.items)
-    while items:
-        item = items.pop(0)
-        if Path(item).is_dir():
-            run = Path(item)
-            curves[item] = read_affinity_curves(run, re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name))
-            tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
-        elif not items or Path(items[0]).suffix != '.pth':
-            raise ConfigError(f'{item} is no folder of a run. Give one, or a config followed by a checkpoint, *.pth.')
-        else:
-            tasks.append((load_config(item, parse_options(args.cfg_options), data_root), Path(items.pop(0))))
+    curves, tasks = {}, []
+    for item in args.runs:
+        run = Path(item)
+        curves[item] = read_affinity_curves(run, re.sub(r'[_-]seed[_-]?\d+$', '', run.resolve().name))
+        tasks += [(config_of_run(run, data_root), path) for path in checkpoints_of_run(run)]
+    tasks += [(each.config, locate_checkpoint(each.checkpoint)) for each in opened]
     measured = {str(path): measure_layers(config, path, args.batches, args.level, args.seed) for config, path in tasks}
     logged = [own for own in curves.values() if own]
 

@@ -4,6 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, find_weights
 from mtl_plugins.utils.cli import config_options
 
 
@@ -12,14 +13,13 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         parents=[config_options('of the images')],
         epilog='Training images are the bank, validation images the queries. Vote: the nearest by cosine, weighted by exp(cosine '
-        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Without CHECKPOINT the initial weights '
+        '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Of a config alone the initial weights '
         'are judged, such as those of `init_cfg`. What is not given, such as --k, is as in FeatureHook of the config, so that '
         'the numbers are those in the log of the run.',
     )
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=f'{HELP}; or a config alone')
     parser.add_argument('--random-init', action='store_true', help='also judge the same network with random weights')
-    parser.add_argument('--data-config', metavar='CONFIG', help='config with the images; CONFIG by default')
+    parser.add_argument('--data-config', metavar='CONFIG', help='config with the images, if not that of the model')
     parser.add_argument('--image-size', type=int, metavar='PIXELS', help='side of the images')
     parser.add_argument('--num-train', type=int, help='training images at most, 0 for all')
     parser.add_argument('--num-val', type=int, help='validation images at most, 0 for all')
@@ -28,6 +28,10 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--seed', type=int, default=0, help='of random weights (default: 0)')
     parser.add_argument('--json', type=Path, metavar='OUT.json', help='write numbers and their provenance there')
     return parser
+
+
+def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    find_weights(parser, args)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -49,7 +53,7 @@ def main(args: argparse.Namespace) -> None:
         train, val = (subject.extract(model, split) for split in ('train', 'val'))
         rows[name] = score_features(train, val, k=k)
         if not rows[name]:
-            raise DataError('Features can be judged by labelled images only. Found no image of a known class.')
+            raise DataError('Features are judged by labelled images, and no image here has a known class.')
         return train, val
 
     train, val = judge(subject.weights, subject.build_model())

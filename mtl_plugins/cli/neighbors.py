@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.trained import HELP, find_weights
 from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
 
@@ -10,16 +11,15 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         parents=[config_options('of the images')],
-        epilog='A green frame means the same class as the query, a red one another. Without CHECKPOINT the initial weights of '
-        'the config are used. What is not given is as in FeatureHook of the config.',
+        epilog='A green frame means the same class as the query, a red one another. Of a config alone the initial weights '
+        'are used. What is not given is as in FeatureHook of the config.',
     )
-    parser.add_argument('config', help='config file that the checkpoint was trained with')
-    parser.add_argument('checkpoint', nargs='?', help='checkpoint file')
+    parser.add_argument('model', nargs='+', metavar='MODEL', help=f'{HELP}; or a config alone')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture to write, .png or .jpg')
     parser.add_argument('--num-queries', type=positive, default=8, help='validation images, classes taking turns (default: 8)')
     parser.add_argument('--indices', type=int, nargs='+', help='these images of the validation split instead')
     parser.add_argument('--k', type=positive, default=8, help='neighbours of each (default: 8)')
-    parser.add_argument('--data-config', metavar='CONFIG', help='config with the images; CONFIG by default')
+    parser.add_argument('--data-config', metavar='CONFIG', help='config with the images, if not that of the model')
     parser.add_argument('--image-size', type=int, metavar='PIXELS', help='side of the images')
     parser.add_argument('--num-train', type=int, help='training images at most, 0 for all')
     parser.add_argument('--device', default='cpu', help='where the model runs, e.g. cuda:0 (default: cpu)')
@@ -27,6 +27,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    find_weights(parser, args)
     if args.out.suffix.lower() not in ('.png', '.jpg', '.jpeg'):
         parser.error(f'--out should end in .png or .jpg. Found {args.out}')
     refuse_unused(parser, args, args.indices is None, 'with --indices', 'num_queries')

@@ -40,13 +40,10 @@ def split_models(
     is a model of the zoo; the
     first item, and one after a config, may have any name. There are at most ``most`` models.
     """
-    from mtl_plugins.config.load import list_configs
-
-    names = {name for path in list_configs() for name in (path.stem, str(path.with_suffix('')))}
     pairs: list[tuple[str | None, str]] = []
     items = list(items)
     while items and len(pairs) != most:
-        config = items.pop(0) if items[0].endswith('.py') or '::' in items[0] or items[0] in names else None
+        config = items.pop(0) if _is_config(items[0]) else None
         if config is not None and not items:
             parser.error(f'a config should be followed by its checkpoint. Found {config} and no more')
         if config is None and pairs and Path(items[0]).suffix != '.pth' and not is_pretrained(items[0]):
@@ -62,12 +59,22 @@ def find_model(parser: argparse.ArgumentParser, args: argparse.Namespace) -> Non
         parser.error(f'give one checkpoint, or a config and its checkpoint. Found {" ".join(args.model)}')
 
 
-def open_models(args: argparse.Namespace, loaders: Sequence[str] = ()) -> list[Trained]:
+def find_weights(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
+    """Set ``config`` and ``checkpoint`` of the arguments to what ``model`` names; a config alone has no checkpoint."""
+    if len(args.model) == 1 and _is_config(args.model[0]):
+        args.config, args.checkpoint = args.model[0], None
+    else:
+        find_model(parser, args)
+        ((args.config, args.checkpoint),) = args.models
+
+
+def open_models(args: argparse.Namespace, loaders: Sequence[str] = (), training: bool = False) -> list[Trained]:
     """Return the models with their configs; what can be known within a second is checked first.
 
     Args:
         args: With ``models`` of :func:`split_models`, ``cfg_options``, ``data_root`` and maybe ``device``.
         loaders: Names of the data loaders that the command needs.
+        training: Keep what only a training needs, such as losses.
     """
     hide_other_devices(getattr(args, 'device', None))
     from mtl_plugins.config.load import check_inputs, find_config_file, parse_options
@@ -85,6 +92,14 @@ def open_models(args: argparse.Namespace, loaders: Sequence[str] = ()) -> list[T
     from mtl_plugins.config.stored_config import ADVICE, find_config
 
     return [
-        Trained(find_config(checkpoint, config, options, args.data_root, loaders), checkpoint, None if config else ADVICE)
+        Trained(
+            find_config(checkpoint, config, options, args.data_root, loaders, training), checkpoint, None if config else ADVICE
+        )
         for config, checkpoint in args.models
     ]
+
+
+def _is_config(item: str) -> bool:
+    from mtl_plugins.config.load import list_configs
+
+    return item.endswith('.py') or '::' in item or any(item in (path.stem, str(path.with_suffix(''))) for path in list_configs())

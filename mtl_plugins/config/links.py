@@ -127,7 +127,7 @@ def place_task_balancing(config: Config) -> None:
     if balancing is None:
         return
     if not config.get('model'):
-        raise ConfigError('`task_balancing` needs a `model`. Found none.')
+        raise ConfigError('`task_balancing` needs a `model`, and the config has none. Add a base of `_base_/models`.')
     config.model.task_balancing = balancing
 
 
@@ -214,7 +214,7 @@ def link_scores(config: Config) -> None:
                 f"rule for `{place}` should be '{known}' or be left out. Found {rule!r}."
             )
         if rule is None and known is None and found in rules:
-            raise ConfigError(f"`rule` for `{place}` should be 'greater' or 'less' for {found}. Found none.")
+            raise ConfigError(f"`rule` for `{place}` is missing: set 'greater' or 'less', whichever is better for {found}.")
         return found, rule or known
 
     for place, hook in _hooks_of(config):

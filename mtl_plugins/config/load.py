@@ -3,7 +3,10 @@
 import argparse
 import ast
 import copy
+import difflib
 import functools
+import inspect
+import logging
 import os
 import traceback
 import types
@@ -14,6 +17,7 @@ import mmseg
 from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.config.lazy import LazyAttr, LazyObject
 from mmengine.config.utils import MODULE2PACKAGE
+from mmengine.logging import print_log
 
 from mtl_plugins.config.links import (
     drop_tasks,
@@ -49,6 +53,8 @@ ENTRIES: dict[str, tuple[Any, str]] = {
     'custom_imports': (dict, "dict(imports=['module'])"),
     **dict.fromkeys(('default_scope', 'runner_type', 'log_level', 'work_dir', 'launcher'), (str, 'a text')),
 }
+# Read by this package, beside those of mmengine's Runner.
+OWN_ENTRIES = ('name', 'team', 'team_prefix', 'compile', 'reschedule', 'task_balancing')
 LEVELS = ('DEBUG', 'INFO', 'WARNING', 'ERROR', 'CRITICAL')
 DEFAULTED = ('default_hooks', 'custom_hooks', 'env_cfg', 'randomness', 'log_level', 'log_processor', 'launcher', 'runner_type')
 
@@ -279,8 +285,27 @@ def parse_options(options: list[str] | None) -> dict[str, Any]:
 
 
 def check_arguments(config: Config) -> None:
-    """Refuse the first unknown key of a dict whose ``type`` is a class of this package, with the nearest known one."""
+    """Refuse the first unknown key of a dict whose ``type`` is a class of this package, with the nearest known one.
+
+    Keys of the config itself may be helper variables: there, only one that is nearly a key of the Runner is told, in a warning.
+    """
+    from mmengine.runner import Runner  # takes seconds
+
+    runner_keys = {*inspect.signature(Runner).parameters, *ENTRIES, *OWN_ENTRIES}
+    for key in config:
+        nearest = [] if key in runner_keys else difflib.get_close_matches(key, runner_keys, 1, 0.85)
+        if nearest:
+            print_log(
+                f'`{key}` in the config is no key that a training reads. Did you mean `{nearest[0]}`?',
+                logger='current',
+                level=logging.WARNING,
+            )
     for place, node in typed_dicts(config._cfg_dict):
+        if not isinstance(node.get('init_cfg'), (dict, list, tuple, type(None))):
+            raise ConfigError(
+                f"`init_cfg` at `{place}` should be dict(type='Pretrained', checkpoint=...) or None. "
+                f'Found {shorten(node["init_cfg"])}.'
+            )
         accepted = accepted_arguments(own_class(node['type']))
         if accepted is None:
             continue

@@ -148,9 +148,11 @@ def set_test_time_augmentation(config: Config) -> None:
     if not config.get('tta_model'):
         raise ConfigError(
             '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
-            "dict(type='MultiTaskTTAModel')`. Found none."
+            "dict(type='MultiTaskTTAModel')`. This config has no `tta_model`."
         )
-    loop = (config.get('test_cfg') or {}).get('type')
+    if config.get('test_cfg') is None:
+        config.test_cfg = dict(type='InferenceTestLoop')
+    loop = config.test_cfg.get('type')
     if loop != 'InferenceTestLoop':
         raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {loop}.')
     config.test_cfg.tta_model = config.tta_model

@@ -17,7 +17,7 @@ from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's fun
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.records.config_data import read_config_text
 from mtl_plugins.records.record import RECORD_NAME, read_record_file
-from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, LOOPS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
+from mtl_plugins.registry import DATA_SAMPLERS, DATASETS, HOOKS, LOOPS, METRICS, MODELS, SCOPE, TASK_UTILS, TRANSFORMS
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE, refuse_imports, shorten, take_part
 from mtl_plugins.utils.zoo import CONFIG_NAME, WEIGHTS_NAME, locate_checkpoint, read_description
@@ -34,6 +34,7 @@ def find_config(
     options: Mapping[str, Any] | None = None,
     data_root: str | None = None,
     loaders: Sequence[str] = (),
+    training: bool = False,
 ) -> Config:
     """Return the config of a checkpoint.
 
@@ -44,6 +45,7 @@ def find_config(
         options: Overrides by dotted key.
         data_root: Replaces the data root of all data sets, as the environment variable ``MTL_DATA_ROOT`` does.
         loaders: Names of data loaders that a stored config should have; with them come evaluators and loops.
+        training: Keep of a stored config what only a training needs: losses, and the hook that looks at features.
 
     Raises:
         ConfigError: If there is none, or it holds more than plain values and registered classes.
@@ -68,8 +70,8 @@ def find_config(
     elif (record := checkpoint.with_name(RECORD_NAME)).is_file():
         place, data = f'The config in {record}', read_record_file(checkpoint.parent).get('config')
     if data is None:
-        raise ConfigError(f'{checkpoint} should hold the config it was trained with. Found none. {ADVICE}')
-    found = restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))))
+        raise ConfigError(f'{checkpoint} does not hold the config it was trained with. {ADVICE}')
+    found = restrict(data, place, list(_mapping(_mapping(meta.get('dataset_meta')).get('labels'))), training)
     # Named as the run is: the folder of a test is that of its training.
     name = f'{checkpoint.absolute().parent.name}.py'
     runtime, parts = Config(), {}
@@ -83,6 +85,10 @@ def find_config(
         # Its pipeline alone is no loader, and hooks are for training.
         found.pop('test_dataloader')
         runtime.pop('default_hooks')
+    if training:
+        given = [*_mapping(data.get('default_hooks')).values(), *(data.get('custom_hooks') or ())]
+        hooks = [hook for hook in given if _mapping(hook).get('type') == 'FeatureHook']
+        parts['custom_hooks'] = take_part(hooks, place, HOOKS, advice=ADVICE)
     found = Config({**runtime._cfg_dict, **found._cfg_dict, **parts}, cfg_text=' ', filename=name)
     apply_options(found, dict(options or {}))
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
@@ -95,25 +101,27 @@ def _mapping(value: Any) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
 
 
-def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = ()) -> Config:
+def restrict(data: Mapping[str, Any], place: str, trained: Sequence[str] = (), training: bool = False) -> Config:
     """Return what predictions need of a config from elsewhere, checked: model, test pipeline, views of test-time augmentation.
 
     Args:
         data: Plain values.
         place: Of the config, for the error.
         trained: The labels of the training data in the order of the tasks, where the model does not state its ``task_order``.
+        training: Keep what only a training needs of the model, such as losses.
 
     Raises:
         ConfigError: If it has no model, the order of its tasks is not known, or it asks for modules that are not imported, for
             something that is no registered class, or for files or addresses.
     """
-    model = {key: value for key, value in model_of(data, place, ADVICE).items() if key not in _MODEL_TRAINING_ONLY}
+    of_model, of_tasks = ((), ()) if training else (_MODEL_TRAINING_ONLY, _TASKS_TRAINING_ONLY)
+    model = {key: value for key, value in model_of(data, place, ADVICE).items() if key not in of_model}
     tasks = model.get('tasks') or {}
     if not isinstance(tasks, Mapping) or not all(isinstance(task, Mapping) for task in tasks.values()):
         raise ConfigError(f'{place} should hold the configs of tasks by name. Found {shorten(tasks)}. {ADVICE}')
     if tasks:
         model['tasks'] = {
-            name: {key: value for key, value in task.items() if key not in _TASKS_TRAINING_ONLY} for name, task in tasks.items()
+            name: {key: value for key, value in task.items() if key not in of_tasks} for name, task in tasks.items()
         }
     _set_order(model, place, trained)
     pipeline = _mapping(_mapping(data.get('test_dataloader')).get('dataset')).get('pipeline')

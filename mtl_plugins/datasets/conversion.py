@@ -2,7 +2,6 @@
 
 import csv
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,10 +16,10 @@ from mtl_plugins.datasets.nyuv2 import IMAGES, NYUv2MatDataset
 from mtl_plugins.datasets.packing.packed import Sample
 from mtl_plugins.errors import ArgumentError, ConfigError, DataError, DataNotFoundError, check_choice
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import ANY_STEM, DESCRIPTION, FOLDERS_IMAGE, FORM, build_label, build_labels
+from mtl_plugins.labels.presets import ANY_STEM, DESCRIPTION, FOLDERS_IMAGE, FORM, build_label, build_labels, check_stem
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.utils.config_classes import accepted_arguments
-from mtl_plugins.utils.data_files import ANY, read_json, shorten
+from mtl_plugins.utils.data_files import ANY, read_json
 from mtl_plugins.utils.files import new_folder
 from mtl_plugins.utils.threads import map_in_order
 
@@ -129,12 +128,7 @@ def read_folders(root: Path, path: str | Path | None = None) -> dict[str, Any]:
     if unknown or not labels:
         found = f'{unknown[0]!r}' if unknown else 'no label'
         raise ConfigError(f"'{path}' should hold `labels`, not empty, and perhaps `image`, `stem`, `split_file`. Found {found}.")
-    try:
-        re.compile(content.get('stem', ''))
-    except re.error as error:
-        raise ConfigError(
-            f"`stem` in '{path}' should be a regular expression. Found {shorten(content['stem'])} ({error})."
-        ) from error
+    check_stem(content.get('stem', ''), path)
     for name, config in labels.items():
         config.setdefault('path', ('annotations' if name == 'semseg' else name) + '/{split}/{stem}.png')
     stem = {} if 'split_file' in content else dict(stem=ANY_STEM)
@@ -229,8 +223,8 @@ def convert(
         if not present[name] and name != 'test':
             templates = [kind.templates[0].replace('{name}', label) for label, kind in dataset.labels.items()]
             raise DataError(
-                f"The split '{dataset.split}' of '{dataset.data_root}' should have labels, in {', '.join(templates)}. Found none "
-                f'for any of its {len(dataset)} images.'
+                f"The split '{dataset.split}' of '{dataset.data_root}' has no label for any of its "
+                f'{len(dataset)} images. They should be in {", ".join(templates)}.'
             )
     # Samples run in parallel already.
     cv2.setNumThreads(0)

@@ -47,7 +47,7 @@ def unpack_parquet(
         match = re.fullmatch(r'([A-Za-z]\w*?)([-_.]\d.*)?', path.stem)
         splits.setdefault(match[1] if match else path.parent.name, []).append(path)
     if not splits:
-        raise DataNotFoundError(f"'{source}' should hold Parquet files, such as data/train-00000-of-00001.parquet. Found none.")
+        raise DataNotFoundError(f"'{source}' holds no Parquet file, such as data/train-00000-of-00001.parquet. Check the folder.")
     reports = {}
     with new_folder(Path(out)) as folder:
         for split, paths in splits.items():
@@ -79,8 +79,8 @@ def _choose(schema: Any, columns: Sequence[str] | None, path: Path) -> list[str]
     unknown = [name for name in chosen if name not in fitting or not re.fullmatch(r'\w+', name)]
     if unknown or not chosen:
         raise CorruptFileError(
-            f"'{path}' should hold columns of pictures or arrays, named by letters, digits and '_'. "
-            f'Found {shorten(unknown[0]) if unknown else "none"} of {shorten(kinds, 200)}.'
+            f"'{path}' has no {f'such column as {shorten(unknown[0])}' if unknown else 'column to unpack'}. Columns should hold "
+            f"pictures or arrays and be named by letters, digits and '_'. It has {shorten(kinds, 200)}."
         )
     return chosen
 

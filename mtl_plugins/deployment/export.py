@@ -66,7 +66,7 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
     precision = description.precision
     check_format(format_of(out), precision)
     if precision == 'int8' and calibration is None:
-        raise ConfigError('int8 should be given training images for its scales. Found none.')
+        raise ConfigError('int8 needs training images for its scales: give `--data-root`.')
     if precision == 'int8' and (description.size or description.batch):
         raise ConfigError(
             'int8 is for files that take any images: leave out `--size` and `--batch-size`. Found '
@@ -117,7 +117,8 @@ def score(runtime: Runtime, loader: DataLoader) -> dict[str, float]:
     empty = [name for name, scorer in scorers.items() if scorer.is_empty()]
     if empty:
         raise ConfigError(
-            f'The split {loader.dataset.split!r} of {loader.dataset.data_root} should have labels. Found none of {empty}.'
+            f'The split {loader.dataset.split!r} of {loader.dataset.data_root} has no labels of {", ".join(empty)}. Give data '
+            'with labels by `--data-root`.'
         )
     return {scorer.summary: scorer.scores()[scorer.summary] for scorer in scorers.values()}
 

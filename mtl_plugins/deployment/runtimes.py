@@ -178,8 +178,8 @@ class Description:
                 raise ValueError('unknown precision, or no outputs')
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise CorruptFileError(
-                f"'{path}' should be written by `mtl export`, whose files describe themselves. Found no such "
-                f'description ({type(error).__name__}: {shorten(error)}).'
+                f"'{path}' has no description as `mtl export` writes it ({type(error).__name__}: {shorten(error)}). "
+                'Export the checkpoint again.'
             ) from error
         return description
 

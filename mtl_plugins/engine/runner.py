@@ -237,8 +237,8 @@ class MultiTaskRunner(Runner):
             )
         if len(loader) == 0:
             raise ConfigError(
-                f'`batch_size` should be at most {len(loader.dataset)}, the number of samples of a process, since '
-                f'`drop_last` leaves out smaller batches. Found {loader.batch_size}.'
+                f'`batch_size` should be at most {len(loader.sampler)}, the number of samples of a process, since '
+                f'`drop_last` leaves out smaller batches. Found {loader.batch_size}. Set `--batch-size {len(loader.sampler)}`.'
             )
         return loader
 

@@ -39,7 +39,7 @@ def find_labels(folder: str | Path) -> dict[str, LabelFiles]:
             found[name] = LabelFiles(kind, _list_labels(label_folder, kind))
     if not found:
         names = ' and/or '.join(configs)
-        raise DataNotFoundError(f"The folder '{folder}' should hold the label folders {names}. Found none.")
+        raise DataNotFoundError(f"The folder '{folder}' has none of the label folders {names}. Give the folder that holds them.")
     return found
 
 

@@ -57,7 +57,7 @@ def training_command(environment: Mapping[str, str], work_dir: Path) -> list[str
     """
     parameters = _parameters(environment)
     if not parameters.get('config'):
-        raise ConfigError('The hyper-parameter `config` should name a config file, such as configs/joint/NAME.py. Found none.')
+        raise ConfigError('The hyper-parameter `config` is missing: it should name a config file, such as configs/joint/NAME.py.')
     command = [str(parameters['config']), '--work-dir', str(work_dir)]
     command += ['--data-root', str(find_data(environment))]
     checkpoint = resume_point(work_dir)

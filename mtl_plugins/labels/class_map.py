@@ -10,7 +10,7 @@ from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
 from mtl_plugins.labels.decoding import read_ids, read_rgb
 from mtl_plugins.labels.label_kind import MANY, LabelKind
-from mtl_plugins.labels.pictures import Entry
+from mtl_plugins.labels.pictures import INVALID, Entry
 from mtl_plugins.labels.png_codec import decode_png, encode_png
 from mtl_plugins.utils.data_files import printable, shorten
 
@@ -57,7 +57,7 @@ class ClassMap(LabelKind):
     invalid = IGNORE_LABEL
     is_class_map = True
     titles = ('label', 'prediction')
-    error_note = 'cyan wrong class'
+    error_note = 'cyan wrong class, white right'
 
     def __init__(
         self,
@@ -286,4 +286,6 @@ class ClassMap(LabelKind):
         return entries if ignored == (0, 0, 0) else [*entries, ('ignored', ignored)]
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
-        picture[(values != IGNORE_LABEL) & (values != prediction)] = WRONG_CLASS
+        picture[values == prediction] = 255
+        picture[values != prediction] = WRONG_CLASS
+        picture[values == IGNORE_LABEL] = INVALID

@@ -11,7 +11,7 @@ from mtl_plugins.evaluation.functional.depth_errors import DepthScorer
 from mtl_plugins.labels.decoding import read_bytes, read_grey, read_numbers
 from mtl_plugins.labels.depth_codec import DEPTH_MAX, DEPTH_MIN, NUM_CODES, decode_table, encode_depth, encode_label
 from mtl_plugins.labels.label_kind import MANY, LabelKind, mean_and_std
-from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values
+from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
 from mtl_plugins.utils.data_files import parse_json
 
 if TYPE_CHECKING:
@@ -242,6 +242,11 @@ class DepthMap(LabelKind):
             (float(np.log(tick / nearest) / np.log(farthest / nearest)), f'{tick:g}') for tick in (nearest, *inner, farthest)
         ]
         return ColourBar(f'{self.name} (m)', colours, places)
+
+    def error_bar(self) -> ColourBar:
+        """The larger of predicted and true depth divided by the other, on a logarithmic scale."""
+        bar = even_bar(f'errors of {self.name} (factor)', 'inferno', (0, 1))
+        return bar._replace(ticks=[(float(np.log(factor) / MAX_LOG_ERROR), f'{factor:g}') for factor in (1, 1.25, 1.5, 2)])
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         """From dark (none) to yellow (a factor of 2 and more)."""

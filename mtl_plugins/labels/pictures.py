@@ -31,6 +31,13 @@ class ColourBar(NamedTuple):
     ticks: list[tuple[float, str]]
 
 
+def even_bar(title: str, colormap: str, numbers: Sequence[float]) -> ColourBar:
+    """Return a bar of a colour map of matplotlib with evenly spaced ascending ``numbers``, from end to end."""
+    colours = colour_values(np.linspace(0, 1, 256)[None], np.ones((1, 256), bool), colormap)[0]
+    places = np.linspace(0, 1, len(numbers)).tolist()
+    return ColourBar(title, colours, [(place, f'{number:g}') for place, number in zip(places, numbers, strict=True)])
+
+
 def describe_legend(entries: Sequence[Entry], bar: ColourBar | None, note: str | None) -> dict:
     """Return a legend for the script of a page: ``entries`` and ``bar`` with colours of CSS, and ``note``."""
     shown = None
@@ -72,6 +79,10 @@ class Pictures:
 
     def colour_bar(self) -> ColourBar | None:
         """Return the key to colours of numbers."""
+        return None
+
+    def error_bar(self) -> ColourBar | None:
+        """Return the key to the colours of :meth:`draw_error`, where they are numbers; it replaces :attr:`error_note`."""
         return None
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:

@@ -99,6 +99,27 @@ def miniscapes_labels(folder: str | Path | None = None) -> dict[str, dict]:
     return dict(description['labels']) if description else MINISCAPES_LABELS
 
 
+def check_stem(stem: str, path: str | Path) -> None:
+    """Refuse a pattern of the names of images, from the file ``path``, that is broken or could take longer than a moment.
+
+    A match takes at most the third power of the length of a name: no group is repeated, at most three characters are, and there
+    are at most eight alternatives and options.
+    """
+    try:
+        re.compile(stem)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ConfigError(f"`stem` in '{path}' should be a regular expression. Found {shorten(stem)} ({error}).") from error
+    # Without escapes, classes of characters, and the beginnings of groups without a name.
+    bare = re.sub(r'\\.|\[\^?\]?(?:\\.|[^\]\\])*\]', 'x', stem)
+    bare = re.sub(r'\(\?<?[:=!]', '(', bare)
+    repeated, optional = re.findall(r'[*+]|\{\d*,', bare), re.findall(r'[?|]', bare)
+    if stem != ANY_STEM and (re.search(r'\)[*+{]|\(\?', bare) or len(repeated) > 3 or len(optional) > 8):
+        raise ConfigError(
+            f"`stem` in '{path}' should be a simple regular expression, such as frame-[0-9]+, with at most three repetitions "
+            f'and none of a group. Found {shorten(stem)}. A `split_file` can list any names.'
+        )
+
+
 def described_layout(root: str | Path, split: str) -> dict[str, Any]:
     """Arguments of `list_split` for a split of a data root, by its description; without one ``{}``.
 
@@ -111,12 +132,7 @@ def described_layout(root: str | Path, split: str) -> dict[str, Any]:
     layout = {key: description[key] for key in ('image', 'stem', 'split_file') if description.get(key)}
     if 'image' in layout and 'split_file' not in layout:
         layout.setdefault('stem', ANY_STEM)
-    try:
-        re.compile(layout.get('stem', ''))
-    except re.error as error:
-        raise ConfigError(
-            f"`stem` in '{DESCRIPTION}' should be a regular expression. Found {shorten(layout['stem'])} ({error})."
-        ) from error
+    check_stem(layout.get('stem', ''), DESCRIPTION)
     every, splits = description.get('val_every'), description.get('splits') or {}
     if every is not None and (every != int(every) or every < 2):
         raise ConfigError(f"`val_every` in '{DESCRIPTION}' should be a whole number from 2. Found {every}.")

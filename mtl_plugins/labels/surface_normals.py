@@ -9,7 +9,7 @@ from mtl_plugins.errors import ArgumentError
 from mtl_plugins.evaluation.functional.normal_errors import NormalScorer
 from mtl_plugins.labels.decoding import read_rgb, read_vectors
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.pictures import INVALID, colour_values
+from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -141,6 +141,9 @@ class SurfaceNormals(LabelKind):
 
     def note(self) -> str:
         return 'normals: red right, green up, blue towards the camera, grey unknown'
+
+    def error_bar(self) -> ColourBar:
+        return even_bar(f'errors of {self.name} (degrees)', 'inferno', (0, MAX_ANGLE / 2, MAX_ANGLE))
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
         valid = values.any(-1)

@@ -30,7 +30,7 @@ class SubmissionWriter:
 
     def __init__(self, out_dir: str | Path, labels: Mapping[str, LabelKind], rounding: str = 'nearest') -> None:
         if not labels:
-            raise ArgumentError('`labels` should hold at least one kind of label. Found none.')
+            raise ArgumentError('`labels` is empty: it should hold at least one kind of label.')
         if rounding not in ('nearest', 'truncate'):
             raise ArgumentError(f"`rounding` should be 'nearest' or 'truncate'. Found {rounding!r}.")
         self.labels = dict(labels)

@@ -114,7 +114,7 @@ def read_lines(path: str | os.PathLike, what: str) -> list[str]:
         raise DataNotFoundError(f"The {what} '{path}' should be text in UTF-8. It cannot be read: {error}.") from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
-        raise DataNotFoundError(f"The {what} '{path}' should have a name in each line. Found none.")
+        raise DataNotFoundError(f"The {what} '{path}' is empty: it should have a name in each line.")
     return lines
 
 

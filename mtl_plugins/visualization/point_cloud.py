@@ -96,7 +96,7 @@ def render_viewer(cloud: PointCloud, title: str, note: str = '', max_points: int
     """
     number = len(cloud.points)
     if not number:
-        raise ArgumentError('`cloud` should have points. Found none.')
+        raise ArgumentError('`cloud` is empty: it should have at least one point.')
     chosen = np.linspace(0, number - 1, min(number, max_points)).round().astype(np.int64)
     points = cloud.points[chosen]
     scale = float(np.abs(points).max()) / _STEPS

@@ -36,15 +36,17 @@ def render_prediction_grid(rows: Sequence[Mapping], labels: Mapping[str, LabelKi
     heads = [(*titles_of(name, kind, labels), wrong.get(name, '')) for name, kind in labels.items()]
     columns = [head for head in ('image', *chain.from_iterable(heads)) if any(head in tile for tile in tiles)]
     shown = [labels[name] for name in labels if any(name in row['labels'] or name in row['predictions'] for row in rows)]
-    errors = [labels[name].error_note for name, head in wrong.items() if head in columns]
-    notes = [kind.note() for kind in shown] + ([f'errors: {"; ".join(dict.fromkeys(errors))}; grey unknown'] if errors else [])
+    judged = [labels[name] for name, head in wrong.items() if head in columns]
+    keys = dict.fromkeys(kind.error_note for kind in judged if kind.error_bar() is None)
+    notes = [kind.note() for kind in shown] + ([f'errors: {"; ".join([*keys, "grey unknown"])}'] if judged else [])
+    bars = [kind.colour_bar() for kind in shown] + [kind.error_bar() for kind in judged]
     return render_tiles(
         tiles,
         columns,
         tile_width=tile_width,
         legend=[entry for kind in shown for entry in kind.legend()],
         notes=[note for note in notes if note],
-        bars=[bar for kind in shown if (bar := kind.colour_bar())],
+        bars=[bar for bar in bars if bar],
         captions=[row.get('caption', '') for row in rows] if any('caption' in row for row in rows) else (),
     )
 

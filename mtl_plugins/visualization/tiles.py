@@ -44,7 +44,7 @@ def render_tiles(
         captions: A word on each row, in the corner of its first tile.
     """
     if not rows:
-        raise ArgumentError('`rows` should hold at least one sample. Found none.')
+        raise ArgumentError('`rows` is empty: it should hold at least one sample.')
     height, width = rows[0]['image'].shape[:2]
     tile_height = min(round(tile_width * height / width), MAX_ASPECT * tile_width)
     canvas_width = MARGIN + len(columns) * (tile_width + MARGIN)

@@ -132,7 +132,7 @@ def test_labels_that_samples_or_splits_lack_are_left_out(root, tmp_path):
     write_packed(list_miniscapes(tmp_path / 'out', 'train'))
     assert not MiniScapesDataset(tmp_path / 'out', 'train').read_sample(1)['gt_depth_map'].any()
     shutil.rmtree(root / 'depth' / 'val')
-    with pytest.raises(DataError, match=r"split 'val' of .* should have labels, in annotations/\{split\}/\{stem\}.png, .* none"):
+    with pytest.raises(DataError, match=r"split 'val' of .* has no label for any .* in annotations/\{split\}/\{stem\}.png"):
         run(root, tmp_path / 'other')
 
 
@@ -194,6 +194,8 @@ def test_a_broken_file_and_wrong_options_are_one_sentence_and_leave_nothing(root
         (dict(description='{"labels": {}}'), ConfigError, 'should hold `labels`, not empty.* Found no label'),
         (dict(description='{"labels": {"a": {}}, "images": "x"}'), ConfigError, "Found 'images'"),
         (dict(description='{"labels": {"a": {}}, "stem": "("}'), ConfigError, '`stem` in .* should be a regular expression'),
+        (dict(description='{"labels": {"a": {}}, "stem": "(a+)+b"}'), ConfigError, '`stem` in .* should be a simple regular'),
+        (dict(description='{"labels": {"a": {}}, "stem": "a{99999999999}"}'), ConfigError, '`stem` in .* should be a regular'),
         (dict(description='[]'), CorruptFileError, 'It should be an object'),
         (dict(description=None), DataNotFoundError, r'should describe the labels, as in .*"classes"'),
     ],

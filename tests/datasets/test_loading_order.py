@@ -106,7 +106,7 @@ def test_iteration_sampler_skips_to_the_tail_of_the_stream(ranks, shuffle, world
 def test_samplers_are_registered_and_refuse_nonsense():
     sampler = DATA_SAMPLERS.build(dict(type='IterationSampler', dataset=range(3), seed=0))
     assert len(sampler) == 3 and isinstance(DATA_SAMPLERS.build(dict(type='EpochSampler', dataset=range(3))), EpochSampler)
-    with pytest.raises(ValueError, match='`dataset` should hold at least one sample'):
+    with pytest.raises(ValueError, match='`dataset` is empty'):
         IterationSampler([])
 
 

@@ -123,7 +123,7 @@ def test_the_number_of_classes_flows_into_the_model_without_the_files(tmp_path):
         (dict(type='Nowhere'), ConfigError, 'should be a data set of mmseg, such as ADE20KDataset'),
         (dict(type='mmseg.LEVIRCDDataset'), ValueError, 'should be a data set of images with one class map each'),
         (dict(type='ADE20KDataset', pipeline=[]), ValueError, '`pipeline` should be given to MMSegDataset, not to `dataset`'),
-        (dict(type='BaseSegDataset'), ValueError, '`dataset.metainfo` of BaseSegDataset should name its `classes`'),
+        (dict(type='BaseSegDataset'), ValueError, '`dataset.metainfo` of BaseSegDataset has no `classes`'),
         (dict(type='ADE20KDataset', suffix=''), ConfigError, 'has no argument `suffix`. Did you mean `img_suffix`?'),
         (dict(type='PascalVOCDataset'), ConfigError, '`ann_file`, which PascalVOCDataset of mmseg needs'),
         (dict(type='NYUDataset'), ValueError, 'should list its files as mmseg does, by `data_prefix`'),

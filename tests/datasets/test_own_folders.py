@@ -111,3 +111,18 @@ def test_validation_images_by_name(tmp_path):
     (tmp_path / 'dataset.json').write_text(json.dumps(description | dict(val_every=1)))
     with pytest.raises(ConfigError, match=r'`val_every` .* from 2\. Found 1'):
         MiniScapesDataset(tmp_path, 'val')
+
+
+@pytest.mark.parametrize('stem', [r'(\d+)+', r'(?:a|\d)*x', '.*.*.*.*', 'a?' * 9, r'(?x)(a+) +', r'(\d+)(?#)*', r'([)]+){9}'])
+def test_a_pattern_of_names_that_may_take_forever_is_refused(tmp_path, stem):
+    description = millimetres_and_classes(tmp_path)
+    (tmp_path / 'dataset.json').write_text(json.dumps(description | dict(stem=stem)))
+    with pytest.raises(ConfigError, match='should be a simple regular expression'):
+        MiniScapesDataset(tmp_path, 'val')
+
+
+def test_a_pattern_of_names_chooses_images(tmp_path):
+    description = millimetres_and_classes(tmp_path)
+    (tmp_path / 'dataset.json').write_text(json.dumps(description | dict(stem=r'(?!0|5)(?:1[)0]|[^)]+)')))
+    assert MiniScapesDataset(tmp_path, 'val').stems == ['1']
+    assert MiniScapesDataset(tmp_path, 'train').stems == [*'2346789', '10']

@@ -12,6 +12,7 @@ from mmcv.transforms import RandomFlip
 from PIL import Image
 
 from mtl_plugins.datasets.loading.collate import view_collate
+from mtl_plugins.datasets.transforms import geometric
 from mtl_plugins.datasets.transforms.foreign import OpenMMLabTransform, build_transform
 from mtl_plugins.datasets.transforms.formatting import PackViews
 from mtl_plugins.datasets.transforms.geometric import RandomHomography, crop_to_image, warp
@@ -396,3 +397,13 @@ def test_kinds_of_labels_tell_mmseg_what_is_invalid():
 def test_what_cannot_work_is_refused_in_one_sentence(step, message):
     with pytest.raises((ValueError, ConfigError), match=message):
         build_transform(step)(make_sample())
+
+
+def test_a_crop_larger_than_the_images_is_told_once(monkeypatch):
+    texts = []
+    monkeypatch.setattr(geometric, 'print_log', lambda text, **_: texts.append(text))
+    for crop, scale in (((120, 200), (1, 1)), ((150, 300), (1, 2)), ((150, 300), (0.5, 1.4)), (256, (1, 1))):
+        transform = RandomHomography(crop_size=crop, scale=scale)
+        for _ in range(2):
+            transform.transform(results())
+    assert [text.partition('--size ')[2][:7] for text in texts] == ['120x200', '120x200']

@@ -266,7 +266,7 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
     for suffix, attributes, message in (
         ('.onnx', dict(precision='int8'), r'of onnx should be one of float32, float16. Found int8'),
-        ('.xml', dict(precision='int8'), 'int8 should be given training images'),
+        ('.xml', dict(precision='int8'), 'int8 needs training images'),
         ('.pth', {}, r'should be a file with the suffix .onnx, .xml. Found '),
     ):
         with pytest.raises(ConfigError, match=message):
@@ -282,7 +282,7 @@ def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):
     (tmp_path / 'model.onnx').write_bytes(b'no graph')
     with pytest.raises(CorruptFileError, match='cannot be loaded by ONNX Runtime'):
         load_runtime(tmp_path / 'model.onnx')
-    with pytest.raises(CorruptFileError, match=r'should be written by `mtl export`'):
+    with pytest.raises(CorruptFileError, match=r'has no description as `mtl export` writes it'):
         Description.from_json(None, 'model.onnx')
 
     class Untraceable(exporting.ExportedModel):

@@ -164,7 +164,7 @@ DINO = [
 ]
 # Of whole models.
 SEGMENTORS = [
-    (dict(tasks={}), '`tasks` should name at least one task'),
+    (dict(tasks={}), '`tasks` is empty'),
     (
         dict(tasks={name: dict(type='SemSegTask', label='semseg') for name in 'ab'}),
         r"`tasks` should learn different labels. Found \{'a': 'semseg', 'b': 'semseg'\}",

@@ -180,7 +180,7 @@ def test_the_queue_is_bounded(tmp_path, monkeypatch):
 
 
 def test_bad_arguments(tmp_path):
-    with pytest.raises(ValueError, match=r'`labels` should hold at least one kind'):
+    with pytest.raises(ValueError, match=r'`labels` is empty'):
         SubmissionWriter(tmp_path, {})
     with pytest.raises(ValueError, match=r"`rounding` should be 'nearest' or 'truncate'"):
         SubmissionWriter(tmp_path, DEPTH, rounding='up')

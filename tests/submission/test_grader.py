@@ -177,7 +177,7 @@ def test_bad_labels_and_no_archive(submission, tmp_path):
     archive = submission.write(tasks=('depth',)).pack(tasks=('depth',))
     with pytest.raises(UserError, match=r'Cannot open the archive .*nowhere\.zip: No such file'):
         grade_submission(tmp_path / 'nowhere.zip', submission.labels)
-    with pytest.raises(DataError, match='should hold the label folders'):
+    with pytest.raises(DataError, match='has none of the label folders'):
         grade_submission(archive, tmp_path / 'nowhere')
     (submission.labels / 'depth').rename(submission.labels / 'hidden')
     with pytest.raises(UserError, match=r'predictions for depth, the labels in .* are for semseg'):

@@ -74,7 +74,7 @@ def test_guesses_of_other_kinds(label, maps, expected):
 
 def test_bad_labels(tmp_path):
     zeros = np.zeros((2, 4, 4), np.uint8)
-    with pytest.raises(DataNotFoundError, match=r'should hold the label folders semseg and/or depth'):
+    with pytest.raises(DataNotFoundError, match=r'has none of the label folders semseg and/or depth'):
         fit_position_baseline(tmp_path)
     with pytest.raises(DataError, match=r'The training labels have no valid pixel'):
         fit_position_baseline(_write(tmp_path / 'no_depth', zeros, zeros))

@@ -1,7 +1,6 @@
 """Running the command-line tools inside the test process: importing torch anew costs seconds each time."""
 
 import runpy
-import shutil
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -91,20 +90,6 @@ def finished_run(data_root, tmp_path_factory) -> Path:
     config = write_tiny_config(folder / 'tiny.py')
     assert call_tool('train', config, '--work-dir', folder / 'run', '--data-root', data_root) == 0
     return folder / 'run'
-
-
-@pytest.fixture(scope='session')
-def browser():
-    program = next((path for name in ('chromium', 'chromium-browser', 'google-chrome') if (path := shutil.which(name))), None)
-    if program is None:
-        pytest.skip('needs Chromium: apt-get install chromium')
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        arguments = ['--no-sandbox', '--disable-gpu', '--disable-background-networking']
-        started = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield started
-        started.close()
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from mtl_plugins.apis.train import train
+from mtl_plugins.config import load
 from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.errors import ConfigError
@@ -222,6 +223,8 @@ EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
         ("default_scope = 'mmseg'", ['default_scope', "'mtl_plugins'", "'mmseg'"]),
         ("optim_wrapper = dict(optimizer=dict(type='Adamm'))", ['no optimizer named Adamm', 'Did you mean `Adam`?']),
         ("model = dict(backbone=dict(_delete_=True, type='ResNett'))", ['ResNett', 'Did you mean `mmseg.ResNet`?']),
+        ("model = dict(backbone=dict(init_cfg='x'))", ['`init_cfg` at `model.backbone`', "type='Pretrained'", "'x'"]),
+        ("model = dict(init_cfg='x')", ['`init_cfg` at `model`', "'x'"]),
         ("val_evaluator = dict(type='MultitaskMetric')", ['MultitaskMetric', 'Did you mean `MultiTaskMetric`?']),
         ("val_evaluator = dict(type='MultiTaskMetric', task=['semseg'])", ['`task`', '`val_evaluator`', '`tasks`']),
         ('optim_wrapper = None', ['`optim_wrapper`', 'README']),
@@ -320,3 +323,13 @@ def test_a_report_needs_neither_its_folder_nor_the_files_of_configs(finished_run
     monkeypatch.chdir(tmp_path / 'elsewhere')
     run_cli('report', '../moved', '--out', 'page', '--size', '32x64', *more).check()
     assert (tmp_path / 'elsewhere/page/index.html').is_file()
+
+
+def test_a_key_that_is_nearly_one_of_the_runner_is_told(tiny_config_file, tmp_path, monkeypatch):
+    texts = []
+    monkeypatch.setattr(load, 'print_log', lambda text, **_: texts.append(text))
+    helpers = 'crop_size = 256\ndata_root = 1\ntrain_pipeline = []\nimg_scale = 2'
+    path = tmp_path / 'own.py'
+    path.write_text(f"_base_ = ['{tiny_config_file}']\n{helpers}\ntrain_dataloder = dict(batch_size=2)")
+    load_config(str(path))
+    assert [text.partition('Did')[2] for text in texts] == [' you mean `train_dataloader`?']

@@ -160,11 +160,14 @@ def test_a_run_is_shown_over_training_and_by_layer(run_cli, run, tmp_path):
         assert a**2 + b**2 + 2 * a * b * group['pairs']['semseg-depth']['cosine'] == pytest.approx(float(square), rel=1e-3)
 
 
-def test_a_config_and_its_checkpoint_do_without_a_run(run_cli, finished_run, data_root, tmp_path):
-    arguments = [finished_run.parent / 'tiny.py', finished_run / 'epoch_2.pth', '--data-root', data_root, '--batches', 1]
-    run_cli('analysis_tools/task_affinity', *arguments, '--level', 1, '--out', tmp_path).check()
-    (each,) = json.loads((tmp_path / 'affinity.json').read_text())['checkpoints'].values()
-    assert list(each['groups']) == ['backbone', 'decode_head', ALL]
+def test_a_checkpoint_does_without_a_run_with_or_without_its_config(run_cli, finished_run, data_root, tmp_path):
+    measured = []
+    for model in ([finished_run / 'epoch_2.pth'], [finished_run.parent / 'tiny.py', finished_run / 'epoch_2.pth']):
+        options = ['--data-root', data_root, '--batches', 1, '--level', 1, '--out', tmp_path]
+        run_cli('analysis_tools/task_affinity', *model, *options).check()
+        measured += json.loads((tmp_path / 'affinity.json').read_text())['checkpoints'].values()
+    each, other = measured
+    assert each == other and list(each['groups']) == ['backbone', 'decode_head', ALL]
     assert {path.name for path in tmp_path.glob('affinity_*')} == {'affinity_by_layer.png', 'affinity_by_layer.pdf'}
 
 

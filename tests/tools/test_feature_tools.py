@@ -118,7 +118,8 @@ def test_the_steps_are_those_of_a_run_without_the_hook_and_of_one_that_was_resum
 
 
 def test_a_checkpoint_is_judged_beside_random_weights_as_in_the_run(run, run_cli, tmp_path):
-    arguments = (run.config, run.checkpoint, '--random-init', '--json', tmp_path / 'scores.json')
+    # By the config in the checkpoint.
+    arguments = (run.checkpoint, '--random-init', '--json', tmp_path / 'scores.json')
     result = run_cli('analysis_tools/evaluate_features', *arguments).check()
     document = json.loads((tmp_path / 'scores.json').read_text())
     assert {'commit', 'versions', 'seed', 'date'} <= document['provenance'].keys() and document['checkpoint'] == run.checkpoint

@@ -178,7 +178,7 @@ def test_what_a_job_lacks_is_said_in_a_sentence(tmp_path):
     def command(parameters, **channels):
         return training_command(_environment(tmp_path, parameters, **channels), tmp_path / 'checkpoints')
 
-    with pytest.raises(ConfigError, match=r'hyper-parameter `config` should name a config file.*Found none'):
+    with pytest.raises(ConfigError, match=r'hyper-parameter `config` is missing: it should name a config file'):
         command({})
     with pytest.raises(DataNotFoundError, match=r'A channel should hold a data set.*Found other \('):
         command({'config': 'c.py'}, other=tmp_path)

@@ -207,7 +207,8 @@ def run_test(run_cli, tiny_config_file, data_root, tmp_path):
 def test_merged_predictions_are_evaluated_and_submitted_and_graded_alike(run_test, run_cli, data_root, tmp_path):
     files, scores = {}, {}
     by_task = 'tta_model.scales={"semseg":[0.5,1.0],"depth":[1.0]}'
-    own = ['--tta', '--cfg-options', by_task, 'tta_model.merge.depth=median']
+    # A config without a test split used to lose its views.
+    own = ['--tta', '--cfg-options', by_task, 'tta_model.merge.depth=median', 'test_dataloader=None']
     for name, arguments in dict(plain=[], merged=['--tta'], own=own, identity=['--tta', '--cfg-options', *IDENTITY]).items():
         archive, document = tmp_path / f'{name}.zip', tmp_path / f'{name}.json'
         result = run_test(name, '--submission', archive, '--json', document, *arguments).check()

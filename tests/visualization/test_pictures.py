@@ -131,7 +131,7 @@ def test_mean_and_band_of_curves_at_the_iterations_that_all_have():
     band = average(curves)
     found = [item.tolist() for item in (band.places, band.mean, band.lowest, band.highest)]
     assert found == [[1.5, 4.5], [2.0, 7.0], [1.0, 6.0], [3.0, 8.0]]
-    with pytest.raises(ConfigError, match='should share iterations'):
+    with pytest.raises(ConfigError, match='have no iteration in common'):
         average([curves[0], Curve('run', np.array([7]), np.array([1.0]), np.array([7]))])
 
 

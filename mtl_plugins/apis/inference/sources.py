@@ -261,17 +261,17 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
     path = Path(text).expanduser()
     if path.is_dir():
         files, base = _walk(path), path
-        expected = f"The folder '{path}' should have images."
+        problem = f"The folder '{path}' has no images."
     elif path.is_file():
         return _read_list(path) if path.suffix.lower() in LISTS else ([path], None)
     elif glob.has_magic(text):
         files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
         base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
-        expected = f"The pattern '{text}' should fit images."
+        problem = f"No file fits the pattern '{text}'."
     else:
         raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern, a list or a video.")
     if not files:
-        raise DataNotFoundError(f'{expected} Found no file.')
+        raise DataNotFoundError(f'{problem} Check the path and the suffixes of the files.')
     return sorted(files, key=lambda file: natural_order(str(file))), base
 
 

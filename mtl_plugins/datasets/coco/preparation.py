@@ -34,8 +34,8 @@ def find_splits(root: str | Path) -> list[str]:
     splits = sorted(name for name in names if image_folder(root, name).is_dir())
     if not splits:
         raise DataNotFoundError(
-            f"'{root}' should hold annotations/instances_<split>.json and <split>/*.jpg, or "
-            'aggregated_annotations_<split>_5classes.json and imgs/<split>2014/*.jpg. Found no such split.'
+            f"'{root}' holds no split of COCO. It should have annotations/instances_<split>.json and <split>/*.jpg, or "
+            'aggregated_annotations_<split>_5classes.json and imgs/<split>2014/*.jpg.'
         )
     return splits
 

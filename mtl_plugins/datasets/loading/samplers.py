@@ -57,7 +57,7 @@ class IterationSampler(_Skipping, Sampler):
 
     def __init__(self, dataset: Sized, shuffle: bool = True, seed: int | None = None):
         if len(dataset) == 0:
-            raise ArgumentError('`dataset` should hold at least one sample. Found none.')
+            raise ArgumentError('`dataset` is empty: it should hold at least one sample.')
         self.rank, self.world_size = get_dist_info()
         self.size = len(dataset)
         self.shuffle = shuffle

@@ -54,7 +54,7 @@ class MMSegDataset(LabelledDataset):
         metainfo = kind._load_metainfo(copy.deepcopy(dict(source.get('metainfo') or {})))
         classes = metainfo.get('classes')
         if not classes:
-            raise ArgumentError(f'`dataset.metainfo` of {source["type"]} should name its `classes`. Found none.')
+            raise ArgumentError(f'`dataset.metainfo` of {source["type"]} has no `classes`: name them, as in dict(classes=[...]).')
         label_map = kind.get_label_map(list(classes))
         folder = argument(kind, source, 'data_prefix').get('seg_map_path') or ''
         path = os.path.join(folder, f'{{stem}}{argument(kind, source, "seg_map_suffix")}')

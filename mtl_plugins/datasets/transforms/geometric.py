@@ -1,10 +1,12 @@
 """One random homography per sample, or another size, the same for image and labels."""
 
+import logging
 from collections.abc import Sequence
 
 import cv2
 import numpy as np
 from mmcv.transforms import BaseTransform
+from mmengine.logging import print_log
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import TRANSFORMS
@@ -85,7 +87,8 @@ class RandomHomography(BaseTransform):
 
     The image is sampled bilinearly, label maps at the nearest pixel, and their values follow (a mirrored normal points the other
     way). Beyond the edge of the image there is black, and what does not count in a label. With scale 1, no tilt and no wiggle, a
-    crop inside the image is cut out by slicing, with the same result. All randomness comes from ``results['rng']``.
+    crop inside the image is cut out by slicing, with the same result. All randomness comes from ``results['rng']``. The first
+    image that no zoom makes as large as the crop is told in a warning.
 
     Args:
         crop_size: Side, or height and width, of the result.
@@ -128,11 +131,21 @@ class RandomHomography(BaseTransform):
         self.max_wiggle = max_wiggle
         self.flip_prob = flip_prob
         self.rescale_depth = rescale_depth
+        self._has_warned = False
         self._crops_only = self.scale == (1.0, 1.0) and max_tilt_deg == 0 and max_wiggle == 0
 
     def transform(self, results: dict) -> dict:
         image_height, image_width = results['img'].shape[:2]
         height, width = self.crop_size
+        if not self._has_warned and (height > image_height * self.scale[1] or width > image_width * self.scale[1]):
+            self._has_warned = True
+            found, fitting = f'{image_height}x{image_width}', f'{min(height, image_height)}x{min(width, image_width)}'
+            print_log(
+                f'The training crops of {height}x{width} are larger than the images, such as one of {found}: '
+                f'what is beyond the image is black, has no label and costs time. `--size {fitting}` avoids this.',
+                logger='current',
+                level=logging.WARNING,
+            )
         view = self.sample_view(results['rng'], (image_height, image_width))
         x, y = view['offset']
         sliced = self._crops_only and 0 <= x <= image_width - width and 0 <= y <= image_height - height

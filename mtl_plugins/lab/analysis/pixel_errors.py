@@ -13,7 +13,7 @@ from mtl_plugins.labels.boundary_map import BoundaryMap
 from mtl_plugins.labels.class_map import ClassMap
 from mtl_plugins.labels.depth_map import DepthMap
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values
+from mtl_plugins.labels.pictures import INVALID, ColourBar, colour_values, even_bar
 from mtl_plugins.labels.surface_normals import MAX_ANGLE, SurfaceNormals
 
 MAX_RELATIVE_ERROR = 50.0
@@ -166,10 +166,3 @@ ERRORS: dict[type[LabelKind], type[PixelErrors]] = {
 def errors_of(kind: LabelKind) -> PixelErrors:
     """Return the errors of a kind of label."""
     return next((ERRORS[cls] for cls in type(kind).__mro__ if cls in ERRORS), PixelErrors)(kind)
-
-
-def even_bar(title: str, colormap: str, numbers: Sequence[float]) -> ColourBar:
-    """Return a bar of a colour map of matplotlib with evenly spaced ascending ``numbers``, from end to end."""
-    colours = colour_values(np.linspace(0, 1, 256)[None], np.ones((1, 256), bool), colormap)[0]
-    places = np.linspace(0, 1, len(numbers)).tolist()
-    return ColourBar(title, colours, [(place, f'{number:g}') for place, number in zip(places, numbers, strict=True)])

@@ -128,5 +128,5 @@ def checkpoints_of_run(run: Path) -> list[Path]:
     """Return the checkpoints of a work dir by their epoch or iteration; the best ones only if there are no others."""
     found = sorted(run.glob('*.pth'), key=lambda path: int((re.findall(r'\d+', path.stem) or ['0'])[-1]))
     if not found:
-        raise DataNotFoundError(f"'{run}' should hold a checkpoint, *.pth. Found none.")
+        raise DataNotFoundError(f"'{run}' has no checkpoint, *.pth. Give the work dir of a training that has saved one.")
     return [path for path in found if path.stem.startswith(('epoch_', 'iter_'))] or found

@@ -97,7 +97,7 @@ def extract_features(
     """
     indices = np.asarray(indices)
     if not len(indices):
-        raise ArgumentError('`indices` should hold at least one sample. Found none.')
+        raise ArgumentError('`indices` is empty: it should hold at least one sample.')
     rank, world_size = get_dist_info()
     was_training = model.training
     model.eval()

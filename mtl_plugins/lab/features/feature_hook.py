@@ -95,7 +95,7 @@ class FeatureHook(Hook):
 
     def before_train(self, runner) -> None:
         if runner.val_loop is None:
-            raise ConfigError('FeatureHook looks at validation images: `val_dataloader` should be given. Found none.')
+            raise ConfigError('FeatureHook needs validation images, and the config has no `val_dataloader`. Add one.')
         loaders = dict(train=runner.train_dataloader, val=runner.val_dataloader)
         check_splits(loaders['train'].dataset, loaders['val'].dataset)
         for split, loader in loaders.items():

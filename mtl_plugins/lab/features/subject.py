@@ -12,6 +12,7 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from mtl_plugins.config.load import load_config, parse_options
+from mtl_plugins.config.stored_config import find_config
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.lab.features.extraction import FeatureSet, check_splits, choose_evenly, extract_features
 from mtl_plugins.lab.features.feature_hook import FeatureHook
@@ -22,8 +23,9 @@ from mtl_plugins.registry import DATASETS, MODELS
 class Subject:
     """A network, and ``datasets``, the training and validation images (``train``, ``val``) as one view each.
 
-    ``args`` are those of the tools: without ``checkpoint`` initial weights, without ``data_config`` the images of ``config``,
-    without ``image_size`` the pipeline of the config's :class:`FeatureHook`, and without ``num_train`` and the like as there.
+    ``args`` are those of the tools: without ``checkpoint`` initial weights, without ``config`` that of the checkpoint, without
+    ``data_config`` the images of the config, without ``image_size`` the pipeline of the config's :class:`FeatureHook`, and
+    without ``num_train`` and the like as there.
 
     Raises:
         ConfigError: If there is no such device, nothing says how images are to be seen, or both splits are the same.
@@ -35,7 +37,12 @@ class Subject:
             raise ConfigError(f'`--device` should be cpu, or cuda on a machine with CUDA. Found {args.device}.')
         self.args = args
         self.weights = 'initial weights' if args.checkpoint is None else Path(args.checkpoint).name
-        self.config = load_config(args.config, parse_options(args.cfg_options), args.data_root)
+        loaders = () if args.data_config else ('train_dataloader', 'val_dataloader')
+        options = parse_options(args.cfg_options)
+        if args.checkpoint is None:
+            self.config = load_config(args.config, options, args.data_root)
+        else:
+            self.config = find_config(args.checkpoint, args.config, options, args.data_root, loaders, training=True)
         data = self.config if args.data_config is None else load_config(args.data_config, data_root=args.data_root)
         self.hook = _find_hook(data)
         pipeline = self.hook.get('pipeline')

@@ -82,7 +82,7 @@ def read_curve(run: Path, metric: str, name: str, axis: str = 'iter') -> Curve:
     if axis == 'epoch':
         if not last_epoch:
             raise ConfigError(
-                f"'{path}' should count epochs. Found none: the run was trained by iterations, or not validated yet."
+                f"'{path}' counts no epochs: the run was trained by iterations, or not validated yet. Draw it over iterations."
             )
         places = places * (last_epoch / last_iteration)
     elif axis == 'hours':
@@ -94,7 +94,7 @@ def average(curves: Sequence[Curve]) -> Band:
     """Return the band of curves, such as those of several seeds, at the iterations that all have; none is a `ConfigError`."""
     shared = sorted(set.intersection(*(set(curve.iterations.tolist()) for curve in curves)))
     if not shared:
-        raise ConfigError(f'The runs named {curves[0].name} should share iterations. Found none: give them different --names.')
+        raise ConfigError(f'The runs named {curves[0].name} have no iteration in common: give them different --names.')
     chosen = [np.isin(curve.iterations, shared) for curve in curves]
     values = np.stack([curve.values[mask] for curve, mask in zip(curves, chosen, strict=True)])
     places = np.stack([curve.places[mask] for curve, mask in zip(curves, chosen, strict=True)])

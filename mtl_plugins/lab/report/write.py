@@ -100,7 +100,7 @@ def _collect(
     groups = _rename(group_runs(runs), names)
     metrics = metrics_of(groups)
     if not metrics:
-        raise ConfigError(f'One of the {len(runs)} runs should have been validated. Found no score in any of them.')
+        raise ConfigError(f'None of the {len(runs)} runs has a score: train each until its first validation.')
     # The one that most rows have; of those the last, which sums up the others.
     monitor = max(reversed(metrics), key=lambda name: sum(has_metric(group, name) for group in groups))
     sign = -1 if lower_is_better(groups, monitor) else 1

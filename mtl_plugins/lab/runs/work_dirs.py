@@ -124,7 +124,7 @@ def require_runs(folders: Sequence[Path]) -> list[RunRecord]:
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs([folder])}.values())
     if not runs:
         listed = ', '.join(map(str, folders))
-        raise DataNotFoundError(f'There should be a work dir with run.json at or below {listed}. Found none.')
+        raise DataNotFoundError(f'There is no work dir with run.json at or below {listed}. Give the work dir of a training.')
     return runs
 
 

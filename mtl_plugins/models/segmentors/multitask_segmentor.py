@@ -183,7 +183,7 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
 
     def build_tasks(self, tasks: dict[str, dict]) -> ModuleDict:
         if not tasks:
-            raise ArgumentError('`tasks` should name at least one task. Found none.')
+            raise ArgumentError('`tasks` is empty: it should name at least one task.')
         built = ModuleDict({name: MODELS.build(task) for name, task in tasks.items()})
         kinds = [type(task) for task in built.values()]
         if self.only_task and kinds != [self.only_task]:

@@ -193,8 +193,10 @@ class PretrainedBackbone(BaseModule):
         self._is_init = True
         if self.init_cfg is None:
             return
-        if self.init_cfg.get('type') != 'Pretrained':
-            raise ArgumentError(f"`init_cfg` of a backbone should have the type 'Pretrained'. Found {self.init_cfg}.")
+        if self.init_cfg.get('type') != 'Pretrained' or 'checkpoint' not in self.init_cfg:
+            raise ArgumentError(
+                f"`init_cfg` of a backbone should be dict(type='Pretrained', checkpoint=...). Found {self.init_cfg}."
+            )
         load_pretrained(
             self,
             self.init_cfg['checkpoint'],
