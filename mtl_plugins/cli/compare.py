@@ -5,8 +5,8 @@ import json
 import sys
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options, positive, refuse_unused
 from mtl_plugins.cli.trained import HELP, open_models, split_models
-from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mtl_plugins.utils.cli import image_size
+from mtl_plugins.cli.arguments import image_size
 
 
 def parse_split(text: str) -> tuple[str, str]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.labels.decoding import import_extra, refusing
 from mtl_plugins.labels.png_codec import SIGNATURE
-from mtl_plugins.utils.data_files import shorten
+from mtl_plugins.utils.data_files import import_extra, refusing, shorten
 from mtl_plugins.utils.files import natural_order, new_folder
 
 _SUFFIXES = {SIGNATURE: '.png', b'\xff\xd8': '.jpg', b'II*\0': '.tif', b'MM\0*': '.tif', b'RIFF': '.webp'}

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.models.backbones.resnet import POOLING, relu_max_pool
-from mtl_plugins.models.decode_heads.deeplabv3plus_head import factored_upsampled_conv3x3, plain_upsampled_conv3x3
+from mtl_plugins.models.layers.functional import factored_upsampled_conv3x3, plain_upsampled_conv3x3
 from mtl_plugins.models.losses import dense_losses, upsampled_cross_entropy
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import OPTIM_WRAPPERS, TASK_UTILS

@@ -19,7 +19,7 @@ from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.datasets.layouts import expect, orient, with_orientation
-from tests.fake_coco import annotation, square, write_fake_coco
+from tests.fake_folders import annotation, square, write_fake_coco
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
