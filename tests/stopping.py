@@ -9,7 +9,7 @@ from mmengine.dist import get_rank
 from mmengine.hooks import Hook
 
 from mtl_plugins.registry import HOOKS
-from mtl_plugins.utils.launcher import is_asked_to_stop
+from mtl_plugins.utils.launcher import stop_file
 
 
 @HOOKS.register_module()
@@ -33,5 +33,5 @@ class HurtOnceHook(Hook):
             self.marker.touch()
             os.kill(int(Path(self.pid_file).read_text()) if self.pid_file else os.getpid(), self.signal)
             deadline = time.monotonic() + 60
-            while self.pid_file and not is_asked_to_stop() and time.monotonic() < deadline:
+            while self.pid_file and not stop_file().exists() and time.monotonic() < deadline:
                 time.sleep(0.02)
