@@ -247,7 +247,7 @@ def data_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    root = write_coco(templates / 'coco', 2, 0, size=(48, 48), progress=False)
+    root = write_coco(templates / 'coco', 2, 0, size=(48, 48))
     classes = [item.name for item in CATEGORIES][:5]
 
     def act(folder):
@@ -257,7 +257,7 @@ def coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def make_coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    return Case(lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48), progress=False), starts_anew='out')
+    return Case(lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48)), starts_anew='out')
 
 
 CASES = {

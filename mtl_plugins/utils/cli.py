@@ -8,8 +8,8 @@ import re
 import select
 import sys
 import traceback
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, TextIO, TypeVar
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.utils.data_files import printable
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
 DEBUG_VARIABLE = 'MTL_DEBUG'
+Item = TypeVar('Item')
 
 # Packages that only some tools need, and the extra that brings them.
 _EXTRAS = dict(
@@ -49,6 +50,12 @@ def progress_bar() -> 'Progress':
     console = Console(stderr=True)
     columns = (TextColumn('{task.description}'), BarColumn(24), MofNCompleteColumn(), TimeElapsedColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def track(items: Iterable[Item], total: int | None, description: str) -> Iterator[Item]:
+    """Give the items, while :func:`progress_bar` shows how many of ``total`` are done; None if nobody knows it."""
+    with progress_bar() as bar:
+        yield from bar.track(items, total=total, description=description)
 
 
 def run_tool(main: Callable[[], int | None], *, keep_memory: bool = True) -> None:
