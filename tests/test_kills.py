@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,8 @@ class Case:
         # Imports and caches are those of the forks, too.
         self._prepare(folder.with_name('warm'))
         self.act(folder.with_name('warm'))
+        # A thread that has just ended may hold a lock of OpenCV, for ever in a fork that is made meanwhile.
+        time.sleep(0.2)
         self._prepare(folder)
         before = contents(folder)
         undisturbed = run_forked(lambda: self.act(folder), folder)
@@ -96,7 +99,9 @@ class Case:
     def _prepare(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        self.make(folder)
+        # Not here, for the same reason.
+        made = run_forked(lambda: self.make(folder), folder)
+        assert made.code == 0, made
 
 
 def pack_case(templates: Path, monkeypatch: pytest.MonkeyPatch, anew: bool = False) -> Case:
