@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -64,6 +65,8 @@ class Case:
         # Imports and caches are those of the forks, too.
         self._prepare(folder.with_name('warm'))
         self.act(folder.with_name('warm'))
+        # A thread that has just ended may hold a lock of OpenCV, for ever in a fork that is made meanwhile.
+        time.sleep(0.2)
         self._prepare(folder)
         before = contents(folder)
         undisturbed = run_forked(lambda: self.act(folder), folder)
@@ -96,7 +99,9 @@ class Case:
     def _prepare(self, folder: Path) -> None:
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
-        self.make(folder)
+        # Not here, for the same reason.
+        made = run_forked(lambda: self.make(folder), folder)
+        assert made.code == 0, made
 
 
 def pack_case(templates: Path, monkeypatch: pytest.MonkeyPatch, anew: bool = False) -> Case:
@@ -247,7 +252,7 @@ def data_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    root = write_coco(templates / 'coco', 2, 0, size=(48, 48), progress=False)
+    root = write_coco(templates / 'coco', 2, 0, size=(48, 48))
     classes = [item.name for item in CATEGORIES][:5]
 
     def act(folder):
@@ -257,7 +262,7 @@ def coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
 
 
 def make_coco_case(templates: Path, monkeypatch: pytest.MonkeyPatch) -> Case:
-    return Case(lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48), progress=False), starts_anew='out')
+    return Case(lambda folder: write_coco(folder / 'out', 2, 0, size=(48, 48)), starts_anew='out')
 
 
 CASES = {

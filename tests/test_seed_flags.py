@@ -89,7 +89,7 @@ def test_every_other_override_is_accepted():
 
 
 def test_a_flag_without_override_has_a_tool_option_a_config_or_a_reason():
-    tools = ''.join((ROOT / 'mtl_plugins' / name).read_text() for name in ('cli/train.py', 'cli/test.py', 'utils/cli.py'))
+    tools = ''.join((ROOT / 'mtl_plugins' / name).read_text() for name in ('cli/train.py', 'cli/test.py', 'cli/arguments.py'))
     for flag, here, _ in FLAGS:
         codes = re.findall('`([^`]+)`', here)
         assert codes or here.startswith('none: '), flag

@@ -5,8 +5,8 @@ import json
 import re
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options, positive
 from mtl_plugins.cli.trained import HELP, open_models, split_models
-from mtl_plugins.utils.cli import config_options, positive
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options, positive
 from mtl_plugins.cli.trained import HELP, find_model, open_models
-from mtl_plugins.utils.cli import config_options, positive
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -56,7 +55,7 @@ def main(args: argparse.Namespace) -> None:
     loader = build_loader([trained.model], [model.config], args.split, args.labels)
     labels = labels_of(loader)
     made = measured_here('cuda' if torch.cuda.is_available() else 'cpu')
-    (analysis,), _ = analyse([trained], loader, progress=sys.stderr.isatty())
+    (analysis,), _ = analyse([trained], loader)
     known = {name for image in analysis.images for name in image}
     given = [find_score(name, known) or name for name in args.by or ()]
     scores = given or [f'{ERROR}{name}' for name in trained.model.label_names if errors_of(labels[name]).names]

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options
 from mtl_plugins.cli.trained import HELP, open_models, split_models
-from mtl_plugins.utils.cli import config_options
 
 
 def make_parser() -> argparse.ArgumentParser:

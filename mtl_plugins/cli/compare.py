@@ -2,11 +2,10 @@
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options, positive, refuse_unused
 from mtl_plugins.cli.trained import HELP, open_models, split_models
-from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -90,7 +89,7 @@ def main(args: argparse.Namespace) -> None:
     loader = build_loader(networks, configs, args.split, args.labels)
     check_indices(args.indices, len(loader.dataset))
     made = measured_here('cuda' if torch.cuda.is_available() else 'cpu')
-    analyses, largest = analyse(models, loader, progress=sys.stderr.isatty())
+    analyses, largest = analyse(models, loader)
     document = make_document(analyses, loader, made)
     print_comparison(document)
     if args.out is None:

@@ -2,7 +2,7 @@
 
 import argparse
 
-from mtl_plugins.utils.cli import TRAINING, config_options
+from mtl_plugins.cli.arguments import TRAINING, config_options
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mtl_plugins.utils.cli import image_size
+from mtl_plugins.cli.arguments import image_size
 
 
 def parse_split(text: str) -> tuple[str, str]:
@@ -71,8 +71,6 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.conversion import convert, open_source
     from mtl_plugins.utils.data_files import printable
 
@@ -80,15 +78,7 @@ def main(args: argparse.Namespace) -> None:
     opened, left_out = open_source(args.kind, args.source, splits, args.labels, args.labels_file, args.num_classes)
     for name, reason in left_out.items():
         print(printable(f'{name}: left out. {reason}'))
-    reports = convert(
-        opened,
-        args.out,
-        args.size,
-        args.depth_range,
-        args.workers,
-        lambda samples, split, total: tqdm(samples, total=total, unit='img', desc=split, disable=None),
-    )
-    for name, report in reports.items():
+    for name, report in convert(opened, args.out, args.size, args.depth_range, args.workers).items():
         labels = ', '.join(f'{label} {count}' for label, count in report.num_labelled.items())
         print(f'{args.out / name}: {report.num_samples} samples; with labels: {labels}')
         for label, share in report.lost.items():

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from mtl_plugins.utils.cli import image_size
+from mtl_plugins.cli.arguments import image_size
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -21,17 +21,12 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.multitask.split_listing import list_miniscapes
     from mtl_plugins.datasets.packing.packed import write_packed
 
     splits = args.split or [name for name in ('train', 'val', 'test') if Path(args.root, name).is_dir()] or ['train']
     listings = [list_miniscapes(args.root, split) for split in splits]
     for listing in listings:
-        total, name = len(listing.stems), listing.folder.name
-        folder = write_packed(
-            listing, args.workers, lambda it, total=total, name=name: tqdm(it, total=total, unit='img', desc=name, disable=None)
-        )
+        folder = write_packed(listing, args.workers)
         size = sum(path.stat().st_size for path in folder.iterdir())
-        print(f'{folder}: {total} samples, {size / 2**20:.1f} MiB')
+        print(f'{folder}: {len(listing.stems)} samples, {size / 2**20:.1f} MiB')

@@ -22,8 +22,6 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.coco.annotations import CLASSES
     from mtl_plugins.datasets.coco.preparation import find_splits, prepare_coco
 
@@ -36,7 +34,6 @@ def main(args: argparse.Namespace) -> None:
         args.margin,
         args.copy,
         args.workers,
-        lambda images, split, total: tqdm(images, total=total, unit='img', desc=split, disable=None),
     )
     for split, (num_images, num_crops) in counts.items():
         print(f'{args.out}: {split}, {num_images} images, {num_crops} crops')

@@ -20,17 +20,15 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
     from mtl_plugins.datasets.packing.statistics import format_table, summarise
+    from mtl_plugins.utils.cli import track
     from mtl_plugins.utils.files import replacing
     from mtl_plugins.utils.threads import map_in_order
 
     dataset = MiniScapesDataset(args.root, args.split)
     samples = map_in_order(dataset.read_sample, range(len(dataset)), args.workers)
-    samples = tqdm(samples, total=len(dataset), unit='img', desc=args.split, disable=None)
-    summary = summarise(samples, dataset.labels)
+    summary = summarise(track(samples, len(dataset), args.split), dataset.labels)
     print(format_table(summary, dataset.labels))
     if args.json is not None:
         with replacing(args.json) as partial:

@@ -18,12 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def main(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.parquet import unpack_parquet
 
-    reports = unpack_parquet(
-        args.source, args.out, args.columns, lambda rows, split: tqdm(rows, unit='row', desc=split, disable=None)
-    )
-    for split, (rows, columns) in reports.items():
+    for split, (rows, columns) in unpack_parquet(args.source, args.out, args.columns).items():
         print(f'{args.out / split}: {rows} rows of {", ".join(columns)}')

@@ -4,7 +4,7 @@ import argparse
 import time
 from pathlib import Path
 
-from mtl_plugins.utils.cli import image_size
+from mtl_plugins.cli.arguments import image_size
 
 CONFIG = 'configs/quickstart/joint_tf-efficientnet-lite0-d16_1xb4-6e_separable-pretrained_synthetic-128x256.py'
 

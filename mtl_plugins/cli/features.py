@@ -4,8 +4,8 @@ import argparse
 import json
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options
 from mtl_plugins.cli.trained import HELP, find_weights
-from mtl_plugins.utils.cli import config_options
 
 
 def make_parser() -> argparse.ArgumentParser:

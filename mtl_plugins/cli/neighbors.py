@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
+from mtl_plugins.cli.arguments import config_options, positive, refuse_unused
 from mtl_plugins.cli.trained import HELP, find_weights
-from mtl_plugins.utils.cli import config_options, positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from mtl_plugins.cli.trained import check_file
-from mtl_plugins.utils.cli import refuse_unused
+from mtl_plugins.cli.arguments import refuse_unused
+from mtl_plugins.cli.trained import add_model_options, check_file
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog='Files that cannot be used are named and left out; the exit status is then 1. Ctrl-C ends a camera.',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, model of the zoo, or exported model')
+    add_model_options(parser)
     parser.add_argument(
         'inputs',
         nargs='+',
@@ -28,22 +28,10 @@ def make_parser() -> argparse.ArgumentParser:
         help='pictures: a label over the image or in colours; png: class ids, depth in millimetres, ...; npy: the values; '
         'points: PLY and a page in 3-D (default: pictures side-by-side)',
     )
-    parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of --config')
-    parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
-    parser.add_argument(
-        '--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights (default: %(default)s)'
-    )
-    parser.add_argument(
-        '--backend',
-        choices=['torch', 'compile'],
-        default='torch',
-        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
-    )
     parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
     parser.add_argument('--probabilities', action='store_true', help='those of classes, too, with --save npy')
-    parser.add_argument('--short-side', type=int, metavar='N', help='resize images first: N pixels on the shorter side')
     parser.add_argument('--tile', type=int, metavar='N', help='predict larger images in tiles of N x N pixels')
     parser.add_argument('--overlap', type=int, metavar='N', help='of tiles, a quarter by default')
     parser.add_argument(

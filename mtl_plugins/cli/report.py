@@ -1,10 +1,9 @@
 """Write a report on runs: one page with tables, curves, confusion matrices, a gallery and errors, and the same as files."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from mtl_plugins.utils.cli import image_size, positive, refuse_unused
+from mtl_plugins.cli.arguments import image_size, positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -47,7 +46,6 @@ def main(args: argparse.Namespace) -> None:
         data_root=args.data_root or os.environ.get(DATA_ROOT_VARIABLE),
         split=args.split,
         examples=args.num_examples,
-        progress=sys.stderr.isatty(),
     )
     page, *others = write_report(
         args.runs, args.out, args.title, args.names, args.size, None if args.no_predictions else predictions

@@ -6,8 +6,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mtl_plugins.cli.trained import check_file
-from mtl_plugins.utils.cli import positive
+from mtl_plugins.cli.arguments import positive
+from mtl_plugins.cli.trained import add_model_options, check_file
 
 if TYPE_CHECKING:
     import numpy as np
@@ -18,8 +18,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         epilog='curl -F file=@photo.jpg -o out.png localhost:8000/predict',
     )
-    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, model of the zoo, or exported model')
-    parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
+    add_model_options(parser)
     parser.add_argument('--host', default='127.0.0.1', help='address to listen on; this machine alone by default')
     parser.add_argument('--port', type=int, default=8000, help='port (default: %(default)s)')
     parser.add_argument(
@@ -30,16 +29,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='names by which clients call the server, other than localhost and --host; requests for other names are refused, so '
         'that no page of another site reaches it through a browser',
     )
-    parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
-    parser.add_argument('--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights')
-    parser.add_argument(
-        '--backend',
-        choices=['torch', 'compile'],
-        default='torch',
-        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
-    )
     parser.add_argument('--batch-size', type=positive, default=8, metavar='N', help='images at a time (default: %(default)s)')
-    parser.add_argument('--short-side', type=positive, metavar='N', help='resize images first: N pixels on the shorter side')
     parser.add_argument(
         '--queue-size', type=positive, default=16, metavar='N', help='images that may wait (default: %(default)s)'
     )

@@ -4,7 +4,7 @@ import argparse
 import signal
 from pathlib import Path
 
-from mtl_plugins.utils.cli import positive, refuse_unused
+from mtl_plugins.cli.arguments import positive, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:

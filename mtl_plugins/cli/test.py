@@ -2,8 +2,8 @@
 
 import argparse
 
+from mtl_plugins.cli.arguments import config_options, refuse_unused
 from mtl_plugins.cli.trained import HELP, find_model, open_models
-from mtl_plugins.utils.cli import config_options, refuse_unused
 
 
 def make_parser() -> argparse.ArgumentParser:

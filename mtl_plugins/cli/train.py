@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mtl_plugins.utils.cli import TRAINING, config_options, hide_other_devices
+from mtl_plugins.cli.arguments import TRAINING, config_options, hide_other_devices
 
 
 def make_parser() -> argparse.ArgumentParser:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from mtl_plugins.cli.arguments import hide_other_devices, positive
 from mtl_plugins.errors import CheckpointError
-from mtl_plugins.utils.cli import hide_other_devices
 from mtl_plugins.utils.zoo import describe_missing, is_pretrained, locate_checkpoint
 
 if TYPE_CHECKING:
@@ -21,6 +21,23 @@ class Trained(NamedTuple):
     config: 'Config'
     checkpoint: str
     advice: str | None
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Add a model to predict with, and the options of :class:`MultiTaskInferencer` that all who do so have."""
+    parser.add_argument('model', metavar='CHECKPOINT', help='checkpoint of a training, model of the zoo, or exported model')
+    parser.add_argument('--config', help='config of the checkpoint, which is run; by default the stored one, which is only read')
+    parser.add_argument('--device', help='such as cpu or cuda:1; the GPU by default, if there is one')
+    parser.add_argument(
+        '--precision', choices=['float32', 'bfloat16', 'float16'], default='float32', help='of the weights (default: %(default)s)'
+    )
+    parser.add_argument(
+        '--backend',
+        choices=['torch', 'compile'],
+        default='torch',
+        help='PyTorch or torch.compile; for ONNX Runtime and OpenVINO export the checkpoint first (default: %(default)s)',
+    )
+    parser.add_argument('--short-side', type=positive, metavar='N', help='resize images first: N pixels on the shorter side')
 
 
 def check_file(checkpoint: str) -> None:

@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from mtl_plugins.utils.cli import refuse_unused
+from mtl_plugins.cli.arguments import refuse_unused
 
 TEXTS = dict(
     data='data that it was trained on, in a phrase',

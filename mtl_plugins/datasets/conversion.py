@@ -4,7 +4,7 @@ import csv
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from mtl_plugins.errors import ArgumentError, ConfigError, DataError, DataNotFou
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import ANY_STEM, DESCRIPTION, FOLDERS_IMAGE, FORM, build_label, build_labels, check_stem
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.config_classes import accepted_arguments
 from mtl_plugins.utils.data_files import ANY, read_json
 from mtl_plugins.utils.files import new_folder
@@ -176,7 +177,6 @@ JPEG_QUALITY = 95
 
 # Of each label, by name: maps, pixels that count in the source, and those of them that the files cannot hold, or hold.
 Counts = Counter[tuple[str, str]]
-Progress = Callable[[Iterator[Counts], str, int], Iterable[Counts]]
 
 
 class SplitReport(NamedTuple):
@@ -193,7 +193,6 @@ def convert(
     size: tuple[int, int] | None = None,
     depth_range: Sequence[float] | None = None,
     workers: int = 2,
-    progress: Progress = lambda counts, split, total: counts,
 ) -> dict[str, SplitReport]:
     """Make the folder ``out``, which is new or empty, of the data set of each split; it appears when it is complete.
 
@@ -204,7 +203,6 @@ def convert(
     Args:
         size: Height and width to cut and scale to, see :func:`fit_sample`; by default each sample keeps its own.
         depth_range: Metres of the written codes of depth; by default those of the data set.
-        progress: Wraps the iterator over the samples of a split; it also gets the name of the split and its number of samples.
 
     Raises:
         UserError: If an argument is wrong, a label cannot be converted, ``out`` holds something, no sample of a split other than
@@ -233,7 +231,7 @@ def convert(
         for name, dataset in datasets.items():
             kinds = {label: labels[label] for label in present[name]}
             samples = _write_split(folder, name, dataset, kinds, size, workers)
-            counts = sum(progress(samples, name, len(dataset)), Counts())
+            counts = sum(track(samples, len(dataset), name), Counts())
             for label in kinds:
                 if not counts[label, 'kept']:
                     shutil.rmtree(_label_folder(folder, name, label))

@@ -12,9 +12,9 @@ from mtl_plugins.datasets.loading.labelled_dataset import LabelledDataset
 from mtl_plugins.datasets.multitask.miniscapes import MultiTaskDataset
 from mtl_plugins.errors import ArgumentError, CorruptFileError, DataNotFoundError, check_choice
 from mtl_plugins.evaluation.functional.scorer import IGNORE_LABEL
-from mtl_plugins.labels.decoding import import_extra, refusing
 from mtl_plugins.labels.presets import DESCRIPTION, miniscapes_labels
 from mtl_plugins.registry import DATASETS
+from mtl_plugins.utils.data_files import import_extra, refusing
 
 # In the order of Gupta et al. (CVPR 2013, `classMapping40.mat`), whose numbers start at 1.
 # fmt: off

@@ -1,29 +1,23 @@
 """Data sets in Parquet files, as the Hugging Face Hub holds them, unpacked to folders of pictures and arrays."""
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.labels.decoding import import_extra, refusing
 from mtl_plugins.labels.png_codec import SIGNATURE
-from mtl_plugins.utils.data_files import shorten
+from mtl_plugins.utils.cli import track
+from mtl_plugins.utils.data_files import import_extra, refusing, shorten
 from mtl_plugins.utils.files import natural_order, new_folder
 
 _SUFFIXES = {SIGNATURE: '.png', b'\xff\xd8': '.jpg', b'II*\0': '.tif', b'MM\0*': '.tif', b'RIFF': '.webp'}
 _BATCH = 8
-Progress = Callable[[Iterator[int], str], Iterable[int]]
 
 
-def unpack_parquet(
-    source: str | Path,
-    out: str | Path,
-    columns: Sequence[str] | None = None,
-    progress: Progress = lambda rows, split: rows,
-) -> dict[str, tuple[int, list[str]]]:
+def unpack_parquet(source: str | Path, out: str | Path, columns: Sequence[str] | None = None) -> dict[str, tuple[int, list[str]]]:
     """Write each cell to ``<out>/<split>/<column>/<row>``; return the number of rows and the columns of each split.
 
     Pictures keep their bytes and get the suffix of their kind. Arrays become ``.npy``; of arrays ``(3, H, W)`` or ``(1, H, W)``
@@ -35,7 +29,6 @@ def unpack_parquet(
         source: Folder with Parquet files, also in subfolders.
         out: Folder to make; new or empty. It appears when it is complete.
         columns: Which to write; by default all that hold pictures or arrays.
-        progress: Wraps the iterator over the rows of a split; it also gets the name of the split.
 
     Raises:
         ConfigError: If the package pyarrow is missing (``mtl_plugins[parquet]``).
@@ -51,7 +44,7 @@ def unpack_parquet(
     reports = {}
     with new_folder(Path(out)) as folder:
         for split, paths in splits.items():
-            rows = sum(1 for _ in progress(_unpack(parquet, paths, columns, folder / split), split))
+            rows = sum(1 for _ in track(_unpack(parquet, paths, columns, folder / split), None, split))
             reports[split] = (rows, sorted(path.name for path in folder.glob(f'{split}/*')))
     return reports
 

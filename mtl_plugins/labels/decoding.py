@@ -1,23 +1,20 @@
 """Files to arrays, with the checks that keep broken files out of a training run."""
 
-import importlib
 import io
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import PurePath
-from types import ModuleType
 from zlib import crc32
 
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.errors import CorruptFileError, DataNotFoundError
 from mtl_plugins.labels.png_codec import COLOUR_TYPES, END, GREY, PALETTE, RGB, SIGNATURE, read_header
-from mtl_plugins.utils.data_files import open_regular, shorten
+from mtl_plugins.utils.data_files import import_extra, open_regular, refusing
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
 # Neither a byte of pixel data nor a restart within it.
@@ -257,26 +254,6 @@ def read_bytes(path: str) -> bytes:
         raise DataNotFoundError(f"The file '{path}' does not exist.") from None
     except OSError as error:
         raise CorruptFileError(f"The file '{path}' cannot be read: {error.strerror}.") from error
-
-
-def import_extra(name: str, extra: str, path: object) -> ModuleType:
-    """Import a package that reading a file needs, or raise `ConfigError` that says how to install it."""
-    try:
-        return importlib.import_module(name)
-    except ImportError:
-        package = name.partition('.')[0]
-        raise ConfigError(f"Reading '{path}' needs the package {package}. Run: pip install mtl_plugins[{extra}]") from None
-
-
-@contextmanager
-def refusing(sentence: str) -> Iterator[None]:
-    """Raise `CorruptFileError` for whatever a library says: they have many ways to say no to a file that someone made up."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:
-        raise CorruptFileError(f'{sentence}: {shorten(error)}') from error
 
 
 def _read_array(path: str, what: str) -> np.ndarray:

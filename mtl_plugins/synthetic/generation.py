@@ -1,4 +1,4 @@
-"""Parts of the writers of generated data sets: checks, rendering processes, progress, errors."""
+"""Parts of the writers of generated data sets: checks, rendering processes, errors."""
 
 import multiprocessing
 import os
@@ -11,9 +11,9 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from mtl_plugins.errors import ArgumentError, DataError
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.files import describe_os_error
 
 JPEG_QUALITY = 92
@@ -29,12 +29,12 @@ def encode_jpeg(image: np.ndarray) -> bytes:
 
 @contextmanager
 def generating(
-    out: str | os.PathLike, counts: Mapping[str, int], size: tuple[int, int], seed: int, workers: int, progress: bool
+    out: str | os.PathLike, counts: Mapping[str, int], size: tuple[int, int], seed: int, workers: int
 ) -> Iterator[tuple[Path, Callable]]:
     """Check a request for a data set and give its folder and ``render(make, split)``.
 
     ``render`` iterates over ``make(index)`` of all images of a split, in order, in ``workers`` processes or, for 0 and 1, in
-    this one; with ``progress`` it shows a bar on standard error, if that is a terminal.
+    this one.
 
     Raises:
         ArgumentError: If a number is out of range.
@@ -58,8 +58,7 @@ def generating(
     def render(make: Callable, split: str) -> Iterator:
         indices = range(counts[split])
         results = map(make, indices) if pool is None else pool.map(make, indices, chunksize=_CHUNK)
-        title, hidden = f'{split} {size[0]}x{size[1]}', None if progress else True
-        return tqdm(results, total=len(indices), desc=title, unit='img', disable=hidden)
+        return track(results, len(indices), f'{split} {size[0]}x{size[1]}')
 
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)

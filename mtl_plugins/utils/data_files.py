@@ -15,7 +15,9 @@ import os
 import stat
 import sys
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, UserError
@@ -321,3 +323,23 @@ def take_part(node: Any, place: str, *roots: 'Registry', advice: str = PLUGINS_A
         return part
 
     return take(node, roots, paths, MOST_LEVELS)
+
+
+def import_extra(name: str, extra: str, path: object) -> ModuleType:
+    """Import a package that reading a file needs, or raise `ConfigError` that says how to install it."""
+    try:
+        return importlib.import_module(name)
+    except ImportError:
+        package = name.partition('.')[0]
+        raise ConfigError(f"Reading '{path}' needs the package {package}. Run: pip install mtl_plugins[{extra}]") from None
+
+
+@contextmanager
+def refusing(sentence: str) -> Iterator[None]:
+    """Raise `CorruptFileError` for whatever a library says: they have many ways to say no to a file that someone made up."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        raise CorruptFileError(f'{sentence}: {shorten(error)}') from error

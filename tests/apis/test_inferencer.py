@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
-from mtl_plugins.apis.inference.inferencer import predict_in_tiles
+from mtl_plugins.apis.inference.tiles import predict_in_tiles
 from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.loading import build_loader, load_model, predict_samples

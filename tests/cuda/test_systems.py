@@ -8,8 +8,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from mtl_plugins.evaluation.metrics import MultiTaskMetric
 from mtl_plugins.models.backbones.resnet import POOLING, relu_max_pool
-from mtl_plugins.models.decode_heads.deeplabv3plus_head import factored_upsampled_conv3x3, plain_upsampled_conv3x3
+from mtl_plugins.models.layers.functional import factored_upsampled_conv3x3, plain_upsampled_conv3x3
 from mtl_plugins.models.losses import dense_losses, upsampled_cross_entropy
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import OPTIM_WRAPPERS, TASK_UTILS
@@ -17,6 +18,7 @@ from tests.cuda.systems import (
     SYSTEMS,
     assert_predictions_agree,
     assert_trains_as_on_cpu,
+    batch_for,
     build_system,
     pair,
     predict,
@@ -78,6 +80,22 @@ def test_the_folded_copy_predicts_as_the_model_on_the_cpu(model, device, dtype, 
     gpu.load_state_dict(cpu.state_dict())
     fast = prepare_for_inference(gpu, dtype=dtype)
     assert_predictions_agree(predict(fast), predict(cpu), share, relative)
+
+
+def test_scores_are_those_of_the_predictions_on_the_cpu(data_root, device):
+    model, samples, scores = build_system(JOINT, data_root).to(device).eval(), [], []
+    for seed in range(3):
+        batch = batch_for(model, seed)
+        batch['targets']['depth'][1] = 0
+        batch['metainfo'] = [dict(img_path=f'{4 * seed + i}.jpg', ori_shape=(60, 90)) for i in range(4)]
+        samples += model.test_step(batch)
+    assert all(sample.pred_depth_map.data.device.type == device.type for sample in samples)
+    for those in (samples, [sample.cpu() for sample in samples]):
+        metric = MultiTaskMetric()
+        metric.process({}, [sample.to_dict() for sample in those])
+        scores.append(metric.evaluate(len(those)))
+    assert scores[1]['metrics_summary/semseg'] > 0 and scores[1]['metrics_summary/depth'] > 0
+    assert scores[0] == pytest.approx(scores[1], rel=1e-9, nan_ok=True)
 
 
 @pytest.fixture(params=itertools.product((JOINT, BRANCHED), STRATEGIES), ids='-'.join)

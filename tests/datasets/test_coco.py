@@ -19,7 +19,7 @@ from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.registry import DATASETS
 from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.datasets.layouts import expect, orient, with_orientation
-from tests.fake_coco import annotation, square, write_fake_coco
+from tests.fake_folders import annotation, square, write_fake_coco
 
 # pycocotools 2.0.11 with NumPy 2, in its Python interface, which is an oracle here.
 pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
@@ -51,7 +51,7 @@ def test_run_lengths_in_both_forms(share):
 
 
 def test_label_maps_equal_those_of_cocos_own_tools(tmp_path, capsys):
-    root = write_coco(tmp_path / 'coco', 6, 0, size=(48, 64), seed=2, progress=False)
+    root = write_coco(tmp_path / 'coco', 6, 0, size=(48, 64), seed=2)
     classes = ('dog', 'person', 'bicycle', 'cat', 'car')
     dataset = COCOSubsetDataset(root, classes=classes, pipeline=LOAD)
     coco = COCO(root / 'annotations' / 'instances_train.json')
@@ -297,7 +297,7 @@ def test_annotations_of_a_photograph_as_it_is_stored(objects, orientation):
 
 
 def test_label_maps_crops_and_annotations_are_those_of_the_original(tmp_path):
-    coco, out = write_coco(tmp_path / 'coco', 6, 2, size=(64, 64), seed=1, progress=False), tmp_path / 'out'
+    coco, out = write_coco(tmp_path / 'coco', 6, 2, size=(64, 64), seed=1), tmp_path / 'out'
     counts = prepare_coco(coco, out, ['train', 'val'], CLASSES, min_size=12)
     before, after = (COCOSubsetDataset(folder, pipeline=LOAD) for folder in (coco, out))
     assert len(before) == len(after) == counts['train'][0]

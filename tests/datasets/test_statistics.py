@@ -1,10 +1,7 @@
 """Statistics against NumPy over all pixels at once, and the tools that print and pack."""
 
 import json
-import runpy
-import sys
 import time
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -21,19 +18,10 @@ from mtl_plugins.labels.presets import build_label, miniscapes_labels
 from mtl_plugins.models.tasks import SemSegTask
 from tests.fake_miniscapes import save_label, write_fake_miniscapes
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools' / 'dataset_tools'
 
-
-def run_tool(monkeypatch, name, *arguments):
-    monkeypatch.setattr(sys, 'argv', [name, *map(str, arguments)])
-    with pytest.raises(SystemExit) as stop:
-        runpy.run_path(str(TOOLS / name), run_name='__main__')
-    return stop.value.code
-
-
-def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, capsys):
+def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, run_cli):
     root = write_fake_miniscapes(tmp_path / 'data')
-    assert not run_tool(monkeypatch, 'compute_statistics.py', root, '--json', tmp_path / 'out.json')
+    table = run_cli('dataset_tools/compute_statistics', root, '--json', tmp_path / 'out.json').check().out
     summary = json.loads((tmp_path / 'out.json').read_text())
     files = ('rgb/{}.jpg', 'semseg/{}.png', 'depth/{}.png')
     images, labels, codes = (np.stack([Image.open(root / 'train' / name.format(i)) for i in range(4)]) for name in files)
@@ -53,7 +41,6 @@ def test_statistics_tool_equals_numpy_over_all_pixels(tmp_path, monkeypatch, cap
     assert summary['semseg']['ignored_share'] == pytest.approx((labels == 255).mean(), abs=1e-15)
     weights = 1 / np.log(1.1 + shares)
     assert summary['semseg']['class_weight'] == pytest.approx(weights / (weights * shares).sum(), abs=0.0051)
-    table = capsys.readouterr().out
     assert f'{metres.mean():.6f}' in table and 'semseg, bicycle' in table
     printed = json.loads(table.split('class_weight')[1].split()[0])
     assert SemSegTask(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=printed)).criteria[0].class_weight.shape == (19,)
@@ -84,12 +71,12 @@ def write_split(root, labels, **maps):
 METRES = dict(type='DepthMap', encoding='metres', path='{split}/depth/{stem}.npy')
 
 
-def test_metres_are_counted_as_training_reads_them(tmp_path, monkeypatch, capsys):
+def test_metres_are_counted_as_training_reads_them(tmp_path, run_cli):
     """They were counted in codes of 4 .. 300 m: what was nearer or farther was "invalid", and the rest rounded."""
     metres = np.random.default_rng(0).uniform(0.5, 8, (3, 16, 24)).astype(np.float32)
     metres[0, :4] = (0, np.nan, -1, np.inf) * 6
     root = write_split(tmp_path, dict(depth=METRES), depth=metres)
-    assert not run_tool(monkeypatch, 'compute_statistics.py', root, '--json', tmp_path / 'out.json')
+    run_cli('dataset_tools/compute_statistics', root, '--json', tmp_path / 'out.json').check()
     summary = json.loads((tmp_path / 'out.json').read_text())['depth']
     known = metres[np.isfinite(metres) & (metres > 0)].astype(np.float64)
     for name, values in dict(metres=known, log=np.log(known), inverse=1 / known).items():

@@ -22,7 +22,7 @@ from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.dino import dino_terms
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import MODELS, RUNNERS
-from tests.fake_crops import write_fake_crops
+from tests.fake_folders import write_fake_crops
 from tests.tiny import CONFIGS, TinyBackbone
 from tests.tools.test_clusters import _free_port
 

@@ -29,6 +29,7 @@ from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpo
 from mtl_plugins.utils.cli import explain
 from tests.killing import disturb
 from tests.tiny import EPOCH_CONFIG, ITER_CONFIG, assert_same, tiny_config
+from tests.tools.test_clusters import _free_port
 
 pytestmark = pytest.mark.skipif(not hasattr(os, 'fork'), reason='needs fork')
 
@@ -61,10 +62,11 @@ class KillHook(Hook):
         KillHook.reached |= number >= self.change
 
 
-def _train(config, output: Path) -> None:
+def _train(config, output: Path, variables: dict[str, str]) -> None:
     """Train, and end this process: with 0, 1 where the disk was full, with an error that the tools print as one line, or 2."""
     status = 2
     try:
+        os.environ.update(variables)
         descriptor = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
         os.dup2(descriptor, 1)
         os.dup2(descriptor, 2)
@@ -88,13 +90,22 @@ _processes = multiprocessing.get_context('forkserver')
 _processes.set_forkserver_preload([__name__])
 
 
-def _run(config, output: Path, allowed: tuple[int, ...] = (0,)) -> int:
-    """Train in a new process, and return its status."""
-    process = _processes.Process(target=_train, args=(config, output))
-    process.start()
-    process.join(_SECONDS)
-    assert process.exitcode in allowed, output.read_text()[-3000:]
-    return process.exitcode
+def _run(config, output: Path, allowed: tuple[int, ...] = (0,), processes: int = 1) -> int:
+    """Train in so many new processes, of which the others end with the main one, and return the status of that."""
+    group = dict(WORLD_SIZE=str(processes), MASTER_ADDR='127.0.0.1', MASTER_PORT=_free_port(), LOCAL_RANK='0')
+    config.launcher = 'pytorch' if processes > 1 else 'none'
+    started = []
+    for rank in range(processes):
+        variables = {**group, 'RANK': str(rank)} if processes > 1 else {}
+        started.append(_processes.Process(target=_train, args=(config, output, variables)))
+        started[-1].start()
+    started[0].join(_SECONDS)
+    for other in started[1:]:
+        # One that waits for the main process in vain.
+        other.join(0 if started[0].exitcode else 10)
+        other.kill()
+    assert started[0].exitcode in allowed, output.read_text()[-3000:]
+    return started[0].exitcode
 
 
 def _config(data_root: Path, work_dir: Path, config_file: Path = EPOCH_CONFIG, hooks=(), balancing=None, **overrides):
@@ -157,6 +168,7 @@ def _check(
     step: int,
     changes: Iterable[int],
     full: bool = False,
+    processes: int = 1,
     straight: dict | None = None,
     hooks=(),
     **options,
@@ -168,7 +180,7 @@ def _check(
 
     def run(name, more=(), allowed=(0,), **overrides) -> int:
         config = _config(data_root, folder / name, hooks=[*hooks, *more], **overrides, **options)
-        return _run(config, folder / 'log', allowed)
+        return _run(config, folder / 'log', allowed, processes)
 
     folder.mkdir()
     if straight is None:
@@ -224,6 +236,7 @@ _VARIANTS = dict(
     ),
     gradients=dict(balancing=dict(type='AggregatedGradients', aggregator='UPGrad', place='parameters')),
     iterations=dict(config_file=ITER_CONFIG),
+    processes=dict(train_dataloader__batch_size=2, processes=2),
 )
 
 

@@ -11,7 +11,7 @@ from mtl_plugins.lab.features import extraction
 from mtl_plugins.lab.features.extraction import FeatureSet, estimate_batch_norm, extract_features, pooled_features
 from mtl_plugins.lab.features.feature_scores import linear_probe, nearest_neighbours, score_features, score_predictions, vote
 from mtl_plugins.lab.features.pictures import FeatureRecord, embed, read_records
-from tests.fake_crops import CLASSES, write_fake_crops
+from tests.fake_folders import CROP_CLASSES, write_fake_crops
 from tests.models.builders import build_dino, build_segmentor
 
 VIEW = [dict(type='ResizeCrop', size=16), dict(type='PackViews')]
@@ -116,7 +116,7 @@ def test_scores_leave_out_unknown_classes_and_come_per_class_too():
 def test_features_are_the_models_own_in_the_order_asked_for(model, crops):
     indices = [7, 0, 14, 3]
     found = extract_features(model, crops['train'], indices, batch_size=3)
-    assert found.labels.tolist() == [1, 0, 2, 0] and found.classes == CLASSES
+    assert found.labels.tolist() == [1, 0, 2, 0] and found.classes == CROP_CLASSES
     with torch.inference_mode():
         for position, (row, index) in enumerate(zip(found.features, indices, strict=True)):
             np.testing.assert_array_equal(found.image(position), crops['train'][index]['inputs'][0])

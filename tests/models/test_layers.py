@@ -8,16 +8,15 @@ import torch.nn.functional as F
 from torch import nn
 
 from mtl_plugins.models.backbones.resnet import relu_max_pool
-from mtl_plugins.models.decode_heads.deeplabv3plus_head import (
-    ASPP,
-    GlobalBatchNorm2d,
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, GlobalBatchNorm2d
+from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
+from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients, depthwise_conv2d
+from mtl_plugins.models.layers.functional import (
     factored_upsampled_conv3x3,
+    interpolation_matrix,
     plain_upsampled_conv3x3,
     upsampled_separable_conv3x3,
 )
-from mtl_plugins.models.decode_heads.transformer_heads import pool_to_grid
-from mtl_plugins.models.layers.depthwise_gradients import FastDepthwiseGradients, depthwise_conv2d
-from mtl_plugins.models.layers.functional import interpolation_matrix
 from mtl_plugins.models.utils.inference import fold_batch_norm
 from tests.models.builders import build_head, build_segmentor, make_batch, value_and_gradients
 

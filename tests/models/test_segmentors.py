@@ -15,6 +15,7 @@ from mtl_plugins.models.data_preprocessors import MultiTaskDataPreprocessor
 from mtl_plugins.models.test_time_augs import MultiTaskTTAModel
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from tests.models.builders import MEAN, STD, TASKS, build_segmentor, make_batch
+from tests.test_overfit import measure, render_crops
 
 PREPROCESSOR = dict(type='MultiTaskDataPreprocessor', mean=MEAN, std=STD, size_divisor=16)
 JOINT = dict(backbone=dict(type='TinyBackbone'), data_preprocessor=PREPROCESSOR, channels=8)
@@ -207,15 +208,20 @@ def test_attention_weighs_the_scales_of_each_pixel(trained):
         torch.testing.assert_close(merged, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_attention_learns_on_a_trained_model_that_stays_as_it_is(tmp_path):
+def test_attention_is_as_good_as_the_mean_or_better_on_a_trained_model_that_stays_as_it_is(tmp_path):
+    def train(model):
+        optimizer = OptimWrapper(torch.optim.Adam(model.train().parameters(), lr=1e-2))
+        return [model.train_step(data, optimizer)['loss'].item() for _ in range(60)]
+
     torch.manual_seed(0)
-    joint, data = build_segmentor(**JOINT), make_batch((48, 64))
+    joint, data = build_segmentor(**JOINT), render_crops(4)
+    train(joint)
     torch.save(dict(state_dict=joint.state_dict()), tmp_path / 'joint.pth')
+    means = measure(MultiTaskTTAModel(model=joint.eval(), scales=(1.0, 0.5), flip=False), data)
     model = build_segmentor(**JOINT, **ATTENTION, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'joint.pth')))
     model.init_weights()
-    optimizer = OptimWrapper(torch.optim.Adam(model.train().parameters(), lr=1e-2))
-    losses = [model.train_step(data, optimizer)['loss'].item() for _ in range(20)]
-    assert losses[-1] < losses[0]
+    losses, scores = train(model), measure(model, data)
+    assert losses[-1] < losses[0] and scores['semseg'] >= means['semseg'] and scores['depth'] <= means['depth']
     trained = model.state_dict()
     for name, value in joint.state_dict().items():
         assert torch.equal(trained[name], value), name

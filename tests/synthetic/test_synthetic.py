@@ -19,7 +19,7 @@ SIZE = (64, 128)
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_miniscapes(tmp_path_factory.mktemp('synthetic') / 'data', 3, 2, 2, size=SIZE, seed=5, workers=1, progress=False)
+    return write_miniscapes(tmp_path_factory.mktemp('synthetic') / 'data', 3, 2, 2, size=SIZE, seed=5, workers=1)
 
 
 @pytest.fixture(scope='module')
@@ -136,5 +136,5 @@ def test_colour_does_not_give_the_car_away():
 )
 def test_bad_arguments(tmp_path, arguments, message):
     with pytest.raises(ValueError, match=message):
-        write_miniscapes(tmp_path / 'out', **arguments, progress=False)
+        write_miniscapes(tmp_path / 'out', **arguments)
     assert not (tmp_path / 'out').exists()

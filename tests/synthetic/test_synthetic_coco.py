@@ -20,7 +20,7 @@ pytestmark = pytest.mark.filterwarnings('ignore:__array__ implementation')
 
 @pytest.fixture(scope='module')
 def root(tmp_path_factory):
-    return write_coco(tmp_path_factory.mktemp('coco') / 'data', 24, 2, size=SIZE, seed=4, progress=False)
+    return write_coco(tmp_path_factory.mktemp('coco') / 'data', 24, 2, size=SIZE, seed=4)
 
 
 @pytest.fixture(scope='module')

@@ -195,8 +195,8 @@ def test_normals_are_those_of_the_depth_map():
 
 def test_labels_on_request(tmp_path):
     names = ['semseg', 'depth', 'normals', 'boundary']
-    plain = write_miniscapes(tmp_path / 'plain', 1, 0, 1, (32, 64), progress=False)
-    root = write_miniscapes(tmp_path / 'all', 1, 0, 1, (32, 64), progress=False, labels=names)
+    plain = write_miniscapes(tmp_path / 'plain', 1, 0, 1, (32, 64))
+    root = write_miniscapes(tmp_path / 'all', 1, 0, 1, (32, 64), labels=names)
     for folder in (root / 'train', root / 'grader' / 'test'):
         assert sorted(path.name for path in folder.iterdir() if path.name != 'rgb') == sorted(names)
     assert not (plain / 'train' / 'normals').exists()

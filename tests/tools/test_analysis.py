@@ -20,7 +20,7 @@ CLASSES = ['background', 'person', 'car', 'bicycle', 'cat', 'dog']
 
 @pytest.fixture(scope='module')
 def coco_root(tmp_path_factory):
-    return write_coco(tmp_path_factory.mktemp('coco') / 'root', 6, 5, size=(40, 56), progress=False)
+    return write_coco(tmp_path_factory.mktemp('coco') / 'root', 6, 5, size=(40, 56))
 
 
 @pytest.fixture(scope='module')

@@ -8,8 +8,7 @@ from PIL import Image
 
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
-from tests.fake_crops import write_fake_crops
-from tests.fake_folders import write_fake_folders
+from tests.fake_folders import write_fake_crops, write_fake_folders
 from tests.tiny import CONFIGS, tiny_config
 from tests.tools.conftest import save_tiny
 from tests.tools.photographs import picture, save_checkpoint

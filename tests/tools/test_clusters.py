@@ -119,7 +119,7 @@ def _start(script: str, *arguments, **environment) -> subprocess.Popen:
 
 
 def _submit(slurm, *arguments, **environment) -> subprocess.Popen:
-    return _start('slurm_train.sh', 'gpu', 'job', *arguments, **slurm, **environment)
+    return _start('slurm_train.sh', 'gpu', 'job', *arguments, **{**slurm, **environment})
 
 
 def test_a_job_stages_its_data_on_each_node_and_is_requeued_when_its_time_is_up(slurm, data_root, tmp_path):
@@ -203,6 +203,11 @@ def test_processes_that_torchrun_starts_again_continue_their_own_run_only(
     run_cli(*arguments).check()
 
 
+def _write_hurt(path: Path, config: Path, **hook) -> None:
+    hook = dict(hook, type='HurtOnceHook', marker=str(path.with_suffix('.marker')))
+    path.write_text(f"{config.read_text()}custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [{hook}]\n")
+
+
 def _assert_same_runs(one: Path, other: Path) -> None:
     check_same_end(one, other, 'state_dict')
     assert (one / 'metrics.csv').read_text() == (other / 'metrics.csv').read_text()
@@ -222,11 +227,8 @@ def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny
     train('straight', tiny_config_file)
     # Eight samples on two nodes: four iterations an epoch; the worker dies in the second epoch.
     killed, asked = tmp_path / 'killed.py', tmp_path / 'asked.py'
-    for path, hook in ((killed, dict(iteration=5, name='SIGKILL', rank=1)), (asked, dict(iteration=1, name='SIGUSR1', rank=1))):
-        hook = dict(hook, type='HurtOnceHook', marker=str(path.with_suffix('.marker')))
-        path.write_text(
-            f"{tiny_config_file.read_text()}custom_imports['imports'].append('tests.stopping')\ncustom_hooks = [{hook}]\n"
-        )
+    _write_hurt(killed, tiny_config_file, iteration=5, name='SIGKILL', rank=1)
+    _write_hurt(asked, tiny_config_file, iteration=1, name='SIGUSR1', rank=1)
     train('killed', killed)
     assert (tmp_path / 'killed.marker').exists()
     _assert_same_runs(tmp_path / 'straight', tmp_path / 'killed')
@@ -238,6 +240,29 @@ def test_two_nodes_go_on_after_a_worker_is_killed_and_after_a_signal_to_one(tiny
     assert saved['meta']['iter'] % 4 and len(saved['rank_buffers']) == 2
     train('asked', asked, often)
     _assert_same_runs(tmp_path / 'straight', tmp_path / 'asked')
+
+
+@pytest.mark.slow
+@pytest.mark.dist
+def test_a_slurm_job_that_is_requeued_in_mid_epoch_ends_as_one_that_is_not(slurm, tiny_config_file, data_root, tmp_path):
+    root = shutil.copytree(data_root, tmp_path / 'data')
+    write_packed(list_miniscapes(root, 'train'))
+
+    def train(work_dir: str, config: Path) -> str:
+        job = _submit(
+            slurm, config, '--work-dir', tmp_path / work_dir, '--data-root', root, '--no-submission',
+            PYTHON=sys.executable, GPUS='1', TMPDIR=str(tmp_path), PORT=_free_port(),
+        )  # fmt: skip
+        output, _ = job.communicate(timeout=300)
+        assert job.returncode == 0 and 'Not using' not in output, output[-3000:]
+        return output
+
+    assert 'Interrupted' not in train('straight', tiny_config_file)
+    batch = f'{slurm["FAKE_SLURM"]}/batch_pid'
+    _write_hurt(tmp_path / 'hurt.py', tiny_config_file, iteration=5, name='SIGUSR1', pid_file=batch)
+    output = train('requeued', tmp_path / 'hurt.py')
+    assert 'Interrupted: back into the queue.' in output and 'after iteration 5. The state is in' in output
+    _assert_same_runs(tmp_path / 'straight', tmp_path / 'requeued')
 
 
 # A step of plain gradients on whole images.

@@ -17,7 +17,7 @@ from mtl_plugins.lab.features.pictures import read_records
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint
-from tests.fake_crops import CLASSES, write_fake_crops
+from tests.fake_folders import CROP_CLASSES, write_fake_crops
 from tests.tiny import ROOT, check_same_end
 
 BEST = 'default_hooks.checkpoint'
@@ -85,7 +85,7 @@ def test_files_hold_the_features_of_every_validation_and_of_the_start(run):
     assert [(record.name, record.iteration) for record in records] == [('start', 0), ('epoch 1', 3), ('epoch 2', 6)]
     for record, row in zip(records[1:], read_metrics(run.work_dir / 'metrics.csv'), strict=True):
         assert record.accuracy == pytest.approx(float(row['knn_accuracy']))
-    assert records[0].features.shape == (8, 8) and records[0].classes == CLASSES
+    assert records[0].features.shape == (8, 8) and records[0].classes == CROP_CLASSES
     assert not np.array_equal(records[0].features, records[2].features)
     stems = ('start', 'epoch_001', 'epoch_002')
     names = {f'{kind}_{stem}.png' for kind in ('tsne', 'neighbours') for stem in stems} | {'tsne_strip.png'}
@@ -161,7 +161,7 @@ def test_impossible_settings_of_the_hook_are_refused():
 )
 def test_what_cannot_be_compared_stops_the_run_at_its_start(run, tmp_path, options, error, words):
     for split in ('train', 'val'):
-        shutil.copytree(run.data / 'crops' / split / CLASSES[0], tmp_path / 'flat' / split)
+        shutil.copytree(run.data / 'crops' / split / CROP_CLASSES[0], tmp_path / 'flat' / split)
     options = {name: str(tmp_path / 'flat') if value == '{flat}' else value for name, value in options.items()}
     options |= {'work_dir': str(tmp_path / 'run'), 'default_hooks.features.interval': 0}
     runner = RUNNERS.build(load_config(str(run.config), options))

@@ -28,6 +28,7 @@ from mtl_plugins.lab.tables import WRITERS, to_plain
 from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.record import RECORD_NAME
+from tests.engine.test_checkpoint_io import Hostile
 from tests.fake_miniscapes import write_fake_miniscapes
 from tests.tools.photographs import tiff
 
@@ -264,11 +265,6 @@ def test_a_hostile_description_is_one_sentence(tmp_path, name):
         build_labels(miniscapes_labels(tmp_path))
 
 
-class Hostile:
-    def __reduce__(self):
-        return os.mkdir, ('ran',)
-
-
 CONFIGS = dict(
     config="dict(type='os.system', command='true')",
     nested='[' * 100_000,
@@ -284,9 +280,9 @@ def _saved(content):
 
 
 CHECKPOINTS = dict(
-    pickle=pickle.dumps(dict(state_dict={}, meta=Hostile())),
+    pickle=pickle.dumps(dict(state_dict={}, meta=Hostile('ran'))),
     empty=b'',
-    zip=_saved(dict(state_dict={}, meta=Hostile())),
+    zip=_saved(dict(state_dict={}, meta=Hostile('ran'))),
     cut=_saved(dict(state_dict=dict(weight=torch.zeros(1000))))[:2000],
     types=_saved(dict(state_dict=[1], meta=[2], message_hub=3)),
     names=_saved({'state_dict': {3: torch.zeros(1)}}),
@@ -347,7 +343,7 @@ def _bomb():
 
 def _objects():
     file = io.BytesIO()
-    np.save(file, np.array([Hostile()], object), allow_pickle=True)
+    np.save(file, np.array([Hostile('ran')], object), allow_pickle=True)
     return file.getvalue()
 
 

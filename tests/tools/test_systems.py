@@ -13,7 +13,7 @@ from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import RUNNERS
 from tests.datasets.layouts import write_camvid, write_cityscapes, write_nyuv2_pictures
-from tests.fake_crops import write_fake_crops
+from tests.fake_folders import write_fake_crops
 from tests.test_configs import DENSE, LEAVES, each_of, narrow
 from tests.tiny import CONFIGS, check_same_end, shrink_data, tiny_config
 from tests.tools.conftest import call_tool

@@ -10,7 +10,7 @@ BENCHMARKS = ('data', 'train', 'infer', 'eval')
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import positive, refuse_unused
+    from mtl_plugins.cli.arguments import positive, refuse_unused
 
     parser = argparse.ArgumentParser(
         description=__doc__,

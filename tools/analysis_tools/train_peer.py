@@ -9,7 +9,7 @@ PEERS = ('smp', 'libmtl')
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import positive
+    from mtl_plugins.cli.arguments import positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,

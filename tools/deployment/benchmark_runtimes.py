@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def parse_args() -> argparse.Namespace:
-    from mtl_plugins.utils.cli import config_options, image_size, positive
+    from mtl_plugins.cli.arguments import config_options, image_size, positive
 
     parser = argparse.ArgumentParser(
         description=__doc__,

@@ -1,6 +1,6 @@
-# CamVid at 360x480 with the 11 classes of SegNet, and how models are trained on it; no schedule beside it. Whole frames are
+# CamVid at 360x480 with the 11 classes of SegNet, and how models are trained on it. Whole frames are
 # validated. `--data-root` or MTL_DATA_ROOT replaces the three data roots.
-_base_ = ['miniscapes_256x256.py']
+_base_ = ['miniscapes_256x256.py', '../schedules/schedule_adamw-warmup_12e.py']
 
 # The recipe of all trainings on this data set.
 crop_size = (320, 416)
@@ -8,10 +8,6 @@ scale = (0.75, 1.5)
 flip_prob = 0.5
 jitter = dict(brightness=0.4, contrast=0.4, saturation=0.4, hue=0.08)
 batch_size = 8
-epochs = 12
-warmup_iters = 50
-lr = 1e-3
-weight_decay = 0.01
 
 data = dict(type='CamVidDataset', data_root='data/camvid')
 whole_frames = [dict(type='LoadLabelledImage'), dict(type='PackMultiTaskInputs')]
@@ -30,11 +26,3 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(**data, pipeline=whole_frames))
 test_dataloader = dict(dataset=dict(**data, pipeline=whole_frames))
 test_evaluator = [dict(type='MultiTaskMetric')]
-optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=lr, weight_decay=weight_decay, fused=True))
-param_scheduler = [
-    dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=warmup_iters),
-    dict(type='PolyLR', power=0.9, eta_min=0.0, begin=0, end=epochs, by_epoch=True, convert_to_iter_based=True),
-]
-train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=epochs, val_interval=1)
-val_cfg = dict(type='InferenceValLoop', dtype='bfloat16')
-test_cfg = dict(type='InferenceTestLoop')

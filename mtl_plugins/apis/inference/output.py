@@ -10,12 +10,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 from rich.console import Console
-from rich.progress import Progress
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer, Prediction
 from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_images
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
+from mtl_plugins.utils.cli import progress_bar
 from mtl_plugins.utils.data_files import printable
 from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, shorten_paths, temporary_beside
 from mtl_plugins.utils.threads import map_in_order
@@ -225,9 +225,8 @@ def write_predictions(
     Returns:
         The number of files that could not be used; each has its sentence on standard error.
     """
-    console = Console()
     total, skipped, done, start = count_images(inputs), 0, 0, time.perf_counter()
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as progress, writer:
+    with progress_bar() as progress, writer:
         bar = progress.add_task('images', total=total)
 
         def skip(sentence: str) -> None:
@@ -249,5 +248,5 @@ def write_predictions(
     found = f'{done} image{"" if done == 1 else "s"}'
     left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
     text = f'Predicted {found} in {seconds:.1f} s ({done / seconds:.1f} images/s) into {writer.out.absolute()}{left}.'
-    console.print(shorten_paths(text), highlight=False, soft_wrap=True)
+    Console().print(shorten_paths(text), highlight=False, soft_wrap=True)
     return skipped

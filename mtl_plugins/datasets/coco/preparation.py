@@ -3,7 +3,7 @@
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path, PurePath
 
 import cv2
@@ -20,6 +20,7 @@ from mtl_plugins.datasets.coco.annotations import (
 from mtl_plugins.datasets.coco.datasets import cut, find_crops
 from mtl_plugins.errors import ArgumentError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_image
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.files import new_folder
 from mtl_plugins.utils.threads import map_in_order
 
@@ -49,14 +50,13 @@ def prepare_coco(
     margin: float = 0.1,
     copy: bool = False,
     workers: int = 2,
-    progress: Callable[[Iterator[int], str, int], Iterable[int]] = lambda counts, split, total: counts,
 ) -> dict[str, tuple[int, int]]:
     """Make a COCO folder ``out``, new or empty, that holds the classes only; return the numbers of images and crops per split.
 
     ``<out>/annotations/instances_<split>.json`` has the images with at least one object, no crowd, of the classes, their
     annotations of the classes, crowds included, and those categories, all entries as they were. ``<out>/<split>`` has the
     images, linked unless ``copy``, ``<out>/crops/<split>/<class>/<annotation id>.jpg`` the objects, as `ObjectCropDataset` cuts
-    them out. ``progress`` wraps the iterator over the numbers of crops; it also gets the split and the number of images.
+    them out.
 
     Raises:
         UserError: If a class is unknown or cannot be a folder, something is missing or damaged, ``out`` is not empty, or writing
@@ -91,7 +91,7 @@ def prepare_coco(
                     path.write_bytes(cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY])[1].tobytes())
                 return len(crops)
 
-            num_crops = sum(progress(map_in_order(make_image, images, workers), split, len(images)))
+            num_crops = sum(track(map_in_order(make_image, images, workers), len(images), split))
             _write_annotations(content, images, classes, annotation_path(folder, split))
             counts[split] = (len(images), num_crops)
     return counts

@@ -13,7 +13,7 @@ import json
 import logging
 import mmap
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from mtl_plugins.datasets.multitask.split_listing import SplitListing
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, UserError
 from mtl_plugins.labels.decoding import QUARTER_TURNS, decode_image, read_orientation, turn
 from mtl_plugins.labels.label_kind import LabelKind, results_key
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.data_files import shorten
 from mtl_plugins.utils.files import describe_os_error, replace_folder, replacing, scratch_folder
 from mtl_plugins.utils.threads import map_in_order
@@ -235,12 +236,8 @@ def _wrong_array(packed: PackedSplit, listing: SplitListing, checksums: Mapping[
     return None
 
 
-def write_packed(
-    listing: SplitListing, num_workers: int = 2, progress: Callable[[Iterator[Sample]], Iterator[Sample]] = iter
-) -> Path:
+def write_packed(listing: SplitListing, num_workers: int = 2) -> Path:
     """Pack a split into ``<root>/<split>/packed``, which appears, or replaces an older one, only when complete.
-
-    ``progress`` wraps the iterator over samples.
 
     Raises:
         DataError: If a file cannot be used, the images differ in size or writing fails. An older packed folder stays as it was.
@@ -262,7 +259,7 @@ def write_packed(
         return stamps, decode_sample(info['img_path'], info['label_paths'], listing.labels)
 
     cv2.setNumThreads(0)
-    samples = progress(map_in_order(read, listing.samples(), num_workers))
+    samples = track(map_in_order(read, listing.samples(), num_workers), len(listing.stems), listing.folder.name)
     try:
         with scratch_folder(folder) as partial:
             index['compared_ns'] = partial.stat().st_mtime_ns - _CLOCK_NS

@@ -27,9 +27,9 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from mtl_plugins.apis.inference import MultiTaskInferencer, Prediction
-from mtl_plugins.apis.inference.inferencer import count_pixels
 from mtl_plugins.apis.inference.output import encode_png
 from mtl_plugins.apis.inference.sources import Frame
+from mtl_plugins.apis.inference.tiles import count_pixels
 from mtl_plugins.deployment.server.batcher import Batcher, QueueFull
 from mtl_plugins.errors import DataError
 from mtl_plugins.labels.decoding import decode_photograph, read_photograph_size

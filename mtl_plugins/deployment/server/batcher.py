@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from mtl_plugins.apis.inference.inferencer import count_pixels
+from mtl_plugins.apis.inference.tiles import count_pixels
 
 # Threads that decode uploads and encode answers: as many for small images as for large ones, and what is small, in pixels.
 CODERS = 2

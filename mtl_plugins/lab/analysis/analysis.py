@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from mmengine.config import Config
-from rich.progress import track
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -19,6 +18,7 @@ from mtl_plugins.lab.tables import Table, print_table, to_markdown
 from mtl_plugins.loading import checkpoint_digest, labels_of, load_model, predict_samples
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_parameters
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.data_files import printable
 
 BACKGROUND = 'background'
@@ -68,7 +68,7 @@ class Analysis:
         )
 
 
-def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool = True) -> tuple[list[Analysis], list[int | None]]:
+def analyse(models: Sequence[TrainedModel], loader: DataLoader) -> tuple[list[Analysis], list[int | None]]:
     """Run the models over the split; each sees the same images and labels. Memory grows by a few numbers per image.
 
     Returns:
@@ -88,7 +88,7 @@ def analyse(models: Sequence[TrainedModel], loader: DataLoader, progress: bool =
     class_map = next((name for name, kind in labels.items() if kind.is_class_map), None)
     largest = []
     samples = predict_samples([each.model for each in models], loader)
-    for sample in track(samples, total=len(loader.dataset), description='Predicting', disable=not progress, transient=True):
+    for sample in track(samples, len(loader.dataset), 'Predicting'):
         for analysis, predictions in zip(analyses, sample.predictions, strict=True):
             try:
                 own = analysis.split.add(sample.values, predictions)

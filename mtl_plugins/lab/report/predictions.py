@@ -55,7 +55,6 @@ def predict(
     data_root: str | None = None,
     split: str | None = None,
     examples: int = 6,
-    progress: bool = False,
 ) -> Predictions:
     """Run a model of each group over a split, that of its validation by default.
 
@@ -78,7 +77,7 @@ def predict(
     analyses, largest = {}, []
     for each in models:
         # One by one: they need no label in common.
-        (analyses[each.name],), largest = analyse([each], loader, progress)
+        (analyses[each.name],), largest = analyse([each], loader)
     labels, dataset = labels_of(loader), loader.dataset
     found = Predictions(
         labels=labels,

@@ -35,7 +35,7 @@ from mtl_plugins.lab.runs.work_dirs import RunRecord, require_runs
 from mtl_plugins.lab.tables import WRITERS, Table
 from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
-from mtl_plugins.utils.cli import progress_bar
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.files import make_folder, save_text
 from mtl_plugins.visualization.plots import write_picture
 
@@ -82,12 +82,11 @@ def write_report(
     for name, table in tables.items():
         for suffix, convert in WRITERS.items():
             written.append(save_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
-    with progress_bar() as bar:
-        for name, figure in bar.track(figures.items(), description='Drawing figures'):
-            for suffix in ('png', 'pdf'):
-                written.append(out / 'figures' / f'{name}.{suffix}')
-                make_folder(written[-1].parent)
-                write_picture(written[-1], figure)
+    for name, figure in track(figures.items(), len(figures), 'Drawing figures'):
+        for suffix in ('png', 'pdf'):
+            written.append(out / 'figures' / f'{name}.{suffix}')
+            make_folder(written[-1].parent)
+            write_picture(written[-1], figure)
     save_text(written[1], json.dumps(_document(report), indent=1) + '\n')
     save_text(written[0], page)
     return written

@@ -89,7 +89,6 @@ def write_coco(
     size: tuple[int, int] = (96, 128),
     seed: int = 0,
     workers: int = 1,
-    progress: bool = True,
 ) -> Path:
     """Generate ``<out>/annotations/instances_<split>.json`` and ``<out>/<split>/<id>.jpg`` for ``train`` and ``val``.
 
@@ -98,7 +97,7 @@ def write_coco(
     """
     counts = dict(zip(SPLITS, (num_train, num_val), strict=True))
     import_pycocotools()
-    with generating(out, counts, size, seed, workers, progress) as (root, render):
+    with generating(out, counts, size, seed, workers) as (root, render):
         (root / 'annotations').mkdir(parents=True)
         for split in filter(counts.get, counts):
             folder = root / split

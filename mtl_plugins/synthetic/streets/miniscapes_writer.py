@@ -86,7 +86,6 @@ def write_miniscapes(
     size: tuple[int, int] = (256, 512),
     seed: int = 0,
     workers: int = 1,
-    progress: bool = True,
     labels: Sequence[str] = MINISCAPES_TASKS,
 ) -> Path:
     """Generate a MiniScapes data root of street scenes.
@@ -99,7 +98,6 @@ def write_miniscapes(
         size: (height, width) in pixels, each at least 32.
         seed: Non-negative.
         workers: Processes, spawned; 0 and 1 generate in this one.
-        progress: Show a progress bar on standard error, if that is a terminal.
         labels: Which labels to write, out of ``MINISCAPES_LABELS``; all are exact from the geometry.
 
     Raises:
@@ -109,7 +107,7 @@ def write_miniscapes(
     counts = dict(zip(SPLITS, (num_train, num_val, num_test), strict=True))
     if isinstance(labels, str) or not labels or len(set(labels)) < len(labels) or not set(labels) <= set(_ENCODERS):
         raise ArgumentError(f'`labels` should be different names out of {list(_ENCODERS)}. Found {labels!r}.')
-    with generating(out, counts, size, seed, workers, progress) as (root, render):
+    with generating(out, counts, size, seed, workers) as (root, render):
         for split in filter(counts.get, counts):
             images = root / f'.incomplete_{split}'
             targets = root / 'grader' / f'.incomplete_{split}' if split == 'test' else images

@@ -60,4 +60,4 @@ def _through_grid(maps: torch.Tensor) -> torch.Tensor:
 
 def write_scenes(root: Path, count: int, size: tuple[int, int], seed: int, workers: int) -> Path:
     """A data root whose training split holds ``count`` scenes."""
-    return write_miniscapes(root, count, 0, 0, size=size, seed=seed, workers=workers, progress=False)
+    return write_miniscapes(root, count, 0, 0, size=size, seed=seed, workers=workers)
