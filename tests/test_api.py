@@ -53,7 +53,8 @@ def test_a_setting_of_another_kind_is_refused(settings, sentence):
 
 
 def test_a_training_returns_the_scores_of_its_best_validation(data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2, default_hooks__pictures=None)
+    config = tiny_config(data_root, tmp_path / 'run', train_cfg__max_epochs=2)
+    config.default_hooks.pop('pictures')
     result = mtl_plugins.train(config)
     rows, record = read_metrics(tmp_path / 'run/metrics.csv'), read_record_file(tmp_path / 'run')
     assert len(rows) == 2 and result.scores == pytest.approx(record['scores']) and result.work_dir == tmp_path / 'run'
