@@ -99,7 +99,8 @@ def _train(config: Config) -> TrainingResult:
         if archive:
             with contextlib.suppress(UserError):
                 update_session(runner.work_dir, dict(archive=archive.name))
-        runner.logger.info(f'Best checkpoint: {checkpoint}' + (f' | submission: {archive}' if archive else ''))
+            runner.logger.info(f'Submission: {archive}')
+        runner.logger.info(f'Best checkpoint: {checkpoint}')
     work_dir = Path(runner.work_dir)
     validations = [read_row(row) for row in read_metrics(work_dir / METRICS_FILE)]
     best = best_validation(validations, *monitor_of(runner))
