@@ -8,6 +8,8 @@ import pytest
 import mtl_plugins
 from mtl_plugins.cli.train import make_parser
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.backbones.resnet import DilatedResNet
+from mtl_plugins.models.decode_heads.deeplabv3plus_head import DeepLabV3PlusHead
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
 from tests.tiny import EPOCH_CONFIG, tiny_config
@@ -50,6 +52,13 @@ def test_settings_mean_what_they_mean_on_the_command_line(tmp_path):
 def test_a_setting_of_another_kind_is_refused(settings, sentence):
     with pytest.raises(ConfigError, match=sentence):
         mtl_plugins.load_config(EPOCH_CONFIG, **settings)
+
+
+def test_parts_built_in_python_initialise_their_weights_without_a_word(capsys):
+    # Two lines for each weight.
+    DeepLabV3PlusHead(in_channels=(None, 8, 8, 8, 8), out_channels=2, channels=8).init_weights()
+    DilatedResNet(depth=18).init_weights()
+    assert capsys.readouterr() == ('', '')
 
 
 def test_a_training_returns_the_scores_of_its_best_validation(data_root, tmp_path):
