@@ -123,15 +123,17 @@ def test_help_is_quick_because_arguments_are_parsed_before_the_heavy_imports():
         assert 'usage:' in run.stdout and len(run.stdout) > 200, path
 
 
-def test_a_model_of_this_package_imports_no_other_models():
+def test_heavy_packages_and_other_models_are_imported_when_they_are_used():
     code = (
         'import sys; from mtl_plugins.config.load import load_config; from mtl_plugins.registry import MODELS\n'
-        'import mtl_plugins.apis.train\n'
-        f'MODELS.build(load_config({str(CONFIG)!r}).model)\n'
-        'print([name for name in ("mmseg.models", "mmseg.datasets", "timm") if name in sys.modules])'
+        'import mtl_plugins.apis.train, mtl_plugins.apis.inference\n'
+        f'model = load_config({str(CONFIG)!r}).model\n'
+        'early = [name for name in ("matplotlib", "torchvision", "torch._dynamo") if name in sys.modules]\n'
+        'MODELS.build(model)\n'
+        'print(early, [name for name in ("matplotlib", "mmseg.models", "mmseg.datasets", "timm") if name in sys.modules])'
     )
     run = subprocess.run([sys.executable, '-c', code], capture_output=True, text=True, cwd=PACKAGE.parent)
-    assert run.stdout.splitlines()[-1:] == ['[]'], run.stderr
+    assert run.stdout.splitlines()[-1:] == ['[] []'], run.stdout + run.stderr
 
 
 def test_every_text_file_has_an_encoding_of_its_own():

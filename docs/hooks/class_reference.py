@@ -2,14 +2,16 @@
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import groupby
 
 from griffe import Docstring
 from mmengine.registry import Registry
 
 import mtl_plugins.lab.features.feature_hook  # noqa: F401, known to no registry: configs name it in `custom_imports`
-from mtl_plugins import registry
+from mtl_plugins import MultiTaskInferencer, load_config, registry, train
+from mtl_plugins.apis.inference import Prediction
+from mtl_plugins.apis.train import TrainingResult
 from mtl_plugins.registry import SCOPE
 
 # Page: title, introduction, registries. The last one has what no other has.
@@ -19,8 +21,23 @@ PAGES = {
     'training': ('Training and evaluation', []),
 }
 
+# What the page on Python describes, by the name that a heading gives.
+PYTHON = {
+    'load_config': load_config,
+    'train': train,
+    'TrainingResult': TrainingResult,
+    'MultiTaskInferencer': MultiTaskInferencer,
+    'MultiTaskInferencer.stream': MultiTaskInferencer.stream,
+    'MultiTaskInferencer.from_pretrained': MultiTaskInferencer.from_pretrained,
+    'MultiTaskInferencer.save_pretrained': MultiTaskInferencer.save_pretrained,
+    'Prediction': Prediction,
+    'Prediction.pictures': Prediction.pictures,
+    'Prediction.side_by_side': Prediction.side_by_side,
+}
+
 _ROLE = re.compile(r':(?:class|func|meth|mod|attr|data|obj):`[~.]?([^`]*)`')
-_MODULE = re.compile(r'\b(?:collections\.abc|typing|numpy|pathlib|torch\.nn\.modules\.\w+|mtl_plugins(?:\.\w+)+)\.(?=\w)')
+_LIBRARIES = r'collections\.abc|typing|numpy|pathlib|torch\.nn\.modules\.\w+|mmengine\.config\.config|mtl_plugins(?:\.\w+)+'
+_MODULE = re.compile(rf'\b(?:{_LIBRARIES})\.(?=\w)')
 
 
 def registries() -> dict[str, Registry]:
@@ -48,6 +65,11 @@ def class_pages() -> dict[str, str]:
     return pages
 
 
+def python_sections() -> str:
+    """Markdown of the functions and classes of the Python API."""
+    return '\n'.join(['\n## Reference\n', *(_describe(name, item, is_called=True) for name, item in PYTHON.items())])
+
+
 def _registry_sections(name: str, registry: Registry) -> Iterator[str]:
     def section(item: tuple[str, type]) -> str:
         return item[1].__module__.split('.')[2].replace('_', ' ').capitalize() if name == 'MODELS' else f'`{name}`'
@@ -60,8 +82,8 @@ def _registry_sections(name: str, registry: Registry) -> Iterator[str]:
             yield _describe(key, cls)
 
 
-def _describe(key: str, cls: type) -> str:
-    lines = [f'### {key} {{ #{key} data-toc-label="{key}" }}', '', f'`{cls.__module__}`', '', _signature(key, cls), '']
+def _describe(key: str, cls: Callable, is_called: bool = False) -> str:
+    lines = [f'### {key} {{ #{key} data-toc-label="{key}" }}', '', f'`{cls.__module__}`', '', _signature(key, cls, is_called), '']
     for part in Docstring(inspect.getdoc(cls) or '').parse('google', warnings=False):
         kind = part.kind.value
         if kind == 'text':
@@ -70,23 +92,32 @@ def _describe(key: str, cls: type) -> str:
             lines += [f'* `{item.name}`: {_in_a_list(item.description)}' for item in part.value] + ['']
         elif kind == 'raises':
             lines += ['Raises:', '', *(f'* `{item.annotation}`: {_in_a_list(item.description)}' for item in part.value), '']
+        elif kind == 'returns':
+            lines += ['Returns:', '', *(f'* {_in_a_list(item.description)}' for item in part.value), '']
         elif kind == 'examples':
             lines += ['```python', *(str(text) for _, text in part.value), '```', '']
         else:
-            raise ValueError(f'The docstring of {key} should have text, Args, Attributes, Raises and Example only. Found {kind}.')
+            known = 'text, Args, Attributes, Returns, Raises and Example'
+            raise ValueError(f'The docstring of {key} should have {known} only. Found {kind}.')
     return '\n'.join(lines)
 
 
-def _signature(key: str, cls: type) -> str:
-    # An entry of a config is keywords: where positional arguments end is of no interest.
-    arguments = [_MODULE.sub('', str(item)) for item in _parameters(cls)]
-    line = f'{key}({", ".join(arguments)})'
+def _signature(key: str, cls: Callable, is_called: bool) -> str:
+    parameters = _parameters(cls)
+    arguments = [_MODULE.sub('', str(item)) for item in parameters]
+    # An entry of a config is keywords: where positional arguments end is of no interest there.
+    keywords = [number for number, item in enumerate(parameters) if item.kind is item.KEYWORD_ONLY]
+    if is_called and keywords:
+        arguments.insert(keywords[0], '*')
+    returned = inspect.signature(cls).return_annotation if is_called and inspect.isroutine(cls) else inspect.Signature.empty
+    result = '' if returned is inspect.Signature.empty else f' -> {_MODULE.sub("", inspect.formatannotation(returned))}'
+    line = f'{key}({", ".join(arguments)}){result}'
     if len(line) > 80:
-        line = '\n'.join([f'{key}(', *(f'    {argument},' for argument in arguments), ')'])
+        line = '\n'.join([f'{key}(', *(f'    {argument},' for argument in arguments), f'){result}'])
     return f'```python\n{line}\n```'
 
 
-def _parameters(cls: type) -> list[inspect.Parameter]:
+def _parameters(cls: Callable) -> list[inspect.Parameter]:
     """Parameters of a class, with those of the parents of this package that its ``**kwargs`` go to."""
     parameters: dict[str, inspect.Parameter] = {}
     for parent in inspect.getmro(cls) if inspect.isclass(cls) and cls.__module__.startswith(f'{SCOPE}.datasets') else ():
@@ -96,7 +127,7 @@ def _parameters(cls: type) -> list[inspect.Parameter]:
             parameters |= {item.name: item for item in known if item.name not in parameters}
             if not any(item.kind is item.VAR_KEYWORD for item in own):
                 return list(parameters.values())
-    return list(inspect.signature(cls).parameters.values())
+    return [item for item in inspect.signature(cls).parameters.values() if item.name != 'self']
 
 
 def _in_a_list(text: str) -> str:

@@ -8,10 +8,13 @@ from mmengine.config import Config
 from mmengine.dist import barrier, broadcast_object_list, is_main_process
 
 from mtl_plugins.apis.test import predict_split
-from mtl_plugins.config.options import claim_work_dir, complete, is_first_process
+from mtl_plugins.config.options import claim_work_dir, complete, is_first_process, set_work_dir
 from mtl_plugins.engine.hooks.checkpoint_hook import best_checkpoint
+from mtl_plugins.engine.hooks.run_record_hook import monitor_of
 from mtl_plugins.engine.runner import MultiTaskRunner
 from mtl_plugins.errors import SplitNotFoundError, UserError
+from mtl_plugins.records.metrics_file import FILE_NAME as METRICS_FILE
+from mtl_plugins.records.metrics_file import best_validation, read_metrics, read_row
 from mtl_plugins.records.recording import recorded_session, update_session
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.submission import make_run_name, name_of_file
@@ -19,11 +22,22 @@ from mtl_plugins.submission import make_run_name, name_of_file
 
 @dataclass(frozen=True)
 class TrainingResult:
-    """Results of a training: run name, best (else newest) checkpoint, and the archive if one was asked for."""
+    """Results of a training.
+
+    Attributes:
+        run_name: Name of the run in its record and of its submission.
+        checkpoint: The best checkpoint by the score that the config watches; the newest one if it watches none.
+        archive: The submission, if one was written.
+        work_dir: Folder with checkpoints, log, ``metrics.csv`` and pictures.
+        scores: Metrics of the best validation by their names in ``metrics.csv``; of the last one if the config watches no score,
+            and none without a validation.
+    """
 
     run_name: str
     checkpoint: Path
     archive: Path | None
+    work_dir: Path
+    scores: dict[str, float]
 
 
 def train(config: Config) -> TrainingResult:
@@ -32,7 +46,11 @@ def train(config: Config) -> TrainingResult:
     The work dir holds a record of it, see :mod:`mtl_plugins.records.record`.
 
     Args:
-        config: Resolved config with ``work_dir``; ``submission.enabled=False`` stops after training.
+        config: As :func:`~mtl_plugins.config.load.load_config` returns it; without a ``work_dir`` it gets
+            ``work_dirs/<config name>``.
+
+    Returns:
+        The scores, the best checkpoint, the work dir and the submission.
 
     Raises:
         ConfigError: If the config lacks something, another process trains in the work dir, or it holds a run that is not the one
@@ -40,6 +58,7 @@ def train(config: Config) -> TrainingResult:
         UserError: If data, checkpoint or disk fail; what was saved before is intact.
     """
     complete(config, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    set_work_dir(config, None)
     claim_work_dir(config)
     with contextlib.ExitStack() as stack:
         if is_first_process(config):
@@ -80,5 +99,15 @@ def _train(config: Config) -> TrainingResult:
         if archive:
             with contextlib.suppress(UserError):
                 update_session(runner.work_dir, dict(archive=archive.name))
-        runner.logger.info(f'Best checkpoint: {checkpoint}' + (f' | submission: {archive}' if archive else ''))
-    return TrainingResult(run_name=infos['run_name'], checkpoint=checkpoint, archive=archive)
+            runner.logger.info(f'Submission: {archive}')
+        runner.logger.info(f'Best checkpoint: {checkpoint}')
+    work_dir = Path(runner.work_dir)
+    validations = [read_row(row) for row in read_metrics(work_dir / METRICS_FILE)]
+    best = best_validation(validations, *monitor_of(runner))
+    return TrainingResult(
+        run_name=infos['run_name'],
+        checkpoint=checkpoint,
+        archive=archive,
+        work_dir=work_dir,
+        scores=validations[-1 if best is None else best] if validations else {},
+    )

@@ -41,16 +41,10 @@ def main(args: argparse.Namespace) -> None:
     check_inputs(args.config, options, args.data_root)
     if args.launcher == 'none':
         print(f'Training {Path(args.config).stem}. Loading PyTorch ...', flush=True)
-    config = load_config(args.config, options, args.data_root)
+    settings = {name: getattr(args, name) for name in (*TRAINING, 'amp', 'work_dir', 'reschedule')}
+    settings |= dict(resume=args.resume == 'auto' or args.resume or False, submission=not args.no_submission)
+    config = load_config(args.config, options, args.data_root, **settings)
     from mtl_plugins.apis.train import train
-    from mtl_plugins.config.options import set_mixed_precision, set_resume, set_settings, set_work_dir
 
     config.launcher = args.launcher
-    set_settings(config, **{name: getattr(args, name) for name in TRAINING})
-    set_work_dir(config, args.work_dir)
-    set_resume(config, args.resume, args.reschedule)
-    if args.amp:
-        set_mixed_precision(config)
-    if args.no_submission:
-        config.submission = {**(config.get('submission') or {}), 'enabled': False}
     train(config)

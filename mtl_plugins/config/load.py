@@ -72,22 +72,50 @@ MMSEG_TEMPLATE = CONFIGS / '_base_/mmseg_miniscapes_256x256.py'
 MMSEG_SCHEDULE = ('optim_wrapper', 'param_scheduler', 'train_cfg')
 
 
-def load_config(path: str, options: dict[str, Any] | None = None, data_root: str | None = None) -> Config:
+def load_config(
+    path: str | Path,
+    cfg_options: dict[str, Any] | None = None,
+    data_root: str | Path | None = None,
+    *,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    lr: float | None = None,
+    size: tuple[int, int] | None = None,
+    seed: int | None = None,
+    amp: bool = False,
+    work_dir: str | Path | None = None,
+    resume: bool | str | Path = False,
+    reschedule: bool = False,
+    submission: bool = True,
+) -> Config:
     """Read a config file, apply overrides and check the arguments of every class of this package in it.
 
     Args:
         path: A config in mmengine's text style or in its new one (``read_base``, classes as types), the name of a config of this
             package, see :func:`find_config_file`, or a whole config of mmseg, ``mmseg::<folder>/<file>.py``.
-        options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index. A task that is None,
-            as ``{'model.tasks.depth': None}``, is dropped.
+        cfg_options: Overrides by dotted key, e.g. ``{'train_dataloader.batch_size': 8}``; list items by index. A task that is
+            None, as ``{'model.tasks.depth': None}``, is dropped.
         data_root: Replaces the data root of all data sets; the environment variable ``MTL_DATA_ROOT`` does the same.
+        epochs: Length of the training; schedules that end with the last epoch still do.
+        batch_size: Training images at a time, in each process.
+        lr: Learning rate of the optimizer.
+        size: Height and width of the training crops.
+        seed: Seed of weights, order and augmentation; random by default.
+        amp: Train in mixed precision: bfloat16 where it is supported, else float16.
+        work_dir: Folder for logs and checkpoints; by default that of the config, or ``work_dirs/<config name>``.
+        resume: True continues from the newest checkpoint of the work dir, a path from that checkpoint.
+        reschedule: With ``resume``: follow the schedule and optimizer settings of the config where they have changed.
+        submission: False stops after the training, without predicting the test split.
+
+    Returns:
+        The config. Change any entry before you pass it on, as in ``config.model.backbone.depth = 34``.
 
     Raises:
         ConfigError: If the file is missing or broken, an override names a key that does not exist and that its class does
             not take, a class of this package is given an argument it does not know, a score is watched that the validation does
-            not have, or the config holds a password.
+            not have, an argument has a value of the wrong kind, or the config holds a password.
     """
-    config = _read_with_options(path, options or {})
+    config = _read_with_options(str(path), cfg_options or {})
     if config.get('runner_type', 'Runner') == 'Runner':
         config.runner_type = 'MultiTaskRunner'
     if config.setdefault('default_scope', SCOPE) != SCOPE:
@@ -97,13 +125,26 @@ def load_config(path: str, options: dict[str, Any] | None = None, data_root: str
         )
     data_root = data_root or os.environ.get(DATA_ROOT_VARIABLE)
     if data_root:
-        set_data_root(config, data_root)
+        set_data_root(config, str(data_root))
     set_missing_tasks(config)
     drop_tasks(config)
     refuse_secrets(config._cfg_dict)
     check_arguments(config)
     link_labels(config)
     link_scores(config)
+    # It imports torch.
+    from mtl_plugins.config import options
+
+    settings = dict(epochs=epochs, batch_size=batch_size, lr=lr, size=size, seed=seed)
+    if any(value is not None for value in settings.values()):
+        options.set_settings(config, **settings)
+    if work_dir is not None:
+        config.work_dir = str(work_dir)
+    options.set_resume(config, ('auto' if resume is True else str(resume)) if resume else None, reschedule)
+    if amp:
+        options.set_mixed_precision(config)
+    if not submission:
+        config.submission = {**(config.get('submission') or {}), 'enabled': False}
     return config
 
 

@@ -47,6 +47,13 @@ def set_settings(
 ) -> None:
     """Set what most trainings change: epochs with their schedule, batch size, learning rate, size of crops, and seed."""
     complete(config, 'train_dataloader', 'train_cfg', 'optim_wrapper')
+    for name, value, least in (('epochs', epochs, 1), ('batch_size', batch_size, 1), ('seed', seed, 0)):
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ConfigError(f'`{name}` should be a whole number from {least}. Found {value!r}.')
+    if lr is not None and not (isinstance(lr, (int, float)) and lr >= 0):
+        raise ConfigError(f'`lr` should be a number from 0. Found {lr!r}.')
+    if size is not None and not (len(size := tuple(size)) == 2 and all(isinstance(side, int) and side > 0 for side in size)):
+        raise ConfigError(f'`size` should be (height, width) in pixels, such as (256, 512). Found {size!r}.')
     if epochs is not None:
         _set_epochs(config, epochs)
     if batch_size is not None:
@@ -90,7 +97,7 @@ def _set_epochs(config: Config, epochs: int) -> None:
 
 def set_work_dir(config: Config, work_dir: str | None) -> None:
     """Set ``work_dir``: the one given, else the config's own, else ``work_dirs/<config name>``."""
-    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename).stem)
+    config.work_dir = str(work_dir or config.get('work_dir') or Path('work_dirs') / Path(config.filename or 'run').stem)
 
 
 def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:

@@ -74,10 +74,8 @@ def _show(name: str, value: float, tag: Mapping[str, float]) -> str:
     return f'{title_of(name, name.removeprefix(SUMMARY))} {value:.2f}{note}'
 
 
-# Of a terminal's lines: what the bar shows, and what mmengine tells of itself.
-_LEFT_OUT = re.compile(
-    r'^(Epoch|Iter)\((train|val|test)\)|^(Exp name:|Distributed training is|Saving checkpoint|The best checkpoint|Loads )'
-)
+# Of a terminal's lines: what the bar shows.
+_LEFT_OUT = re.compile(r'^(Epoch|Iter)\((train|val|test)\)|^(Saving checkpoint|The best checkpoint)')
 
 
 class TerminalFormatter(logging.Formatter):

@@ -3,17 +3,20 @@
 import datetime
 import logging
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from mmengine.config import Config
+from mmengine.device import get_device
 from mmengine.dist import broadcast_object_list, is_distributed, master_only
 from mmengine.hooks import EMAHook
 from mmengine.logging import MMLogger
 from mmengine.model import MMDistributedDataParallel, is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import DefaultScope, init_default_scope
 from mmengine.runner import BaseLoop, Runner
 from mmengine.runner.checkpoint import CheckpointLoader
 from mmengine.visualization import Visualizer
@@ -30,7 +33,7 @@ from mtl_plugins.engine.resumption import check_resumable, describe_recipe, fini
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.config_data import refuse_secrets
-from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS
+from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS, SCOPE
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
@@ -71,10 +74,13 @@ class BalancedDataParallel(MMDistributedDataParallel):
         return super().train_step(data, optim_wrapper)
 
 
-def _shorten_paths(record: logging.LogRecord) -> bool:
+# What mmengine tells of itself in every run: a file client that it deprecates and builds itself, among others.
+_NOISE = re.compile(r'^(Exp name:|Distributed training is not used|Loads checkpoint by)|will be deprecated in future')
+
+
+def _tidy(record: logging.LogRecord) -> bool:
     record.msg, record.args = shorten_paths(record.getMessage()), ()
-    # Of the file client that mmengine deprecates and builds itself.
-    return 'will be deprecated in future' not in record.msg
+    return _NOISE.search(record.msg) is None
 
 
 @RUNNERS.register_module()
@@ -108,7 +114,7 @@ class MultiTaskRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build a logger that writes only single lines to the terminal, short ones where there is a progress bar."""
         logger = super().build_logger(*args, **kwargs)
-        logger.addFilter(_shorten_paths)
+        logger.addFilter(_tidy)
         for handler in logger.handlers:
             if isinstance(handler, logging.FileHandler):
                 # mmengine opens it in the encoding of the locale, which may lack the names of classes.
@@ -151,6 +157,14 @@ class MultiTaskRunner(Runner):
             following = datetime.datetime.strptime(self._timestamp, TIMESTAMP) + datetime.timedelta(seconds=1)
             self._timestamp = following.strftime(TIMESTAMP)
         self._timestamps.add(self._timestamp)
+
+    def _log_env(self, env_cfg: dict) -> None:
+        # First, as mmengine's list of the environment imports torchvision.
+        device = get_device()
+        where = torch.cuda.get_device_name() if device == 'cuda' else f'{torch.get_num_threads()} threads'
+        processes = f', {self.world_size} processes' if self.distributed else ''
+        self.logger.info(f'Running on {device} ({where}){processes}, PyTorch {torch.__version__}')
+        super()._log_env(env_cfg)
 
     def set_randomness(self, seed: int | None, diff_rank_seed: bool = False, deterministic: bool = False) -> None:
         if deterministic:
@@ -210,6 +224,9 @@ class MultiTaskRunner(Runner):
         """Build a loader; ``worker_type='thread'`` asks for workers that share memory with the training process."""
         if isinstance(dataloader, DataLoader):
             return dataloader
+        if DefaultScope.get_current_instance() is None:
+            # Without a runner, as in a notebook.
+            init_default_scope(SCOPE)
         config = {'pin_memory': torch.cuda.is_available(), **dataloader}
         worker_type, num_workers = config.pop('worker_type', 'process'), config.get('num_workers', 0)
         if worker_type not in WORKER_TYPES:

@@ -87,7 +87,8 @@ class GradientBalancing(TaskBalancing):
         with torch._functorch.config.patch(donated_buffer=False):
             yield
 
-    @torch.compiler.disable
+    # torch.compiler.disable, whose import takes seconds, at the first call.
+    @torch._disable_dynamo
     def cut(self, features: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
         """Return features for the heads to read, at which gradients end at the place ``'features'``."""
         if not self._cutting:

@@ -2,12 +2,14 @@
 
 import textwrap
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import matplotlib
 import numpy as np
-from matplotlib.figure import Figure
 
 from mtl_plugins.errors import ArgumentError
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Beyond so many classes numbers would not be legible.
 MAX_WRITTEN = 30
@@ -21,7 +23,7 @@ def normalise_rows(matrix: np.ndarray) -> np.ndarray:
     return np.divide(100.0 * matrix, total, out=np.full(matrix.shape, np.nan), where=total > 0)
 
 
-def render_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str | None = None) -> Figure:
+def render_confusion_matrix(matrix: np.ndarray, classes: Sequence[str], title: str | None = None) -> 'Figure':
     """Draw a confusion matrix ``(C, C)`` of counts: a row per label, a column per prediction.
 
     Each cell shows its per cent of the row, which is grey for a class without a pixel. Another shape or a negative count is an
@@ -50,8 +52,11 @@ def draw_cells(
     unit: str,
     texts: Sequence[Sequence[str]],
     title: str | None,
-) -> Figure:
+) -> 'Figure':
     """Draw coloured cells, with ``texts`` in them unless there are too many."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
     number = len(classes)
     written = number <= MAX_WRITTEN
     side = max(number * (_CELL if written else _CELL / 2), 1.8)

@@ -120,7 +120,7 @@ def test_files_that_pages_name_exist():
 
 
 # Those of add_your_own.md are excerpts; tests/datasets/test_other_data_train.py trains those of datasets.md.
-PAGES = ('data_format', 'metrics', 'questions')
+PAGES = ('data_format', 'metrics', 'python', 'questions')
 EXAMPLES = [
     pytest.param(code, id=f'{page}-{number}')
     for page in PAGES
@@ -129,8 +129,9 @@ EXAMPLES = [
 
 
 @pytest.mark.parametrize('code', EXAMPLES)
-def test_an_example_runs_and_what_it_asserts_holds(code, tmp_path, monkeypatch):
+def test_an_example_runs_and_what_it_asserts_holds(code, data_root, tmp_path, monkeypatch):
     (tmp_path / 'configs').symlink_to(ROOT / 'configs')
+    (tmp_path / 'data').symlink_to(data_root)
     monkeypatch.chdir(tmp_path)
     assert 'assert ' in code
     exec(compile(code, 'example', 'exec'), {})

@@ -91,6 +91,14 @@ def test_every_registered_class_has_an_entry_with_its_arguments(site, pages):
     assert 'lambda_' in models and '0.15' in models
 
 
+def test_the_page_on_python_has_signatures_and_errors(site, pages):
+    page = site / 'python.html'
+    assert {'load_config', 'train', 'TrainingResult', 'MultiTaskInferencer', 'MultiTaskInferencer.stream'} <= pages[page].anchors
+    text = page.read_text()
+    for words in ('batch_size', 'Returns:', 'Raises:', 'ConfigError', 'TrainingResult', 'own_data.ipynb'):
+        assert words in text, words
+
+
 def test_every_tool_has_an_entry_with_its_flags(site, pages):
     page = (site / 'reference/tools.html').read_text()
     tools = {path.relative_to(ROOT).as_posix().replace('/', '-'): path for path in tool_files()}

@@ -91,6 +91,16 @@ def test_a_metric_is_one_function_and_one_line(monkeypatch):
         DepthScorer.register('rel', higher_is_better=False)(metric)
 
 
+def test_heads_and_losses_train_in_a_plain_loop(data_root):
+    example = runpy.run_path(str(ROOT / 'examples/plain_pytorch/plain_pytorch.py'))
+    torch.manual_seed(0)
+    losses = list(example['train'](data_root / 'train', steps=10))
+    assert len(losses) == 10 and set(losses[0]) == {'semseg', 'depth'}
+    for task in losses[0]:
+        first, last = (np.mean([step[task] for step in some]) for some in (losses[:2], losses[-2:]))
+        assert last < 0.9 * first, task
+
+
 SEGFORMER = 'mmseg::segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py'
 
 

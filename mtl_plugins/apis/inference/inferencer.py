@@ -65,12 +65,6 @@ class MultiTaskInferencer:
     none is padded to the size of another one, so that predictions depend on the image alone. They equal those of
     ``mtl test`` for batches of one size.
 
-    .. code-block:: python
-
-        inferencer = MultiTaskInferencer('work_dirs/run/best.pth')
-        for prediction in inferencer.stream('photos/'):
-            metres = prediction.values['depth']
-
     Args:
         model: A checkpoint; a model of the zoo or its folder; an exported model (``.onnx``, ``.xml``); or a :class:`Runtime`.
         config: The config of the checkpoint, a file which is run. By default the one stored inside or beside the checkpoint,

@@ -2,10 +2,10 @@
 
 import math
 from collections.abc import Sequence
+from types import ModuleType
 
 import numpy as np
 import torch
-import torchvision.transforms.v2.functional as F
 from mmcv.transforms import BaseTransform
 
 from mtl_plugins.errors import ArgumentError
@@ -32,6 +32,13 @@ def sample_area(
             return int(top), int(left), crop_height, crop_width
     crop_height, crop_width = min(height, max(round(width / ratio[0]), 1)), min(width, max(round(height * ratio[1]), 1))
     return (height - crop_height) // 2, (width - crop_width) // 2, crop_height, crop_width
+
+
+def _functional() -> ModuleType:
+    """Return torchvision's functions, which few trainings need; constructors call it so that workers start with them."""
+    from torchvision.transforms.v2 import functional
+
+    return functional
 
 
 @TRANSFORMS.register_module()
@@ -95,6 +102,7 @@ class MultiCrop(BaseTransform):
                 raise ArgumentError(f'`{name}` should be {length} number(s) in [0, 1]. Found {value!r}.')
         if colour_jitter[3] > 0.5:
             raise ArgumentError(f'The hue of `colour_jitter` should be at most 0.5. Found {colour_jitter[3]}.')
+        _functional()
         self.sizes = (global_size, global_size, *[local_size] * num_local)
         self.scales = (tuple(global_scale), tuple(global_scale), *[tuple(local_scale)] * num_local)
         self.ratio = tuple(ratio)
@@ -110,7 +118,7 @@ class MultiCrop(BaseTransform):
         return results
 
     def _view(self, rng: np.random.Generator, image: torch.Tensor, number: int) -> np.ndarray:
-        size = self.sizes[number]
+        F, size = _functional(), self.sizes[number]
         area = sample_area(rng, image.shape[1:], self.scales[number], self.ratio)
         view = F.resized_crop(image, *area, size=[size, size], antialias=True)
         if rng.random() < self.flip_prob:
@@ -130,6 +138,7 @@ class MultiCrop(BaseTransform):
 
     def _jitter(self, rng: np.random.Generator, view: torch.Tensor) -> torch.Tensor:
         brightness, contrast, saturation, hue = (rng.uniform(-strength, strength) for strength in self.colour_jitter)
+        F = _functional()
         steps = (
             lambda image: F.adjust_brightness(image, 1 + brightness),
             lambda image: F.adjust_contrast(image, 1 + contrast),
@@ -158,6 +167,7 @@ class ResizeCrop(BaseTransform):
     def __init__(self, size: int = 64):
         if size < 1:
             raise ArgumentError(f'`size` should be positive. Found {size}.')
+        _functional()
         self.size = size
 
     def transform(self, results: dict) -> dict:
@@ -165,6 +175,6 @@ class ResizeCrop(BaseTransform):
         height, width = image.shape[1:]
         side = min(height, width)
         area = ((height - side) // 2, (width - side) // 2, side, side)
-        view = F.resized_crop(image, *area, size=[self.size, self.size], antialias=True)
+        view = _functional().resized_crop(image, *area, size=[self.size, self.size], antialias=True)
         results['views'] = [view.permute(1, 2, 0).contiguous().numpy()]
         return results

@@ -238,7 +238,7 @@ class RunRecordHook(Hook):
         """Return the validations in ``metrics.csv``; those that the record missed get the current times."""
         rows = read_metrics(Path(runner.work_dir) / FILE_NAME)
         scores = [read_row(row) for row in rows]
-        monitor, rule = _monitor(runner)
+        monitor, rule = monitor_of(runner)
         known = _read(runner.work_dir)
         sessions = [*self._earlier_sessions, self._session]
         for row, values in zip(rows, scores, strict=True):
@@ -267,7 +267,7 @@ def _read(work_dir: str) -> dict[str, Any]:
         return {}
 
 
-def _monitor(runner) -> tuple[str | None, str | None]:
+def monitor_of(runner) -> tuple[str | None, str | None]:
     """Return the score that decides which checkpoint is kept, and which of two values is the better."""
     for hook in runner.hooks:
         if isinstance(hook, CheckpointHook) and hook.save_best:

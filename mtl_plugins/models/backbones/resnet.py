@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torchvision.models import resnet as torchvision_resnet
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.models.layers.squeeze_excitation import squeeze_excitation as build_squeeze_excitation
@@ -110,6 +109,9 @@ class DilatedResNet(PretrainedBackbone):
             raise ArgumentError(f'`depth` should be 18, 34, 50, 101 or 152. Found {depth}.')
         if output_stride not in STAGE_DILATIONS:
             raise ArgumentError(f'`output_stride` should be 8, 16 or 32. Found {output_stride}.')
+        # Importing it takes as long as half of torch.
+        from torchvision.models import resnet as torchvision_resnet
+
         network = getattr(torchvision_resnet, f'resnet{depth}')(weights=None, zero_init_residual=zero_init_residual)
         dilations = (1, *STAGE_DILATIONS[output_stride])
         for stage, previous, dilation in zip((network.layer3, network.layer4), dilations, dilations[1:], strict=False):

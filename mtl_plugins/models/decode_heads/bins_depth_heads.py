@@ -20,6 +20,7 @@ from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP
 from mtl_plugins.models.decode_heads.heads import build_map_head, width_of
 from mtl_plugins.models.decode_heads.transformer_heads import GridTokens
 from mtl_plugins.models.layers.functional import clamp_with_way_back
+from mtl_plugins.models.utils.build import QuietInit
 from mtl_plugins.registry import MODELS
 
 
@@ -119,7 +120,7 @@ def expected_depth(
     return depth_BQ1.transpose(1, 2).reshape(batch, 1, height, width)
 
 
-class BinsDepthHead(BaseModule):
+class BinsDepthHead(QuietInit, BaseModule):
     """Depth in metres at the stride of a pixel head's output or twice that, as the expectation over bins.
 
     Goes with ``DepthTask(representation='metres')``. The pixel head gives ``channels`` features per pixel, a 3x3 convolution

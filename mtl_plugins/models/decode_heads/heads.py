@@ -9,11 +9,12 @@ from mmengine.model import BaseModule, ModuleDict
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError
+from mtl_plugins.models.utils.build import QuietInit
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.config_classes import accepted_arguments
 
 
-class MapHead(BaseModule):
+class MapHead(QuietInit, BaseModule):
     """Features of the pyramid -> context (coarse) -> embedding (fine) -> predictor.
 
     Other heads build on the embedding of such a head: they exchange it between tasks, or compare it with bins or classes. Its
@@ -83,7 +84,7 @@ def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: 
 
 
 @MODELS.register_module()
-class JointHead(BaseModule):
+class JointHead(QuietInit, BaseModule):
     """One head that predicts the channels of all tasks; they share everything but the last 1x1.
 
     Args:
@@ -140,7 +141,7 @@ class AuxiliaryHead(JointHead):
 
 
 @MODELS.register_module()
-class BranchedHead(BaseModule):
+class BranchedHead(QuietInit, BaseModule):
     """Independent heads of one kind, or of a kind per task, on the same features.
 
     Args:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from mtl_plugins.errors import ArgumentError, check_choice
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, ConvNormAct, SkipDecoder
 from mtl_plugins.models.decode_heads.heads import MapHead, build_map_head, width_of
+from mtl_plugins.models.utils.build import QuietInit
 from mtl_plugins.registry import MODELS
 
 
@@ -278,7 +279,7 @@ class TransformerSegHead(MapHead):
 
 
 @MODELS.register_module()
-class ClassTokenSegHead(BaseModule):
+class ClassTokenSegHead(QuietInit, BaseModule):
     """A learned token per class attends to keys; logits are the similarity of tokens and pixels' queries.
 
     For N classes and Q pixels of the map of keys, cross-attention takes O(B N Q C) time and, fused, O(B Q C) memory, linear in

@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torchvision.ops import SqueezeExcitation
 
 from mtl_plugins.errors import ArgumentError
 
@@ -21,5 +20,7 @@ def squeeze_excitation(channels: int, factor: int | None, num_tasks: int = 1, na
         return nn.Identity()
     if factor < 1:
         raise ArgumentError(f'`{name}` should be at least 1 or None. Found {factor}.')
+    from torchvision.ops import SqueezeExcitation
+
     modules = [SqueezeExcitation(channels, max(1, channels // factor)) for _ in range(num_tasks)]
     return modules[0] if num_tasks == 1 else PerTask(modules)

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor, nn
-from torchvision.models.convnext import LayerNorm2d
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.registry import MODELS
@@ -43,6 +42,8 @@ class PlainViTPyramid(BaseModule):
             raise ArgumentError(f'`in_channels` should have one width, as of a plain transformer. Found {tuple(in_channels)}.')
         if finest_index not in (1, 2, 3):
             raise ArgumentError(f'`finest_index` should be 1, 2 or 3. Found {finest_index}.')
+        from torchvision.models.convnext import LayerNorm2d
+
         self.index, self.pool = given[0], pool
         widths: list[int | None] = list(in_channels)
         # From coarse to fine; a normalisation and an activation between two, as in ViTDet.

@@ -15,7 +15,7 @@ MOST_PARAMETERS, MOST_MODULES = 2**29, 2**15
 
 
 class QuietInit:
-    """Mixin for models: what initialised each weight goes into the log file of a run, and nowhere without one."""
+    """Mixin for models and their parts: what initialised each weight goes into the log file of a run, and nowhere without one."""
 
     def _dump_init_info(self) -> None:
         # mmengine logs two lines for each weight otherwise, as in a notebook.

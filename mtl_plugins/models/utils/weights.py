@@ -20,6 +20,7 @@ from mmengine.runner.checkpoint import get_torchvision_models
 from torch import Tensor, nn
 
 from mtl_plugins.errors import ArgumentError, CheckpointError, ConfigError
+from mtl_plugins.models.utils.build import QuietInit
 from mtl_plugins.utils import checkpoint_io
 from mtl_plugins.utils.checkpoint_io import find_mismatch, load_checkpoint_file
 from mtl_plugins.utils.files import temporary_beside
@@ -176,7 +177,7 @@ def load_pretrained(
     module.load_state_dict(weights, strict=False)
 
 
-class PretrainedBackbone(BaseModule):
+class PretrainedBackbone(QuietInit, BaseModule):
     """Base of the backbones, whose ``init_cfg`` names initial weights.
 
     None keeps the library's random initialisation. ``dict(type='Pretrained', checkpoint=..., prefix=None)`` loads all weights or
