@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.utils.cli import positive
 
 ROWS = 6
@@ -48,6 +49,8 @@ def inspect(folder: Path, out: Path | None = None, most: int = 300, force: bool 
     Raises:
         UserError: If there is nothing to describe, or a file cannot be read or written.
     """
+    if not folder.is_dir():
+        raise DataNotFoundError(f"The folder '{folder}' does not exist.")
     from tqdm import tqdm
 
     from mtl_plugins.datasets.inspection import guess_folder

@@ -25,8 +25,8 @@ def make_parser() -> argparse.ArgumentParser:
         '--data',
         type=Path,
         metavar='FOLDER',
-        help='train on a folder of any layout: writes its dataset.json if there is none, as mtl data inspect does, and chooses config, '
-        'batch size, crops, epochs and --out where the command leaves them open',
+        help='train on a folder of any layout: writes its dataset.json if there is none, as mtl data inspect does, and chooses '
+        'config, batch size, crops, epochs and --out where the command leaves them open',
     )
     parser.add_argument(
         '--work-dir',

@@ -389,10 +389,13 @@ def _read_tables(root: Path, paths: Sequence[str]) -> Iterator[tuple[str, list[t
             numbers = [int(each) for each in re.findall(r'(?<![\w.])\d+(?![\w.])', line)]
             words = re.search(r'[^\W\d](?:[\w /()-]*[\w)])?', line)
             if words:
-                colour = tuple(numbers[-3:]) if len(numbers) >= 3 and max(numbers[-3:]) < 256 else None
-                rows.append((words[0], numbers[0] if len(numbers) in (1, 4) else None, colour))
-        with_colours = [row for row in rows if row[2]]
-        rows = with_colours if len(with_colours) > 1 else rows
+                is_colour = len(numbers) in (3, 4) and max(numbers) < 256 and not re.search(r'\d\.\d', line)
+                has_id = len(numbers) == 4 if is_colour else bool(numbers)
+                rows.append((words[0], numbers[0] if has_id else None, tuple(numbers[-3:]) if is_colour else None))
+        # Without the heads of columns.
+        for column in (1, 2):
+            full = [row for row in rows if row[column] is not None]
+            rows = full if len(full) > 1 else rows
         if 2 <= len(rows) <= 255 and len({row[0] for row in rows}) == len(rows):
             yield path, rows
 
