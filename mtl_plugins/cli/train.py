@@ -57,6 +57,8 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error('give a config, or a folder of images and labels as --data FOLDER')
     if args.data is not None and args.data_root is not None:
         parser.error('--data is --data-root for a folder that is described first: give one of them')
+    if args.data is not None and args.launcher != 'none':
+        parser.error('--data is for one process: run it once without the launcher, which prints the command for several')
 
 
 def choose(args: argparse.Namespace) -> None:

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +10,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
+from mtl_plugins.datasets.label_values import describe_classes, describe_depth, read_tables, read_values
 from mtl_plugins.datasets.multitask.split_listing import walk_files
-from mtl_plugins.errors import DataNotFoundError, UserError
-from mtl_plugins.labels.cityscapes_classes import CLASSES, LABEL_IDS, PALETTE
-from mtl_plugins.labels.class_map import OTHERS, make_palette
-from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, is_array, read_ids, read_numbers, read_rgb, read_vectors
+from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, is_array, read_numbers, read_vectors
 from mtl_plugins.labels.label_kind import MANY
-from mtl_plugins.utils.data_files import read_json
 from mtl_plugins.utils.files import natural_order
 from mtl_plugins.utils.threads import map_in_order
 
@@ -27,13 +25,8 @@ _SPLIT = re.compile(
 _ROLES = dict(tr='train', va='val', de='val', ev='val', te='test')
 _TAG, _LEAD = re.compile(r'[_\-.][A-Za-z][A-Za-z0-9]*$'), re.compile(r'[A-Za-z][A-Za-z_\- ]*(?=\d)')
 _IS_LABEL = re.compile(r'label|mask|seg|annot|gt|truth|class|trimap', re.I)
-_IS_DEPTH, _IS_DISPARITY, _IS_IMAGE = (re.compile(each, re.I) for each in ('depth|disp', 'dispar', 'image|img|rgb|left|photo'))
+_IS_DEPTH, _IS_IMAGE = re.compile('depth|disp', re.I), re.compile('image|img|rgb|left|photo', re.I)
 _IS_SKIPPED = re.compile(r'instance|inst_|panoptic|object$|object/', re.I)
-_IS_TABLE = re.compile(r'class|label|colou?r|categor|names|legend|objectinfo', re.I)
-_IS_VOID = re.compile(r'void|unlabel|unknown|ignore', re.I)
-# Ids or colours that are rarer than that among the pixels are edges of drawings; a zero that is rarer than RARE means unlabelled.
-NOISE, RARE = 1e-4, 0.1
-UNITS = '0.01 for centimetres, 0.00390625 (1/256) for KITTI, 0.0002 (1/5000) for TUM'
 Progress = Callable[[Iterable, str, int], Iterable]
 
 
@@ -57,11 +50,10 @@ class _Series(NamedTuple):
     def template(self) -> str:
         return f'{self.folder}/{self.before}{{stem}}{self.after}'.lstrip('/')
 
-    def matches(self, image: '_Series') -> list[tuple[str, str]]:
-        """Keys of the images that have a file here."""
-        if '{split}' in self.folder:
-            return [key for key in image.files if key in self.files] if '{split}' in image.folder else []
-        return [key for key in image.files if ('', key[1]) in self.files]
+    def matches(self, image: '_Series') -> dict[tuple[str, str], str]:
+        """The files here of images, by the keys of these."""
+        own = {key: key if '{split}' in self.folder else ('', key[1]) for key in image.files}
+        return {key: self.files[mine] for key, mine in own.items() if mine in self.files}
 
 
 def guess_folder(root: str | Path, most: int = 300, progress: Progress = lambda items, what, total: items) -> Guess:
@@ -105,34 +97,38 @@ def guess_folder(root: str | Path, most: int = 300, progress: Progress = lambda 
         elif not image.folder:
             description['stem'] = '.+'
     train = _describe_splits(root, image, labels, [path for path in paths if path.endswith('.txt')], description, reasons)
-    tables = list(_read_tables(root, paths))
+    tables = list(read_tables(root, paths))
     description['labels'] = {}
     for name, (each, kind) in labels.items():
-        matched = [each.files[key if key in each.files else ('', key[1])] for key in each.matches(image)]
-        taken = [matched[int(place)] for place in np.linspace(0, len(matched) - 1, min(most, len(matched)))]
-        read = map_in_order(lambda path, kind=kind: _read(root / path, kind), taken, 2)
-        found = [array for array in progress(read, name, len(taken)) if array is not None]
+        matched = each.matches(image)
+        taken = _spread(list(matched.values()), most)
+        read = map_in_order(lambda path, kind=kind: read_values(root / path, kind), taken, 2)
+        found = [values for values in progress(read, name, len(taken)) if values is not None]
         if not found:
-            oddities.append(f'{each.template}: no file of it can be read.')
-            continue
-        if kind == 'vectors':
+            config, why = None, 'no file of it can be read'
+        elif kind == 'vectors':
             config, why = dict(type='SurfaceNormals'), 'vectors of three numbers; `axes` says which way they point'
         elif kind == 'depth':
-            config, why = _describe_depth(root, each, image, found)
+            config, why = describe_depth(root, each.template, next(iter(matched)), image.template, found)
         else:
-            config, why = _describe_classes(each.template, kind, found, tables, len(taken) < len(matched), oddities)
+            config, why = describe_classes(each.template, kind, found, tables, len(taken) < len(matched), oddities)
         if config is None:
             oddities.append(f'{each.template} is left out: {why}.')
             continue
         description['labels'][name] = dict(type=config.pop('type'), path=each.template) | config
         reasons.append(f'labels.{name}: {each.template}, {why}.')
-        lacking = [key for key in train if key not in set(each.matches(image))]
+        lacking = [key for key in train if key not in matched]
         if lacking:
             description.setdefault('missing_labels', []).append(name)
             oddities.append(f'{len(lacking)} of {len(train)} images have no {name}, such as {lacking[0][1]}.')
     if not description['labels']:
         raise DataNotFoundError(f"'{root}' has no labels that can be used: {' '.join(oddities)}")
     return Guess(description, reasons, oddities)
+
+
+def _spread(items: Sequence, most: int) -> list:
+    """Return at most so many items, evenly spread."""
+    return [items[int(place)] for place in np.linspace(0, len(items) - 1, min(most, len(items)))]
 
 
 def _find_series(paths: Sequence[str]) -> tuple[list[_Series], dict[tuple[str, str], list[str]]]:
@@ -156,11 +152,11 @@ def _find_series(paths: Sequence[str]) -> tuple[list[_Series], dict[tuple[str, s
         stems = [name.removesuffix(suffix) for _, name, _ in files]
         counts = Counter(affix for stem in stems for affix in _affixes(stem))
         around = shared[folder.rpartition('/')[0], suffix]
-        usual = {
+        usual = [
             affix
             for affix, count in counts.items()
             if count >= max(0.2 * len(stems), min(2, len(stems))) or around[affix] >= max(0.2 * around['', ''], 2)
-        }
+        ]
         plain = set(stems)
         cores: dict[str, set] = {after: set() for before, after in usual if after and not before}
         for stem in stems:
@@ -171,7 +167,7 @@ def _find_series(paths: Sequence[str]) -> tuple[list[_Series], dict[tuple[str, s
             after: set().union(plain, *(cores[each] for each in cores if not after.endswith(each) and not each.endswith(after)))
             for after in cores
         }
-        own = [after for after, each in cores.items() if len(each & others[after]) >= 0.5 * len(each)]
+        own = sorted(after for after, each in cores.items() if len(each & others[after]) >= 0.5 * len(each))
         tags[folder, suffix] = own
         bases = [folder]
         for _ in range(2):
@@ -181,8 +177,8 @@ def _find_series(paths: Sequence[str]) -> tuple[list[_Series], dict[tuple[str, s
                 break
             bases.append(parent)
         for (split, _, path), stem in zip(files, stems, strict=True):
-            for before, after in usual & set(_affixes(stem)):
-                if any(stem.endswith(tag) and not after.endswith(tag) for tag in own):
+            for before, after in _affixes(stem):
+                if (before, after) not in usual or any(stem.endswith(tag) and not after.endswith(tag) for tag in own):
                     continue
                 core = stem[len(before) : len(stem) - len(after)]
                 for base in bases:
@@ -204,17 +200,16 @@ def _affixes(stem: str) -> list[tuple[str, str]]:
         rest = rest[: match.start()]
         found.append(('', stem[len(rest) :]))
     lead = _LEAD.match(stem)
-    return (
-        [*found, *((lead[0], after) for _, after in found if lead and len(lead[0]) + len(after) < len(stem))] if lead else found
-    )
+    if lead:
+        found += [(lead[0], after) for _, after in found if len(lead[0]) + len(after) < len(stem)]
+    return found
 
 
 def _kind_of(series: _Series, look: Callable[[str, str], str]) -> str | None:
     """The kind of the content of some files, or None where they differ."""
-    paths = list(series.files.values())
     if _IS_SKIPPED.search(series.template):
         return None
-    some = {paths[int(place)] for place in np.linspace(0, len(paths) - 1, min(5, len(paths)))}
+    some = _spread(list(series.files.values()), 5)
     kinds = Counter(look(path, series.template) for path in some)
     kind, count = kinds.most_common(1)[0]
     return kind if count > 0.7 * len(some) else None
@@ -222,27 +217,24 @@ def _kind_of(series: _Series, look: Callable[[str, str], str]) -> str | None:
 
 def _look(path: Path, text: str) -> str:
     """Return what a file holds: photo, grey, ids, colours, depth, vectors; an empty text if nothing that can be used."""
+    name = str(path)
     try:
         if path.suffix.lower() == '.exr':
             return 'depth'
-        array = np.load(path, mmap_mode='r', allow_pickle=False) if path.suffix == '.npy' else None
-        if is_array(str(path)):
-            array = (
-                read_vectors(str(path), 'array')
-                if array is not None and array.shape[-1:] == (3,)
-                else read_numbers(str(path), 'array')
-            )
-        else:
-            with Image.open(path) as image:
-                mode, form = image.mode, image.format
-                array = np.asarray(image)
+        if is_array(name):
+            # Of an array only its head is read to see the shape.
+            is_map = path.suffix != '.npy' or np.load(path, mmap_mode='r', allow_pickle=False).shape[-1:] != (3,)
+            array = read_numbers(name, 'array') if is_map else read_vectors(name, 'array')
+            if not is_map:
+                return 'vectors' if array.min() < -0.01 else 'photo'
+            numbers = np.nan_to_num(array)
+            is_whole = bool((numbers == np.round(numbers)).all()) and len(np.unique(array)) <= 256
+            return 'ids' if is_whole and not _IS_DEPTH.search(text) else 'depth'
+        with Image.open(path) as image:
+            mode, form, array = image.mode, image.format, np.asarray(image)
     except Exception:
+        # Whatever cannot be read is no candidate.
         return ''
-    if is_array(str(path)):
-        if array.ndim == 3:
-            return 'vectors' if array.min() < -0.01 else 'photo'
-        is_whole = array.dtype.kind in 'bui' or bool((np.nan_to_num(array) == np.round(np.nan_to_num(array))).all())
-        return 'ids' if is_whole and len(np.unique(array)) <= 256 and not _IS_DEPTH.search(text) else 'depth'
     if mode in ('P', '1'):
         return 'ids'
     if mode in ('F', 'I', 'I;16', 'I;16B'):
@@ -366,224 +358,3 @@ def _find_lists(
     roles = {role: each for role, each in found[template].items() if role in ('train', 'val', 'test')}
     needed = set().union(*(names for role, (_, names) in roles.items() if role != 'test'))
     return template, {role: name for role, (name, _) in roles.items()}, needed
-
-
-def _read_tables(root: Path, paths: Sequence[str]) -> Iterator[tuple[str, list[tuple[str, int | None, tuple[int, ...] | None]]]]:
-    """Yield files that name classes: a name, an id and a colour in each line, of which the latter two may be absent."""
-    for path in paths:
-        name = path.rpartition('/')[2]
-        is_table = _IS_TABLE.search(name) and name.lower().endswith(('.txt', '.csv', '.json')) and path.count('/') < 3
-        if not is_table or (root / path).stat().st_size > 2**17 or name == 'dataset.json':
-            continue
-        if name.endswith('.json'):
-            try:
-                content = read_json(root / path, 'table of classes')
-            except UserError:
-                continue
-            items = content.items() if isinstance(content, dict) else ()
-            lines = [f'{key},{",".join(map(str, each))}' for key, each in items if isinstance(each, list)]
-        else:
-            lines = (root / path).read_text(encoding='utf-8', errors='replace').splitlines()
-        rows = []
-        for line in (each.strip() for each in lines if each.strip() and not each.startswith('#')):
-            numbers = [int(each) for each in re.findall(r'(?<![\w.])\d+(?![\w.])', line)]
-            words = re.search(r'[^\W\d](?:[\w /()-]*[\w)])?', line)
-            if words:
-                is_colour = len(numbers) in (3, 4) and max(numbers) < 256 and not re.search(r'\d\.\d', line)
-                has_id = len(numbers) == 4 if is_colour else bool(numbers)
-                rows.append((words[0], numbers[0] if has_id else None, tuple(numbers[-3:]) if is_colour else None))
-        # Without the heads of columns.
-        for column in (1, 2):
-            full = [row for row in rows if row[column] is not None]
-            rows = full if len(full) > 1 else rows
-        if 2 <= len(rows) <= 255 and len({row[0] for row in rows}) == len(rows):
-            yield path, rows
-
-
-def _read(path: Path, kind: str) -> Any:
-    """Return what is counted of a file: values with their numbers, or a few metres; None if it cannot be read."""
-    try:
-        if kind == 'vectors':
-            return True
-        if kind == 'depth':
-            numbers = read_numbers(str(path), 'depth map')
-            return numbers.dtype, numbers.ravel()[:: max(numbers.size // 20_000, 1)]
-        if kind == 'colours':
-            rgb = read_rgb(str(path), 'label').astype(np.int32)
-            array = rgb[..., 0] << 16 | rgb[..., 1] << 8 | rgb[..., 2]
-        else:
-            array = read_ids(str(path))
-    except UserError:
-        return None
-    values, counts = np.unique(array, return_counts=True)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
-
-
-def _describe_classes(
-    template: str, kind: str, found: Sequence[Counter], tables: Sequence, is_sampled: bool, oddities: list[str]
-) -> tuple[dict[str, Any] | None, str]:
-    counts = sum(found, Counter())
-    pixels = sum(counts.values())
-    if kind == 'colours':
-        config, why = _describe_colours(counts, pixels, tables)
-    else:
-        config, why = _describe_ids(template, counts, pixels, tables, oddities)
-    if (
-        config is not None
-        and is_sampled
-        and not {'mapping', 'reduce_zero_label'} & config.keys()
-        and config.get('ignore') != OTHERS
-    ):
-        config['ignore'] = OTHERS
-        oddities.append(
-            f'{template}: {len(found)} files are counted; what occurs in others alone is ignored. `--samples` counts more.'
-        )
-    return config, why
-
-
-def _describe_ids(
-    template: str, counts: Counter, pixels: int, tables: Sequence, oddities: list[str]
-) -> tuple[dict[str, Any] | None, str]:
-    ids = sorted(each for each in counts if each >= 0)
-    known = [each for each in ids if each != 255]
-    config: dict[str, Any] = dict(type='ClassMap')
-    end = f'; 255 is ignored, {100 * counts[255] / pixels:.1f} % of the pixels' if counts[255] else ''
-    if '_labelIds.' in template and max(known, default=0) < 34:
-        mapping = {str(old): new for new, old in enumerate(LABEL_IDS)}
-        return config | dict(
-            classes=list(CLASSES), palette=[list(each) for each in PALETTE], mapping=mapping
-        ), 'ids of Cityscapes'
-    if ('TrainIds.' in template or template == '{split}/semseg/{stem}.png') and max(known, default=0) < len(CLASSES):
-        return config | dict(classes=list(CLASSES), palette=[list(each) for each in PALETTE]), f'train ids of Cityscapes{end}'
-    if len(known) > 255:
-        return None, f'{len(known)} different values are too many for classes'
-    if len(ids) == 2 and ids[0] == 0:
-        names = ['background', 'object']
-        if ids[1] == 1:
-            return config | dict(classes=names), 'a mask of 0 and 1'
-        return config | dict(
-            classes=names, mapping={'0': 0, str(ids[1]): 1}
-        ), f'a mask of 0 and {ids[1]}; `mapping` makes {ids[1]} class 1'
-    if len(known) < 2:
-        oddities.append(f'{template}: every pixel is {known or 255} or ignored, so that there is nothing to tell it from.')
-        known = known or [0]
-    last = known[-1]
-    names = {each: f'class_{each}' for each in range(last + 1)}
-    origin = 'fill in the names of `classes`'
-    # What is ignored otherwise needs no zero.
-    is_zero_rare = counts[0] < RARE * pixels and len(known) > 1 + 2 * (known[0] == 0) and ids == known and min(counts) >= 0
-    for path, rows in tables:
-        numbers = [row[1] for row in rows]
-        if None in numbers or len(set(numbers)) < len(rows):
-            numbers = list(range(len(rows))) if len(rows) > last else list(range(1, len(rows) + 1))
-        if set(known) - {0} <= set(numbers):
-            names = dict(zip(numbers, (row[0] for row in rows), strict=True))
-            is_zero_rare, origin = 0 not in names or bool(_IS_VOID.search(names[0])), f'names are from {path}'
-            break
-    start = f'{len(known)} ids up to {last}, {origin}{end}'
-    ordered = [each for each in sorted(names) if each or not is_zero_rare]
-    absent = [each for each in ordered if each not in counts]
-    is_gapless = ordered == list(range(ordered[0], ordered[-1] + 1))
-    if not is_gapless or len(absent) > 0.5 * len(ordered):
-        used = [each for each in ordered if each in counts]
-        oddities.append(f'{template}: ids have gaps, {_some(used)}; `mapping` numbers them.')
-        return config | dict(classes=[names[each] for each in used], mapping={str(each): k for k, each in enumerate(used)}), start
-    if absent:
-        oddities.append(f'{template}: no pixel has the id {_some(absent)}.')
-    if len(ordered) < 2:
-        ordered, names = [0, 1], {0: 'class_0', 1: 'class_1'} | names
-    config['classes'] = [names[each] for each in ordered]
-    if ordered[0] == 1:
-        share = f'{100 * counts[0] / pixels:.1f} % of the pixels' if counts[0] else 'no pixel'
-        return config | dict(reduce_zero_label=True), (
-            f'{start}; `reduce_zero_label`: 0 is {share} and taken as unlabelled. If it is a class, delete '
-            'the key and name it first'
-        )
-    if known[0] == 0 and origin.startswith('fill'):
-        start += f'; 0 is {100 * counts[0] / pixels:.0f} % of the pixels and taken as a class. If it is unlabelled, add '
-        start += '"reduce_zero_label": true and leave out its name'
-    return config, start
-
-
-def _describe_colours(counts: Counter, pixels: int, tables: Sequence) -> tuple[dict[str, Any] | None, str]:
-    config: dict[str, Any] = dict(type='ClassMap')
-    for path, rows in tables:
-        codes = {r << 16 | g << 8 | b: name for name, _, (r, g, b) in (row for row in rows if row[2])}
-        covered = sum(counts[code] for code in codes)
-        if len(codes) > 1 and covered > MANY * pixels:
-            void = [code for code, name in codes.items() if _IS_VOID.search(name)]
-            classes = [code for code in codes if code not in void]
-            ignore = OTHERS if covered < pixels else [_colour(code) for code in void]
-            config |= dict(classes=[codes[code] for code in classes], colours=[_colour(code) for code in classes])
-            return config | (dict(ignore=ignore) if ignore else {}), f'RGB colours of {path}'
-    kept = sorted(code for code, count in counts.items() if count >= NOISE * pixels)
-    if len(kept) > 255:
-        return None, f'{len(counts)} different colours are too many for classes'
-    rest = len(counts) - len(kept)
-    why = f'{len(kept)} RGB colours' + (f' and {rest} rare ones, which are ignored' if rest else '')
-    is_mask = len(kept) == 2 and kept[0] == 0
-    is_void = kept[0] == 0 and len(kept) > 3 and counts[0] < RARE * pixels
-    classes = kept[1:] if is_void else kept
-    names = ['background', 'object'] if is_mask else [f'class_{number}' for number in range(len(classes))]
-    config |= dict(classes=names, colours=[_colour(code) for code in classes])
-    if rest or is_void:
-        config['ignore'] = OTHERS if rest else [[0, 0, 0]]
-    if all(len(set(_colour(code))) == 1 for code in classes) and not is_mask:
-        config['palette'] = make_palette(len(classes))
-    if 0 in kept and not is_mask:
-        share = f'black is {100 * counts[0] / pixels:.1f} % of the pixels and taken as '
-        why += f'; {share}unlabelled. If it is a class, move it from `ignore` to `colours`' if is_void else ''
-        why += f'; {share}a class. If it is unlabelled, move it from `colours` to `ignore`' if not is_void else ''
-    return config, f'{why}; fill in the names of `classes`'
-
-
-def _colour(code: int) -> list[int]:
-    return [code >> 16, code >> 8 & 255, code & 255]
-
-
-def _some(values: Sequence) -> str:
-    return ', '.join(map(str, values[:8])) + (', ...' if len(values) > 8 else '')
-
-
-def _describe_depth(root: Path, series: _Series, image: _Series, found: Sequence) -> tuple[dict[str, Any] | None, str]:
-    """Guess the unit of depth from the type, the size and the pattern of the numbers."""
-    template, dtype = series.template, found[0][0]
-    numbers = np.concatenate([each.astype(np.float64) for _, each in found])
-    known = numbers[np.isfinite(numbers) & (numbers > 0)]
-    config: dict[str, Any] = dict(type='DepthMap', encoding='metres')
-    if _IS_DISPARITY.search(template):
-        camera = template.replace('disparity', 'camera').rpartition('.')[0] + '.json'
-        split, stem = next(iter(series.files))
-        if not (root / camera.replace('{split}', split).replace('{stem}', stem)).is_file():
-            return None, 'disparities need a camera file of Cityscapes to become metres'
-        config |= dict(encoding='disparity', camera=camera, depth_range=[3.5, 300.0], within_range=True)
-        return config, 'disparities, and metres by the camera files of Cityscapes'
-    if not len(known):
-        return None, 'no pixel has a positive number'
-    scale, why = 1.0, ''
-    if dtype == np.uint16 and (known == 65535).mean() > 0.001:
-        known, config['ignore'], why = known[known < 65535], [65535], '; 65535 is taken as unknown'
-    middle = float(np.median(known)) if len(known) else 1.0
-    if dtype == np.uint8:
-        if image.template.endswith('rgb/{stem}.jpg') and template == '{split}/depth/{stem}.png':
-            return dict(type='DepthMap'), '8-bit disparity codes of this package, which span `depth_range`'
-        scale, why = 10 / 255, f'8-bit numbers, whose unit cannot be known: 255 is taken as 10 m. Set `scale`{why}'
-    elif dtype == np.uint16:
-        if (known % 8 == 0).mean() > 0.99 and len(np.unique(known)) > 16:
-            scale, why = 0.000125, f'16-bit multiples of 8: millimetres shifted by 3 bits, as in SUN RGB-D{why}'
-        elif 'kitti' in f'{root.name}/{template}'.lower() or 'proj_depth' in template or 'groundtruth' in template:
-            scale, why = 1 / 256, f'16-bit numbers with names of KITTI: 1/256 m{why}'
-        elif middle > 30_000 or 'freiburg' in f'{root.name}/{template}'.lower():
-            scale, why = 0.0002, f'16-bit numbers up to {known.max():.0f}: 1/5000 m, as of TUM{why}'
-        else:
-            scale, why = 0.001, f'16-bit numbers, median {middle:.0f}, taken as millimetres{why}'
-        why += f'. If metres are wrong, set `scale`: {UNITS}'
-    elif middle > 300:
-        scale, why = 0.001, f'numbers with a median of {middle:.0f}, taken as millimetres. If metres are wrong, set `scale`'
-    else:
-        why = f'numbers with a median of {middle:.2g}, taken as metres. If they are none, set `scale`'
-    if scale != 1:
-        config['scale'] = float(f'{scale:.8g}')
-    low, high = (float(f'{each:.2g}') for each in np.percentile(known * scale, [0.5, 99.5]))
-    config['depth_range'] = [max(low, 0.01), max(high, 2 * low, 0.02)]
-    return config, why
