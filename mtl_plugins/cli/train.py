@@ -54,7 +54,7 @@ def make_parser() -> argparse.ArgumentParser:
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.config is None and args.data is None:
-        parser.error('give a config, or a folder of images and labels as --data FOLDER')
+        parser.error('the following arguments are required: config, or a folder of images and labels as --data FOLDER')
     if args.data is not None and args.data_root is not None:
         parser.error('--data is --data-root for a folder that is described first: give one of them')
     if args.data is not None and args.launcher != 'none':
