@@ -73,7 +73,7 @@ def tiny_config(data_root: Path, work_dir: Path, config: Path = EPOCH_CONFIG, **
         **{key.replace('__', '.'): value for key, value in overrides.items()},
     }
     # They take longer than such a run; their test asks for them.
-    for picture in ('confusion', 'observed'):
+    for picture in ('confusion', 'first_batch', 'observed'):
         if picture in plain.default_hooks.get('pictures', {}):
             options.setdefault(f'default_hooks.pictures.{picture}.interval', 0)
     resolved = load_config(str(config), options, str(data_root))

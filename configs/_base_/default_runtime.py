@@ -27,6 +27,7 @@ default_hooks = dict(
         type='PictureHook',
         predictions=dict(type='ValidationImages', num_images=4),
         training=dict(type='TrainingCrops', interval=500),
+        first_batch=dict(type='FirstBatch', num_images=8),
         observed=dict(type='ObservedSamples', samples=(0, 100)),
         confusion=dict(type='ConfusionMatrices'),
     ),

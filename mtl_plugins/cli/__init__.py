@@ -16,8 +16,8 @@ from mtl_plugins.utils.cli import run_tool
 
 COMMANDS = (
     *('train', 'test', 'predict', 'export', 'serve', 'demo', 'zoo'),
-    *('data make', 'data make-coco', 'data convert', 'data pack', 'data statistics', 'data stage', 'data prepare-coco'),
-    'data unpack-parquet',
+    *('data inspect', 'data make', 'data make-coco', 'data convert', 'data pack', 'data statistics', 'data stage'),
+    *('data prepare-coco', 'data unpack-parquet'),
     *('runs', 'report', 'dashboard', 'plot', 'sweep'),
     *('analyse', 'compare', 'bins', 'classes', 'affinity', 'features', 'neighbors'),
     *('grade', 'hand-in', 'config', 'completion'),

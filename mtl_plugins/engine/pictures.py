@@ -20,7 +20,7 @@ from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
 from mtl_plugins.models.tasks.semseg import SemSegTask
 from mtl_plugins.registry import HOOKS, PICTURES
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
-from mtl_plugins.visualization.plots import to_array
+from mtl_plugins.visualization.plots import to_array, write_picture
 from mtl_plugins.visualization.prediction_grid import (
     crop_attention,
     render_attention_grid,
@@ -122,8 +122,11 @@ class TrainingCrops(Picture):
         self.num_images = num_images
 
     def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
-        if not self.interval or (runner.iter + 1) % self.interval:
-            return
+        if self.interval and not (runner.iter + 1) % self.interval:
+            yield 'training', self.render(runner, batch)
+
+    def render(self, runner, batch: Mapping[str, Any]) -> np.ndarray:
+        """Draw the first images of a batch with their labels."""
         labels = build_labels(runner.train_dataloader.dataset.metainfo['labels'])
         rows = []
         for index, image in enumerate(batch['inputs'][: self.num_images]):
@@ -133,7 +136,27 @@ class TrainingCrops(Picture):
             if 'sample_idx' in batch:
                 row['caption'] = f'train {batch["sample_idx"][index]}'
             rows.append(row)
-        yield 'training', render_prediction_grid(rows, labels, tile_width=256)
+        return render_prediction_grid(rows, labels, tile_width=256)
+
+
+@PICTURES.register_module()
+class FirstBatch(TrainingCrops):
+    """The first batch of a training as it reaches the model, with its labels: the file ``first_batch.jpg`` in the work dir.
+
+    Args:
+        interval: 0 never; any other number once.
+        num_images: Rows of the picture at most.
+    """
+
+    def __init__(self, *, interval: int = 1, num_images: int = 8) -> None:
+        super().__init__(interval=interval, num_images=num_images)
+
+    def see_training(self, runner, batch: Mapping[str, Any]) -> Drawn:
+        if self.interval and runner.iter == 0:
+            path = Path(runner.work_dir) / 'first_batch.jpg'
+            write_picture(path, self.render(runner, batch))
+            runner.logger.info(f'The first batch with its labels: {path}')
+        return iter(())
 
 
 @PICTURES.register_module()

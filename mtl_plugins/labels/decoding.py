@@ -29,6 +29,7 @@ _LARGE_TILE = 2**22
 _QUICK_FORMATS = ('JPEG', 'PNG', 'WEBP', 'BMP', 'GIF', 'TIFF')
 _OTHER_FORMATS = ('PPM', 'SUN', 'JPEG2000', 'AVIF')
 _ARRAYS = ('.npy', '.npz')
+_ID_SUFFIXES = ('.gif', '.bmp', '.tif', '.tiff')
 _NPY_START = b'\x93NUMPY'
 # What else is found where an image or a label should be, by how it starts.
 _CONTENTS = {
@@ -179,9 +180,10 @@ def _check_complete(data: bytes, path: str, max_pixels: int | None = None) -> No
 
 
 def read_ids(path: str, size: Size | None = None) -> np.ndarray:
-    """Read ids from a palette or grey PNG, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
+    """Read ids from a palette or grey PNG, GIF, BMP or TIFF, or an array of whole numbers: ``(H, W)``, uint8, uint16 or int64.
 
-    A PNG of another height and width than ``size`` is refused by its header. Errors are those of :func:`decode_image`.
+    Those of a picture of 1 bit are 0 and 1. A PNG of another height and width than ``size`` is refused by its header. Errors are
+    those of :func:`decode_image`.
     """
     if is_array(path):
         array = _check_map(_read_array(path, 'label'), 'label', path)
@@ -192,16 +194,29 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
             raise CorruptFileError(f"The label '{path}' should hold whole numbers. Found fractions.")
         return ids
     data = read_bytes(path)
+    if path.lower().endswith(_ID_SUFFIXES):
+        return _read_other_ids(data, path)
     bit_depth, colour_type = _label_header(data, 'label', path, size)
     if colour_type == GREY and bit_depth in (8, 16):
         return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == PALETTE and bit_depth == 8:
         return _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
-    if colour_type == PALETTE:
+    if colour_type == PALETTE or (colour_type == GREY and bit_depth == 1):
         with refusing(f"The label '{path}' cannot be decoded"), Image.open(io.BytesIO(data)) as image:
-            return np.array(image)
+            return np.array(image).astype(np.uint8)
     found = f'{bit_depth}-bit {COLOUR_TYPES.get(colour_type, "data")}'
-    raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 8 or 16 bits. Found {found}.")
+    raise CorruptFileError(f"The label '{path}' should be a palette PNG or a grey one of 1, 8 or 16 bits. Found {found}.")
+
+
+def _read_other_ids(data: bytes, path: str) -> np.ndarray:
+    if data.startswith(_TIFF_STARTS):
+        _check_tiff(data, 'label', path)
+    with refusing(f"The label '{path}' cannot be decoded"), Image.open(io.BytesIO(data), formats=('GIF', 'BMP', 'TIFF')) as image:
+        _check_size(*image.size, 'label', path)
+        if image.mode not in ('1', 'L', 'P', 'I;16'):
+            raise CorruptFileError(f"The label '{path}' should hold ids, as a grey or palette picture. Found mode {image.mode}.")
+        ids = np.array(image)
+        return ids if ids.dtype == np.uint16 else ids.astype(np.uint8)
 
 
 def read_grey(path: str, what: str, size: Size | None = None) -> np.ndarray:
@@ -210,8 +225,8 @@ def read_grey(path: str, what: str, size: Size | None = None) -> np.ndarray:
 
 
 def read_rgb(path: str, what: str, size: Size | None = None) -> np.ndarray:
-    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, as :func:`read_grey` does."""
-    return cv2.cvtColor(_read_png(path, what, RGB, (8,), size), cv2.COLOR_BGR2RGB)
+    """Read an 8-bit RGB PNG as ``(H, W, 3)`` uint8, as :func:`read_grey` does; transparency is left out."""
+    return cv2.cvtColor(_read_png(path, what, RGB, (8,), size)[..., :3], cv2.COLOR_BGR2RGB)
 
 
 def read_numbers(path: str, what: str, size: Size | None = None) -> np.ndarray:
@@ -314,7 +329,7 @@ def _to_bytes(image: np.ndarray, path: str) -> np.ndarray:
 def _read_png(path: str, what: str, colour_type: int, bit_depths: tuple[int, ...], size: Size | None) -> np.ndarray:
     data = read_bytes(path)
     found = _label_header(data, what, path, size)
-    if found[1] != colour_type or found[0] not in bit_depths:
+    if found[1] not in (colour_type, 6 if colour_type == RGB else colour_type) or found[0] not in bit_depths:
         bits = ' or '.join(map(str, bit_depths))
         raise CorruptFileError(
             f"The {what} '{path}' should be an {bits}-bit {COLOUR_TYPES[colour_type]} PNG. "

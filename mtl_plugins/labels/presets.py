@@ -20,7 +20,7 @@ from mtl_plugins.utils.data_files import ANY, PLUGINS_ADVICE, find_registered, i
 
 for _kind in (ClassMap, DepthMap, SurfaceNormals, NormalsFromDepth, BoundaryMap):
     LABELS.register_module(module=_kind)
-DESCRIPTION = 'dataset.json'
+DESCRIPTION, SAMPLES_PAGE = 'dataset.json', 'dataset_samples.png'
 FORM = dict(
     labels={ANY: {}},
     missing_labels=[is_text],
@@ -120,13 +120,14 @@ def check_stem(stem: str, path: str | Path) -> None:
         )
 
 
-def described_layout(root: str | Path, split: str) -> dict[str, Any]:
-    """Arguments of `list_split` for a split of a data root, by its description; without one ``{}``.
+def described_layout(root: str | Path, split: str, description: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Arguments of `list_split` for a split of a data root, by its description, or the one that is given; without one ``{}``.
 
     Without ``val_every``, every tenth training image is for validation where another layout has no folder or file for ``val``.
     """
-    description = _find_description(root)
-    if not Path(root, DESCRIPTION).is_file():
+    is_given = description is not None
+    description = _find_description(root) if description is None else description
+    if not is_given and not Path(root, DESCRIPTION).is_file():
         # One in a folder above describes what was made of the data there.
         return dict(missing_labels=tuple(description['missing_labels'])) if description.get('missing_labels') else {}
     layout = {key: description[key] for key in ('image', 'stem', 'split_file') if description.get(key)}

@@ -23,7 +23,7 @@ from mtl_plugins.registry import RUNNERS, TASK_UTILS, VISBACKENDS
 from mtl_plugins.task_balancing import FixedWeights
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
 from mtl_plugins.visualization.visualizer import Histogram
-from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT, tiny_config, with_preset
+from tests.tiny import CONFIGS, EPOCH_CONFIG, ROOT, check_same_end, tiny_config, with_preset
 
 BINS_CONFIG = CONFIGS / 'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py'
 KEY = '0123456789abcdef' * 2 + 'deadbeef'
@@ -304,3 +304,13 @@ def test_the_training_split_is_scored_as_the_validation_is_and_the_training_does
     rows, _ = scored(data_root, tmp_path / 'part', num_images=1, interval=2)
     assert rows[0]['train/loss'] == '' and float(rows[1]['train/loss']) > 0
     assert rows[1]['train/loss'] != rows[1]['val/loss']
+
+
+def test_the_picture_of_the_first_batch_changes_no_weight(data_root, tmp_path):
+    for name, interval in (('with', 1), ('without', 0)):
+        options = dict(
+            train_cfg__max_epochs=1, default_hooks__pictures__first_batch__interval=interval, submission__enabled=False
+        )
+        train(tiny_config(data_root, tmp_path / name, **options))
+        assert (tmp_path / name / 'first_batch.jpg').is_file() == bool(interval)
+    check_same_end(tmp_path / 'with', tmp_path / 'without', 'state_dict', 'optimizer')

@@ -13,15 +13,22 @@ from mmengine.logging import print_log
 from mtl_plugins.errors import ArgumentError, DataError, DataNotFoundError, SplitNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.labels.presets import DESCRIPTION, MINISCAPES_TASKS, build_labels, described_layout, miniscapes_labels
+from mtl_plugins.labels.presets import (
+    DESCRIPTION,
+    MINISCAPES_TASKS,
+    SAMPLES_PAGE,
+    build_labels,
+    described_layout,
+    miniscapes_labels,
+)
 from mtl_plugins.utils.files import natural_order, read_lines
 
 HOW_TO_MAKE = (
     'Set the place with `--data-root` or the environment variable MTL_DATA_ROOT, or generate a data set: `mtl data make OUT` '
     'draws street scenes, `mtl data make-coco OUT` objects.'
 )
-# What file managers leave behind.
-_OF_SYSTEMS = ('Thumbs.db', 'desktop.ini')
+# What file managers leave behind, and what `mtl data inspect` writes.
+_NO_DATA = ('Thumbs.db', 'desktop.ini', DESCRIPTION, SAMPLES_PAGE)
 
 
 class SplitListing(NamedTuple):
@@ -188,13 +195,16 @@ def list_miniscapes(data_root: str | Path, split: str, tasks: Sequence[str] = MI
 
 
 def walk_files(folder: Path, deep: bool = True, parents: tuple[str, ...] = ()) -> Iterator[str]:
-    """Paths of the files in a folder, and in its subfolders, relative to it; hidden ones are left out, links are followed."""
+    """Paths of the files in a folder, and in its subfolders, relative to it; links are followed.
+
+    Hidden files and the page of `mtl data inspect` are left out.
+    """
     real = os.path.realpath(folder)
     if real in parents:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith('.'):
+            if entry.name.startswith('.') or entry.name == SAMPLES_PAGE:
                 continue
             if not entry.is_dir():
                 yield entry.name
@@ -280,7 +290,7 @@ def _find_images(root: Path, split: str, image: str, stem: str, labels: Sequence
         elif not any(_stem_of(each, place) is not None for each in labels):
             if match and found.lower() in (suffix.lower(), *IMAGE_SUFFIXES):
                 others.setdefault(match[1], []).append(place)
-            elif path.rpartition('/')[2] not in _OF_SYSTEMS:
+            elif path.rpartition('/')[2] not in _NO_DATA:
                 unread.append(place)
     for name, places in others.items():
         if name in images:

@@ -1,0 +1,8 @@
+# Joint DeepLabV3+ on ResNet-18, random weights, for a folder of your own: what `mtl train --data` takes without ImageNet weights.
+# python tools/train.py configs/joint/joint_r18-d16_1xb8-40e_own-folder-256x256.py
+_base_ = [
+    '../_base_/models/joint_r18-d16.py',
+    '../_base_/datasets/own-folder_256x256.py',
+    '../_base_/default_runtime.py',
+]
+submission = dict(enabled=False)

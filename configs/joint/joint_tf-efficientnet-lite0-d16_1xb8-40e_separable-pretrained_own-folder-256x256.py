@@ -1,0 +1,8 @@
+# Joint separable DeepLabV3+ on EfficientNet-Lite0, ImageNet weights, for a folder of your own: what `mtl train --data` takes.
+# python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-40e_separable-pretrained_own-folder-256x256.py
+_base_ = [
+    '../_base_/models/joint_tf-efficientnet-lite0-d16.py',
+    '../_base_/datasets/own-folder_256x256.py',
+    '../_base_/default_runtime.py',
+]
+submission = dict(enabled=False)
