@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from mtl_plugins.cli.arguments import positive
 from mtl_plugins.errors import DataNotFoundError
-from mtl_plugins.utils.cli import positive
 
 ROWS = 6
 

@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from mtl_plugins import cli
+from mtl_plugins.cli.arguments import TRAINING
 from mtl_plugins.config.load import load_config, parse_options
 from mtl_plugins.config.options import set_settings
 from mtl_plugins.registry import MODELS
-from mtl_plugins.utils.cli import TRAINING
 from tests.tiny import ROOT
 from tool_reference import find_parser
 
