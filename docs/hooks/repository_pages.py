@@ -43,8 +43,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     # Search finds what everybody needs before what the courses' students or a few readers do.
     if any(section.title in ('Courses', 'Reference', 'Results', 'Project') for section in getattr(page, 'ancestors', ())):
         page.meta['search'] = dict(boost=0.2)
-    elif page.file.src_uri in ('data_format.md', 'training.md'):
-        page.meta['search'] = dict(boost=2)
     uri = page.file.src_uri
     source = uri if uri in repository_markdown() else f'docs/{uri}'
     pages = {file.src_uri for file in files}

@@ -334,7 +334,7 @@ def check_arguments(config: Config) -> None:
 
     runner_keys = {*inspect.signature(Runner).parameters, *ENTRIES, *OWN_ENTRIES}
     for key in config:
-        nearest = [] if key in runner_keys else difflib.get_close_matches(key, runner_keys, 1, 0.85)
+        nearest = [] if key in runner_keys else difflib.get_close_matches(key, runner_keys, 1, 0.92)
         if nearest:
             print_log(
                 f'`{key}` in the config is no key that a training reads. Did you mean `{nearest[0]}`?',

@@ -4,7 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 import cv2
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image, ImageDraw, ImageFont
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.pictures import ColourBar, Entry
@@ -64,7 +64,7 @@ def render_tiles(
         centre = MARGIN + x * (tile_width + MARGIN) + tile_width / 2
         fonts = [pil_font(name, size) for size in FONT_SIZES]
         font = next((font for font in fonts if font.getlength(name) <= tile_width), fonts[-1])
-        draw.text((centre, HEADER / 2), name, fill='black', font=font, anchor='mm')
+        draw.text((centre, HEADER / 2), _cut(name, font, tile_width), fill='black', font=font, anchor='mm')
     for number, line in enumerate(lines):
         _draw_line(draw, line, HEADER + len(rows) * (tile_height + MARGIN) + number * LINE_HEIGHT)
     for number, bar in enumerate(bars):
@@ -74,6 +74,16 @@ def render_tiles(
         draw.rectangle((MARGIN, top, MARGIN + font.getlength(caption) + 8, top + LINE_HEIGHT - 2), fill=BACKGROUND)
         draw.text((MARGIN + 4, top + 8), caption, fill='black', font=font, anchor='lm')
     return np.asarray(picture)
+
+
+def _cut(name: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+    """Return a heading without its middle, if it is wider than its column; names of runs often begin alike."""
+    kept = len(name)
+    shown = name
+    while font.getlength(shown) > width and kept > 2:
+        kept -= 1
+        shown = f'{name[: kept - kept // 2]}...{name[len(name) - kept // 2 :]}'
+    return shown
 
 
 def _fit(picture: np.ndarray, height: int, width: int, smooth: bool) -> np.ndarray:

@@ -121,22 +121,6 @@ def test_the_search_index_leads_a_newcomer_to_troubleshooting(site, words):
     assert any(words.lower() in section for section in sections)
 
 
-def test_search_from_disk_leads_to_a_fitting_page(site, browser):
-    fitting = {
-        'custom data set': 'data_format.html',
-        'RGB labels': 'data_format.html',
-        'batch size': 'training.html',
-        'out of memory': 'questions.html',
-        'notebook': 'questions.html',
-    }
-    page = browser.new_page()
-    page.goto((site / 'index.html').as_uri())
-    first = "Array.from(document.querySelectorAll('.md-search-result__item'), item => item.querySelector('a').href).slice(0, 3)"
-    for words, expected in fitting.items():
-        page.locator('input.md-search__input').fill(words)
-        page.wait_for_function(f'{first}.some(address => address.includes("/{expected}"))', timeout=60000)
-
-
 def _text(path: Path) -> str:
     return path.read_text() if path.suffix == '.py' else ''
 

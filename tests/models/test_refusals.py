@@ -253,7 +253,7 @@ CALLS = [
         '`loss` of depth should give a value per pixel or per image',
     ),
     (lambda: prepare_for_inference(torch.nn.Identity(), dtype=torch.float64), '`dtype` should be torch.float32'),
-    (lambda: DilatedResNet(init_cfg=dict(type='Kaiming')).init_weights(), '`init_cfg` of a backbone should have the type'),
+    (lambda: DilatedResNet(init_cfg=dict(type='Kaiming')).init_weights(), '`init_cfg` of a backbone should be dict'),
 ]
 REFUSED = [
     *((augmented, *case) for case in AUGMENTED),

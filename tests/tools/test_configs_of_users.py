@@ -328,7 +328,7 @@ def test_a_report_needs_neither_its_folder_nor_the_files_of_configs(finished_run
 def test_a_key_that_is_nearly_one_of_the_runner_is_told(tiny_config_file, tmp_path, monkeypatch):
     texts = []
     monkeypatch.setattr(load, 'print_log', lambda text, **_: texts.append(text))
-    helpers = 'crop_size = 256\ndata_root = 1\ntrain_pipeline = []\nimg_scale = 2'
+    helpers = 'schedule = 1\nmodels = 2\ncrop_size = 256\ndata_root = 1\ntrain_pipeline = []\nimg_scale = 2'
     path = tmp_path / 'own.py'
     path.write_text(f"_base_ = ['{tiny_config_file}']\n{helpers}\ntrain_dataloder = dict(batch_size=2)")
     load_config(str(path))

@@ -28,8 +28,9 @@ from mtl_plugins.labels.pictures import INVALID
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
 from mtl_plugins.visualization import plots as fonts
 from mtl_plugins.visualization.confusion_picture import render_confusion_matrix
-from mtl_plugins.visualization.plots import to_array
+from mtl_plugins.visualization.plots import pil_font, to_array
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.tiles import _cut, render_tiles
 
 LABELS = build_labels(MINISCAPES_LABELS)
 FIRST, SECOND = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)
@@ -38,6 +39,15 @@ FIRST, SECOND = (0x00, 0x72, 0xB2), (0xE6, 0x9F, 0x00)
 def area(picture, colour):
     """Pixels of exactly this colour."""
     return int((picture.reshape(-1, 3) == colour).all(1).sum())
+
+
+def test_long_headings_stay_above_their_columns():
+    names = [f'joint_r18-d16_1xb16-32e_miniscapes-256x256_and_more_words_{number}' for number in range(2)]
+    tile = np.zeros((40, 80, 3), np.uint8)
+    picture = render_tiles([{'image': tile, **dict.fromkeys(names, tile)}], ['image', *names], tile_width=240)
+    for edge in range(3):
+        assert (picture[:26, edge * 244 : edge * 244 + 4] == 255).all()
+    assert [_cut(name, pil_font(name, 9), 240)[-2:] for name in names] == ['_0', '_1']
 
 
 def test_a_depth_that_is_too_near_is_blue_too_far_red_and_unknown_grey():

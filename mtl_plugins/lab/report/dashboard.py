@@ -73,7 +73,10 @@ class Dashboard:
         shown = runs[:MOST_RUNS]
         groups = group_runs(shown)[:MOST_CURVES]
         note = f'The newest {MOST_RUNS} of {len(runs)} runs; `mtl runs list` has all.' if len(runs) > MOST_RUNS else ''
-        monitor = next(reversed(metrics_of(groups)), 'loss')
+        metrics = list(reversed(metrics_of(groups)))
+        # The common score is 0 until a model is good in all tasks.
+        moving = [name for name in metrics if any(any(group.scores(name)) for group in groups)]
+        monitor = next(iter(moving or metrics), 'loss')
         table = make_table(shown) if shown else None
         latest: list[tuple[str, list[dict[str, Any]]]] = []
         found: dict[str, Path] = {}
