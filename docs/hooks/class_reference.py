@@ -136,4 +136,6 @@ def _in_a_list(text: str) -> str:
 
 def _markdown(text: str) -> str:
     """Markdown of the reStructuredText that docstrings use: roles and double backquotes."""
-    return _ROLE.sub(r'`\1`', text).replace('``', '`').replace('<', '&lt;')
+    text = _ROLE.sub(r'`\1`', text).replace('``', '`')
+    # Code is escaped by Markdown itself.
+    return ''.join(part if part.startswith('`') else part.replace('<', '&lt;') for part in re.split(r'(`[^`]*`)', text))

@@ -6,7 +6,6 @@ from collections import Counter
 import torch
 from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import ASPP, SkipDecoder
 from mtl_plugins.models.decode_heads.distilled_head import DeepDecoder
@@ -60,6 +59,9 @@ def count_flops(model: nn.Module, size: tuple[int, int]) -> int:
     # of a parameter that is trained.
     frozen.requires_grad_(False)
     device = next((parameter.device for parameter in model.parameters()), 'cpu')
+    # It imports Triton.
+    from torch.utils.flop_counter import FlopCounterMode
+
     with FakeTensorMode(allow_non_fake_inputs=True), FlopCounterMode(display=False) as counter:
         frozen(torch.empty(1, 3, *size, device=device))
     return counter.get_total_flops()
