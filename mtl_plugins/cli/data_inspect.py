@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from mtl_plugins.cli.arguments import positive
 from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.utils.cli import track
 
 ROWS = 6
 
@@ -51,8 +52,6 @@ def inspect(folder: Path, out: Path | None = None, most: int = 300, force: bool 
     """
     if not folder.is_dir():
         raise DataNotFoundError(f"The folder '{folder}' does not exist.")
-    from tqdm import tqdm
-
     from mtl_plugins.datasets.inspection import guess_folder
     from mtl_plugins.labels.presets import DESCRIPTION, SAMPLES_PAGE, read_description
     from mtl_plugins.utils.data_files import printable
@@ -64,7 +63,7 @@ def inspect(folder: Path, out: Path | None = None, most: int = 300, force: bool 
         description = read_description(out.parent)
         print(printable(f'{out} is there and describes the folder; `mtl data inspect {folder} --force` guesses anew.'))
     else:
-        guess = guess_folder(folder, most, lambda items, what, total: tqdm(items, what, total, disable=None, leave=False))
+        guess = guess_folder(folder, most)
         description, oddities = guess.description, guess.oddities
         print(printable(f'{folder}, by `key`: guess and reason'))
         for reason in guess.reasons:
@@ -88,7 +87,6 @@ def inspect(folder: Path, out: Path | None = None, most: int = 300, force: bool 
 def survey(folder: Path, description: dict, most: int) -> tuple[list[dict], Inspected, list[str], list[str]]:
     """Return rows of a page of samples, what matters for a training, lines on images and labels, and what is odd."""
     import numpy as np
-    from tqdm import tqdm
 
     from mtl_plugins.datasets.multitask.split_listing import list_split
     from mtl_plugins.datasets.packing.packed import decode_sample
@@ -114,7 +112,7 @@ def survey(folder: Path, description: dict, most: int) -> tuple[list[dict], Insp
         places = np.unique(np.linspace(0, num_images - 1, min(most, num_images)).astype(int))
         shown = set(places[:: max(len(places) // ROWS, 1)][:ROWS].tolist())
         num_counted = len(places)
-        for place in tqdm(places.tolist(), 'samples', disable=None, leave=False):
+        for place in track(places.tolist(), num_counted, 'samples'):
             info = samples[place]
             try:
                 sample = decode_sample(info['img_path'], info['label_paths'], listing.labels)

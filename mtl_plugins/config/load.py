@@ -32,14 +32,7 @@ from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import SCOPE
-from mtl_plugins.utils.config_classes import (
-    accepted_arguments,
-    any_class,
-    name_of,
-    own_class,
-    suggest,
-    typed_dicts,
-)
+from mtl_plugins.utils.config_classes import accepted_arguments, any_class, name_of, own_class, suggest, typed_dicts
 from mtl_plugins.utils.data_files import shorten
 
 DATA_ROOT_VARIABLE = 'MTL_DATA_ROOT'

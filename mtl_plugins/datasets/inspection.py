@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,6 +15,7 @@ from mtl_plugins.datasets.multitask.split_listing import walk_files
 from mtl_plugins.errors import DataNotFoundError
 from mtl_plugins.labels.decoding import IMAGE_SUFFIXES, is_array, read_numbers, read_vectors
 from mtl_plugins.labels.label_kind import MANY
+from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.files import natural_order
 from mtl_plugins.utils.threads import map_in_order
 
@@ -27,7 +28,6 @@ _TAG, _LEAD = re.compile(r'[_\-.][A-Za-z][A-Za-z0-9]*$'), re.compile(r'[A-Za-z][
 _IS_LABEL = re.compile(r'label|mask|seg|annot|gt|truth|class|trimap', re.I)
 _IS_DEPTH, _IS_IMAGE = re.compile('depth|disp', re.I), re.compile('image|img|rgb|left|photo', re.I)
 _IS_SKIPPED = re.compile(r'instance|inst_|panoptic|object$|object/', re.I)
-Progress = Callable[[Iterable, str, int], Iterable]
 
 
 class Guess(NamedTuple):
@@ -56,13 +56,12 @@ class _Series(NamedTuple):
         return {key: self.files[mine] for key, mine in own.items() if mine in self.files}
 
 
-def guess_folder(root: str | Path, most: int = 300, progress: Progress = lambda items, what, total: items) -> Guess:
+def guess_folder(root: str | Path, most: int = 300) -> Guess:
     """Guess the layout of a folder and the meaning of its labels from the names of all files and the content of some.
 
     Args:
         root: The folder.
         most: Number of files of a label that are read at most.
-        progress: Wraps the files of a label while they are read, with the label's name and their number.
 
     Raises:
         DataNotFoundError: If the folder does not exist, or has no images or no labels.
@@ -103,7 +102,7 @@ def guess_folder(root: str | Path, most: int = 300, progress: Progress = lambda 
         matched = each.matches(image)
         taken = _spread(list(matched.values()), most)
         read = map_in_order(lambda path, kind=kind: read_values(root / path, kind), taken, 2)
-        found = [values for values in progress(read, name, len(taken)) if values is not None]
+        found = [values for values in track(read, len(taken), name) if values is not None]
         if not found:
             config, why = None, 'no file of it can be read'
         elif kind == 'vectors':

@@ -19,6 +19,7 @@ from mtl_plugins.datasets.packing.statistics import describe_labels
 from mtl_plugins.engine.state import is_training
 from mtl_plugins.evaluation.scores import SUMMARY, SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, title_of
 from mtl_plugins.registry import HOOKS, LOG_PROCESSORS
+from mtl_plugins.utils.files import shorten_paths
 from mtl_plugins.utils.memory import peak_memory
 
 
@@ -88,11 +89,27 @@ class TerminalFormatter(logging.Formatter):
         return message if record.levelno < logging.WARNING else f'{record.levelname.lower()}: {message}'
 
 
-def adapt_to_terminal(handler: logging.StreamHandler) -> None:
-    """Let a handler write short lines for people, which a progress bar completes, if it writes to a terminal."""
-    if handler.stream.isatty():
-        handler.setFormatter(TerminalFormatter())
-        handler.addFilter(lambda record: _LEFT_OUT.search(record.getMessage()) is None)
+# What mmengine tells of itself in every run: a file client that it deprecates and builds itself, among others.
+_NOISE = re.compile(r'^(Exp name:|Distributed training is not used|Loads checkpoint by)|will be deprecated in future')
+
+
+def _is_told(record: logging.LogRecord) -> bool:
+    record.msg, record.args = shorten_paths(record.getMessage()), ()
+    return _NOISE.search(record.msg) is None
+
+
+def tidy(logger: logging.Logger) -> None:
+    """Let a logger leave out noise, write files in UTF-8 and single lines to the terminal, short ones if it is one."""
+    logger.addFilter(_is_told)
+    for handler in logger.handlers:
+        if isinstance(handler, logging.FileHandler):
+            # mmengine opens it in the encoding of the locale, which may lack the names of classes.
+            handler.stream.reconfigure(encoding='utf-8')
+            continue
+        handler.addFilter(lambda record: '\n' not in record.getMessage())
+        if handler.stream.isatty():
+            handler.setFormatter(TerminalFormatter())
+            handler.addFilter(lambda record: _LEFT_OUT.search(record.getMessage()) is None)
 
 
 @HOOKS.register_module()

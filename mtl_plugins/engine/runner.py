@@ -1,9 +1,7 @@
 """The mmengine Runner with exact, safe and atomic checkpoints, thread workers and multi-process training on CPU."""
 
 import datetime
-import logging
 import os
-import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -28,7 +26,7 @@ from mtl_plugins.datasets.loading import collate  # noqa: F401  # mmengine's fun
 from mtl_plugins.datasets.loading.thread_loader import ThreadDataLoader
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook
-from mtl_plugins.engine.log_processor import ProgressBarHook, adapt_to_terminal
+from mtl_plugins.engine.log_processor import ProgressBarHook, tidy
 from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
@@ -37,7 +35,7 @@ from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS, SCOPE
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
 from mtl_plugins.utils.config_classes import suggest_class
 from mtl_plugins.utils.data_files import shorten
-from mtl_plugins.utils.files import replacing, shorten_paths
+from mtl_plugins.utils.files import replacing
 from mtl_plugins.utils.zoo import is_pretrained
 
 WORKER_TYPES = ('process', 'thread')
@@ -74,15 +72,6 @@ class BalancedDataParallel(MMDistributedDataParallel):
         return super().train_step(data, optim_wrapper)
 
 
-# What mmengine tells of itself in every run: a file client that it deprecates and builds itself, among others.
-_NOISE = re.compile(r'^(Exp name:|Distributed training is not used|Loads checkpoint by)|will be deprecated in future')
-
-
-def _tidy(record: logging.LogRecord) -> bool:
-    record.msg, record.args = shorten_paths(record.getMessage()), ()
-    return _NOISE.search(record.msg) is None
-
-
 @RUNNERS.register_module()
 class MultiTaskRunner(Runner):
     """:class:`mmengine.runner.Runner` with what exact and safe runs need. Same config keys, and these:
@@ -114,14 +103,7 @@ class MultiTaskRunner(Runner):
     def build_logger(self, *args, **kwargs) -> MMLogger:
         """Build a logger that writes only single lines to the terminal, short ones where there is a progress bar."""
         logger = super().build_logger(*args, **kwargs)
-        logger.addFilter(_tidy)
-        for handler in logger.handlers:
-            if isinstance(handler, logging.FileHandler):
-                # mmengine opens it in the encoding of the locale, which may lack the names of classes.
-                handler.stream.reconfigure(encoding='utf-8')
-            else:
-                handler.addFilter(lambda record: '\n' not in record.getMessage())
-                adapt_to_terminal(handler)
+        tidy(logger)
         return logger
 
     @classmethod

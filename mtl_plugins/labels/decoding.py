@@ -6,14 +6,13 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import PurePath
-from zlib import crc32
 
 import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from mtl_plugins.errors import CorruptFileError, DataNotFoundError
-from mtl_plugins.labels.png_codec import COLOUR_TYPES, END, GREY, PALETTE, RGB, SIGNATURE, read_header
+from mtl_plugins.labels.png_codec import COLOUR_TYPES, END, GREY, PALETTE, RGB, SIGNATURE, palette_to_grey, read_header
 from mtl_plugins.utils.data_files import import_extra, open_regular, refusing
 
 _JPEG_START, _JPEG_SCAN, _JPEG_END = b'\xff\xd8', b'\xff\xda', b'\xff\xd9'
@@ -200,7 +199,7 @@ def read_ids(path: str, size: Size | None = None) -> np.ndarray:
     if colour_type == GREY and bit_depth in (8, 16):
         return _decode(data, cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == PALETTE and bit_depth == 8:
-        return _decode(_palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
+        return _decode(palette_to_grey(data), cv2.IMREAD_UNCHANGED, 'label', path)
     if colour_type == PALETTE or (colour_type == GREY and bit_depth == 1):
         with refusing(f"The label '{path}' cannot be decoded"), Image.open(io.BytesIO(data)) as image:
             return np.array(image).astype(np.uint8)
@@ -385,15 +384,6 @@ def _check_tiff(data: bytes, what: str, path: str) -> None:
     _check_size(*sizes[:2], what, path)
     # Decoders make room for a whole tile, however small the picture.
     _check_size(*sizes[2:], f'{what}, and each tile of it,', path, max(4 * sizes[0] * sizes[1], _LARGE_TILE))
-
-
-def _palette_to_grey(data: bytes) -> bytes:
-    """Declare the same pixel data as grey without palette, because OpenCV replaces indices by their colours."""
-    position = 33
-    while data[position + 4 : position + 8] != b'IDAT' and position + 8 < len(data):
-        position += 12 + struct.unpack_from('>I', data, position)[0]
-    header = data[12:25] + bytes([GREY]) + data[26:29]
-    return data[:12] + header + struct.pack('>I', crc32(header)) + data[position:]
 
 
 def _decode(data: bytes, flags: int, what: str, path: str) -> np.ndarray:

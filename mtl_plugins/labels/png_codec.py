@@ -27,6 +27,15 @@ def read_header(data: bytes) -> tuple[int, int, int, int] | None:
     return height, width, bits, colour_type
 
 
+def palette_to_grey(data: bytes) -> bytes:
+    """Declare the same pixel data as grey without palette, because OpenCV replaces indices by their colours."""
+    position = 33
+    while data[position + 4 : position + 8] != b'IDAT' and position + 8 < len(data):
+        position += 12 + struct.unpack_from('>I', data, position)[0]
+    header = data[12:25] + bytes([GREY]) + data[26:29]
+    return data[:12] + header + struct.pack('>I', zlib.crc32(header)) + data[position:]
+
+
 # One fixed filter per kind of map and zlib's run-length strategy: flat regions become runs of zeros under both filters, which
 # other strategies search for at several times the cost. A fixed Paeth filter suits the smooth slopes of depth.
 
