@@ -4,22 +4,24 @@ import argparse
 import json
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from mtl_plugins.cli.arguments import positive
-from mtl_plugins.errors import DataNotFoundError
+from mtl_plugins.errors import ConfigError, DataNotFoundError
 from mtl_plugins.utils.cli import track
+
+if TYPE_CHECKING:
+    from mtl_plugins.labels.label_kind import LabelKind
 
 ROWS = 6
 
 
 class Inspected(NamedTuple):
-    """What matters for a training: labels by name, images for training, and the least height and width of the images seen."""
+    """What matters for a training: images for training, and the least height and width of the images seen."""
 
-    labels: dict[str, dict]
     num_images: int
     size: tuple[int, int]
 
@@ -53,47 +55,55 @@ def inspect(folder: Path, out: Path | None = None, most: int = 300, force: bool 
     if not folder.is_dir():
         raise DataNotFoundError(f"The folder '{folder}' does not exist.")
     from mtl_plugins.datasets.inspection import guess_folder
-    from mtl_plugins.labels.presets import DESCRIPTION, SAMPLES_PAGE, read_description
+    from mtl_plugins.labels.presets import DESCRIPTION, SAMPLES_PAGE, build_labels, miniscapes_labels
     from mtl_plugins.utils.data_files import printable
     from mtl_plugins.utils.files import save_text
 
-    out = folder / DESCRIPTION if out is None else out
+    is_asked, out = force or out is not None, folder / DESCRIPTION if out is None else out
     oddities: list[str] = []
-    if out.is_file() and not force:
-        description = read_description(out.parent)
+    description = None
+    if out.is_file() and not is_asked:
         print(printable(f'{out} is there and describes the folder; `mtl data inspect {folder} --force` guesses anew.'))
+        labels = build_labels(miniscapes_labels(folder))
+    elif out.exists() and not force:
+        raise ConfigError(f'{out} exists. Give another --out, or --force to replace it.')
     else:
         guess = guess_folder(folder, most)
         description, oddities = guess.description, guess.oddities
+        labels = build_labels(description['labels'])
         print(printable(f'{folder}, by `key`: guess and reason'))
         for reason in guess.reasons:
             print(printable(f'  {reason}'))
         save_text(out, format_description(description))
         print(printable(f'Wrote {out}: fill in the names of classes, and correct what is wrong.'))
-    rows, inspected, lines, odd = survey(folder, description, most)
+    rows, inspected, lines, odd = survey(folder, labels, description, most)
     for line in [*lines, *(f'odd: {each}' for each in (*oddities, *odd))]:
         print(printable(f'  {line}'))
     page = out.with_name(SAMPLES_PAGE)
     if rows:
-        from mtl_plugins.labels.presets import build_labels
         from mtl_plugins.visualization.plots import write_picture
         from mtl_plugins.visualization.prediction_grid import render_prediction_grid
 
-        write_picture(page, render_prediction_grid(rows, build_labels(description['labels']), tile_width=320))
+        write_picture(page, render_prediction_grid(rows, labels, tile_width=320))
         print(printable(f'Samples with their labels: {page}'))
     return inspected
 
 
-def survey(folder: Path, description: dict, most: int) -> tuple[list[dict], Inspected, list[str], list[str]]:
-    """Return rows of a page of samples, what matters for a training, lines on images and labels, and what is odd."""
+def survey(
+    folder: Path, labels: Mapping[str, 'LabelKind'], description: dict | None, most: int
+) -> tuple[list[dict], Inspected, list[str], list[str]]:
+    """Return rows of a page of samples, what matters for a training, lines on images and labels, and what is odd.
+
+    Without a description that of the folder is read.
+    """
     import numpy as np
 
     from mtl_plugins.datasets.multitask.split_listing import list_split
     from mtl_plugins.datasets.packing.packed import decode_sample
     from mtl_plugins.errors import SplitNotFoundError, UserError
-    from mtl_plugins.labels.presets import build_labels, described_layout
+    from mtl_plugins.labels.presets import described_layout
 
-    labels, rows, sizes, odd, problems = build_labels(description['labels']), [], [], [], []
+    rows, sizes, odd, problems = [], [], [], []
     counts: dict[str, np.ndarray] = {}
     numbers: dict[str, int] = {}
     num_counted = 0
@@ -138,7 +148,7 @@ def survey(folder: Path, description: dict, most: int) -> tuple[list[dict], Insp
         odd += [f'{name}: {doubt}' for doubt in labels[name].doubts(each, num_counted == numbers['train'])]
     if problems:
         odd.append(f'{len(problems)} of {num_counted} samples cannot be read, such as: {problems[0]}')
-    return rows, Inspected(description['labels'], numbers['train'], least), lines, odd
+    return rows, Inspected(numbers['train'], least), lines, odd
 
 
 @contextmanager

@@ -28,6 +28,8 @@ _TAG, _LEAD = re.compile(r'[_\-.][A-Za-z][A-Za-z0-9]*$'), re.compile(r'[A-Za-z][
 _IS_LABEL = re.compile(r'label|mask|seg|annot|gt|truth|class|trimap', re.I)
 _IS_DEPTH, _IS_IMAGE = re.compile('depth|disp', re.I), re.compile('image|img|rgb|left|photo', re.I)
 _IS_SKIPPED = re.compile(r'instance|inst_|panoptic|object$|object/', re.I)
+# A pattern of names may have no more alternatives.
+MOST_TAGS = 8
 
 
 class Guess(NamedTuple):
@@ -90,7 +92,7 @@ def guess_folder(root: str | Path, most: int = 300) -> Guess:
     oddities = [f'{each.template} looks like {kind} too and is left out.' for each, kind in left]
     suffix = f'.{image.after.rpartition(".")[2]}'
     if not any('/' in stem for _, stem in image.files):
-        others = [tag for tag in tags.get((image.folder, suffix), ()) if image.after == suffix]
+        others = [tag for tag in tags.get((image.folder, suffix), ()) if image.after == suffix][:MOST_TAGS]
         if others:
             description['stem'] = f'(?!.*(?:{"|".join(map(re.escape, others))})$).+'
         elif not image.folder:

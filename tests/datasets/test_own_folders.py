@@ -16,6 +16,7 @@ from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import ConfigError, DataNotFoundError, SplitNotFoundError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, LABEL_IDS, PALETTE
 from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays
+from tests.fake_folders import write_fake_folders
 from tests.tools.conftest import Ended
 
 SIZE = (32, 64)
@@ -311,6 +312,12 @@ def test_a_description_that_is_there_is_kept(tmp_path, run_mtl):
     assert 'lawn' in ended.out and 'lawn' in path.read_text() and '--force' in ended.out
     run_mtl('data', 'inspect', tmp_path, '--force').check()
     assert 'lawn' not in path.read_text()
+    run_mtl('data', 'inspect', tmp_path, '--out', path).check_refused('dataset.json exists', '--force')
+
+
+def test_a_description_without_paths_is_shown(tmp_path, run_mtl):
+    ended = run_mtl('data', 'inspect', write_fake_folders(tmp_path / 'rooms')).check()
+    assert 'images: train 3, val 2, 80x48' in ended.out and '5 of 5 classes' in ended.out and 'depth: ' in ended.out
 
 
 def test_what_is_odd_is_named(tmp_path, run_mtl):
