@@ -39,7 +39,7 @@ def test(
     Args:
         config: Resolved config with ``work_dir``.
         checkpoint: Path of the weights, or a model of the zoo.
-        split: ``'val'`` is evaluated, ``'test'`` only predicted.
+        split: ``'val'`` is evaluated, ``'test'`` too if the config has a ``test_evaluator``, else only predicted.
         archive: If given, the predictions are packed into this submission.
         include_checkpoint: Put the checkpoint into the archive.
         json_path: If given, the metrics are written there as a flat object, with the ``protocol`` if it is not the courses'.

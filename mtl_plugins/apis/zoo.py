@@ -29,7 +29,7 @@ from mtl_plugins.utils.files import make_folder, replace_folder, save_text, scra
 _NAME = re.compile(r'[a-z0-9]+(-[a-z0-9]+)*')
 # What is kept of the config of a run: what predictions and tests need, and the recipe.
 _KEPT = 'model train_dataloader val_dataloader test_dataloader val_evaluator optim_wrapper param_scheduler train_cfg'.split()
-_KEPT += 'val_cfg test_cfg custom_hooks tta_model log_processor randomness'.split()
+_KEPT += 'test_evaluator val_cfg test_cfg custom_hooks tta_model log_processor randomness'.split()
 ROOT = zoo.ZOO.parents[1]
 INDEX, PAGE = 'model-index.yml', 'docs/zoo.md'
 _BEGIN, _END = '<!-- The table is made by `mtl zoo`. -->\n', '<!-- End of the table. -->\n'
@@ -41,7 +41,7 @@ def add_model(name: str, run: Path, data_root: str, about: Mapping[str, Any]) ->
     Args:
         name: Lower-case words and numbers, joined by hyphens.
         run: A work dir, whose newest checkpoint is taken, or a checkpoint in one.
-        data_root: Folder of the data whose split ``val`` is scored.
+        data_root: Folder of the data; the test split is scored if the config has an evaluator for it, else the validation split.
         about: For the card, see :data:`~mtl_plugins.apis.inference.pretrained.SECTIONS`; ``config`` and ``command`` replace
             those that the run recorded.
 
@@ -67,10 +67,11 @@ def add_model(name: str, run: Path, data_root: str, about: Mapping[str, Any]) ->
     with scratch_folder(zoo.ZOO / name) as hidden:
         folder = hidden / name
         save_pretrained(folder, model, kept)
-        config = find_config(folder, data_root=data_root, loaders=('val_dataloader',))
+        about['split'] = 'test' if kept.get('test_evaluator') else 'val'
+        config = find_config(folder, data_root=data_root, loaders=(f'{about["split"]}_dataloader',))
         with tempfile.TemporaryDirectory() as logs:
             set_work_dir(config, logs)
-            about['scores'] = test(config, str(folder))
+            about['scores'] = test(config, str(folder), about['split'])
         about['probe'] = probe(MultiTaskInferencer(folder, device='cpu'))
         save_pretrained(folder, model, kept, about=about)
         replace_folder(folder, zoo.ZOO / name)

@@ -11,7 +11,12 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__, parents=[config_options(launcher=True, shared=('batch_size', 'device'))]
     )
     parser.add_argument('model', nargs='+', metavar='MODEL', help=HELP)
-    parser.add_argument('--split', choices=['val', 'test'], default='val', help='val is evaluated; test only predicted')
+    parser.add_argument(
+        '--split',
+        choices=['val', 'test'],
+        default='val',
+        help='val is evaluated; test too, if the config has a test_evaluator, else it is predicted',
+    )
     parser.add_argument('--submission', metavar='OUT.zip', help='pack the predictions of the split into this archive')
     parser.add_argument('--include-checkpoint', action='store_true', help='put the checkpoint into the archive')
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')

@@ -23,7 +23,8 @@ def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__,
         epilog='Without arguments the models are listed. With --run the weights of the run are rounded to float16, scored on the '
-        'validation split of --data-root and written into the zoo with a card; model-index.yml and docs/zoo.md follow.',
+        'test split of --data-root, or on the validation split if the config has no test_evaluator, and written into the zoo '
+        'with a card; model-index.yml and docs/zoo.md follow.',
     )
     parser.add_argument('name', nargs='?', help='name of the new model, such as camvid-semseg')
     parser.add_argument('--run', type=Path, metavar='DIR', help='work dir, or a checkpoint in one; else the newest is taken')

@@ -1,13 +1,16 @@
-"""The parts of the demo: its data, its table and its picture."""
+"""The parts of the demo: its data, its table and its pictures."""
 
+import importlib.util
 import multiprocessing
 import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.apis.train import TrainingResult
 from mtl_plugins.evaluation.label_folder import find_labels
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, rule_of, title_of, with_ties_broken
@@ -20,9 +23,13 @@ from mtl_plugins.synthetic.streets.miniscapes_writer import write_miniscapes
 from mtl_plugins.utils.files import locked, make_folder, remove_leftovers, replace_folder, scratch_folder, shorten_paths
 from mtl_plugins.visualization.plots import write_picture
 from mtl_plugins.visualization.prediction_grid import render_prediction_grid
+from mtl_plugins.visualization.tiles import BACKGROUND
 
 SUMMARY = {title_of(name): name for name in (*TASK_SUMMARIES, SUMMARY_MULTITASK)}
 PICTURE_ROWS = 5
+# A temple between trees, by danielbuechele, CC BY 2.0.
+PHOTOGRAPH = 'datasets/images/china.jpg'
+ZOO_MODEL = 'camvid-semseg'
 
 
 def ensure_data(
@@ -50,7 +57,7 @@ def ensure_data(
 
 
 def report(data_root: Path, work_dir: Path, result: TrainingResult) -> None:
-    """Grade the submission, print the table of the demo and draw ``predictions.png``."""
+    """Grade the submission, print the table of the demo and draw ``predictions.png`` and ``photograph.png``."""
     grader_labels = data_root / 'grader' / 'test'
     baseline = fit_position_baseline(data_root / 'train')
     rows = {
@@ -73,7 +80,12 @@ def report(data_root: Path, work_dir: Path, result: TrainingResult) -> None:
     console.print(f'Against it the model has {gain:+.1f} points of mIoU and {-reduction:+.0f} % of SI-logRMSE on the test split.')
     picture = work_dir / 'predictions.png'
     _draw(data_root, result.archive, picture)
-    for label, path in (('Submission', result.archive), ('Picture', picture), ('Checkpoint', result.checkpoint)):
+    places = {'Submission': result.archive, 'Picture': picture, 'Checkpoint': result.checkpoint}
+    library = importlib.util.find_spec('sklearn')
+    if library is not None:
+        places[f'Photograph, by {ZOO_MODEL} and by the demo'] = work_dir / 'photograph.png'
+        _draw_photograph(Path(library.origin).parent / PHOTOGRAPH, result.checkpoint, work_dir / 'photograph.png')
+    for label, path in places.items():
         console.print(shorten_paths(f'{label}: {path.absolute()}'), soft_wrap=True, highlight=False)
 
 
@@ -96,3 +108,11 @@ def _draw(data_root: Path, archive: Path, picture: Path) -> None:
                 row['labels'][name], row['predictions'][name] = kind.to_values(stored), kind.code_values(codes)
             rows.append(row)
     write_picture(picture, render_prediction_grid(rows, labels))
+
+
+def _draw_photograph(photograph: Path, checkpoint: Path, picture: Path) -> None:
+    """What a model that has seen real streets predicts, above what the demo's model does, which knows generated ones only."""
+    models = [MultiTaskInferencer(model)(photograph)[0].side_by_side() for model in (ZOO_MODEL, checkpoint)]
+    width = max(each.shape[1] for each in models)
+    padded = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=BACKGROUND) for each in models]
+    write_picture(picture, np.vstack(padded))

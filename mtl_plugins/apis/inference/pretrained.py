@@ -76,13 +76,14 @@ def write_card(name: str, described: Mapping[str, Any]) -> str:
     head = {key: value for key, value in head.items() if value}
     lines = ['---', yaml.safe_dump(head, sort_keys=False, allow_unicode=True, width=1000) + '---', '', f'# {name}', '']
     lines += [f'Predicts {outputs} from one image. {about["parameters"]:,} parameters, {about["megabytes"]:.1f} MB.', '']
-    lines += ['```', f'python tools/inference.py {name} photos/ --out predicted', '```', '']
+    lines += ['```', f'mtl predict {name} photos/ --out predicted', '```', '']
     for key, title in SECTIONS.items():
         lines += [f'## {title}', '', about[key], ''] if about.get(key) else []
     trained = [f'* {title}: `{about[key]}`' for key, title in _TRAINED.items() if about.get(key) is not None]
     lines += ['## Training', '', *trained, ''] if trained else []
     if scores:
-        lines += ['## Scores', '', 'Of these weights, on the split `val` of the data root:', '']
-        lines += ['```', f'python tools/test.py {name} --data-root DATA', '```', '', '| metric | value |', '|---|--:|']
+        split = about.get('split', 'val')
+        lines += ['## Scores', '', f'Of these weights, on the split `{split}` of the data root:', '']
+        lines += ['```', f'mtl test {name} --split {split} --data-root DATA', '```', '', '| metric | value |', '|---|--:|']
         lines += [f'| {key} | {value:.3f} |' for key, value in scores.items()] + ['']
     return '\n'.join(lines)
