@@ -12,6 +12,7 @@ PRETRAINED = 'joint/joint_tf-efficientnet-lite0-d16_1xb8-40e_separable-pretraine
 RANDOM = 'joint/joint_r18-d16_1xb8-40e_own-folder-256x256'
 LARGEST_CROP, LARGEST_BATCH, MOST_PIXELS = 512, 8, 16 * 256 * 256
 STEPS, FEWEST_EPOCHS, MOST_EPOCHS = 2000, 12, 100
+CHOSEN = {'train_dataloader.batch_size': '--batch-size', 'train_cfg.max_epochs': '--epochs'}
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -57,6 +58,9 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
         parser.error('the following arguments are required: config, or a folder of images and labels as --data FOLDER')
     if args.data is not None and args.data_root is not None:
         parser.error('--data is --data-root for a folder that is described first: give one of them')
+    for entry in (args.cfg_options or ()) if args.config is None else ():
+        if (option := CHOSEN.get(entry.partition('=')[0])) is not None:
+            parser.error(f'--data chooses {entry.partition("=")[0]} unless {option} sets it: give {option}')
     if args.data is not None and args.launcher != 'none':
         parser.error('--data is for one process: run it once without the launcher, which prints the command for several')
 

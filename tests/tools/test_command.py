@@ -32,6 +32,7 @@ WRONG = [
     (f'train {NAME} --data-root nowhere', 1, "The data root 'nowhere' does not exist"),
     (f'train {NAME} --data-root .', 1, 'The label `semseg` cannot be built'),
     (f'train {NAME} --cfg-options randomness.sed=3', 1, 'Did you mean `seed`?'),
+    ('train --data . --cfg-options train_dataloader.batch_size=4', 2, 'give --batch-size'),
     ('--version', 0, __version__),
     ('data', 2, 'required: COMMAND'),
     ('config list joint se_', 0, f'joint/{NAME.replace("_mini", "_se_mini")}.py'),
