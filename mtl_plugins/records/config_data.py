@@ -22,7 +22,7 @@ IRRELEVANT = frozenset(
 )
 # The order of channels too: it was always that of the tasks, which older records do not state.
 IRRELEVANT_ANYWHERE = frozenset(
-    ('data_root', 'num_workers', 'worker_type', 'persistent_workers', 'prefetch_factor', 'pin_memory', 'task_order')
+    'data_root num_workers worker_type persistent_workers prefetch_factor pin_memory task_order pictures'.split()
 )
 _SECRET = re.compile(r'(^|_)(api_?key|passw(or)?d|secret|(access|auth|api)_?token)$', re.IGNORECASE)
 KEY_VARIABLE = 'WANDB_API_KEY'
@@ -43,7 +43,7 @@ def as_data(node: Any) -> Any:
 
 
 def hash_config(config: Mapping[str, Any]) -> str:
-    """Return twelve hexadecimal digits, the same for configs that differ in seed, names, places and loader workers only."""
+    """Return twelve hexadecimal digits, the same for configs that differ in seed, names, places, workers and pictures only."""
     kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
     if config.get('resume'):
         # Then it names the checkpoint to go on from, and not other weights to start from.

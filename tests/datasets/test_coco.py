@@ -335,7 +335,7 @@ def test_the_command_copies_images_of_the_classes_on_request(tmp_path, capsys):
         run('data prepare-coco', arguments)
     with pytest.raises(ValueError, match=r"`classes` should be names that a folder can have. Found '\.\./x'"):
         prepare_coco(coco, tmp_path / 'other', ['train'], ['../x'])
-    with pytest.raises(DataNotFoundError, match='no such split'):
+    with pytest.raises(DataNotFoundError, match='holds no split of COCO'):
         find_splits(tmp_path)
     assert find_splits(coco) == ['train', 'val'] and not (tmp_path / 'other').exists()
 

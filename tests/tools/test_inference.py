@@ -263,7 +263,7 @@ def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tm
         (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', unknown=1"), ['cannot be built', 'unknown']),
         (lambda text: text + "\ncustom_imports = dict(imports=['antigravity'])\n", ['antigravity', 'not imported yet']),
         (lambda text: 'model = 3\n', ['should hold the config of a model']),
-        (lambda text: '', ['is empty']),
+        (lambda text: '', ['does not hold the config']),
     ],
 )
 def test_a_stored_config_is_data(run_cli, checkpoint, tmp_path, change, words):
