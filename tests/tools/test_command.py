@@ -130,8 +130,8 @@ def test_a_shell_reads_its_completion(shell, program, capsys):
         assert subprocess.run([program, '-n'], input=script, text=True).returncode == 0
 
 
-@pytest.mark.slow
-def test_a_wheel_trains_in_another_environment_from_another_folder(data_root, tmp_path):
+@pytest.mark.parametrize('stack', ['onedl', pytest.param('openmmlab', marks=pytest.mark.slow)])
+def test_a_wheel_trains_in_another_environment_from_another_folder(data_root, tmp_path, stack):
     uv, source, environment = shutil.which('uv', path=Path(sys.executable).parent), tmp_path / 'source', tmp_path / 'environment'
     if uv is None:
         pytest.skip('needs uv')
@@ -139,23 +139,31 @@ def test_a_wheel_trains_in_another_environment_from_another_folder(data_root, tm
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns('__pycache__'))
     for name in ('pyproject.toml', 'setup.py', 'README.md', 'LICENSE'):
         shutil.copy(ROOT / name, source)
-    python = environment / 'bin/python'
+    python, wheel = environment / 'bin/python', tmp_path / f'mtl_plugins-{__version__}-py3-none-any.whl'
     for command in (
         ['build', '--wheel', '--no-build-isolation', '--python', sys.executable, '-o', tmp_path, source],
         ['venv', '--python', sys.executable, environment],
-        ['pip', 'install', '--no-deps', '--python', python, tmp_path / f'mtl_plugins-{__version__}-py3-none-any.whl'],
     ):
         subprocess.run([uv, '--offline', '-q', *command], check=True)
-    (packages,) = environment.glob('lib/*/site-packages')
-    # What the package needs is that of the tests.
-    (packages / 'others.pth').write_text(sysconfig.get_path('purelib'))
+    if stack == 'onedl':
+        subprocess.run([uv, '--offline', '-q', 'pip', 'install', '--no-deps', '--python', python, wheel], check=True)
+        (packages,) = environment.glob('lib/*/site-packages')
+        # What the package needs is that of the tests.
+        (packages / 'others.pth').write_text(sysconfig.get_path('purelib'))
+    else:
+        lines = (ROOT / 'requirements/lock.in').read_text().splitlines(keepends=True)
+        (tmp_path / 'pins.txt').write_text(''.join(line for line in lines if line.startswith(('torch==', 'torchvision=='))))
+        subprocess.run(
+            [uv, '-q', 'pip', 'install', '--python', python, '-c', 'pins.txt', f'{wheel}[openmmlab,timm]'],
+            check=True,
+            cwd=tmp_path,
+        )
     own = tmp_path / 'own.py'
     own.write_text(f"_base_ = ['mtl_plugins::{QUICK}.py']\n")
-    for config, folder in ((QUICK, 'named'), (own, 'based')):
-        options = ['--epochs', '1', '--size', '32x64', '--out', folder, '--data-root', data_root]
-        run = subprocess.run([environment / 'bin/mtl', 'train', config, *options], capture_output=True, text=True, cwd=tmp_path)
-        assert run.returncode == 0 and f'Packed the predictions of 3 images into {folder}' in run.stdout, run.stderr
-    (archive,) = (tmp_path / 'named').glob('*.zip')
+    options = ['--epochs', '1', '--size', '32x64', '--out', 'run', '--data-root', data_root]
+    run = subprocess.run([environment / 'bin/mtl', 'train', own, *options], capture_output=True, text=True, cwd=tmp_path)
+    assert run.returncode == 0 and 'Packed the predictions of 3 images into run' in run.stdout, run.stderr
+    (archive,) = (tmp_path / 'run').glob('*.zip')
     with zipfile.ZipFile(archive) as content, zipfile.ZipFile(content.open('source.zip')) as code:
         # Of the packages next to an installed one, this one alone.
         assert {name.partition('/')[0] for name in code.namelist()} == {'mtl_plugins', 'cmd.txt'}
