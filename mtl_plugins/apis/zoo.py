@@ -1,6 +1,7 @@
 """Putting a trained model into the zoo: its folder, its scores, its card, and the table of all models."""
 
 import hashlib
+import math
 import re
 import shlex
 import tempfile
@@ -17,7 +18,7 @@ from mtl_plugins.apis.inference.pretrained import describe_outputs, save_pretrai
 from mtl_plugins.apis.test import test
 from mtl_plugins.config.options import set_work_dir
 from mtl_plugins.config.stored_config import ADVICE, find_config
-from mtl_plugins.errors import ArgumentError, CheckpointError
+from mtl_plugins.errors import ArgumentError, CheckpointError, DataError
 from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, SUMMARY_UNCLIPPED, title_of
 from mtl_plugins.loading import load_model
 from mtl_plugins.records.provenance import processor_name
@@ -71,7 +72,11 @@ def add_model(name: str, run: Path, data_root: str, about: Mapping[str, Any]) ->
         config = find_config(folder, data_root=data_root, loaders=(f'{about["split"]}_dataloader',))
         with tempfile.TemporaryDirectory() as logs:
             set_work_dir(config, logs)
-            about['scores'] = test(config, str(folder), about['split'])
+            scores = test(config, str(folder), about['split'])
+        # A class without pixels has no score.
+        about['scores'] = {key: value for key, value in scores.items() if math.isfinite(value)}
+        if not summaries(about):
+            raise DataError(f"The split '{about['split']}' of {data_root} has no labels to score the model by.")
         about['probe'] = probe(MultiTaskInferencer(folder, device='cpu'))
         save_pretrained(folder, model, kept, about=about)
         replace_folder(folder, zoo.ZOO / name)

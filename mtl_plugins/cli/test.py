@@ -26,22 +26,29 @@ def make_parser() -> argparse.ArgumentParser:
         help="how depth is scored: means over images (courses, the config's own) or over pixels (mtan), or Eigen's crop to 10 m",
     )
     parser.add_argument('--alignment', choices=['median', 'log', 'linear'], help='fit the depth of each image to its label first')
-    parser.add_argument('--json', metavar='OUT.json', help='write the metrics of --split val to this file')
+    parser.add_argument('--json', metavar='OUT.json', help='write the metrics to this file')
     parser.add_argument('--work-dir', '--out', metavar='DIR', help='folder for the log; work_dirs/<config name> by default')
     return parser
 
 
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     find_model(parser, args)
-    if args.split == 'test' and not args.submission:
-        parser.error('--split test has no labels to evaluate: say where the predictions go with --submission OUT.zip')
     refuse_unused(parser, args, args.submission, 'without --submission', 'include_checkpoint')
-    unscored = 'with --split test, which is not evaluated'
-    refuse_unused(parser, args, args.split == 'val', unscored, 'json', 'protocol', 'alignment')
 
 
 def main(args: argparse.Namespace) -> None:
     ((config, checkpoint, _),) = open_models(args, [f'{args.split}_dataloader'])
+    if args.split == 'test' and not config.get('test_evaluator'):
+        from mtl_plugins.errors import ArgumentError
+
+        if not args.submission:
+            raise ArgumentError(
+                '--split test is not evaluated, since the config has no `test_evaluator`: say where the predictions go with '
+                '--submission OUT.zip.'
+            )
+        unused = [name for name in ('json', 'protocol', 'alignment') if getattr(args, name)]
+        if unused:
+            raise ArgumentError(f'--{unused[0]} has no effect with --split test, since the config has no `test_evaluator`.')
     from mtl_plugins.apis.test import test
     from mtl_plugins.config.options import set_protocol, set_test_time_augmentation, set_work_dir
 

@@ -167,12 +167,13 @@ def set_test_time_augmentation(config: Config) -> None:
 
 def set_protocol(config: Config, protocol: str, alignment: str | None) -> None:
     """Compare depth as ``protocol`` and ``alignment`` of :class:`MultiTaskMetric` say."""
-    evaluator = config.val_evaluator
-    evaluators = evaluator if isinstance(evaluator, list) else [evaluator]
+    evaluators = []
+    for each in (config.get('val_evaluator'), config.get('test_evaluator')):
+        evaluators += each if isinstance(each, list) else [each] * bool(each)
     metrics = [each for each in evaluators if each.type == 'MultiTaskMetric']
     if not metrics:
         found = ', '.join(str(each.type) for each in evaluators)
-        raise ConfigError(f'`--protocol` and `--alignment` need a MultiTaskMetric in `val_evaluator`. It has {found}.')
+        raise ConfigError(f'`--protocol` and `--alignment` need a MultiTaskMetric as evaluator. The config has {found}.')
     for metric in metrics:
         metric.update(protocol=protocol, alignment=alignment)
 

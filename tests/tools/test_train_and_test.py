@@ -11,8 +11,9 @@ import zipfile
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from mtl_plugins.config.options import LOCK_NAME
+from mtl_plugins.config.options import LOCK_NAME, set_protocol
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tools.photographs import save_checkpoint
@@ -134,6 +135,9 @@ def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_
     monkeypatch.setenv('MTL_DATA_ROOT', str(data_root))
     archive = trained.parent / 'again.zip'
     (best,) = trained.glob('best_*.pth')
+    unscored = ('test', tiny_config_file, best, '--split', 'test', '--work-dir', trained.parent / 'test')
+    run_cli(*unscored).check_refused('no `test_evaluator`', '--submission OUT.zip')
+    run_cli(*unscored, '--submission', archive, '--protocol', 'mtan').check_refused('--protocol has no effect')
     run_cli(
         'test', tiny_config_file, best, '--split', 'test', '--submission', archive, '--include-checkpoint',
         '--work-dir', trained.parent / 'test',
@@ -143,6 +147,13 @@ def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_
         for name in first.namelist():
             if name.startswith('predictions/') or name == 'metrics.csv':
                 assert again.read(name) == first.read(name), name
+
+
+def test_a_protocol_is_that_of_both_splits():
+    config = Config(dict(val_evaluator=dict(type='MultiTaskMetric'), test_evaluator=[dict(type='MultiTaskMetric')]))
+    set_protocol(config, 'eigen', 'median')
+    expected = dict(type='MultiTaskMetric', protocol='eigen', alignment='median')
+    assert config.val_evaluator == expected and config.test_evaluator == [expected]
 
 
 def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):
