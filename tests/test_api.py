@@ -1,4 +1,4 @@
-"""What `mtl_plugins` itself offers: the settings of the command line in Python, and what a training returns."""
+"""Names that `mtl_plugins` offers: the settings of the command line in Python, and the result of a training."""
 
 import subprocess
 import sys

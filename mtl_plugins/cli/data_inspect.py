@@ -20,7 +20,7 @@ ROWS = 6
 
 
 class Inspected(NamedTuple):
-    """What matters for a training: images for training, and the least height and width of the images seen."""
+    """Properties of a folder that a training is fitted to: images for training, least height and width of those seen."""
 
     num_images: int
     size: tuple[int, int]

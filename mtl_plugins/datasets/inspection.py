@@ -33,7 +33,7 @@ MOST_TAGS = 8
 
 
 class Guess(NamedTuple):
-    """What a folder may be: the content of ``dataset.json``, each guess with its reason, and what is odd."""
+    """A description of a folder: the content of ``dataset.json``, a reason for each guess, and oddities."""
 
     description: dict[str, Any]
     reasons: list[str]
@@ -192,7 +192,7 @@ def _find_series(paths: Sequence[str]) -> tuple[list[_Series], dict[tuple[str, s
 
 
 def _affixes(stem: str) -> list[tuple[str, str]]:
-    """What may be around the varying part of a name: up to three words at its end, or one before a number."""
+    """Candidates for the fixed part of a name: up to three words at its end, or one before a number."""
     found, rest = [('', '')], stem
     for _ in range(3):
         match = _TAG.search(rest)

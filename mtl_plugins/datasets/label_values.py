@@ -1,4 +1,4 @@
-"""What the values of labels in files may mean: classes by id or colour, and the unit of depth."""
+"""Guesses at the meaning of values in label files: classes by id or colour, and the unit of depth."""
 
 import re
 from collections import Counter

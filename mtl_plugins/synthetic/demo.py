@@ -111,7 +111,7 @@ def _draw(data_root: Path, archive: Path, picture: Path) -> None:
 
 
 def _draw_photograph(photograph: Path, checkpoint: Path, picture: Path) -> None:
-    """What a model that has seen real streets predicts, above what the demo's model does, which knows generated ones only."""
+    """Draw the prediction of a model trained on real streets above that of the demo's model, which knows generated ones only."""
     models = [MultiTaskInferencer(model)(photograph)[0].side_by_side() for model in (ZOO_MODEL, checkpoint)]
     width = max(each.shape[1] for each in models)
     padded = [np.pad(each, ((0, 0), (0, width - each.shape[1]), (0, 0)), constant_values=BACKGROUND[0]) for each in models]
