@@ -1,9 +1,9 @@
 # The systems on NYU Depth V2 (13 classes, 240x320), one recipe and budget. Results and what they say: docs/nyuv2.
 # python tools/sweep.py sweeps/nyuv2.py --data-root data/nyuv2-240x320
-about = 'NYU Depth V2, 795 images for training, 654 for test, 240x320, every row with the same recipe and budget.'
+about = 'NYU Depth V2, 795 images for training, 654 for test, 240x320, every row with the same recipe and six epochs.'
 config = 'configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py'
 amp = True
-options = {'train_cfg.val_interval': 3}
+options = {'train_cfg.max_epochs': 6, 'param_scheduler.1.end': 6, 'train_cfg.val_interval': 3}
 single_tasks = dict(semseg='segmentation alone', depth='depth alone')
 _three = [0, 1, 2]
 _bins = dict(

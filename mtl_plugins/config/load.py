@@ -362,6 +362,8 @@ def apply_options(config: Config, options: dict[str, Any]) -> None:
 
 def _check_option(node: Any, dotted: str, value: Any) -> None:
     *parents, last = dotted.split('.')
+    if last in (*ENTRIES, *OWN_ENTRIES) and not parents:
+        return
     for level, key in enumerate(parents):
         if _takes(node, key, dotted):
             return  # An argument that the config leaves out, given in parts: `backbone.init_cfg.checkpoint`.

@@ -276,6 +276,12 @@ def test_a_score_may_be_called_as_tables_call_it(name, found, rule):
     assert name == 'auto' or config.train_cfg.stop_at == {found: 1.0}
 
 
+def test_an_option_may_set_what_a_training_reads_and_the_config_leaves_out():
+    assert load_config(str(EPOCH_CONFIG), {'compile': True}).compile is True
+    with pytest.raises(ConfigError, match='no key `compiled` in the config'):
+        load_config(str(EPOCH_CONFIG), {'compiled': True})
+
+
 def test_options_may_hold_dicts():
     assert parse_options(["a={'x': 1, 'y': [2]}", 'b="{\'x\':1}"', 'c=[1,2]', 'd=None']) == dict(
         a={'x': 1, 'y': [2]}, b={'x': 1}, c=[1, 2], d=None
