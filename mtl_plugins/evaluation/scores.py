@@ -32,6 +32,13 @@ def title_of(name: str, default: str | None = None) -> str:
     return TITLED.get(name, default or name)
 
 
+def titles_in(names: Iterable[str]) -> dict[str, str]:
+    """Return the scores among ``names`` that tables show, with their titles; multitask, 0 with one task, only with both tasks."""
+    names = set(names)
+    left_out = () if names.issuperset(TASK_SUMMARIES) else (SUMMARY_MULTITASK,)
+    return {name: title for name, title in TITLED.items() if name in names and name not in left_out}
+
+
 def axis_title(name: str) -> str:
     """Return what the axis of a plot calls a score or a loss: its title with its unit, or its name in words."""
     score = SUMMARIES.get(find_score(name, SUMMARIES) or name)
@@ -127,6 +134,6 @@ def print_metrics(metrics: Mapping[str, float], protocol: str = 'courses') -> No
     """Print a table of all metrics, but for the multitask score of a single task."""
     table = Table('metric', 'value', title=None if protocol == 'courses' else f'protocol {protocol}')
     for name, value in metrics.items():
-        if name != SUMMARY_MULTITASK or SUMMARY_UNCLIPPED in metrics:
+        if name != SUMMARY_MULTITASK or name in titles_in(metrics):
             table.add_row(Text(name), f'{value:.3f}')
     Console().print(table)

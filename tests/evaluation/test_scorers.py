@@ -10,7 +10,7 @@ from mtl_plugins.evaluation.functional.boundary_f import THRESHOLDS, BoundarySco
 from mtl_plugins.evaluation.functional.confusion_matrix import ConfusionScorer
 from mtl_plugins.evaluation.functional.depth_errors import ALIGNMENTS, DEPTH_METRICS, PROTOCOLS, DepthScorer, image_depth_errors
 from mtl_plugins.evaluation.functional.normal_errors import NORMAL_METRICS, NormalScorer
-from mtl_plugins.evaluation.scores import multitask_scores
+from mtl_plugins.evaluation.scores import multitask_scores, titles_in
 from tests.evaluation.references import (
     NUM_CLASSES,
     random_semseg_maps,
@@ -138,6 +138,9 @@ def test_multitask_score(mean_iou, si_log_rmse, expected):
     }
     for alone in ({'metrics_summary/semseg': mean_iou}, {'metrics_summary/depth': si_log_rmse}):
         assert multitask_scores(alone) == {'metrics_summary/multitask': 0.0}
+        # Tables do not show that 0.
+        assert titles_in(alone | multitask_scores(alone)).keys() == alone.keys()
+    assert list(titles_in(scores | multitask_scores(scores)).values()) == ['mIoU', 'SI-logRMSE', 'multitask']
 
 
 def random_normals(rng, size=(9, 13)):

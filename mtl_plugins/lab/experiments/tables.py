@@ -9,7 +9,7 @@ from typing import Any
 
 from mtl_plugins.config.links import offered_labels
 from mtl_plugins.errors import UserError
-from mtl_plugins.evaluation.scores import SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, reaches, title_of
+from mtl_plugins.evaluation.scores import reaches, title_of, titles_in
 from mtl_plugins.lab.experiments.definition import Sweep, shorten
 from mtl_plugins.lab.experiments.results import BASELINE
 from mtl_plugins.lab.experiments.task_gains import Rules, delta_m, mean_and_interval, mean_ranks, relative_changes
@@ -76,10 +76,7 @@ def score_rows(sweep: Sweep, groups: Sequence[Group], baseline: Mapping[str, Any
     """Return a row for each group: the scores that mean something, time and memory."""
     documents = [document for group in groups for document in group.documents.values()]
     measured = set().union(*(document['metrics'] for document in documents))
-    names = {name: title for name, title in TITLED.items() if name in measured}
-    if not measured.issuperset(TASK_SUMMARIES):
-        # 0 by definition with one task.
-        names.pop(SUMMARY_MULTITASK, None)
+    names = titles_in(measured)
     if sweep.metric not in (None, *names):
         names = {sweep.metric: sweep.metric, **names}
     timed = bool(documents) and all(_last(document).get('train_cpu_seconds') for document in documents)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from mtl_plugins.config.load import DATA_ROOT_VARIABLE
 from mtl_plugins.errors import UserError
-from mtl_plugins.evaluation.scores import TITLED
+from mtl_plugins.evaluation.scores import titles_in
 from mtl_plugins.lab.experiments.definition import Point, locate
 from mtl_plugins.lab.experiments.points import Points
 from mtl_plugins.lab.experiments.results import hash_of, pick, scores_of, write_json, write_result
@@ -105,7 +105,7 @@ def _train(points: Points, point: Point, data_root: Path | None, environment: Ma
                 _prepare(folder, {**order, 'data_root': data_root and str(data_root), 'config_hash': hash_of(sweep, point)})
                 _run(folder, environment, progress, stop)
                 document = write_result(sweep, point, seed, folder, points.result(point, seed))
-            shown = {metric: metric} if metric else TITLED
+            shown = {metric: metric} if metric else titles_in(document['metrics'])
             scores = [f'{title} {document["metrics"][name]:.2f}' for name, title in shown.items() if name in document['metrics']]
             print(f'{label}, seed {seed}: {", ".join(scores)}, {document["seconds"]:.0f} s', flush=True)
         if error := points.record(point)['error']:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from mtl_plugins.errors import ConfigError
-from mtl_plugins.evaluation.scores import SUMMARIES, SUMMARY_MULTITASK, TASK_SUMMARIES, TITLED, find_score, rule_of
+from mtl_plugins.evaluation.scores import SUMMARIES, TITLED, find_score, rule_of, titles_in
 from mtl_plugins.lab.runs.work_dirs import MISSING, RunRecord
 from mtl_plugins.records.config_data import IRRELEVANT, IRRELEVANT_ANYWHERE, flatten
 from mtl_plugins.utils.data_files import is_number
@@ -125,12 +125,8 @@ def headings(keys: Sequence[str], runs: Sequence[RunRecord] = ()) -> list[str]:
 
 def summary_keys(runs: Sequence[RunRecord]) -> dict[str, str]:
     """Return the keys of the summaries of the runs with their titles; of the common one, if any run has all its tasks."""
-    needed = {name: TASK_SUMMARIES if name == SUMMARY_MULTITASK else (name,) for name in TITLED}
-    return {
-        f'scores.{name}': title
-        for name, title in TITLED.items()
-        if any(all(each in run.scores for each in (name, *needed[name])) for run in runs)
-    }
+    shown = [titles_in(run.scores) for run in runs]
+    return {f'scores.{name}': title for name, title in TITLED.items() if any(name in each for each in shown)}
 
 
 def check_keys(runs: Sequence[RunRecord], keys: Sequence[str]) -> None:
