@@ -1,5 +1,6 @@
 """A process that is killed, or finds the disk full, at a file-changing operation of its choice."""
 
+import contextlib
 import errno
 import itertools
 import os
@@ -91,10 +92,12 @@ def disturb(folder: str, note: Callable[[int], Any], kill_at: int | None = None,
         note(number)
         if number == kill_at:
             for path in Path(folder).rglob('*.tmp'):
-                status = path.lstat()
-                # A link is not what is being written.
-                if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
-                    os.truncate(path, status.st_size // 2)
+                # Another thread may rename it meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    status = path.lstat()
+                    # A link is not what is being written.
+                    if stat.S_ISREG(status.st_mode) and status.st_nlink == 1:
+                        os.truncate(path, status.st_size // 2)
             os.kill(os.getpid(), signal.SIGKILL)
         if full_at is not None and number >= full_at and event in _TAKES_ROOM:
             raise OSError(errno.ENOSPC, 'No space left on device', str(arguments[0]))
