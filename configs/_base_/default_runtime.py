@@ -34,8 +34,8 @@ default_hooks = dict(
 )
 custom_hooks = []
 
-# The views of `tools/test.py --tta`. `merge=dict(semseg='max', depth='metres')` merges them in another way than the mean of
-# probabilities and of log depths.
+# The views of `mtl test --tta`. By default, probabilities and log depths are averaged; to merge them in another way, set for
+# example `merge=dict(semseg='max', depth='metres')`.
 tta_model = dict(type='MultiTaskTTAModel', scales=(0.75, 1.0, 1.25), flip=True, scale_compensation=False)
 
 env_cfg = dict(
@@ -48,9 +48,9 @@ randomness = dict(seed=0, deterministic=False)
 
 log_level = 'INFO'
 log_processor = dict(type='SummaryLogProcessor', window_size=1, by_epoch=True)
-# No `visualizer`: local files are the runner's default, so that a config may have `visualization/*.py` as a further base.
+# No `visualizer`: local files are the runner's default, so a config can add `visualization/*.py` as a base.
 
 load_from = None
 resume = False
-# Of a resumed run: its schedule and optimizer settings are those of the config, where they differ from the checkpoint's.
+# If True, a resumed run takes schedule and optimizer settings from the config where they differ from the checkpoint's.
 reschedule = False

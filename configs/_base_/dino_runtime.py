@@ -1,5 +1,5 @@
-# The default runtime without predictions and submissions; the schedules of DINO, a warning when it collapses, and k-NN accuracy,
-# t-SNE and neighbours of its features at each validation.
+# The default runtime without predictions and submissions, with schedules of DINO, a warning of collapse, and k-NN accuracy, t-SNE
+# and nearest neighbours of the features at each validation.
 _base_ = ['default_runtime.py']
 custom_imports = dict(imports=['mtl_plugins.lab.features.feature_hook'])
 submission = dict(enabled=False)

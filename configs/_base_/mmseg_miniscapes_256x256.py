@@ -1,4 +1,4 @@
-# Data, metric and runtime for a whole model of mmseg, counted in iterations; optimizer and schedule are those of its config.
+# Data, metric and runtime for a whole model of mmseg, counted in iterations; optimizer and schedule come from mmseg's config.
 _base_ = ['models/mmseg.py', 'datasets/miniscapes_256x256.py', 'default_runtime.py']
 train_dataloader = dict(sampler=dict(type='IterationSampler', shuffle=True))
 val_cfg = dict(type='InferenceValLoop')

@@ -1,4 +1,4 @@
-# The default runtime for segmentation alone, without a submission; a part of the training split is scored as well.
+# The default runtime for segmentation alone, without a submission; also scores a part of the training split.
 _base_ = ['default_runtime.py']
 submission = dict(enabled=False)
 default_hooks = dict(

@@ -1,4 +1,4 @@
-# Baseline: ASPP and decoder short-circuited, random weights, no dilation, SGD 0.01; ResNet-18, batch 16.
+# Baseline: no ASPP, no decoder, random weights, no dilation, SGD 0.01; ResNet-18, batch 16.
 # python tools/train.py configs/baseline/baseline_r18-d32_1xb16-16e_miniscapes-256x256.py
 _base_ = [
     '../_base_/models/baseline_r18-d32.py',

@@ -1,4 +1,4 @@
-# The network of the assignment of 2022, from its `binary_segmentation.pth`, on its data: a skip, two 3x3, stride 32.
+# The network of the assignment of 2022, with its data and its `binary_segmentation.pth`: stride 32, a skip, two 3x3 convolutions.
 # python tools/train.py configs/deeplabv3/deeplabv3_r18-d32_1xb16-10e_course2022_coco-256x256.py --data-root DATA
 _base_ = ['deeplabv3_r18-d16_1xb16-10e_coco-256x256.py']
 start = dict(type='Pretrained', checkpoint='binary_segmentation.pth')

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/datasets/camvid_360x480.py',
     '../_base_/default_runtime.py',
 ]
-# By mtl data statistics.
+# From `mtl data statistics`.
 class_weight = [0.98, 0.81, 2.28, 0.67, 1.74, 1.3, 2.24, 2.25, 1.6, 2.36, 2.43]
 model = dict(
     tasks=dict(

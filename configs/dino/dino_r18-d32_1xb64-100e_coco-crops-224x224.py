@@ -1,4 +1,4 @@
-# DINO (arXiv 2104.14294), ResNet-18, on crops of objects of COCO 2017 as prepare_coco.py writes them; the paper's schedules.
+# DINO (arXiv 2104.14294), ResNet-18, on object crops of COCO 2017 by `mtl data prepare-coco`, with the paper's schedules.
 # python tools/train.py configs/dino/dino_r18-d32_1xb64-100e_coco-crops-224x224.py --data-root COCO
 _base_ = [
     '../_base_/models/dino_r18-d32.py',

@@ -1,4 +1,4 @@
-# DINO with the paper's moving centre, warm-up of the teacher's temperature and local views, on the generated COCO.
+# DINO with the paper's moving centre, temperature warm-up of the teacher and local views, on the generated COCO.
 # python tools/train.py configs/dino/dino_r18-d32_1xb64-20e_paper_synthetic-coco-48x48.py --data-root DATA
 _base_ = ['dino_r18-d32_1xb64-20e_synthetic-coco-48x48.py']
 model = dict(centring='mean')

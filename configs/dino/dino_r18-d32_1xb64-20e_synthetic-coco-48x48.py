@@ -1,4 +1,4 @@
-# DINO (arXiv 2104.14294), ResNet-18, made for short runs on crops of objects of a small generated COCO: minutes on two CPU cores.
+# DINO (arXiv 2104.14294), ResNet-18, for short runs on object crops of a small generated COCO: minutes on two CPU cores.
 # python tools/train.py configs/dino/dino_r18-d32_1xb64-20e_synthetic-coco-48x48.py --data-root DATA
 _base_ = [
     '../_base_/models/dino_r18-d32.py',

@@ -1,4 +1,4 @@
-# Distilled: classes, depth, surface normals, semantic boundaries. Data: `make_dataset.py OUT --labels ...`.
+# Distilled: classes, depth, surface normals, semantic boundaries. Data: `mtl data make OUT --labels ...`.
 # python tools/train.py configs/distilled/distilled_r18-d16_1xb16-32e_normals-boundary_miniscapes-256x256.py
 _base_ = ['distilled_r18-d16_1xb16-32e_miniscapes-256x256.py']
 model = dict(

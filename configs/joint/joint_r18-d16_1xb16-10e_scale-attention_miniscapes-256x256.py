@@ -1,4 +1,4 @@
-# Attention to scale (arXiv 1511.03339) on the trained joint model, which stays as it is.
+# Attention to scale (arXiv 1511.03339) on a trained joint model, which is frozen.
 # python tools/train.py configs/joint/joint_r18-d16_1xb16-10e_scale-attention_miniscapes-256x256.py
 _base_ = [
     '../_base_/models/joint_r18-d16.py',

@@ -6,5 +6,5 @@ _base_ = [
     '../_base_/schedules/schedule_adam_32e.py',
     '../_base_/default_runtime.py',
 ]
-# The labels of the test split are not public, and its benchmark takes other files than the archive holds.
+# The labels of the test split are not public, and the benchmark needs other files than those in the archive.
 submission = dict(enabled=False)

@@ -1,4 +1,4 @@
-# Joint DeepLabV3+: classes, depth, surface normals. Data: `make_dataset.py OUT --labels ...`.
+# Joint DeepLabV3+: classes, depth, surface normals. Data: `mtl data make OUT --labels ...`.
 # python tools/train.py configs/joint/joint_r18-d16_1xb16-32e_normals_miniscapes-256x256.py
 _base_ = ['joint_r18-d16_1xb16-32e_miniscapes-256x256.py']
 model = dict(

@@ -1,4 +1,4 @@
-# Joint DeepLabV3+ on ResNet-18, random weights, for a folder of your own: what `mtl train --data` takes without ImageNet weights.
+# Joint DeepLabV3+ on ResNet-18, random weights, for your own folder: the choice of `mtl train --data` without ImageNet weights.
 # python tools/train.py configs/joint/joint_r18-d16_1xb8-40e_own-folder-256x256.py
 _base_ = [
     '../_base_/models/joint_r18-d16.py',

@@ -5,7 +5,7 @@ _base_ = [
     '../_base_/datasets/nyuv2_240x320.py',
     '../_base_/default_runtime.py',
 ]
-# By mtl data statistics.
+# From `mtl data statistics`.
 class_weight = [1.49, 1.99, 1.8, 1.51, 0.99, 0.8, 1.08, 1.71, 1.65, 1.55, 1.98, 0.6, 1.35]
 model = dict(
     tasks=dict(

@@ -1,4 +1,4 @@
-# The joint model for 13 classes and depth of NYU Depth V2 at 288x384, the size of MTAN's arrays; crops grow with it.
+# The joint model for 13 classes and depth of NYU Depth V2 at 288x384, the size of MTAN's arrays, with larger crops.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-288x384.py
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py']
 pipeline = [

@@ -1,4 +1,4 @@
-# Joint separable DeepLabV3+ on EfficientNet-Lite0, ImageNet weights, for a folder of your own: what `mtl train --data` takes.
+# Joint separable DeepLabV3+ on EfficientNet-Lite0, ImageNet weights, for your own folder: the choice of `mtl train --data`.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-40e_separable-pretrained_own-folder-256x256.py
 _base_ = [
     '../_base_/models/joint_tf-efficientnet-lite0-d16.py',

@@ -1,4 +1,4 @@
-# Transformer multitask: class tokens attend to the decoder's features, beside an adaptive depth head.
+# Transformer multitask: class tokens that attend to the decoder's features, and an adaptive depth head.
 # python tools/train.py configs/transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py
 _base_ = [
     '../_base_/models/transformer_multitask-cross_r18-d16.py',

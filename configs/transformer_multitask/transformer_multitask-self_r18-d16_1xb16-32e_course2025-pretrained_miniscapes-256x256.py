@@ -1,4 +1,4 @@
-# Self-attention as a report of 2025 has it: depth decoded from the encoder's features, its latents from an ASPP of their own.
+# Self-attention as in a report of 2025: depth decoded from the encoder's features, with latents from their own ASPP.
 # python tools/train.py configs/transformer_multitask/transformer_multitask-self_r18-d16_1xb16-32e_course2025-pretrained_miniscapes-256x256.py
 _base_ = ['transformer_multitask-self_r18-d16_1xb16-32e_pretrained_miniscapes-256x256.py']
 decoder = dict(rates=None, skip_channels=64, num_convs=3)

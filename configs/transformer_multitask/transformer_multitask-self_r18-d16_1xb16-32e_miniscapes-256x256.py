@@ -1,4 +1,4 @@
-# Transformer multitask: self-attention among pooled ASPP features for segmentation, beside an adaptive depth head.
+# Transformer multitask: self-attention between pooled ASPP features for segmentation, and an adaptive depth head.
 # python tools/train.py configs/transformer_multitask/transformer_multitask-self_r18-d16_1xb16-32e_miniscapes-256x256.py
 _base_ = [
     '../_base_/models/transformer_multitask-self_r18-d16.py',

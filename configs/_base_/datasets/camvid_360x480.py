@@ -1,8 +1,8 @@
-# CamVid at 360x480 with the 11 classes of SegNet, and how models are trained on it. Whole frames are
-# validated. `--data-root` or MTL_DATA_ROOT replaces the three data roots.
+# CamVid at 360x480 with the 11 classes of SegNet and its training recipe. Validation uses whole frames.
+# `--data-root` or MTL_DATA_ROOT replaces the three data roots.
 _base_ = ['miniscapes_256x256.py', '../schedules/schedule_adamw-warmup_12e.py']
 
-# The recipe of all trainings on this data set.
+# The recipe.
 crop_size = (320, 416)
 scale = (0.75, 1.5)
 flip_prob = 0.5

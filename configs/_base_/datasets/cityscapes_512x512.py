@@ -1,5 +1,5 @@
 # Cityscapes' official folders: random 512x512 crops for training, whole frames otherwise. `num_classes=7` in the three data sets
-# asks for the categories. `--data-root` or MTL_DATA_ROOT replaces the three data roots.
+# selects the seven categories. `--data-root` or MTL_DATA_ROOT replaces the three data roots.
 _base_ = ['miniscapes_256x256.py']
 train_dataloader = dict(
     dataset=dict(

@@ -1,4 +1,4 @@
-# The real COCO 2017: random 256x256 crops at half to one and a half of the size for training, whole images otherwise.
+# The real COCO 2017: random 256x256 crops at scales of 0.5 to 1.5 for training, whole images otherwise.
 _base_ = ['coco-subset_96x96.py']
 train_dataloader = dict(
     dataset=dict(

@@ -1,5 +1,5 @@
 # Five classes and background on a generated COCO of small images: random 96x96 crops for training, whole images otherwise.
-# `--data-root` or MTL_DATA_ROOT replaces the data roots; tools/dataset_tools/make_coco.py makes the data.
+# `--data-root` or MTL_DATA_ROOT replaces the data roots; `mtl data make-coco` makes the data.
 train_dataloader = dict(
     batch_size=16,
     num_workers=2,

@@ -1,8 +1,8 @@
-# NYU Depth V2 at 240x320 with 13 classes, and how models are trained on it. Whole frames are validated.
+# NYU Depth V2 at 240x320 with 13 classes and its training recipe. Validation uses whole frames.
 # mtl data convert nyuv2 NYUV2 data/nyuv2-240x320 --size 240x320 --num-classes 13
 _base_ = ['miniscapes_256x256.py', '../schedules/schedule_adamw-warmup_12e.py']
 
-# The recipe of all trainings on this data set.
+# The recipe.
 crop_size = (224, 288)
 scale = (0.9, 1.5)
 flip_prob = 0.5

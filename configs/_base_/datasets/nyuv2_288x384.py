@@ -1,5 +1,5 @@
 # NYU Depth V2 in the arrays of the multi-task literature: whole frames, mirrored at random for training. There are two splits.
-# Of pictures the normals are fitted to the depth.
+# For pictures, which have no normals, these are fitted to the depth.
 # `--data-root` or MTL_DATA_ROOT replaces the three data roots.
 _base_ = ['miniscapes_256x256.py']
 train_dataloader = dict(

@@ -1,5 +1,5 @@
-# Single objects of a generated COCO of small images, in two views of 64x64 and four of 32x32; validation sees such views, too.
-# `--data-root` or MTL_DATA_ROOT replaces the data roots; tools/dataset_tools/make_coco.py makes the data.
+# Single objects of a generated COCO of small images, in two views of 64x64 and four of 32x32, also for validation.
+# `--data-root` or MTL_DATA_ROOT replaces the data roots; `mtl data make-coco` makes the data.
 train_dataloader = dict(
     batch_size=32,
     num_workers=2,

@@ -1,7 +1,7 @@
-# A folder with a dataset.json, and how models are trained on it; no schedule beside it. `mtl train --data` sets sizes.
+# A folder with a dataset.json and its training recipe, which includes the schedule. `mtl train --data` sets the sizes.
 _base_ = ['miniscapes_256x256.py']
 
-# The recipe of all trainings on such a folder.
+# The recipe.
 crop_size = (256, 256)
 scale = (0.75, 1.5)
 flip_prob = 0.5

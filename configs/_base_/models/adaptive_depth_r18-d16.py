@@ -1,4 +1,4 @@
-# Depth alone, as the expectation over 256 bins that the image decides: a 16x16 grid of latents, three transformer blocks.
+# Depth alone, as the expectation over 256 bins predicted from the image: a 16x16 grid of latents, three transformer blocks.
 _base_ = ['deeplabv3plus-depth_r18-d16.py']
 model = dict(
     decode_head=dict(

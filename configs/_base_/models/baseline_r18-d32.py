@@ -1,4 +1,4 @@
-# DeepLab with ASPP and decoder short-circuited: a 1x1 convolution, a 1x1 predictor, plain upsampling.
+# DeepLab without ASPP and decoder: a 1x1 convolution, a 1x1 predictor, plain upsampling.
 _base_ = ['joint_r18-d16.py']
 model = dict(
     data_preprocessor=dict(size_divisor=32),

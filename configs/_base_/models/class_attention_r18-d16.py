@@ -1,4 +1,4 @@
-# DeepLabV3 on what a class attends to; one binary mask per class.
+# DeepLabV3 on features that a class attends to; one binary mask per class.
 _base_ = ['deeplabv3_r18-d16.py']
 model = dict(
     type='ClassConditionalSegmentor',

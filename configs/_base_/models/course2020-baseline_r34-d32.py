@@ -1,4 +1,4 @@
-# The starting point of 2020: ASPP and decoder short-circuited, no dilation.
+# The starting point of 2020: no ASPP, no decoder, no dilation.
 _base_ = ['course2020_r34-d16.py']
 model = dict(
     data_preprocessor=dict(size_divisor=32),

@@ -1,4 +1,4 @@
-# DeepLabV3+ as a report of 2020 built it: the raw skip, one 3x3 convolution as the predictor; depth in normalised metres.
+# DeepLabV3+ as in a report of 2020: the raw skip, one 3x3 convolution as the predictor, depth in normalised metres.
 _base_ = ['joint_r18-d16.py']
 model = dict(
     backbone=dict(depth=34, zero_init_residual=True),

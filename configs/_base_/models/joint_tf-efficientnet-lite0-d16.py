@@ -1,4 +1,4 @@
-# DeepLabV3+ with separable convolutions on EfficientNet-Lite0 from ImageNet weights, which the extra `pretrained` brings.
+# DeepLabV3+ with separable convolutions on EfficientNet-Lite0 from ImageNet weights (extra `pretrained`).
 _base_ = ['joint_r18-d16.py']
 model = dict(
     fast_depthwise=True,

@@ -1,4 +1,4 @@
-# Class tokens that attend to the decoder's features, beside an adaptive depth head on the encoder's.
+# Class tokens that attend to the decoder's features, and an adaptive depth head on the encoder's.
 _base_ = ['joint_r18-d16.py']
 model = dict(
     decode_head=dict(

@@ -1,4 +1,4 @@
-# Self-attention among pooled ASPP features for both tasks: a transformer segmentation head and an adaptive depth head.
+# Self-attention between pooled ASPP features for both tasks: a transformer segmentation head and an adaptive depth head.
 _base_ = ['joint_r18-d16.py']
 model = dict(
     decode_head=dict(

@@ -1,4 +1,4 @@
-# As over 100 epochs, with a rate for short runs from random weights; warm-up over the first epoch.
+# The schedule of 100 epochs for short runs from random weights: a higher learning rate, and one epoch of warm-up.
 _base_ = ['dino_adamw_100e.py']
 optim_wrapper = dict(optimizer=dict(lr=1e-3))
 param_scheduler = [

@@ -1,4 +1,4 @@
-# AdamW 1e-3 with weight decay 0.01; a linear rise over 50 iterations times polynomial decay with power 0.9 over 12 epochs.
+# AdamW 1e-3 with weight decay 0.01; linear warm-up over 50 iterations times polynomial decay with power 0.9 over 12 epochs.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.01, fused=True))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

@@ -1,4 +1,4 @@
-# AdamW 1e-4 with weight decay 0.01; a linear rise over 500 iterations times polynomial decay with power 0.9 over 32 epochs.
+# AdamW 1e-4 with weight decay 0.01; linear warm-up over 500 iterations times polynomial decay with power 0.9 over 32 epochs.
 optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-4, weight_decay=0.01))
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=500),

@@ -1,2 +1,2 @@
-# Dynamic task prioritization (ECCV 2018), by the losses.
+# Dynamic task prioritization (ECCV 2018), based on the losses.
 task_balancing = dict(type='DynamicTaskPriority', gamma=1.0, momentum=0.1)

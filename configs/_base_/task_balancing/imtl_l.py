@@ -1,2 +1,2 @@
-# IMTL-L, scales of the losses that are learned (ICLR 2021).
+# IMTL-L: learned scales of the losses (ICLR 2021).
 task_balancing = dict(type='IMTLLossWeights', lr_mult=10.0)

@@ -1,4 +1,4 @@
-# Weights by iteration, straight lines in between: depth comes in over the first 1000.
+# Weights by iteration, linear in between: the weight of depth grows over the first 1000.
 task_balancing = dict(
     type='ScheduledWeights',
     schedule=[
