@@ -302,7 +302,7 @@ class OpenVinoRuntime(ExportedRuntime):
             info = self.model.get_rt_info([KEY]).astype(str) if self.model.has_rt_info([KEY]) else None
         except RuntimeError as error:
             raise CorruptFileError(
-                f"'{path}' cannot be loaded by OpenVINO; its weights should lie beside it, in '{path.with_suffix('.bin').name}': "
+                f"'{path}' cannot be loaded by OpenVINO; its weights should be next to it, in '{path.with_suffix('.bin').name}': "
                 f'{str(error).splitlines()[-1]}'
             ) from error
         self.description = Description.from_json(info, path)

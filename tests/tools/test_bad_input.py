@@ -166,7 +166,7 @@ REFUSED = [
     ('analysis_tools/task_affinity {run}/tiny.py', 'checkpoint'),
     ('report . --out out', 'is no work dir with run.json'),
     ('report {run} --names one two --out out', '`--names` should name each of the 1 row', 'Found 2.'),
-    ('report {run} --data-root nowhere --out out', 'Found nothing there: give --data-root, or --no-predictions'),
+    ('report {run} --data-root nowhere --out out', 'does not exist: give --data-root, or --no-predictions'),
     (
         'dataset_tools/convert_dataset folders {folder}/rooms out --labels semseg --depth-range 1 5',
         '`depth_range` should be left out where no label has it.',

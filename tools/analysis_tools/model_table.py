@@ -1,4 +1,4 @@
-"""Compare systems in one run: parameters by part, FLOPs, peak training memory, speed beside the joint model; as Markdown."""
+"""Compare systems in one run: parameters by part, FLOPs, peak training memory, speed relative to the joint model; as Markdown."""
 
 import argparse
 import json

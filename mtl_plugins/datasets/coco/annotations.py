@@ -45,7 +45,7 @@ def pack_segmentation(segmentation: list | dict, size: tuple[int, int]) -> Segme
             raise ValueError('a polygon of it is no list of x, y, x, y, ...')
         # NaN fails the comparison.
         if len(polygon) and not (-max(size) <= polygon.min() and polygon.max() <= 2 * max(size)):
-            raise ValueError('a polygon of it lies far out of its image')
+            raise ValueError('a polygon of it is far outside its image')
     return [polygon.tobytes() for polygon in polygons if len(polygon) >= 6]
 
 
