@@ -280,7 +280,7 @@ class NYUv2MatDataset(LabelledDataset):
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """An array of a MATLAB file before v7.3."""
+    """Return an array of a MATLAB file before v7.3."""
     scipy_io = import_extra('scipy.io', 'nyuv2', path)
     if not path.is_file():
         raise DataNotFoundError(

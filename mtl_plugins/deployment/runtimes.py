@@ -234,7 +234,7 @@ class ExportedRuntime(Runtime, ABC):
 
     @abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs of the graph by name, of contiguous images that it takes."""
+        """Return the outputs of the graph by name, of contiguous images ``(B, H, W, 3)`` uint8 of a size that it takes."""
 
     @cached_property
     def labels(self) -> dict[str, LabelKind]:

@@ -158,7 +158,7 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turn_back(array: np.ndarray, orientation: int) -> np.ndarray:
-    """The inverse of :func:`turn`."""
+    """Return an upright array ``(H, W, ...)`` in the orientation of the file: the inverse of :func:`turn`."""
     turns, mirrored = QUARTER_TURNS.get(orientation, (0, False))
     return np.rot90(array[:, ::-1] if mirrored else array, -turns)
 

@@ -245,7 +245,7 @@ def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoO
 def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -> int:
     """Return 1 where annotations are of the upright image, and its EXIF orientation where they are of the file as it is stored.
 
-    The size tells; neither is a `CorruptFileError`.
+    The height and width ``size`` in the annotations decide; if they fit neither, it is a `CorruptFileError`.
     """
     if image.shape[:2] == tuple(size):
         return 1
