@@ -5,4 +5,9 @@ _base_ = [
     '../_base_/datasets/own-folder_256x256.py',
     '../_base_/default_runtime.py',
 ]
+# Tasks without a label in the folder's dataset.json are left out.
+model = dict(
+    tasks=dict(normals=dict(type='NormalsTask')),
+    task_balancing=dict(weights=dict(normals=0.5)),
+)
 submission = dict(enabled=False)

@@ -19,6 +19,7 @@ FOLDERS = ('configs', 'examples', 'sweeps', 'tools')
 LOG = logging.getLogger('mkdocs.hooks.repository_pages')
 
 _FENCE = re.compile(r'(^```.*?^```$)', re.DOTALL | re.MULTILINE)
+_CODE, _OPTION = re.compile(r'<code>[^<]*</code>'), re.compile(r'(?<![^\s>])--?\w[\w-]*')
 _LINK = re.compile(r'(?P<image>!?)\[(?P<text>[^\[\]]*)\]\((?P<target>[^()\s]+)\)')
 
 
@@ -62,3 +63,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         return match['text']
 
     return ''.join(part if part.startswith('```') else _LINK.sub(rewrite, part) for part in _FENCE.split(markdown))
+
+
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    # The style sheet keeps an option in one line.
+    return _CODE.sub(lambda code: _OPTION.sub(r'<span class="option">\g<0></span>', code[0]), html)

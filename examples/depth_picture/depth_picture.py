@@ -11,7 +11,7 @@ from mtl_plugins.visualization.plots import to_array
 
 @PICTURES.register_module()
 class DepthScatter(Picture):
-    """How often each predicted depth meets each true one: ``depth_scatter``. A perfect model draws the diagonal.
+    """Picture of how often each predicted depth meets each true one: ``depth_scatter``. A perfect model draws the diagonal.
 
     Args:
         interval: Draw at every so many validations; 0 never.

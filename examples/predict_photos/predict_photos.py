@@ -1,4 +1,4 @@
-"""What a trained model sees in photographs, from Python: python examples/predict_photos/predict_photos.py CHECKPOINT PHOTOS"""
+"""Predict photographs with a trained model, from Python: python examples/predict_photos/predict_photos.py CHECKPOINT PHOTOS"""
 
 import argparse
 

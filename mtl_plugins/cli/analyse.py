@@ -1,4 +1,4 @@
-"""Where a trained model is wrong: its confusion matrix, errors by distance, class and place, best, median and worst images."""
+"""Show where a model is wrong: its confusion matrix, errors by distance, class and place, best, median and worst images."""
 
 import argparse
 import json
@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument('model', nargs='+', metavar='MODEL', help=HELP)
     parser.add_argument('--split', help='split with labels; that of the validation by default')
-    parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
+    parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='further labels to read, which are not predicted')
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
     parser.add_argument(
         '--by',

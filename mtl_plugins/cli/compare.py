@@ -25,7 +25,7 @@ def make_parser() -> argparse.ArgumentParser:
         help='headings; by default what tells the names of the configs, or of their folders, apart',
     )
     parser.add_argument('--split', help='split with labels; that of the validation by default')
-    parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='labels to read beside those that are predicted')
+    parser.add_argument('--labels', nargs='+', default=[], metavar='NAME', help='further labels to read, which are not predicted')
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the results; nothing is written without')
     parser.add_argument('--num-examples', type=positive, default=6, metavar='N', help='rows of the pictures (default: 6)')
     parser.add_argument('--indices', type=int, nargs='+', metavar='N', help='draw these images of the split instead')

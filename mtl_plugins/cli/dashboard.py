@@ -21,7 +21,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if not args.every > 0:
         parser.error(f'--every should be positive. Found {args.every:g}')
     if not 0 <= args.port < 65536:
-        parser.error(f'--port should lie in 0..65535. Found {args.port}')
+        parser.error(f'--port should be in 0..65535. Found {args.port}')
 
 
 def main(args: argparse.Namespace) -> None:

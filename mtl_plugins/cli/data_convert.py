@@ -20,7 +20,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="""\
 OUT gets SPLIT/rgb/<index>.jpg, SPLIT/<label>/<index>.png, dataset.json, which describes the labels, and SPLIT/sources.csv, which
-names the origin of each index. Labels of a split named test lie apart, in grader/test. A label that the source, or a sample,
+names the origin of each index. Labels of a split named test are kept apart, in grader/test. A label that the source, or a sample,
 lacks is left out. OUT appears when it is complete.
 
 Sizes: the largest centred window with the proportions of --size is cut out and scaled, images by areas (bilinear where they
@@ -30,7 +30,7 @@ Kind folders: SOURCE/dataset.json, or the file that --labels-file names, describ
   {"labels": {"semseg": {"type": "ClassMap", "classes": ["road", "car", "sky"]},
               "depth": {"type": "DepthMap", "encoding": "metres", "scale": 0.001, "depth_range": [0.5, 80]}}}
 for SOURCE/images/SPLIT/NAME.jpg (or .png), SOURCE/annotations/SPLIT/NAME.png and SOURCE/depth/SPLIT/NAME.png in millimetres.
-Another layout: "path" of a label, and "image", "stem" and "split_file" beside "labels", as MultiTaskDataset takes them.
+Another layout: "path" of a label, and "image", "stem" and "split_file" next to "labels", as MultiTaskDataset takes them.
 """,
     )
     parser.add_argument('kind', metavar='KIND', help='cityscapes, synscapes, nyuv2, camvid or folders')
@@ -82,4 +82,4 @@ def main(args: argparse.Namespace) -> None:
         labels = ', '.join(f'{label} {count}' for label, count in report.num_labelled.items())
         print(f'{args.out / name}: {report.num_samples} samples; with labels: {labels}')
         for label, share in report.lost.items():
-            print(f'  {100 * share:.2f} % of the known {label} lies beyond its range and became unknown')
+            print(f'  {100 * share:.2f} % of the known {label} is beyond its range and became unknown')

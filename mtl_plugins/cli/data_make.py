@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
         epilog='The folder gets {train,val,test}/rgb/<index>.jpg and {train,val}/<label>/<index>.png; the labels of the '
-        'test split lie apart, in grader/test/<label>. The same seed and size give the same files, whatever the number '
+        'test split are kept apart, in grader/test/<label>. The same seed and size give the same files, whatever the number '
         'of workers. A split whose generation was interrupted is left as .incomplete_<split>.',
     )
     parser.add_argument('out', metavar='OUT', type=Path, help='folder to make; must be new or empty')

@@ -1,4 +1,4 @@
-"""Judge the features of a checkpoint: k-NN and linear-probe accuracy on validation images, beside random weights."""
+"""Judge the features of a checkpoint: k-NN and linear-probe accuracy on validation images, compared with random weights."""
 
 import argparse
 import json
@@ -14,8 +14,8 @@ def make_parser() -> argparse.ArgumentParser:
         parents=[config_options('of the images')],
         epilog='Training images are the bank, validation images the queries. Vote: the nearest by cosine, weighted by exp(cosine '
         '/ 0.07). Linear probe: logistic regression with C = 1 on standardised features. Of a config alone the initial weights '
-        'are judged, such as those of `init_cfg`. What is not given, such as --k, is as in FeatureHook of the config, so that '
-        'the numbers are those in the log of the run.',
+        'are judged, such as those of `init_cfg`. Options that you leave out, such as --k, are those of FeatureHook in the '
+        'config, so that the numbers are those in the log of the run.',
     )
     parser.add_argument('model', nargs='+', metavar='MODEL', help=f'{HELP}; or a config alone')
     parser.add_argument('--random-init', action='store_true', help='also judge the same network with random weights')

@@ -1,4 +1,4 @@
-"""Draw validation images beside the training images whose features are nearest by cosine."""
+"""Draw validation images next to the training images whose features are nearest by cosine."""
 
 import argparse
 from pathlib import Path
@@ -12,7 +12,7 @@ def make_parser() -> argparse.ArgumentParser:
         description=__doc__,
         parents=[config_options('of the images')],
         epilog='A green frame means the same class as the query, a red one another. Of a config alone the initial weights '
-        'are used. What is not given is as in FeatureHook of the config.',
+        'are used. Options that you leave out are those of FeatureHook in the config.',
     )
     parser.add_argument('model', nargs='+', metavar='MODEL', help=f'{HELP}; or a config alone')
     parser.add_argument('--out', type=Path, required=True, metavar='FILE', help='picture to write, .png or .jpg')

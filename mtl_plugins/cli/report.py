@@ -50,4 +50,4 @@ def main(args: argparse.Namespace) -> None:
     page, *others = write_report(
         args.runs, args.out, args.title, args.names, args.size, None if args.no_predictions else predictions
     )
-    print(shorten_paths(f'{page.absolute()} ({page.stat().st_size / 2**20:.1f} MiB), and {len(others)} files beside it'))
+    print(shorten_paths(f'{page.absolute()} ({page.stat().st_size / 2**20:.1f} MiB), and {len(others)} files next to it'))

@@ -1,4 +1,4 @@
-"""Train the rows and points of a sweep file, each in a process of its own, and write the table and the plots of the results."""
+"""Train the rows and points of a sweep file, each in its own process, and write the table and the plots of the results."""
 
 import argparse
 import signal
@@ -67,7 +67,7 @@ def run_sweep(args: argparse.Namespace) -> None:
         try:
             run_points(points, data_root, slots(args.jobs, args.gpus))
         except KeyboardInterrupt as error:
-            kept = 'What has ended is kept. Start the same command again to continue the other trainings.'
+            kept = 'Finished trainings are kept. Start the same command again to continue the others.'
             raise KeyboardInterrupt(f'Interrupted. {kept}') from error
     if not args.worker:
         for path in write_report(points, data_root, args.out):

@@ -102,7 +102,7 @@ def describe_classes(
         if not {'mapping', 'reduce_zero_label'} & config.keys():
             config['ignore'] = OTHERS
         oddities.append(
-            f'{template}: {len(found)} files are counted. What is only in others is ignored; `--samples` counts more.'
+            f'{template}: {len(found)} files are counted. Values in other files only are ignored; `--samples` counts more.'
         )
     return config, why
 

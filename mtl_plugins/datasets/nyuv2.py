@@ -280,11 +280,11 @@ class NYUv2MatDataset(LabelledDataset):
 
 
 def read_mat(path: Path, key: str) -> np.ndarray:
-    """An array of a MATLAB file before v7.3."""
+    """Return an array of a MATLAB file before v7.3."""
     scipy_io = import_extra('scipy.io', 'nyuv2', path)
     if not path.is_file():
         raise DataNotFoundError(
-            f"The file '{path}' does not exist. It comes beside '{IMAGES}' with the toolboxes of NYU Depth V2."
+            f"The file '{path}' does not exist. The toolboxes of NYU Depth V2 have it: put it next to '{IMAGES}'."
         )
     with refusing(f"'{path}' cannot be read as a MATLAB file"):
         content = scipy_io.loadmat(path, variable_names=[key])

@@ -234,7 +234,7 @@ class ExportedRuntime(Runtime, ABC):
 
     @abstractmethod
     def run(self, images: np.ndarray) -> dict[str, np.ndarray]:
-        """Return the outputs of the graph by name, of contiguous images that it takes."""
+        """Return the outputs of the graph by name, of contiguous images ``(B, H, W, 3)`` uint8 of a size that it takes."""
 
     @cached_property
     def labels(self) -> dict[str, LabelKind]:
@@ -302,7 +302,7 @@ class OpenVinoRuntime(ExportedRuntime):
             info = self.model.get_rt_info([KEY]).astype(str) if self.model.has_rt_info([KEY]) else None
         except RuntimeError as error:
             raise CorruptFileError(
-                f"'{path}' cannot be loaded by OpenVINO; its weights should lie beside it, in '{path.with_suffix('.bin').name}': "
+                f"'{path}' cannot be loaded by OpenVINO; its weights should be next to it, in '{path.with_suffix('.bin').name}': "
                 f'{str(error).splitlines()[-1]}'
             ) from error
         self.description = Description.from_json(info, path)

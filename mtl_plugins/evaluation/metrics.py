@@ -265,7 +265,7 @@ class DINOMetric(StreamingMetric):
 
 
 def get_map(sample: Mapping[str, Any], key: str) -> np.ndarray:
-    """Return :func:`to_values` of a ``PixelData`` entry; raise ValueError if it is missing or not one map."""
+    """Return :func:`to_values` of a ``PixelData`` entry ``(1 or 3, H, W)``; raise ValueError if it is missing or not one map."""
     if key not in sample:
         raise ValueError(f'`{key}` is missing.')
     data = sample[key]['data']

@@ -35,7 +35,7 @@ def pack_hand_in(archive: Path, name: str, parts: Mapping[str, bytes], code: Map
     if not name or NOT_ALLOWED.search(name):
         raise ArgumentError(f'`name` should consist of letters, digits, ".", "_" and "-". Found {name!r}.')
     if not parts['report.pdf'].startswith(b'%PDF-'):
-        raise SubmissionError('The report should be a PDF file. Found something else.')
+        raise SubmissionError(f'The report should be a PDF file, which begins with %PDF-. Found {parts["report.pdf"][:8]!r}.')
     known = wandb_key()
     for path, data in {**parts, **code}.items():
         if path.endswith(_KEY_FILES) or _SECRET.search(data) or (known and known.encode() in data):

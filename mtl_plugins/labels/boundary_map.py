@@ -60,7 +60,7 @@ class BoundaryMap(LabelKind):
         return BoundaryScorer(self.name, self.tolerance)
 
     def colour(self, values: np.ndarray) -> np.ndarray:
-        """Black to white; grey: ignored."""
+        """Return colours from black to white; grey: ignored."""
         valid = values <= 1
         picture = colour_values(np.where(valid, values, 0), valid, 'gray')
         picture[~valid] = INVALID

@@ -115,7 +115,7 @@ def read_photograph_size(data: bytes, name: str, max_pixels: int | None = None) 
         raise CorruptFileError(f"The image '{name}' is too large: {error}.") from error
     except Exception as error:
         # PIL has many ways to say no to a header that someone made up.
-        found = 'another kind, or a damaged header' if data.startswith(_PICTURE_STARTS) else _content(data)
+        found = 'an image of another sort, or one with a damaged header' if data.startswith(_PICTURE_STARTS) else _content(data)
         expected = 'should be a JPEG, PNG, WebP, BMP or TIFF file, of 8 or 16 bits, grey or RGB'
         raise CorruptFileError(f"The image '{name}' {expected}. Found {found}.") from error
     if max_pixels is not None and width * height > max_pixels:
@@ -158,7 +158,7 @@ def turn(array: np.ndarray, orientation: int) -> np.ndarray:
 
 
 def turn_back(array: np.ndarray, orientation: int) -> np.ndarray:
-    """The inverse of :func:`turn`."""
+    """Return an upright array ``(H, W, ...)`` in the orientation of the file: the inverse of :func:`turn`."""
     turns, mirrored = QUARTER_TURNS.get(orientation, (0, False))
     return np.rot90(array[:, ::-1] if mirrored else array, -turns)
 

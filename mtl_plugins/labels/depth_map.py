@@ -223,7 +223,7 @@ class DepthMap(LabelKind):
         return [*rows, (f'{self.name}, invalid pixels', f'{100 * summary["invalid_share"]:.3f} %')]
 
     def colour(self, values: np.ndarray) -> np.ndarray:
-        """On a logarithmic scale from near (bright) to far (dark); grey: unknown."""
+        """Return colours of metres on a logarithmic scale from near (bright) to far (dark); grey: unknown."""
         nearest, farthest = self.depth_range
         position = np.log(np.maximum(values, nearest) / nearest) / np.log(farthest / nearest)
         return colour_values(1 - position, values > 0, 'magma')
@@ -249,7 +249,7 @@ class DepthMap(LabelKind):
         return bar._replace(ticks=[(float(np.log(factor) / MAX_LOG_ERROR), f'{factor:g}') for factor in (1, 1.25, 1.5, 2)])
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
-        """From dark (none) to yellow (a factor of 2 and more)."""
+        """Draw errors from dark (none) to yellow (a factor of 2 and more)."""
         valid = values > 0
         error = np.abs(np.log(np.maximum(prediction, 0.01)) - np.log(np.maximum(values, 0.01)))
         picture[valid] = colour_values(error / MAX_LOG_ERROR, valid, 'inferno')[valid]

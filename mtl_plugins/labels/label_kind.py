@@ -155,7 +155,7 @@ class LabelKind(OnDevice, Statistics, Pictures, ABC):
         return valid.any(-1) if valid.ndim == 3 else valid
 
     def blank(self, size: tuple[int, int]) -> np.ndarray:
-        """Return the stored map of a sample without this label: nothing in it counts."""
+        """Return the stored map, of height and width ``size``, of a sample without this label: nothing in it counts."""
         return np.full(size, self.invalid, np.uint8)
 
     def decoding(self) -> dict[str, Any]:
@@ -188,7 +188,7 @@ class LabelKind(OnDevice, Statistics, Pictures, ABC):
         return encode_png(codes)
 
     def from_png(self, data: bytes, size: tuple[int, int]) -> np.ndarray:
-        """Return the codes in a file of unknown origin.
+        """Return the codes in a file of unknown origin, which should have the height and width ``size``.
 
         Raises:
             InvalidPredictionError: If it is not what a submission should hold; the message continues the name of the file.
@@ -234,7 +234,7 @@ class LabelKind(OnDevice, Statistics, Pictures, ABC):
 
 
 def mean_and_std(values: np.ndarray, counts: np.ndarray) -> tuple[float, float]:
-    """Mean and population standard deviation (divisor N) of ``values`` that occur ``counts`` times; NaN for no value."""
+    """Return mean and population standard deviation (divisor N) of ``values`` that occur ``counts`` times; NaN for no value."""
     total = counts.sum()
     if total == 0:
         return float('nan'), float('nan')

@@ -64,7 +64,7 @@ class Pictures:
         return self.name, f'predicted {self.name}'
 
     def colour(self, values: np.ndarray) -> np.ndarray:
-        """Return the colours of a map; by default grey, from its least to its largest value."""
+        """Return the colours ``(H, W, 3)`` uint8 of values; by default grey, from their least to their largest."""
         level = np.nan_to_num(values.astype(np.float32))
         level = level if level.ndim == 2 else level.mean(-1)
         return colour_values((level - level.min()) / max(np.ptp(level), 1e-12), np.ones(level.shape, bool), 'gray')
@@ -86,4 +86,4 @@ class Pictures:
         return None
 
     def draw_error(self, picture: np.ndarray, values: np.ndarray, prediction: np.ndarray) -> None:
-        """Draw the differences into a picture of the errors, in place; kinds with an :attr:`error_note` do."""
+        """Draw the differences into a picture ``(H, W, 3)`` uint8, in place; kinds with an :attr:`error_note` do."""

@@ -134,7 +134,7 @@ class SurfaceNormals(LabelKind):
         return super().doubts(counts, is_whole) or (turned if away > 0.5 else [])
 
     def colour(self, values: np.ndarray) -> np.ndarray:
-        """The usual colours: x, y, z as red, green, blue; grey: unknown."""
+        """Return the usual colours: x, y, z as red, green, blue; grey: unknown."""
         picture = ((values + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
         picture[~values.any(-1)] = INVALID
         return picture

@@ -253,7 +253,7 @@ class ClassMaskTask(DenseTask):
         return target != IGNORE_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """uint8 labels of the logits of all classes ``(B, out_channels, h, w)``, image by image."""
+        """Return labels ``(B, *size)`` uint8 of the logits of all classes ``(B, out_channels, h, w)``, image by image."""
         least = math.log(self.threshold / (1 - self.threshold))
         if torch.compiler.is_compiling():
             # A graph for batches of any size has no loop over their images.
@@ -270,7 +270,7 @@ class ClassMaskTask(DenseTask):
         return (number + 1) * (largest > least)
 
     def margin(self, output: Tensor) -> Tensor:
-        """Between the largest logit and the threshold or the second largest one, whichever is nearer."""
+        """Return the distance ``(B, H, W)`` of the largest logit to the threshold or the second largest, whichever is nearer."""
         least = math.log(self.threshold / (1 - self.threshold))
         # A class below the threshold decides nothing.
         largest = output.amax(1)

@@ -47,7 +47,7 @@ class MultiViewDataPreprocessor(MultiTaskDataPreprocessor):
 
 
 class NormalisedLinear(nn.Module):
-    """Cosines between the input and each of ``out_channels`` learned directions, in float32 whatever autocast says."""
+    """Cosines ``(..., out_channels)`` between inputs ``(..., in_channels)`` and learned directions, always in float32."""
 
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -132,7 +132,8 @@ def dino_terms(
     """Return the loss of each image over all pairs of views, ``1 / (G (V - 1)) sum_i sum_(j != i) -<p_i, log q_j>``.
 
     ``p_i = softmax((teacher_i - centre) / teacher_temperature)``, for the G global views; ``q_j = softmax(student_j /
-    student_temperature)``, for all V views. Computed in float32, or in float64 if the logits are, whatever autocast says.
+    student_temperature)``, for all V views. Logits are ``(V, B, K)`` and ``(G, B, K)``, the centre is
+    ``(K,)``. Computed in float32, or in float64 if the logits are, whatever autocast says.
 
     Raises:
         ArgumentError: If there is no pair of different views.

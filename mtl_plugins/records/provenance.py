@@ -1,4 +1,4 @@
-"""Where the numbers of a run come from: code, packages, computer."""
+"""Provenance of the numbers of a run: code, packages, computer."""
 
 import datetime
 import os

@@ -94,7 +94,7 @@ def _load_safetensors(path: Path) -> dict:
     data, expected = path.read_bytes(), read_description(path.parent).get('sha256')
     if expected not in (None, found := hashlib.sha256(data).hexdigest()):
         raise CheckpointError(
-            f'{path} should have the SHA-256 {expected} that {CONFIG_NAME} beside it names. Found {found}: the file was changed '
+            f'{path} should have the SHA-256 {expected} that {CONFIG_NAME} next to it names. Found {found}: the file was changed '
             'or is damaged. Copy the folder again.'
         )
     try:

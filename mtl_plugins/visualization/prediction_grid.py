@@ -58,7 +58,7 @@ def titles_of(name: str, kind: LabelKind, labels: Mapping[str, LabelKind]) -> tu
 
 
 def label_tiles(row: Mapping, labels: Mapping[str, LabelKind]) -> dict[str, np.ndarray]:
-    """Return ``image`` and the colours of each label and prediction of a row, by heading."""
+    """Return ``image`` and the colours of each label and prediction of a row, ``(H, W, 3)`` uint8, by heading."""
     tiles = {'image': row['image']}
     for name, kind in labels.items():
         for title, values in zip(titles_of(name, kind, labels), (row['labels'], row['predictions']), strict=True):
@@ -76,7 +76,10 @@ def colour_over(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.nd
 
 
 def render_prediction(image: np.ndarray, values: np.ndarray, kind: LabelKind) -> np.ndarray:
-    """Draw the prediction of one label, as wide as the image within 480 to 1280 pixels, with its legend or bar: uint8 RGB."""
+    """Draw the prediction of one label of an image ``(H, W, 3)`` with its legend or bar: uint8 RGB.
+
+    The picture is as wide as the image, within 480 to 1280 pixels.
+    """
     width = min(max(image.shape[1], NARROWEST), WIDEST)
     return _render(image, {kind.name: values}, {kind.name: kind}, width, with_image=False)
 

@@ -64,7 +64,7 @@ def test_depth_as_measured_needs_no_classes(root, content):
     assert list(sample) == ['img', 'gt_depth_map'] and (sample['gt_depth_map'] == 0).any()
     (root / 'classMapping40.mat').unlink()
     assert 'gt_depth_map' in NYUv2MatDataset(root, tasks=('depth',)).read_sample(0)
-    with pytest.raises(DataNotFoundError, match=r"The file '.*classMapping40\.mat' does not exist. It comes beside"):
+    with pytest.raises(DataNotFoundError, match=r"The file '.*classMapping40\.mat' does not exist. The toolboxes"):
         NYUv2MatDataset(root)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from mtl_plugins.cli import main
 from mtl_plugins.cli import train as train_command
 from mtl_plugins.cli.data_inspect import format_description
-from mtl_plugins.config.load import find_config_file
+from mtl_plugins.config.load import find_config_file, load_config
 from mtl_plugins.datasets.inspection import guess_folder
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import ConfigError, DataNotFoundError, SplitNotFoundError
@@ -301,6 +301,31 @@ def test_what_is_left_open_is_chosen(tmp_path, run_cli, monkeypatch, tiny_config
     chosen = f'--data-root {write} --batch-size 4 --epochs 1 --size 32x64 --out work_dirs/rooms'
     assert f'The same by hand: mtl train {tiny_config_file} {chosen}' in ended.out
     assert list((tmp_path / 'work_dirs/rooms').glob('*.pth'))
+
+
+def normals_alone(root):
+    """Images and vectors."""
+    for k in range(3):
+        _write(root / f'image/{k}.png', _image())
+        _write(root / f'normal/{k}.npy', RNG.normal(size=(*SIZE, 3)).astype(np.float32))
+
+
+@pytest.mark.parametrize('name', [train_command.PRETRAINED, train_command.RANDOM])
+@pytest.mark.parametrize(
+    ('write', 'learned', 'best'),
+    [
+        (nyuv2_arrays, ['semseg', 'depth', 'normals'], 'multitask'),
+        (millimetres_and_classes, ['semseg', 'depth'], 'multitask'),
+        (normals_alone, ['normals'], 'normals'),
+    ],
+)
+def test_every_label_that_is_found_is_learned(tmp_path, name, write, learned, best):
+    write(tmp_path)
+    (tmp_path / 'dataset.json').write_text(json.dumps(guess_folder(tmp_path).description))
+    config = load_config(name, data_root=tmp_path)
+    assert list(config.model.tasks) == learned == config.train_dataloader.dataset.tasks == config.val_evaluator.tasks
+    assert list(config.model.get('task_balancing', dict(weights=learned))['weights']) == learned
+    assert config.default_hooks.checkpoint.save_best == f'metrics_summary/{best}'
 
 
 def test_a_description_that_is_there_is_kept(tmp_path, run_mtl):

@@ -130,3 +130,13 @@ def test_a_link_to_nothing_is_a_warning_which_strict_makes_an_error(caplog):
     repository_pages.on_page_markdown('[a](../no/such/file.md)', page, None, files)
     (record,) = caplog.records
     assert record.name.startswith('mkdocs.') and 'docs/metrics.md links to ../no/such/file.md' in record.message
+
+
+def test_options_are_marked_for_the_style_sheet_which_keeps_them_in_one_line(site):
+    page = '<p>a --b <code>--lr 1e-4 --batch-size x--y</code></p><pre><code><span>--z</span></code></pre>'
+    marked = page
+    for option in ('--lr', '--batch-size'):
+        marked = marked.replace(option, f'<span class="option">{option}</span>')
+    assert repository_pages.on_page_content(page, None, None, None) == marked
+    assert '<code><span class="option">--epochs</span></code>, ' in (site / 'data_format.html').read_text()
+    assert '.option { white-space: nowrap; }' in (site / 'site.css').read_text()

@@ -70,7 +70,7 @@ def test_a_sweep_is_interrupted_and_goes_on_to_its_report_bit_for_bit(
         return run_cli('sweep', sweep, '--data-root', data_root, '--work-dir', tmp_path / name, *more)
 
     flag.touch()
-    assert start('work').code.startswith('Interrupted. What has ended is kept.')
+    assert start('work').code.startswith('Interrupted. Finished trainings are kept.')
     folder = tmp_path / 'work/trials/lr-0.01-type-TinyBackbone_seed0'
     assert list((tmp_path / 'work/trials').iterdir()) == [folder] and not flag.exists()
     done = start('work').check()

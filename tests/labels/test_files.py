@@ -31,7 +31,7 @@ UNKNOWN = np.where(IDS == 5, np.nan, IDS)
 @pytest.mark.parametrize(
     'read, name, data, words',
     [
-        (decode_image, 'a.tif', tiff(np.dstack([IDS] * 3)), 'Found another kind'),
+        (decode_image, 'a.tif', tiff(np.dstack([IDS] * 3)), 'Found an image of another sort'),
         (decode_image, 'a.tif', tiff(IDS), 'Found numbers with fractions'),
         (decode_image, 'a.jpg', gzip.compress(b'x', mtime=0), 'Found a gzip file: unpack it'),
         (decode_image, 'a.png', b'<html>404</html>', 'Found a text of HTML'),

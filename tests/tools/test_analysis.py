@@ -99,7 +99,7 @@ def test_what_cannot_be_compared_is_one_sentence(run_cli, trained, coco_root, da
     refused(['does not exist'], *pair, pair[0], tmp_path / 'none.pth')
     options = ['--cfg-options', 'val_dataloader.dataset.classes=[person,car]']
     refused(['should know the 3 classes of the data set. Found 6'], *pair, *pair, *options)
-    refused(['`--indices` should lie in 0..4'], *pair, *pair, '--indices', 5)
+    refused(['`--indices` should be in 0..4'], *pair, *pair, '--indices', 5)
     words = ['All data sets should have the classes background, person', 'Found road, sidewalk']
     refused(words, *pair, *save_tiny(tmp_path, 'joint_r18-d16_1xb16-32e_miniscapes-256x256', data_root))
     names = [f'deeplabv3plus-{task}_r18-d16_1xb16-32e_miniscapes-256x256' for task in ('semseg', 'depth')]

@@ -142,6 +142,9 @@ REFUSED = [
         f'analysis_tools/model_table {CONFIGS}/_base_/schedules/schedule_adam_32e.py --skip-speed --out-dir out',
         'schedule_adam_32e.py should have a `model`.',
     ),
+    ('analysis_tools/model_table --stored {run}/run.json', 'run.json', 'should be a model_table.json', "Found the keys ['"),
+    ('analysis_tools/model_table --stored nowhere.json', "'nowhere.json' cannot be read"),
+    ('analysis_tools/model_table --stored x.json --size 128', '--size has no effect with --stored'),
     ('analysis_tools/benchmark eval --json no/such/folder/out.json', '--json', 'no/such/folder'),
     ('analysis_tools/plot_metrics {run} --metric mIuO', 'metrics_summary/semseg', 'Found mIuO'),
     ('analysis_tools/plot_metrics {run} {run} --metric loss --names one', 'each of the 2 runs'),
@@ -163,7 +166,7 @@ REFUSED = [
     ('analysis_tools/task_affinity {run}/tiny.py', 'checkpoint'),
     ('report . --out out', 'is no work dir with run.json'),
     ('report {run} --names one two --out out', '`--names` should name each of the 1 row', 'Found 2.'),
-    ('report {run} --data-root nowhere --out out', 'Found nothing there: give --data-root, or --no-predictions'),
+    ('report {run} --data-root nowhere --out out', 'does not exist: give --data-root, or --no-predictions'),
     (
         'dataset_tools/convert_dataset folders {folder}/rooms out --labels semseg --depth-range 1 5',
         '`depth_range` should be left out where no label has it.',

@@ -1,6 +1,7 @@
 """The benchmark tool and the table of systems: what they count, print, write and refuse. Never how fast anything is."""
 
 import json
+import re
 import sys
 import time
 
@@ -12,7 +13,7 @@ from torch import nn
 
 from benchmarks import gpu_benchmark
 from benchmarks.contenders import Batch, TrainingStep
-from benchmarks.model_table import SYSTEMS, default_configs, load_models
+from benchmarks.model_table import OTHER_FORMS, SYSTEMS, default_configs, load_models
 from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import held_mib, interleave, peak_mib
 from mtl_plugins.models.utils.model_stats import count_flops, parameters_by_kind
@@ -202,3 +203,15 @@ def test_table_holds_sizes_memory_and_ratios_to_joint(run_cli, tmp_path, monkeyp
     result = run_cli(TABLE, tiny_config_file, *SMALL, '--skip-speed').check()
     assert '| tiny | ' in result.out and '| joint | ' not in result.out
     assert 'training time' not in result.out and 'rounds' not in result.err
+
+
+def test_the_page_is_written_from_what_was_measured(run_cli, tmp_path, monkeypatch):
+    page = (ROOT / 'docs/model_table.md').read_text()
+    systems, forms = page.split('## Other forms')
+    assert re.findall(r'^\| `configs/(\S+)`', forms, re.MULTILINE) == list(OTHER_FORMS)
+    monkeypatch.setattr('benchmarks.model_table.OTHER_FORMS', OTHER_FORMS[::10])
+    run_cli(TABLE, '--stored', ROOT / 'results/model_table.json', '--out-dir', tmp_path).check()
+    (written,) = tmp_path.iterdir()
+    found = written.read_text()
+    assert found.split('## Other forms')[0] == systems
+    assert found.count('\n| `configs/') == 2 and set(found.splitlines()) <= set(page.splitlines())

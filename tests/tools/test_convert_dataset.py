@@ -21,7 +21,7 @@ def test_a_converted_folder_trains_predicts_and_is_graded(run_cli, root, tiny_co
     out, scores = tmp_path / 'data', tmp_path / 'scores.json'
     result = run_cli(TOOL, 'folders', root, out, '--size', '32x64').check()
     assert f'{out}/train: 4 samples; with labels: semseg 4, depth 4' in result.out
-    assert '% of the known depth lies beyond its range' in result.out
+    assert '% of the known depth is beyond its range' in result.out
     assert '4 samples' in run_cli('dataset_tools/pack_dataset', out).check().out
     result = run_cli('dataset_tools/compute_statistics', out).check()
     assert all(f'semseg, {name}' in result.out for name in CLASSES)

@@ -263,7 +263,7 @@ def test_a_resumed_run_replaces_what_it_did_again_and_a_line_that_was_cut_off_is
 
 
 def test_hours_are_those_of_the_record_or_else_median_seconds_times_iterations(tmp_path):
-    with pytest.raises(DataNotFoundError, match='Found neither'):
+    with pytest.raises(DataNotFoundError, match='has neither validations in'):
         wall_hours(tmp_path, np.array([1]))
     # One iteration that waited for something else must not count for the fifty around it.
     write_log(tmp_path, '20260101_000000', *(dict(iter=50 * n, time=seconds) for n, seconds in enumerate((2, 2, 90, 2, 2), 1)))

@@ -1,4 +1,4 @@
-"""Measure speed beside the peers, in one run: data pipeline, training step, inference, metrics; and, by itself, all that matters
+"""Measure speed next to the peers, in one run: data pipeline, training step, inference, metrics; and, by itself, all that matters
 on a GPU."""
 
 import argparse
@@ -54,7 +54,7 @@ def main() -> None:
     options.check()
     for option, path in (('--json', args.json), ('--markdown', args.markdown)):
         if path and not path.parent.is_dir():
-            raise ConfigError(f'`{option}` should lie in an existing folder. Found {path}.')
+            raise ConfigError(f'`{option}` should be in an existing folder. Found {path}.')
     if args.processor_time and device != 'cpu':
         raise ConfigError(f'`--processor-time` needs `--device cpu`: no other device counts in it. Found {device}.')
     torch.set_num_threads(args.threads)

@@ -1,4 +1,4 @@
-"""Compare the runtimes of a trained model in one run: speed beside accuracy, both beside eager PyTorch."""
+"""Compare the runtimes of a trained model in one run: speed and accuracy, both compared with eager PyTorch."""
 
 import argparse
 import json

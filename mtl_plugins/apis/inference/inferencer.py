@@ -50,11 +50,11 @@ class Prediction(Frame):
     probabilities: Mapping[str, np.ndarray] = field(repr=False)
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """Return a picture per label, uint8 RGB: classes drawn over the image above their legend, numbers above a colour bar."""
+        """Return a picture ``(H, W, 3)`` uint8 RGB by name of the label: drawn over the image, with legend or bar."""
         return {name: render_prediction(self.image, values, self.labels[name]) for name, values in self.values.items()}
 
     def side_by_side(self) -> np.ndarray:
-        """Return the image and all its predictions in a row, uint8 RGB."""
+        """Return one picture ``(H, W, 3)`` uint8 RGB of the image and all its predictions in a row."""
         return render_side_by_side(self.image, self.values, self.labels)
 
 

@@ -45,7 +45,7 @@ def pack_segmentation(segmentation: list | dict, size: tuple[int, int]) -> Segme
             raise ValueError('a polygon of it is no list of x, y, x, y, ...')
         # NaN fails the comparison.
         if len(polygon) and not (-max(size) <= polygon.min() and polygon.max() <= 2 * max(size)):
-            raise ValueError('a polygon of it lies far out of its image')
+            raise ValueError('a polygon of it is far outside its image')
     return [polygon.tobytes() for polygon in polygons if len(polygon) >= 6]
 
 
@@ -245,7 +245,7 @@ def _object(entry: dict, label: int, size: tuple[int, int], path: Path) -> CocoO
 def annotated_orientation(image: np.ndarray, size: tuple[int, int], path: str) -> int:
     """Return 1 where annotations are of the upright image, and its EXIF orientation where they are of the file as it is stored.
 
-    The size tells; neither is a `CorruptFileError`.
+    The height and width ``size`` in the annotations decide; if they fit neither, it is a `CorruptFileError`.
     """
     if image.shape[:2] == tuple(size):
         return 1

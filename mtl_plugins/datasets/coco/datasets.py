@@ -73,7 +73,7 @@ class COCOSubsetDataset(KeyedDataset):
         results['gt_seg_map'] = np.ascontiguousarray(turn(rasterise(results.pop('objects'), size, path), orientation))
 
     def read_labels(self, position: int) -> dict[str, np.ndarray]:
-        """The label map of one sample by its name; the file of the image stays closed."""
+        """Return the label map ``(H, W)`` uint8 of one sample by its name; the file of the image stays closed."""
         info = self.get_data_info(position)
         return dict(semseg=rasterise(info['objects'], info['img_size'], info['img_path']))
 
@@ -103,7 +103,7 @@ def find_crops(images: Sequence[CocoImage], margin: float, min_size: int) -> lis
 
 
 def cut(image: np.ndarray, crop: Mapping) -> np.ndarray:
-    """The area of a crop of :func:`find_crops` in its upright image."""
+    """Return the area of a crop of :func:`find_crops` in its upright image ``(H, W, 3)``."""
     orientation = annotated_orientation(image, crop['img_size'], crop['img_path'])
     x0, y0, x1, y1 = crop['area']
     return turn(turn_back(image, orientation)[y0:y1, x0:x1], orientation)

@@ -1,4 +1,4 @@
-"""Which files a split holds."""
+"""The files of a split."""
 
 import logging
 import os

@@ -118,7 +118,7 @@ class Scorer(ABC):
 
     @abstractmethod
     def compare(self, values: np.ndarray, prediction: np.ndarray) -> Any:
-        """Return what one image contributes."""
+        """Return the contribution of one image, of true and predicted values ``(H, W)`` or ``(H, W, C)``."""
 
     @abstractmethod
     def accumulate(self, compared: Any) -> None:

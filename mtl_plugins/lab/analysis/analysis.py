@@ -120,7 +120,7 @@ def check_indices(indices: Sequence[int] | None, number: int) -> None:
     """Raise `ConfigError` if one is no position of the ``number`` images."""
     for index in indices or ():
         if not 0 <= index < number:
-            raise ConfigError(f'`--indices` should lie in 0..{number - 1}, the images of the split. Found {index}.')
+            raise ConfigError(f'`--indices` should be in 0..{number - 1}, the images of the split. Found {index}.')
 
 
 def rank_images(analysis: Analysis, score: str, count: int) -> dict[str, list[dict]]:

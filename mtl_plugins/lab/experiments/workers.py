@@ -1,4 +1,4 @@
-"""Who works on the points: threads that each start one training after another, watch it, and write down how it ends."""
+"""Workers on the points of a sweep: threads that each start one training after another, watch it, and write down how it ends."""
 
 import contextlib
 import json

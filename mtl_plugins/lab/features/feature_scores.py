@@ -22,7 +22,7 @@ def nearest_neighbours(queries: np.ndarray, bank: np.ndarray, k: int) -> tuple[n
     The best come first. Exact: among equal cosines the lower position comes first, also where they decide who is among the k.
     """
     if not 1 <= k <= len(bank):
-        raise ArgumentError(f'`k` should lie between 1 and the size of the bank, {len(bank)}. Found {k}.')
+        raise ArgumentError(f'`k` should be between 1 and the size of the bank, {len(bank)}. Found {k}.')
     bank_BC = F.normalize(torch.as_tensor(bank, dtype=torch.float32), dim=1)
     results = []
     for chunk in torch.as_tensor(queries, dtype=torch.float32).split(CHUNK):

@@ -83,7 +83,7 @@ def read_records(folder: Path) -> list[FeatureRecord]:
                 arrays = {field.name: file[field.name] for field in dataclasses.fields(FeatureRecord)}
         except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
             raise CorruptFileError(
-                f'{path} should hold features as FeatureHook writes them. Found something else ({error}).'
+                f'{path} should hold features that FeatureHook wrote. It cannot be read ({error}): move it out of the folder.'
             ) from error
         plain = {name: arrays[name].item() for name in ('name', 'iteration', 'accuracy')}
         records.append(FeatureRecord(**{**arrays, **plain, 'classes': tuple(arrays['classes'].tolist())}))

@@ -108,8 +108,8 @@ def _set_data_root(config: Config, data_root: str | None) -> None:
         root = dataset.get('data_root')
         if root and not Path(root).is_dir():
             raise ConfigError(
-                f"The data of the first run should lie in '{root}'. Found nothing there: give --data-root, or --no-predictions "
-                'for a report without pictures, confusion matrices and errors by distance.'
+                f"The data folder '{root}' of the first run does not exist: give --data-root, or --no-predictions for a report "
+                'without pictures, confusion matrices and errors by distance.'
             )
 
 

@@ -1,4 +1,4 @@
-"""Which runs are listed, in which order, and the keys in which their configs differ."""
+"""Choice and order of the runs that are listed, and the keys in which their configs differ."""
 
 import difflib
 import json

@@ -67,5 +67,7 @@ def wall_hours(run: str | Path, iterations: np.ndarray) -> np.ndarray:
             return (np.interp(iterations, done, seconds) + later) / 3600
     times = [row['time'] for row in read_scalars(run) if row.get('time')]
     if not times:
-        raise DataNotFoundError(f"'{run}' should hold run.json with validations, or {PATTERN} with `time`. Found neither.")
+        raise DataNotFoundError(
+            f"'{run}' has neither validations in run.json nor `time` in {PATTERN}. Give the folder of a training."
+        )
     return iterations * float(np.median(times)) / 3600

@@ -37,7 +37,10 @@ class _ReluMaxPool(torch.autograd.Function):
 
 
 def relu_max_pool(features: Tensor) -> Tensor:
-    """``max_pool2d(relu(features), 3, stride=2, padding=1)`` that keeps neither the ReLU's output nor 64-bit positions."""
+    """Return ``max_pool2d(relu(features), 3, stride=2, padding=1)`` of ``(B, C, H, W)``.
+
+    It keeps neither the ReLU's output nor 64-bit positions.
+    """
     if torch.is_grad_enabled() and features.requires_grad:
         return _ReluMaxPool.apply(features)
     return F.max_pool2d(features, **POOLING).relu_()
@@ -64,7 +67,10 @@ def replace_stride_by_dilation(stage: nn.Sequential, previous_dilation: int, dil
 
 
 def excited_stage(stage: nn.Sequential, excitations: nn.ModuleList, features: Tensor) -> Tensor:
-    """Run a ResNet stage; each block's residual passes its squeeze-and-excitation before it is added (arXiv 1709.01507)."""
+    """Run a ResNet stage on ``(B, C, H, W)``.
+
+    Each block's residual passes its squeeze-and-excitation before it is added (arXiv 1709.01507).
+    """
     for block, excitation in zip(stage, excitations, strict=True):
         residual = block.bn2(block.conv2(F.relu(block.bn1(block.conv1(features)))))
         if hasattr(block, 'conv3'):

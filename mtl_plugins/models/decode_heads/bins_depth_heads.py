@@ -147,8 +147,8 @@ class BinsDepthHead(QuietInit, BaseModule):
         super().__init__(init_cfg=init_cfg)
         if out_channels != 1:
             raise ArgumentError(
-                f'`out_channels` of {type(self).__name__} should be 1, the depth. Found {out_channels}; beside another task, '
-                'give it as `task_heads` of a BranchedHead.'
+                f'`out_channels` of {type(self).__name__} should be 1, the depth. Found {out_channels}. To predict other tasks '
+                'too, give it as one of the `task_heads` of a BranchedHead.'
             )
         if query_stride not in (1, 2):
             raise ArgumentError(f'`query_stride` should be 1 or 2. Found {query_stride}.')

@@ -41,7 +41,7 @@ ASSIGNMENT_NAMES = {
 
 
 class ConvNormAct(nn.Module):
-    """Size-preserving convolution, BatchNorm, ReLU.
+    """Size-preserving convolution, BatchNorm, ReLU of ``(B, in_channels, H, W)``.
 
     A separable convolution (Xception, arXiv 1610.02357) is one of each channel alone, :attr:`depthwise`, and a 1x1, the
     :attr:`conv`. As in the paper nothing is between them; mmcv's ``DepthwiseSeparableConvModule`` normalises and activates
@@ -136,6 +136,9 @@ class ASPP(nn.Module):
 
 class SkipDecoder(nn.Module):
     """Upsample, concatenate the reduced skip, refine by 3x3 convolutions.
+
+    Coarse features ``(B, in_channels, h, w)`` and a skip ``(B, skip_in_channels, H, W)`` become ``(B, C, H, W)``, where C is the
+    attribute ``channels``.
 
     Args:
         skip_channels: Channels to which a 1x1 with bias reduces the skip; None leaves it as it is.

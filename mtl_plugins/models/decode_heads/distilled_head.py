@@ -30,7 +30,7 @@ class GatedFeatures(nn.Module):
 
 
 class DeepDecoder(nn.Module):
-    """Three 3x3 convolutions; after each of the first two, half the channels and twice the resolution."""
+    """Three 3x3 convolutions; after each of the first two, half the channels and twice the height and width."""
 
     def __init__(self, channels: int, out_channels: int) -> None:
         super().__init__()

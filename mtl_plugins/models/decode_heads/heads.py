@@ -87,6 +87,8 @@ def build_map_head(head: dict, in_channels: Sequence[int | None], out_channels: 
 class JointHead(QuietInit, BaseModule):
     """One head that predicts the channels of all tasks; they share everything but the last 1x1.
 
+    Gives each task a list with one prediction ``(B, C, h, w)``, from the maps of the pyramid.
+
     Args:
         head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.
         out_channels: Channels of each task's prediction, in this order. One task is a single-task model.
@@ -143,6 +145,8 @@ class AuxiliaryHead(JointHead):
 @MODELS.register_module()
 class BranchedHead(QuietInit, BaseModule):
     """Independent heads of one kind, or of a kind per task, on the same features.
+
+    Gives each task a list with one prediction ``(B, C, h, w)``, from the maps of the pyramid.
 
     Args:
         head: Config of a head for one prediction map, without ``in_channels`` and ``out_channels``.

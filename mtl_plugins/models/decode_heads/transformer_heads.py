@@ -125,7 +125,7 @@ class PositionalEmbedding(nn.Module):
             self.register_buffer('positions', positions, persistent=False)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, dict[str, Tensor | None]]:
-        """Tokens for the first block, and the positions that every block takes, as its arguments."""
+        """Return tokens ``(B, edge * edge, channels)`` for the first block, and the positions for every block, by argument."""
         if self.positions is not None and self.added_to == 'input':
             return tokens + self.positions, {}
         return tokens, {'position' if self.added_to == 'query' else 'input_position': self.positions}

@@ -71,7 +71,7 @@ def plain_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias
 
 
 def factored_upsampled_conv3x3(features: Tensor, skip: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Compute the same function as :func:`plain_upsampled_conv3x3`, in value and gradient to rounding."""
+    """Compute :func:`plain_upsampled_conv3x3` of the same shapes, equal in value and gradient to rounding."""
     batch, channels, h, w = features.shape
     height, width = skip.shape[-2:]
     out_channels = len(weight)

@@ -107,7 +107,7 @@ def upsampled_cross_entropy(logits: Tensor, target: Tensor, class_weight: Tensor
 
 @MODELS.register_module()
 class UpsampledCrossEntropyLoss(nn.Module):
-    """:func:`upsampled_cross_entropy` as a configured loss.
+    """:func:`upsampled_cross_entropy` of logits ``(B, C, h, w)`` and ids ``(B, H, W)`` as a configured loss.
 
     Args:
         class_weight: A number per class, at least 0: how much its pixels count in the mean. ``compute_statistics.py`` prints one
@@ -186,7 +186,7 @@ def silog_loss(
 
 @MODELS.register_module()
 class SILogLoss(nn.Module):
-    """:func:`silog_loss` as a configured loss on metres.
+    """:func:`silog_loss` of metres ``(B, H, W)`` as a configured loss.
 
     Args:
         lambda_: Share of the squared mean error, in [0, 1].

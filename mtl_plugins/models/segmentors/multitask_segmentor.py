@@ -208,11 +208,11 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
             self.backbone.fix_padding(divisor)
 
     def to_network(self, inputs: Tensor) -> Tensor:
-        """Return images in the precision and memory format of the weights."""
+        """Return images ``(B, 3, H, W)`` in the precision and memory format of the weights."""
         return inputs.to(next(self.backbone.parameters()).dtype, memory_format=self.memory_format)
 
     def encode(self, inputs: Tensor) -> Sequence[Tensor | None]:
-        """Return the feature pyramid that the decode head reads."""
+        """Return the maps ``(B, C, h, w)`` for the decode head, from fine to coarse, of normalised images ``(B, 3, H, W)``."""
         features = self.backbone(self.to_network(inputs))
         if self.backbone_order:
             features = self.backbone_order(features)
@@ -225,11 +225,16 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
         return self.neck(features)
 
     def decode(self, inputs: Tensor) -> dict[str, list[Tensor]]:
-        """Return the decode head's predictions of each task, the last one being the best."""
+        """Return predictions ``(B, C, h, w)`` by task, the last one being the best, of normalised images ``(B, 3, H, W)``."""
         return self.decode_head(self.encode(inputs))
 
     def loss(self, inputs: Tensor, targets: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged."""
+        """Return losses by ``<task>/loss_<name>``, and ``<task>/<other name>`` for what is only logged.
+
+        Args:
+            inputs: Normalised images ``(B, 3, H, W)``.
+            targets: By name of the label, as tasks read them: ids ``(B, H, W)``, metres ``(B, H, W)``, vectors ``(B, 3, H, W)``.
+        """
         features = self.encode(inputs)
         if self.balances_gradients:
             features = self.task_balancing.cut(features)

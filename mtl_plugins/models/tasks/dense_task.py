@@ -56,11 +56,11 @@ class DenseTask(BaseModule):
         return criterion(prediction, target)
 
     def loss(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Return the sum of the losses of a prediction."""
+        """Return the sum of the losses of a prediction ``(B, out_channels, h, w)`` against the label map ``(B, H, W)``."""
         return sum(self.loss_terms(prediction, target).values())
 
     def loss_terms(self, prediction: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Return the losses by their keys in the log."""
+        """Return the losses of :meth:`loss` by their keys in the log."""
         if not self.default_loss:
             return {self.loss_name: self.loss(prediction, target)}
         return {f'loss_{criterion.name}': self.compare(criterion, prediction, target) for criterion in self.criteria}
@@ -143,5 +143,5 @@ class DenseTask(BaseModule):
 
     @staticmethod
     def upsample(prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """Bilinear, corners not aligned; the identity at the same size."""
+        """Return ``(B, C, h, w)`` as ``(B, C, *size)``: bilinear, corners not aligned; the identity at the same size."""
         return F.interpolate(prediction, size=size, mode='bilinear', align_corners=False)

@@ -52,13 +52,14 @@ class DepthRepresentation:
         return (quantity - self.mean) / self.std
 
     def to_metres(self, output: Tensor) -> Tensor:
+        """Return the metres, float32, of a prediction of any shape."""
         quantity = clamp_with_way_back(output.float(), *self.limits) * self.std + self.mean
         if self.name in LINEAR:
             return quantity
         return quantity.reciprocal() if self.name == 'inverse' else quantity.exp()
 
     def from_metres(self, depth: Tensor) -> Tensor:
-        """Of depths > 0; other pixels become finite but meaningless numbers."""
+        """Return the representation of metres > 0, of the same shape; other pixels become finite but meaningless numbers."""
         depth = depth.float().clamp(min=torch.finfo(torch.float32).eps)
         if self.name in LINEAR:
             quantity = depth

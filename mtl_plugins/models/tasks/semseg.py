@@ -63,7 +63,7 @@ class SemSegTask(DenseTask):
         return target != IGNORE_LABEL
 
     def predict(self, prediction: Tensor, size: tuple[int, int]) -> Tensor:
-        """uint8 labels. Few images at once: the upsampled logits of a large batch never exist together."""
+        """Return class ids ``(B, *size)`` uint8. The upsampled logits of a large batch never exist together."""
         if torch.compiler.is_compiling():
             # A graph for batches of any size has no loop over their images.
             return self.upsample(prediction.float(), size).max(1).indices.to(torch.uint8)
@@ -82,5 +82,5 @@ class SemSegTask(DenseTask):
         return output.softmax(0)
 
     def merged_view(self, total: Tensor, num_views: int, merging: str) -> Tensor:
-        """uint8 labels. The mean is largest where the sum is."""
+        """Return class ids ``(H, W)`` uint8. The mean is largest where the sum is."""
         return total.max(0).indices.to(torch.uint8)

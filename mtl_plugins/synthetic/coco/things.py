@@ -1,4 +1,4 @@
-"""Cars, bicycles and what else stands about in a generated COCO."""
+"""Cars, bicycles and other things of a generated COCO."""
 
 import numpy as np
 

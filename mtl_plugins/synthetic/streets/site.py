@@ -31,7 +31,7 @@ _CIRCLES = {n: [(math.cos(2 * math.pi * k / n), math.sin(2 * math.pi * k / n)) f
 
 @dataclass
 class Site:
-    """Where a scene is built. Positions are (lateral, z) on the street, in metres."""
+    """The place where a scene is built. Positions are (lateral, z) on the street, in metres."""
 
     rng: np.random.Generator
     assets: Assets

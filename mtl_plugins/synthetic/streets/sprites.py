@@ -1,4 +1,4 @@
-"""Cut-outs of what grows, walks, rides and stands in a street. Drawn once; colours come from paints."""
+"""Cut-outs of plants, people, vehicles and other things in a street. Drawn once; colours come from paints."""
 
 import cv2
 import numpy as np

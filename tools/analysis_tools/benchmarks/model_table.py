@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,13 +13,16 @@ from benchmarks.results import ROOT, Options, provenance_in_words
 from benchmarks.scenes import render_arrays
 from benchmarks.timing import held_mib, interleave, peak_mib
 from mtl_plugins.config.load import load_config
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.lab.tables import Table, to_markdown
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import KINDS, count_flops, count_parameters, parameters_by_kind
 from mtl_plugins.registry import MODELS
+from mtl_plugins.utils.data_files import read_json, shorten
 
 REFERENCE = 'joint'
+# Columns of both tables.
+COSTS = (*KINDS, 'all', 'GFLOPs')
 # Label and config of each system.
 SYSTEMS = {
     'baseline': 'baseline/baseline_r18-d32_1xb16-16e_miniscapes-256x256.py',
@@ -34,6 +38,26 @@ SYSTEMS = {
     'transformer, self': 'transformer_multitask/transformer_multitask-self_r18-d16_1xb16-32e_miniscapes-256x256.py',
     'transformer, cross': 'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_miniscapes-256x256.py',
 }
+
+# Further forms of them, whose parameters and FLOPs are counted alone.
+OTHER_FORMS = (
+    'joint/joint_r18-d16_1xb16-32e_se-encoder-aspp_miniscapes-256x256.py',
+    'joint/joint_r18-d16_1xb16-32e_se-per-task_miniscapes-256x256.py',
+    'joint/joint_r18-d16_1xb16-10e_scale-attention_miniscapes-256x256.py',
+    'distilled/distilled_r18-d16_1xb16-32e_3x3-gates_miniscapes-256x256.py',
+    'distilled/distilled_r18-d16_1xb16-32e_full_miniscapes-256x256.py',
+    'joint/joint_r34-d16_1xb4-64e_course2020-pretrained_miniscapes-256x256.py',
+    'branched/branched_r34-d16_1xb4-64e_course2020-pretrained_miniscapes-256x256.py',
+    'distilled/distilled_r34-d16_1xb4-64e_course2020-pretrained_miniscapes-256x256.py',
+    'distilled/distilled_r34-d16_1xb4-64e_course2020-deep-pretrained_miniscapes-256x256.py',
+    'fixed_bins/fixed_bins_r18-d16_1xb16-32e_argmax-pretrained_miniscapes-256x256.py',
+    'adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_course2025-pretrained_miniscapes-256x256.py',
+    'adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_course2025-encoder-latents-pretrained_miniscapes-256x256.py',
+    'adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_course2025-aspp-latents-pretrained_miniscapes-256x256.py',
+    'adaptive_depth/adaptive_depth_r18-d16_1xb16-32e_course2025-width512-pretrained_miniscapes-256x256.py',
+    'transformer_multitask/transformer_multitask-self_r18-d16_1xb16-32e_course2025-pretrained_miniscapes-256x256.py',
+    'transformer_multitask/transformer_multitask-cross_r18-d16_1xb16-32e_course2025-pretrained_miniscapes-256x256.py',
+)
 
 
 def default_configs() -> dict[str, str]:
@@ -92,13 +116,32 @@ def _measure_alone(step: TrainingStep, device: str) -> dict:
     moments = [value for state in step.optimizer.state.values() for value in state.values()]
     gradients = [parameter.grad for parameter in model.parameters() if parameter.grad is not None]
     held = held_mib([*model.parameters(), *model.buffers(), *gradients, *moments])
-    return dict(
-        parameters=count_parameters(model),
-        parameters_by_kind=parameters_by_kind(model),
-        flops=count_flops(model, tuple(step.images.shape[2:])),
-        peak_training_mib=held + peak_mib(step, device),
-        held_mib=held,
-    )
+    counts = count(model, tuple(step.images.shape[2:]))
+    return dict(**counts, peak_training_mib=held + peak_mib(step, device), held_mib=held)
+
+
+def count(model: nn.Module, size: tuple[int, int]) -> dict:
+    """Return the parameters of a model, also by kind, and the FLOPs of one image of a height and width."""
+    return dict(parameters=count_parameters(model), parameters_by_kind=parameters_by_kind(model), flops=count_flops(model, size))
+
+
+def count_other_forms(size: int) -> dict[str, dict]:
+    """Return :func:`count` of each of ``OTHER_FORMS``, by the path of its config, for square images."""
+    paths = [f'configs/{path}' for path in OTHER_FORMS]
+    models = load_models({path: str(ROOT / path) for path in paths})
+    return {path: count(MODELS.build(model), (size, size)) for path, model in models.items()}
+
+
+def read_document(path: Path) -> dict:
+    """Return the content of a ``model_table.json``; `CorruptFileError` if it is something else."""
+    document = read_json(path, 'table', {})
+    try:
+        to_text(document)
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise CorruptFileError(
+            f"'{path}' should be a model_table.json that model_table.py wrote. Found the keys {shorten(sorted(document))}."
+        ) from error
+    return document
 
 
 def to_text(document: dict) -> str:
@@ -121,12 +164,23 @@ def to_text(document: dict) -> str:
         )
     rows = []
     for label, row in document['systems'].items():
-        counts = [f'{count / 1e6:.2f}' if count else '' for count in (*row['parameters_by_kind'].values(), row['parameters'])]
-        cells = [label, *counts, f'{row["flops"] / 1e9:.1f}', f'{row["peak_training_mib"]:.0f}']
+        cells = [label, *_costs(row), f'{row["peak_training_mib"]:.0f}']
         for kind in times:
             ratio = row[f'{kind}_ratio']
             quartiles = f'{ratio["median"]:.2f} ({ratio["q1"]:.2f} - {ratio["q3"]:.2f})'
             cells.append('1' if label == REFERENCE else quartiles)
         rows.append([*cells, f'`{row["config"]}`'])
-    titles = ['system', *KINDS, 'all', 'GFLOPs', 'training memory (MiB)', *times.values(), 'config']
+    titles = ['system', *COSTS, 'training memory (MiB)', *times.values(), 'config']
     return f'{text}\n\n{provenance_in_words(made, ("torch", "timm"))}\n\n{to_markdown(Table(titles, rows))}'
+
+
+def other_forms_to_text(forms: Mapping[str, dict]) -> str:
+    """Return a section in Markdown with a row per config; ``forms`` are those of :func:`count_other_forms`."""
+    rows = [[f'`{path}`', *_costs(row)] for path, row in forms.items()]
+    text = 'Parameters in millions and GFLOPs as above; memory and times are not measured.'
+    return f'\n## Other forms\n\n{text}\n\n{to_markdown(Table(["config", *COSTS], rows))}'
+
+
+def _costs(row: dict) -> list[str]:
+    counts = [f'{number / 1e6:.2f}' if number else '' for number in (*row['parameters_by_kind'].values(), row['parameters'])]
+    return [*counts, f'{row["flops"] / 1e9:.1f}']
