@@ -145,7 +145,7 @@ def read_document(path: Path) -> dict:
 
 
 def to_text(document: dict) -> str:
-    """Return a row per system in Markdown, below a line on each column."""
+    """Return a row per system in Markdown, below a line on each column, and a table of the configs."""
     settings, made = document['settings'], document['provenance']
     size, batch = f'{settings["size"]}x{settings["size"]}', f'batch {settings["batch_size"]}'
     where = 'max_memory_allocated' if made['device'] != 'cpu' else "the profiler's record of all allocations"
@@ -169,9 +169,11 @@ def to_text(document: dict) -> str:
             ratio = row[f'{kind}_ratio']
             quartiles = f'{ratio["median"]:.2f} ({ratio["q1"]:.2f} - {ratio["q3"]:.2f})'
             cells.append('1' if label == REFERENCE else quartiles)
-        rows.append([*cells, f'`{row["config"]}`'])
-    titles = ['system', *COSTS, 'training memory (MiB)', *times.values(), 'config']
-    return f'{text}\n\n{provenance_in_words(made, ("torch", "timm"))}\n\n{to_markdown(Table(titles, rows))}'
+        rows.append(cells)
+    titles = ['system', *COSTS, 'training memory (MiB)', *times.values()]
+    configs = [[label, f'`{row["config"]}`'] for label, row in document['systems'].items()]
+    tables = f'{to_markdown(Table(titles, rows))}\n{to_markdown(Table(["system", "config"], configs))}'
+    return f'{text}\n\n{provenance_in_words(made, ("torch", "timm"))}\n\n{tables}'
 
 
 def other_forms_to_text(forms: Mapping[str, dict]) -> str:
