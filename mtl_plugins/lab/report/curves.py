@@ -11,10 +11,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
+from matplotlib.colors import to_hex
 from plotly.offline import get_plotlyjs
 
 from mtl_plugins.errors import DataError
 from mtl_plugins.evaluation.scores import axis_title
+from mtl_plugins.lab.plots.style import COLOURS, distinct_colours
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.training_log import read_scalars, wall_hours
 from mtl_plugins.records.metrics_file import FILE_NAME, read_metrics, read_row
@@ -49,6 +51,14 @@ def _packed_plotly() -> str:
 # A longer log is averaged over so many parts: a screen has no room for more.
 MOST_POINTS = 240
 _COUNTERS = ('iter', 'epoch', 'step')
+# Black would vanish on a dark page.
+_BLACK, _GREY = COLOURS[-1], '#8a9097'
+
+
+def colours_of(names: Sequence[str]) -> dict[str, str]:
+    """Return the colours of the pictures, legible on dark paper too."""
+    colours = zip(names, distinct_colours(len(names)), strict=True)
+    return {name: _GREY if colour == _BLACK else to_hex(colour) for name, colour in colours}
 
 
 def curves_of(groups: Sequence[RunGroup]) -> dict:

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from mtl_plugins.errors import UserError
-from mtl_plugins.lab.report.charts import colours_of
-from mtl_plugins.lab.report.curves import curves_of, render, render_page
+from mtl_plugins.lab.report.curves import colours_of, curves_of, render, render_page
 from mtl_plugins.lab.report.groups import group_runs, metrics_of
 from mtl_plugins.lab.runs.tables import make_table, progress_table, run_names
 from mtl_plugins.lab.runs.work_dirs import RunRecord, find_runs
@@ -56,7 +55,7 @@ class Dashboard:
             sections=[('runs', 'Runs'), ('curves', 'Curves'), ('pictures', 'Pictures')],
             state=state,
             every=f'{self.every:g}',
-            data=dict(state['data'], charts={}, gallery=None, refresh=self.every),
+            data=dict(state['data'], gallery=None, refresh=self.every),
         )
 
     def picture(self, key: str) -> bytes | None:

@@ -160,6 +160,11 @@ def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:
     return _data_uri(picture, 'JPEG', quality=_QUALITY)
 
 
+def encode_plot(pixels: np.ndarray) -> str:
+    """Return a plot ``(H, W, 3)`` uint8 as data URI of a PNG with 256 colours."""
+    return _data_uri(Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE), 'PNG', optimize=True)
+
+
 def encode(colours: np.ndarray) -> str:
     """Return a coloured map ``(H, W, 3)`` uint8 as data URI: exact in a palette where it has few colours, else as JPEG."""
     picture = Image.fromarray(np.ascontiguousarray(colours))

@@ -16,8 +16,7 @@ from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors
 from mtl_plugins.lab.plots.curves import read_curve, render_curves
 from mtl_plugins.lab.plots.sweep_plots import CostPoint, render_score_against_cost, render_scores
-from mtl_plugins.lab.report import charts
-from mtl_plugins.lab.report.curves import curves_of, render_page
+from mtl_plugins.lab.report.curves import colours_of, curves_of, render_page
 from mtl_plugins.lab.report.groups import (
     RunGroup,
     config_table,
@@ -28,7 +27,7 @@ from mtl_plugins.lab.report.groups import (
     metrics_of,
     provenance_table,
 )
-from mtl_plugins.lab.report.predictions import Predictions, encode_photo, gallery_of, predict
+from mtl_plugins.lab.report.predictions import Predictions, encode_photo, encode_plot, gallery_of, predict
 from mtl_plugins.lab.report.resources import COSTS, RunCost, read_costs, resource_table
 from mtl_plugins.lab.runs.tables import make_table
 from mtl_plugins.lab.runs.work_dirs import RunRecord, require_runs
@@ -37,7 +36,7 @@ from mtl_plugins.records.config_data import as_data
 from mtl_plugins.records.provenance import code_state
 from mtl_plugins.utils.cli import track
 from mtl_plugins.utils.files import make_folder, save_text
-from mtl_plugins.visualization.plots import write_picture
+from mtl_plugins.visualization.plots import to_array, write_picture
 
 PAGE = 'index.html'
 WIDEST_RANKED = 1100
@@ -75,18 +74,22 @@ def write_report(
     report = _collect(folders, names, size, predictions)
     tables = _tables(report)
     figures = _figures(report)
+    drawn = {
+        name: figure if isinstance(figure, np.ndarray) else to_array(figure)
+        for name, figure in track(figures.items(), len(figures), 'Drawing figures')
+    }
     # Nothing is written before everything is known.
-    page = _page(report, tables, title, size)
+    page = _page(report, tables, drawn, title, size)
     written = [out / PAGE, out / 'report.json']
     make_folder(out)
     for name, table in tables.items():
         for suffix, convert in WRITERS.items():
             written.append(save_text(out / 'tables' / f'{name}.{suffix}', convert(table)))
-    for name, figure in track(figures.items(), len(figures), 'Drawing figures'):
-        for suffix in ('png', 'pdf'):
+    make_folder(out / 'figures')
+    for name, figure in figures.items():
+        for suffix, picture in dict(png=drawn[name], pdf=figure).items():
             written.append(out / 'figures' / f'{name}.{suffix}')
-            make_folder(written[-1].parent)
-            write_picture(written[-1], figure)
+            write_picture(written[-1], picture)
     save_text(written[1], json.dumps(_document(report), indent=1) + '\n')
     save_text(written[0], page)
     return written
@@ -175,21 +178,25 @@ def _file_name(text: str) -> str:
     return ''.join(letter if letter.isalnum() else '_' for letter in text)
 
 
-def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[int, int]) -> str:
+def _page(
+    report: _Report, tables: Mapping[str, Table], drawn: Mapping[str, np.ndarray], title: str, size: tuple[int, int]
+) -> str:
     found, groups = report.found, report.groups
-    splits = {name: analysis.split for name, analysis in found.analyses.items()} if found else {}
-    colours = charts.colours_of([group.name for group in groups])
-    confusions = charts.confusion_charts(splits, colours) if splits else {}
-    errors = charts.error_charts(splits, colours) if splits else {}
-    ladder = charts.ladder_chart(groups) if len(groups) > 1 else None
-    costs = charts.cost_chart(report.costs, COSTS, groups, colours) if report.costs else None
-    every = [ladder, costs, *(chart for part in (confusions, errors) for some in part.values() for chart in some)]
-    labels = [name for name in found.labels if name in confusions or name in errors] if found else []
+
+    def pictures(start: str) -> list[str]:
+        return [encode_plot(picture) for name, picture in drawn.items() if name.startswith(start)]
+
+    labels: dict[str, tuple[list[str], list[str]]] = {}
+    for name, picture in drawn.items():
+        kind, _, rest = name.partition('_')
+        if found and kind in ('iou', 'confusion', 'error'):
+            # The longest of those that it may begin with.
+            label = max((each for each in found.labels if f'{rest}_'.startswith(f'{each}_')), key=len)
+            labels.setdefault(label, ([], []))[kind == 'error'].append(encode_plot(picture))
     gallery = gallery_of(found) if found else None
     data = dict(
-        charts={chart.name: chart.describe() for chart in every if chart},
         curves=curves_of(groups),
-        colours=list(colours.values()),
+        colours=list(colours_of([group.name for group in groups]).values()),
         monitor=report.monitor,
         gallery=gallery,
         best=report.best,
@@ -206,10 +213,9 @@ def _page(report: _Report, tables: Mapping[str, Table], title: str, size: tuple[
         summary=_summary(report),
         made=_made(),
         tables={'resources': None, **tables},
-        charts=dict(ladder=ladder, costs=costs),
+        rows=pictures('rows_') if len(groups) > 1 else [],
+        costs=pictures('score_against_'),
         labels=labels,
-        confusions=confusions,
-        errors=errors,
         predictions_note=_predictions_note(report),
         has_gallery=gallery is not None,
         ranked=[(label, encode_photo(picture, WIDEST_RANKED)) for label, picture in found.ranked.items()] if found else [],

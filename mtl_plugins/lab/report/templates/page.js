@@ -1,6 +1,5 @@
 'use strict';
-// Sorting, charts, curves and the gallery of a page, from the JSON in #data. No request but those of the page that refreshes.
-const GREY = '#8a9097';
+// Sorting, curves and the gallery of a page, from the JSON in #data. No request but those of the page that refreshes.
 let data = JSON.parse(document.getElementById('data').textContent);
 const byId = id => document.getElementById(id);
 const element = (name, attributes = {}, ...children) => {
@@ -39,7 +38,7 @@ document.addEventListener('click', event => {
   sortTable(header.closest('table'), header.cellIndex, header.getAttribute('aria-sort') === 'ascending' ? -1 : 1);
 });
 
-// Charts
+// Plots
 const COLOURS = ['--text', '--grid', '--line', '--card'];
 const dark = matchMedia('(prefers-color-scheme: dark)');
 const CONFIG = {displaylogo: false, responsive: true, modeBarButtonsToRemove: ['select2d', 'lasso2d', 'autoScale2d']};
@@ -59,28 +58,14 @@ function merged(own, printing) {
 const drawn = new Map();
 function draw(node, figure) {
   drawn.set(node, figure);
-  if (node.clientWidth < 520) for (const trace of figure.data) if (trace.type === 'heatmap') trace.showscale = false;
   return Plotly.react(node, figure.data, merged(figure.layout), CONFIG);
 }
 function repaint(printing) {
   for (const [node, figure] of drawn) if (node.isConnected) Plotly.react(node, figure.data, merged(figure.layout, printing), CONFIG);
 }
-function showChart(figure) {
-  const chart = data.charts[figure.dataset.chart];
-  const key = [...figure.querySelectorAll('[data-choice]')].map(each => each.value).join(',');
-  return draw(figure.querySelector('.plot'), chart.figures[key]);
-}
-async function startCharts() {
-  addEventListener('beforeprint', () => repaint(true));
-  addEventListener('afterprint', () => repaint(false));
-  dark.addEventListener('change', () => repaint(false));
-  for (const figure of document.querySelectorAll('figure.chart')) {
-    figure.addEventListener('change', () => showChart(figure));
-    await showChart(figure);
-    // The page answers while its charts are drawn, one after another.
-    await new Promise(resolve => setTimeout(resolve));
-  }
-}
+addEventListener('beforeprint', () => repaint(true));
+addEventListener('afterprint', () => repaint(false));
+dark.addEventListener('change', () => repaint(false));
 
 // Curves
 const hidden = new Set();
@@ -232,7 +217,6 @@ async function start() {
   document.body.append(element('script', {textContent: await unpack(byId('plotly').textContent)}));
   byId('plotly').remove();
   await startCurves();
-  await startCharts();
   if (data.refresh) startRefreshing();
   document.documentElement.dataset.ready = 'yes';
 }
