@@ -4,8 +4,6 @@ import contextlib
 import hashlib
 import json
 import re
-import threading
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -29,44 +27,14 @@ _PICTURE = re.compile(r'(.+)_(\d+)\.png')
 
 @dataclass
 class Dashboard:
-    """The content of a page on the runs below ``folders``; requests within ``fresh`` seconds see the same state."""
+    """The content of a page on the runs below ``folders``, which refreshes every so many seconds."""
 
     folders: Sequence[Path]
     every: float = 5.0
-    fresh: float = 1.0
     _pictures: dict[str, Path] = field(default_factory=dict, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
-    _state: tuple[float, dict[str, Any]] | None = field(default=None, repr=False)
 
     def state(self) -> dict[str, Any]:
         """Return ``table`` and ``pictures`` as HTML, ``summary``, and the ``data`` of the page's script."""
-        with self._lock:
-            if self._state is None or time.monotonic() - self._state[0] > self.fresh:
-                self._state = (time.monotonic(), self._read())
-            return self._state[1]
-
-    def page(self) -> str:
-        """Return the whole page."""
-        state = self.state()
-        return render_page(
-            'dashboard.html',
-            title='Runs',
-            sources="'self'",
-            sections=[('runs', 'Runs'), ('curves', 'Curves'), ('pictures', 'Pictures')],
-            state=state,
-            every=f'{self.every:g}',
-            data=dict(state['data'], gallery=None, refresh=self.every),
-        )
-
-    def picture(self, key: str) -> bytes | None:
-        """Return the PNG of a name on the page; None for any other name, and for a file that is gone."""
-        path = self._pictures.get(key)
-        try:
-            return path.read_bytes() if path else None
-        except OSError:
-            return None
-
-    def _read(self) -> dict[str, Any]:
         runs = find_runs(self.folders)[::-1]
         running = sum(run.state == 'running' for run in runs)
         shown = runs[:MOST_RUNS]
@@ -92,6 +60,27 @@ class Dashboard:
             pictures=render('state_pictures.html', latest=latest),
             data=as_data(data),
         )
+
+    def page(self) -> str:
+        """Return the whole page."""
+        state = self.state()
+        return render_page(
+            'dashboard.html',
+            title='Runs',
+            sources="'self'",
+            sections=[('runs', 'Runs'), ('curves', 'Curves'), ('pictures', 'Pictures')],
+            state=state,
+            every=f'{self.every:g}',
+            data=dict(state['data'], gallery=None, refresh=self.every),
+        )
+
+    def picture(self, key: str) -> bytes | None:
+        """Return the PNG of a name on the page; None for any other name, and for a file that is gone."""
+        path = self._pictures.get(key)
+        try:
+            return path.read_bytes() if path else None
+        except OSError:
+            return None
 
 
 def _failures(runs: Sequence[RunRecord]) -> list[dict[str, str]]:
@@ -163,10 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
             if path == '/':
                 self._answer(200, 'text/html', self.shown.page().encode())
             elif path == '/state':
-                body = json.dumps(self.shown.state()).encode()
-                tag = f'"{hashlib.sha256(body).hexdigest()[:24]}"'
-                known = self.headers.get('If-None-Match') == tag
-                self._answer(304 if known else 200, 'application/json', b'' if known else body, {'ETag': tag})
+                self._answer(200, 'application/json', json.dumps(self.shown.state()).encode())
             elif path.startswith('/picture/') and (data := self.shown.picture(path[len('/picture/') :].removesuffix('.png'))):
                 self._answer(200, 'image/png', data, {'Cache-Control': 'max-age=86400'})
             else:

@@ -24,6 +24,8 @@ from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 
 # Larger pictures are made smaller: the page holds all of them.
 WIDEST = 640
+# Of plots on a page: two of the usual width are side by side, and letters can still be read.
+PLOT_SCALE = 0.58
 _QUALITY = 82
 
 
@@ -160,9 +162,10 @@ def encode_photo(image: np.ndarray, widest: int = WIDEST) -> str:
     return _data_uri(picture, 'JPEG', quality=_QUALITY)
 
 
-def encode_plot(pixels: np.ndarray) -> str:
-    """Return a plot ``(H, W, 3)`` uint8 as data URI of a PNG with 256 colours."""
-    return _data_uri(Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE), 'PNG', optimize=True)
+def encode_plot(pixels: np.ndarray) -> dict:
+    """Return a plot ``(H, W, 3)`` uint8 as ``source``, a data URI of a PNG with 256 colours, and its ``width`` on a page."""
+    source = _data_uri(Image.fromarray(pixels).quantize(256, dither=Image.Dither.NONE), 'PNG', optimize=True)
+    return dict(source=source, width=round(PLOT_SCALE * pixels.shape[1]))
 
 
 def encode(colours: np.ndarray) -> str:

@@ -183,10 +183,10 @@ def _page(
 ) -> str:
     found, groups = report.found, report.groups
 
-    def pictures(start: str) -> list[str]:
+    def plots(start: str) -> list[dict]:
         return [encode_plot(picture) for name, picture in drawn.items() if name.startswith(start)]
 
-    labels: dict[str, tuple[list[str], list[str]]] = {}
+    labels: dict[str, tuple[list[dict], list[dict]]] = {}
     for name, picture in drawn.items():
         kind, _, rest = name.partition('_')
         if found and kind in ('iou', 'confusion', 'error'):
@@ -213,8 +213,8 @@ def _page(
         summary=_summary(report),
         made=_made(),
         tables={'resources': None, **tables},
-        rows=pictures('rows_') if len(groups) > 1 else [],
-        costs=pictures('score_against_'),
+        rows=plots('rows_') if len(groups) > 1 else [],
+        costs=plots('score_against_'),
         labels=labels,
         predictions_note=_predictions_note(report),
         has_gallery=gallery is not None,

@@ -222,37 +222,43 @@ async function start() {
 }
 
 // The page of running trainings
-let etag = null;
+async function showState(state) {
+  const table = byId('runs-table');
+  const sorted = table && [...table.tHead.rows[0].cells].find(cell => cell.getAttribute('aria-sort') !== 'none');
+  byId('table').innerHTML = state.table;
+  byId('summary').textContent = state.summary;
+  if (sorted) {
+    const same = [...byId('runs-table').tHead.rows[0].cells].find(cell => cell.textContent === sorted.textContent);
+    if (same) sortTable(byId('runs-table'), same.cellIndex, sorted.getAttribute('aria-sort') === 'ascending' ? 1 : -1);
+  }
+  byId('latest').innerHTML = state.pictures;
+  data = {...data, ...state.data};
+  fillMetrics();
+  fillLegend();
+  await showCurves();
+}
+// A slow answer is waited for.
+let seen = '', asking = false;
 async function refresh() {
+  if (document.hidden || asking) return;
+  asking = true;
   const status = byId('status');
   try {
-    const answer = await fetch('state', {headers: etag ? {'If-None-Match': etag} : {}, cache: 'no-store'});
-    if (answer.status === 200) {
-      etag = answer.headers.get('ETag');
-      const state = await answer.json();
-      const table = byId('runs-table');
-      const sorted = table && [...table.tHead.rows[0].cells].find(cell => cell.getAttribute('aria-sort') !== 'none');
-      byId('table').innerHTML = state.table;
-      byId('summary').textContent = state.summary;
-      if (sorted) {
-        const same = [...byId('runs-table').tHead.rows[0].cells].find(cell => cell.textContent === sorted.textContent);
-        if (same) sortTable(byId('runs-table'), same.cellIndex, sorted.getAttribute('aria-sort') === 'ascending' ? 1 : -1);
-      }
-      byId('latest').innerHTML = state.pictures;
-      data = {...data, ...state.data};
-      fillMetrics();
-      fillLegend();
-      await showCurves();
-    } else if (answer.status !== 304) throw new Error(`The server answered ${answer.status}.`);
+    const answer = await fetch('state', {cache: 'no-store'});
+    if (answer.status !== 200) throw new Error(`The server answered ${answer.status}.`);
+    const text = await answer.text();
+    if (text !== seen) await showState(JSON.parse(text));
+    seen = text;
     status.textContent = `Up to date at ${new Date().toLocaleTimeString()}.`;
     status.classList.remove('stale');
   } catch (error) {
     status.textContent = `No answer since then: is the program still running? (${error.message})`;
     status.classList.add('stale');
   }
+  asking = false;
 }
 function startRefreshing() {
-  setInterval(() => { if (!document.hidden) refresh(); }, 1000 * data.refresh);
-  document.addEventListener('visibilitychange', () => { if (!document.hidden) refresh(); });
+  setInterval(refresh, 1000 * data.refresh);
+  document.addEventListener('visibilitychange', refresh);
 }
 start();
