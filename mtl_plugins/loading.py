@@ -66,13 +66,15 @@ def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn
         model = build_from_data(config.model, f'The model of {checkpoint}', most, advice)
     if not hasattr(model, 'label_names'):
         raise ConfigError(f'The model of {config.filename or checkpoint} should predict labels. Found {type(model).__name__}.')
-    # Stored configs lack what only trainings need.
-    load_pretrained(model, checkpoint, convert=_without_training_parts if advice is not None else None)
+    known = model.state_dict().keys()
+
+    def fitting(weights: Weights) -> Weights:
+        # Stored configs may lack what only trainings need.
+        parts = ('task_balancing.', 'auxiliary_heads.')
+        return {name: value for name, value in weights.items() if name in known or not name.startswith(parts)}
+
+    load_pretrained(model, checkpoint, convert=fitting if advice is not None else None)
     return model
-
-
-def _without_training_parts(weights: Weights) -> Weights:
-    return {name: value for name, value in weights.items() if not name.startswith(('task_balancing.', 'auxiliary_heads.'))}
 
 
 def checkpoint_digest(checkpoint: str) -> str:

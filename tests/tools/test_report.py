@@ -220,7 +220,7 @@ def test_the_report_on_a_phone_and_in_the_dark(visit, report):
 def served(runs, tmp_path):
     folder = tmp_path / 'runs'
     shutil.copytree(runs, folder)
-    server = make_server(Dashboard([folder], every=0.2, fresh=0.0), 0)
+    server = make_server(Dashboard([folder], every=0.2), 0)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     yield folder, f'http://127.0.0.1:{server.server_address[1]}/'
@@ -270,7 +270,6 @@ def test_the_page_is_for_this_machine_and_serves_its_own_pictures_only(run_cli, 
     answer, body = ask('/state')
     state = json.loads(body)
     assert answer.status == 200 and state['summary'] == '3 runs, 0 running.'
-    assert ask('/state', **{'If-None-Match': answer.headers['ETag']})[0].status == 304
     (folder.parent / 'secret.png').write_bytes(b'\x89PNG of somebody else')
     drawn = next((folder / 'second_seed0').glob('*/vis_data/vis_image'))
     (drawn / 'secret_99.png').symlink_to(folder.parent / 'secret.png')
