@@ -218,6 +218,12 @@ LOSSES = {
         dict(type='mmseg.CrossEntropyLoss', loss_weight=2.0),
         lambda logits, labels: 2 * F.cross_entropy(upsampled(logits), labels.long(), ignore_index=255),
     ),
+    'weighted': (
+        dict(type='mmseg.CrossEntropyLoss', class_weight=[0.5, 1.0, 2.0, 1.0], loss_name='loss_weighted'),
+        lambda logits, labels: F.cross_entropy(
+            upsampled(logits), labels.long(), torch.tensor([0.5, 1.0, 2.0, 1.0]), ignore_index=255
+        ),
+    ),
     'dice': (dict(type='mmseg.DiceLoss', use_sigmoid=False), dice),
     'focal': (dict(type='mmseg.FocalLoss'), focal),
     'lovasz': (

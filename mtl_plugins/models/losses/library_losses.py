@@ -102,8 +102,10 @@ class LabelLoss(nn.Module):
         if scope != 'torch' and kind in REFUSED:
             raise ArgumentError(f'`loss` should compare logits with labels. Found {self.kind}, which wants {REFUSED[kind]}.')
         self.call = CALLS.get(kind, 'batch')
+        # mmseg's cross-entropy fails on it with class weights, which leave ignored pixels out by themselves.
+        avg_non_ignore = config.get('class_weight') is None or config.get('use_sigmoid', False)
         self.loss_decode, self.name, self.weight = _build(
-            config, avg_non_ignore=True, ignore_index=IGNORE_LABEL, ignore_label=IGNORE_LABEL
+            config, avg_non_ignore=avg_non_ignore, ignore_index=IGNORE_LABEL, ignore_label=IGNORE_LABEL
         )
         parameters = inspect.signature(self.loss_decode.forward).parameters
         takes_any = any(item.kind is item.VAR_KEYWORD for item in parameters.values())
