@@ -13,7 +13,6 @@ import torch
 
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
-    DINOScheduleHook,
     EarlyStoppingHook,
     TrainingScoresHook,
     runtime_info_hook,
@@ -23,7 +22,7 @@ from mtl_plugins.engine.log_processor import ProgressBarHook
 from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError, UserError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
-from mtl_plugins.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from mtl_plugins.registry import HOOKS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.engine.test_monitoring import read_scalars
 from tests.tiny import CONFIGS, ITER_CONFIG, tiny_config
@@ -96,38 +95,6 @@ def test_norms_that_are_not_read_at_once_are_read_before_a_checkpoint(data_root,
     with pytest.raises(NonFiniteGradientError, match='iteration 3'):
         runner.train()
     assert not list(tmp_path.glob('*.pth'))
-
-
-@pytest.mark.parametrize('fused', [False, True])
-def test_a_skipped_step_changes_neither_weights_nor_moments(fused):
-    def trained(broken):
-        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-        wrapper = OPTIM_WRAPPERS.build(
-            dict(type='OptimWrapper', optimizer=torch.optim.Adam([weight], lr=0.1, fused=fused), non_finite='skip')
-        )
-        for step, gradient in enumerate(([1.0, 2.0], [float('nan'), 1.0], [3.0, -1.0])):
-            if step == 1 and not broken:
-                continue
-            wrapper.update_params((weight * torch.tensor(gradient)).sum())
-            assert bool(wrapper.last_norm.isfinite()) == (step != 1)
-        return weight, wrapper.optimizer.state[weight]
-
-    (expected, moments), (weight, found) = trained(False), trained(True)
-    assert torch.equal(weight, expected) and weight.isfinite().all()
-    for name, value in moments.items():
-        assert torch.equal(found[name], value), name
-
-
-def test_skipped_steps_are_told_and_the_run_goes_on(data_root, tmp_path):
-    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=2, optim_wrapper__non_finite='skip')
-    runner = RUNNERS.build(config)
-    _break_gradients(runner, 5)
-    runner.train()
-    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
-    assert checkpoint['meta']['epoch'] == 2
-    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
-    (log,) = tmp_path.glob('*/*.log')
-    assert 'not finite in 1 of the last 4 steps' in log.read_text()
 
 
 def test_any_default_hook_can_be_left_out(data_root, tmp_path):
@@ -341,10 +308,6 @@ def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
         (partial(PreemptionHook, interval=0), '`interval` should be positive. Found 0'),
         (partial(TrainingScoresHook, num_images=0), '`num_images` of TrainingScoresHook should be at least 1. Found 0'),
         (partial(TrainingScoresHook, interval=0), '`interval` of TrainingScoresHook should be at least 1. Found 0'),
-        (partial(DINOScheduleHook, momentum=(0.9, 1.1)), 'momentum'),
-        (partial(DINOScheduleHook, teacher_temperature=(0.0, 0.07)), 'teacher_temperature'),
-        (partial(DINOScheduleHook, temperature_epochs=-1), 'temperature_epochs'),
-        (partial(DINOScheduleHook, frozen_epochs=-1), 'frozen_epochs'),
     ],
 )
 def test_hooks_refuse(hook, words):

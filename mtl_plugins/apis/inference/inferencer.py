@@ -28,9 +28,6 @@ from mtl_plugins.visualization.prediction_grid import render_prediction, render_
 
 # At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
 MAX_PIXELS = 2**22
-# Of an image that is predicted in tiles, which is in memory with its predictions; PIL's limit for files.
-MAX_TILED_PIXELS = 178_956_970
-MAX_ASPECT = 20
 BACKENDS = ('torch', 'compile')
 
 
@@ -214,37 +211,24 @@ class MultiTaskInferencer:
             while batch := list(islice(group, most)):
                 yield batch
 
-    def check_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size in which the network gets an image of this size, as far as it is known before :meth:`prepare`.
-
-        Raises:
-            DataError: If it is too large for the network.
-        """
+    def check_size(self, height: int, width: int) -> None:
+        """Raise `DataError` if an image of this size is too large for the network, as far as that is known by its size alone."""
         before = height, width
         if all(isinstance(step, ResizeToCover) for step in self.steps):
             for step in self.steps:
                 height, width = step.new_size(height, width)
             self._check(height, width, before)
-        return height, width
 
     def _check(self, height: int, width: int, before: tuple[int, int]) -> None:
         """Raise `DataError` if a prepared image is too large."""
-        if self.max_pixels is None:
+        if self.max_pixels is None or self._is_tiled(height, width) or self._pixels(height, width) <= self.max_pixels:
             return
-        found = f'Found {before[1]}x{before[0]}' + (f', resized to {width}x{height}.' if before != (height, width) else '.')
-        if self._is_tiled(height, width):
-            if height * width > (most := max(MAX_TILED_PIXELS, self.max_pixels)):
-                raise DataError(f'An image in tiles should have at most {most:,} pixels (`--max-batch-megapixels`). {found}')
-        elif max(height, width) > MAX_ASPECT * min(height, width):
-            raise DataError(
-                f'An image should be at most {MAX_ASPECT} times as long as wide, unless it is predicted in tiles. {found}'
-            )
-        elif (pixels := self._pixels(height, width)) > self.max_pixels:
-            raise DataError(
-                f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
-                f'multiple of {ALIGNMENT}. {found[:-1]}, {pixels:,}. Resize it, or raise the limit: `--short-side`, '
-                '`--tile` and `--max-batch-megapixels`.'
-            )
+        resized = f', resized to {width}x{height}' if before != (height, width) else ''
+        raise DataError(
+            f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
+            f'multiple of {ALIGNMENT}. Found {before[1]}x{before[0]}{resized}, {self._pixels(height, width):,}. Resize it, or '
+            'raise the limit: `--short-side`, `--tile` and `--max-batch-megapixels`.'
+        )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the image ``(H, W, 3)`` as the network gets it: after the steps of the config's test pipeline.

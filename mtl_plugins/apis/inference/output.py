@@ -171,6 +171,7 @@ class _Video:
         self.path = path
         # The codec halves the resolution of colours.
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
+        self.frames = 0
         # The suffix tells OpenCV the format.
         self.temporary = temporary_beside(path, '.mp4')
         self.writer = cv2.VideoWriter(str(self.temporary), cv2.VideoWriter_fourcc(*_CODEC), fps, self.size[::-1])
@@ -178,13 +179,14 @@ class _Video:
             raise UserError(f'The video {path} cannot be written: this OpenCV has no encoder for it, or the disk refuses.')
 
     def add(self, picture: np.ndarray) -> None:
+        self.frames += 1
         bottom, right = self.size[0] - picture.shape[0], self.size[1] - picture.shape[1]
         self.writer.write(cv2.cvtColor(np.pad(picture, ((0, bottom), (0, right), (0, 0)), 'edge'), cv2.COLOR_RGB2BGR))
 
     def finish(self) -> None:
         self.writer.release()
-        # OpenCV does not say that the disk is full.
-        if not is_whole_mp4(self.temporary):
+        # OpenCV does not say that the disk is full: without its end, the file has no frames.
+        if cv2.VideoCapture(str(self.temporary)).get(cv2.CAP_PROP_FRAME_COUNT) != self.frames:
             self.discard()
             raise UserError(f'The video {self.path} could not be written to its end: is the disk full? Nothing was written.')
         try:
@@ -195,21 +197,6 @@ class _Video:
     def discard(self) -> None:
         self.writer.release()
         self.temporary.unlink(missing_ok=True)
-
-
-def is_whole_mp4(path: Path) -> bool:
-    """Return True if an MP4 file has its index and ends where its last part ends."""
-    names, position = set(), 0
-    with path.open('rb') as file:
-        while len(header := file.read(8)) == 8:
-            names.add(header[4:])
-            # Parts of 4 GiB and more have their size behind the name.
-            size = int.from_bytes(header[:4], 'big')
-            position += int.from_bytes(file.read(8), 'big') if size == 1 else size
-            if size == 0 or position <= file.tell() - 8:
-                return False
-            file.seek(position)
-    return b'moov' in names and position == path.stat().st_size
 
 
 def encode_png(picture: np.ndarray) -> bytes:

@@ -6,7 +6,7 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ DECODERS = 2
 FRAMES_PER_SECOND = 25.0
 # The list of results and their files, which marks a folder of results.
 RESULTS = 'results.csv'
-_FRAME = re.compile(r'(.*)_\d{6,}')
 
 
 @dataclass(frozen=True)
@@ -206,12 +205,9 @@ class _Lister:
 
 def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
     """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says."""
-    cameras: set[str] = set()
     found: list[tuple[Path | int, Path | None]] = []
     for text in texts:
         camera = CAMERA.fullmatch(text)
-        if camera:
-            cameras.add(f'camera{int(camera[1])}')
         files, base = ([int(camera[1])], None) if camera else find_files(text)
         found += [(file, base) for file in files]
     paths = {file: os.path.abspath(file) for file, _ in found if isinstance(file, Path)}
@@ -221,31 +217,18 @@ def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
     for file, base in found:
         if file in paths:
             bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
-    names = _names_within(bases, cameras)
+    names = _names_within(bases)
     return [(file, names[paths[file]] if file in paths else f'camera{file}') for file, _ in found]
 
 
-def _names_within(bases: Mapping[str, str], cameras: Collection[str]) -> dict[str, str]:
+def _names_within(bases: Mapping[str, str]) -> dict[str, str]:
     """Return a name for each of some absolute paths, given the folders within which their paths are their names."""
-    full = {path: Path(os.path.relpath(path, base)) for path, base in bases.items()}
-    folders: dict[Path, str] = {}
-    if any(folders.setdefault(name.with_suffix(''), bases[path]) != bases[path] for path, name in full.items()):
+    names = {path: Path(os.path.relpath(path, base)).with_suffix('').as_posix() for path, base in bases.items()}
+    if len({(name, bases[path]) for path, name in names.items()}) > len(set(names.values())):
         base = _common_folder(list(bases))
-        full = {path: Path(os.path.relpath(path, base)) for path in bases}
-    names = {path: name.with_suffix('').as_posix() for path, name in full.items()}
-    while True:
-        uses = Counter([*names.values(), *cameras])
-        streams = {*cameras, *(name for path, name in names.items() if Path(path).suffix.lower() in VIDEOS)}
-        # Frames of a video have its name and a number.
-        double = [
-            path
-            for path, name in names.items()
-            if name != full[path].as_posix()
-            and (uses[name] > 1 or ((frame := _FRAME.fullmatch(name)) is not None and frame[1] in streams))
-        ]
-        if not double:
-            return names
-        names |= {path: full[path].as_posix() for path in double}
+        names = {path: Path(os.path.relpath(path, base)).with_suffix('').as_posix() for path in bases}
+    uses = Counter(names.values())
+    return {path: f'{name}{Path(path).suffix}' if uses[name] > 1 else name for path, name in names.items()}
 
 
 def _common_folder(paths: Sequence[str]) -> str:
