@@ -141,7 +141,7 @@ def test_images_are_resized_as_asked_for_and_as_the_config_tests(tmp_path):
 @pytest.mark.parametrize('size', [(64, 64), (65, 64), (63, 500), (301, 97), (257, 258)])
 def test_tiles_of_what_sees_a_quarter_of_the_overlap_are_exact(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    whole, tiled = (MultiTaskInferencer(Local(radius=8), **each) for each in ({}, dict(tile=64, overlap=32, batch_size=3)))
+    whole, tiled = (MultiTaskInferencer(Local(radius=8), **each) for each in ({}, dict(tile=64, batch_size=3)))
     (expected,), (found,) = whole(image), tiled(image)
     for name, values in expected.values.items():
         np.testing.assert_array_equal(found.values[name], values, err_msg=name)

@@ -1,14 +1,11 @@
 """`tools/inference.py` from files to files."""
 
 import csv
-import re
 import runpy
-import signal
 import struct
 import sys
 import zipfile
 from pathlib import Path
-from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -141,28 +138,6 @@ def test_a_video_becomes_a_video(run_cli, checkpoint, tmp_path):
     first = cv2.cvtColor(cv2.VideoCapture(str(video)).read()[1], cv2.COLOR_BGR2RGB)
     (alone,) = MultiTaskInferencer(checkpoint)(first)
     np.testing.assert_allclose(np.load(out / 'npy/depth/street_000000.npy'), alone.values['depth'], rtol=1e-4)
-
-
-def test_a_camera_until_ctrl_c(run_cli, checkpoint, tmp_path, monkeypatch):
-    numbers = iter(range(1, 99))
-
-    def read():
-        number = next(numbers)
-        if number == 34:
-            signal.raise_signal(signal.SIGINT)
-        return True, picture((32, 48), number)
-
-    camera = SimpleNamespace(isOpened=lambda: True, get=lambda key: 0.0, read=read, release=lambda: None)
-    monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', {3: camera}.__getitem__)
-    # A shell lets its background jobs ignore the signal.
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    result = run_cli('inference', checkpoint, 'camera:3', '--out', tmp_path / 'out', '--save', 'side-by-side')
-    signal.signal(signal.SIGINT, inherited)
-    assert result.code == 0, result.err
-    monkeypatch.undo()
-    number = int(re.search(r'Predicted (\d+) images', result.out)[1])
-    assert 8 <= number <= 33
-    assert cv2.VideoCapture(str(tmp_path / 'out/side-by-side/camera3.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == number
 
 
 def test_lists_patterns_names_that_occur_twice_and_the_list_of_all_results(run_cli, checkpoint, tmp_path):

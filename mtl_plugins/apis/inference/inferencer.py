@@ -74,7 +74,6 @@ class MultiTaskInferencer:
         probabilities: Give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
-        overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
         max_pixels: At a time in the network: of an image, whose sides are rounded up to multiples of 32, of a batch, which
             becomes smaller than ``batch_size``, and of a tile. By default four GiB of memory are enough for the models with
@@ -98,7 +97,6 @@ class MultiTaskInferencer:
         probabilities: bool = False,
         batch_size: int = 4,
         tile: int | None = None,
-        overlap: int | None = None,
         short_side: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
@@ -108,7 +106,7 @@ class MultiTaskInferencer:
         if backend not in BACKENDS:
             raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
         self.batch_size, self.max_pixels = batch_size, max_pixels
-        self.tile, self.overlap = check_tile(tile, overlap)
+        self.tile, self.overlap = tile, check_tile(tile)
         if tile and max_pixels and tile**2 > max_pixels:
             raise ConfigError(
                 f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
@@ -191,8 +189,8 @@ class MultiTaskInferencer:
         No more than a batch and eight images of ``inputs`` are in memory, and a batch of predictions.
 
         Args:
-            inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), ``'camera:0'``, an array ``(H, W,
-                3)`` uint8 RGB, a picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
+            inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), an array ``(H, W, 3)`` uint8 RGB, a
+                picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
             options: ``on_error`` and ``max_frames`` of :func:`read_frames`, whose errors are raised, too.
 
         Raises:

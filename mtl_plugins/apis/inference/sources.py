@@ -1,9 +1,8 @@
-"""Images from files, folders, patterns, lists, videos, cameras, arrays and generators of any of these, one after the other."""
+"""Images from files, folders, patterns, lists, videos, arrays and generators of any of these, one after the other."""
 
 import glob
 import itertools
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -22,9 +21,8 @@ from mtl_plugins.utils.threads import map_in_order
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
 LISTS = ('.txt', '.lst')
-CAMERA = re.compile(r'camera:(\d+)')
 DECODERS = 2
-# Of a camera or a file that does not say.
+# Of a file that does not say.
 FRAMES_PER_SECOND = 25.0
 # The list of results and their files, which marks a folder of results.
 RESULTS = 'results.csv'
@@ -32,7 +30,7 @@ RESULTS = 'results.csv'
 
 @dataclass(frozen=True)
 class Stream:
-    """A video or camera: its name, its frames per second, and its path."""
+    """A video: its name, its frames per second, and its path."""
 
     name: str
     fps: float
@@ -48,7 +46,7 @@ class Frame:
             video a name with its number. All of one call differ.
         image: ``(H, W, 3)`` uint8 RGB, as the model sees it: upright, and resized if it was to be.
         original_size: Height and width before it was resized.
-        stream: The video or camera that it is a frame of.
+        stream: The video that it is a frame of.
         source: The path of its file; empty for an array.
     """
 
@@ -80,16 +78,16 @@ def read_frames(
 
     Args:
         inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a list of paths in a ``.txt`` file, a video),
-            ``'camera:0'``, an array ``(H, W, 3)`` or ``(H, W)`` uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture
+            an array ``(H, W, 3)`` or ``(H, W)`` uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture
             of PIL, or an iterable of any of these.
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
-        max_frames: Of each video or camera.
+        max_frames: Of each video.
         check: Called with the height and width of a file before it is decoded; it raises `DataError` if they are too large.
         prepare: Changes each image after it is read, in the same thread.
         workers: Threads; 0 reads each image when it is asked for.
 
     Raises:
-        DataNotFoundError: If a path does not exist or has no files, or a camera cannot be opened.
+        DataNotFoundError: If a path does not exist or has no files.
         ConfigError: If an input is something else.
         DataError: If a file cannot be used and there is no ``on_error``.
     """
@@ -154,26 +152,20 @@ class _Lister:
 
     def _items_of_paths(self, texts: Sequence[str]) -> Iterator[_Item]:
         for source, name in name_inputs(texts):
-            if isinstance(source, Path) and source.suffix.lower() not in VIDEOS:
+            if source.suffix.lower() not in VIDEOS:
                 yield self._name(name), source, None
                 continue
             try:
-                yield from self._items_of_stream(source, name)
-            except DataNotFoundError:
-                raise
+                yield from self._items_of_video(source, name)
             except DataError as error:
                 if self.on_error is None:
                     raise
                 self.on_error(str(error))
 
-    def _items_of_stream(self, source: Path | int, name: str) -> Iterator[_Item]:
-        is_camera = isinstance(source, int)
-        where = f'camera:{source}' if is_camera else str(source)
-        capture = cv2.VideoCapture(source if is_camera else where)
+    def _items_of_video(self, source: Path, name: str) -> Iterator[_Item]:
+        capture = cv2.VideoCapture(str(source))
         try:
             if not capture.isOpened():
-                if is_camera:
-                    raise DataNotFoundError(f'The camera {source} cannot be opened. Check that it is there and not in use.')
                 raise CorruptFileError(
                     f"The video '{source}' cannot be opened: it is damaged, or of a kind OpenCV does not read."
                 )
@@ -184,7 +176,7 @@ class _Lister:
             except DataError as error:
                 raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
             name, fps = self._name(name), capture.get(cv2.CAP_PROP_FPS)
-            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, where)
+            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, str(source))
             for number in range(self.max_frames):
                 found, image = capture.read()
                 if not found and not number:
@@ -203,22 +195,17 @@ class _Lister:
         return name
 
 
-def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
-    """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says."""
-    found: list[tuple[Path | int, Path | None]] = []
-    for text in texts:
-        camera = CAMERA.fullmatch(text)
-        files, base = ([int(camera[1])], None) if camera else find_files(text)
-        found += [(file, base) for file in files]
-    paths = {file: os.path.abspath(file) for file, _ in found if isinstance(file, Path)}
+def name_inputs(texts: Sequence[str]) -> list[tuple[Path, str]]:
+    """Find the files of inputs, and name them as :func:`read_frames` says."""
+    found = [(file, base) for text in texts for files, base in [find_files(text)] for file in files]
+    paths = {file: os.path.abspath(file) for file, _ in found}
     # A shell gives the files of a pattern one by one.
-    shared = _common_folder([paths[file] for file, base in found if file in paths and base is None])
+    shared = _common_folder([paths[file] for file, base in found if base is None])
     bases: dict[str, str] = {}
     for file, base in found:
-        if file in paths:
-            bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
+        bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
     names = _names_within(bases)
-    return [(file, names[paths[file]] if file in paths else f'camera{file}') for file, _ in found]
+    return [(file, names[paths[file]]) for file, _ in found]
 
 
 def _names_within(bases: Mapping[str, str]) -> dict[str, str]:
@@ -283,7 +270,6 @@ def _read_list(path: Path) -> tuple[list[Path], Path]:
 
 
 def count_images(paths: Sequence[str]) -> int | None:
-    """Return the number of images at paths, broken ones included; None if there are cameras or videos."""
+    """Return the number of images at paths, broken ones included; None if there are videos."""
     files = [file for file, _ in name_inputs(paths)]
-    are_images = all(isinstance(file, Path) and file.suffix.lower() not in VIDEOS for file in files)
-    return len(files) if are_images else None
+    return None if any(file.suffix.lower() in VIDEOS for file in files) else len(files)

@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.engine.loops import EpochBasedTrainLoop
-from mtl_plugins.errors import ArgumentError, TrainingInterrupted
+from mtl_plugins.errors import TrainingInterrupted
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_under_torchrun, stop_file
 
@@ -30,15 +30,12 @@ class PreemptionHook(Hook):
         interval: Iterations between two agreements of several processes.
 
     Raises:
-        ArgumentError: If ``interval`` is not positive.
         TrainingInterrupted: Out of the training, when the state is saved.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = 10) -> None:
-        if interval < 1:
-            raise ArgumentError(f'`interval` should be positive. Found {interval}.')
         self.interval = interval
         self.signals = tuple(name for name in SIGNALS if name != 'SIGTERM' or not is_under_torchrun())
         self._received: str | None = None
