@@ -28,7 +28,7 @@ def make_parser() -> argparse.ArgumentParser:
         'inputs',
         nargs='+',
         metavar='INPUT',
-        help='image, folder, pattern such as "photos/*.jpg", list of paths (.txt), or video',
+        help='image, folder, pattern such as "photos/*.jpg", or video',
     )
     parser.add_argument('--out', type=Path, required=True, metavar='DIR', help='folder for the results')
     parser.add_argument(

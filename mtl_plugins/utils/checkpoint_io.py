@@ -144,15 +144,8 @@ def download_name(url: str) -> str:
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, **options: Any) -> Any:
-    options = {'file_name': download_name(url), **options}
-    loaded = torch.hub.load_state_dict_from_url(url, model_dir, map_location, weights_only=True, **options)
-    path = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints', options['file_name'])
-    if path.is_file():
-        damage = find_damage(path)
-        if damage:
-            raise CheckpointError(f'The download {path} is corrupt: {damage}. Delete it, so that it is loaded again.')
-        check_finite(loaded, path)
-    return loaded
+    options = {'file_name': download_name(url), **options, 'weights_only': True}
+    return torch.hub.load_state_dict_from_url(url, model_dir, map_location, **options)
 
 
 def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:

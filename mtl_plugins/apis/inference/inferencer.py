@@ -189,7 +189,7 @@ class MultiTaskInferencer:
         No more than a batch and eight images of ``inputs`` are in memory, and a batch of predictions.
 
         Args:
-            inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), an array ``(H, W, 3)`` uint8 RGB, a
+            inputs: A path (an image, a folder, a pattern, a video), an array ``(H, W, 3)`` uint8 RGB, a
                 picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
             options: ``on_error`` and ``max_frames`` of :func:`read_frames`, whose errors are raised, too.
 

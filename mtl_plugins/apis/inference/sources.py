@@ -1,4 +1,4 @@
-"""Images from files, folders, patterns, lists, videos, arrays and generators of any of these, one after the other."""
+"""Images from files, folders, patterns, videos, arrays and generators of any of these, one after the other."""
 
 import glob
 import itertools
@@ -16,11 +16,10 @@ from PIL import Image, ImageOps
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_photograph, read_bytes
-from mtl_plugins.utils.files import natural_order, read_lines
+from mtl_plugins.utils.files import natural_order
 from mtl_plugins.utils.threads import map_in_order
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
-LISTS = ('.txt', '.lst')
 DECODERS = 2
 # Of a file that does not say.
 FRAMES_PER_SECOND = 25.0
@@ -72,14 +71,13 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Give the images of inputs, decoded by threads that are at most eight images ahead.
 
-    The name of an image is its path within what was given (a folder, the folder of a list, the fixed part of a pattern, the
-    folder that single files share) without the suffix. Where that would be the name of two files, it is the path within the
+    The name of an image is its path within what was given (a folder, the fixed part of a pattern, the folder that
+    single files share) without the suffix. Where that would be the name of two files, it is the path within the
     folder that all inputs share, and where it still would, the suffix stays.
 
     Args:
-        inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a list of paths in a ``.txt`` file, a video),
-            an array ``(H, W, 3)`` or ``(H, W)`` uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture
-            of PIL, or an iterable of any of these.
+        inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a video), an array ``(H, W, 3)`` or ``(H, W)``
+            uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture of PIL, or an iterable of any of these.
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
         max_frames: Of each video.
         check: Called with the height and width of a file before it is decoded; it raises `DataError` if they are too large.
@@ -223,7 +221,7 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 
 def find_files(text: str) -> tuple[list[Path], Path | None]:
-    """Find the files of a path: those of a folder and its subfolders, of a pattern or a list, or itself.
+    """Find the files of a path: those of a folder and its subfolders, of a pattern, or itself.
 
     Those of folders and patterns are in natural order, 2 before 10. Hidden ones are left out, and so are subfolders that hold
     results of inference. Gives the files, and the folder within which their paths are their names; None for a single file.
@@ -233,13 +231,13 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
         files, base = _walk(path), path
         problem = f"The folder '{path}' has no images."
     elif path.is_file():
-        return _read_list(path) if path.suffix.lower() in LISTS else ([path], None)
+        return [path], None
     elif glob.has_magic(text):
         files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
         base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         problem = f"No file fits the pattern '{text}'."
     else:
-        raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern, a list or a video.")
+        raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern or a video.")
     if not files:
         raise DataNotFoundError(f'{problem} Check the path and the suffixes of the files.')
     return sorted(files, key=lambda file: natural_order(str(file))), base
@@ -257,16 +255,6 @@ def _walk(folder: Path) -> list[Path]:
         subfolders[:] = sorted(name for name in subfolders if not name.startswith('.'))
         files += [file for name in names if not name.startswith('.') and (file := Path(where, name)).is_file()]
     return files
-
-
-def _read_list(path: Path) -> tuple[list[Path], Path]:
-    """Return the files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
-    files = [path.parent / Path(line).expanduser() for line in read_lines(path, 'list') if not line.startswith('#')]
-    if not files:
-        raise DataNotFoundError(f"The list '{path}' should have a path in each line. Found only comments.")
-    folder = os.path.abspath(path.parent)
-    common = _common_folder([os.path.abspath(file) for file in files])
-    return files, Path(folder if os.path.commonpath([folder, common]) == folder else common)
 
 
 def count_images(paths: Sequence[str]) -> int | None:
