@@ -42,7 +42,6 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument('--cfg-options', nargs='+', metavar='KEY=VALUE', help='override entries of --config')
     parser.add_argument('--batch-size', type=int, default=4, metavar='N', help='images or tiles at a time (default: %(default)s)')
     parser.add_argument('--tta', action='store_true', help='merge the scaled and mirrored views of `tta_model` in the config')
-    parser.add_argument('--probabilities', action='store_true', help='those of classes, too, with --save npy')
     parser.add_argument('--tile', type=int, metavar='N', help='predict larger images in tiles of N x N pixels')
     parser.add_argument(
         '--max-batch-megapixels',
@@ -64,8 +63,6 @@ def make_parser() -> argparse.ArgumentParser:
 def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     if args.cfg_options and not args.config:
         parser.error('--cfg-options should come with --config')
-    if args.probabilities and 'npy' not in args.save:
-        parser.error('--probabilities should come with --save npy')
     refuse_unused(parser, args, 'points' in args.save, 'without --save points', 'intrinsics', 'fov', 'max_depth')
     refuse_unused(parser, args, args.intrinsics is None, 'with --intrinsics', 'fov')
 
@@ -124,7 +121,6 @@ def main(args: argparse.Namespace) -> int:
         precision=args.precision,
         backend=args.backend,
         tta=args.tta,
-        probabilities=args.probabilities,
         batch_size=args.batch_size,
         tile=args.tile,
         short_side=args.short_side,

@@ -191,7 +191,6 @@ REFUSED = [
     (f'{INFER} {PHOTO} --batch-size 0', '`batch_size` should be at least 1'),
     (f'{INFER} {PHOTO} --fov 180 --save points', 'between 0 and 180 degrees'),
     (f'{INFER} {PHOTO} --intrinsics 0 1 1 1 --save points', '`intrinsics` should be finite'),
-    (f'{INFER} {PHOTO} --tta --probabilities --save npy', '`probabilities` should be False'),
     ('runs list nowhere', 'nowhere', 'does not exist'),
     ('runs list {run} --where lr?', 'KEY OP VALUE'),
     ('runs list {run} --sort optim_wrapper.optimizer.lt', 'optim_wrapper.optimizer.lr'),

@@ -17,7 +17,7 @@ from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, count_pixels
 from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.geometric import ResizeToCover
-from mtl_plugins.deployment.runtimes import PROBABILITIES, RUNTIMES, Runtime, TorchRuntime, load_runtime
+from mtl_plugins.deployment.runtimes import RUNTIMES, Runtime, TorchRuntime, load_runtime
 from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
@@ -39,12 +39,10 @@ class Prediction(Frame):
         values: By name of the label: class ids ``(H, W)`` uint8, metres ``(H, W)`` float32, unit vectors ``(H, W, 3)`` float32,
             probabilities ``(H, W)`` float32, or what else the kind of label defines.
         labels: The kinds by name: names and colours of classes, colours and files of values.
-        probabilities: By name of the class map ``(H, W, classes)`` float32, if they were asked for.
     """
 
     values: Mapping[str, np.ndarray] = field(repr=False)
     labels: Mapping[str, LabelKind] = field(repr=False)
-    probabilities: Mapping[str, np.ndarray] = field(repr=False)
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Return a picture ``(H, W, 3)`` uint8 RGB by name of the label: drawn over the image, with legend or bar."""
@@ -71,7 +69,6 @@ class MultiTaskInferencer:
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         backend: For a checkpoint ``'torch'``, or ``'compile'``, torch.compile, which compiles for each size of image.
         tta: Merge the scaled and mirrored views that ``tta_model`` of the config describes.
-        probabilities: Give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
@@ -94,7 +91,6 @@ class MultiTaskInferencer:
         precision: str = 'float32',
         backend: str = 'torch',
         tta: bool = False,
-        probabilities: bool = False,
         batch_size: int = 4,
         tile: int | None = None,
         short_side: int | None = None,
@@ -114,7 +110,7 @@ class MultiTaskInferencer:
         self.steps: list[Callable[[dict], dict]] = []
         self._loaded: tuple[Config, str, str | None] | None = None
         if not isinstance(model, (str, Path)) or Path(model).suffix.lower() in RUNTIMES:
-            built_in = dict(tta=tta, probabilities=probabilities, config=config, cfg_options=cfg_options)
+            built_in = dict(tta=tta, config=config, cfg_options=cfg_options)
             built_in |= dict(precision=precision != 'float32', backend=backend != 'torch')
             for name, value in built_in.items():
                 if value:
@@ -127,7 +123,6 @@ class MultiTaskInferencer:
                 device=device,
                 precision=precision,
                 compiled=backend == 'compile',
-                probabilities=probabilities,
                 tta_model=(found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None,
             )
         if short_side is not None:
@@ -260,16 +255,15 @@ class MultiTaskInferencer:
     def predict(self, batch: list[Frame]) -> Iterator[Prediction]:
         """Give the predictions of prepared frames of one size."""
         if self._is_tiled(*batch[0].image.shape[:2]):
-            mixes = {f'{prefix}{name}': kind.mix for name, kind in self.labels.items() for prefix in ('', PROBABILITIES)}
+            mixes = {name: kind.mix for name, kind in self.labels.items()}
             options = dict(tile=self.tile, overlap=self.overlap, batch_size=self._batch_of(self.tile, self.tile))
             maps = [predict_in_tiles(frame.image, self._run, mixes, **options) for frame in batch]
         else:
             arrays = self._run(np.stack([frame.image for frame in batch]))
             maps = [{name: values[number] for name, values in arrays.items()} for number in range(len(batch))]
         for frame, own in zip(batch, maps, strict=True):
-            probabilities = {name: own[key] for name in self.labels if (key := f'{PROBABILITIES}{name}') in own}
             values = {name: own[name] for name in self.labels}
-            yield Prediction(**vars(frame), values=values, labels=self.labels, probabilities=probabilities)
+            yield Prediction(**vars(frame), values=values, labels=self.labels)
 
     def _run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         arrays = self.runtime(images)

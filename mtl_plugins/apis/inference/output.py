@@ -28,7 +28,7 @@ class PredictionWriter:
     * ``pictures/<label>/<name>.png``: the label over the image, or in colours, with legend or bar.
     * ``side-by-side/<name>.png``: the image and all labels.
     * ``png/<label>/<name>.png``: the values as :meth:`LabelKind.to_raw_png` stores them: class ids, millimetres, ...
-    * ``npy/<label>/<name>.npy``: the values as they are; ``npy/<label>_probabilities/<name>.npy`` ``(H, W, classes)`` float16.
+    * ``npy/<label>/<name>.npy``: the values as they are.
     * ``points/<name>.ply`` and ``.html``: points in space, of a model that predicts depth.
     * ``results.csv``: the file of each name. Its rows of earlier runs stay.
 
@@ -92,8 +92,7 @@ class PredictionWriter:
             for name, values in prediction.values.items():
                 self._write(Path('png', name, f'{prediction.name}.png'), self.labels[name].to_raw_png(values))
         if 'npy' in self.save:
-            likely = {f'{name}_probabilities': each.astype(np.float16) for name, each in prediction.probabilities.items()}
-            for name, values in {**prediction.values, **likely}.items():
+            for name, values in prediction.values.items():
                 self._write(Path('npy', name, f'{prediction.name}.npy'), values)
         if 'points' in self.save:
             self._write_points(prediction)
