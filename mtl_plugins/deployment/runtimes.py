@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError, check_choice
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.loading import to_arrays
@@ -77,8 +77,7 @@ class TorchRuntime(Runtime):
         compiled: bool = False,
         tta_model: Mapping[str, Any] | None = None,
     ) -> None:
-        if precision not in FLOATS:
-            raise ConfigError(f'`precision` should be one of {list(FLOATS)}. Found {precision!r}.')
+        check_choice('precision', precision, FLOATS)
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
             torch.empty(0, device=self.device)

@@ -200,28 +200,11 @@ DESCRIPTIONS = {
     name: content if isinstance(content, bytes) else json.dumps(dict(labels=SOUND | content)).encode()
     for name, content in DESCRIPTIONS.items()
 }
-READERS_OF_DESCRIPTIONS = {
-    'dataset_tools/compute_statistics': ('{root}',),
-    'dataset_tools/pack_dataset': ('{root}',),
-    'dataset_tools/convert_dataset': ('folders', '{root}', '{out}'),
-    'submission_tools/grade_submission': ('{archive}', '--labels', '{root}/grader/test'),
-    'train': ('{config}', '--data-root', '{root}', '--work-dir', '{out}'),
-}
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_fake_miniscapes(tmp_path / 'data', splits=dict(train=2, val=1, test=1), size=(32, 64))
-
-
-def test_a_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, tmp_path, tiny_config_file):
-    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
-        for label in ('semseg', 'depth'):
-            file.writestr(f'predictions/{label}/0.png', b'')
-    write(data / 'dataset.json', 'class', DESCRIPTIONS)
-    places = dict(root=data, out=tmp_path / 'out', archive=tmp_path / 'a.zip', config=tiny_config_file)
-    for tool, arguments in READERS_OF_DESCRIPTIONS.items():
-        check_quiet(run_cli(tool, *(argument.format(**places) for argument in arguments)).check_refused())
 
 
 @pytest.mark.parametrize('name', [*DESCRIPTIONS, *OTHER_KINDS])

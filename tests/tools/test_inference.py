@@ -2,7 +2,6 @@
 
 import csv
 import runpy
-import struct
 import sys
 import zipfile
 from pathlib import Path
@@ -11,10 +10,10 @@ import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
-from mtl_plugins.apis.inference.sources import name_inputs, read_frames
+from mtl_plugins.apis.inference.sources import name_inputs
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
 from tests.fake_miniscapes import LABELS
@@ -75,31 +74,6 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     palette = np.array(PALETTE)[np.load(out / 'npy/semseg/5_plain.npy')]
     blended = cv2.resize((0.4 * images['5_plain'] + 0.6 * palette).round().astype(np.uint8), (480, 240))
     np.testing.assert_allclose(shown.astype(int), blended, atol=1)
-
-
-@pytest.mark.parametrize('orientation', range(1, 9))
-def test_every_orientation_of_exif(tmp_path, orientation):
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    Image.fromarray(picture((24, 40))).save(tmp_path / 'x.jpg', exif=exif, quality=95)
-    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'x.jpg'))).astype(int)
-    found = decode_photograph((tmp_path / 'x.jpg').read_bytes(), 'x.jpg')
-    assert found.shape == expected.shape and np.abs(found - expected).max() <= 4
-
-
-def test_a_video_of_a_turned_telephone_is_upright(tmp_path):
-    picture = np.zeros((32, 64, 3), np.uint8)
-    picture[:16, :32] = 255
-    writer = cv2.VideoWriter(str(tmp_path / 'x.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5, (64, 32))
-    writer.write(picture)
-    writer.release()
-    data = bytearray((tmp_path / 'x.mp4').read_bytes())
-    # ISO 14496-12: the matrix of a track's header is 40 bytes behind the flags of version 0; a quarter turn to the right.
-    start = data.index(b'tkhd') + 44
-    data[start : start + 36] = struct.pack('>9i', 0, 2**16, 0, -(2**16), 0, 0, 0, 0, 2**30)
-    (tmp_path / 'x.mp4').write_bytes(data)
-    (frame,) = read_frames(str(tmp_path / 'x.mp4'))
-    assert np.abs(frame.image.astype(int) - np.rot90(picture, -1)).mean() < 8
 
 
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
@@ -207,17 +181,6 @@ def test_what_is_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tmp
     (line,) = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
     assert all(word in line for word in words), line
     assert files_below(tmp_path / 'out/npy/depth') == {'x.npy'}
-
-
-def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tmp_path):
-    Image.fromarray(picture((96, 96))).save(tmp_path / 'a.png')
-    for limit in ([0.0093], [0.009, '--tile', 64]):
-        arguments = ['--out', tmp_path / 'out', '--save', 'npy', '--max-batch-megapixels', *limit]
-        assert run_cli('inference', checkpoint, tmp_path / 'a.png', *arguments).code == 0
-    # Each picture is 480 pixels wide at least: of an image 8 wide and 6000 high it had 360,000 rows.
-    Image.fromarray(picture((6000, 8))).save(tmp_path / 'tall.png')
-    assert run_cli('inference', checkpoint, tmp_path / 'tall.png', '--out', tmp_path / 'tall', '--tile', 64).code == 0
-    assert max(Image.open(path).size[1] for path in (tmp_path / 'tall').rglob('*.png')) < 4 * 480 + 400
 
 
 def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_root, tmp_path):

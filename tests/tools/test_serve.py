@@ -163,15 +163,6 @@ def test_requests_for_other_names_are_refused():
             assert ask(address, body=SMALL, Host=host)[0] == 400, host
 
 
-def test_several_requests_on_a_connection(address):
-    chunked = HEAD + b'Transfer-Encoding: chunked\r\n\r\n%x\r\n' % len(SMALL) + SMALL + b'\r\n0\r\n\r\n'
-    last = b'GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n'
-    with connected(address, [upload(SMALL) + chunked + upload(b'xyz') + last]) as (connection,):
-        content = wait_for_end(connection)
-    statuses = [int(part[:3]) for part in content.split(b'HTTP/1.1 ')[1:]]
-    assert statuses == [200, 200, 400, 200] and content.endswith(b'"waiting":0}')
-
-
 def test_what_an_image_costs_is_that_of_the_resized_one():
     with serving(runtime := Bright(), options=dict(short_side=128)) as address:
         status, content, _ = ask(address, body=black(1, 300))

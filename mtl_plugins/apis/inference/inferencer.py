@@ -18,7 +18,7 @@ from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.geometric import ResizeToCover
 from mtl_plugins.deployment.runtimes import RUNTIMES, Runtime, TorchRuntime, load_runtime
-from mtl_plugins.errors import ConfigError, DataError, UserError
+from mtl_plugins.errors import ConfigError, DataError, UserError, check_choice
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.loading import load_model
@@ -99,8 +99,7 @@ class MultiTaskInferencer:
         for name, value in dict(batch_size=batch_size, short_side=short_side, max_pixels=max_pixels).items():
             if value is not None and value < 1:
                 raise ConfigError(f'`{name}` should be at least 1. Found {value}.')
-        if backend not in BACKENDS:
-            raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
+        check_choice('backend', backend, BACKENDS)
         self.batch_size, self.max_pixels = batch_size, max_pixels
         self.tile, self.overlap = tile, check_tile(tile)
         if tile and max_pixels and tile**2 > max_pixels:

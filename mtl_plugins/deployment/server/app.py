@@ -6,8 +6,7 @@ import io
 import json
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from email.message import Message
 from email.parser import HeaderParser
@@ -89,11 +88,6 @@ def make_app(
     """
     service = _Service(inferencer, limits or Limits(), name, sample)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        service.batcher.close()
-
     async def no_such_page(request: Request, error: HTTPException) -> JSONResponse:
         place = f'{request.method} {request.url.path[:80]}'
         sentence = f'{place}: {error.detail}. There are GET /, /health and POST /predict.'
@@ -108,7 +102,6 @@ def make_app(
         ],
         middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts), www_redirect=False)],
         exception_handlers={HTTPException: no_such_page},
-        lifespan=lifespan,
     )
 
 

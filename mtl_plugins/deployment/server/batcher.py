@@ -75,7 +75,3 @@ class Batcher:
         most = max(int(min(self.batch_size, self.max_pixels / count_pixels(*shape[:2]))), 1)
         same = [result for result, image in self._jobs.items() if image.shape == shape][:most]
         return {result: self._jobs.pop(result) for result in same}
-
-    def close(self) -> None:
-        """End the thread when it has done what it is at."""
-        self._pool.shutdown(wait=False, cancel_futures=True)

@@ -22,7 +22,6 @@ class TrainingScoresHook(Hook):
 
     Args:
         num_images: Training images at most; None for all.
-        interval: Score at every so many validations.
 
     Raises:
         ConfigError: At the first validation, if the training split is no list of samples with a pipeline.
@@ -31,10 +30,8 @@ class TrainingScoresHook(Hook):
     # Before the hooks that log metrics and write `metrics.csv`.
     priority = 'HIGHEST'
 
-    def __init__(self, *, num_images: int | None = 250, interval: int = 1) -> None:
+    def __init__(self, *, num_images: int | None = 250) -> None:
         self.num_images = num_images
-        self.interval = interval
-        self._validations = 0
         self._loader = None
 
     def _build(self, runner) -> None:
@@ -55,9 +52,6 @@ class TrainingScoresHook(Hook):
     @torch.no_grad()
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if not is_training(runner):
-            return
-        self._validations += 1
-        if self._validations % self.interval:
             return
         if self._loader is None:
             self._build(runner)
