@@ -20,6 +20,7 @@ default_hooks = dict(
         frozen_epochs=1,
     ),
     histograms=dict(type='HistogramHook', interval=500),
+    collapse=dict(type='CollapseHook', interval=50),
     features=dict(
         type='FeatureHook', pipeline=[dict(type='ResizeCrop', size=64), dict(type='PackViews')], num_train=1000, num_val=400
     ),

@@ -23,7 +23,7 @@ def describe(prediction: Prediction) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('checkpoint')
-    parser.add_argument('photos', help='image, folder, pattern or video')
+    parser.add_argument('photos', help='image, folder, pattern, list of paths, video or camera:0')
     args = parser.parse_args()
     inferencer = MultiTaskInferencer(args.checkpoint, batch_size=2)
     # A generator: the next photographs are read while these are looked at, and no more.

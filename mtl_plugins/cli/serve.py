@@ -66,10 +66,9 @@ def sample_image() -> 'np.ndarray':
 
 def main(args: argparse.Namespace) -> None:
     check_file(args.model)
-    import uvicorn
-
     from mtl_plugins.apis.inference import MultiTaskInferencer
-    from mtl_plugins.deployment.server.app import LOOPBACK, OPTIONS, Limits, make_app
+    from mtl_plugins.deployment.server.app import ANY_ADDRESS, LOOPBACK, Limits, make_app
+    from mtl_plugins.deployment.server.connections import make_server
 
     inferencer = MultiTaskInferencer(
         args.model,
@@ -84,10 +83,13 @@ def main(args: argparse.Namespace) -> None:
     limits = Limits(
         int(args.max_megabytes * 2**20), int(args.max_megapixels * 1e6), queue=args.queue_size, deadline=args.deadline
     )
-    hosts = {*LOOPBACK, args.host, *args.allow_host, *(['*'] if args.host in ('0.0.0.0', '::') else [])}
-    name = '/'.join(Path(args.model).resolve().parts[-2:])
+    hosts = {*LOOPBACK, args.host, *args.allow_host, *([ANY_ADDRESS] if args.host in ('0.0.0.0', '::') else [])}
     try:
-        uvicorn.run(make_app(inferencer, limits, hosts, name, sample_image), host=args.host, port=args.port, **OPTIONS)
+        make_server(
+            make_app(inferencer, limits, hosts, '/'.join(Path(args.model).resolve().parts[-2:]), sample_image),
+            args.host,
+            args.port,
+        ).run()
     except KeyboardInterrupt:
         pass
     # Nothing can stop the batch at work, and Python would wait for its thread.

@@ -28,7 +28,7 @@ from mtl_plugins.config.links import (
     set_missing_tasks,
 )
 from mtl_plugins.datasets.multitask.split_listing import check_root
-from mtl_plugins.errors import ConfigError, UserError, check_choice
+from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import SCOPE
@@ -265,8 +265,8 @@ def check_entries(config: Config) -> None:
     seed, level = (config.get('randomness') or {}).get('seed'), config.get('log_level')
     if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool) or seed < 0):
         raise ConfigError(f'`randomness.seed` should be a whole number from 0. Found {seed!r}.')
-    if level is not None:
-        check_choice('log_level', level, LEVELS)
+    if isinstance(level, str) and level not in LEVELS:
+        raise ConfigError(f'`log_level` should be one of {", ".join(LEVELS)}. Found {level!r}.')
 
 
 def _plain(node: Any, place: str, path: str) -> Any:

@@ -13,9 +13,9 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError, check_choice
+from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.loading import to_arrays
@@ -24,6 +24,8 @@ from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.data_files import ANY, find_misfit, is_number, is_text, parse_json, shorten
 
 FLOATS = ('float32', 'bfloat16', 'float16')
+# Before the name of a class map, the key of the probabilities of its classes.
+PROBABILITIES = 'probabilities/'
 # Sizes that OpenVINO keeps compiled, which costs seconds and megabytes each.
 MOST_KEPT = 4
 # The key of ONNX' metadata and of OpenVINO's `rt_info`.
@@ -52,7 +54,8 @@ class Runtime(Protocol):
 
         Returns:
             The values by name of the label, as its kind defines them: class ids ``(N, H, W)`` uint8, metres ``(N, H, W)``
-            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. The arrays are the caller's.
+            float32, unit vectors ``(N, H, W, 3)`` float32, and so on. Under ``probabilities/<name>`` there may be those of the
+            classes of a class map, ``(N, H, W, classes)`` float32. The arrays are the caller's.
         """
         ...
 
@@ -66,6 +69,7 @@ class TorchRuntime(Runtime):
         precision: Of the weights: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         compiled: Compile the network with ``torch.compile``.
         tta_model: Config of :class:`MultiTaskTTAModel` without ``model``, or None for one view.
+        probabilities: Give those of the classes, too; of one view only.
     """
 
     def __init__(
@@ -76,8 +80,12 @@ class TorchRuntime(Runtime):
         precision: str = 'float32',
         compiled: bool = False,
         tta_model: Mapping[str, Any] | None = None,
+        probabilities: bool = False,
     ) -> None:
-        check_choice('precision', precision, FLOATS)
+        if precision not in FLOATS:
+            raise ConfigError(f'`precision` should be one of {list(FLOATS)}. Found {precision!r}.')
+        if probabilities and tta_model:
+            raise ConfigError('`probabilities` should be False with test-time augmentation, which merges several. Found True.')
         try:
             self.device = torch.device(device or ('cuda' if torch.cuda.is_available() else 'cpu'))
             torch.empty(0, device=self.device)
@@ -90,6 +98,7 @@ class TorchRuntime(Runtime):
         self.model = fast.to(self.device)
         self.labels = {name: model.data_preprocessor.labels[name] for name in model.label_names}
         self.augmented = MODELS.build({**tta_model, 'model': self.model}) if tta_model else None
+        self.probabilities = probabilities
 
     @torch.inference_mode()
     def __call__(self, images: np.ndarray) -> dict[str, np.ndarray]:
@@ -98,6 +107,8 @@ class TorchRuntime(Runtime):
             inputs = self.model.data_preprocessor(dict(inputs=torch.from_numpy(images)))['inputs']
             if self.augmented is not None:
                 predictions = self.augmented.predict_arrays(inputs, [(height, width)] * len(images))
+            elif self.probabilities:
+                predictions = self._predict_with_probabilities(inputs)
             else:
                 predictions = self.model.predict_arrays(inputs)
             return {name: to_arrays(maps[..., :height, :width]) for name, maps in predictions.items()}
@@ -108,6 +119,18 @@ class TorchRuntime(Runtime):
                 f'{self.device} has not enough memory for a batch of {len(images)} at {width}x{height}. Use a smaller batch, '
                 'tiles (`--tile 1024`) or a smaller image (`--short-side 512`).'
             ) from error
+
+    def _predict_with_probabilities(self, inputs: Tensor) -> dict[str, Tensor]:
+        decoded, size = self.model.decode(inputs), tuple(inputs.shape[-2:])
+        predictions = {}
+        for task_name, task in self.model.tasks.items():
+            name, last = self.model.labels[task_name], decoded[task_name][-1]
+            predictions[name] = task.predict(last, size)
+            kind = self.labels[name]
+            if kind.is_class_map and last.shape[1] == len(kind.classes):
+                views = (task.view_values(task.upsample(one[None].float(), size)[0], task.mergings[0], 1.0) for one in last)
+                predictions[f'{PROBABILITIES}{name}'] = torch.stack(list(views))
+        return predictions
 
 
 @dataclass(frozen=True)

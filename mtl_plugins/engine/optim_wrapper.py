@@ -10,6 +10,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from mmengine.optim import OptimWrapper as _OptimWrapper
 from torch import nn
 
+from mtl_plugins.errors import check_choice
 from mtl_plugins.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 
 
@@ -18,20 +19,42 @@ class OptimWrapper(_OptimWrapper):
     """mmengine's ``OptimWrapper`` that leaves the norm of the gradients of each step where hooks find it: on the device.
 
     A norm that is NaN or infinite, after clipping by value and before clipping by norm, means broken gradients:
-    :class:`IntervalRuntimeInfoHook` reads the norms together with the losses, ends the run, and lets no checkpoint be written
-    after such a step. The step costs no synchronisation.
+
+    * ``'stop'``: :class:`IntervalRuntimeInfoHook` reads the norms together with the losses, ends the run, and lets no checkpoint
+      be written after such a step. The step costs no synchronisation.
+    * ``'skip'``: neither weights nor the optimizer's state change. Fused optimizers (``optimizer.fused=True``) decide that on
+      the device; for others the norm is read in every step. A loss that is not finite still ends the run.
+
+    Args:
+        non_finite: ``'stop'`` or ``'skip'``.
     """
 
-    last_norm: torch.Tensor | None = None
+    def __init__(self, *args, non_finite: str = 'stop', **kwargs) -> None:
+        check_choice('non_finite', non_finite, ('stop', 'skip'))
+        super().__init__(*args, **kwargs)
+        self.non_finite = non_finite
+        self.last_norm: torch.Tensor | None = None
 
     def step(self, **kwargs) -> None:
         parameters = [p for group in self.optimizer.param_groups for p in group['params'] if p.grad is not None]
-        if parameters:
-            norm = self.clip_func(parameters, **self.clip_grad_kwargs) if self.clip_grad_kwargs is not None else None
-            if self.clip_grad_kwargs is None or self.clip_func is not torch.nn.utils.clip_grad_norm_:
-                norm = torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
-            self.last_norm = norm.detach()
-        self.optimizer.step(**kwargs)
+        if not parameters:
+            return self.optimizer.step(**kwargs)
+        norm = self.clip_func(parameters, **self.clip_grad_kwargs) if self.clip_grad_kwargs is not None else None
+        if self.clip_grad_kwargs is None or self.clip_func is not torch.nn.utils.clip_grad_norm_:
+            norm = torch.stack(torch._foreach_norm([parameter.grad for parameter in parameters])).norm()
+        self.last_norm = norm.detach()
+        if self.non_finite == 'stop':
+            self.optimizer.step(**kwargs)
+        elif getattr(self.optimizer, '_step_supports_amp_scaling', False):
+            # The protocol by which torch's GradScaler tells fused optimizers to leave everything as it is.
+            self.optimizer.grad_scale = None
+            self.optimizer.found_inf = (~norm.isfinite()).float()
+            try:
+                self.optimizer.step(**kwargs)
+            finally:
+                del self.optimizer.grad_scale, self.optimizer.found_inf
+        elif norm.isfinite():
+            self.optimizer.step(**kwargs)
 
 
 @OPTIM_WRAPPERS.register_module()

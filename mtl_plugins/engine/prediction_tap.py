@@ -105,9 +105,10 @@ def spread_values(tensor: Tensor, limit: int = MAX_VALUES) -> Tensor:
 
 @HOOKS.register_module()
 class HistogramHook(Hook):
-    """Histograms of weights and activations of layers, and of what tasks predict, in all back ends that take them.
+    """Histograms of weights, gradients and activations of layers, and of what tasks predict, in all back ends that take them.
 
-    * ``weights/<layer>.<parameter>``, and ``activations/<layer>``, the layer's output.
+    * ``weights/<layer>.<parameter>``, ``gradients/<layer>.<parameter>`` (as the optimizer gets them: of all accumulated
+      iterations, after clipping) and ``activations/<layer>``, the layer's output.
     * ``<task>/<quantity>`` for each quantity of :meth:`DenseTask.distributions`, over the pixels of the batch with a label.
 
     Of each at most 65,536 evenly spread values of one batch of the main process count. Outside the iterations that draw, nothing
@@ -144,10 +145,25 @@ class HistogramHook(Hook):
             self._handles.append(layer.register_forward_hook(partial(self._keep_activations, name)))
         if compares_predictions(runner.model):
             self._handles += tap_predictions(runner.model, self._keep_quantities)
+        optimizer = getattr(runner.optim_wrapper, 'optimizer', None)
+        if optimizer is not None:
+            self._handles.append(optimizer.register_step_pre_hook(self._keep_gradients))
 
     def _keep_activations(self, name: str, layer: nn.Module, arguments: tuple, output: object) -> None:
         if isinstance(output, Tensor):
             self._values[f'activations/{name}'] = spread_values(output)
+
+    def _keep_gradients(self, *_) -> None:
+        for name, parameter in self._parameters():
+            if parameter.grad is not None:
+                self._values[f'gradients/{name}'] = spread_values(parameter.grad)
+
+    def _parameters(self) -> list[tuple[str, nn.Parameter]]:
+        return [
+            (f'{layer}.{name}', parameter)
+            for layer, module in self._layers.items()
+            for name, parameter in module.named_parameters(recurse=False)
+        ]
 
     def _keep_quantities(self, name: str, task: DenseTask, predictions: list[Tensor], target: Tensor) -> None:
         valid = task.valid_mask(target)
@@ -162,11 +178,7 @@ class HistogramHook(Hook):
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
-        values = {
-            f'weights/{layer}.{name}': spread_values(parameter)
-            for layer, module in self._layers.items()
-            for name, parameter in module.named_parameters(recurse=False)
-        } | self._values
+        values = {f'weights/{name}': spread_values(parameter) for name, parameter in self._parameters()} | self._values
         self._values = {}
         if isinstance(runner.visualizer, Visualizer):
             histograms = {name: Histogram.of(tensor.float().cpu().numpy()) for name, tensor in values.items()}

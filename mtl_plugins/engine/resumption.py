@@ -87,7 +87,7 @@ def check_resumable(runner, checkpoint: Mapping[str, Any], filename: str) -> Non
             )
         loop.first_batch = position['batches']
     if runner.recipe is not None:
-        _check_optimizer(runner, checkpoint, filename)
+        _check_optimizers(runner, checkpoint, filename)
         recipe = meta.get('recipe')
         if recipe is not None:
             runner.planned_length = recipe.get('length')
@@ -118,15 +118,18 @@ def _check_recipe(runner, stored: Mapping[str, Any], filename: str) -> None:
         runner.logger.warning(f'This is not quite the run of {filename}: {"; ".join(changed)}.')
 
 
-def _check_optimizer(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
-    optimizer, groups = runner.optim_wrapper.optimizer, checkpoint['optimizer'].get('param_groups', [])
-    now = type(optimizer).__name__
-    before = (checkpoint['meta'].get('recipe') or {}).get('optimizers', {}).get('', {}).get('type', now)
-    if before != now or [len(group['params']) for group in groups] != [len(group['params']) for group in optimizer.param_groups]:
+def _check_optimizers(runner, checkpoint: Mapping[str, Any], filename: str) -> None:
+    known = (checkpoint['meta'].get('recipe') or {}).get('optimizers', {})
+    optimizer = runner.optim_wrapper.optimizer
+    groups = checkpoint['optimizer'].get('param_groups', []), optimizer.param_groups
+    shapes = [[len(group['params']) for group in each] for each in groups]
+    kind = type(optimizer).__name__
+    kinds = [known.get('', {}).get('type', kind), kind]
+    if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
+        told = [f'{each} with {len(shape)} groups of parameters' for each, shape in zip(kinds, shapes, strict=True)]
         raise CheckpointError(
-            f'{filename} holds the state of another optimizer than the config: it was {before} with {len(groups)} groups of '
-            f'parameters and is {now} with {len(optimizer.param_groups)}. Use the optimizer of the run, or start a new run from '
-            'its weights: `load_from` instead of --resume.'
+            f'{filename} holds the state of another optimizer than the config: it was {told[0]} and is {told[1]}. Use the '
+            'optimizer of the run, or start a new run from its weights: `load_from` instead of --resume.'
         )
 
 

@@ -29,7 +29,7 @@ from mtl_plugins.engine.hooks.run_record_hook import MetricsCsvHook
 from mtl_plugins.engine.log_processor import ProgressBarHook, tidy
 from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import CheckpointError, ConfigError, check_choice
+from mtl_plugins.errors import CheckpointError, ConfigError
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS, SCOPE
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
@@ -211,7 +211,8 @@ class MultiTaskRunner(Runner):
             init_default_scope(SCOPE)
         config = {'pin_memory': torch.cuda.is_available(), **dataloader}
         worker_type, num_workers = config.pop('worker_type', 'process'), config.get('num_workers', 0)
-        check_choice('worker_type', worker_type, WORKER_TYPES)
+        if worker_type not in WORKER_TYPES:
+            raise ConfigError(f'`worker_type` should be one of {WORKER_TYPES}. Found {worker_type!r}.')
         for name, value, least in (('num_workers', num_workers, 0), ('batch_size', config.get('batch_size', 1), 1)):
             if not isinstance(value, int) or value < least:
                 raise ConfigError(f'`{name}` of a data loader should be an integer >= {least}. Found {value!r}.')

@@ -3,6 +3,8 @@
 import contextlib
 import datetime
 import json
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,12 @@ from mtl_plugins.utils.cli import explain
 from mtl_plugins.utils.files import locked, replacing, shorten_paths
 
 _EMPTY = dict(note='', tags=[], task=None, graded=None, archive=None, sessions=[])
+_SIGTERM_STATUS = 128 + signal.SIGTERM
 _open_sessions: set[Path] = set()
+
+
+class Terminated(SystemExit):
+    """The process was asked to end (SIGTERM)."""
 
 
 def change_record(work_dir: str | Path, change: Callable[[dict[str, Any]], None], missing_ok: bool = False) -> None:
@@ -100,27 +107,50 @@ def recorded_session(work_dir: str | Path, config: Mapping[str, Any], config_fil
 
     A mistake of the user before the first step of a new run, such as a wrong path, leaves no record. A record that cannot be
     written never ends a training; its own errors do, as without this.
+
+    Raises:
+        Terminated: On SIGTERM, in the main thread.
     """
     with contextlib.suppress(UserError):
         start_session(work_dir, config, config_file)
-    state, sentence, mistake = 'failed', None, None
+    with _sigterm_raises():
+        state, sentence, mistake = 'failed', None, None
+        try:
+            yield
+            state = 'finished'
+        except (KeyboardInterrupt, Terminated, TrainingInterrupted):
+            state = 'interrupted'
+            raise
+        except BaseException as error:
+            text = (str(error).strip().splitlines() or [''])[0]
+            mistake = explain(error)
+            sentence = mistake or f'{type(error).__name__}: {text}'
+            raise
+        finally:
+            with contextlib.suppress(UserError):
+                end_session(work_dir, state, sentence)
+                record = read_record_file(Path(work_dir))
+                if mistake and len(record['sessions']) == 1 and 'progress' not in record:
+                    (Path(work_dir) / RECORD_NAME).unlink()
+
+
+@contextlib.contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    # Another handler than the system's has its reasons.
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def terminate(signum: int, frame: Any) -> None:
+        # The next one must not stop the record from being written.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        raise Terminated(_SIGTERM_STATUS)
+
+    signal.signal(signal.SIGTERM, terminate)
     try:
         yield
-        state = 'finished'
-    except (KeyboardInterrupt, TrainingInterrupted):
-        state = 'interrupted'
-        raise
-    except BaseException as error:
-        text = (str(error).strip().splitlines() or [''])[0]
-        mistake = explain(error)
-        sentence = mistake or f'{type(error).__name__}: {text}'
-        raise
     finally:
-        with contextlib.suppress(UserError):
-            end_session(work_dir, state, sentence)
-            record = read_record_file(Path(work_dir))
-            if mistake and len(record['sessions']) == 1 and 'progress' not in record:
-                (Path(work_dir) / RECORD_NAME).unlink()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _now() -> str:

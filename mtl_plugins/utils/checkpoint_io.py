@@ -5,6 +5,7 @@ file. This module takes that fallback away.
 """
 
 import argparse
+import functools
 import hashlib
 import os
 import pickle
@@ -109,12 +110,18 @@ def find_damage(path: str | os.PathLike) -> str | None:
 
     torch itself reads flipped bits without a word. Files of other formats have no checksums.
     """
+    status = os.stat(path)
+    return _find_damage(str(path), status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=16)
+def _find_damage(path: str, _time: int, size: int) -> str | None:
     try:
         if not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
             # torch stores without compression: what unpacks to more than the file is no checkpoint.
-            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
+            if sum(entry.file_size for entry in archive.infolist()) > size:
                 return 'its parts are larger than the file'
             damaged = archive.testzip()
     except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
@@ -144,8 +151,15 @@ def download_name(url: str) -> str:
 
 
 def _load_url(url: str, model_dir: str | None = None, map_location: Any = None, **options: Any) -> Any:
-    options = {'file_name': download_name(url), **options, 'weights_only': True}
-    return torch.hub.load_state_dict_from_url(url, model_dir, map_location, **options)
+    options = {'file_name': download_name(url), **options}
+    loaded = torch.hub.load_state_dict_from_url(url, model_dir, map_location, weights_only=True, **options)
+    path = Path(model_dir or Path(torch.hub.get_dir()) / 'checkpoints', options['file_name'])
+    if path.is_file():
+        damage = find_damage(path)
+        if damage:
+            raise CheckpointError(f'The download {path} is corrupt: {damage}. Delete it, so that it is loaded again.')
+        check_finite(loaded, path)
+    return loaded
 
 
 def _load_weights_only(file: Any, map_location: Any = None, weights_only: bool | None = None) -> Any:

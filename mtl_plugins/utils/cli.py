@@ -39,7 +39,7 @@ _UNKNOWN_TYPE = re.compile(r'([\w.]+) is not in the (?:\w+::)?([\w ]+) registry'
 # Functions of mmengine that build the entry `cfg`.
 BUILDERS = ('build_from_cfg', 'build_scheduler_from_cfg')
 _SHOWN = 160
-_PLAIN = (str, int, float, bool, list, tuple, type(None))
+_PLAIN = (str, int, float, bool, type(None))
 
 
 def progress_bar() -> 'Progress':
@@ -131,15 +131,32 @@ def explain(error: BaseException) -> str | None:
 def explain_build_error(error: BaseException) -> str | None:
     """Return one sentence if ``error`` was raised while mmengine built something of a config, else None.
 
-    The innermost entry that was being built is in the frames alone: errors of constructors of any library, as of an optimizer, do
-    not name it.
+    The entry is the innermost one that was being built; its place is looked for in the config of the Runner. Both are in the
+    frames alone: errors of constructors of any library, as of an optimizer, name neither.
     """
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__) if frame.f_code.co_name in BUILDERS]
-    entries = [frame.f_locals['cfg'] for frame in frames if isinstance(frame.f_locals.get('cfg'), Mapping)]
-    if not entries:
+    from mtl_plugins.utils.config_classes import typed_dicts  # imports mmseg
+
+    entry, config = None, None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_name in BUILDERS and isinstance(frame.f_locals.get('cfg'), Mapping):
+            entry = frame.f_locals['cfg']
+        for name in ('self', 'runner', 'config'):
+            found = frame.f_locals.get(name)
+            found = getattr(found, 'cfg', found)
+            config = getattr(found, '_cfg_dict', config)
+    if entry is None:
         return None
+    place = next((place for place, node in typed_dicts(config) if _is_same(node, entry)), None)
     reason = (str(error).strip().splitlines() or [''])[0].rstrip('.')
-    plain = {key: value for key, value in entries[-1].items() if isinstance(value, _PLAIN) and key != '_scope_'}
+    what = f'`{place}`' if place else 'An entry of the config'
+    plain = {key: value for key, value in entry.items() if isinstance(value, (*_PLAIN, list, tuple)) and key != '_scope_'}
     shown = ', '.join(f'{key}={value!r}' for key, value in plain.items())
     shown = shown if len(shown) <= _SHOWN else f'{shown[:_SHOWN]}...'
-    return f'An entry of the config cannot be built: dict({shown}). {type(error).__name__}: {reason}.'
+    return f'{what} cannot be built: dict({shown}). {type(error).__name__}: {reason}.'
+
+
+def _is_same(node: Mapping, built: Mapping) -> bool:
+    """Return True if an entry of the config is the one that was built: builders add arguments, and take some away."""
+    return node['type'] == built.get('type') and all(
+        node[key] == value for key, value in built.items() if key in node and isinstance(value, _PLAIN)
+    )

@@ -11,10 +11,9 @@ from PIL import Image
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.apis.inference.tiles import predict_in_tiles
-from mtl_plugins.errors import ArgumentError, ConfigError, CorruptFileError
-from mtl_plugins.lab.samples import build_loader, predict_samples
+from mtl_plugins.errors import ConfigError, CorruptFileError
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.loading import load_model
+from mtl_plugins.loading import build_loader, load_model, predict_samples
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.visualization.point_cloud import Intrinsics, encode_ply, make_point_cloud
 from tests.tiny import tiny_config
@@ -85,18 +84,24 @@ def test_memory_is_that_of_a_batch():
     assert seen == 60
 
 
-def test_predictions_are_those_of_validation_bit_by_bit(tmp_path, data_root):
+def test_predictions_and_probabilities_are_those_of_validation_bit_by_bit(tmp_path, data_root):
     path = save_checkpoint(tmp_path / 'x.pth')
     config = tiny_config(data_root, tmp_path / 'work', JOINT)
     model = prepare_for_inference(load_model(config, str(path)))
     samples = list(predict_samples([model], build_loader([model], [config])))
     found = MultiTaskInferencer(path, batch_size=2)(data_root / 'val/rgb')
+    likely = MultiTaskInferencer(path, batch_size=2, probabilities=True)(data_root / 'val/rgb')
     assert len(found) == len(samples) == 3
-    for sample, prediction in zip(samples, found, strict=True):
+    for sample, prediction, other in zip(samples, found, likely, strict=True):
         np.testing.assert_array_equal(prediction.image, sample.image)
         assert prediction.values.keys() == sample.predictions[0].keys() == {'semseg', 'depth'}
         for name, values in sample.predictions[0].items():
             np.testing.assert_array_equal(prediction.values[name], values)
+            np.testing.assert_array_equal(other.values[name], values)
+        (probabilities,) = other.probabilities.values()
+        assert probabilities.shape == (32, 64, 19)
+        np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)
+        np.testing.assert_array_equal(probabilities.argmax(-1), sample.predictions[0]['semseg'])
 
 
 @pytest.mark.parametrize('precision', ['bfloat16', 'float16'])
@@ -117,7 +122,7 @@ def test_what_is_compiled_predicts_the_same(tmp_path, monkeypatch):
     for one, other in zip(MultiTaskInferencer(path, backend='compile')(images), expected, strict=True):
         assert (one.values['semseg'] == other.values['semseg']).mean() > 0.999
         np.testing.assert_allclose(one.values['depth'], other.values['depth'], rtol=1e-4)
-    with pytest.raises(ArgumentError, match=r"`backend` should be one of .*'compile'\]. Found 'tpu'"):
+    with pytest.raises(ConfigError, match=r"`backend` should be one of torch, compile. Found 'tpu'"):
         MultiTaskInferencer(path, backend='tpu')
 
 
@@ -135,7 +140,7 @@ def test_images_are_resized_as_asked_for_and_as_the_config_tests(tmp_path):
 @pytest.mark.parametrize('size', [(64, 64), (65, 64), (63, 500), (301, 97), (257, 258)])
 def test_tiles_of_what_sees_a_quarter_of_the_overlap_are_exact(size):
     image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
-    whole, tiled = (MultiTaskInferencer(Local(radius=8), **each) for each in ({}, dict(tile=64, batch_size=3)))
+    whole, tiled = (MultiTaskInferencer(Local(radius=8), **each) for each in ({}, dict(tile=64, overlap=32, batch_size=3)))
     (expected,), (found,) = whole(image), tiled(image)
     for name, values in expected.values.items():
         np.testing.assert_array_equal(found.values[name], values, err_msg=name)

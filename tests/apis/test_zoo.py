@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
+from mtl_plugins.apis.zoo import index_text, page_text, probe, probe_images
 from mtl_plugins.cli.trained import check_file
 from mtl_plugins.errors import CheckpointError, ConfigError
-from mtl_plugins.lab.zoo import index_text, page_text, probe, probe_images
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils import zoo
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file
@@ -56,6 +56,14 @@ def test_a_folder_predicts_what_the_checkpoint_did(folders, tmp_path):
         assert (tmp_path / 'again' / name).read_bytes() == (folders / 'half' / name).read_bytes()
     card = (folders / 'half' / zoo.CARD_NAME).read_text()
     assert card.startswith('---\nlibrary_name: mtl_plugins\n') and 'Predicts semseg (19 classes) and depth from one' in card
+
+
+def test_what_float16_rounds(folders):
+    full, half = (load_checkpoint_file(folders / name)['state_dict'] for name in ('full', 'half'))
+    assert full.keys() == half.keys()
+    for name, value in full.items():
+        assert half[name].dtype == (torch.float16 if value.is_floating_point() else value.dtype)
+        torch.testing.assert_close(half[name].to(value.dtype), value, rtol=2**-11, atol=2**-25)
 
 
 def test_weights_beyond_float16_stay_as_they_are(folders, tmp_path):

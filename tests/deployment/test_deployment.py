@@ -4,6 +4,8 @@ import copy
 import json
 import subprocess
 import sys
+from collections import UserList
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ import torch
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.deployment import export as exporting
 from mtl_plugins.deployment import load_runtime
-from mtl_plugins.deployment.parity import LIMITS, Limits, compare
+from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.runtimes import Description, ExportedRuntime, describe
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
 from mtl_plugins.loading import to_arrays
@@ -214,6 +216,13 @@ def test_only_pixels_that_rounding_decides_may_differ(model):
     assert row.passed and row.ties == 1
 
 
+def test_differences():
+    found, expected = np.float32([2.0, 0.0, np.inf, np.nan, np.inf]), np.float32([1.0, 0.0, np.inf, 1.0, -np.inf])
+    np.testing.assert_array_equal(difference(found, expected, relative=False), [1, 0, 0, np.inf, np.inf])
+    found, expected = np.float32([101, 0.0, 1.0]), np.float32([100, 0.0, 0.0])
+    np.testing.assert_allclose(difference(found, expected, relative=True), [0.01, 0, np.inf])
+
+
 @pytest.mark.parametrize('task', [SemSegTask(num_classes=4), ClassMaskTask(num_classes=4), ClassMaskTask(num_classes=2)])
 def test_the_margin_is_the_least_change_of_one_number_that_changes_the_class(task):
     output = torch.randn(1, task.out_channels, 20, 20, generator=torch.Generator().manual_seed(0))
@@ -228,6 +237,30 @@ def test_the_margin_is_the_least_change_of_one_number_that_changes_the_class(tas
                 changed |= task.predict(moved, (20, 20)) != before
         changes[share] = changed
     assert not changes[0.999].any() and changes[1.001].all()
+
+
+def test_int8_that_scores_worse_is_refused(model, monkeypatch):
+    labels = {name: model.data_preprocessor.label_configs[name] for name in ('semseg', 'depth')}
+    codes = torch.arange(64, dtype=torch.uint8).reshape(1, 8, 8)
+    targets = dict(semseg=codes % 19, depth=codes + 100)
+    batch = dict(
+        inputs=torch.zeros(1, 8, 8, 3, dtype=torch.uint8), targets=targets, metainfo=[dict(ori_shape=(8, 8), img_path='0.png')]
+    )
+    loader = UserList([batch])
+    loader.dataset = SimpleNamespace(metainfo=dict(labels=labels), split='val', data_root='data')
+    description = Description(labels=labels)
+    metres = description.build_labels()['depth'].to_values(targets['depth'].numpy())
+    right = dict(semseg=targets['semseg'].numpy(), depth=metres)
+    # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
+    wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
+    loss = 50 * np.log(1.1)
+    monkeypatch.setattr(
+        'mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Answers(description, lambda images: right)
+    )
+    worse = Answers(description, lambda images: wrong)
+    exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=loss + 0.01))
+    with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
+        exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=4.7))
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):

@@ -52,6 +52,7 @@ def test_flipped_bits_are_found_wherever_they_are(tmp_path):
         begin = entry.header_offset + 30 + sum(struct.unpack('<HH', whole[entry.header_offset + 26 : entry.header_offset + 30]))
         for offset in {begin, begin + entry.file_size // 2, begin + entry.file_size - 1}:
             path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
+            os.utime(path, ns=(offset, offset))
             with contextlib.suppress(Exception):
                 torch.load(path, weights_only=True)
                 loaded += 1
@@ -168,3 +169,11 @@ def test_a_full_disk_leaves_the_previous_checkpoint(data_root, tmp_path, monkeyp
     assert not [name for name in os.listdir(config.work_dir) if name.endswith('.tmp')]
     monkeypatch.setattr(LocalBackend, 'put', put)
     RUNNERS.build(tiny_config(data_root, tmp_path / 'run', resume=True, train_cfg__max_epochs=3, **overrides)).train()
+
+
+def test_checkpoints_hold_no_pickled_objects(trained):
+    # Plain `torch.load` reads them: no log history, no config objects.
+    checkpoint = torch.load(find_latest_checkpoint(trained.work_dir), weights_only=True)
+    assert checkpoint['meta']['epoch'] == 2
+    assert type(checkpoint['message_hub']['runtime_info']['best_score']) is float
+    assert sorted(name for name in os.listdir(trained.work_dir) if name.startswith('epoch')) == ['epoch_2.pth']

@@ -1,4 +1,4 @@
-"""DINO in the Runner: schedules, the teacher's step, two processes."""
+"""DINO in the Runner: schedules, the teacher's step, resume, collapse, two processes."""
 
 import copy
 import math
@@ -16,7 +16,10 @@ from torch import nn
 from mtl_plugins.apis.train import train
 from mtl_plugins.config.load import load_config
 from mtl_plugins.config.options import set_work_dir
+from mtl_plugins.engine.hooks import CollapseHook
+from mtl_plugins.engine.hooks.dino_hooks import find_collapse
 from mtl_plugins.errors import ConfigError
+from mtl_plugins.models.dino import dino_terms
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.registry import MODELS, RUNNERS
 from tests.fake_folders import write_fake_crops
@@ -159,6 +162,49 @@ def test_weight_decay_needs_a_start(crops, tmp_path):
     runner = RUNNERS.build(narrow_config(crops, tmp_path, epochs=1, optim_wrapper__optimizer__weight_decay=0.0))
     with pytest.raises(ConfigError, match='weight_decay'):
         runner.train()
+
+
+def make_terms(logits_BK: torch.Tensor, student: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
+    """Return the values logged for two views with the same logits."""
+    teacher = logits_BK.expand(2, *logits_BK.shape)
+    student = teacher if student is None else student.expand(2, *student.shape)
+    terms = dino_terms(student, teacher, torch.zeros(64), student_temperature=0.1, teacher_temperature=0.04)
+    marginal = torch.special.entr(terms.probabilities.mean(0)).sum(-1)
+    return dict(entropy=terms.entropy.mean(), kl=terms.kl.mean(), marginal_entropy=marginal)
+
+
+torch.manual_seed(0)
+SITUATIONS = {
+    'dominated': (make_terms(torch.eye(64)[:1].repeat(16, 1)), 'dominated'),
+    'uniform': (make_terms(1e-3 * torch.randn(16, 64)), 'uniform'),
+    # Sure, but of another output for each image: what training aims at, though the entropy is as low.
+    'sure': (make_terms(torch.eye(64)[:16]), None),
+    'undecided': (make_terms(0.1 * torch.randn(16, 64)), None),
+    # The centred teacher of the first steps; the student is yet to follow.
+    'beginning': (make_terms(1e-3 * torch.randn(16, 64), 0.1 * torch.randn(16, 64)), None),
+}
+
+
+@pytest.mark.parametrize('name', SITUATIONS)
+def test_collapse_is_told_from_certainty(name):
+    terms, expected = SITUATIONS[name]
+    values = [terms[key].item() for key in ('entropy', 'kl', 'marginal_entropy')]
+    assert find_collapse(*values, 64) == expected
+
+
+@pytest.mark.parametrize(('kind', 'words'), [('dominated', 'one output dominates'), ('uniform', 'Sharpening is too weak')])
+def test_collapse_is_said_once_and_in_words(kind, words):
+    said = []
+    logger = SimpleNamespace(warning=said.append)
+    runner = SimpleNamespace(iter=0, logger=logger, model=SimpleNamespace(centre=torch.zeros(64)))
+    hook = CollapseHook(interval=2, patience=3)
+    for outputs in [SITUATIONS['sure'][0]] * 6 + [SITUATIONS[kind][0]] * 12:
+        hook.after_train_iter(runner, 0, outputs=outputs)
+        runner.iter += 1
+    (message,) = said
+    assert words in message and 'start anew' in message
+    # Three intervals of two after the six steps that were fine.
+    assert 'by iteration 12' in message
 
 
 CENTRINGS = ('mean', 'sinkhorn')

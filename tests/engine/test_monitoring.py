@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import struct
 import zipfile
 from pathlib import Path
 
@@ -86,6 +87,32 @@ def read_scalars(work_dir: Path, name: str = 'scalars.json') -> list[dict]:
     return [json.loads(line) for line in path.read_text().splitlines()]
 
 
+def read_wandb(path: Path) -> list:
+    """The records of an offline run: protocol buffers in the log format of LevelDB after a header of seven bytes."""
+    from wandb.proto.wandb_internal_pb2 import Record
+
+    data, records, place, part = path.read_bytes(), [], 7, b''
+    assert data.startswith(b':W&B')
+    while place + 7 <= len(data):
+        if place % 2**15 > 2**15 - 7:
+            # What is left of a block holds no header of a record.
+            place += -place % 2**15
+            continue
+        _, length, kind = struct.unpack_from('<IHB', data, place)
+        part = (part if kind in (3, 4) else b'') + data[place + 7 : place + 7 + length]
+        place += 7 + length
+        # Whole, or the last one of several pieces.
+        if kind in (1, 4):
+            records.append(Record())
+            records[-1].ParseFromString(part)
+    return records
+
+
+def history_of(records: list) -> list[dict]:
+    rows = [record.history.item for record in records if record.WhichOneof('record_type') == 'history']
+    return [{item.key or '.'.join(item.nested_key): json.loads(item.value_json) for item in row} for row in rows]
+
+
 def test_the_local_files_hold_scalars_pictures_and_histograms(run):
     rows = read_scalars(run)
     training = [row for row in rows if 'loss' in row]
@@ -108,7 +135,9 @@ def test_the_local_files_hold_scalars_pictures_and_histograms(run):
     layers = {name.removeprefix('activations/') for name, _ in histograms if name.startswith('activations/')}
     assert len(layers) == 4 and 'backbone.stages.0.0' in layers
     for layer in layers:
-        assert all(sum(histograms[f'weights/{layer}.weight', step]['counts']) > 0 for step in (4, 8))
+        for kind in ('weights', 'gradients'):
+            for step in (4, 8):
+                assert sum(histograms[f'{kind}/{layer}.weight', step]['counts']) > 0
     assert all(len(histograms[name, step]['counts']) == 64 for name in [*DEPTHS, 'bins'] for step in (4, 8))
     # The codes of the labels are of 4 to 300 m.
     assert 4 <= histograms['depth/label_metres', 4]['low'] < histograms['depth/label_metres', 4]['high'] <= 300.01
@@ -127,14 +156,22 @@ def test_tensorboard_reads_the_same(run):
     assert set(PICTURES) <= set(events.Tags()['images'])
 
 
-def test_the_run_of_wandb_is_named_in_the_record(run):
+def test_the_offline_file_of_wandb_holds_the_same(run):
     (path,) = run.glob('*/vis_data/wandb/offline-run-*/run-*.wandb')
-    record = read_record_file(run)
-    assert record['wandb'] == f'mtl_plugins/{path.stem.removeprefix("run-")}'
-    assert record['run_name'].startswith('G46_') and '_watched_' in record['run_name']
-    data = path.read_bytes()
-    for name in (record['run_name'], 'sweep', *PICTURES, *DEPTHS, 'val/semseg/loss_ce'):
-        assert name.encode() in data, name
+    records = read_wandb(path)
+    (info,) = [record.run for record in records if record.WhichOneof('record_type') == 'run']
+    assert info.project == 'mtl_plugins' and info.run_group == 'sweep'
+    assert info.display_name.startswith('G46_') and '_watched_' in info.display_name
+    assert read_record_file(run)['wandb'] == f'mtl_plugins/{info.run_id}'
+    config = {item.key: json.loads(item.value_json) for item in info.config.update}
+    assert config['train_cfg']['max_epochs'] == 2
+
+    history = history_of(records)
+    for row in read_scalars(run):
+        step = row.pop('step')
+        assert any(logged['iter'] == step and row.items() <= logged.items() for logged in history if row.keys() <= logged.keys())
+    for name in (*PICTURES, *DEPTHS, 'bins'):
+        assert [row['iter'] for row in history if name in row or f'{name}._type' in row] == [4, 8], name
 
 
 def every_content(path: Path, data: bytes):
@@ -264,7 +301,8 @@ def test_the_training_split_is_scored_as_the_validation_is_and_the_training_does
     plain, same = scored(data_root, tmp_path / 'without')
     assert [key for key in plain[0] if key.startswith('train/')] == [] and plain[1]['val/loss'] == rows[1]['val/loss']
     assert all(torch.equal(value, same[key]) for key, value in weights.items())
-    rows, _ = scored(data_root, tmp_path / 'part', num_images=1)
+    rows, _ = scored(data_root, tmp_path / 'part', num_images=1, interval=2)
+    assert rows[0]['train/loss'] == '' and float(rows[1]['train/loss']) > 0
     assert rows[1]['train/loss'] != rows[1]['val/loss']
 
 

@@ -253,6 +253,16 @@ def test_a_run_in_batches_counts_on_where_its_schedule_counts_epochs(data_root, 
     assert '`batch_size` was 2 and is 4' in _log(tmp_path)
 
 
+def test_iterations_are_trained_for_longer(data_root, tmp_path):
+    def config(iterations, **overrides):
+        return _iterations(data_root, tmp_path, iterations, 2, optim_wrapper__optimizer__lr=0.01, **overrides)
+
+    _rates(config(4))
+    with pytest.raises(CheckpointError, match='`end` of PolyLR was 4 and is 6'):
+        RUNNERS.build(config(6, resume=True)).train()
+    assert _rates(config(6, resume=True, reschedule=True)) == pytest.approx([0.01 * (1 - step / 5) ** 0.9 for step in (4, 5)])
+
+
 @pytest.mark.parametrize(
     ('schedule', 'accumulated'),
     # The second loses its first epoch's fourth step, whose gradients waited for two more.

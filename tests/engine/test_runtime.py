@@ -3,6 +3,7 @@
 import re
 import sys
 import time
+from functools import partial
 from types import SimpleNamespace
 
 import mmengine.runner.runner
@@ -12,14 +13,17 @@ import torch
 
 from mtl_plugins.engine.hooks import (
     AtomicCheckpointHook,
+    DINOScheduleHook,
     EarlyStoppingHook,
+    TrainingScoresHook,
     runtime_info_hook,
 )
+from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.engine.log_processor import ProgressBarHook
-from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError
+from mtl_plugins.errors import NonFiniteGradientError, NonFiniteLossError, UserError
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import read_record_file
-from mtl_plugins.registry import HOOKS, RUNNERS
+from mtl_plugins.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.engine.test_monitoring import read_scalars
 from tests.tiny import CONFIGS, ITER_CONFIG, tiny_config
@@ -92,6 +96,38 @@ def test_norms_that_are_not_read_at_once_are_read_before_a_checkpoint(data_root,
     with pytest.raises(NonFiniteGradientError, match='iteration 3'):
         runner.train()
     assert not list(tmp_path.glob('*.pth'))
+
+
+@pytest.mark.parametrize('fused', [False, True])
+def test_a_skipped_step_changes_neither_weights_nor_moments(fused):
+    def trained(broken):
+        weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+        wrapper = OPTIM_WRAPPERS.build(
+            dict(type='OptimWrapper', optimizer=torch.optim.Adam([weight], lr=0.1, fused=fused), non_finite='skip')
+        )
+        for step, gradient in enumerate(([1.0, 2.0], [float('nan'), 1.0], [3.0, -1.0])):
+            if step == 1 and not broken:
+                continue
+            wrapper.update_params((weight * torch.tensor(gradient)).sum())
+            assert bool(wrapper.last_norm.isfinite()) == (step != 1)
+        return weight, wrapper.optimizer.state[weight]
+
+    (expected, moments), (weight, found) = trained(False), trained(True)
+    assert torch.equal(weight, expected) and weight.isfinite().all()
+    for name, value in moments.items():
+        assert torch.equal(found[name], value), name
+
+
+def test_skipped_steps_are_told_and_the_run_goes_on(data_root, tmp_path):
+    config = tiny_config(data_root, tmp_path, train_cfg__max_epochs=2, optim_wrapper__non_finite='skip')
+    runner = RUNNERS.build(config)
+    _break_gradients(runner, 5)
+    runner.train()
+    checkpoint = load_checkpoint_file(find_latest_checkpoint(tmp_path))
+    assert checkpoint['meta']['epoch'] == 2
+    assert all(value.isfinite().all() for value in checkpoint['state_dict'].values())
+    (log,) = tmp_path.glob('*/*.log')
+    assert 'not finite in 1 of the last 4 steps' in log.read_text()
 
 
 def test_any_default_hook_can_be_left_out(data_root, tmp_path):
@@ -192,6 +228,12 @@ def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, 
         assert folded[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
 
 
+def test_the_progress_bar_goes_before_the_scores_are_written(data_root, tmp_path):
+    # Its removal erased the line with the scores from the terminal.
+    names = [type(hook).__name__ for hook in RUNNERS.build(tiny_config(data_root, tmp_path)).hooks]
+    assert names.index('ProgressBarHook') < names.index('LoggerHook')
+
+
 def test_the_progress_bar_of_a_training(data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('TTY_COMPATIBLE', '1')
     monkeypatch.setenv('COLUMNS', '80')
@@ -286,3 +328,25 @@ def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
     assert HOOKS.get('EarlyStoppingHook') is EarlyStoppingHook
     # The second is the best; the third, fourth and fifth are not, wherever the run was killed.
     assert [stops_after(iteration) for iteration in (0, 15, 20, 30, 40)] == [5] * 5
+
+
+@pytest.mark.parametrize(
+    ('hook', 'words'),
+    [
+        (
+            partial(EarlyStoppingHook, monitor='metrics_task_semseg/road', rule=None),
+            '`rule` .* for metrics_task_semseg/road',
+        ),
+        (partial(EarlyStoppingHook, monitor=MULTITASK, rule='more'), f"`rule` .* 'greater' or 'less' for {MULTITASK}"),
+        (partial(PreemptionHook, interval=0), '`interval` should be positive. Found 0'),
+        (partial(TrainingScoresHook, num_images=0), '`num_images` of TrainingScoresHook should be at least 1. Found 0'),
+        (partial(TrainingScoresHook, interval=0), '`interval` of TrainingScoresHook should be at least 1. Found 0'),
+        (partial(DINOScheduleHook, momentum=(0.9, 1.1)), 'momentum'),
+        (partial(DINOScheduleHook, teacher_temperature=(0.0, 0.07)), 'teacher_temperature'),
+        (partial(DINOScheduleHook, temperature_epochs=-1), 'temperature_epochs'),
+        (partial(DINOScheduleHook, frozen_epochs=-1), 'frozen_epochs'),
+    ],
+)
+def test_hooks_refuse(hook, words):
+    with pytest.raises(UserError, match=words):
+        hook()

@@ -11,6 +11,8 @@ import sys
 import time
 import zipfile
 import zlib
+from functools import reduce
+from operator import getitem
 
 import numpy as np
 import pytest
@@ -20,8 +22,9 @@ from rich.console import Console
 
 from mtl_plugins.errors import UserError
 from mtl_plugins.lab.report.dashboard import Dashboard
-from mtl_plugins.lab.runs.tables import live_table, print_runs
+from mtl_plugins.lab.runs.tables import live_table, make_table, print_runs, score_sheet
 from mtl_plugins.lab.runs.work_dirs import find_runs
+from mtl_plugins.lab.tables import WRITERS, to_plain
 from mtl_plugins.labels.decoding import decode_image, read_ids, read_numbers, read_vectors
 from mtl_plugins.labels.presets import build_labels, miniscapes_labels
 from mtl_plugins.records.record import RECORD_NAME
@@ -174,6 +177,37 @@ def test_reports_dashboard_costs_and_curves_leave_out_what_cannot_be_used(run_cl
     check_quiet(run_cli('analysis_tools/task_affinity', tree / f'evil2{ESCAPE}').check_refused())
 
 
+WRONG = (None, True, 0, -1, 2**63, 1.5, 'x', '', [], {}, [1], ['x'], [None], [[]], {'x': None}, {'x': {'x': []}}, [{'x': 'x'}])
+
+
+def _places(node, place=()):
+    yield place
+    for key, value in node.items() if isinstance(node, dict) else enumerate(node[:1]) if isinstance(node, list) else ():
+        yield from _places(value, (*place, key))
+
+
+@pytest.mark.slow
+def test_whatever_stands_in_a_record_its_run_is_listed(finished_run, tmp_path, monkeypatch):
+    record = json.loads((finished_run / RECORD_NAME).read_text())
+    record.update(graded=dict(record['scores']), tags=['a'], note='b', task='c')
+    text = json.dumps(record)
+    (tmp_path / 'runs/one').mkdir(parents=True)
+    shutil.copytree(finished_run, tmp_path / 'runs/good')
+    places = [place for place in _places(record) if place and (place[0] != 'config' or len(place) < 4)]
+    assert len(places) > 100
+    for place in places:
+        for wrong in WRONG:
+            changed = json.loads(text)
+            reduce(getitem, place[:-1], changed)[place[-1]] = wrong
+            (tmp_path / 'runs/one' / RECORD_NAME).write_text(json.dumps(changed))
+            runs = find_runs([tmp_path / 'runs'])
+            assert [run.path.name for run in runs if run.path.name == 'good'] == ['good'] and len(runs) == 2
+            table = make_table(runs)
+            for convert in (to_plain, *WRITERS.values()):
+                assert convert(table)
+            assert score_sheet(runs)
+
+
 DESCRIPTIONS = {
     'deep': b'{"labels": ' + b'[' * 100_000,
     'latin': b'{"labels": {"semseg": "\xe4"}}',
@@ -200,11 +234,28 @@ DESCRIPTIONS = {
     name: content if isinstance(content, bytes) else json.dumps(dict(labels=SOUND | content)).encode()
     for name, content in DESCRIPTIONS.items()
 }
+READERS_OF_DESCRIPTIONS = {
+    'dataset_tools/compute_statistics': ('{root}',),
+    'dataset_tools/pack_dataset': ('{root}',),
+    'dataset_tools/convert_dataset': ('folders', '{root}', '{out}'),
+    'submission_tools/grade_submission': ('{archive}', '--labels', '{root}/grader/test'),
+    'train': ('{config}', '--data-root', '{root}', '--work-dir', '{out}'),
+}
 
 
 @pytest.fixture
 def data(tmp_path):
     return write_fake_miniscapes(tmp_path / 'data', splits=dict(train=2, val=1, test=1), size=(32, 64))
+
+
+def test_a_hostile_description_of_data_is_refused_by_every_tool(run_cli, data, tmp_path, tiny_config_file):
+    with zipfile.ZipFile(tmp_path / 'a.zip', 'w') as file:
+        for label in ('semseg', 'depth'):
+            file.writestr(f'predictions/{label}/0.png', b'')
+    write(data / 'dataset.json', 'class', DESCRIPTIONS)
+    places = dict(root=data, out=tmp_path / 'out', archive=tmp_path / 'a.zip', config=tiny_config_file)
+    for tool, arguments in READERS_OF_DESCRIPTIONS.items():
+        check_quiet(run_cli(tool, *(argument.format(**places) for argument in arguments)).check_refused())
 
 
 @pytest.mark.parametrize('name', [*DESCRIPTIONS, *OTHER_KINDS])
@@ -215,10 +266,6 @@ def test_a_hostile_description_is_one_sentence(tmp_path, name):
 
 
 CONFIGS = dict(
-    code="__import__('os').system('true')",
-    statement="3\nimport os\nos.system('true')",
-    none='3',
-    imports="dict(type='MultiTaskSegmentor')\ncustom_imports = dict(imports=['hostile_module'])",
     config="dict(type='os.system', command='true')",
     nested='[' * 100_000,
     large="dict(type='Conv2d', in_channels=10**6, out_channels=10)",

@@ -1,19 +1,23 @@
 """`tools/inference.py` from files to files."""
 
 import csv
+import re
 import runpy
+import signal
+import struct
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
-from mtl_plugins.apis.inference.sources import name_inputs
+from mtl_plugins.apis.inference.sources import name_inputs, read_frames
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
 from tests.fake_miniscapes import LABELS
@@ -76,6 +80,31 @@ def test_a_folder_of_photographs(run_cli, checkpoint, photographs, tmp_path):
     np.testing.assert_allclose(shown.astype(int), blended, atol=1)
 
 
+@pytest.mark.parametrize('orientation', range(1, 9))
+def test_every_orientation_of_exif(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(picture((24, 40))).save(tmp_path / 'x.jpg', exif=exif, quality=95)
+    expected = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / 'x.jpg'))).astype(int)
+    found = decode_photograph((tmp_path / 'x.jpg').read_bytes(), 'x.jpg')
+    assert found.shape == expected.shape and np.abs(found - expected).max() <= 4
+
+
+def test_a_video_of_a_turned_telephone_is_upright(tmp_path):
+    picture = np.zeros((32, 64, 3), np.uint8)
+    picture[:16, :32] = 255
+    writer = cv2.VideoWriter(str(tmp_path / 'x.mp4'), cv2.VideoWriter_fourcc(*'mp4v'), 5, (64, 32))
+    writer.write(picture)
+    writer.release()
+    data = bytearray((tmp_path / 'x.mp4').read_bytes())
+    # ISO 14496-12: the matrix of a track's header is 40 bytes behind the flags of version 0; a quarter turn to the right.
+    start = data.index(b'tkhd') + 44
+    data[start : start + 36] = struct.pack('>9i', 0, 2**16, 0, -(2**16), 0, 0, 0, 0, 2**30)
+    (tmp_path / 'x.mp4').write_bytes(data)
+    (frame,) = read_frames(str(tmp_path / 'x.mp4'))
+    assert np.abs(frame.image.astype(int) - np.rot90(picture, -1)).mean() < 8
+
+
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
     (best,) = finished_run.glob('best_*.pth')
     for flags in ([], ['--tta']):
@@ -114,12 +143,36 @@ def test_a_video_becomes_a_video(run_cli, checkpoint, tmp_path):
     np.testing.assert_allclose(np.load(out / 'npy/depth/street_000000.npy'), alone.values['depth'], rtol=1e-4)
 
 
-def test_patterns_names_that_occur_twice_and_the_list_of_all_results(run_cli, checkpoint, tmp_path):
+def test_a_camera_until_ctrl_c(run_cli, checkpoint, tmp_path, monkeypatch):
+    numbers = iter(range(1, 99))
+
+    def read():
+        number = next(numbers)
+        if number == 34:
+            signal.raise_signal(signal.SIGINT)
+        return True, picture((32, 48), number)
+
+    camera = SimpleNamespace(isOpened=lambda: True, get=lambda key: 0.0, read=read, release=lambda: None)
+    monkeypatch.setattr('mtl_plugins.apis.inference.sources.cv2.VideoCapture', {3: camera}.__getitem__)
+    # A shell lets its background jobs ignore the signal.
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    result = run_cli('inference', checkpoint, 'camera:3', '--out', tmp_path / 'out', '--save', 'side-by-side')
+    signal.signal(signal.SIGINT, inherited)
+    assert result.code == 0, result.err
+    monkeypatch.undo()
+    number = int(re.search(r'Predicted (\d+) images', result.out)[1])
+    assert 8 <= number <= 33
+    assert cv2.VideoCapture(str(tmp_path / 'out/side-by-side/camera3.mp4')).get(cv2.CAP_PROP_FRAME_COUNT) == number
+
+
+def test_lists_patterns_names_that_occur_twice_and_the_list_of_all_results(run_cli, checkpoint, tmp_path):
     for name in ('a/x.png', 'b/x.png', 'later/a/x.jpg', 'later/c, d.png'):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(picture((32, 48))).save(tmp_path / name)
+    (tmp_path / 'list.txt').write_text('# two\na/x.png\n\nb/x.png\nno/such.png\n')
     arguments = ['--out', tmp_path / 'out', '--save', 'png']
-    run_cli('inference', checkpoint, tmp_path / 'a/x.png', tmp_path / 'b/x.png', tmp_path / '[ab]' / 'x.png', *arguments).check()
+    result = run_cli('inference', checkpoint, tmp_path / 'list.txt', tmp_path / '[ab]' / 'x.png', *arguments)
+    assert result.code == 1 and result.err.count('skipped') == 1 and "no/such.png' does not exist" in result.err
     assert files_below(tmp_path / 'out/png/depth') == {'a/x.png', 'b/x.png', 'a/x (2).png', 'b/x (2).png'}
     # Rows of earlier runs stay.
     assert run_cli('inference', checkpoint, tmp_path / 'later', *arguments).code == 0
@@ -133,17 +186,22 @@ def test_patterns_names_that_occur_twice_and_the_list_of_all_results(run_cli, ch
     ('files', 'inputs', 'names'),
     [
         (['a.jpg', 'a.png', 'a_2.jpg'], ['.'], ['a.jpg', 'a.png', 'a_2']),
+        (['a.jpg', 'a.png', 'a.png.jpg'], ['.'], ['a.jpg', 'a.png', 'a.png.jpg']),
         (['camA/1.jpg', 'camB/1.jpg'], ['.'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/1.jpg'], ['camA', 'camB'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/1.jpg'], ['camA/1.jpg', 'camB/1.jpg'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/1.jpg'], ['cam*/1.jpg'], ['camA/1', 'camB/1']),
+        (['camA/1.jpg', 'camB/1.jpg'], ['list.txt'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', 'camB/2.jpg'], ['camA', 'camB'], ['1', '2']),
         (['camA/1.jpg', 'camB/1.png'], ['camA', 'camB'], ['camA/1', 'camB/1']),
         (['camA/1.jpg', '1.jpg'], ['camA', '1.jpg'], ['1', 'camA/1']),
         # Links are followed, but not in a circle.
         (['in/a/x.png', 'in/a/circle -> in', 'else/y.png', 'in/b -> else'], ['in'], ['a/x', 'b/y']),
         (['in/a.jpg', 'in/b/a.jpg', 'in/.c/d.jpg', 'in/out/results.csv', 'in/out/png/e.png'], ['in'], ['a', 'b/a']),
+        # Frames of a video have its name and a number.
+        (['v.avi', 'v_000001.jpg', 'w_000001.jpg'], ['.'], ['v', 'v_000001.jpg', 'w_000001']),
         (['v.avi', 'v.jpg'], ['.'], ['v.avi', 'v.jpg']),
+        (['camera0.jpg', 'camera0_000003.jpg'], ['.', 'camera:0'], ['camera0', 'camera0.jpg', 'camera0_000003.jpg']),
     ],
 )
 def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, inputs, names):
@@ -152,13 +210,16 @@ def test_no_result_has_the_name_of_another_file(tmp_path, monkeypatch, files, in
         path, link, target = file.partition(' -> ')
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).symlink_to(tmp_path / target) if link else (tmp_path / path).write_bytes(b'')
+    if inputs == ['list.txt']:
+        (tmp_path / 'list.txt').write_text('\n'.join(files))
     assert sorted(name for _, name in name_inputs(inputs)) == names
 
 
 @pytest.mark.parametrize(
     ('size', 'options', 'words'),
     [
-        ((1, 300), ['--short-side', 128], ['a.png', 'Found 300x1, resized to 38400x128']),
+        ((1, 300), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 300x1']),
+        ((300, 1), ['--short-side', 128], ['a.png', 'at most 20 times', 'Found 1x300']),
         ((2100, 2100), [], ['a.png', 'at most 4,194,304 pixels', 'Found 2100x2100']),
         ((96, 96), ['--max-batch-megapixels', 0.009], ['a.png', 'at most 9,000 pixels', 'Found 96x96, 9,216']),
         # The largest view of an image is 1.25 times as large.
@@ -181,6 +242,40 @@ def test_what_is_over_the_limit_is_reported_and_skipped(run_cli, checkpoint, tmp
     (line,) = [line for line in result.err.splitlines() if line.startswith('skipped: ')]
     assert all(word in line for word in words), line
     assert files_below(tmp_path / 'out/npy/depth') == {'x.npy'}
+
+
+def test_the_limit_can_be_changed_and_tiles_have_another(run_cli, checkpoint, tmp_path):
+    Image.fromarray(picture((96, 96))).save(tmp_path / 'a.png')
+    for limit in ([0.0093], [0.009, '--tile', 64]):
+        arguments = ['--out', tmp_path / 'out', '--save', 'npy', '--max-batch-megapixels', *limit]
+        assert run_cli('inference', checkpoint, tmp_path / 'a.png', *arguments).code == 0
+    # Each picture is 480 pixels wide at least: of an image 8 wide and 6000 high it had 360,000 rows.
+    Image.fromarray(picture((6000, 8))).save(tmp_path / 'tall.png')
+    assert run_cli('inference', checkpoint, tmp_path / 'tall.png', '--out', tmp_path / 'tall', '--tile', 64).code == 0
+    assert max(Image.open(path).size[1] for path in (tmp_path / 'tall').rglob('*.png')) < 4 * 480 + 400
+
+
+@pytest.mark.parametrize(
+    ('change', 'words'),
+    [
+        (lambda text: 'import os\nos.system("touch {trace}")\n' + text, ['plain values only', 'is not run']),
+        (lambda text: text + '\nx = __import__("os").system("touch {trace}")\n', ['plain values only']),
+        (lambda text: text.replace("type='TinyBackbone'", "type='TinyBackbone', unknown=1"), ['cannot be built', 'unknown']),
+        (lambda text: text + "\ncustom_imports = dict(imports=['antigravity'])\n", ['antigravity', 'not imported yet']),
+        (lambda text: 'model = 3\n', ['should hold the config of a model']),
+        (lambda text: '', ['does not hold the config']),
+    ],
+)
+def test_a_stored_config_is_data(run_cli, checkpoint, tmp_path, change, words):
+    content = torch.load(checkpoint)
+    trace = tmp_path / 'trace'
+    content['meta']['cfg'] = change(content['meta']['cfg']).replace('{trace}', str(trace))
+    (tmp_path / 'folder').mkdir()
+    torch.save(content, tmp_path / 'folder/evil.pth')
+    Image.fromarray(picture((32, 48))).save(tmp_path / 'photo.png')
+    result = run_cli('inference', tmp_path / 'folder/evil.pth', tmp_path / 'photo.png', '--out', tmp_path / 'out')
+    result.check_refused('--config', *words)
+    assert not trace.exists() and 'antigravity' not in sys.modules
 
 
 def test_the_config_is_found_inside_beside_or_given(run_cli, finished_run, data_root, tmp_path):

@@ -28,7 +28,7 @@ from mtl_plugins.lab.tables import to_csv, to_latex, to_markdown, to_plain
 from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.records.record import LOCK_NAME, RECORD_NAME, read_record_file, training_time
-from mtl_plugins.records.recording import change_record, recorded_session, start_session
+from mtl_plugins.records.recording import Terminated, change_record, recorded_session, start_session
 from mtl_plugins.utils.files import hold_lock
 from tests.tiny import ROOT, tiny_config
 
@@ -96,7 +96,7 @@ def test_power_is_the_mean_of_the_samples_of_all_sessions_where_the_device_tells
     assert hook._mean_power() == pytest.approx((100 + 200 + 260) / 3, abs=0.05)
 
 
-def test_errors_end_in_the_record(tmp_path):
+def test_errors_and_signals_end_in_the_record(tmp_path):
     config = dict(randomness=dict(seed=3))
     with pytest.raises(ZeroDivisionError), recorded_session(tmp_path, config, None):
         assert read_run(tmp_path).data['state'] == 'running'
@@ -105,8 +105,14 @@ def test_errors_end_in_the_record(tmp_path):
         raise ConfigError('The sentence.')
     with pytest.raises(KeyboardInterrupt), recorded_session(tmp_path, config, None):
         raise KeyboardInterrupt
+    with pytest.raises(Terminated), recorded_session(tmp_path, config, None):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(10)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     sessions = [(session['state'], session['error']) for session in read_record_file(tmp_path)['sessions']]
-    assert sessions == [('failed', 'ZeroDivisionError: division'), ('failed', 'The sentence.'), ('interrupted', None)]
+    assert sessions == [
+        ('failed', 'ZeroDivisionError: division'), ('failed', 'The sentence.'), ('interrupted', None), ('interrupted', None),
+    ]  # fmt: skip
 
 
 def test_a_mistake_before_the_first_step_leaves_no_run(tmp_path):

@@ -11,8 +11,9 @@ import zipfile
 
 import pytest
 import torch
+from mmengine.config import Config
 
-from mtl_plugins.config.options import LOCK_NAME
+from mtl_plugins.config.options import LOCK_NAME, set_protocol
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tools.photographs import save_checkpoint
@@ -125,6 +126,9 @@ def test_a_run_resumed_into_another_work_dir_without_its_best_checkpoint_leaves_
     run_cli(*arguments, '--work-dir', other, '--cfg-options', 'train_cfg.max_epochs=3').check()
     assert {path: path.stat().st_mtime_ns for path in trained.iterdir()} == before
     assert len(list(other.glob('*.zip'))) == 1
+    # Nor is a third run continued in a folder that holds another.
+    result = run_cli(*arguments, '--work-dir', other)
+    assert result.code == 1 and 'already holds a run' in result.err
 
 
 def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_config_file, data_root, monkeypatch):
@@ -143,6 +147,13 @@ def test_the_test_split_is_predicted_from_any_checkpoint(run_cli, trained, tiny_
         for name in first.namelist():
             if name.startswith('predictions/') or name == 'metrics.csv':
                 assert again.read(name) == first.read(name), name
+
+
+def test_a_protocol_is_that_of_both_splits():
+    config = Config(dict(val_evaluator=dict(type='MultiTaskMetric'), test_evaluator=[dict(type='MultiTaskMetric')]))
+    set_protocol(config, 'eigen', 'median')
+    expected = dict(type='MultiTaskMetric', protocol='eigen', alignment='median')
+    assert config.val_evaluator == expected and config.test_evaluator == [expected]
 
 
 def test_no_submission_and_amp(run_cli, tiny_config_file, data_root, tmp_path):

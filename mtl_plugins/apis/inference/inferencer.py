@@ -17,8 +17,8 @@ from mtl_plugins.apis.inference.tiles import ALIGNMENT, check_tile, count_pixels
 from mtl_plugins.config.stored_config import ADVICE, find_config
 from mtl_plugins.datasets.transforms.foreign import build_transform
 from mtl_plugins.datasets.transforms.geometric import ResizeToCover
-from mtl_plugins.deployment.runtimes import RUNTIMES, Runtime, TorchRuntime, load_runtime
-from mtl_plugins.errors import ConfigError, DataError, UserError, check_choice
+from mtl_plugins.deployment.runtimes import PROBABILITIES, RUNTIMES, Runtime, TorchRuntime, load_runtime
+from mtl_plugins.errors import ConfigError, DataError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.presets import build_label
 from mtl_plugins.loading import load_model
@@ -28,6 +28,9 @@ from mtl_plugins.visualization.prediction_grid import render_prediction, render_
 
 # At a time in the network, by default: two images of 1920x1080, which take 600 bytes a pixel in a joint ResNet-18.
 MAX_PIXELS = 2**22
+# Of an image that is predicted in tiles, which is in memory with its predictions; PIL's limit for files.
+MAX_TILED_PIXELS = 178_956_970
+MAX_ASPECT = 20
 BACKENDS = ('torch', 'compile')
 
 
@@ -39,10 +42,12 @@ class Prediction(Frame):
         values: By name of the label: class ids ``(H, W)`` uint8, metres ``(H, W)`` float32, unit vectors ``(H, W, 3)`` float32,
             probabilities ``(H, W)`` float32, or what else the kind of label defines.
         labels: The kinds by name: names and colours of classes, colours and files of values.
+        probabilities: By name of the class map ``(H, W, classes)`` float32, if they were asked for.
     """
 
     values: Mapping[str, np.ndarray] = field(repr=False)
     labels: Mapping[str, LabelKind] = field(repr=False)
+    probabilities: Mapping[str, np.ndarray] = field(repr=False)
 
     def pictures(self) -> dict[str, np.ndarray]:
         """Return a picture ``(H, W, 3)`` uint8 RGB by name of the label: drawn over the image, with legend or bar."""
@@ -69,8 +74,10 @@ class MultiTaskInferencer:
         precision: ``'float32'``, ``'bfloat16'`` or ``'float16'``.
         backend: For a checkpoint ``'torch'``, or ``'compile'``, torch.compile, which compiles for each size of image.
         tta: Merge the scaled and mirrored views that ``tta_model`` of the config describes.
+        probabilities: Give the probabilities of classes, too: ``4 * classes`` bytes per pixel.
         batch_size: Images, or tiles, at a time.
         tile: Side of the square tiles in which larger images are predicted, a multiple of 32; None predicts whole images.
+        overlap: Of tiles, a multiple of 32; a quarter of ``tile`` by default.
         short_side: Resize each image so that its shorter side has so many pixels; predictions have that size.
         max_pixels: At a time in the network: of an image, whose sides are rounded up to multiples of 32, of a batch, which
             becomes smaller than ``batch_size``, and of a tile. By default four GiB of memory are enough for the models with
@@ -91,17 +98,20 @@ class MultiTaskInferencer:
         precision: str = 'float32',
         backend: str = 'torch',
         tta: bool = False,
+        probabilities: bool = False,
         batch_size: int = 4,
         tile: int | None = None,
+        overlap: int | None = None,
         short_side: int | None = None,
         max_pixels: int | None = MAX_PIXELS,
     ) -> None:
         for name, value in dict(batch_size=batch_size, short_side=short_side, max_pixels=max_pixels).items():
             if value is not None and value < 1:
                 raise ConfigError(f'`{name}` should be at least 1. Found {value}.')
-        check_choice('backend', backend, BACKENDS)
+        if backend not in BACKENDS:
+            raise ConfigError(f'`backend` should be one of {", ".join(BACKENDS)}. Found {backend!r}.')
         self.batch_size, self.max_pixels = batch_size, max_pixels
-        self.tile, self.overlap = tile, check_tile(tile)
+        self.tile, self.overlap = check_tile(tile, overlap)
         if tile and max_pixels and tile**2 > max_pixels:
             raise ConfigError(
                 f'`tile` should be smaller for at most {max_pixels:,} pixels at a time (`--max-batch-megapixels`). Found {tile}.'
@@ -109,7 +119,7 @@ class MultiTaskInferencer:
         self.steps: list[Callable[[dict], dict]] = []
         self._loaded: tuple[Config, str, str | None] | None = None
         if not isinstance(model, (str, Path)) or Path(model).suffix.lower() in RUNTIMES:
-            built_in = dict(tta=tta, config=config, cfg_options=cfg_options)
+            built_in = dict(tta=tta, probabilities=probabilities, config=config, cfg_options=cfg_options)
             built_in |= dict(precision=precision != 'float32', backend=backend != 'torch')
             for name, value in built_in.items():
                 if value:
@@ -122,6 +132,7 @@ class MultiTaskInferencer:
                 device=device,
                 precision=precision,
                 compiled=backend == 'compile',
+                probabilities=probabilities,
                 tta_model=(found.get('tta_model') or dict(type='MultiTaskTTAModel')) if tta else None,
             )
         if short_side is not None:
@@ -183,8 +194,8 @@ class MultiTaskInferencer:
         No more than a batch and eight images of ``inputs`` are in memory, and a batch of predictions.
 
         Args:
-            inputs: A path (an image, a folder, a pattern, a video), an array ``(H, W, 3)`` uint8 RGB, a
-                picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
+            inputs: A path (an image, a folder, a pattern, a ``.txt`` list of paths, a video), ``'camera:0'``, an array ``(H, W,
+                3)`` uint8 RGB, a picture of PIL, or an iterable of any of these, such as a generator. See :func:`read_frames`.
             options: ``on_error`` and ``max_frames`` of :func:`read_frames`, whose errors are raised, too.
 
         Raises:
@@ -203,24 +214,37 @@ class MultiTaskInferencer:
             while batch := list(islice(group, most)):
                 yield batch
 
-    def check_size(self, height: int, width: int) -> None:
-        """Raise `DataError` if an image of this size is too large for the network, as far as that is known by its size alone."""
+    def check_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size in which the network gets an image of this size, as far as it is known before :meth:`prepare`.
+
+        Raises:
+            DataError: If it is too large for the network.
+        """
         before = height, width
         if all(isinstance(step, ResizeToCover) for step in self.steps):
             for step in self.steps:
                 height, width = step.new_size(height, width)
             self._check(height, width, before)
+        return height, width
 
     def _check(self, height: int, width: int, before: tuple[int, int]) -> None:
         """Raise `DataError` if a prepared image is too large."""
-        if self.max_pixels is None or self._is_tiled(height, width) or self._pixels(height, width) <= self.max_pixels:
+        if self.max_pixels is None:
             return
-        resized = f', resized to {width}x{height}' if before != (height, width) else ''
-        raise DataError(
-            f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
-            f'multiple of {ALIGNMENT}. Found {before[1]}x{before[0]}{resized}, {self._pixels(height, width):,}. Resize it, or '
-            'raise the limit: `--short-side`, `--tile` and `--max-batch-megapixels`.'
-        )
+        found = f'Found {before[1]}x{before[0]}' + (f', resized to {width}x{height}.' if before != (height, width) else '.')
+        if self._is_tiled(height, width):
+            if height * width > (most := max(MAX_TILED_PIXELS, self.max_pixels)):
+                raise DataError(f'An image in tiles should have at most {most:,} pixels (`--max-batch-megapixels`). {found}')
+        elif max(height, width) > MAX_ASPECT * min(height, width):
+            raise DataError(
+                f'An image should be at most {MAX_ASPECT} times as long as wide, unless it is predicted in tiles. {found}'
+            )
+        elif (pixels := self._pixels(height, width)) > self.max_pixels:
+            raise DataError(
+                f'An image should have at most {self.max_pixels:,} pixels where the network sees it, each side rounded up to a '
+                f'multiple of {ALIGNMENT}. {found[:-1]}, {pixels:,}. Resize it, or raise the limit: `--short-side`, '
+                '`--tile` and `--max-batch-megapixels`.'
+            )
 
     def prepare(self, image: np.ndarray) -> np.ndarray:
         """Return the image ``(H, W, 3)`` as the network gets it: after the steps of the config's test pipeline.
@@ -254,15 +278,16 @@ class MultiTaskInferencer:
     def predict(self, batch: list[Frame]) -> Iterator[Prediction]:
         """Give the predictions of prepared frames of one size."""
         if self._is_tiled(*batch[0].image.shape[:2]):
-            mixes = {name: kind.mix for name, kind in self.labels.items()}
+            mixes = {f'{prefix}{name}': kind.mix for name, kind in self.labels.items() for prefix in ('', PROBABILITIES)}
             options = dict(tile=self.tile, overlap=self.overlap, batch_size=self._batch_of(self.tile, self.tile))
             maps = [predict_in_tiles(frame.image, self._run, mixes, **options) for frame in batch]
         else:
             arrays = self._run(np.stack([frame.image for frame in batch]))
             maps = [{name: values[number] for name, values in arrays.items()} for number in range(len(batch))]
         for frame, own in zip(batch, maps, strict=True):
+            probabilities = {name: own[key] for name in self.labels if (key := f'{PROBABILITIES}{name}') in own}
             values = {name: own[name] for name in self.labels}
-            yield Prediction(**vars(frame), values=values, labels=self.labels)
+            yield Prediction(**vars(frame), values=values, labels=self.labels, probabilities=probabilities)
 
     def _run(self, images: np.ndarray) -> Mapping[str, np.ndarray]:
         arrays = self.runtime(images)

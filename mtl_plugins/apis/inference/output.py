@@ -2,22 +2,29 @@
 
 import csv
 import os
+import sys
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
+from rich.console import Console
 
-from mtl_plugins.apis.inference.inferencer import Prediction
-from mtl_plugins.apis.inference.sources import RESULTS
+from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer, Prediction
+from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_images
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, temporary_beside
+from mtl_plugins.utils.cli import progress_bar
+from mtl_plugins.utils.data_files import printable
+from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, shorten_paths, temporary_beside
+from mtl_plugins.utils.threads import map_in_order
 from mtl_plugins.visualization.point_cloud import ASSUMED_ANGLE, Intrinsics, encode_ply, make_point_cloud, render_viewer
 from mtl_plugins.visualization.prediction_grid import colour_over
 
 KINDS = ('pictures', 'side-by-side', 'png', 'npy', 'points')
 _CODEC = 'mp4v'
+_WRITERS = 2
 
 Pictures = dict[Path, np.ndarray]
 
@@ -28,11 +35,11 @@ class PredictionWriter:
     * ``pictures/<label>/<name>.png``: the label over the image, or in colours, with legend or bar.
     * ``side-by-side/<name>.png``: the image and all labels.
     * ``png/<label>/<name>.png``: the values as :meth:`LabelKind.to_raw_png` stores them: class ids, millimetres, ...
-    * ``npy/<label>/<name>.npy``: the values as they are.
+    * ``npy/<label>/<name>.npy``: the values as they are; ``npy/<label>_probabilities/<name>.npy`` ``(H, W, classes)`` float16.
     * ``points/<name>.ply`` and ``.html``: points in space, of a model that predicts depth.
     * ``results.csv``: the file of each name. Its rows of earlier runs stay.
 
-    Pictures of a video become videos, ``<name>.mp4``. Use as a context manager: :meth:`write` may be called by
+    Pictures of a video or a camera become videos, ``<name>.mp4``. Use as a context manager: :meth:`write` may be called by
     several threads, :meth:`add_frame` takes what it gives in order, and leaving completes the videos and the list.
 
     Args:
@@ -92,7 +99,8 @@ class PredictionWriter:
             for name, values in prediction.values.items():
                 self._write(Path('png', name, f'{prediction.name}.png'), self.labels[name].to_raw_png(values))
         if 'npy' in self.save:
-            for name, values in prediction.values.items():
+            likely = {f'{name}_probabilities': each.astype(np.float16) for name, each in prediction.probabilities.items()}
+            for name, values in {**prediction.values, **likely}.items():
                 self._write(Path('npy', name, f'{prediction.name}.npy'), values)
         if 'points' in self.save:
             self._write_points(prediction)
@@ -163,7 +171,6 @@ class _Video:
         self.path = path
         # The codec halves the resolution of colours.
         self.size = (size[0] + size[0] % 2, size[1] + size[1] % 2)
-        self.frames = 0
         # The suffix tells OpenCV the format.
         self.temporary = temporary_beside(path, '.mp4')
         self.writer = cv2.VideoWriter(str(self.temporary), cv2.VideoWriter_fourcc(*_CODEC), fps, self.size[::-1])
@@ -171,14 +178,13 @@ class _Video:
             raise UserError(f'The video {path} cannot be written: this OpenCV has no encoder for it, or the disk refuses.')
 
     def add(self, picture: np.ndarray) -> None:
-        self.frames += 1
         bottom, right = self.size[0] - picture.shape[0], self.size[1] - picture.shape[1]
         self.writer.write(cv2.cvtColor(np.pad(picture, ((0, bottom), (0, right), (0, 0)), 'edge'), cv2.COLOR_RGB2BGR))
 
     def finish(self) -> None:
         self.writer.release()
-        # OpenCV does not say that the disk is full: without its end, the file has no frames.
-        if cv2.VideoCapture(str(self.temporary)).get(cv2.CAP_PROP_FRAME_COUNT) != self.frames:
+        # OpenCV does not say that the disk is full.
+        if not is_whole_mp4(self.temporary):
             self.discard()
             raise UserError(f'The video {self.path} could not be written to its end: is the disk full? Nothing was written.')
         try:
@@ -191,6 +197,56 @@ class _Video:
         self.temporary.unlink(missing_ok=True)
 
 
+def is_whole_mp4(path: Path) -> bool:
+    """Return True if an MP4 file has its index and ends where its last part ends."""
+    names, position = set(), 0
+    with path.open('rb') as file:
+        while len(header := file.read(8)) == 8:
+            names.add(header[4:])
+            # Parts of 4 GiB and more have their size behind the name.
+            size = int.from_bytes(header[:4], 'big')
+            position += int.from_bytes(file.read(8), 'big') if size == 1 else size
+            if size == 0 or position <= file.tell() - 8:
+                return False
+            file.seek(position)
+    return b'moov' in names and position == path.stat().st_size
+
+
 def encode_png(picture: np.ndarray) -> bytes:
     """Return the PNG file of a picture ``(H, W, 3)`` uint8 RGB."""
     return cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
+
+
+def write_predictions(
+    inferencer: MultiTaskInferencer, writer: PredictionWriter, inputs: Sequence[str], max_frames: int | None = None
+) -> int:
+    """Predict all images of paths and cameras, which Ctrl-C ends, and write the files, which threads do beside the network.
+
+    Returns:
+        The number of files that could not be used; each has its sentence on standard error.
+    """
+    total, skipped, done, start = count_images(inputs), 0, 0, time.perf_counter()
+    with progress_bar() as progress, writer:
+        bar = progress.add_task('images', total=total)
+
+        def skip(sentence: str) -> None:
+            nonlocal skipped
+            skipped += 1
+            progress.advance(bar)
+            print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
+
+        predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames)
+        try:
+            for prediction, frames in map_in_order(lambda each: (each, writer.write(each)), predictions, _WRITERS):
+                writer.add_frame(prediction, frames)
+                done += 1
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            if not any(map(CAMERA.fullmatch, inputs)):
+                raise
+    seconds = time.perf_counter() - start
+    found = f'{done} image{"" if done == 1 else "s"}'
+    left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
+    text = f'Predicted {found} in {seconds:.1f} s ({done / seconds:.1f} images/s) into {writer.out.absolute()}{left}.'
+    Console().print(shorten_paths(text), highlight=False, soft_wrap=True)
+    return skipped

@@ -1,11 +1,12 @@
-"""Images from files, folders, patterns, videos, arrays and generators of any of these, one after the other."""
+"""Images from files, folders, patterns, lists, videos, cameras, arrays and generators of any of these, one after the other."""
 
 import glob
 import itertools
 import os
+import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,23 @@ from PIL import Image, ImageOps
 
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataError, DataNotFoundError
 from mtl_plugins.labels.decoding import decode_photograph, read_bytes
-from mtl_plugins.utils.files import natural_order
+from mtl_plugins.utils.files import natural_order, read_lines
 from mtl_plugins.utils.threads import map_in_order
 
 VIDEOS = ('.mp4', '.m4v', '.mov', '.avi', '.mkv', '.webm', '.mpg', '.mpeg', '.wmv')
+LISTS = ('.txt', '.lst')
+CAMERA = re.compile(r'camera:(\d+)')
 DECODERS = 2
-# Of a file that does not say.
+# Of a camera or a file that does not say.
 FRAMES_PER_SECOND = 25.0
 # The list of results and their files, which marks a folder of results.
 RESULTS = 'results.csv'
+_FRAME = re.compile(r'(.*)_\d{6,}')
 
 
 @dataclass(frozen=True)
 class Stream:
-    """A video: its name, its frames per second, and its path."""
+    """A video or camera: its name, its frames per second, and its path."""
 
     name: str
     fps: float
@@ -45,7 +49,7 @@ class Frame:
             video a name with its number. All of one call differ.
         image: ``(H, W, 3)`` uint8 RGB, as the model sees it: upright, and resized if it was to be.
         original_size: Height and width before it was resized.
-        stream: The video that it is a frame of.
+        stream: The video or camera that it is a frame of.
         source: The path of its file; empty for an array.
     """
 
@@ -71,21 +75,22 @@ def read_frames(
 ) -> Iterator[Frame]:
     """Give the images of inputs, decoded by threads that are at most eight images ahead.
 
-    The name of an image is its path within what was given (a folder, the fixed part of a pattern, the folder that
-    single files share) without the suffix. Where that would be the name of two files, it is the path within the
+    The name of an image is its path within what was given (a folder, the folder of a list, the fixed part of a pattern, the
+    folder that single files share) without the suffix. Where that would be the name of two files, it is the path within the
     folder that all inputs share, and where it still would, the suffix stays.
 
     Args:
-        inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a video), an array ``(H, W, 3)`` or ``(H, W)``
-            uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture of PIL, or an iterable of any of these.
+        inputs: A path (an image, a folder, a pattern such as ``'photos/*.jpg'``, a list of paths in a ``.txt`` file, a video),
+            ``'camera:0'``, an array ``(H, W, 3)`` or ``(H, W)`` uint8, RGB or grey, a batch of them ``(N, H, W, 3)``, a picture
+            of PIL, or an iterable of any of these.
         on_error: Gets a sentence for each file that cannot be used, which is then left out; None raises it.
-        max_frames: Of each video.
+        max_frames: Of each video or camera.
         check: Called with the height and width of a file before it is decoded; it raises `DataError` if they are too large.
         prepare: Changes each image after it is read, in the same thread.
         workers: Threads; 0 reads each image when it is asked for.
 
     Raises:
-        DataNotFoundError: If a path does not exist or has no files.
+        DataNotFoundError: If a path does not exist or has no files, or a camera cannot be opened.
         ConfigError: If an input is something else.
         DataError: If a file cannot be used and there is no ``on_error``.
     """
@@ -150,20 +155,26 @@ class _Lister:
 
     def _items_of_paths(self, texts: Sequence[str]) -> Iterator[_Item]:
         for source, name in name_inputs(texts):
-            if source.suffix.lower() not in VIDEOS:
+            if isinstance(source, Path) and source.suffix.lower() not in VIDEOS:
                 yield self._name(name), source, None
                 continue
             try:
-                yield from self._items_of_video(source, name)
+                yield from self._items_of_stream(source, name)
+            except DataNotFoundError:
+                raise
             except DataError as error:
                 if self.on_error is None:
                     raise
                 self.on_error(str(error))
 
-    def _items_of_video(self, source: Path, name: str) -> Iterator[_Item]:
-        capture = cv2.VideoCapture(str(source))
+    def _items_of_stream(self, source: Path | int, name: str) -> Iterator[_Item]:
+        is_camera = isinstance(source, int)
+        where = f'camera:{source}' if is_camera else str(source)
+        capture = cv2.VideoCapture(source if is_camera else where)
         try:
             if not capture.isOpened():
+                if is_camera:
+                    raise DataNotFoundError(f'The camera {source} cannot be opened. Check that it is there and not in use.')
                 raise CorruptFileError(
                     f"The video '{source}' cannot be opened: it is damaged, or of a kind OpenCV does not read."
                 )
@@ -174,7 +185,7 @@ class _Lister:
             except DataError as error:
                 raise CorruptFileError(f"The video '{source}' cannot be used. {error}") from error
             name, fps = self._name(name), capture.get(cv2.CAP_PROP_FPS)
-            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, str(source))
+            stream = Stream(name, fps if 0 < fps <= 1000 else FRAMES_PER_SECOND, where)
             for number in range(self.max_frames):
                 found, image = capture.read()
                 if not found and not number:
@@ -193,27 +204,48 @@ class _Lister:
         return name
 
 
-def name_inputs(texts: Sequence[str]) -> list[tuple[Path, str]]:
-    """Find the files of inputs, and name them as :func:`read_frames` says."""
-    found = [(file, base) for text in texts for files, base in [find_files(text)] for file in files]
-    paths = {file: os.path.abspath(file) for file, _ in found}
+def name_inputs(texts: Sequence[str]) -> list[tuple[Path | int, str]]:
+    """Find the files and cameras (their numbers) of inputs, and name them as :func:`read_frames` says."""
+    cameras: set[str] = set()
+    found: list[tuple[Path | int, Path | None]] = []
+    for text in texts:
+        camera = CAMERA.fullmatch(text)
+        if camera:
+            cameras.add(f'camera{int(camera[1])}')
+        files, base = ([int(camera[1])], None) if camera else find_files(text)
+        found += [(file, base) for file in files]
+    paths = {file: os.path.abspath(file) for file, _ in found if isinstance(file, Path)}
     # A shell gives the files of a pattern one by one.
-    shared = _common_folder([paths[file] for file, base in found if base is None])
+    shared = _common_folder([paths[file] for file, base in found if file in paths and base is None])
     bases: dict[str, str] = {}
     for file, base in found:
-        bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
-    names = _names_within(bases)
-    return [(file, names[paths[file]]) for file, _ in found]
+        if file in paths:
+            bases.setdefault(paths[file], shared if base is None else os.path.abspath(base))
+    names = _names_within(bases, cameras)
+    return [(file, names[paths[file]] if file in paths else f'camera{file}') for file, _ in found]
 
 
-def _names_within(bases: Mapping[str, str]) -> dict[str, str]:
+def _names_within(bases: Mapping[str, str], cameras: Collection[str]) -> dict[str, str]:
     """Return a name for each of some absolute paths, given the folders within which their paths are their names."""
-    names = {path: Path(os.path.relpath(path, base)).with_suffix('').as_posix() for path, base in bases.items()}
-    if len({(name, bases[path]) for path, name in names.items()}) > len(set(names.values())):
+    full = {path: Path(os.path.relpath(path, base)) for path, base in bases.items()}
+    folders: dict[Path, str] = {}
+    if any(folders.setdefault(name.with_suffix(''), bases[path]) != bases[path] for path, name in full.items()):
         base = _common_folder(list(bases))
-        names = {path: Path(os.path.relpath(path, base)).with_suffix('').as_posix() for path in bases}
-    uses = Counter(names.values())
-    return {path: f'{name}{Path(path).suffix}' if uses[name] > 1 else name for path, name in names.items()}
+        full = {path: Path(os.path.relpath(path, base)) for path in bases}
+    names = {path: name.with_suffix('').as_posix() for path, name in full.items()}
+    while True:
+        uses = Counter([*names.values(), *cameras])
+        streams = {*cameras, *(name for path, name in names.items() if Path(path).suffix.lower() in VIDEOS)}
+        # Frames of a video have its name and a number.
+        double = [
+            path
+            for path, name in names.items()
+            if name != full[path].as_posix()
+            and (uses[name] > 1 or ((frame := _FRAME.fullmatch(name)) is not None and frame[1] in streams))
+        ]
+        if not double:
+            return names
+        names |= {path: full[path].as_posix() for path in double}
 
 
 def _common_folder(paths: Sequence[str]) -> str:
@@ -221,7 +253,7 @@ def _common_folder(paths: Sequence[str]) -> str:
 
 
 def find_files(text: str) -> tuple[list[Path], Path | None]:
-    """Find the files of a path: those of a folder and its subfolders, of a pattern, or itself.
+    """Find the files of a path: those of a folder and its subfolders, of a pattern or a list, or itself.
 
     Those of folders and patterns are in natural order, 2 before 10. Hidden ones are left out, and so are subfolders that hold
     results of inference. Gives the files, and the folder within which their paths are their names; None for a single file.
@@ -231,13 +263,13 @@ def find_files(text: str) -> tuple[list[Path], Path | None]:
         files, base = _walk(path), path
         problem = f"The folder '{path}' has no images."
     elif path.is_file():
-        return [path], None
+        return _read_list(path) if path.suffix.lower() in LISTS else ([path], None)
     elif glob.has_magic(text):
         files = [file for file in map(Path, glob.glob(str(path), recursive=True)) if file.is_file()]
         base = Path(*itertools.takewhile(lambda part: not glob.has_magic(part), path.parts))
         problem = f"No file fits the pattern '{text}'."
     else:
-        raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern or a video.")
+        raise DataNotFoundError(f"The input '{text}' does not exist. Give an image, a folder, a pattern, a list or a video.")
     if not files:
         raise DataNotFoundError(f'{problem} Check the path and the suffixes of the files.')
     return sorted(files, key=lambda file: natural_order(str(file))), base
@@ -257,7 +289,18 @@ def _walk(folder: Path) -> list[Path]:
     return files
 
 
+def _read_list(path: Path) -> tuple[list[Path], Path]:
+    """Return the files that a text file names, one a line, from its folder; ``#`` starts a comment line."""
+    files = [path.parent / Path(line).expanduser() for line in read_lines(path, 'list') if not line.startswith('#')]
+    if not files:
+        raise DataNotFoundError(f"The list '{path}' should have a path in each line. Found only comments.")
+    folder = os.path.abspath(path.parent)
+    common = _common_folder([os.path.abspath(file) for file in files])
+    return files, Path(folder if os.path.commonpath([folder, common]) == folder else common)
+
+
 def count_images(paths: Sequence[str]) -> int | None:
-    """Return the number of images at paths, broken ones included; None if there are videos."""
+    """Return the number of images at paths, broken ones included; None if there are cameras or videos."""
     files = [file for file, _ in name_inputs(paths)]
-    return None if any(file.suffix.lower() in VIDEOS for file in files) else len(files)
+    are_images = all(isinstance(file, Path) and file.suffix.lower() not in VIDEOS for file in files)
+    return len(files) if are_images else None

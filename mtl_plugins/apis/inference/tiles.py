@@ -20,11 +20,18 @@ def count_pixels(height: int, width: int) -> int:
     return -(-height // ALIGNMENT) * -(-width // ALIGNMENT) * ALIGNMENT**2
 
 
-def check_tile(tile: int | None) -> int:
-    """Return the overlap of tiles of a side, a quarter of it and 32 at least, or raise `ConfigError` if it cannot be used."""
-    if tile is not None and (tile < 2 * ALIGNMENT or tile % ALIGNMENT):
+def check_tile(tile: int | None, overlap: int | None) -> tuple[int | None, int]:
+    """Return the side of tiles and their overlap, a quarter of the side by default, if both can be used."""
+    if tile is None:
+        if overlap is not None:
+            raise ConfigError(f'`overlap` should be given with `tile`. Found {overlap} alone.')
+        return None, 0
+    if tile < 2 * ALIGNMENT or tile % ALIGNMENT:
         raise ConfigError(f'`tile` should be a multiple of {ALIGNMENT} from {2 * ALIGNMENT}. Found {tile}.')
-    return max((tile or 0) // 4 // ALIGNMENT, 1) * ALIGNMENT
+    overlap = max(tile // 4 // ALIGNMENT, 1) * ALIGNMENT if overlap is None else overlap
+    if not ALIGNMENT <= overlap <= tile // 2 or overlap % ALIGNMENT:
+        raise ConfigError(f'`overlap` should be a multiple of {ALIGNMENT} up to half of `tile`. Found {overlap}, tile {tile}.')
+    return tile, overlap
 
 
 def windows(length: int, tile: int, overlap: int) -> list[tuple[int, int]]:

@@ -254,10 +254,16 @@ class EarlyStoppingHook(MMEngineEarlyStoppingHook):
     Args:
         monitor: Name of the score.
         rule: ``'greater'`` or ``'less'``; None is the rule of the summaries of this package.
+
+    Raises:
+        ConfigError: If ``rule`` is None and the name of the score does not tell it, or is none of the two.
     """
 
     def __init__(self, monitor: str, rule: str | None = None, **kwargs: Any) -> None:
-        super().__init__(monitor, rule or rule_of(monitor), **kwargs)
+        rule = rule or rule_of(monitor)
+        if rule not in ('greater', 'less'):
+            raise ConfigError(f"`rule` of EarlyStoppingHook should be 'greater' or 'less' for {monitor}. Found {rule!r}.")
+        super().__init__(monitor, rule, **kwargs)
 
     def before_train(self, runner) -> None:
         stop, reason = False, ''

@@ -1,12 +1,14 @@
-"""Hook of DINO (arXiv 2104.14294): its schedules, and the step of its teacher."""
+"""Hooks of DINO (arXiv 2104.14294): its schedules with the step of its teacher, and a warning of its collapse."""
 
 import math
 from collections.abc import Sequence
 
+import torch
+from mmengine.dist import master_only
 from mmengine.hooks import Hook
 
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ConfigError
+from mtl_plugins.errors import ArgumentError, ConfigError
 from mtl_plugins.registry import HOOKS
 
 
@@ -35,6 +37,7 @@ class DINOScheduleHook(Hook):
         frozen_epochs: How long the last layer rests.
 
     Raises:
+        ArgumentError: If a momentum is not in [0, 1], a temperature not positive, or a length negative.
         ConfigError: If weight decay should change and the optimizer has none.
     """
 
@@ -47,6 +50,14 @@ class DINOScheduleHook(Hook):
         end_weight_decay: float | None = 0.4,
         frozen_epochs: float = 1,
     ) -> None:
+        if len(momentum) != 2 or not all(0 <= value <= 1 for value in momentum):
+            raise ArgumentError(f'`momentum` should be two values in [0, 1]. Found {momentum}.')
+        if len(teacher_temperature) != 2 or min(teacher_temperature) <= 0:
+            raise ArgumentError(f'`teacher_temperature` should be two positive values. Found {teacher_temperature}.')
+        if min(temperature_epochs, frozen_epochs) < 0:
+            raise ArgumentError(
+                f'`temperature_epochs` and `frozen_epochs` should not be negative. Found {temperature_epochs}, {frozen_epochs}.'
+            )
         self.momentum = tuple(momentum)
         self.teacher_temperature = tuple(teacher_temperature)
         self.temperature_epochs = temperature_epochs
@@ -89,3 +100,80 @@ class DINOScheduleHook(Hook):
     def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
         if runner.optim_wrapper.should_update():
             unwrap(runner.model).update_teacher(_cosine(*self.momentum, runner.iter / runner.max_iters))
+
+
+_TERMS = ('entropy', 'kl', 'marginal_entropy')
+_ADVICE = {
+    'dominated': (
+        'one output dominates: nearly all images get the same one. Centring is too weak: let the centre follow faster '
+        '(`model.centre_momentum` lower) or sharpen less (`teacher_temperature` of DINOScheduleHook higher).'
+    ),
+    'uniform': (
+        'the teacher gives every output the same probability and the student agrees. Sharpening is too weak: lower '
+        '`teacher_temperature` of DINOScheduleHook or lengthen `temperature_epochs`, or lower the learning rate.'
+    ),
+}
+
+
+# Of the logarithm of the number of outputs; and of a divergence, in nats.
+_MARGIN, _MAX_KL = 0.02, 0.02
+
+
+def find_collapse(entropy: float, kl: float, marginal_entropy: float, num_outputs: int) -> str | None:
+    """Return the kind of collapse, ``'dominated'`` or ``'uniform'``, or None.
+
+    Both kinds of the paper (arXiv 2104.14294, section 5.3) give every image the same distribution. With K outputs, in nats:
+
+    * dominated: ``marginal_entropy``, that of the mean distribution, is below ``0.02 log K``.
+    * uniform: the mean ``entropy`` is above ``0.98 log K``, and the mean divergence ``kl`` of student and teacher is below 0.02.
+      At the start the centred teacher is close to uniform too, but the student is not yet.
+    """
+    log_outputs = math.log(num_outputs)
+    if marginal_entropy < _MARGIN * log_outputs:
+        return 'dominated'
+    if entropy > (1 - _MARGIN) * log_outputs and kl < _MAX_KL:
+        return 'uniform'
+    return None
+
+
+@HOOKS.register_module()
+class CollapseHook(Hook):
+    """Warn once, in words, when the means of several intervals in a row meet the criterion of :func:`find_collapse`.
+
+    Args:
+        interval: Iterations whose mean is judged; one transfer from the device each.
+        patience: Intervals in a row.
+
+    Raises:
+        ArgumentError: If ``interval`` or ``patience`` is below 1.
+    """
+
+    def __init__(self, *, interval: int = 50, patience: int = 3) -> None:
+        if interval < 1 or patience < 1:
+            raise ArgumentError(f'`interval` and `patience` should be at least 1. Found {interval} and {patience}.')
+        self.interval = interval
+        self.patience = patience
+        self._pending: list[torch.Tensor] = []
+        self._kinds: list[str | None] = []
+        self._warned = False
+
+    @master_only
+    def after_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None, outputs: dict | None = None) -> None:
+        if self._warned:
+            return
+        self._pending.append(torch.stack([outputs[name].float() for name in _TERMS]))
+        if len(self._pending) < self.interval:
+            return
+        means = torch.stack(self._pending).mean(0).tolist()
+        self._pending.clear()
+        num_outputs = len(unwrap(runner.model).centre)
+        kind = find_collapse(*means, num_outputs)
+        self._kinds = [*self._kinds, kind][-self.patience :]
+        if kind is not None and self._kinds == [kind] * self.patience:
+            self._warned = True
+            values = ', '.join(f'{name} {value:.3f}' for name, value in zip(_TERMS, means, strict=True))
+            runner.logger.warning(
+                f'The training has collapsed by iteration {runner.iter + 1}: {_ADVICE[kind]} Features of such a run are of no '
+                f'use; start anew. Over the last {self.interval} iterations: {values}; log of {num_outputs} outputs '
+                f'{math.log(num_outputs):.3f}.'
+            )

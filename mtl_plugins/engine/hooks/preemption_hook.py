@@ -10,7 +10,7 @@ from mmengine.hooks import Hook
 
 from mtl_plugins.engine.hooks.checkpoint_hook import AtomicCheckpointHook
 from mtl_plugins.engine.loops import EpochBasedTrainLoop
-from mtl_plugins.errors import TrainingInterrupted
+from mtl_plugins.errors import ArgumentError, TrainingInterrupted
 from mtl_plugins.registry import HOOKS
 from mtl_plugins.utils.launcher import SIGNALS, interrupted_status, is_under_torchrun, stop_file
 
@@ -22,20 +22,24 @@ class PreemptionHook(Hook):
     Iterations that only accumulate gradients, and a validation that is under way or due, are finished first: a cluster should
     give longer notice than that.
 
-    Several processes stop before the same iteration, no matter which of them got the signal: every ``interval`` iterations they
-    ask one another. Under ``torchrun``, which ends the workers of a broken group by SIGTERM, only SIGUSR1 counts;
-    ``tools/launch.py`` takes both.
+    Several processes stop before the same iteration, no matter which of them got the signal: every ``interval`` iterations each
+    starts a maximum over "I was asked" on the CPU, which runs beside the training, and reads the one that it started ``interval``
+    iterations ago. The stop comes at most twice ``interval`` iterations after the signal. Under ``torchrun``, which ends the
+    workers of a broken group by SIGTERM, only SIGUSR1 counts; ``tools/launch.py`` takes both.
 
     Args:
         interval: Iterations between two agreements of several processes.
 
     Raises:
+        ArgumentError: If ``interval`` is not positive.
         TrainingInterrupted: Out of the training, when the state is saved.
     """
 
     priority = 'VERY_HIGH'
 
     def __init__(self, interval: int = 10) -> None:
+        if interval < 1:
+            raise ArgumentError(f'`interval` should be positive. Found {interval}.')
         self.interval = interval
         self.signals = tuple(name for name in SIGNALS if name != 'SIGTERM' or not is_under_torchrun())
         self._received: str | None = None
@@ -43,6 +47,7 @@ class PreemptionHook(Hook):
         self._agreed = False
         self._previous: dict[int, object] = {}
         self._group = None
+        self._pending: tuple[object, torch.Tensor] | None = None
 
     def before_train(self, runner) -> None:
         if get_world_size() > 1:
@@ -67,11 +72,13 @@ class PreemptionHook(Hook):
             signal.signal(*self._previous.popitem())
 
     def after_train(self, runner) -> None:
+        self._finish_agreement()
         self.release()
 
     def before_train_iter(self, runner, batch_idx: int, data_batch: dict | None = None) -> None:
         if not self._is_agreed(runner.iter) or not runner.optim_wrapper.should_update():
             return
+        self._finish_agreement()
         hook = next((hook for hook in runner.hooks if isinstance(hook, AtomicCheckpointHook)), None)
         if hook is None:
             runner.logger.warning('Stopped by a signal. Nothing was saved: the config has no AtomicCheckpointHook.')
@@ -88,13 +95,24 @@ class PreemptionHook(Hook):
         raise TrainingInterrupted(interrupted_status())
 
     def _is_agreed(self, iteration: int) -> bool:
+        if self._agreed:
+            return True
         if self._group is None:
-            return self._is_asked()
-        if iteration % self.interval == 0:
-            asked = torch.tensor([int(self._is_asked())])
-            torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group)
-            self._agreed = bool(asked)
+            self._agreed = self._is_asked()
+        elif iteration % self.interval == 0:
+            self._finish_agreement()
+            if not self._agreed:
+                asked = torch.tensor([int(self._is_asked())])
+                work = torch.distributed.all_reduce(asked, torch.distributed.ReduceOp.MAX, group=self._group, async_op=True)
+                self._pending = (work, asked)
         return self._agreed
 
     def _is_asked(self) -> bool:
         return self._received is not None or (self._stop_file is not None and self._stop_file.exists())
+
+    def _finish_agreement(self) -> None:
+        if self._pending is not None:
+            work, asked = self._pending
+            self._pending = None
+            work.wait()
+            self._agreed = bool(asked)

@@ -226,10 +226,12 @@ class RunRecordHook(Hook):
             peak = torch.cuda.memory_stats_as_nested_dict().get('allocated_bytes', {}).get('all', {}).get('peak', 0)
             self._memory = max(self._memory, peak / _MIB)
 
-    def _peak_memory(self) -> float:
+    def _peak_memory(self) -> float | None:
         self._look_at_gpu()
-        if not torch.cuda.is_available():
-            self._memory = max(self._memory, peak_memory() / _MIB)
+        peak = 0 if torch.cuda.is_available() else peak_memory()
+        if peak is None:
+            return None
+        self._memory = max(self._memory, peak / _MIB)
         return round(self._memory, 1)
 
     def _describe_scores(self, runner) -> dict[str, Any]:

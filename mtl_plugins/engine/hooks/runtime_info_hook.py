@@ -53,7 +53,8 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
     are ``task_balancing/<parameter>/<task>``.
 
     Raises:
-        NonFiniteGradientError: If a norm is NaN or infinite.
+        NonFiniteGradientError: If a norm is NaN or infinite and the wrapper's ``non_finite`` is ``'stop'``; with ``'skip'`` the
+            log tells how many steps were left out.
         NonFiniteLossError: If a loss is NaN or infinite, with the iteration, all losses and the sample indices of its batch.
     """
 
@@ -127,8 +128,13 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
             hub.update_scalar(f'train/{name}', mean)
         for name, weight in zip(learned, weights.tolist(), strict=True):
             hub.update_scalar(f'train/{name}', weight)
-        if len(norms):
-            hub.update_scalar('train/grad_norm', float(norms.double().mean()))
+        finite = norms[norms.isfinite()]
+        if len(finite) < len(norms):
+            runner.logger.warning(
+                f'The gradients were not finite in {len(norms) - len(finite)} of the last {len(norms)} steps, which were skipped.'
+            )
+        if len(finite):
+            hub.update_scalar('train/grad_norm', float(finite.double().mean()))
         for name, values in runner.optim_wrapper.get_lr().items():
             hub.update_scalar(f'train/{name}', values[0])
             if len(set(values)) > 1:
@@ -147,10 +153,10 @@ class IntervalRuntimeInfoHook(RuntimeInfoHook):
                 f'The loss is not finite at iteration {number}: {listed}; dataset indices of the batch: {indices}. Look at these '
                 'samples, lower the learning rate or clip gradients, and resume from the last checkpoint.'
             )
-        if norm is not None and not abs(norm) < float('inf'):
+        if norm is not None and runner.optim_wrapper.non_finite == 'stop' and not abs(norm) < float('inf'):
             raise NonFiniteGradientError(
                 f'The norm of the gradients is {norm:g} at iteration {number}. Resume from the last checkpoint with a lower '
-                'learning rate, or limit the gradients: `optim_wrapper.clip_grad.max_norm=1`.'
+                "learning rate, or leave such steps out: `optim_wrapper.non_finite='skip'`."
             )
 
 

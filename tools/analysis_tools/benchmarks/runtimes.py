@@ -6,18 +6,16 @@ from pathlib import Path
 import numpy as np
 from mmengine.config import Config
 from torch import nn
-from torch.utils.data import DataLoader
 
 from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
-from mtl_plugins.deployment.export import SUFFIXES, write
+from mtl_plugins.deployment.export import SUFFIXES, load_calibration, score, write
 from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.runtimes import TorchRuntime, describe
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of
-from mtl_plugins.lab.samples import build_loader, calibration_images, labels_of, predict_samples
 from mtl_plugins.lab.tables import Table, to_plain
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 
@@ -36,10 +34,9 @@ def benchmark(
     Returns ``settings``; ``runtimes`` by name, each with ``milliseconds``, ``times_as_fast``, ``agreement`` and ``scores``;
     ``left_out``, reasons by name.
     """
-    training, loader, no_data = [], None, ''
+    calibration, no_data = None, ''
     try:
-        training = calibration_images(config, model, CALIBRATION_IMAGES)
-        loader = build_loader([model], [config], 'val')
+        calibration = load_calibration(config, model, CALIBRATION_IMAGES, 0.0)
     except (ConfigError, DataError) as error:
         no_data = str(error)
     images = np.stack([render_sample(0, 'val', index, size).image for index in range(batch_size)])
@@ -47,10 +44,10 @@ def benchmark(
     with tempfile.TemporaryDirectory() as folder:
 
         def export(name: str, precision: str) -> Runtime:
-            if precision == 'int8' and not training:
+            if precision == 'int8' and calibration is None:
                 raise ConfigError(f'no data to calibrate with: {no_data}')
             path = Path(folder) / f'{precision}{SUFFIXES[name]}'
-            write(model, describe(model, precision=precision), path, training)
+            write(model, describe(model, precision=precision), path, calibration.images if calibration else ())
             return load_runtime(path, threads=options.threads)
 
         builders = {
@@ -86,18 +83,9 @@ def benchmark(
                 milliseconds=measurement.to_dict()['contenders'][name],
                 times_as_fast={key: ratio[key] for key in ('value', 'low', 'high')},
                 agreement=_agreement(runtime, found[name], found[REFERENCE]),
-                scores=score(runtime, loader) if loader else {},
+                scores=score(runtime, calibration.loader) if calibration else {},
             )
     return dict(settings=dict(size=size, batch_size=batch_size), runtimes=rows, left_out=left_out)
-
-
-def score(runtime: Runtime, loader: DataLoader) -> dict[str, float]:
-    """Return the summary score of each label that a runtime predicts, over a labelled split."""
-    scorers = {name: kind.scorer() for name, kind in labels_of(loader).items() if name in runtime.labels}
-    for sample in predict_samples([runtime], loader):
-        for name in scorers.keys() & sample.values.keys():
-            scorers[name].add(scorers[name].measure(sample.values[name], sample.predictions[0][name]))
-    return {scorer.summary: scorer.scores()[scorer.summary] for scorer in scorers.values()}
 
 
 def _agreement(runtime: Runtime, found: dict[str, np.ndarray], expected: dict[str, np.ndarray]) -> dict[str, float]:
