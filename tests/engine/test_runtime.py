@@ -340,7 +340,6 @@ def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
         (partial(EarlyStoppingHook, monitor=MULTITASK, rule='more'), f"`rule` .* 'greater' or 'less' for {MULTITASK}"),
         (partial(PreemptionHook, interval=0), '`interval` should be positive. Found 0'),
         (partial(TrainingScoresHook, num_images=0), '`num_images` of TrainingScoresHook should be at least 1. Found 0'),
-        (partial(TrainingScoresHook, interval=0), '`interval` of TrainingScoresHook should be at least 1. Found 0'),
         (partial(DINOScheduleHook, momentum=(0.9, 1.1)), 'momentum'),
         (partial(DINOScheduleHook, teacher_temperature=(0.0, 0.07)), 'teacher_temperature'),
         (partial(DINOScheduleHook, temperature_epochs=-1), 'temperature_epochs'),
