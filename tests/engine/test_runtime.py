@@ -228,12 +228,6 @@ def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, 
         assert folded[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
 
 
-def test_the_progress_bar_goes_before_the_scores_are_written(data_root, tmp_path):
-    # Its removal erased the line with the scores from the terminal.
-    names = [type(hook).__name__ for hook in RUNNERS.build(tiny_config(data_root, tmp_path)).hooks]
-    assert names.index('ProgressBarHook') < names.index('LoggerHook')
-
-
 def test_the_progress_bar_of_a_training(data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('TTY_COMPATIBLE', '1')
     monkeypatch.setenv('COLUMNS', '80')
