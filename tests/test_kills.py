@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer
-from mtl_plugins.apis.inference.output import KINDS, PredictionWriter, write_predictions
+from mtl_plugins.apis.inference.output import KINDS, PredictionWriter
+from mtl_plugins.cli.predict import write_predictions
 from mtl_plugins.datasets.coco.preparation import prepare_coco
 from mtl_plugins.datasets.conversion import convert, open_source
 from mtl_plugins.datasets.multitask.split_listing import list_miniscapes

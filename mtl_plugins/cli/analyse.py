@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.lab.analysis.analysis import ERROR, TrainedModel, analyse, make_document, print_comparison, rank_images
     from mtl_plugins.lab.analysis.pixel_errors import errors_of
     from mtl_plugins.lab.plots.analysis_pictures import draw_confusions, draw_errors, draw_ranked
-    from mtl_plugins.loading import build_loader, labels_of, predict_samples
+    from mtl_plugins.lab.samples import build_loader, labels_of, predict_samples
     from mtl_plugins.records.metrics_file import format_metrics
     from mtl_plugins.records.provenance import measured_here
     from mtl_plugins.utils.files import save_text

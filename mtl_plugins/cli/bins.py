@@ -36,8 +36,9 @@ def main(args: argparse.Namespace) -> None:
     from mtl_plugins.errors import ConfigError
     from mtl_plugins.lab.analysis.analysis import check_indices
     from mtl_plugins.lab.plots.bins import render_bins
+    from mtl_plugins.lab.samples import build_loader, predict_samples
     from mtl_plugins.labels.decoding import decode_photograph, read_bytes
-    from mtl_plugins.loading import build_loader, load_model, predict_samples
+    from mtl_plugins.loading import load_model
     from mtl_plugins.models.decode_heads.bins_depth_heads import find_bins
     from mtl_plugins.visualization.plots import write_picture
 

@@ -74,7 +74,7 @@ def main(args: argparse.Namespace) -> None:
         print_comparison,
     )
     from mtl_plugins.lab.plots.analysis_pictures import draw_comparisons, draw_confusions, draw_errors
-    from mtl_plugins.loading import build_loader, labels_of, predict_samples
+    from mtl_plugins.lab.samples import build_loader, labels_of, predict_samples
     from mtl_plugins.records.provenance import measured_here
     from mtl_plugins.utils.files import save_text
     from mtl_plugins.utils.zoo import locate_checkpoint

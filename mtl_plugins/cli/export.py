@@ -1,6 +1,7 @@
 """Export a trained model as ONNX or OpenVINO, proved to compute the same."""
 
 import argparse
+from functools import partial
 from pathlib import Path
 
 from mtl_plugins.cli.arguments import config_options, image_size, positive, refuse_unused
@@ -43,9 +44,10 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     is_int8 = args.precision == 'int8'
     ((config, checkpoint, advice),) = open_models(args, ['val_dataloader'] if is_int8 else [])
-    from mtl_plugins.deployment.export import SUFFIXES, check_format, export, load_calibration, provenance
+    from mtl_plugins.deployment.export import SUFFIXES, check_format, export, provenance
     from mtl_plugins.deployment.runtimes import describe
     from mtl_plugins.errors import ConfigError
+    from mtl_plugins.lab.int8 import load_calibration, refuse_losses
     from mtl_plugins.loading import load_model
 
     check_format(args.format, args.precision)
@@ -59,9 +61,10 @@ def main(args: argparse.Namespace) -> None:
         batch=args.batch_size,
         made=provenance(config, checkpoint),
     )
-    calibration = None
     if is_int8:
         calibration = load_calibration(config, model, args.calibration_images, args.max_loss)
-    export(model, description, args.out, calibration)
+        export(model, description, args.out, calibration.images, partial(refuse_losses, model, calibration=calibration))
+    else:
+        export(model, description, args.out)
     written = [args.out, *([args.out.with_suffix('.bin')] if args.format == 'openvino' else [])]
     print(f'Wrote {" and ".join(f"{path} ({path.stat().st_size / 2**20:.1f} MiB)" for path in written)}')

@@ -1,10 +1,21 @@
 """Predict one's own images with a trained model: what it knows of them as pictures, arrays, videos and points in space."""
 
 import argparse
+import sys
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mtl_plugins.cli.arguments import refuse_unused
 from mtl_plugins.cli.trained import add_model_options, check_file
+
+if TYPE_CHECKING:
+    from mtl_plugins.apis.inference import MultiTaskInferencer
+    from mtl_plugins.apis.inference.output import PredictionWriter
+
+# Threads that write files.
+_WRITERS = 2
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -60,10 +71,53 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     refuse_unused(parser, args, args.intrinsics is None, 'with --intrinsics', 'fov')
 
 
+def write_predictions(
+    inferencer: 'MultiTaskInferencer', writer: 'PredictionWriter', inputs: Sequence[str], max_frames: int | None = None
+) -> int:
+    """Predict all images of paths and cameras, which Ctrl-C ends, and write the files, which threads do beside the network.
+
+    Returns:
+        The number of files that could not be used; each has its sentence on standard error.
+    """
+    from rich.console import Console
+
+    from mtl_plugins.apis.inference.sources import CAMERA, count_images
+    from mtl_plugins.utils.cli import progress_bar
+    from mtl_plugins.utils.data_files import printable
+    from mtl_plugins.utils.files import shorten_paths
+    from mtl_plugins.utils.threads import map_in_order
+
+    total, skipped, done, start = count_images(inputs), 0, 0, time.perf_counter()
+    with progress_bar() as progress, writer:
+        bar = progress.add_task('images', total=total)
+
+        def skip(sentence: str) -> None:
+            nonlocal skipped
+            skipped += 1
+            progress.advance(bar)
+            print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
+
+        predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames)
+        try:
+            for prediction, frames in map_in_order(lambda each: (each, writer.write(each)), predictions, _WRITERS):
+                writer.add_frame(prediction, frames)
+                done += 1
+                progress.advance(bar)
+        except KeyboardInterrupt:
+            if not any(map(CAMERA.fullmatch, inputs)):
+                raise
+    seconds = time.perf_counter() - start
+    found = f'{done} image{"" if done == 1 else "s"}'
+    left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
+    text = f'Predicted {found} in {seconds:.1f} s ({done / seconds:.1f} images/s) into {writer.out.absolute()}{left}.'
+    Console().print(shorten_paths(text), highlight=False, soft_wrap=True)
+    return skipped
+
+
 def main(args: argparse.Namespace) -> int:
     check_file(args.model)
     from mtl_plugins.apis.inference import MultiTaskInferencer
-    from mtl_plugins.apis.inference.output import PredictionWriter, write_predictions
+    from mtl_plugins.apis.inference.output import PredictionWriter
     from mtl_plugins.config.load import parse_options
     from mtl_plugins.visualization.point_cloud import Intrinsics
 

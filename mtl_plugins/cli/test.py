@@ -1,9 +1,14 @@
 """Evaluate a checkpoint on a labelled split, or predict the test split and pack a submission."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from mtl_plugins.cli.arguments import config_options, refuse_unused
 from mtl_plugins.cli.trained import HELP, find_model, open_models
+from mtl_plugins.errors import ConfigError
+
+if TYPE_CHECKING:
+    from mmengine.config import Config
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -36,6 +41,34 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
     refuse_unused(parser, args, args.submission, 'without --submission', 'include_checkpoint')
 
 
+def set_test_time_augmentation(config: 'Config') -> None:
+    """Let the test loop merge the views that ``tta_model`` describes, or refuse a config that has none."""
+    if not config.get('tta_model'):
+        raise ConfigError(
+            '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
+            "dict(type='MultiTaskTTAModel')`. This config has no `tta_model`."
+        )
+    if config.get('test_cfg') is None:
+        config.test_cfg = dict(type='InferenceTestLoop')
+    loop = config.test_cfg.get('type')
+    if loop != 'InferenceTestLoop':
+        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {loop}.')
+    config.test_cfg.tta_model = config.tta_model
+
+
+def set_protocol(config: 'Config', protocol: str, alignment: str | None) -> None:
+    """Compare depth as ``protocol`` and ``alignment`` of :class:`MultiTaskMetric` say."""
+    evaluators = []
+    for each in (config.get('val_evaluator'), config.get('test_evaluator')):
+        evaluators += each if isinstance(each, list) else [each] * bool(each)
+    metrics = [each for each in evaluators if each.type == 'MultiTaskMetric']
+    if not metrics:
+        found = ', '.join(str(each.type) for each in evaluators)
+        raise ConfigError(f'`--protocol` and `--alignment` need a MultiTaskMetric as evaluator. The config has {found}.')
+    for metric in metrics:
+        metric.update(protocol=protocol, alignment=alignment)
+
+
 def main(args: argparse.Namespace) -> None:
     ((config, checkpoint, _),) = open_models(args, [f'{args.split}_dataloader'])
     if args.split == 'test' and not config.get('test_evaluator'):
@@ -50,7 +83,7 @@ def main(args: argparse.Namespace) -> None:
         if unused:
             raise ArgumentError(f'--{unused[0]} has no effect with --split test, since the config has no `test_evaluator`.')
     from mtl_plugins.apis.test import test
-    from mtl_plugins.config.options import set_protocol, set_test_time_augmentation, set_work_dir
+    from mtl_plugins.config.options import set_work_dir
 
     if args.batch_size:
         config.merge_from_dict({f'{args.split}_dataloader.batch_size': args.batch_size})

@@ -42,7 +42,7 @@ def check(parser: argparse.ArgumentParser, args: argparse.Namespace) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from mtl_plugins.apis.zoo import add_model, describe_zoo, summaries
+    from mtl_plugins.lab.zoo import add_model, describe_zoo, summaries
 
     if args.name:
         folder = add_model(args.name, args.run, args.data_root, {name: getattr(args, name) for name in (*TEXTS, *FURTHER)})

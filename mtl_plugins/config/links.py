@@ -234,7 +234,13 @@ def link_scores(config: Config) -> None:
     if targets:
         if not isinstance(targets, Mapping):
             raise ConfigError(f"`train_cfg.stop_at` should be scores by name, as {{'mIoU': 30}}. Found {targets!r}.")
-        config.train_cfg.stop_at = {resolve('train_cfg.stop_at', name)[0]: value for name, value in targets.items()}
+        found = {resolve('train_cfg.stop_at', name): value for name, value in targets.items()}
+        unruled = [name for name, rule in found if rule is None]
+        if unruled:
+            raise ConfigError(
+                f'`train_cfg.stop_at` should name scores of which the larger or the smaller is the better. Found {unruled[0]!r}.'
+            )
+        config.train_cfg.stop_at = {name: value for (name, _), value in found.items()}
 
 
 def check_score(config: Config, place: str, name: str) -> tuple[str, str | None]:

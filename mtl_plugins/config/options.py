@@ -150,34 +150,6 @@ def is_first_process(config: Config) -> bool:
     return config.get('launcher', 'none') == 'none' or not int(os.environ.get('RANK', os.environ.get('SLURM_PROCID', '0')))
 
 
-def set_test_time_augmentation(config: Config) -> None:
-    """Let the test loop merge the views that ``tta_model`` describes, or refuse a config that has none."""
-    if not config.get('tta_model'):
-        raise ConfigError(
-            '`--tta` needs the views in the config, as in configs/_base_/default_runtime.py: `tta_model = '
-            "dict(type='MultiTaskTTAModel')`. This config has no `tta_model`."
-        )
-    if config.get('test_cfg') is None:
-        config.test_cfg = dict(type='InferenceTestLoop')
-    loop = config.test_cfg.get('type')
-    if loop != 'InferenceTestLoop':
-        raise ConfigError(f'`--tta` needs `test_cfg.type` InferenceTestLoop. Found {loop}.')
-    config.test_cfg.tta_model = config.tta_model
-
-
-def set_protocol(config: Config, protocol: str, alignment: str | None) -> None:
-    """Compare depth as ``protocol`` and ``alignment`` of :class:`MultiTaskMetric` say."""
-    evaluators = []
-    for each in (config.get('val_evaluator'), config.get('test_evaluator')):
-        evaluators += each if isinstance(each, list) else [each] * bool(each)
-    metrics = [each for each in evaluators if each.type == 'MultiTaskMetric']
-    if not metrics:
-        found = ', '.join(str(each.type) for each in evaluators)
-        raise ConfigError(f'`--protocol` and `--alignment` need a MultiTaskMetric as evaluator. The config has {found}.')
-    for metric in metrics:
-        metric.update(protocol=protocol, alignment=alignment)
-
-
 def supports_bf16() -> bool:
     """Return True if the GPU, or else the CPU, computes in bfloat16 at full speed; elsewhere it is emulated and slow."""
     if torch.cuda.is_available():

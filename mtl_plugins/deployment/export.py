@@ -4,24 +4,20 @@ import importlib
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
 from mmengine.config import Config
-from rich.console import Console
-from rich.table import Table
 from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram
-from torch.utils.data import DataLoader
 
 from mtl_plugins.deployment.parity import LIMITS, check_parity, compare, gate_images
-from mtl_plugins.deployment.runtimes import INPUT, KEY, Description, Runtime, TorchRuntime, get_core, load_runtime
+from mtl_plugins.deployment.runtimes import INPUT, KEY, Description, Runtime, get_core, load_runtime
 from mtl_plugins.errors import ConfigError, UserError
-from mtl_plugins.evaluation.scores import title_of
-from mtl_plugins.loading import build_loader, checkpoint_digest, labels_of, predict_samples
+from mtl_plugins.loading import checkpoint_digest
 from mtl_plugins.models.decode_heads.deeplabv3plus_head import SkipDecoder
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.records.provenance import package_versions
@@ -42,22 +38,21 @@ PACKAGES = {'onnx': ('onnx', 'onnxscript', 'onnxruntime'), 'openvino': ('onnx', 
 EXAMPLE_BATCH, EXAMPLE_SIZE = 2, (135, 199)
 
 
-class Calibration(NamedTuple):
-    """Data for int8: training images ``(1, H, W, 3)``, the validation split, the points by which a score may get worse."""
-
-    images: Sequence[np.ndarray]
-    loader: DataLoader
-    most_worse: float = 1.0
-
-
-def export(model: nn.Module, description: Description, out: Path, calibration: Calibration | None = None) -> None:
+def export(
+    model: nn.Module,
+    description: Description,
+    out: Path,
+    images: Sequence[np.ndarray] = (),
+    check_scores: Callable[[Runtime], None] | None = None,
+) -> None:
     """Write a model to a file that passed the gate, which is printed.
 
     Args:
         model: A :class:`MultiTaskSegmentor` in float32 on the CPU, in evaluation mode; it stays as it is.
         description: See :func:`~mtl_plugins.deployment.runtimes.describe`.
         out: The file, whose suffix chooses the format. OpenVINO's has another one next to it, ``.bin``.
-        calibration: For int8.
+        images: For int8, training images ``(1, H, W, 3)`` uint8, on which it finds its scales.
+        check_scores: Raises `UserError` if the finished file scores too badly.
 
     Raises:
         ConfigError: If the model cannot be exported so; the message says why.
@@ -65,7 +60,7 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
     """
     precision = description.precision
     check_format(format_of(out), precision)
-    if precision == 'int8' and calibration is None:
+    if precision == 'int8' and not images:
         raise ConfigError('int8 needs training images for its scales: give `--data-root`.')
     if precision == 'int8' and (description.size or description.batch):
         raise ConfigError(
@@ -77,13 +72,13 @@ def export(model: nn.Module, description: Description, out: Path, calibration: C
         with scratch_folder(out) as folder, progress_bar() as bar:
             steps = bar.add_task(f'Writing {out.name}', total=3)
             written = folder / out.name
-            write(model, description, written, calibration.images if calibration else ())
+            write(model, description, written, images)
             bar.update(steps, advance=1, description='Comparing with the model')
             runtime = load_runtime(written)
             check_parity(compare(model, runtime, gate_images(description), LIMITS[precision]), precision)
-            bar.update(steps, advance=1, description='Scoring on the validation split' if calibration else 'Moving')
-            if calibration is not None:
-                refuse_losses(model, runtime, calibration)
+            bar.update(steps, advance=1, description='Scoring on the validation split' if check_scores else 'Moving')
+            if check_scores is not None:
+                check_scores(runtime)
             weights = written.with_suffix('.bin')
             if weights.exists():
                 # So that a kill between the two leaves no graph beside the weights of another one.
@@ -98,49 +93,6 @@ def provenance(config: Config, checkpoint: str) -> dict[str, Any]:
     """Return where a model comes from, for its file: names, digest of the checkpoint, versions of packages."""
     names = dict(config=Path(config.filename).name, checkpoint=Path(checkpoint).name)
     return dict(names, checkpoint_sha256=checkpoint_digest(checkpoint), **package_versions())
-
-
-def load_calibration(config: Config, model: nn.Module, number: int, most_worse: float) -> Calibration:
-    """Load some images of the training split, evenly chosen, and the validation split."""
-    train = build_loader([model], [config], 'train')
-    positions = np.unique(np.linspace(0, len(train.dataset) - 1, number).astype(int))
-    images = [train.collate_fn([train.dataset[int(position)]])['inputs'].numpy() for position in positions]
-    return Calibration(images, build_loader([model], [config], 'val'), most_worse)
-
-
-def score(runtime: Runtime, loader: DataLoader) -> dict[str, float]:
-    """Return the summary score of each label that a runtime predicts, over a labelled split."""
-    scorers = {name: kind.scorer() for name, kind in labels_of(loader).items() if name in runtime.labels}
-    for sample in predict_samples([runtime], loader):
-        for name in scorers.keys() & sample.values.keys():
-            scorers[name].add(scorers[name].measure(sample.values[name], sample.predictions[0][name]))
-    empty = [name for name, scorer in scorers.items() if scorer.is_empty()]
-    if empty:
-        raise ConfigError(
-            f'The split {loader.dataset.split!r} of {loader.dataset.data_root} has no labels of {", ".join(empty)}. Give data '
-            'with labels by `--data-root`.'
-        )
-    return {scorer.summary: scorer.scores()[scorer.summary] for scorer in scorers.values()}
-
-
-def refuse_losses(model: nn.Module, runtime: Runtime, calibration: Calibration) -> None:
-    """Print the scores in float32 and in int8, and raise `UserError` if one got worse by more than it may."""
-    before = score(TorchRuntime(model, device='cpu'), calibration.loader)
-    after = score(runtime, calibration.loader)
-    table, losses = Table('score', 'float32', 'int8', 'worse by', 'at most'), {}
-    for kind in runtime.labels.values():
-        scorer = kind.scorer()
-        name, title = scorer.summary, title_of(scorer.summary)
-        gain = after[name] - before[name]
-        losses[title] = -gain if scorer.described[name].higher_is_better else gain
-        table.add_row(title, f'{before[name]:.2f}', f'{after[name]:.2f}', f'{losses[title]:.2f}', f'{calibration.most_worse:g}')
-    Console().print(table)
-    worst = max(losses, key=losses.get)
-    if not losses[worst] <= calibration.most_worse:
-        raise UserError(
-            f'In int8 {worst} should get worse by at most {calibration.most_worse:g} points (`--max-loss`). Found '
-            f'{losses[worst]:.2f}. Nothing was written.'
-        )
 
 
 def check_format(name: str, precision: str) -> None:
@@ -209,7 +161,7 @@ def reason_of(error: BaseException) -> str:
 
 
 def write(model: nn.Module, description: Description, path: Path, images: Sequence[np.ndarray] = ()) -> None:
-    """Write a model without the gate; arguments and errors are those of :func:`export`. int8 finds its scales on ``images``."""
+    """Write a model without the gate; arguments and errors are those of :func:`export`."""
     is_openvino, is_int8 = format_of(path) == 'openvino', description.precision == 'int8'
     # OpenVINO rounds and quantises what is traced in float32.
     dtype = torch.float32 if is_openvino else getattr(torch, description.precision)

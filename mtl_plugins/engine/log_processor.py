@@ -33,9 +33,7 @@ class SummaryLogProcessor(LogProcessor):
 
     def get_log_after_iter(self, runner, batch_idx: int, mode: str) -> tuple[dict, str]:
         tag, line = super().get_log_after_iter(runner, batch_idx, mode)
-        peak = peak_memory()
-        if peak is not None:
-            tag.setdefault('memory', peak // 2**20)
+        tag.setdefault('memory', peak_memory() // 2**20)
         return tag, line
 
     def get_log_after_epoch(self, runner, batch_idx: int, mode: str, with_non_scalar: bool = False) -> tuple[dict, str]:

@@ -2,19 +2,17 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import cached_property
 from itertools import islice
 
 import torch
 from mmengine.runner import EpochBasedTrainLoop as MMEngineEpochBasedTrainLoop
 from mmengine.runner import TestLoop, ValLoop
-from torch import nn
 
 from mtl_plugins.datasets.loading.samplers import refuse_endless
 from mtl_plugins.engine.prediction_tap import ValidationLosses, compares_predictions
 from mtl_plugins.engine.state import unwrap
-from mtl_plugins.errors import ArgumentError, ConfigError, check_choice
-from mtl_plugins.evaluation.scores import SUMMARIES, reaches, rule_of
+from mtl_plugins.errors import ArgumentError, check_choice
+from mtl_plugins.evaluation.scores import reaches
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.registry import LOOPS, MODELS
 
@@ -30,7 +28,6 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
 
     Raises:
         ArgumentError: If ``val_iters`` is less than 1, or ``stop_at`` is without it or holds something else than numbers.
-        ConfigError: When the training starts, if nothing tells which of two values of a score of ``stop_at`` is the better.
 
     Attributes:
         first_batch: Batches of the next epoch that are already done; a sampler without ``skip`` has them loaded and dropped.
@@ -65,28 +62,11 @@ class EpochBasedTrainLoop(MMEngineEpochBasedTrainLoop):
         if val_iters is not None:
             self.val_begin = max_epochs + 1
 
-    def run(self) -> nn.Module:
-        _ = self._rules  # A score that there is not should not show at the first validation.
-        return super().run()
-
     def has_reached(self, metrics: Mapping[str, float]) -> bool:
-        return bool(self.stop_at) and reaches(metrics, self.stop_at, self._rules)
-
-    @cached_property
-    def _rules(self) -> dict[str, str]:
-        """``'greater'`` or ``'less'``, whichever is better, for each score of ``stop_at``."""
-        if not self.stop_at:
-            return {}
-        known = {**{name: rule_of(name) for name in SUMMARIES}, 'val/loss': 'less'}
+        rules: dict[str, str | None] = {}
         for metric in self.runner.val_loop.evaluator.metrics:
-            known |= metric.score_rules() if hasattr(metric, 'score_rules') else {}
-        for name in self.stop_at:
-            if known.get(name) is None:
-                raise ConfigError(
-                    f'`stop_at` should name scores of the validation of which the larger or the smaller value is the better: '
-                    f'{", ".join(each for each, rule in known.items() if rule)}. Found {name!r}.'
-                )
-        return {name: known[name] for name in self.stop_at}
+            rules |= metric.score_rules() if hasattr(metric, 'score_rules') else {}
+        return bool(self.stop_at) and reaches(metrics, self.stop_at, rules)
 
     def run_epoch(self) -> None:
         self.runner.call_hook('before_train_epoch')

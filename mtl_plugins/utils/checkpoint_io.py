@@ -5,7 +5,6 @@ file. This module takes that fallback away.
 """
 
 import argparse
-import functools
 import hashlib
 import os
 import pickle
@@ -110,18 +109,12 @@ def find_damage(path: str | os.PathLike) -> str | None:
 
     torch itself reads flipped bits without a word. Files of other formats have no checksums.
     """
-    status = os.stat(path)
-    return _find_damage(str(path), status.st_mtime_ns, status.st_size)
-
-
-@functools.lru_cache(maxsize=16)
-def _find_damage(path: str, _time: int, size: int) -> str | None:
     try:
         if not zipfile.is_zipfile(path):
             return None
         with zipfile.ZipFile(path) as archive:
             # torch stores without compression: what unpacks to more than the file is no checkpoint.
-            if sum(entry.file_size for entry in archive.infolist()) > size:
+            if sum(entry.file_size for entry in archive.infolist()) > os.path.getsize(path):
                 return 'its parts are larger than the file'
             damaged = archive.testzip()
     except (OSError, RuntimeError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:

@@ -50,7 +50,7 @@ def open_regular(path: str | os.PathLike, flags: int) -> int:
         OSError: If it is, or cannot be opened.
     """
     # Opening a pipe would wait for somebody who writes into it.
-    descriptor = os.open(path, flags | getattr(os, 'O_NONBLOCK', 0))
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise OSError(errno.EINVAL, 'it is no regular file', str(path))

@@ -2,6 +2,7 @@
 
 import codecs
 import errno
+import fcntl
 import os
 import platform
 import re
@@ -65,8 +66,6 @@ def _is_abandoned(match: re.Match, path: Path) -> bool:
     # This process has not written here yet, so that the number is that of an earlier one, as happens in containers.
     if pid == os.getpid():
         return True
-    if os.name != 'posix':
-        return False
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
@@ -166,13 +165,11 @@ def replace_folder(source: Path, target: Path) -> None:
 def locked(path: Path) -> Iterator[None]:
     """Hold a lock on a folder, or on a file, which is made if missing and stays, while the block runs.
 
-    Another process or thread that has it is waited for. The system gives it back when a process ends, however it does. Where the
-    system knows no such locks nothing is locked.
+    Another process or thread that has it is waited for. The system gives it back when a process ends, however it does. On a file
+    system without such locks nothing is locked.
     """
     with ExitStack() as stack:
-        with suppress(ImportError, OSError):
-            import fcntl
-
+        with suppress(OSError):
             descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR | os.O_CREAT, 0o666)
             stack.callback(os.close, descriptor)
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -201,13 +198,9 @@ def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
     The lock is that of the process, not of its children: none that outlives it holds it. Taking it again is nothing.
 
     Returns:
-        False if another process holds it. True where the system knows no such locks.
+        False if another process holds it. True on a file system without such locks.
     """
     path = path.resolve()
-    try:
-        import fcntl
-    except ImportError:
-        return True
     if path in _locks:
         return True
     try:
@@ -228,11 +221,11 @@ def hold_lock(path: Path, error_type: type[UserError] = UserError) -> bool:
 def is_locked(path: Path) -> bool:
     """Return True if a living process, this one included, holds the lock of :func:`hold_lock`; the lock is not touched.
 
-    False if there is no such file; True where the system knows no such locks.
+    False if there is no such file; True on a file system without such locks.
     """
     path = path.resolve()
     # Closing a descriptor of a file that this process has locked would give the lock back.
-    if path in _locks or not hasattr(os, 'lockf'):
+    if path in _locks:
         return True
     try:
         descriptor = os.open(path, os.O_RDONLY)

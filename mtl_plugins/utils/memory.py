@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import sys
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of glibc's malloc.h
@@ -20,16 +21,12 @@ def keep_freed_memory() -> None:
     """
     if any(os.environ.get(name) for name in _CHOICES) or 'glibc.malloc' in os.environ.get('GLIBC_TUNABLES', ''):
         return
-    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None) if os.name == 'posix' else None
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt is not None and mallopt(_M_MMAP_MAX, 0) and mallopt(_M_TRIM_THRESHOLD, _KEPT_BYTES):
         os.environ.setdefault('THP_MEM_ALLOC_ENABLE', '1')  # which torch reads once
 
 
-def peak_memory() -> int | None:
-    """Return the most bytes that this process had resident; None on Windows, which does not say."""
-    try:
-        import resource
-    except ImportError:
-        return None
+def peak_memory() -> int:
+    """Return the most bytes that this process had resident."""
     # In bytes on macOS, else in KiB.
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == 'darwin' else 1024)

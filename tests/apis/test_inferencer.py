@@ -12,8 +12,9 @@ from PIL import Image
 from mtl_plugins.apis.inference import MultiTaskInferencer
 from mtl_plugins.apis.inference.tiles import predict_in_tiles
 from mtl_plugins.errors import ConfigError, CorruptFileError
+from mtl_plugins.lab.samples import build_loader, predict_samples
 from mtl_plugins.labels.presets import MINISCAPES_LABELS, build_labels
-from mtl_plugins.loading import build_loader, load_model, predict_samples
+from mtl_plugins.loading import load_model
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.visualization.point_cloud import Intrinsics, encode_ply, make_point_cloud
 from tests.tiny import tiny_config

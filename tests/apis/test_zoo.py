@@ -8,9 +8,9 @@ import pytest
 import torch
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
-from mtl_plugins.apis.zoo import index_text, page_text, probe, probe_images
 from mtl_plugins.cli.trained import check_file
 from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.lab.zoo import index_text, page_text, probe, probe_images
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils import zoo
 from mtl_plugins.utils.checkpoint_io import load_checkpoint_file

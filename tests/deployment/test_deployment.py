@@ -17,6 +17,7 @@ from mtl_plugins.deployment import load_runtime
 from mtl_plugins.deployment.parity import LIMITS, Limits, compare, difference
 from mtl_plugins.deployment.runtimes import Description, ExportedRuntime, describe
 from mtl_plugins.errors import ConfigError, CorruptFileError, DataNotFoundError, UserError
+from mtl_plugins.lab.int8 import Calibration, refuse_losses
 from mtl_plugins.loading import to_arrays
 from mtl_plugins.models.class_attention import ClassMaskTask
 from mtl_plugins.models.tasks.semseg import SemSegTask
@@ -254,13 +255,11 @@ def test_int8_that_scores_worse_is_refused(model, monkeypatch):
     # A factor of 1.1 in half of the pixels: a deviation of the logarithm of half of it.
     wrong = dict(right, depth=np.where(np.arange(64).reshape(1, 8, 8) % 2, metres * np.float32(1.1), metres))
     loss = 50 * np.log(1.1)
-    monkeypatch.setattr(
-        'mtl_plugins.deployment.export.TorchRuntime', lambda model, device: Answers(description, lambda images: right)
-    )
+    monkeypatch.setattr('mtl_plugins.lab.int8.TorchRuntime', lambda model, device: Answers(description, lambda images: right))
     worse = Answers(description, lambda images: wrong)
-    exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=loss + 0.01))
+    refuse_losses(model, worse, Calibration([], loader, most_worse=loss + 0.01))
     with pytest.raises(UserError, match=rf'In int8 SI-logRMSE should get worse by at most 4.7 points .* Found {loss:.2f}'):
-        exporting.refuse_losses(model, worse, exporting.Calibration([], loader, most_worse=4.7))
+        refuse_losses(model, worse, Calibration([], loader, most_worse=4.7))
 
 
 def test_what_cannot_be_is_refused_in_a_sentence(model, tmp_path):

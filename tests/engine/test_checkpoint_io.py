@@ -52,7 +52,6 @@ def test_flipped_bits_are_found_wherever_they_are(tmp_path):
         begin = entry.header_offset + 30 + sum(struct.unpack('<HH', whole[entry.header_offset + 26 : entry.header_offset + 30]))
         for offset in {begin, begin + entry.file_size // 2, begin + entry.file_size - 1}:
             path.write_bytes(whole[:offset] + bytes([whole[offset] ^ 16]) + whole[offset + 1 :])
-            os.utime(path, ns=(offset, offset))
             with contextlib.suppress(Exception):
                 torch.load(path, weights_only=True)
                 loaded += 1

@@ -228,12 +228,6 @@ def test_validation_on_the_folded_copy_scores_as_on_the_model_itself(data_root, 
         assert folded[name] == pytest.approx(value, rel=1e-3, abs=1e-3), name
 
 
-def test_the_progress_bar_goes_before_the_scores_are_written(data_root, tmp_path):
-    # Its removal erased the line with the scores from the terminal.
-    names = [type(hook).__name__ for hook in RUNNERS.build(tiny_config(data_root, tmp_path)).hooks]
-    assert names.index('ProgressBarHook') < names.index('LoggerHook')
-
-
 def test_the_progress_bar_of_a_training(data_root, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv('TTY_COMPATIBLE', '1')
     monkeypatch.setenv('COLUMNS', '80')
@@ -340,7 +334,6 @@ def test_a_resumed_run_has_waited_as_long_as_one_that_was_not_interrupted():
         (partial(EarlyStoppingHook, monitor=MULTITASK, rule='more'), f"`rule` .* 'greater' or 'less' for {MULTITASK}"),
         (partial(PreemptionHook, interval=0), '`interval` should be positive. Found 0'),
         (partial(TrainingScoresHook, num_images=0), '`num_images` of TrainingScoresHook should be at least 1. Found 0'),
-        (partial(TrainingScoresHook, interval=0), '`interval` of TrainingScoresHook should be at least 1. Found 0'),
         (partial(DINOScheduleHook, momentum=(0.9, 1.1)), 'momentum'),
         (partial(DINOScheduleHook, teacher_temperature=(0.0, 0.07)), 'teacher_temperature'),
         (partial(DINOScheduleHook, temperature_epochs=-1), 'temperature_epochs'),

@@ -218,6 +218,11 @@ EVALUATED = 'metrics_summary/semseg (mIoU), metrics_summary/depth (SI-logRMSE)'
         ("default_hooks['checkpoint'] = dict(save_best='depth', rule='greater')", ["'less'", 'metrics_summary/depth']),
         ("custom_hooks = [dict(type='EarlyStoppingHook', monitor='normals')]", ['custom_hooks.0.monitor', EVALUATED]),
         ('train_cfg = dict(max_epochs=1, val_iters=2, stop_at=dict(mAcc=3))', ['train_cfg.stop_at', EVALUATED, 'mAcc']),
+        (
+            "val_evaluator = [dict(type='MultiTaskMetric'), dict(type='mmseg.IoUMetric')]\n"
+            'train_cfg = dict(max_epochs=1, val_iters=2, stop_at=dict(mAcc=3))',
+            ['train_cfg.stop_at', 'the larger or the smaller is the better', "'mAcc'"],
+        ),
         ("train_cfg = dict(max_epochs=1, val_iters=2, stop_at='mIoU')", ['train_cfg.stop_at', 'by name']),
         ('def f(x): pass\ntrain_dataloader = dict(collate_fn=f)', ['train_dataloader.collate_fn', 'the function f', 'Register']),
         ("default_scope = 'mmseg'", ['default_scope', "'mtl_plugins'", "'mmseg'"]),

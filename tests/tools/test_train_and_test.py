@@ -13,7 +13,8 @@ import pytest
 import torch
 from mmengine.config import Config
 
-from mtl_plugins.config.options import LOCK_NAME, set_protocol
+from mtl_plugins.cli.test import set_protocol
+from mtl_plugins.config.options import LOCK_NAME
 from mtl_plugins.records.metrics_file import read_metrics
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tools.photographs import save_checkpoint

@@ -2,29 +2,22 @@
 
 import csv
 import os
-import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
 
-from mtl_plugins.apis.inference.inferencer import MultiTaskInferencer, Prediction
-from mtl_plugins.apis.inference.sources import CAMERA, RESULTS, count_images
+from mtl_plugins.apis.inference.inferencer import Prediction
+from mtl_plugins.apis.inference.sources import RESULTS
 from mtl_plugins.errors import ConfigError, UserError
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.utils.cli import progress_bar
-from mtl_plugins.utils.data_files import printable
-from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, shorten_paths, temporary_beside
-from mtl_plugins.utils.threads import map_in_order
+from mtl_plugins.utils.files import describe_os_error, make_folder, replacing, temporary_beside
 from mtl_plugins.visualization.point_cloud import ASSUMED_ANGLE, Intrinsics, encode_ply, make_point_cloud, render_viewer
 from mtl_plugins.visualization.prediction_grid import colour_over
 
 KINDS = ('pictures', 'side-by-side', 'png', 'npy', 'points')
 _CODEC = 'mp4v'
-_WRITERS = 2
 
 Pictures = dict[Path, np.ndarray]
 
@@ -215,38 +208,3 @@ def is_whole_mp4(path: Path) -> bool:
 def encode_png(picture: np.ndarray) -> bytes:
     """Return the PNG file of a picture ``(H, W, 3)`` uint8 RGB."""
     return cv2.imencode('.png', cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1].tobytes()
-
-
-def write_predictions(
-    inferencer: MultiTaskInferencer, writer: PredictionWriter, inputs: Sequence[str], max_frames: int | None = None
-) -> int:
-    """Predict all images of paths and cameras, which Ctrl-C ends, and write the files, which threads do beside the network.
-
-    Returns:
-        The number of files that could not be used; each has its sentence on standard error.
-    """
-    total, skipped, done, start = count_images(inputs), 0, 0, time.perf_counter()
-    with progress_bar() as progress, writer:
-        bar = progress.add_task('images', total=total)
-
-        def skip(sentence: str) -> None:
-            nonlocal skipped
-            skipped += 1
-            progress.advance(bar)
-            print(shorten_paths(f'skipped: {printable(sentence)}'), file=sys.stderr)
-
-        predictions = inferencer.stream(inputs, on_error=skip, max_frames=max_frames)
-        try:
-            for prediction, frames in map_in_order(lambda each: (each, writer.write(each)), predictions, _WRITERS):
-                writer.add_frame(prediction, frames)
-                done += 1
-                progress.advance(bar)
-        except KeyboardInterrupt:
-            if not any(map(CAMERA.fullmatch, inputs)):
-                raise
-    seconds = time.perf_counter() - start
-    found = f'{done} image{"" if done == 1 else "s"}'
-    left = f'; {skipped} file{"" if skipped == 1 else "s"} could not be used' if skipped else ''
-    text = f'Predicted {found} in {seconds:.1f} s ({done / seconds:.1f} images/s) into {writer.out.absolute()}{left}.'
-    Console().print(shorten_paths(text), highlight=False, soft_wrap=True)
-    return skipped

@@ -226,12 +226,10 @@ class RunRecordHook(Hook):
             peak = torch.cuda.memory_stats_as_nested_dict().get('allocated_bytes', {}).get('all', {}).get('peak', 0)
             self._memory = max(self._memory, peak / _MIB)
 
-    def _peak_memory(self) -> float | None:
+    def _peak_memory(self) -> float:
         self._look_at_gpu()
-        peak = 0 if torch.cuda.is_available() else peak_memory()
-        if peak is None:
-            return None
-        self._memory = max(self._memory, peak / _MIB)
+        if not torch.cuda.is_available():
+            self._memory = max(self._memory, peak_memory() / _MIB)
         return round(self._memory, 1)
 
     def _describe_scores(self, runner) -> dict[str, Any]:

@@ -22,23 +22,19 @@ class TrainingScoresHook(Hook):
 
     Args:
         num_images: Training images at most; None for all.
-        interval: Score at every so many validations.
 
     Raises:
-        ArgumentError: If ``num_images`` or ``interval`` is below 1.
+        ArgumentError: If ``num_images`` is below 1.
         ConfigError: At the first validation, if the training split is no list of samples with a pipeline.
     """
 
     # Before the hooks that log metrics and write `metrics.csv`.
     priority = 'HIGHEST'
 
-    def __init__(self, *, num_images: int | None = 250, interval: int = 1) -> None:
-        for name, count in dict(num_images=num_images, interval=interval).items():
-            if count is not None and count < 1:
-                raise ArgumentError(f'`{name}` of TrainingScoresHook should be at least 1. Found {count}.')
+    def __init__(self, *, num_images: int | None = 250) -> None:
+        if num_images is not None and num_images < 1:
+            raise ArgumentError(f'`num_images` of TrainingScoresHook should be at least 1. Found {num_images}.')
         self.num_images = num_images
-        self.interval = interval
-        self._validations = 0
         self._loader = None
 
     def _build(self, runner) -> None:
@@ -59,9 +55,6 @@ class TrainingScoresHook(Hook):
     @torch.no_grad()
     def after_val_epoch(self, runner, metrics: dict[str, float] | None = None) -> None:
         if not is_training(runner):
-            return
-        self._validations += 1
-        if self._validations % self.interval:
             return
         if self._loader is None:
             self._build(runner)

@@ -14,8 +14,9 @@ from torch.utils.data import DataLoader
 from mtl_plugins.errors import ConfigError, EvaluationError
 from mtl_plugins.evaluation.scores import title_of
 from mtl_plugins.lab.analysis.split_analysis import SplitAnalysis, choose_best_median_worst
+from mtl_plugins.lab.samples import labels_of, predict_samples
 from mtl_plugins.lab.tables import Table, print_table, to_markdown
-from mtl_plugins.loading import checkpoint_digest, labels_of, load_model, predict_samples
+from mtl_plugins.loading import checkpoint_digest, load_model
 from mtl_plugins.models.utils.inference import prepare_for_inference
 from mtl_plugins.models.utils.model_stats import count_parameters
 from mtl_plugins.utils.cli import track

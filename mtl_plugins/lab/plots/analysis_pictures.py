@@ -12,8 +12,8 @@ from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
 from mtl_plugins.lab.plots.style import GREY, distinct_colours, new_figure, tidy
+from mtl_plugins.lab.samples import Sample
 from mtl_plugins.labels.label_kind import LabelKind
-from mtl_plugins.loading import Sample
 from mtl_plugins.visualization.confusion_picture import check_counts, draw_cells, normalise_rows, render_confusion_matrix
 from mtl_plugins.visualization.prediction_grid import NOTE, overlay_attention, render_prediction_grid
 from mtl_plugins.visualization.tiles import render_tiles

@@ -17,9 +17,9 @@ from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.plots.analysis_pictures import draw_ranked
 from mtl_plugins.lab.report.groups import RunGroup
 from mtl_plugins.lab.runs.work_dirs import recorded_config
+from mtl_plugins.lab.samples import Sample, build_loader, labels_of, predict_samples
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.labels.pictures import describe_legend
-from mtl_plugins.loading import Sample, build_loader, labels_of, predict_samples
 from mtl_plugins.utils.data_files import PLUGINS_ADVICE
 
 # Larger pictures are made smaller: the page holds all of them.

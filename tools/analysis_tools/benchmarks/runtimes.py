@@ -11,11 +11,12 @@ from benchmarks.results import Measurement, Options, Ratio
 from benchmarks.timing import interleave
 from mtl_plugins.config.options import supports_bf16
 from mtl_plugins.deployment import Runtime, load_runtime
-from mtl_plugins.deployment.export import SUFFIXES, load_calibration, score, write
+from mtl_plugins.deployment.export import SUFFIXES, write
 from mtl_plugins.deployment.parity import difference
 from mtl_plugins.deployment.runtimes import TorchRuntime, describe
 from mtl_plugins.errors import ConfigError, DataError
 from mtl_plugins.evaluation.scores import title_of
+from mtl_plugins.lab.int8 import load_calibration, score
 from mtl_plugins.lab.tables import Table, to_plain
 from mtl_plugins.synthetic.streets.street_scenes import render_sample
 
