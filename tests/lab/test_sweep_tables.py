@@ -177,6 +177,10 @@ def test_a_seed_without_all_networks_of_one_task_does_not_count(sweep):
     assert row['seeds'] == '1' and row['delta_m %'] == dict(mean=pytest.approx(5), spread=None, values=[pytest.approx(5)])
     # Who was not timed has no place against time.
     assert row['ms per step'] is None
+    # Neither has a row without all the tasks a gain.
+    put(points, 'geometric', 1, depth=15.0)
+    *_, last = rows_of(points).values()
+    assert last['row'] == 'geometric' and last['SI-logRMSE']['mean'] == 15 and not last['mIoU'] and last['delta_m %'] == ''
 
 
 def test_every_row_is_compared_at_the_point_that_is_best_for_its_own_tasks(sweep):

@@ -118,7 +118,7 @@ def _pictures(sweep: Sweep, ended: Sequence[Record], rows: Sequence[Row]) -> dic
     drawn = [index for index, (_, iterations, _) in enumerate(curves) if len(iterations)]
     if drawn:
         pictures['losses'] = render_losses([curves[index] for index in drawn], scores[drawn], **look)
-    timed = [row for row in rows if sweep.single_tasks and row['ms per step']]
+    timed = [row for row in rows if sweep.single_tasks and row['ms per step'] and row['delta_m %']]
     if timed:
         gains = [0.0 if row['row'] == SINGLE else row['delta_m %']['mean'] for row in timed]
         steps = [CostPoint(row['row'], row['ms per step']['mean'], gain) for row, gain in zip(timed, gains, strict=True)]

@@ -150,6 +150,7 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
 
     A row is compared with the networks of one task of the same seed, and ranked with the seeds that all rows have. The best point
     of a network of one task has the best mean change of its task against its first point, that of another row the best delta_m.
+    What cannot be compared, such as a row without all the tasks, comes last.
     """
     summaries, rules = metrics
     # Results of an older version lack the scores that came after it.
@@ -180,7 +181,7 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
     ranks = [mean_ranks({name: runs[seed] for name, runs in scores.items()}, rules) for seed in ranked]
 
     def row(name: str, groups: Mapping[str, Group], runs: Mapping[int, Mapping[str, float]], cells: Row) -> Row:
-        own = {title: describe([scores[key] for scores in runs.values()], interval=True) for key, title in titles.items()}
+        own = {title: describe([scores.get(key) for scores in runs.values()], interval=True) for key, title in titles.items()}
         at = {
             key: ', '.join(f'{task} {shorten(group.params[key])}'.strip() for task, group in groups.items())
             for key in sweep.space
@@ -201,14 +202,18 @@ def gain_rows(sweep: Sweep, groups: Sequence[Group], metrics: tuple[Mapping[str,
             'mean rank': [rank[name] for rank in ranks],
         }
         rows.append(row(name, {'': group}, scores[name], {title: describe(own, interval=True) for title, own in cells.items()}))
-    return sorted(rows, key=lambda each: 0.0 if each['row'] == SINGLE else -each['delta_m %']['mean'])
+    rows.sort(key=lambda each: 0.0 if each['row'] == SINGLE else -each['delta_m %']['mean'])
+    lacking = [points[name][0] for name in others if points[name] and name not in chosen]
+    return rows + [row(group.row, {'': group}, group.metrics, nothing) for group in lacking]
 
 
 def _best(groups: Sequence[Group], baseline: Mapping[int, Mapping[str, float]], rules: Rules) -> Group | None:
-    """Return the group with the best mean delta_m over the seeds of the baseline."""
+    """Return the group with the best mean delta_m over the seeds of the baseline; None if none has all tasks."""
     gains = {}
+    names = {name for metrics in rules.values() for name in metrics}
     for place, group in enumerate(groups):
-        own = [delta_m(scores, baseline[seed], rules) for seed, scores in group.metrics.items() if seed in baseline]
+        compared = {seed: scores for seed, scores in group.metrics.items() if seed in baseline and names <= scores.keys()}
+        own = [delta_m(scores, baseline[seed], rules) for seed, scores in compared.items()]
         if own:
             gains[place] = statistics.fmean(own)
     return groups[max(gains, key=gains.get)] if gains else None
