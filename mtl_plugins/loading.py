@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from mtl_plugins.errors import ConfigError
 from mtl_plugins.models.utils.build import build_from_data
-from mtl_plugins.models.utils.weights import Weights, load_pretrained
+from mtl_plugins.models.utils.weights import load_pretrained, without_training_parts
 from mtl_plugins.registry import MODELS
 from mtl_plugins.utils.zoo import locate_checkpoint
 
@@ -33,14 +33,7 @@ def load_model(config: Config, checkpoint: str, advice: str | None = None) -> nn
         model = build_from_data(config.model, f'The model of {checkpoint}', most, advice)
     if not hasattr(model, 'label_names'):
         raise ConfigError(f'The model of {config.filename or checkpoint} should predict labels. Found {type(model).__name__}.')
-    known = model.state_dict().keys()
-
-    def fitting(weights: Weights) -> Weights:
-        # Stored configs may lack what only trainings need.
-        parts = ('task_balancing.', 'auxiliary_heads.')
-        return {name: value for name, value in weights.items() if name in known or not name.startswith(parts)}
-
-    load_pretrained(model, checkpoint, convert=fitting if advice is not None else None)
+    load_pretrained(model, checkpoint, convert=lambda weights: without_training_parts(weights, model))
     return model
 
 

@@ -30,6 +30,7 @@ from mtl_plugins.engine.log_processor import ProgressBarHook, tidy
 from mtl_plugins.engine.resumption import check_resumable, describe_recipe, finish_validation, go_on
 from mtl_plugins.engine.state import unwrap
 from mtl_plugins.errors import CheckpointError, ConfigError
+from mtl_plugins.models.utils.weights import without_training_parts
 from mtl_plugins.records.config_data import refuse_secrets
 from mtl_plugins.registry import MODEL_WRAPPERS, OPTIMIZERS, RUNNERS, SCOPE
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, find_mismatch
@@ -176,6 +177,9 @@ class MultiTaskRunner(Runner):
         """
         if not isinstance(optim_wrapper, dict):
             return super().build_optim_wrapper(optim_wrapper)
+        optimizer = optim_wrapper.get('optimizer')
+        if not isinstance(optimizer, (dict, Optimizer)) and 'constructor' not in optim_wrapper:
+            raise ConfigError(f"`optim_wrapper.optimizer` should be dict(type='Adam', lr=...) or so. Found {optimizer!r}.")
         model = unwrap(self.model)
         balancing = getattr(model, 'task_balancing', None)
         own = ('DefaultOptimWrapperConstructor', 'MergedGroupsConstructor')
@@ -185,10 +189,7 @@ class MultiTaskRunner(Runner):
                 rates = {'task_balancing': dict(lr_mult=getattr(balancing, 'lr_mult', 1.0), weight_decay=0.0)}
                 paramwise['custom_keys'] = {**rates, **(paramwise.get('custom_keys') or {})}
                 optim_wrapper = {**optim_wrapper, 'constructor': own[1], 'paramwise_cfg': paramwise}
-        optimizer = optim_wrapper.get('optimizer')
         if not isinstance(optimizer, dict):
-            if 'constructor' not in optim_wrapper and not isinstance(optimizer, Optimizer):
-                raise ConfigError(f"`optim_wrapper.optimizer` should be dict(type='Adam', lr=...) or so. Found {optimizer!r}.")
             return super().build_optim_wrapper(optim_wrapper)
         kind = optimizer.get('type')
         if isinstance(kind, str) and OPTIMIZERS.get(kind) is None:
@@ -349,6 +350,8 @@ class MultiTaskRunner(Runner):
         model = unwrap(self.model)
         if not strict:
             checkpoint['state_dict'] = self._select_fitting(model.state_dict(), checkpoint['state_dict'], filename)
+        elif not self._resume:
+            checkpoint['state_dict'] = without_training_parts(checkpoint['state_dict'], model)
         mismatch = find_mismatch(model.state_dict(), checkpoint['state_dict'])
         if mismatch:
             raise CheckpointError(

@@ -151,6 +151,12 @@ def select_weights(checkpoint: Mapping, prefix: str | None) -> Weights:
     return weights
 
 
+def without_training_parts(weights: Weights, module: nn.Module) -> Weights:
+    """Return weights without those that only trainings need and ``module`` lacks, as one built from a stored config does."""
+    known, parts = module.state_dict().keys(), ('task_balancing.', 'auxiliary_heads.')
+    return {name: value for name, value in weights.items() if name in known or not name.startswith(parts)}
+
+
 def load_pretrained(
     module: nn.Module,
     checkpoint: str | os.PathLike,
