@@ -1,4 +1,4 @@
-"""What int8 needs of the data: images for its scales, and the scores that it may lose."""
+"""Calibration images of an int8 export, and the check that its scores stay close to those of float32."""
 
 from collections.abc import Sequence
 from typing import NamedTuple

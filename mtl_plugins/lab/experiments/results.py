@@ -134,7 +134,7 @@ def hash_of(sweep: Sweep, point: Point) -> str | None:
 
 @functools.cache
 def _hash(sweep: Sweep, config: str, options: str) -> str | None:
-    # Without data, which may describe labels and are not everywhere.
+    # Without data: their description would change the hash where they are present.
     try:
         return content_hash(sweep.load(config, json.loads(options), Path('no data')))
     except UserError:
