@@ -134,12 +134,14 @@ def test_numbers_below_the_axis_do_not_overlap(values):
     assert boxes and all(left.x1 < right.x0 for left, right in itertools.pairwise(boxes))
 
 
-def test_rates_are_drawn_on_a_logarithmic_axis():
-    # On a linear one the middle of 1e-6 .. 1e-1 would lie at the left edge.
+def test_rates_are_drawn_on_a_logarithmic_axis_with_names_below_it():
     rates = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1]
-    image = to_array(render_scores(rates, np.arange(6.0), ['one'] * 3 + ['other'] * 3, parameter='learning rate', metric='score'))
-    middle = np.flatnonzero(where(image[60:], COLOURS[1]).any(0)).min() / image.shape[1]
-    assert 0.5 < middle < 0.7
+    figure = render_scores(rates, np.arange(6.0), ['one'] * 3 + ['other'] * 3, parameter='learning rate', metric='score')
+    to_array(figure)
+    (axis,), (legend,) = figure.axes, figure.legends
+    assert axis.get_xscale() == 'log' and [text.get_text() for text in legend.get_texts()] == ['one', 'other', 'best']
+    # No empty space between them: 0.1 of the height is the label and the numbers of the axis.
+    assert 0 < axis.get_window_extent().y0 - legend.get_window_extent().y1 < 0.15 * figure.bbox.height
 
 
 @pytest.mark.parametrize('number', [3, 12])

@@ -11,7 +11,7 @@ from matplotlib.ticker import NullFormatter, NullLocator
 from mtl_plugins.evaluation.functional.confusion_matrix import class_iou
 from mtl_plugins.lab.analysis.pixel_errors import errors_of
 from mtl_plugins.lab.analysis.split_analysis import PLACE, PLACES, SplitAnalysis, confusions_by_label
-from mtl_plugins.lab.plots.style import GREY, distinct_colours, new_figure, tidy
+from mtl_plugins.lab.plots.style import GREY, distinct_colours, legend_below, new_figure, tidy
 from mtl_plugins.lab.samples import Sample
 from mtl_plugins.labels.label_kind import LabelKind
 from mtl_plugins.visualization.confusion_picture import check_counts, draw_cells, normalise_rows, render_confusion_matrix
@@ -273,9 +273,7 @@ def _finish(figure: Figure, axis, names: Mapping[str, str], title: str | None) -
     if title:
         figure.suptitle(title, fontsize=12)
     if len(names) > 1:
-        handles, labels = axis.get_legend_handles_labels()
-        columns = max(1, min(len(names), 4, int(figure.get_figwidth() / (0.09 * max(map(len, names)) + 0.6))))
-        figure.legend(handles, labels, frameon=False, loc='outside lower center', ncols=columns)
+        legend_below(figure, axis)
 
 
 def render_confusion_difference(

@@ -107,7 +107,7 @@ def render_curves(curves: Sequence[Curve], metric: str, value: float | None = No
     A dashed line is at ``value``; ``axis`` is that of :func:`read_curve`.
     """
     names = list(dict.fromkeys(curve.name for curve in curves))
-    figure = new_figure(8.4, 4.8)
+    figure = new_figure(6.6, 4.0)
     chart = figure.subplots()
     for name, colour in zip(names, distinct_colours(len(names)), strict=True):
         own = [curve for curve in curves if curve.name == name]

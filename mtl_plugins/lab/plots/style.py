@@ -12,7 +12,7 @@ GRID, GREY = '#e4e6e8', '#606468'
 
 def new_figure(width: float, height: float) -> Figure:
     """Return an empty figure of so many inches."""
-    return Figure(figsize=(width, height), dpi=110, layout='constrained')
+    return Figure(figsize=(width, height), dpi=140, layout='constrained')
 
 
 def tidy(axis: Axes, x: str | None = None, y: str | None = None, grid: str = 'both') -> None:
@@ -25,6 +25,13 @@ def tidy(axis: Axes, x: str | None = None, y: str | None = None, grid: str = 'bo
     if grid:
         axis.grid(axis=grid, color=GRID)
     axis.spines[['top', 'right']].set_visible(False)
+
+
+def legend_below(figure: Figure, axis: Axes) -> None:
+    """Name what the axis shows below it, in at most four columns that fit the figure."""
+    handles, names = axis.get_legend_handles_labels()
+    columns = int(figure.get_figwidth() / (0.09 * max(map(len, names)) + 0.6))
+    figure.legend(handles, names, frameon=False, loc='outside lower center', ncols=max(1, min(len(names), 4, columns)))
 
 
 def distinct_colours(number: int) -> list:

@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, NullFormatter
 
-from mtl_plugins.lab.plots.style import COLOURS, GREY, distinct_colours, new_figure, tidy
+from mtl_plugins.lab.plots.style import COLOURS, GREY, distinct_colours, legend_below, new_figure, tidy
 
 LOG_FROM = 10.0
 # Values whose mean is drawn for a loss.
@@ -27,7 +26,8 @@ def render_scores(
     ``values`` are N numbers, on a logarithmic axis where they span a factor of 10 and more, or N names, one place each. A score
     of NaN is a cross on the lower edge (the upper one if lower is better); the best trial is ringed.
     """
-    figure, axis = _figure()
+    figure = new_figure(6.6, 4.0)
+    axis = figure.subplots()
     numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
     ticks = sorted(set(values)) if numeric else list(dict.fromkeys(map(str, values)))
     places = np.array(values, float) if numeric else np.array([ticks.index(str(value)) for value in values], float)
@@ -46,8 +46,9 @@ def render_scores(
         axis.plot(places[known], scores[known], 'o', color=colour, markersize=5, alpha=0.8)
         failed = chosen & np.isnan(scores)
         # One above the other: groups often fail at the same place.
-        edge = np.full(failed.sum(), 0.02 + 0.045 * row if higher_is_better else 0.98 - 0.045 * row)
-        axis.plot(places[failed], edge, 'x', color=colour, markersize=7, transform=axis.get_xaxis_transform(), clip_on=False)
+        edge = 0.02 + 0.045 * row if higher_is_better else 0.98 - 0.045 * row
+        for place in places[failed]:
+            axis.plot(place, edge, 'x', color=colour, markersize=7, transform=axis.get_xaxis_transform(), clip_on=False)
     if not np.isnan(scores).all():
         best = (np.nanargmax if higher_is_better else np.nanargmin)(scores)
         axis.plot(places[best], scores[best], 'o', color='black', fillstyle='none', markersize=11, label='best')
@@ -63,7 +64,7 @@ def render_scores(
         for label in axis.get_xticklabels():
             label.set(rotation=25, horizontalalignment='right', rotation_mode='anchor')
     tidy(axis, parameter, f'{metric} {"↑" if higher_is_better else "↓"}')
-    axis.legend(frameon=False)
+    legend_below(figure, axis)
     return figure
 
 
@@ -80,7 +81,8 @@ def render_losses(
 
     More than eight are coloured by their scores, the better the darker; those without one are grey.
     """
-    figure, axis = _figure()
+    figure = new_figure(6.6, 4.0)
+    axis = figure.subplots()
     scores = np.asarray(scores, float)
     named = len(curves) <= MAX_NAMED
     if named:
@@ -108,7 +110,7 @@ def render_losses(
     axis.set_xlim(left=0)
     tidy(axis, 'iteration', 'training loss')
     if named:
-        axis.legend(frameon=False, fontsize='small')
+        legend_below(figure, axis)
     return figure
 
 
@@ -118,12 +120,6 @@ def running_mean(values: np.ndarray, length: int) -> np.ndarray:
     ends = np.arange(1, len(values) + 1)
     starts = np.maximum(ends - length, 0)
     return (sums[ends] - sums[starts]) / (ends - starts)
-
-
-def _figure() -> tuple[Figure, Axes]:
-    figure = new_figure(8.4, 4.8)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.12)
-    return figure, figure.subplots()
 
 
 @dataclass(frozen=True)
@@ -148,7 +144,7 @@ def best_trade_offs(points: Sequence[CostPoint], lower_is_better: bool = False) 
 def render_score_against_cost(points: Sequence[CostPoint], cost: str, score: str, lower_is_better: bool = False) -> Figure:
     """Draw a point per run, and a dashed line through those that no cheaper run beats; ``cost`` and ``score`` label the axes."""
     names = list(dict.fromkeys(point.name for point in points))
-    figure = new_figure(8.4, 4.8)
+    figure = new_figure(6.6, 4.0)
     axis = figure.subplots()
     front = best_trade_offs(points, lower_is_better)
     places = dict(color='#9aa0a6', linestyle='--', linewidth=1, zorder=1)
