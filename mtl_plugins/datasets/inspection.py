@@ -221,7 +221,7 @@ def _look(path: Path, text: str) -> str:
     name = str(path)
     try:
         if path.suffix.lower() == '.exr':
-            return 'depth'
+            return 'vectors' if re.search('normal', text, re.I) else 'depth'
         if is_array(name):
             # Of an array only its head is read to see the shape.
             is_map = path.suffix != '.npy' or np.load(path, mmap_mode='r', allow_pickle=False).shape[-1:] != (3,)
@@ -248,10 +248,18 @@ def _look(path: Path, text: str) -> str:
         return ('' if form == 'JPEG' else 'ids') if is_flat else 'grey'
     if array.ndim != 3 or array.shape[-1] < 3:
         return ''
+    if form == 'PNG' and _are_normals(array[..., :3]):
+        return 'vectors'
     codes = array[..., 0].astype(np.int32) << 16 | array[..., 1].astype(np.int32) << 8 | array[..., 2]
     counts = np.sort(np.unique(codes, return_counts=True)[1])[::-1]
     is_flat = counts[:64].sum() > MANY * counts.sum()
     return 'colours' if is_flat and form == 'PNG' and mode in ('RGB', 'RGBA') else '' if is_flat else 'photo'
+
+
+def _are_normals(codes: np.ndarray) -> bool:
+    """Return True if nearly all pixels but the black ones, which are unknown, are codes of unit vectors."""
+    length = np.linalg.norm((codes[codes.any(-1)] - 128.0) / 127, axis=-1)
+    return length.size > 0 and (np.abs(length - 1) < 0.05).mean() > MANY
 
 
 def _choose(

@@ -15,6 +15,7 @@ from mtl_plugins.datasets.inspection import guess_folder
 from mtl_plugins.datasets.multitask.miniscapes import MiniScapesDataset
 from mtl_plugins.errors import ConfigError, DataNotFoundError, SplitNotFoundError
 from mtl_plugins.labels.cityscapes_classes import CLASSES, LABEL_IDS, PALETTE
+from mtl_plugins.labels.surface_normals import encode_normals
 from tests.datasets.layouts import write_cityscapes, write_nyuv2_arrays
 from tests.fake_folders import write_fake_folders
 from tests.tools.conftest import Ended
@@ -242,7 +243,18 @@ def nyuv2_arrays(root):
     return dict(image='{split}/image/{stem}.npy', labels=labels)
 
 
-OTHERS = [masks_in_one_folder, one_bit, gaps_in_ids, table_of_colours, sequences, cityscapes, nyuv2_arrays]
+def normals_in_pictures(root):
+    """Normals as RGB codes, black where they are unknown, beside an image for show."""
+    for k in range(6):
+        _write(root / f'rgb/{k}.jpg', _image())
+        codes = encode_normals(RNG.normal(size=(*SIZE, 3)).astype(np.float32))
+        codes[:2] = 0
+        _write(root / f'normal/{k}.png', codes)
+        _write(root / f'overlay/{k}.png', _image())
+    return dict(image='rgb/{stem}.jpg', val_every=3, labels=dict(normals=dict(type='SurfaceNormals', path='normal/{stem}.png')))
+
+
+OTHERS = [masks_in_one_folder, one_bit, gaps_in_ids, table_of_colours, sequences, cityscapes, nyuv2_arrays, normals_in_pictures]
 
 
 @pytest.fixture
