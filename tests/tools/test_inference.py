@@ -17,6 +17,7 @@ import torch
 from PIL import Image, ImageOps
 
 from mtl_plugins.apis.inference import MultiTaskInferencer
+from mtl_plugins.apis.inference.output import is_whole_mp4
 from mtl_plugins.apis.inference.sources import name_inputs, read_frames
 from mtl_plugins.labels.cityscapes_classes import PALETTE
 from mtl_plugins.labels.decoding import decode_photograph
@@ -103,6 +104,17 @@ def test_a_video_of_a_turned_telephone_is_upright(tmp_path):
     (tmp_path / 'x.mp4').write_bytes(data)
     (frame,) = read_frames(str(tmp_path / 'x.mp4'))
     assert np.abs(frame.image.astype(int) - np.rot90(picture, -1)).mean() < 8
+
+
+def test_a_video_that_was_cut_off_is_known_by_any_missing_byte(tmp_path):
+    path = tmp_path / 'x.mp4'
+    write_video(path)
+    data = path.read_bytes()
+    assert is_whole_mp4(path)
+    index = data.index(b'moov') - 4
+    for end in (*range(index - 9, len(data)), len(data) // 2, 20, 0):
+        path.write_bytes(data[:end])
+        assert not is_whole_mp4(path), end
 
 
 def test_the_same_as_the_test_tool(run_cli, finished_run, data_root, tmp_path):
