@@ -18,7 +18,7 @@ from tests.tiny import ROOT
 SEMSEG, DEPTH = 'metrics_summary/semseg', 'metrics_summary/depth'
 RESULTS = dict(
     ablation='ablation', lean='ablation/lean', pretrained='ablation/pretrained', tasks='ablation/tasks', recipe='recipe',
-    time_to_score='time_to_score', task_balancing='task_balancing', three_tasks='task_balancing/three_tasks',
+    time_to_score='time_to_score', task_balancing='task_balancing', three_tasks='task_balancing/three_tasks', nyuv2='nyuv2',
 )  # fmt: skip
 LR = 'optim_wrapper.optimizer.lr'
 GAINS = dict(
