@@ -88,6 +88,10 @@ def test_the_name_of_a_config_says_what_is_in_it(path):
     epochs, iterations = config.train_cfg.get('max_epochs'), config.train_cfg.get('max_iters')
     assert match['length'] == (f'{epochs}e' if epochs else f'{iterations // 1000}k')
     assert config.param_scheduler[-1].end == (epochs or iterations)
+    # Metres of scaled views are compensated where the training divides them by the zoom.
+    steps = config.train_dataloader.dataset.get('pipeline', ())
+    compensated = any(step.get('rescale_depth') for step in steps)
+    assert config.get('tta_model', {}).get('scale_compensation', False) == compensated
     if path in MINISCAPES:
         (crop,) = (step.crop_size for step in config.train_dataloader.dataset.pipeline if step.type == 'RandomHomography')
         assert match['crop'] == '{}x{}'.format(*((crop, crop) if isinstance(crop, int) else crop))

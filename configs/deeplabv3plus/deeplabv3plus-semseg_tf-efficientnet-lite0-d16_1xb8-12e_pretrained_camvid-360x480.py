@@ -13,4 +13,5 @@ model = dict(
         semseg=dict(loss=dict(type='UpsampledCrossEntropyLoss', class_weight=class_weight)),
     )
 )
+tta_model = dict(scales=(0.75, 1.0, 1.25, 1.5))
 submission = dict(enabled=False)

@@ -13,4 +13,5 @@ model = dict(
         depth=dict(depth_range=(0.3, 12.0)),
     )
 )
+tta_model = dict(scales=(1.0, 1.25, 1.5), scale_compensation=True)
 submission = dict(enabled=False)

@@ -10,4 +10,5 @@ model = dict(
     tasks=dict(normals=dict(type='NormalsTask')),
     task_balancing=dict(weights=dict(normals=0.5)),
 )
+tta_model = dict(scale_compensation=True)
 submission = dict(enabled=False)

@@ -211,7 +211,6 @@ SEGMENTORS = [
 ]
 # Of test-time augmentation.
 AUGMENTED = [
-    (dict(scales=(1.0,), scale_compensation=True), '`scale_compensation` should come with other `scales` than 1'),
     (dict(scales=(float('nan'),)), '`scales` should be .* Found'),
     (dict(scales=1.0), '`scales` should be a list of one or more positive numbers. Found 1.0.'),
     (dict(scales=['big']), '`scales` should be .* Found'),

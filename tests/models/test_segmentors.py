@@ -127,6 +127,7 @@ def test_scale_compensation_undoes_what_zoom_does_to_metres():
     for merge in (None, dict(depth='metres')):
         assert predict((0.5, 1.0, 2.0), scale_compensation=True, merge=merge) == pytest.approx(40.0, rel=1e-5)
     assert predict((0.5, 2.0)) == pytest.approx(40.0, rel=1e-5)
+    assert predict((1.0,), scale_compensation=True) == pytest.approx(40.0, rel=1e-5)
     assert predict((0.5, 1.0, 2.0), merge=dict(depth='metres')) == pytest.approx((80 + 40 + 20) / 3, rel=1e-5)
     model.tasks['depth'].depth_range = (0.1, 30.0)
     assert predict((2.0,), scale_compensation=True) == 30.0

@@ -65,8 +65,6 @@ class MultiTaskTTAModel(BaseModel):
                 raise ArgumentError(f"`merge` should name the model's tasks, {list(model.tasks)}. Found {name!r}.")
             if merging not in model.tasks[name].mergings:
                 raise ArgumentError(f'`merge.{name}` should be one of {list(model.tasks[name].mergings)}. Found {merging!r}.')
-        if scale_compensation and all(set(each) == {1} for each in by_task.values()):
-            raise ArgumentError(f'`scale_compensation` should come with other `scales` than 1. Found {scales}.')
         self.model = model
         self.scales = {name: tuple(dict.fromkeys(float(scale) for scale in by_task[name])) for name in model.tasks}
         self.flips = (False, True) if flip else (False,)
