@@ -102,7 +102,11 @@ def roots(tmp_path_factory):
     write_camvid(folder / 'camvid')
     roots = dict(cityscapes=write_cityscapes(folder / 'cityscapes'), synthetic=scenes)
     roots |= dict(nyuv2=folder / 'nyuv2', camvid=folder / 'camvid')
-    return {**roots, 'miniscapes': scenes, **dict.fromkeys(('synthetic-coco', 'coco', 'coco-crops'), coco)}
+    return {
+        **roots,
+        **dict.fromkeys(('miniscapes', 'own-folder'), scenes),
+        **dict.fromkeys(('synthetic-coco', 'coco', 'coco-crops'), coco),
+    }
 
 
 @pytest.mark.slow
