@@ -123,7 +123,7 @@ HEADS = [
     (class_tokens(head=BINS), '`head` should be a map head .* Found AdaptiveDepthHead.$'),
     (
         dict(type='JointHead', head=dict(type='FixedBinsDepthHead', head=NARROW), out_channels=dict(semseg=19, depth=1)),
-        r'`out_channels` of FixedBinsDepthHead should be 1, the depth. Found 20\. .* one of the `task_heads` of a BranchedHead\.$',
+        '`out_channels` of FixedBinsDepthHead should be 1, the depth. Found 20. .* one of the `task_heads` of a BranchedHead.$',
     ),
     (bins(num_bins=200), 'The number of tokens or bins should be a square, .*: 196 or 225. Found 200.$'),
     (bins(num_bins=1), '`num_bins` should be at least 2. Found 1.$'),
