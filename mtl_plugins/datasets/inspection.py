@@ -27,6 +27,8 @@ _ROLES = dict(tr='train', va='val', de='val', ev='val', te='test')
 _TAG, _LEAD = re.compile(r'[_\-.][A-Za-z][A-Za-z0-9]*$'), re.compile(r'[A-Za-z][A-Za-z_\- ]*(?=\d)')
 _IS_LABEL = re.compile(r'label|mask|seg|annot|gt|truth|class|trimap', re.I)
 _IS_DEPTH, _IS_IMAGE = re.compile('depth|disp', re.I), re.compile('image|img|rgb|left|photo', re.I)
+# Not those of normalised depth.
+_IS_NORMALS = re.compile(r'normals?(?![a-z])', re.I)
 _IS_SKIPPED = re.compile(r'instance|inst_|panoptic|object$|object/', re.I)
 # A pattern of names may have no more alternatives.
 MOST_TAGS = 8
@@ -221,7 +223,7 @@ def _look(path: Path, text: str) -> str:
     name = str(path)
     try:
         if path.suffix.lower() == '.exr':
-            return 'vectors' if re.search('normal', text, re.I) else 'depth'
+            return 'vectors' if _IS_NORMALS.search(text) else 'depth'
         if is_array(name):
             # Of an array only its head is read to see the shape.
             is_map = path.suffix != '.npy' or np.load(path, mmap_mode='r', allow_pickle=False).shape[-1:] != (3,)

@@ -290,6 +290,20 @@ def test_a_folder_is_described(tmp_path, write):
         assert len(sample) == 1 + len(expected['labels'])
 
 
+@pytest.mark.parametrize(
+    ('folder', 'type_'), [('normals', 'SurfaceNormals'), ('cam_normal', 'SurfaceNormals'), ('normalised', None)]
+)
+def test_normals_in_exr_are_known_by_their_name(tmp_path, folder, type_):
+    for k in range(3):
+        _write(tmp_path / f'rgb/{k}.jpg', _image())
+        _write(tmp_path / f'mask/{k}.png', _ids(0, 3))
+        (tmp_path / folder).mkdir(exist_ok=True)
+        # No EXR: what is taken for depth is read, and left out.
+        (tmp_path / folder / f'{k}.exr').write_bytes(b'exr')
+    labels = guess_folder(tmp_path).description['labels']
+    assert labels.get('normals', {}).get('type') == type_ and list(labels)[:1] == ['semseg']
+
+
 @pytest.mark.parametrize('write', TRAINED, ids=lambda write: f'{write.__name__}-1_command-0_edited_files')
 def test_trains_from_a_folder(tmp_path, run_cli, tiny_config_file, write):
     write(tmp_path / 'data')
