@@ -101,10 +101,11 @@ def set_work_dir(config: Config, work_dir: str | None) -> None:
 
 
 def set_resume(config: Config, resume: str | None, reschedule: bool = False) -> None:
-    """Continue a run: ``'auto'`` takes its newest checkpoint, a path that one; None leaves the config as it is."""
-    if resume is not None:
-        config.resume = True
-        config.load_from = None if resume == 'auto' else resume
+    """Continue a run: ``'auto'`` from its newest checkpoint, if it has one, a path from that; None leaves the config as it is."""
+    if resume == 'auto':
+        config.resume = 'auto'
+    elif resume is not None:
+        config.resume, config.load_from = True, resume
     if reschedule:
         if not config.get('resume'):
             raise ConfigError('`--reschedule` is for a run that is continued: pass --resume as well.')
@@ -124,8 +125,9 @@ def claim_work_dir(config: Config) -> None:
     if not hold_lock(work_dir / LOCK_NAME, ConfigError):
         raise ConfigError(f'Another process is training in {work_dir}. Wait for it to end, or give another --work-dir.')
     if _is_restarted(work_dir) and find_latest_checkpoint(work_dir):
-        config.resume, config.load_from = True, None
-    continued = config.get('resume') and (not config.load_from or Path(config.load_from).resolve().parent == work_dir.resolve())
+        config.resume = 'auto'
+    named = config.get('load_from') if config.get('resume') != 'auto' else None
+    continued = config.get('resume') and (not named or Path(named).resolve().parent == work_dir.resolve())
     if not continued and ((work_dir / POINTER_NAME).exists() or any(work_dir.glob('*.pth'))):
         raise ConfigError(
             f'{work_dir} already holds a run. Pass --resume to continue it, or another --work-dir for a new one; nothing is '

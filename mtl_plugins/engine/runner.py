@@ -294,17 +294,22 @@ class MultiTaskRunner(Runner):
             finish_validation(self)
 
     def load_or_resume(self) -> None:
-        """Load or resume once; ``resume=True`` alone finds the newest checkpoint by the work dir's relative pointer."""
+        """Load or resume once.
+
+        ``resume='auto'``, and ``resume=True`` without ``load_from``, finds the newest checkpoint by the work dir's relative
+        pointer. Where there is none, the training starts from ``load_from``, or from the beginning.
+        """
         first = not self._has_loaded
         if first:
-            if self._resume and self._load_from is None:
-                self._load_from = find_latest_checkpoint(self.work_dir)
-                if self._load_from is None:
+            if self._resume == 'auto' or (self._resume and self._load_from is None):
+                latest = find_latest_checkpoint(self.work_dir)
+                if latest is None:
+                    start = f'the weights of {self._load_from}' if self._load_from else 'the beginning'
                     self.logger.warning(
-                        f'There is no checkpoint in {self.work_dir} to resume: training starts from the beginning. If there '
-                        'should be one, check the work dir.'
+                        f'There is no checkpoint in {self.work_dir} to resume: training starts from {start}. If there should be '
+                        'one, check the work dir.'
                     )
-                    self._resume = False
+                self._resume, self._load_from = latest is not None, latest or self._load_from
             # The others may see an older state of a shared disk, and do not know of a restart.
             choice = [self._resume, self._load_from]
             broadcast_object_list(choice)

@@ -45,7 +45,7 @@ def as_data(node: Any) -> Any:
 def hash_config(config: Mapping[str, Any]) -> str:
     """Return twelve hexadecimal digits, the same for configs that differ in seed, names, places, workers and pictures only."""
     kept = {key: value for key, value in config.items() if key not in IRRELEVANT}
-    if config.get('resume'):
+    if config.get('resume') not in (None, False, 'auto'):
         # Then it names the checkpoint to go on from, and not other weights to start from.
         kept.pop('load_from', None)
     kept['randomness'] = {key: value for key, value in (config.get('randomness') or {}).items() if key != 'seed'}

@@ -10,10 +10,13 @@ import threading
 from pathlib import Path
 
 import pytest
+import torch
 from mmengine.runner.loops import _InfiniteDataloaderIterator
 
+from mtl_plugins.config.options import claim_work_dir, set_resume
 from mtl_plugins.engine.hooks.preemption_hook import PreemptionHook
 from mtl_plugins.errors import CheckpointError, TrainingInterrupted
+from mtl_plugins.records.config_data import hash_config
 from mtl_plugins.registry import RUNNERS
 from mtl_plugins.utils.checkpoint_io import find_latest_checkpoint, load_checkpoint_file
 from tests.tiny import ITER_CONFIG, assert_same, tiny_config
@@ -286,9 +289,25 @@ def test_what_is_pending_at_a_checkpoint_is_resumed(data_root, tmp_path, schedul
     _compare(tmp_path / 'straight', tmp_path / 'resumed')
 
 
-def test_resuming_where_there_is_nothing_says_so(data_root, tmp_path):
-    RUNNERS.build(tiny_config(data_root, tmp_path, resume=True, train_cfg__max_epochs=1)).train()
-    assert re.search('WARNING - There is no checkpoint in .* to resume: training starts from the beginning', _log(tmp_path))
+def test_resuming_where_there_is_nothing_says_so(data_root, two_epochs, tmp_path):
+    RUNNERS.build(tiny_config(data_root, tmp_path / 'new', resume=True, train_cfg__max_epochs=1)).train()
+    said = 'WARNING - There is no checkpoint in .* to resume: training starts from the '
+    assert re.search(f'{said}beginning', _log(tmp_path / 'new'))
+    # The weights to start from were dropped, also in every trial of a sweep.
+    weights = str(two_epochs / 'epoch_2.pth')
+    config = tiny_config(data_root, tmp_path / 'run', load_from=weights, train_cfg__max_epochs=1)
+    config.optim_wrapper.optimizer.lr = 1e-12
+    plain = hash_config(config)
+    set_resume(config, 'auto')
+    assert hash_config(config) == plain
+    _run(config)
+    assert re.search(f'{said}weights of {weights}', _log(tmp_path / 'run'))
+    started, given = (torch.load(path, weights_only=False)['state_dict'] for path in (tmp_path / 'run/epoch_1.pth', weights))
+    weight = next(key for key in given if key.endswith('.weight'))
+    torch.testing.assert_close(started[weight], given[weight])
+    # Once it has a checkpoint, that one counts.
+    claim_work_dir(config)
+    assert _run(config) == []
 
 
 def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(data_root, two_epochs, tmp_path):
