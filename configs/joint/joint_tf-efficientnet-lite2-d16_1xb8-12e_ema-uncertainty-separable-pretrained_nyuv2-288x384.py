@@ -1,10 +1,9 @@
-# The second stage of the best model of NYU Depth V2: 20 more epochs on whole frames at a constant rate; the average counts.
+# The second stage of the best model of NYU Depth V2: 12 more epochs on whole frames at a constant rate; the average counts.
 # python tools/train.py CONFIG --cfg-options load_from=CHECKPOINT, with the last checkpoint of the 40 epochs
 _base_ = ['joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384.py']
-lr = 5e-4
-optim_wrapper = dict(optimizer=dict(lr=lr))
-train_cfg = dict(max_epochs=20, val_interval=5)
-param_scheduler = [_base_.param_scheduler[0], dict(_base_.param_scheduler[1], end=20, eta_min=lr)]
+train_cfg = dict(max_epochs=12, val_interval=4)
+optim_wrapper = dict(optimizer=dict(lr=5e-4))
+param_scheduler = [_base_.param_scheduler[0]]
 custom_hooks = [dict(type='EMAHook', momentum=0.005, update_buffers=True)]
 pipeline = [
     dict(type='LoadLabelledImage'),
