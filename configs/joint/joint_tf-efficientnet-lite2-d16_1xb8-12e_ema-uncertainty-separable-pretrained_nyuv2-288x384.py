@@ -1,5 +1,6 @@
-# The second stage of the best model of NYU Depth V2: 12 more epochs on whole frames at a constant rate; the average counts.
-# python tools/train.py CONFIG --cfg-options load_from=CHECKPOINT, with the last checkpoint of the 40 epochs
+# The second stage of the best model of NYU Depth V2: twelve more epochs on whole frames at a constant rate, averaged.
+# python tools/train.py configs/joint/joint_tf-efficientnet-lite2-d16_1xb8-12e_ema-uncertainty-separable-pretrained_nyuv2-288x384.py
+# with --cfg-options load_from=CHECKPOINT, the last one of the first stage.
 _base_ = ['joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384.py']
 train_cfg = dict(max_epochs=12, val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
@@ -12,3 +13,5 @@ pipeline = [
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
+# The scales of the training.
+tta_model = dict(scales=[1.0, 1.25])
