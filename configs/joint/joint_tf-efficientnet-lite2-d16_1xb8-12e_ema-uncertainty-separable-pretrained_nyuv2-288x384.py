@@ -1,10 +1,10 @@
-# The second stage of the best model of NYU Depth V2: twelve more epochs on whole frames at a constant rate, averaged.
+# The best model of NYU Depth V2, second stage: twelve more epochs on whole frames at a constant rate, weights averaged.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite2-d16_1xb8-12e_ema-uncertainty-separable-pretrained_nyuv2-288x384.py
-# with --cfg-options load_from=CHECKPOINT, the last one of the first stage.
 _base_ = ['joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384.py']
+load_from = 'work_dirs/joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384/epoch_40.pth'
 train_cfg = dict(max_epochs=12, val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
-param_scheduler = [_base_.param_scheduler[0]]
+param_scheduler = [_base_.param_scheduler[0], dict(type='ConstantLR', factor=1.0, begin=0, end=12)]
 custom_hooks = [dict(type='EMAHook', momentum=0.005, update_buffers=True)]
 pipeline = [
     dict(type='LoadLabelledImage'),
@@ -13,5 +13,4 @@ pipeline = [
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
-# The scales of the training.
 tta_model = dict(scales=[1.0, 1.25])

@@ -117,7 +117,7 @@ def test_every_config_takes_two_training_steps(path, roots, tmp_path):
     by_epoch = {'train_cfg.max_epochs': 1, 'train_cfg.val_begin': 2}
     length = by_epoch if 'max_epochs' in plain.train_cfg else {'train_cfg.max_iters': 2}
     data = roots[re.search(r'_([a-z0-9-]+)-\d+x\d+$', path.stem)[1]]
-    config = load_config(str(path), {**shrink_data(plain), **length, **FOUR}, str(data))
+    config = load_config(str(path), {**shrink_data(plain), **length, **FOUR, 'load_from': None}, str(data))
     config.model = narrow(path) if path in DENSE else config.model
     if 'segmentor' in config.model:
         config.model.pretrained = False
