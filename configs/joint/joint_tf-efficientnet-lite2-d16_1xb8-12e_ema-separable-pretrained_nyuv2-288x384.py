@@ -1,5 +1,5 @@
 # The best model of NYU Depth V2, second stage: twelve more epochs on whole frames at a constant rate, weights averaged.
-# python tools/train.py configs/joint/joint_tf-efficientnet-lite2-d16_1xb8-12e_ema-uncertainty-separable-pretrained_nyuv2-288x384.py
+# python tools/train.py configs/joint/joint_tf-efficientnet-lite2-d16_1xb8-12e_ema-separable-pretrained_nyuv2-288x384.py
 _base_ = ['joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384.py']
 load_from = 'work_dirs/joint_tf-efficientnet-lite2-d16_1xb8-40e_uncertainty-separable-pretrained_nyuv2-288x384/epoch_40.pth'
 train_cfg = dict(max_epochs=12, val_interval=4)
