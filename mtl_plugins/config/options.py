@@ -125,6 +125,9 @@ def claim_work_dir(config: Config) -> None:
     if not hold_lock(work_dir / LOCK_NAME, ConfigError):
         raise ConfigError(f'Another process is training in {work_dir}. Wait for it to end, or give another --work-dir.')
     if _is_restarted(work_dir) and find_latest_checkpoint(work_dir):
+        if config.get('resume') is True:
+            # It names the checkpoint that the first start went on from.
+            config.load_from = None
         config.resume = 'auto'
     named = config.get('load_from') if config.get('resume') != 'auto' else None
     continued = config.get('resume') and (not named or Path(named).resolve().parent == work_dir.resolve())

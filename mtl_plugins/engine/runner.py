@@ -294,10 +294,9 @@ class MultiTaskRunner(Runner):
             finish_validation(self)
 
     def load_or_resume(self) -> None:
-        """Load or resume once.
+        """Load or resume once: ``resume='auto'``, or True without ``load_from``, takes the newest checkpoint of the work dir.
 
-        ``resume='auto'``, and ``resume=True`` without ``load_from``, finds the newest checkpoint by the work dir's relative
-        pointer. Where there is none, the training starts from ``load_from``, or from the beginning.
+        Where there is none, the training starts from ``load_from`` or from the beginning.
         """
         first = not self._has_loaded
         if first:

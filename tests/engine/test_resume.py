@@ -302,7 +302,7 @@ def test_resuming_where_there_is_nothing_says_so(data_root, two_epochs, tmp_path
     assert hash_config(config) == plain
     _run(config)
     assert re.search(f'{said}weights of {weights}', _log(tmp_path / 'run'))
-    started, given = (torch.load(path, weights_only=False)['state_dict'] for path in (tmp_path / 'run/epoch_1.pth', weights))
+    started, given = (load_checkpoint_file(path)['state_dict'] for path in (tmp_path / 'run/epoch_1.pth', weights))
     weight = next(key for key in given if key.endswith('.weight'))
     torch.testing.assert_close(started[weight], given[weight])
     # Once it has a checkpoint, that one counts.
