@@ -310,7 +310,7 @@ def test_resuming_where_there_is_nothing_says_so(data_root, two_epochs, tmp_path
     assert _run(config) == []
 
 
-def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(data_root, two_epochs, tmp_path):
+def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(data_root, two_epochs, tmp_path, monkeypatch):
     # The rows and the best checkpoint so far stayed behind, and were gone after the next kill.
     config = _scheduled(data_root, tmp_path, 3, _poly(3), resume=True, reschedule=True, load_from=str(two_epochs / 'epoch_2.pth'))
     # The first run's best stays the best of three epochs if the third trains with a rate of nothing.
@@ -322,6 +322,12 @@ def test_a_run_resumed_in_another_folder_brings_its_history_and_best_checkpoint(
     assert rows[:3] == list(csv.reader(open(two_epochs / 'metrics.csv'))) and len(rows) == 4
     assert (tmp_path / best.name).read_bytes() == best.read_bytes()
     assert {path: path.stat().st_mtime_ns for path in two_epochs.iterdir()} == before
+    # A cluster that starts the job again goes on from what the run itself has saved.
+    given = hash_config(config)
+    monkeypatch.setenv('SLURM_RESTART_COUNT', '1')
+    claim_work_dir(config)
+    assert hash_config(config) == given
+    assert _run(config) == []
 
 
 def _signalled(config, signal_in: int | None = None, number: int = signal.SIGUSR1) -> list:
