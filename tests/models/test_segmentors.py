@@ -313,6 +313,23 @@ def test_samples_are_cropped_and_carry_what_exists(model):
     assert arrays['depth'].min() >= 0.0999 and arrays['depth'].max() <= 300.01
 
 
+@pytest.mark.parametrize('kind', [{}, dict(type='ScaleAttentionSegmentor', scales=[0.5, 1.0], frozen=False)])
+def test_training_may_normalise_as_prediction_does(kind):
+    torch.manual_seed(0)
+    model = build_segmentor(**JOINT, norm_eval=True, **kind)
+    images = normalised(model, (32, 32))
+    for module in filter(lambda module: isinstance(module, nn.BatchNorm2d), model.modules()):
+        module.running_mean.uniform_(-0.1, 0.1)
+    before = {name: value.clone() for name, value in model.named_buffers()}
+    predicted = model.eval()(images)['depth'].detach()
+    learned = model.train()(images)['depth']
+    torch.testing.assert_close(learned.detach(), predicted)
+    learned.mean().backward()
+    norms = [module for module in model.decode_head.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert norms and all(norm.weight.grad.abs().sum() > 0 for norm in norms)
+    torch.testing.assert_close(dict(model.named_buffers()), before, rtol=0, atol=0)
+
+
 def test_memory_format_changes_nothing_but_the_layout():
     torch.manual_seed(0)
     last = build_segmentor().eval()

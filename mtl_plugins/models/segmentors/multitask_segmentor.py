@@ -10,6 +10,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mtl_plugins.errors import ArgumentError
 from mtl_plugins.labels.label_kind import sample_field
@@ -51,6 +52,8 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
         data_preprocessor: Config.
         channels_last: Keep weights and activations channels-last in memory: faster on CPU and on tensor cores, and the same
             function. Ignored if a part of another library cannot compute so.
+        norm_eval: Normalise by the running statistics of BatchNorm in training, too, as mmseg's backbones do with this
+            argument: for more training of a trained model, as each small batch has other statistics. Scale and shift still learn.
         fast_depthwise: Train depthwise convolutions with the gradients of :class:`FastDepthwiseGradients` on CPUs: the same
             function, with gradients that differ by rounding.
         init_cfg: Of :class:`mmengine.model.BaseModel`.
@@ -75,6 +78,7 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
         task_balancing: dict | None = None,
         data_preprocessor: dict | None = None,
         channels_last: bool = True,
+        norm_eval: bool = False,
         fast_depthwise: bool = False,
         init_cfg: dict | None = None,
     ) -> None:
@@ -85,6 +89,7 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
             if not set(tasks) <= set(task_order):
                 raise ArgumentError(f'`task_order` should name the tasks, {list(tasks)}. Found {list(task_order)}.')
             tasks = {name: tasks[name] for name in task_order if name in tasks}
+        self.norm_eval = norm_eval
         self.fast_depthwise = fast_depthwise
         self.tasks = self.build_tasks(tasks)
         self.labels = {name: task.label or name for name, task in self.tasks.items()}
@@ -136,6 +141,14 @@ class MultiTaskSegmentor(QuietInit, BaseModel):
         self.is_foreign = any(isinstance(module, MMSegHead) for module in self.modules()) or bool(
             self.backbone_order or self.neck_order
         )
+
+    def train(self, mode: bool = True) -> 'MultiTaskSegmentor':
+        super().train(mode)
+        if self.norm_eval:
+            for module in self.modules():
+                if isinstance(module, _BatchNorm):
+                    module.eval()
+        return self
 
     @torch.no_grad()
     def computes(self) -> bool:

@@ -63,8 +63,9 @@ class ScaleAttentionSegmentor(MultiTaskSegmentor):
 
     def train(self, mode: bool = True) -> 'ScaleAttentionSegmentor':
         super().train(mode)
-        for part in filter(None, (self.backbone, self.neck, self.decode_head)):
-            part.train(mode and not self.frozen)
+        if self.frozen:
+            for part in filter(None, (self.backbone, self.neck, self.decode_head)):
+                part.eval()
         return self
 
     def init_weights(self) -> None:
