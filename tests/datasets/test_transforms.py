@@ -74,10 +74,10 @@ def test_each_modality_comes_from_the_same_place(name):
     assert inside.sum() > 1000
 
     sample = results()
-    image = warp(sample['img'], matrix, size, bilinear=True, border=0)
-    label = warp(sample['gt_seg_map'], matrix, size, bilinear=False, border=255)
-    depth = warp(sample['gt_depth_map'], matrix, size, bilinear=False, border=0)
-    metres = warp(sample['gt_depth_map'].astype(np.float32), matrix, size, bilinear=False, border=0)
+    image = warp(sample['img'], matrix, size, 'bilinear', border=0)
+    label = warp(sample['gt_seg_map'], matrix, size, 'nearest', border=255)
+    depth = warp(sample['gt_depth_map'], matrix, size, 'nearest', border=0)
+    metres = warp(sample['gt_depth_map'].astype(np.float32), matrix, size, 'nearest', border=0)
 
     # OpenCV before version 5 rounds positions to 1/32 pixel.
     assert np.abs(label[inside] - (u[inside] + 1)).max() <= 0.5 + 1 / 32
@@ -103,7 +103,7 @@ def test_slicing_equals_the_warp(flip):
         view = transform.sample_view(np.random.default_rng(seed), (HEIGHT, WIDTH))
         matrix = crop_to_image(size, **view)
         for key, border in (('img', 0), ('gt_seg_map', 255), ('gt_depth_map', 0)):
-            np.testing.assert_array_equal(sliced[key], warp(results()[key], matrix, size, key == 'img', border))
+            np.testing.assert_array_equal(sliced[key], warp(results()[key], matrix, size, 'bilinear' if key == 'img' else 'nearest', border))
 
 
 def test_sliced_crops_reach_every_position():
@@ -138,6 +138,17 @@ def test_samples_stay_consistent_across_modalities(options):
         for channel, key in enumerate(('gt_seg_map', 'gt_depth_map')):
             difference = sample['img'][..., channel].astype(int) - sample[key]
             assert np.abs(difference[known]).max() <= 1 and abs(difference[known].mean()) < 0.1
+
+
+def test_bicubic_zooms_keep_fine_texture():
+    noise = np.random.default_rng(0).integers(60, 190, (HEIGHT, WIDTH, 3), dtype=np.uint8)
+    contrasts = {}
+    for interpolation in ('bilinear', 'bicubic'):
+        transform = RandomHomography(64, scale=(0.95, 1.05), interpolation=interpolation)
+        views = [transform({**results(seed), 'img': noise})['img'] for seed in range(20)]
+        contrasts[interpolation] = np.std(views) / noise.std()
+    # Means over shifts: squared weights of the neighbours, 2/3 and 6/7, in each direction.
+    assert contrasts['bilinear'] == pytest.approx(2 / 3, abs=0.03) and contrasts['bicubic'] == pytest.approx(6 / 7, abs=0.03)
 
 
 def test_depth_is_divided_by_the_zoom_on_request():
@@ -264,7 +275,7 @@ def test_resize_crop_is_the_middle_square(height, width):
 REFUSED = {
     RandomHomography: dict(
         crop_size=[0, (32, 32, 3), 32.5], scale=[(2, 1), (0, 1), 1.5], max_tilt_deg=[-1], max_wiggle=[0.5], flip_prob=[1.1],
-        rescale_depth=[True],
+        rescale_depth=[True], interpolation=['nearest'],
     ),
     MultiCrop: dict(
         global_size=[0], num_local=[-1], global_scale=[(0.5, 1.2)], local_scale=[(0.4, 0.1)], ratio=[(0, 1)], blur_sigma=[1.0],
