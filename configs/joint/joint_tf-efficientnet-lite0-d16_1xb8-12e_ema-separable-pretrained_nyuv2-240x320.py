@@ -1,8 +1,7 @@
-# The joint model of NYU Depth V2, second stage: whole frames, a constant rate, weights averaged, fixed statistics of BatchNorm.
+# The joint model of NYU Depth V2, second stage after 36 epochs: twelve on whole frames at a constant rate, weights averaged.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-12e_ema-separable-pretrained_nyuv2-240x320.py
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py']
 load_from = 'work_dirs/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320/epoch_36.pth'
-model = dict(norm_eval=True)
 train_cfg = dict(val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [_base_.param_scheduler[0], dict(type='ConstantLR', factor=1.0, begin=0, end=12)]
