@@ -13,4 +13,4 @@ pipeline = [
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
-tta_model = dict(scales=[0.85, 1.0, 1.25])
+tta_model = dict(scales=[1.0, 1.25])
