@@ -103,7 +103,8 @@ def test_slicing_equals_the_warp(flip):
         view = transform.sample_view(np.random.default_rng(seed), (HEIGHT, WIDTH))
         matrix = crop_to_image(size, **view)
         for key, border in (('img', 0), ('gt_seg_map', 255), ('gt_depth_map', 0)):
-            np.testing.assert_array_equal(sliced[key], warp(results()[key], matrix, size, 'bilinear' if key == 'img' else 'nearest', border))
+            interpolation = 'bilinear' if key == 'img' else 'nearest'
+            np.testing.assert_array_equal(sliced[key], warp(results()[key], matrix, size, interpolation, border))
 
 
 def test_sliced_crops_reach_every_position():

@@ -85,10 +85,10 @@ def warp(array: np.ndarray, matrix: np.ndarray, crop_size: tuple[int, int], inte
 class RandomHomography(BaseTransform):
     """Random scale, tilt, perspective wiggle, crop and reflection as one homography, applied once per modality.
 
-    The image is interpolated, label maps sampled at the nearest pixel, and their values follow (a mirrored normal points the
-    other way). Beyond the edge of the image there is black, and what does not count in a label. With scale 1, no tilt and no wiggle, a
-    crop inside the image is cut out by slicing, with the same result. All randomness comes from ``results['rng']``. The first
-    image that no zoom makes as large as the crop is told in a warning.
+    The image is interpolated, label maps are sampled at the nearest pixel, and their values follow (a mirrored normal points the
+    other way). Beyond the edge of the image there is black, and what does not count in a label. With scale 1, no tilt and no
+    wiggle, a crop inside the image is cut out by slicing, with the same result. All randomness comes from ``results['rng']``.
+    The first image that no zoom makes as large as the crop is told in a warning.
 
     Args:
         crop_size: Side, or height and width, of the result.
