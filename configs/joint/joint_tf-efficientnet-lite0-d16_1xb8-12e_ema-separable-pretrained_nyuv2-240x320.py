@@ -9,7 +9,7 @@ custom_hooks = [dict(type='EMAHook', momentum=0.005, update_buffers=True)]
 pipeline = [
     dict(type='LoadLabelledImage'),
     dict(type='torchvision.ColorJitter', **_base_.jitter),
-    dict(type='RandomHomography', crop_size=(240, 320), scale=(0.9, 1.15), rescale_depth=True, interpolation='bicubic'),
+    dict(type='RandomHomography', crop_size=(240, 320), scale=(0.95, 1.25), flip_prob=_base_.flip_prob, rescale_depth=True),
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
