@@ -98,8 +98,8 @@ class RandomHomography(BaseTransform):
         flip_prob: Probability of mirroring left and right.
         rescale_depth: Whether to divide lengths by the zoom (through ``length_scale``): a camera of fixed focal length sees an
             object ``zoom`` times as large from ``1 / zoom`` of the distance.
-        interpolation: Of the image, ``'bilinear'`` or ``'bicubic'``. At zooms near 1 bilinear blurs it, bicubic hardly: what is
-            learned from fine texture then also holds for images as they are.
+        interpolation: Of the image, ``'bilinear'`` or ``'bicubic'``. Bilinear blurs it at zooms near 1, bicubic less: what is
+            learned from fine texture then holds better for images as they are.
 
     Raises:
         ArgumentError: If an argument is out of its range.
