@@ -1,7 +1,8 @@
-# The joint model of NYU Depth V2, second stage after 36 epochs: twelve on whole frames at a constant rate, weights averaged.
+# Joint model of NYU Depth V2, second stage after six epochs with uncertainty.py: whole frames, constant rate, averaged weights.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-12e_ema-separable-pretrained_nyuv2-240x320.py
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py']
-load_from = 'work_dirs/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320/epoch_36.pth'
+load_from = 'work_dirs/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320/epoch_6.pth'
+task_balancing = dict(type='UncertaintyWeights', lr_mult=10.0)
 train_cfg = dict(val_interval=4)
 optim_wrapper = dict(optimizer=dict(lr=5e-4))
 param_scheduler = [_base_.param_scheduler[0], dict(type='ConstantLR', factor=1.0, begin=0, end=12)]
@@ -9,7 +10,7 @@ custom_hooks = [dict(type='EMAHook', momentum=0.005, update_buffers=True)]
 pipeline = [
     dict(type='LoadLabelledImage'),
     dict(type='torchvision.ColorJitter', **_base_.jitter),
-    dict(type='RandomHomography', crop_size=(240, 320), scale=(0.95, 1.25), flip_prob=_base_.flip_prob, rescale_depth=True),
+    dict(type='RandomHomography', crop_size=(240, 320), scale=(0.9, 1.15), rescale_depth=True, interpolation='bicubic'),
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
