@@ -1,4 +1,4 @@
-# Joint model of NYU Depth V2, second stage after six epochs with uncertainty.py: whole frames, constant rate, averaged weights.
+# Joint model of NYU Depth V2, second stage after six epochs with uncertainty.py: whole, blurred frames, averaged weights.
 # python tools/train.py configs/joint/joint_tf-efficientnet-lite0-d16_1xb8-12e_ema-separable-pretrained_nyuv2-240x320.py
 _base_ = ['joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320.py']
 load_from = 'work_dirs/joint_tf-efficientnet-lite0-d16_1xb8-12e_separable-pretrained_nyuv2-240x320/epoch_6.pth'
@@ -11,6 +11,8 @@ pipeline = [
     dict(type='LoadLabelledImage'),
     dict(type='torchvision.ColorJitter', **_base_.jitter),
     dict(type='RandomHomography', crop_size=(240, 320), scale=(0.9, 1.15), rescale_depth=True, interpolation='bicubic'),
+    dict(type='torchvision.GaussianBlur', kernel_size=5, sigma=(0.1, 1.0)),
+    dict(type='torchvision.RandomAdjustSharpness', sharpness_factor=3.0),
     dict(type='PackMultiTaskInputs', meta_keys=()),
 ]
 train_dataloader = dict(dataset=dict(pipeline=pipeline))
