@@ -3,6 +3,7 @@
 import copy
 import re
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -88,6 +89,10 @@ def test_the_name_of_a_config_says_what_is_in_it(path):
     epochs, iterations = config.train_cfg.get('max_epochs'), config.train_cfg.get('max_iters')
     assert match['length'] == (f'{epochs}e' if epochs else f'{iterations // 1000}k')
     assert config.param_scheduler[-1].end == (epochs or iterations)
+    # A second stage starts from the last checkpoint of a config's default work directory.
+    if start := config.load_from:
+        first = load(path.parent / f'{Path(start).parent.name}.py')
+        assert start == f'work_dirs/{Path(start).parent.name}/epoch_{first.train_cfg.max_epochs}.pth'
     # Metres of scaled views are compensated where the training divides them by the zoom.
     steps = config.train_dataloader.dataset.get('pipeline', ())
     compensated = any(step.get('rescale_depth') for step in steps)
