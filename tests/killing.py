@@ -8,6 +8,7 @@ import resource
 import signal
 import stat
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -57,8 +58,18 @@ def run_forked(function: Callable[[], Any], folder: Path, *, kill_at: int | None
     return Outcome(code, marks.count('.'), text)
 
 
+def let_threads_end() -> None:
+    """Wait until no thread of this process ends any more: a fork made meanwhile may find a lock of OpenCV held for ever."""
+    before = None
+    while (tasks := os.listdir('/proc/self/task')) != before:
+        before = tasks
+        time.sleep(0.2)
+
+
 def _be_child(function: Callable[[], Any], folder: str, kill_at: int | None, full_at: int | None, writing: int) -> None:
     code, text = 0, ''
+    # One that waits for ever fails its test.
+    signal.alarm(120)
     try:
         # The threads of the other process are none of a fork, which would wait for them.
         torch.set_num_threads(1)

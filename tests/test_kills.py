@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +35,7 @@ from mtl_plugins.synthetic.coco.writer import write_coco
 from tests.apis.test_inferencer import Local
 from tests.fake_folders import write_fake_folders
 from tests.fake_miniscapes import write_fake_miniscapes
-from tests.killing import contents, run_forked, sampled
+from tests.killing import contents, let_threads_end, run_forked, sampled
 from tests.lab.test_sweeps import Trained
 from tests.tiny import EPOCH_CONFIG
 
@@ -63,11 +62,11 @@ class Case:
 
     def check(self, folder: Path, most: int, both: bool) -> None:
         """Disturb the tool at some of its operations: kill it and fill the disk at each, or do the one and the other in turn."""
+        let_threads_end()
         # Imports and caches are those of the forks, too.
         self._prepare(folder.with_name('warm'))
         self.act(folder.with_name('warm'))
-        # A thread that has just ended may hold a lock of OpenCV, for ever in a fork that is made meanwhile.
-        time.sleep(0.2)
+        let_threads_end()
         self._prepare(folder)
         before = contents(folder)
         undisturbed = run_forked(lambda: self.act(folder), folder)

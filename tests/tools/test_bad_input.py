@@ -83,8 +83,12 @@ def test_checkpoints_that_do_not_exist_or_fit(run_cli, tiny_config_file, data_ro
 def test_a_package_that_is_not_installed_is_named_with_its_extra(run_cli, monkeypatch, tool, package, extra, arguments):
     # As if nothing had imported it yet.
     gone = ('mtl_plugins.lab.', f'{package}.')
-    for name in [name for name in sys.modules if name.startswith(gone)]:
+    modules = dict(sys.modules)
+    for name in [name for name in modules if name.startswith(gone)]:
         monkeypatch.delitem(sys.modules, name)
+        # An import sets the attribute of the package, too, which is this module again afterwards.
+        package_name, _, attribute = name.rpartition('.')
+        monkeypatch.setattr(modules[package_name], attribute, modules[name], raising=False)
     monkeypatch.setitem(sys.modules, package, None)
     run_cli(tool, *arguments).check_refused(f"error: This needs the package {package}. Install it: pip install -e '.[{extra}]'.")
 
